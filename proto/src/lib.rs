@@ -1,0 +1,14 @@
+//! The `voicelane.v1` gRPC interface. The `.proto` files beside this crate are its documentation.
+
+#![forbid(unsafe_code)]
+
+/// Messages, clients and servers of package `voicelane.v1`.
+#[allow(missing_docs, unreachable_pub, unused_qualifications)]
+#[allow(clippy::all, clippy::pedantic)]
+pub mod v1 {
+    tonic::include_proto!("voicelane.v1");
+
+    /// The encoded file descriptor set, for server reflection.
+    pub const FILE_DESCRIPTOR_SET: &[u8] =
+        include_bytes!(concat!(env!("OUT_DIR"), "/voicelane.v1.fds"));
+}
