@@ -1,1 +1,24 @@
-//! stub
+//! A safe interface to DPDK.
+//!
+//! All of the data plane's `unsafe` code lives here and in the raw bindings below. The order of use:
+//! [`Eal::init`] once, a [`Mempool`], [`Port::configure`] for each port, [`Port::start`], which gives
+//! [`RxQueue`]s and [`TxQueue`]s, each of which belongs to one thread at a time.
+
+#![deny(unsafe_op_in_unsafe_fn)]
+
+mod eal;
+mod errno;
+mod fib;
+mod mbuf;
+mod port;
+mod tsc;
+
+pub use eal::{Eal, EalConfig, EalError, Hugepages, WorkerThread};
+pub use errno::Errno;
+pub use fib::{Fib4, FibError};
+pub use mbuf::{Mbuf, Mempool, MempoolError, TooLong};
+pub use port::{Link, Port, PortConfig, PortError, PortStats, RxQueue, TxQueue};
+pub use tsc::{prefetch, tsc, tsc_hz};
+
+/// The most buffers that one receive or transmit call moves.
+pub const BURST: usize = 64;

@@ -1,0 +1,73 @@
+/* What Rust cannot take from DPDK's headers itself: inline functions, and structures whose fields
+ * differ from release to release. Fields are known here by name, and in Rust by offset only. */
+#ifndef VOICELANE_SHIM_H
+#define VOICELANE_SHIM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <rte_cycles.h>
+#include <rte_eal.h>
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+#include <rte_fib.h>
+#include <rte_lcore.h>
+#include <rte_mbuf.h>
+#include <rte_mempool.h>
+#include <rte_version.h>
+
+/* Offsets into struct rte_mbuf. */
+enum vl_mbuf_offset {
+	VL_MBUF_BUF_ADDR = offsetof(struct rte_mbuf, buf_addr), /* void * */
+	VL_MBUF_DATA_OFF = offsetof(struct rte_mbuf, data_off), /* uint16_t */
+	VL_MBUF_DATA_LEN = offsetof(struct rte_mbuf, data_len), /* uint16_t */
+	VL_MBUF_PKT_LEN = offsetof(struct rte_mbuf, pkt_len),   /* uint32_t */
+	VL_MBUF_BUF_LEN = offsetof(struct rte_mbuf, buf_len),   /* uint16_t */
+	VL_MBUF_NB_SEGS = offsetof(struct rte_mbuf, nb_segs),   /* uint16_t */
+};
+
+enum vl_limit {
+	VL_HEADROOM = RTE_PKTMBUF_HEADROOM,
+	VL_CACHE_MAX = RTE_MEMPOOL_CACHE_MAX_SIZE,
+};
+
+struct vl_port_info {
+	const char *driver;
+	int socket;
+	uint16_t max_rx_queues, max_tx_queues;
+	uint16_t min_rx_ring, max_rx_ring;
+	uint16_t min_tx_ring, max_tx_ring;
+	uint16_t min_mtu, max_mtu;
+	uint8_t mac[6];
+};
+
+struct vl_port_stats {
+	uint64_t rx_missed, rx_errors, rx_no_buffer, tx_errors;
+};
+
+struct vl_link {
+	int up;
+	uint32_t speed_mbps; /* 0 when unknown */
+};
+
+int vl_errno(void);
+uint64_t vl_tsc(void);
+
+int vl_port_info_get(uint16_t port, struct vl_port_info *info);
+int vl_port_configure(uint16_t port, uint16_t rx_queues, uint16_t tx_queues, uint16_t mtu);
+int vl_port_rx_queue(uint16_t port, uint16_t queue, uint16_t descriptors, int socket,
+		     struct rte_mempool *pool);
+int vl_port_tx_queue(uint16_t port, uint16_t queue, uint16_t descriptors, int socket);
+int vl_port_stats_get(uint16_t port, struct vl_port_stats *stats);
+int vl_port_link(uint16_t port, struct vl_link *link);
+
+uint16_t vl_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **packets, uint16_t count);
+uint16_t vl_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **packets, uint16_t count);
+
+struct rte_mbuf *vl_mbuf_alloc(struct rte_mempool *pool);
+void vl_mbuf_free(struct rte_mbuf *packet);
+
+struct rte_fib *vl_fib_create(const char *name, int socket, int max_routes, uint32_t num_tbl8,
+			      uint64_t default_next_hop);
+
+#endif

@@ -1,0 +1,39 @@
+use std::ptr;
+
+use voicelane_dpdk_sys as sys;
+
+/// The time-stamp counter.
+#[inline]
+#[must_use]
+pub fn tsc() -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86_64 CPU has the instruction.
+    unsafe {
+        core::arch::x86_64::_rdtsc()
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    // SAFETY: reads a counter register.
+    unsafe {
+        sys::vl_tsc()
+    }
+}
+
+/// Ticks of [`tsc`] in a second, as EAL measured them. Call after [`crate::Eal::init`].
+#[must_use]
+pub fn tsc_hz() -> u64 {
+    // SAFETY: reads a global that EAL's initialisation set.
+    unsafe { sys::rte_get_tsc_hz() }
+}
+
+/// Asks the CPU to fetch the cache line where `value` starts.
+#[inline]
+pub fn prefetch<T>(value: &T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch has no effect on memory, whatever the address.
+    unsafe {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(ptr::from_ref(value).cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = ptr::from_ref(value);
+}
