@@ -1,0 +1,140 @@
+//! Asynchronous clients inside a namespace, used from blocking code.
+
+use std::{future::Future, time::Duration};
+
+use tokio::runtime::{Builder, Runtime};
+use tonic::transport::{Channel, Endpoint};
+use voicelane_proto::v1::{
+    AddSessionRequest, DeleteSessionRequest, ListRoutersRequest, RouterStatus, Session, SessionKey,
+    SessionSpec, operator_client::OperatorClient, sessions_client::SessionsClient,
+};
+
+use crate::{clock::Moment, error::LabError, namespace::Namespace};
+
+const CALL_BOUND: Duration = Duration::from_secs(10);
+
+/// A runtime whose thread is in a namespace: every connection that its tasks open starts there.
+#[derive(Debug)]
+pub struct NamespaceRuntime {
+    runtime: Runtime,
+}
+
+impl NamespaceRuntime {
+    /// Starts it.
+    pub fn new(namespace: &Namespace) -> Result<Self, LabError> {
+        // Once before, so that a namespace that is not there is an error and not a silent no.
+        namespace.enter(|| ())?;
+        let namespace = namespace.clone();
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .on_thread_start(move || {
+                if let Err(error) = namespace.join_current_thread() {
+                    eprintln!("voicelane-lab: {error}");
+                }
+            })
+            .build()
+            .map_err(|e| LabError::io("cannot start a runtime", e))?;
+        Ok(Self { runtime })
+    }
+
+    /// Runs a task on the runtime's thread and waits for it, for at most `bound`.
+    pub fn run<T: Send + 'static>(
+        &self,
+        what: &str,
+        bound: Duration,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, LabError> {
+        let task = self
+            .runtime
+            .spawn(async move { tokio::time::timeout(bound, task).await });
+        match self.runtime.block_on(task) {
+            Ok(Ok(output)) => Ok(output),
+            Ok(Err(_)) => Err(LabError::timeout(what, bound, String::new())),
+            Err(_) => Err(LabError::Panicked("a task")),
+        }
+    }
+}
+
+/// A call agent in a namespace, talking to the QoS server over gRPC.
+#[derive(Debug)]
+pub struct Agent {
+    runtime: NamespaceRuntime,
+    channel: Channel,
+}
+
+impl Agent {
+    /// Connects to `server`, such as `http://172.30.0.1:7400`. It connects again by itself when
+    /// the server was away.
+    pub fn connect(namespace: &Namespace, server: &str) -> Result<Self, LabError> {
+        let runtime = NamespaceRuntime::new(namespace)?;
+        let endpoint = Endpoint::from_shared(server.to_owned())?
+            .connect_timeout(Duration::from_secs(5))
+            .timeout(CALL_BOUND);
+        let channel = runtime.run("a connection", CALL_BOUND, async move {
+            endpoint.connect().await
+        })??;
+        Ok(Self { runtime, channel })
+    }
+
+    /// The connection, for clients of other services. Use it in tasks of [`Self::runtime`].
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// Where this agent's tasks run.
+    pub fn runtime(&self) -> &NamespaceRuntime {
+        &self.runtime
+    }
+
+    /// Adds a session. Returns it and the moment at which the answer was there.
+    pub fn add_session(&self, spec: SessionSpec) -> Result<(Session, Moment), LabError> {
+        let mut client = SessionsClient::new(self.channel());
+        let answer = self
+            .runtime
+            .run("AddSession's answer", CALL_BOUND, async move {
+                let answer = client
+                    .add_session(AddSessionRequest { spec: Some(spec) })
+                    .await;
+                (answer, Moment::now())
+            })?;
+        let (answer, moment) = answer;
+        let session = answer.map_err(refused("AddSession"))?.into_inner().session;
+        Ok((session.unwrap_or_default(), moment))
+    }
+
+    /// Deletes a session.
+    pub fn delete_session(&self, key: SessionKey) -> Result<Session, LabError> {
+        let mut client = SessionsClient::new(self.channel());
+        let answer = self
+            .runtime
+            .run("DeleteSession's answer", CALL_BOUND, async move {
+                client
+                    .delete_session(DeleteSessionRequest { key: Some(key) })
+                    .await
+            })?;
+        Ok(answer
+            .map_err(refused("DeleteSession"))?
+            .into_inner()
+            .session
+            .unwrap_or_default())
+    }
+
+    /// The routers that the server knows.
+    pub fn routers(&self) -> Result<Vec<RouterStatus>, LabError> {
+        let mut client = OperatorClient::new(self.channel());
+        let answer = self
+            .runtime
+            .run("ListRouters' answer", CALL_BOUND, async move {
+                client.list_routers(ListRoutersRequest {}).await
+            })?;
+        Ok(answer.map_err(refused("ListRouters"))?.into_inner().routers)
+    }
+}
+
+fn refused(what: &'static str) -> impl Fn(tonic::Status) -> LabError {
+    move |status| LabError::Refused {
+        what: what.to_owned(),
+        status: Box::new(status),
+    }
+}

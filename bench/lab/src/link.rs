@@ -1,0 +1,77 @@
+//! Links between namespaces.
+
+use crate::{command, error::LabError, lab::Lab, namespace::Namespace};
+
+/// One end of a link: an interface that is to be made in a namespace.
+#[derive(Clone, Copy, Debug)]
+pub struct End<'a> {
+    /// Where.
+    pub namespace: &'a Namespace,
+    /// The interface's name, at most 15 characters.
+    pub interface: &'a str,
+}
+
+impl Lab {
+    /// Joins two namespaces by a veth pair, both ends up, without IPv6, without offloads (a frame
+    /// is on the link what it will be on a wire) and with MAC addresses that are the same in each
+    /// run.
+    pub fn link(&self, a: End<'_>, b: End<'_>) -> Result<(), LabError> {
+        command::ip_batch(
+            None,
+            &format!(
+                "link add {} netns {} address {} type veth peer name {} netns {} address {}",
+                a.interface,
+                a.namespace.full_name(),
+                self.inner().next_mac(),
+                b.interface,
+                b.namespace.full_name(),
+                self.inner().next_mac(),
+            ),
+        )?;
+        for end in [a, b] {
+            let interface = end.interface;
+            end.namespace
+                .sysctl(&format!("net.ipv6.conf.{interface}.disable_ipv6"), "1")?;
+            end.namespace.enter(|| {
+                command::run(
+                    "ethtool",
+                    &[
+                        "-K", interface, "tx", "off", "tso", "off", "gso", "off", "gro", "off",
+                    ],
+                )
+            })??;
+            end.namespace.ip(&format!("link set {interface} up"))?;
+        }
+        Ok(())
+    }
+
+    /// Like [`Self::link`], to a bridge of `hub`'s namespace: a port `port` of bridge
+    /// `hub.interface`, which must exist.
+    pub fn plug(&self, end: End<'_>, hub: End<'_>, port: &str) -> Result<(), LabError> {
+        self.link(
+            end,
+            End {
+                namespace: hub.namespace,
+                interface: port,
+            },
+        )?;
+        hub.namespace
+            .ip(&format!("link set {port} master {}", hub.interface))
+    }
+}
+
+/// Passes every frame between two interfaces of one namespace, both ways, whatever its addresses.
+/// A bridge would not do: it keeps frames for a MAC address of one of its own ports.
+pub(crate) fn splice(namespace: &Namespace, a: &str, b: &str) -> Result<(), LabError> {
+    namespace.enter(|| {
+        for (from, to) in [(a, b), (b, a)] {
+            command::run("tc", &["qdisc", "add", "dev", from, "clsact"])?;
+            let filter = format!(
+                "filter add dev {from} ingress protocol all u32 match u32 0 0 \
+                 action mirred egress redirect dev {to}"
+            );
+            command::run("tc", &filter.split_whitespace().collect::<Vec<_>>())?;
+        }
+        Ok(())
+    })?
+}

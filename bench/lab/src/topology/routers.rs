@@ -1,0 +1,200 @@
+//! The server's and the routers' processes.
+
+use std::{
+    fs,
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Site, TwoSites,
+    addresses::{
+        CORE_PREFIX, LAN_PREFIX, ROUTER_PORT, SERVER, SERVER_PORT, bulk_gateway, core, lan_gateway,
+        management, server_url,
+    },
+    sites::{UNDERLAYS, routes},
+};
+use crate::{
+    control::Agent,
+    error::LabError,
+    link,
+    process::Process,
+    programs::{PortDriver, PortSection, RouterConfig, RouterOptions, RouterSection, program},
+};
+
+const READY_BOUND: Duration = Duration::from_secs(30);
+const ATTACH_BOUND: Duration = Duration::from_secs(15);
+/// FCS 4, preamble and start 8, gap 12: what a wire adds to a frame.
+const WIRE_OVERHEAD_BYTES: u32 = 24;
+const READY: &str = "router ready";
+const ATTACHED: &str = "attached to";
+
+/// A running router.
+#[derive(Debug)]
+pub struct RouterProcess {
+    /// The process itself, to look at its log, stop it or kill it.
+    pub process: Process,
+    /// Its configuration file.
+    pub config: PathBuf,
+}
+
+impl RouterProcess {
+    /// Waits until the server has synchronised it (for the first time).
+    pub fn wait_attached(&mut self) -> Result<(), LabError> {
+        self.process.wait_for_log(ATTACHED, ATTACH_BOUND)
+    }
+}
+
+impl TwoSites {
+    /// Starts the QoS server and waits until it accepts connections.
+    pub fn start_server(&self) -> Result<Process, LabError> {
+        let listen = format!("{SERVER}:{SERVER_PORT}");
+        let mut server = self.lab.spawn(
+            &self.server,
+            "server",
+            &program("voicelane-server")?,
+            &["--listen", &listen],
+        )?;
+        let end = Instant::now() + READY_BOUND;
+        loop {
+            let answer = self
+                .agent
+                .enter(|| std::net::TcpStream::connect((SERVER, SERVER_PORT)))?;
+            if answer.is_ok() {
+                return Ok(server);
+            }
+            if let Some(status) = server.status()? {
+                return Err(LabError::Ended {
+                    name: "server".to_owned(),
+                    status: status.to_string(),
+                    what: format!("it accepted connections on {listen}"),
+                    log: server.log_tail(),
+                });
+            }
+            if Instant::now() >= end {
+                let what = format!("the server to accept connections on {listen}");
+                return Err(LabError::timeout(what, READY_BOUND, server.log_tail()));
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Connects a call agent to the server, from the agent's namespace.
+    pub fn connect_agent(&self) -> Result<Agent, LabError> {
+        Agent::connect(&self.agent, &server_url())
+    }
+
+    /// Starts a site's router, waits until it forwards, and adds the routes to the other site.
+    pub fn start_router(
+        &self,
+        site: Site,
+        options: &RouterOptions,
+    ) -> Result<RouterProcess, LabError> {
+        let name = format!("router-{}", site.router_id());
+        let program = program("voicelane-router")?;
+        let config = self.lab.dir().join(format!("{name}.toml"));
+        let mut text = router_config(site, options).to_toml()?;
+        text.push_str(&options.more_toml);
+        fs::write(&config, text).map_err(|e| LabError::io(config.display().to_string(), e))?;
+
+        let namespace = self.router(site);
+        let args = ["--config", &config.to_string_lossy()];
+        let mut process = self.lab.spawn(namespace, &name, &program, &args)?;
+        process.wait_for_log(READY, READY_BOUND)?;
+        if options.ports == PortDriver::Tap {
+            for underlay in UNDERLAYS {
+                link::splice(namespace, underlay, &tap_interface(underlay))?;
+            }
+        }
+        namespace.ip(&routes(site, "core"))?;
+        Ok(RouterProcess { process, config })
+    }
+}
+
+/// The kernel's end of a net_tap port.
+fn tap_interface(underlay: &str) -> String {
+    underlay.replacen('u', "t", 1)
+}
+
+fn router_config(site: Site, options: &RouterOptions) -> RouterConfig {
+    let ports = [
+        (
+            "lan",
+            "edge",
+            lan_gateway(site),
+            LAN_PREFIX,
+            &options.edge_rate,
+        ),
+        (
+            "bulk",
+            "edge",
+            bulk_gateway(site),
+            LAN_PREFIX,
+            &options.edge_rate,
+        ),
+        ("core", "core", core(site), CORE_PREFIX, &options.core_rate),
+    ];
+    let device = |number: usize, underlay: &str| match options.ports {
+        PortDriver::AfPacket => format!("net_af_packet{number},iface={underlay}"),
+        PortDriver::Tap => format!("net_tap{number},iface={}", tap_interface(underlay)),
+    };
+    let port = ports.into_iter().zip(UNDERLAYS).enumerate().map(
+        |(number, ((name, role, address, prefix, rate), underlay))| PortSection {
+            name: name.to_owned(),
+            device: device(number, underlay),
+            role,
+            addresses: vec![format!("{address}/{prefix}")],
+            rate: rate.clone(),
+            overhead_bytes: WIRE_OVERHEAD_BYTES,
+            ef_budget: options.ef_budget.clone(),
+            mtu: 1_500,
+        },
+    );
+    RouterConfig {
+        router: RouterSection {
+            id: site.router_id().to_owned(),
+            server: options.attach.then(server_url),
+            api: format!("{}:{ROUTER_PORT}", management(site)),
+            cores: if options.cores.is_empty() {
+                own_core(site)
+            } else {
+                options.cores.clone()
+            },
+            idle: options.idle.clone(),
+        },
+        port: port.collect(),
+    }
+}
+
+/// One core for each router where there are two.
+fn own_core(site: Site) -> Vec<usize> {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    match site {
+        Site::A => vec![0],
+        Site::B => vec![1.min(cores - 1)],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_is_what_the_router_reads() {
+        let text = router_config(Site::B, &RouterOptions::default())
+            .to_toml()
+            .unwrap();
+        let table: toml::Table = text.parse().unwrap();
+        assert_eq!(table["router"]["id"].as_str(), Some("b"));
+        assert_eq!(
+            table["router"]["server"].as_str(),
+            Some("http://172.30.0.1:7400")
+        );
+        let core = &table["port"][2];
+        assert_eq!(core["name"].as_str(), Some("core"));
+        assert_eq!(core["device"].as_str(), Some("net_af_packet2,iface=u-core"));
+        assert_eq!(core["addresses"][0].as_str(), Some("10.9.0.2/30"));
+        assert_eq!(core["rate"].as_str(), Some("10Mbit/s"));
+    }
+}

@@ -1,0 +1,251 @@
+//! Namespaces and links of the two sites.
+
+use std::net::IpAddr;
+
+use super::addresses::{
+    self, AGENT, CORE_PREFIX, LAN_PREFIX, SERVER, bulk, bulk_gateway, core, lan_gateway,
+    management, phone, prefixes,
+};
+use crate::{
+    error::LabError,
+    lab::Lab,
+    link::End,
+    namespace::Namespace,
+    traffic::{Direction, Flow},
+};
+
+/// One of the two sites: its router, and the hosts behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Site {
+    /// The caller's, with the source of bulk traffic.
+    A,
+    /// The callee's, with the sink of bulk traffic.
+    B,
+}
+
+impl Site {
+    /// Both.
+    pub const BOTH: [Self; 2] = [Self::A, Self::B];
+
+    /// The router's id at the QoS server.
+    pub const fn router_id(self) -> &'static str {
+        match self {
+            Self::A => "a",
+            Self::B => "b",
+        }
+    }
+
+    /// The site at the far end of the core link.
+    pub const fn other(self) -> Self {
+        match self {
+            Self::A => Self::B,
+            Self::B => Self::A,
+        }
+    }
+}
+
+/// The interfaces of a router's namespace that are the far ends of its links. A DPDK router works
+/// on them and puts its twins `lan`, `bulk` and `core` beside them.
+pub(crate) const UNDERLAYS: [&str; 3] = ["u-lan", "u-bulk", "u-core"];
+
+/// Two routers' namespaces, without routers yet, with hosts, core link and management network.
+#[derive(Debug)]
+pub struct TwoSites {
+    /// What owns all of it.
+    pub lab: Lab,
+    /// The caller's host, at site A.
+    pub caller: Namespace,
+    /// The bulk sender, at site A.
+    pub bulk_src: Namespace,
+    /// The callee's host, at site B.
+    pub callee: Namespace,
+    /// The bulk sink, at site B.
+    pub bulk_sink: Namespace,
+    /// Router A's.
+    pub router_a: Namespace,
+    /// Router B's.
+    pub router_b: Namespace,
+    /// The QoS server's.
+    pub server: Namespace,
+    /// The call agent's.
+    pub agent: Namespace,
+}
+
+impl TwoSites {
+    /// Builds it. `name` is the lab's.
+    pub fn new(name: &str) -> Result<Self, LabError> {
+        let lab = Lab::new(name)?;
+        let sites = Self {
+            caller: lab.namespace("caller")?,
+            bulk_src: lab.namespace("bulk-src")?,
+            callee: lab.namespace("callee")?,
+            bulk_sink: lab.namespace("bulk-sink")?,
+            router_a: lab.namespace("router-a")?,
+            router_b: lab.namespace("router-b")?,
+            server: lab.namespace("server")?,
+            agent: lab.namespace("agent")?,
+            lab,
+        };
+        for site in Site::BOTH {
+            sites.host(
+                sites.phone(site),
+                site,
+                "u-lan",
+                phone(site),
+                lan_gateway(site),
+            )?;
+            sites.host(
+                sites.bulk(site),
+                site,
+                "u-bulk",
+                bulk(site).ip(),
+                bulk_gateway(site),
+            )?;
+        }
+        let [a, b] = Site::BOTH.map(|site| End {
+            namespace: sites.router(site),
+            interface: "u-core",
+        });
+        sites.lab.link(a, b)?;
+        sites.join_management()?;
+        Ok(sites)
+    }
+
+    /// A router's namespace.
+    pub fn router(&self, site: Site) -> &Namespace {
+        match site {
+            Site::A => &self.router_a,
+            Site::B => &self.router_b,
+        }
+    }
+
+    /// The phones' namespace at a site.
+    pub fn phone(&self, site: Site) -> &Namespace {
+        match site {
+            Site::A => &self.caller,
+            Site::B => &self.callee,
+        }
+    }
+
+    /// The bulk host's namespace at a site.
+    pub fn bulk(&self, site: Site) -> &Namespace {
+        match site {
+            Site::A => &self.bulk_src,
+            Site::B => &self.bulk_sink,
+        }
+    }
+
+    /// Both flows of each of `count` calls between caller and callee, call by call, the way to the
+    /// callee first.
+    pub fn calls(&self, count: u16) -> Vec<Flow> {
+        let flow = |call: u16, direction, from: Site| Flow {
+            call: call.into(),
+            direction,
+            source_namespace: self.phone(from).clone(),
+            source: addresses::rtp(from, call),
+            destination_namespace: self.phone(from.other()).clone(),
+            destination: addresses::rtp(from.other(), call),
+        };
+        (0..count)
+            .flat_map(|call| {
+                [
+                    flow(call, Direction::ToCallee, Site::A),
+                    flow(call, Direction::ToCaller, Site::B),
+                ]
+            })
+            .collect()
+    }
+
+    /// Lets the kernel forward in place of the routers, for tests of the testbed itself. With
+    /// `core_rate` (as tc(8) takes it: `10mbit`) both ends of the core link are shaped, into a
+    /// queue of 50 full packets.
+    pub fn forward_by_kernel(&self, core_rate: Option<&str>) -> Result<(), LabError> {
+        for site in Site::BOTH {
+            let router = self.router(site);
+            router.sysctl("net.ipv4.ip_forward", "1")?;
+            let mut lines = String::new();
+            let own = [
+                (lan_gateway(site), LAN_PREFIX),
+                (bulk_gateway(site), LAN_PREFIX),
+                (core(site), CORE_PREFIX),
+            ];
+            for (interface, (address, prefix)) in UNDERLAYS.into_iter().zip(own) {
+                lines.push_str(&format!("address add {address}/{prefix} dev {interface}\n"));
+            }
+            lines.push_str(&routes(site, "u-core"));
+            router.ip(&lines)?;
+            if let Some(rate) = core_rate {
+                // The inner queue counts packets: one that counts bytes has room for a small packet
+                // where a large one is dropped, and calls would lose nothing.
+                for qdisc in [
+                    format!("root handle 1: tbf rate {rate} burst 3000 limit 75000"),
+                    "parent 1: pfifo limit 50".to_owned(),
+                ] {
+                    let command = format!("qdisc add dev u-core {qdisc}");
+                    let words: Vec<_> = command.split_whitespace().collect();
+                    router.run("tc", &words, std::time::Duration::from_secs(5))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn host(
+        &self,
+        host: &Namespace,
+        site: Site,
+        underlay: &str,
+        address: IpAddr,
+        gateway: IpAddr,
+    ) -> Result<(), LabError> {
+        let near = End {
+            namespace: host,
+            interface: "eth0",
+        };
+        self.lab.link(
+            near,
+            End {
+                namespace: self.router(site),
+                interface: underlay,
+            },
+        )?;
+        host.ip(&format!(
+            "address add {address}/{LAN_PREFIX} dev eth0\nroute add default via {gateway}"
+        ))
+    }
+
+    fn join_management(&self) -> Result<(), LabError> {
+        let hub = End {
+            namespace: &self.server,
+            interface: "mgmt",
+        };
+        self.server.ip(&format!(
+            "link add mgmt type bridge\nlink set mgmt up\naddress add {SERVER}/24 dev mgmt"
+        ))?;
+        let members = [
+            (&self.agent, AGENT, "p-agent"),
+            (&self.router_a, management(Site::A), "p-router-a"),
+            (&self.router_b, management(Site::B), "p-router-b"),
+        ];
+        for (namespace, address, port) in members {
+            self.lab.plug(
+                End {
+                    namespace,
+                    interface: "mgmt",
+                },
+                hub,
+                port,
+            )?;
+            namespace.ip(&format!("address add {address}/24 dev mgmt"))?;
+        }
+        Ok(())
+    }
+}
+
+/// `ip` commands that lead from a site's router to the other site.
+pub(crate) fn routes(site: Site, core_interface: &str) -> String {
+    let via = core(site.other());
+    prefixes(site.other())
+        .map(|prefix| format!("route replace {prefix} via {via} dev {core_interface}\n"))
+        .concat()
+}

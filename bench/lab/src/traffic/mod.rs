@@ -1,0 +1,13 @@
+//! Senders and receivers on real sockets.
+
+mod bulk;
+mod calls;
+mod packet;
+mod socket;
+mod thread;
+
+pub use self::{
+    bulk::{Bulk, BulkFigures, Sink},
+    calls::{Calls, Direction, Flow},
+    packet::{FRAME_NANOS, IPV4_UDP_BYTES, MediaPacket, PAYLOAD_BYTES, RTP_BYTES},
+};
