@@ -1,0 +1,126 @@
+//! What the control side says to a worker, and hears from it.
+//!
+//! Commands go through a bounded queue that the worker empties between bursts; each is answered by
+//! one reply with its ticket. No packet waits for a command for longer than one turn of the loop.
+
+use std::net::Ipv4Addr;
+
+use crossbeam_channel::{Receiver, Sender};
+use thiserror::Error;
+
+use crate::{
+    counters::Report,
+    pipeline::Adjacency,
+    session::{FiveTuple, FlowCounters, InstallError, SessionChange},
+    units::PortIndex,
+};
+
+/// An index into the worker's table of adjacencies, 1 to 32,767. 0 stands for "no route".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NextHop(pub u16);
+
+/// Something to do, and the number that its reply will carry.
+#[derive(Debug)]
+pub struct Command {
+    /// Chosen by the sender.
+    pub ticket: u64,
+    /// What to do.
+    pub request: Request,
+}
+
+/// What a worker can be asked.
+#[derive(Debug)]
+pub enum Request {
+    /// Change a session's flows.
+    Session(SessionChange),
+    /// Read flows' counters.
+    ReadFlows(Vec<FiveTuple>),
+    /// Add a route or change its next hop; `next_hop` must have been set by [`Request::SetAdjacency`].
+    SetRoute {
+        /// Network address.
+        prefix: Ipv4Addr,
+        /// Prefix length.
+        length: u8,
+        /// Where to.
+        next_hop: NextHop,
+    },
+    /// Remove a route.
+    RemoveRoute {
+        /// Network address.
+        prefix: Ipv4Addr,
+        /// Prefix length.
+        length: u8,
+    },
+    /// Say what a next hop means.
+    SetAdjacency {
+        /// Which.
+        next_hop: NextHop,
+        /// What it means from now on.
+        adjacency: Adjacency,
+    },
+    /// Fill in a report, made by [`Report::new`].
+    Report(Box<Report>),
+}
+
+/// The answer to a command.
+#[derive(Debug)]
+pub struct Reply {
+    /// The command's.
+    pub ticket: u64,
+    /// What came of it.
+    pub answer: Answer,
+}
+
+/// What came of a command.
+#[derive(Debug)]
+pub enum Answer {
+    /// Of [`Request::Session`].
+    Session(Result<(), InstallError>),
+    /// Of [`Request::ReadFlows`], each in the place of its flow; `None` when there is no such flow.
+    Flows(Vec<Option<FlowReading>>),
+    /// Of the requests about routes and adjacencies.
+    Route(Result<(), RouteError>),
+    /// Of [`Request::Report`].
+    Report(Box<Report>),
+}
+
+/// A flow's counters, and how long ago its last packet came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowReading {
+    /// As counted.
+    pub counters: FlowCounters,
+    /// Nanoseconds since the last packet, if one came.
+    pub idle_ns: Option<u64>,
+}
+
+/// Why a route was not changed.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum RouteError {
+    /// No such next hop, or 0.
+    #[error("next hop {0} is not between 1 and 32767")]
+    NextHop(u16),
+    /// No such port.
+    #[error("there is no port {0}")]
+    Port(u8),
+    /// The route table refused.
+    #[error("{0}")]
+    Table(String),
+}
+
+/// The control side's end of a worker's queues.
+#[derive(Clone, Debug)]
+pub struct Control {
+    /// Bounded: a full queue is the sender's to handle.
+    pub commands: Sender<Command>,
+    /// One for each command.
+    pub replies: Receiver<Reply>,
+}
+
+/// The kernel twins' end of a worker's queues: whole Ethernet frames, with the port they belong to.
+#[derive(Clone, Debug)]
+pub struct Twins<B> {
+    /// Frames for the kernel.
+    pub from_worker: Receiver<(PortIndex, B)>,
+    /// Frames that the kernel sends out of a port.
+    pub to_worker: Sender<(PortIndex, B)>,
+}

@@ -1,0 +1,244 @@
+//! What the packet's way counts. A worker alone writes its counters, plain numbers; whoever wants to
+//! see them asks for a [`Report`].
+
+use hdrhistogram::Histogram;
+
+use crate::{
+    diffserv::Phb,
+    units::{TickRate, Ticks},
+};
+
+/// Defines an enum of reasons, each with a name for metrics, and what it means as its doc comment.
+macro_rules! reasons {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant,)*
+        }
+
+        impl $name {
+            /// All, in order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+            /// How many there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// As an index into an array of counters.
+            #[inline]
+            #[must_use]
+            pub const fn index(self) -> usize {
+                self as usize
+            }
+
+            /// In the form of a metric label.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)*
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Why a packet was dropped.
+    DropReason {
+        /// Shorter than an Ethernet header.
+        Runt = "runt",
+        /// In several buffers.
+        Segmented = "segmented",
+        /// For another MAC address.
+        NotForUs = "not-for-us",
+        /// Neither IPv4, IPv6 nor ARP.
+        UnknownEthertype = "unknown-ethertype",
+        /// Shorter than an IPv4 header (RFC 1812 section 5.2.2, 1).
+        Ipv4Truncated = "ipv4-truncated",
+        /// Wrong checksum (RFC 1812 section 5.2.2, 2).
+        Ipv4Checksum = "ipv4-checksum",
+        /// Not version 4 (RFC 1812 section 5.2.2, 3).
+        Ipv4Version = "ipv4-version",
+        /// Header length under five words or past the packet (RFC 1812 section 5.2.2, 4).
+        Ipv4HeaderLength = "ipv4-header-length",
+        /// Total length under the header's or past the frame (RFC 1812 section 5.2.2, 5).
+        Ipv4TotalLength = "ipv4-total-length",
+        /// A source that no host may have (RFC 1812 section 5.3.7).
+        MartianSource = "martian-source",
+        /// A destination that no router may forward to (RFC 1812 section 5.3.7).
+        MartianDestination = "martian-destination",
+        /// Link-layer group address, IP unicast address (RFC 1812 section 5.3.4).
+        LinkGroupUnicast = "link-group-unicast",
+        /// Over what the session was admitted with.
+        SessionPoliced = "session-policed",
+        /// A route that says so.
+        Blackhole = "blackhole",
+        /// The kernel's share of such packets is used up.
+        PuntPoliced = "punt-policed",
+        /// The kernel twin does not keep up.
+        PuntQueueFull = "punt-queue-full",
+        /// The packet's queue at the egress port is full.
+        QueueFull = "queue-full",
+    }
+}
+
+reasons! {
+    /// Why a packet was given to the kernel twin.
+    PuntReason {
+        /// ARP.
+        Arp = "arp",
+        /// IPv6, which the data path does not carry yet.
+        Ipv6 = "ipv6",
+        /// IPv4 broadcast or multicast: routing protocols, DHCP.
+        Group = "group",
+        /// For one of the router's own addresses.
+        Local = "local",
+        /// The kernel answers with ICMP time exceeded.
+        TtlExpired = "ttl-expired",
+        /// The kernel answers with ICMP unreachable.
+        NoRoute = "no-route",
+        /// The kernel resolves the neighbour and sends the packet.
+        UnknownNeighbour = "unknown-neighbour",
+        /// The kernel fragments, or answers with ICMP fragmentation needed.
+        Oversize = "oversize",
+    }
+}
+
+/// One port's counters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortCounters {
+    /// Packets received.
+    pub rx_packets: u64,
+    /// Their bytes, frames without FCS.
+    pub rx_bytes: u64,
+    /// Packets that the device took.
+    pub tx_packets: u64,
+    /// Their bytes, frames without FCS.
+    pub tx_bytes: u64,
+    /// Packets from the kernel twin for this port, queued or dropped.
+    pub twin_packets: u64,
+    /// Packets received whose code point was taken away, because no session covers them and the
+    /// interface is not trusted.
+    pub bleached_packets: u64,
+    /// Packets received that are fragments other than the first: without ports, so in no session.
+    pub fragments: u64,
+    /// Packets received here and dropped, by [`DropReason`].
+    pub drops: [u64; DropReason::COUNT],
+    /// Packets received here and given to the kernel, by [`PuntReason`].
+    pub punts: [u64; PuntReason::COUNT],
+}
+
+impl Default for PortCounters {
+    fn default() -> Self {
+        Self {
+            rx_packets: 0,
+            rx_bytes: 0,
+            tx_packets: 0,
+            tx_bytes: 0,
+            twin_packets: 0,
+            bleached_packets: 0,
+            fragments: 0,
+            drops: [0; DropReason::COUNT],
+            punts: [0; PuntReason::COUNT],
+        }
+    }
+}
+
+/// One queue's counters.
+#[derive(Clone, Debug)]
+pub struct QueueCounters {
+    /// Packets taken in.
+    pub enqueued_packets: u64,
+    /// Packets handed to the device.
+    pub sent_packets: u64,
+    /// Their bytes on the wire.
+    pub sent_wire_bytes: u64,
+    /// Packets that found the queue full.
+    pub dropped_packets: u64,
+    /// Packets waiting.
+    pub depth_packets: u64,
+    /// How long packets waited, in nanoseconds, from their burst's arrival on.
+    pub delay_ns: Histogram<u64>,
+}
+
+/// The longest delay that the histogram tells apart.
+const LONGEST_DELAY_NS: u64 = 60_000_000_000;
+
+impl Default for QueueCounters {
+    fn default() -> Self {
+        // Two significant digits: 1 % resolution in 30 kB. The bounds are constants that fit.
+        #[allow(clippy::expect_used, reason = "constant arguments")]
+        let delay_ns = Histogram::new_with_bounds(1, LONGEST_DELAY_NS, 2).expect("valid bounds");
+        Self {
+            enqueued_packets: 0,
+            sent_packets: 0,
+            sent_wire_bytes: 0,
+            dropped_packets: 0,
+            depth_packets: 0,
+            delay_ns,
+        }
+    }
+}
+
+impl QueueCounters {
+    /// Takes over the other's numbers, without allocating.
+    pub(crate) fn copy_from(&mut self, other: &Self) {
+        self.enqueued_packets = other.enqueued_packets;
+        self.sent_packets = other.sent_packets;
+        self.sent_wire_bytes = other.sent_wire_bytes;
+        self.dropped_packets = other.dropped_packets;
+        self.depth_packets = other.depth_packets;
+        if self.delay_ns.len() != other.delay_ns.len() {
+            self.delay_ns.reset();
+            // Both have the same bounds, so this cannot fail.
+            let _ = self.delay_ns.add(&other.delay_ns);
+        }
+    }
+}
+
+/// Counters of one port and its queues.
+#[derive(Clone, Debug)]
+pub struct PortReport {
+    /// The port's.
+    pub port: PortCounters,
+    /// Of each queue, in the order of [`Phb::ALL`].
+    pub queues: Vec<QueueCounters>,
+}
+
+impl Default for PortReport {
+    fn default() -> Self {
+        Self {
+            port: PortCounters::default(),
+            queues: (0..Phb::COUNT).map(|_| QueueCounters::default()).collect(),
+        }
+    }
+}
+
+/// All counters of a worker at one moment.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// When, by the worker's clock.
+    pub now: Ticks,
+    /// That clock.
+    pub clock: TickRate,
+    /// Each port's, in order.
+    pub ports: Vec<PortReport>,
+    /// Session entries in use.
+    pub entries: usize,
+    /// Session entries in all.
+    pub entry_capacity: usize,
+}
+
+impl Report {
+    /// One to be filled in by a worker with as many ports. Can be used again and again.
+    #[must_use]
+    pub fn new(ports: usize) -> Box<Self> {
+        Box::new(Self {
+            now: Ticks(0),
+            clock: TickRate::from_hz(1),
+            ports: (0..ports).map(|_| PortReport::default()).collect(),
+            entries: 0,
+            entry_capacity: 0,
+        })
+    }
+}

@@ -1,0 +1,39 @@
+//! What the packet's way runs on: DPDK's ports, or a simulated device with a virtual clock.
+
+mod dpdk;
+mod sim;
+
+use arrayvec::ArrayVec;
+use voicelane_dpdk::BURST;
+
+pub use dpdk::DpdkDevice;
+pub use sim::{SimBuffer, SimDevice, SimPool};
+
+use crate::units::{PortIndex, TickRate, Ticks};
+
+/// A frame that somebody owns; dropping it gives the buffer back.
+pub trait Buffer: Send {
+    /// From the destination MAC on, without FCS.
+    fn bytes(&self) -> &[u8];
+    /// The same, to be changed.
+    fn bytes_mut(&mut self) -> &mut [u8];
+    /// Whether the frame lies in one piece.
+    fn is_contiguous(&self) -> bool;
+    /// Asks the CPU to fetch the frame's headers.
+    fn prefetch(&self);
+}
+
+/// A worker's receive and transmit queues on all ports, and its clock.
+pub trait Device {
+    /// Its frames.
+    type Buffer: Buffer;
+
+    /// Adds what has arrived on a port to the burst, as far as there is room. Does not wait.
+    fn receive(&mut self, port: PortIndex, into: &mut ArrayVec<Self::Buffer, BURST>);
+    /// Sends from the front of the burst; leaves there what the port has no room for.
+    fn transmit(&mut self, port: PortIndex, from: &mut ArrayVec<Self::Buffer, BURST>);
+    /// Now.
+    fn now(&self) -> Ticks;
+    /// The clock's frequency.
+    fn tick_rate(&self) -> TickRate;
+}

@@ -1,0 +1,135 @@
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use arrayvec::ArrayVec;
+use voicelane_dpdk::BURST;
+
+use super::{Buffer, Device};
+use crate::units::{PortIndex, TickRate, Ticks};
+
+/// Counts the simulated frames that exist, as a pool would.
+#[derive(Clone, Debug, Default)]
+pub struct SimPool(Arc<AtomicUsize>);
+
+impl SimPool {
+    /// How many frames exist.
+    #[must_use]
+    pub fn in_use(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    /// A frame.
+    #[must_use]
+    pub fn frame(&self, bytes: impl Into<Vec<u8>>) -> SimBuffer {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        SimBuffer { bytes: bytes.into(), pool: self.clone() }
+    }
+}
+
+/// A simulated frame.
+#[derive(Debug)]
+pub struct SimBuffer {
+    bytes: Vec<u8>,
+    pool: SimPool,
+}
+
+impl Drop for SimBuffer {
+    fn drop(&mut self) {
+        self.pool.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Buffer for SimBuffer {
+    fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+
+    fn is_contiguous(&self) -> bool {
+        true
+    }
+
+    fn prefetch(&self) {}
+}
+
+/// One simulated port.
+#[derive(Debug, Default)]
+struct Port {
+    arriving: VecDeque<SimBuffer>,
+    sent: Vec<(Ticks, SimBuffer)>,
+    blocked: bool,
+}
+
+/// Ports that take what a test gives them, keep what they are given with the time, and share a
+/// virtual clock that only the test moves.
+#[derive(Debug)]
+pub struct SimDevice {
+    ports: Vec<Port>,
+    now: Ticks,
+    tick_rate: TickRate,
+}
+
+impl SimDevice {
+    /// `ports` quiet ports, and a clock that stands at 0.
+    #[must_use]
+    pub fn new(ports: usize, tick_rate: TickRate) -> Self {
+        Self {
+            ports: std::iter::repeat_with(Port::default).take(ports).collect(),
+            now: Ticks(0),
+            tick_rate,
+        }
+    }
+
+    /// Moves the clock.
+    pub fn advance_to(&mut self, now: Ticks) {
+        self.now = self.now.max(now);
+    }
+
+    /// Lets a frame arrive.
+    pub fn deliver(&mut self, port: PortIndex, frame: SimBuffer) {
+        self.ports[port.index()].arriving.push_back(frame);
+    }
+
+    /// Takes what was sent since the last call, with the times.
+    pub fn take_sent(&mut self, port: PortIndex) -> Vec<(Ticks, SimBuffer)> {
+        std::mem::take(&mut self.ports[port.index()].sent)
+    }
+
+    /// Lets the port take nothing more, or again.
+    pub fn block(&mut self, port: PortIndex, blocked: bool) {
+        self.ports[port.index()].blocked = blocked;
+    }
+}
+
+impl Device for SimDevice {
+    type Buffer = SimBuffer;
+
+    fn receive(&mut self, port: PortIndex, into: &mut ArrayVec<SimBuffer, BURST>) {
+        let arriving = &mut self.ports[port.index()].arriving;
+        let count = arriving.len().min(into.remaining_capacity());
+        into.extend(arriving.drain(..count));
+    }
+
+    fn transmit(&mut self, port: PortIndex, from: &mut ArrayVec<SimBuffer, BURST>) {
+        let port = &mut self.ports[port.index()];
+        if !port.blocked {
+            port.sent.extend(from.drain(..).map(|frame| (self.now, frame)));
+        }
+    }
+
+    fn now(&self) -> Ticks {
+        self.now
+    }
+
+    fn tick_rate(&self) -> TickRate {
+        self.tick_rate
+    }
+}

@@ -1,0 +1,9 @@
+//! Differentiated services: code points, per-hop behaviours, and the meters that police them.
+
+mod codepoint;
+mod phb;
+mod token_bucket;
+
+pub use codepoint::{Dscp, Ecn, InvalidDscp, TrafficClass};
+pub use phb::{Phb, PhbMap, Treatment};
+pub use token_bucket::{BucketError, BucketProfile, TokenBucket};

@@ -1,0 +1,502 @@
+use std::mem;
+
+use thiserror::Error;
+use voicelane_dpdk::prefetch;
+
+use super::{
+    FlowCounters, FlowKey, Policer,
+    entry::{Flow, Policed},
+};
+use crate::{
+    diffserv::{BucketError, Dscp},
+    units::{TickRate, Ticks},
+};
+
+/// Entries a bucket; with their tags and slots they fit one cache line.
+const WAYS: usize = 8;
+/// How many entries an insertion looks at for one that can move.
+const SEARCH: usize = 256;
+
+/// Where an entry lies. Stays the same for as long as the entry exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot(u32);
+
+impl Slot {
+    #[inline]
+    fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Every entry is taken.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("the session table is full ({capacity} entries)")]
+pub struct TableFull {
+    /// How many entries there are.
+    pub capacity: usize,
+}
+
+/// A tag of 0 is an empty place.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(align(64))]
+struct Bucket {
+    tags: [u16; WAYS],
+    slots: [u32; WAYS],
+}
+
+impl Bucket {
+    /// A bit for each way whose tag is `tag`.
+    #[inline]
+    fn matches(&self, tag: u16) -> u8 {
+        let mut found = 0;
+        for (way, &other) in self.tags.iter().enumerate() {
+            found |= u8::from(other == tag) << way;
+        }
+        found
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+struct Entry<K> {
+    key: K,
+    flow: Flow,
+}
+
+/// The table of flows by exact five-tuple.
+///
+/// A key has two buckets of eight ways (cuckoo hashing with partial keys: Fan, Andersen, Kaminsky,
+/// MemC3, NSDI 2013); the second is found from the first and the tag, so entries move between them
+/// without being read. The hash is seeded at random for each table. Buckets are at most half full,
+/// so that an insertion hardly ever has to move anything, and its search is bounded.
+pub struct SessionTable<K> {
+    seed: [u64; 4],
+    clock: TickRate,
+    buckets: Vec<Bucket>,
+    entries: Vec<Entry<K>>,
+    policed: Vec<Policed>,
+    free: Vec<u32>,
+    capacity: usize,
+}
+
+impl<K: FlowKey> SessionTable<K> {
+    /// An empty table for `capacity` flows. Memory grows to its full size at once for the buckets
+    /// and as flows come for the entries.
+    #[must_use]
+    pub fn new(capacity: usize, clock: TickRate, seed: [u64; 4]) -> Self {
+        let capacity = capacity.clamp(1, 1 << 31);
+        let buckets = (capacity * 2).div_ceil(WAYS).next_power_of_two().max(2);
+        Self {
+            seed,
+            clock,
+            buckets: vec![Bucket::default(); buckets],
+            entries: Vec::with_capacity(capacity),
+            policed: Vec::with_capacity(capacity),
+            free: Vec::new(),
+            capacity,
+        }
+    }
+
+    /// How many flows it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len() - self.free.len()
+    }
+
+    /// Whether it has none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(super) fn clock(&self) -> TickRate {
+        self.clock
+    }
+
+    /// How many flows it can have.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// The hash of a key, for [`Self::prefetch_bucket`] and [`Self::find_hashed`].
+    #[inline]
+    #[must_use]
+    pub fn hash(&self, key: &K) -> u64 {
+        key.hash(&self.seed)
+    }
+
+    /// First step of a lookup in bursts: asks for the first bucket.
+    #[inline]
+    pub fn prefetch_bucket(&self, hash: u64) {
+        prefetch(&self.buckets[self.first(hash)]);
+    }
+
+    /// Second step: asks for the entry that the first bucket's tags point to, if any.
+    #[inline]
+    pub fn prefetch_entry(&self, hash: u64) {
+        let bucket = &self.buckets[self.first(hash)];
+        let found = bucket.matches(tag(hash));
+        if found != 0 {
+            let slot = bucket.slots[found.trailing_zeros() as usize];
+            if let Some(entry) = self.entries.get(slot as usize) {
+                prefetch(entry);
+            }
+        }
+    }
+
+    /// Last step: the key's entry.
+    #[inline]
+    #[must_use]
+    pub fn find_hashed(&self, key: &K, hash: u64) -> Option<Slot> {
+        let tag = tag(hash);
+        let first = self.first(hash);
+        let found = self.find_in(first, tag, key);
+        if found.is_some() { found } else { self.find_in(self.other(first, tag), tag, key) }
+    }
+
+    /// The key's entry.
+    #[must_use]
+    pub fn find(&self, key: &K) -> Option<Slot> {
+        self.find_hashed(key, self.hash(key))
+    }
+
+    /// Adds a flow, or gives the flow that is there new terms; says which entry it has and whether
+    /// it is new.
+    pub fn install(
+        &mut self,
+        key: K,
+        dscp: Dscp,
+        policer: Policer,
+        now: Ticks,
+    ) -> Result<(Slot, bool), InsertError> {
+        let profile = policer.profile(self.clock)?;
+        let hash = self.hash(&key);
+        if let Some(slot) = self.find_hashed(&key, hash) {
+            self.entries[slot.index()].flow.modify(dscp, policer);
+            return Ok((slot, false));
+        }
+        let full = TableFull { capacity: self.capacity };
+        if self.len() >= self.capacity {
+            return Err(full.into());
+        }
+        let tag = tag(hash);
+        let (bucket, way) = self.make_room(self.first(hash), tag).ok_or(full)?;
+        let entry = Entry { key, flow: Flow::new(dscp, policer, &profile, now) };
+        let slot = if let Some(slot) = self.free.pop() {
+            self.entries[slot as usize] = entry;
+            self.policed[slot as usize] = Policed::default();
+            slot
+        } else {
+            let slot = u32::try_from(self.entries.len()).map_err(|_| full)?;
+            self.entries.push(entry);
+            self.policed.push(Policed::default());
+            slot
+        };
+        self.buckets[bucket].tags[way] = tag;
+        self.buckets[bucket].slots[way] = slot;
+        Ok((Slot(slot), true))
+    }
+
+    /// Removes a flow; says whether it was there, with what it had counted.
+    pub fn remove(&mut self, key: &K) -> Option<FlowCounters> {
+        let hash = self.hash(key);
+        let slot = self.find_hashed(key, hash)?;
+        let tag = tag(hash);
+        let first = self.first(hash);
+        for bucket in [first, self.other(first, tag)] {
+            let bucket = &mut self.buckets[bucket];
+            for way in 0..WAYS {
+                if bucket.tags[way] == tag && bucket.slots[way] == slot.0 {
+                    bucket.tags[way] = 0;
+                    self.free.push(slot.0);
+                    return Some(self.counters(slot));
+                }
+            }
+        }
+        None
+    }
+
+    /// Meters a packet of a flow: the code point to mark it with, or nothing if it exceeds.
+    #[inline]
+    pub fn meter(&mut self, slot: Slot, now: Ticks, ip_bytes: u32) -> Option<Dscp> {
+        let flow = &mut self.entries[slot.index()].flow;
+        if flow.meter(self.clock, now, ip_bytes) {
+            Some(flow.dscp)
+        } else {
+            let policed = &mut self.policed[slot.index()];
+            policed.packets += 1;
+            policed.bytes += u64::from(ip_bytes);
+            None
+        }
+    }
+
+    /// What an entry has counted.
+    #[must_use]
+    pub fn counters(&self, slot: Slot) -> FlowCounters {
+        self.entries[slot.index()].flow.counters(&self.policed[slot.index()])
+    }
+
+    #[inline]
+    #[allow(clippy::cast_possible_truncation, reason = "masked to the number of buckets")]
+    fn first(&self, hash: u64) -> usize {
+        hash as usize & (self.buckets.len() - 1)
+    }
+
+    /// The other one of an entry's two buckets: its own inverse.
+    #[inline]
+    fn other(&self, bucket: usize, tag: u16) -> usize {
+        // An odd multiple of the tag, so that other(b) is never b in a table of two buckets or more.
+        (bucket ^ (usize::from(tag) | 1).wrapping_mul(0x5bd1_e995)) & (self.buckets.len() - 1)
+    }
+
+    #[inline]
+    fn find_in(&self, bucket: usize, tag: u16, key: &K) -> Option<Slot> {
+        let bucket = &self.buckets[bucket];
+        let mut found = bucket.matches(tag);
+        while found != 0 {
+            let slot = Slot(bucket.slots[found.trailing_zeros() as usize]);
+            if self.entries[slot.index()].key == *key {
+                return Some(slot);
+            }
+            found &= found - 1;
+        }
+        None
+    }
+
+    /// An empty place in one of a key's buckets. Where both are full, the nearest chain of moves
+    /// that ends in an empty place is found first and then made from its end, so that a failure
+    /// changes nothing.
+    fn make_room(&mut self, first: usize, tag: u16) -> Option<(usize, usize)> {
+        struct Step {
+            bucket: usize,
+            from: Option<(usize, usize)>, // step and way whose entry would move here
+        }
+        let mut steps = vec![
+            Step { bucket: first, from: None },
+            Step { bucket: self.other(first, tag), from: None },
+        ];
+        let mut next = 0;
+        while next < steps.len() {
+            let bucket = steps[next].bucket;
+            if let Some(mut way) = self.buckets[bucket].tags.iter().position(|&tag| tag == 0) {
+                let mut step = next;
+                while let Some((before, before_way)) = steps[step].from {
+                    let (to, from) = (steps[step].bucket, steps[before].bucket);
+                    self.buckets[to].tags[way] = mem::take(&mut self.buckets[from].tags[before_way]);
+                    self.buckets[to].slots[way] = self.buckets[from].slots[before_way];
+                    (step, way) = (before, before_way);
+                }
+                return Some((steps[step].bucket, way));
+            }
+            for way in 0..WAYS {
+                if steps.len() >= SEARCH {
+                    break;
+                }
+                let other = self.other(bucket, self.buckets[bucket].tags[way]);
+                // A bucket twice in one chain would move an entry that has already moved.
+                if steps.iter().all(|step| step.bucket != other) {
+                    steps.push(Step { bucket: other, from: Some((next, way)) });
+                }
+            }
+            next += 1;
+        }
+        None
+    }
+
+    /// Checks what must hold between calls; walks the whole table.
+    pub fn invariants(&self) {
+        let mut seen = vec![false; self.entries.len()];
+        for (index, bucket) in self.buckets.iter().enumerate() {
+            for (&stored, &slot) in bucket.tags.iter().zip(&bucket.slots) {
+                if stored == 0 {
+                    continue;
+                }
+                let slot = slot as usize;
+                assert!(!mem::replace(&mut seen[slot], true), "an entry in two places");
+                let hash = self.hash(&self.entries[slot].key);
+                assert_eq!(stored, tag(hash), "a wrong tag");
+                let first = self.first(hash);
+                assert!(index == first || index == self.other(first, stored), "a wrong bucket");
+            }
+        }
+        assert_eq!(seen.iter().filter(|&&seen| seen).count(), self.len(), "an entry is lost");
+        assert!(self.free.iter().all(|&slot| !seen[slot as usize]), "a free entry in use");
+    }
+}
+
+/// The part of the hash that does not choose the bucket; never 0.
+#[inline]
+#[allow(clippy::cast_possible_truncation, reason = "the upper bits are what is wanted")]
+fn tag(hash: u64) -> u16 {
+    ((hash >> 48) as u16).max(1)
+}
+
+/// Why a flow could not be added.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum InsertError {
+    /// No entry is free.
+    #[error(transparent)]
+    Full(#[from] TableFull),
+    /// The terms cannot be metered.
+    #[error(transparent)]
+    Terms(#[from] BucketError),
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        session::{EntrySpec, FiveTuple, FlowKey4, InstallError, Protocol, SessionChange},
+        units::BitRate,
+    };
+
+    const CLOCK: u64 = 1_000_000_000;
+
+    fn table(capacity: usize) -> SessionTable<FlowKey4> {
+        SessionTable::new(capacity, TickRate::from_hz(CLOCK), [1, 2, 3, 0x9e37_79b9_7f4a_7c15])
+    }
+
+    fn policer() -> Policer {
+        Policer { rate: BitRate::from_bps(80_000).unwrap(), burst_bytes: 1_000 }
+    }
+
+    fn key(number: u32) -> FlowKey4 {
+        FlowKey4::new(number, 0x0a00_0001, 4000, 4000, 17)
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_a_map(
+            capacity in 1_usize..200,
+            steps in prop::collection::vec((any::<bool>(), 0_u32..300, 0_u32..64), 0..600),
+        ) {
+            let mut table = table(capacity);
+            let mut model = HashMap::new();
+            for (install, number, dscp) in steps {
+                if install {
+                    let dscp = Dscp::new(dscp).unwrap();
+                    let installed = table.install(key(number), dscp, policer(), Ticks(0));
+                    if model.contains_key(&number) || model.len() < capacity {
+                        prop_assert_eq!(installed.unwrap().1, model.insert(number, dscp).is_none());
+                    } else {
+                        prop_assert_eq!(installed.unwrap_err(), TableFull { capacity }.into());
+                    }
+                } else {
+                    prop_assert_eq!(
+                        table.remove(&key(number)).is_some(),
+                        model.remove(&number).is_some()
+                    );
+                }
+                prop_assert_eq!(table.len(), model.len());
+            }
+            table.invariants();
+            for number in 0..300 {
+                let slot = table.find(&key(number));
+                let dscp = slot.map(|slot| table.meter(slot, Ticks(0), 1).unwrap());
+                prop_assert_eq!(dscp, model.get(&number).copied());
+            }
+        }
+    }
+
+    /// Filled to the last entry, in a table whose buckets have been made too few on purpose.
+    #[test]
+    fn crowded_buckets_make_room_by_moving() {
+        let mut table = table(800);
+        table.buckets.truncate(128); // 1,024 places, 78 % full in the end
+        for number in 0..800 {
+            table.install(key(number), Dscp::EF, policer(), Ticks(0)).unwrap();
+        }
+        table.invariants();
+        assert!((0..800).all(|number| table.find(&key(number)).is_some()));
+        assert!(table.install(key(800), Dscp::EF, policer(), Ticks(0)).is_err());
+        table.invariants();
+    }
+
+    /// An attacker who had the seed: every key in one bucket and one of a few others. The search ends, nothing
+    /// that is there is lost, and the caller hears of it.
+    #[test]
+    fn colliding_keys_end_in_an_error() {
+        let mut table = table(10_000);
+        let colliding: Vec<u32> = (0..u32::MAX)
+            .filter(|&number| {
+                let hash = table.hash(&key(number));
+                table.first(hash) == 5 && table.other(5, tag(hash)) < 64
+            })
+            .take(1_000)
+            .collect();
+        let installed = colliding
+            .iter()
+            .take_while(|&&number| {
+                table.install(key(number), Dscp::EF, policer(), Ticks(0)).is_ok()
+            })
+            .count();
+        table.invariants();
+        assert!((WAYS..1_000).contains(&installed), "{installed}");
+        assert!(colliding[..installed].iter().all(|&n| table.find(&key(n)).is_some()));
+    }
+
+    #[test]
+    fn metering_counts_what_conforms_and_what_does_not() {
+        let mut table = table(4);
+        let (slot, _) = table.install(key(1), Dscp::EF, policer(), Ticks(0)).unwrap();
+        assert_eq!(table.counters(slot), FlowCounters::default());
+        // 1,000 bytes at once, then 10,000 bytes a second.
+        for _ in 0..5 {
+            assert_eq!(table.meter(slot, Ticks(10), 200), Some(Dscp::EF));
+        }
+        assert_eq!(table.meter(slot, Ticks(10), 200), None);
+        assert_eq!(table.meter(slot, Ticks(10 + CLOCK / 50), 200), Some(Dscp::EF));
+        let counters = FlowCounters {
+            packets: 6,
+            bytes: 1_200,
+            policed_packets: 1,
+            policed_bytes: 200,
+            last_seen: Some(Ticks(10 + CLOCK / 50)),
+        };
+        assert_eq!(table.counters(slot), counters);
+        // New terms keep the counters.
+        table.install(key(1), Dscp::CS5, policer(), Ticks(0)).unwrap();
+        assert_eq!(table.counters(slot), counters);
+        assert_eq!(table.remove(&key(1)), Some(counters));
+        assert_eq!(table.remove(&key(1)), None);
+        // The entry is used again, from zero.
+        let (again, _) = table.install(key(2), Dscp::EF, policer(), Ticks(0)).unwrap();
+        assert_eq!((again, table.counters(again)), (slot, FlowCounters::default()));
+    }
+
+    fn spec(port: u16) -> EntrySpec {
+        let flow = FiveTuple {
+            source: ([10, 0, 0, 1], port).into(),
+            destination: ([10, 0, 0, 2], port).into(),
+            protocol: Protocol::UDP,
+        };
+        EntrySpec { flow, dscp: Dscp::EF, policer: policer() }
+    }
+
+    #[test]
+    fn a_change_is_made_whole_or_not_at_all() {
+        let mut table = table(3);
+        let has = |table: &SessionTable<FlowKey4>, port: u16| {
+            table.find(&FlowKey4::of(&spec(port).flow).unwrap()).is_some()
+        };
+        let first = SessionChange { install: vec![spec(1), spec(2)], remove: vec![] };
+        table.apply(&first, Ticks(0)).unwrap();
+        let too_much =
+            SessionChange { install: vec![spec(2), spec(3), spec(4)], remove: vec![spec(1).flow] };
+        assert!(table.apply(&too_much, Ticks(0)).unwrap_err().is_full());
+        assert_eq!([1, 2, 3, 4].map(|port| has(&table, port)), [true, true, false, false]);
+        let moved = SessionChange { install: vec![spec(2), spec(3)], remove: vec![spec(1).flow] };
+        table.apply(&moved, Ticks(0)).unwrap();
+        assert_eq!([1, 2, 3].map(|port| has(&table, port)), [false, true, true]);
+        let mut six = spec(9);
+        six.flow.source = "[2001:db8::1]:9".parse().unwrap();
+        let refused = table.apply(&SessionChange { install: vec![six], remove: vec![] }, Ticks(0));
+        assert!(matches!(refused, Err(InstallError::Family { .. })));
+        table.invariants();
+    }
+}

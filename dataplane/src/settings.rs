@@ -1,0 +1,94 @@
+//! What a worker is told once, at its start.
+
+use crate::units::{BitRate, MacAddress};
+
+/// Whether an interface's own code points are believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// A core interface: other routers have marked what comes from there.
+    Trusted,
+    /// An edge interface: what no session covers is bleached.
+    Untrusted,
+}
+
+/// What a worker does when nothing comes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Idle {
+    /// Polls on: the lowest delay, a whole core.
+    Poll,
+    /// Sleeps, the longer the quieter it is, up to half a millisecond; shorter when a queue waits
+    /// for its shaper.
+    #[default]
+    Adaptive,
+}
+
+/// One port.
+#[derive(Clone, Debug)]
+pub struct PortSettings {
+    /// The address that frames for the router carry.
+    pub mac: MacAddress,
+    /// Of what comes from it.
+    pub trust: Trust,
+    /// The shaper's rate, on the wire.
+    pub rate: BitRate,
+    /// What the wire adds to each frame: 24 on Ethernet (FCS 4, preamble 8, gap 12).
+    pub overhead_bytes: u32,
+    /// The most of the rate that strict-priority queues get while others wait.
+    pub strict_cap: BitRate,
+    /// The largest IP packet.
+    pub mtu: u16,
+    /// The most that a queue holds, as the time that the port's whole rate needs to send it.
+    pub queue_limit_ms: u32,
+    /// The most that a queue holds, in packets.
+    pub queue_limit_packets: usize,
+}
+
+impl PortSettings {
+    /// The depth of the shaper, as time: how much may be sent at once to catch up after the loop
+    /// was late.
+    pub const SHAPER_BURST_MS: u64 = 1;
+
+    /// An Ethernet port with the defaults.
+    #[must_use]
+    pub fn new(mac: MacAddress, trust: Trust, rate: BitRate) -> Self {
+        Self {
+            mac,
+            trust,
+            rate,
+            overhead_bytes: 24,
+            strict_cap: rate.percent(50),
+            mtu: 1500,
+            queue_limit_ms: 100,
+            queue_limit_packets: 4096,
+        }
+    }
+}
+
+/// A worker.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Its ports, in the order of [`crate::units::PortIndex`].
+    pub ports: Vec<PortSettings>,
+    /// How many session entries it holds.
+    pub session_entries: usize,
+    /// How many packets a second of each kind the kernel gets ([`crate::counters::PuntReason`]).
+    pub punt_packets_per_second: u32,
+    /// How many commands and frames its queues hold.
+    pub queue_capacity: usize,
+    /// What it does when nothing comes.
+    pub idle: Idle,
+}
+
+impl Settings {
+    /// With the defaults.
+    #[must_use]
+    pub fn new(ports: Vec<PortSettings>) -> Self {
+        Self {
+            ports,
+            session_entries: 65_536,
+            punt_packets_per_second: 1_000,
+            queue_capacity: 1_024,
+            idle: Idle::default(),
+        }
+    }
+}
