@@ -1,1 +1,14 @@
+//! Voicelane's QoS server: call agents tell it of calls, routers tell it what they reach, and it
+//! tells the routers of each call what to do with its packets.
+//!
+//! [`model`] is what it knows and decides, in plain types. [`engine`] carries that out: it owns the
+//! state behind one lock that is held for in-memory steps only, and waits for routers outside it.
+//! [`grpc`] parses, translates and maps errors.
 
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod model;
+pub mod engine;
+pub mod grpc;
+pub mod serve;

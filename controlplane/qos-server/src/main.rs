@@ -1,2 +1,112 @@
-//! stub
-fn main() {}
+//! The QoS server's program.
+
+#![forbid(unsafe_code)]
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
+use tracing_subscriber::EnvFilter;
+use voicelane_server::{config::Config, engine::Engine, serve};
+
+/// Knows every call and every router, and tells the routers of each call to give it its lane.
+///
+/// Routers (voicelane-router) and call agents (voicelane, or anything that speaks gRPC) connect to
+/// it; it connects to nobody. The interface is package voicelane.v1; server reflection and the
+/// gRPC health service are there too.
+///
+/// Sessions are held in memory. When the server stops, routers go on serving the calls that they
+/// have. When it starts, it leaves those calls in place for a while (--adopt-for): an agent that
+/// adds its sessions again finds them unchanged; what nobody has added by then is removed.
+#[derive(Debug, Parser)]
+#[command(version, after_help = HELP_END)]
+struct Args {
+    /// Where to listen [default: 127.0.0.1:7400]. There is no TLS yet: other addresses than
+    /// loopback belong on a management network only.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+
+    /// A TOML file; flags win over it. Keys: listen, acknowledge_timeout_ms, adopt_for_s,
+    /// keepalive_interval_ms, keepalive_timeout_ms, max_sessions, max_routers, max_watchers,
+    /// watch_buffer, router_buffer.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Check the configuration and exit: 0 if it is right, 2 if not.
+    #[arg(long)]
+    check_config: bool,
+
+    /// How long after the start calls are left in place that routers have and no agent has added
+    /// [default: 60].
+    #[arg(long, value_name = "SECONDS")]
+    adopt_for: Option<u64>,
+
+    /// What to log, as tracing filter directives: "info", "voicelane_server=debug".
+    #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info")]
+    log: String,
+}
+
+const HELP_END: &str = "\
+Examples:
+  voicelane-server
+  voicelane-server --listen 192.0.2.10:7400 --log voicelane_server=debug
+  voicelane-server --config /etc/voicelane/server.toml --check-config
+
+Exit codes: 0 stopped by SIGINT or SIGTERM, 1 failed while running, 2 wrong usage or configuration.";
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let (config, filter) = match configure(&args) {
+        Ok(configured) => configured,
+        Err(error) => {
+            eprintln!("voicelane-server: {error:#}");
+            return ExitCode::from(2);
+        }
+    };
+    if args.check_config {
+        println!("the configuration is right");
+        return ExitCode::SUCCESS;
+    }
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    match run(&config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("voicelane-server: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn configure(args: &Args) -> anyhow::Result<(Config, EnvFilter)> {
+    let mut config = match &args.config {
+        Some(file) => Config::read(file)?,
+        None => Config::default(),
+    };
+    config.listen = args.listen.unwrap_or(config.listen);
+    config.adopt_for_s = args.adopt_for.unwrap_or(config.adopt_for_s);
+    let filter = EnvFilter::try_new(&args.log).with_context(|| format!("--log {:?}", args.log))?;
+    Ok((config, filter))
+}
+
+#[tokio::main]
+async fn run(config: &Config) -> anyhow::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let listener = serve::bind(config.listen).await?;
+    let address = listener.local_addr().context("the listening address")?;
+    info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
+    let engine = Engine::start(config.settings());
+    serve::serve(engine, listener, config.keepalive(), async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+    .await?;
+    Ok(())
+}

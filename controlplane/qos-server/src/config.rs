@@ -1,0 +1,234 @@
+//! The optional file `voicelane-server.toml`.
+
+use std::{
+    fs, io,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::Deserialize;
+
+use crate::{engine::Settings, serve::Keepalive};
+
+/// The file's keys. What is absent has the default shown by `voicelane-server --help`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// How long a router has to acknowledge a command, milliseconds: 1 to 60,000.
+    pub acknowledge_timeout_ms: u64,
+    /// How long after the start calls are left in place that routers have and nobody has added
+    /// here, seconds; 0: not at all.
+    pub adopt_for_s: u64,
+    /// Between HTTP/2 pings, milliseconds: at least 10.
+    pub keepalive_interval_ms: u64,
+    /// How long a ping's answer may take, milliseconds: at least 10.
+    pub keepalive_timeout_ms: u64,
+    /// The most sessions.
+    pub max_sessions: usize,
+    /// The most routers.
+    pub max_routers: usize,
+    /// The most WatchSessions streams.
+    pub max_watchers: usize,
+    /// How many events a watcher may be behind: 1 to 1,048,576.
+    pub watch_buffer: usize,
+    /// How many commands may wait to be written to a router: 1 to 1,048,576.
+    pub router_buffer: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7400)),
+            acknowledge_timeout_ms: 5_000,
+            adopt_for_s: 60,
+            keepalive_interval_ms: 10_000,
+            keepalive_timeout_ms: 5_000,
+            max_sessions: 1_000_000,
+            max_routers: 1_024,
+            max_watchers: 64,
+            watch_buffer: 16_384,
+            router_buffer: 1_024,
+        }
+    }
+}
+
+/// What is wrong with a file.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("{}: {source}", file.display())]
+    Read {
+        /// Which.
+        file: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is no TOML, or has a key that there is not, or a value of the wrong type.
+    #[error("{}: {reason}", file.display())]
+    Parse {
+        /// Which.
+        file: PathBuf,
+        /// Line, key and reason.
+        reason: String,
+    },
+    /// A value out of bounds.
+    #[error("{}: {key} = {value}: {reason}", file.display())]
+    Value {
+        /// Which.
+        file: PathBuf,
+        /// Which key.
+        key: &'static str,
+        /// What it says.
+        value: u64,
+        /// What it may say.
+        reason: &'static str,
+    },
+}
+
+impl Config {
+    /// Reads and checks a file.
+    pub fn read(file: &Path) -> Result<Self, ConfigError> {
+        let text = fs::read_to_string(file).map_err(|source| ConfigError::Read {
+            file: file.to_owned(),
+            source,
+        })?;
+        Self::parse(file, &text)
+    }
+
+    fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        let config: Self = toml::from_str(text).map_err(|error| ConfigError::Parse {
+            file: file.to_owned(),
+            reason: error.to_string().trim_end().to_owned(),
+        })?;
+        let buffer = 1..=1_048_576;
+        let number = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
+        let checks = [
+            (
+                "acknowledge_timeout_ms",
+                config.acknowledge_timeout_ms,
+                1..=60_000,
+                "give 1 to 60000",
+            ),
+            (
+                "adopt_for_s",
+                config.adopt_for_s,
+                0..=86_400,
+                "give at most 86400",
+            ),
+            (
+                "keepalive_interval_ms",
+                config.keepalive_interval_ms,
+                10..=3_600_000,
+                "give 10 to 3600000",
+            ),
+            (
+                "keepalive_timeout_ms",
+                config.keepalive_timeout_ms,
+                10..=3_600_000,
+                "give 10 to 3600000",
+            ),
+            (
+                "max_sessions",
+                number(config.max_sessions),
+                1..=u64::MAX,
+                "give at least 1",
+            ),
+            (
+                "max_routers",
+                number(config.max_routers),
+                1..=u64::MAX,
+                "give at least 1",
+            ),
+            (
+                "max_watchers",
+                number(config.max_watchers),
+                0..=65_536,
+                "give at most 65536",
+            ),
+            (
+                "watch_buffer",
+                number(config.watch_buffer),
+                buffer.clone(),
+                "give 1 to 1048576",
+            ),
+            (
+                "router_buffer",
+                number(config.router_buffer),
+                buffer,
+                "give 1 to 1048576",
+            ),
+        ];
+        for (key, value, allowed, reason) in checks {
+            if !allowed.contains(&value) {
+                return Err(ConfigError::Value {
+                    file: file.to_owned(),
+                    key,
+                    value,
+                    reason,
+                });
+            }
+        }
+        Ok(config)
+    }
+
+    /// The engine's part.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            acknowledge_timeout: Duration::from_millis(self.acknowledge_timeout_ms),
+            adopt_for: Duration::from_secs(self.adopt_for_s),
+            max_sessions: self.max_sessions,
+            max_routers: self.max_routers,
+            max_watchers: self.max_watchers,
+            watch_buffer: self.watch_buffer,
+            router_buffer: self.router_buffer,
+            ..Settings::default()
+        }
+    }
+
+    /// The transport's part.
+    pub fn keepalive(&self) -> Keepalive {
+        Keepalive {
+            interval: Duration::from_millis(self.keepalive_interval_ms),
+            timeout: Duration::from_millis(self.keepalive_timeout_ms),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        assert_eq!(
+            Config::parse(Path::new("x"), "").unwrap(),
+            Config::default()
+        );
+    }
+
+    #[test]
+    fn errors_name_file_key_and_reason() {
+        for (text, parts) in [
+            ("lisen = \"[::1]:1\"", ["a.toml", "lisen", "unknown field"]),
+            (
+                "listen = \"here\"",
+                ["a.toml", "listen", "invalid socket address"],
+            ),
+            (
+                "acknowledge_timeout_ms = 0",
+                ["a.toml", "acknowledge_timeout_ms = 0", "give 1"],
+            ),
+            ("watch_buffer = 0", ["a.toml", "watch_buffer = 0", "give 1"]),
+        ] {
+            let error = Config::parse(Path::new("a.toml"), text)
+                .unwrap_err()
+                .to_string();
+            for part in parts {
+                assert!(error.contains(part), "{part} is not in {error}");
+            }
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! AddSession, and what adding and changing have in common: telling routers.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures_util::future::join_all;
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use super::{
+    Engine,
+    events::EventKind,
+    link::{Command, Link, NoReply},
+    operation::{Outcome, Work},
+    state::State,
+};
+use crate::model::{
+    admission::admit,
+    entries::expand_distinct,
+    error::Error,
+    ids::{AttachmentId, Revision, RouterId, SessionKey, UnixMs},
+    placement::{Share, place, shares},
+    session::SessionSpec,
+    store::{Acknowledged, Installation, Phase, Session},
+};
+
+/// A router that is to get a share of a session, over the stream that it has now.
+pub(super) struct Target {
+    pub(super) link: Arc<Link>,
+    pub(super) share: Share,
+}
+
+/// Who said yes, on which stream.
+pub(super) type Acknowledgements = BTreeMap<RouterId, AttachmentId>;
+
+impl Engine {
+    /// Admits a session and installs it; answers when every router of it has acknowledged.
+    pub async fn add(self: &Arc<Self>, spec: SessionSpec) -> Outcome {
+        let spec = Arc::new(spec);
+        let key = spec.key.clone();
+        let work = Work::Add(spec.clone());
+        self.operate(&key, work, move |engine| engine.add_now(spec.clone()))
+            .await
+    }
+
+    async fn add_now(self: Arc<Self>, spec: Arc<SessionSpec>) -> Outcome {
+        let key = &spec.key;
+        let targets = {
+            let mut state = self.lock();
+            if let Some(there) = state.store.get(key) {
+                if *there.spec == *spec {
+                    return Ok(state.view(there, UnixMs::now()));
+                }
+                let revision = there.spec.revision.get();
+                return Err(Error::Exists {
+                    key: key.clone(),
+                    revision,
+                });
+            }
+            self.admit_new(&mut state, &spec)?
+        };
+        match self.install_all(key, spec.revision, targets).await {
+            Ok(acknowledged) => {
+                if let Some(view) = self.settle_added(key, &acknowledged) {
+                    debug!(session = %key, "added");
+                    return Ok(view);
+                }
+                let lost = self.lost_of(&acknowledged);
+                self.undo_add(key).await;
+                Err(lost)
+            }
+            Err(error) => {
+                self.undo_add(key).await;
+                Err(error)
+            }
+        }
+    }
+
+    fn admit_new(&self, state: &mut State, spec: &Arc<SessionSpec>) -> Result<Vec<Target>, Error> {
+        let now = UnixMs::now();
+        if state.store.len() >= self.settings.max_sessions {
+            return Err(Error::ServerFull {
+                limit: self.settings.max_sessions,
+            });
+        }
+        let entries = expand_distinct(spec)?;
+        let placement = place(spec, &state.registry, now)?;
+        let shares = shares(&placement, &entries);
+        admit(spec, &shares, &state.registry, &state.store)?;
+        let targets = state.targets(shares.clone())?;
+        state.store.reserve(&spec.key, &entries)?;
+        state.store.put(Session {
+            spec: spec.clone(),
+            placement: Arc::new(placement),
+            installations: shares
+                .iter()
+                .map(|(router, share)| (router.clone(), Installation::of(share)))
+                .collect(),
+            phase: Phase::Installing,
+            problem: None,
+            created: now,
+            updated: now,
+            told: None,
+        });
+        Ok(targets)
+    }
+
+    /// Absent if a router that said yes has gone since.
+    fn settle_added(
+        &self,
+        key: &SessionKey,
+        acknowledged: &Acknowledgements,
+    ) -> Option<Arc<super::SessionView>> {
+        let mut state = self.lock();
+        let state = &mut *state;
+        if !state.still_attached(acknowledged) {
+            return None;
+        }
+        let session = state.store.get_mut(key)?;
+        session.phase = Phase::Settled;
+        session.updated = UnixMs::now();
+        session.acknowledge(acknowledged);
+        self.tell(state, EventKind::Added, key);
+        state
+            .store
+            .get(key)
+            .map(|session| state.view(session, UnixMs::now()))
+    }
+
+    async fn undo_add(self: &Arc<Self>, key: &SessionKey) {
+        let routers = {
+            let mut state = self.lock();
+            let Some(session) = state.store.get_mut(key) else {
+                return;
+            };
+            session.phase = Phase::Removing;
+            session.installations.keys().cloned().collect()
+        };
+        self.withdraw(key, routers).await;
+        self.lock().store.remove(key);
+    }
+
+    /// Names the router of these that is not on the stream any more on which it said yes.
+    pub(super) fn lost_of(&self, acknowledged: &Acknowledgements) -> Error {
+        let state = self.lock();
+        let gone = |(router, on): &(&RouterId, &AttachmentId)| {
+            state.registry.attachment(router) != Some(**on)
+        };
+        match acknowledged.iter().find(gone) {
+            Some((router, _)) => Error::RouterLost(router.clone()),
+            None => Error::Internal("a router was lost and came back".into()),
+        }
+    }
+
+    /// Installs all shares. Waits for every router's answer even if one says no, so that what
+    /// follows comes after it; then tells the first no.
+    pub(super) async fn install_all(
+        &self,
+        key: &SessionKey,
+        revision: Revision,
+        targets: Vec<Target>,
+    ) -> Result<Acknowledgements, Error> {
+        let deadline = Instant::now() + self.settings.acknowledge_timeout;
+        let installs = targets.into_iter().map(|target| async move {
+            let router = target.link.router().clone();
+            let attachment = target.link.attachment();
+            self.install(key, revision, target, deadline)
+                .await
+                .map(|()| (router, attachment))
+        });
+        join_all(installs).await.into_iter().collect()
+    }
+
+    /// Installs a share on one router, unless a router of before our start has just that.
+    pub(super) async fn install(
+        &self,
+        key: &SessionKey,
+        revision: Revision,
+        target: Target,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        let Target { link, share } = target;
+        let router = link.router();
+        let stray = self.lock().take_stray(router, key);
+        if stray.is_some_and(|stray| stray.is(revision, share.fingerprint)) {
+            return Ok(());
+        }
+        let command = Command::Install {
+            key: key.clone(),
+            revision,
+            fingerprint: share.fingerprint,
+            entries: share.entries,
+        };
+        match link.ask(command, deadline).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(refusal)) => Err(Error::Refused {
+                router: router.clone(),
+                refusal,
+            }),
+            Err(NoReply::Lost) => Err(Error::RouterLost(router.clone())),
+            Err(NoReply::Late) => Err(Error::NotAcknowledged {
+                router: router.clone(),
+                millis: u64::try_from(self.settings.acknowledge_timeout.as_millis())
+                    .unwrap_or(u64::MAX),
+            }),
+        }
+    }
+
+    /// Takes a session away from routers. What a router does not confirm now is taken away by the
+    /// order of its stream, or by the differences when it comes back.
+    pub(super) async fn withdraw(&self, key: &SessionKey, routers: Vec<RouterId>) {
+        let deadline = Instant::now() + self.settings.acknowledge_timeout;
+        let removals = routers.into_iter().map(|router| async move {
+            let link = {
+                let mut state = self.lock();
+                state.take_stray(&router, key);
+                state.links.get(&router).cloned()
+            };
+            let reply = match link {
+                Some(link) => link.ask(Command::Remove(key.clone()), deadline).await,
+                None => Err(NoReply::Lost),
+            };
+            match reply {
+                Ok(Ok(_)) => {}
+                Ok(Err(refusal)) => warn!(%router, session = %key, %refusal, "removal refused"),
+                Err(NoReply::Late) => warn!(%router, session = %key, "removal not confirmed yet"),
+                Err(NoReply::Lost) => self.lock().disown(&router, key),
+            }
+        });
+        join_all(removals).await;
+    }
+}
+
+impl State {
+    /// The streams to send these shares on.
+    pub(super) fn targets(&self, shares: BTreeMap<RouterId, Share>) -> Result<Vec<Target>, Error> {
+        let target = |(router, share)| match self.links.get(&router) {
+            Some(link) => Ok(Target {
+                link: link.clone(),
+                share,
+            }),
+            None => Err(Error::RouterLost(router)),
+        };
+        shares.into_iter().map(target).collect()
+    }
+
+    pub(super) fn still_attached(&self, acknowledged: &Acknowledgements) -> bool {
+        acknowledged
+            .iter()
+            .all(|(router, on)| self.registry.attachment(router) == Some(*on))
+    }
+}
+
+impl Session {
+    /// Notes who said yes to what is to be there.
+    pub(super) fn acknowledge(&mut self, acknowledged: &Acknowledgements) {
+        let revision = self.spec.revision;
+        for (router, attachment) in acknowledged {
+            if let Some(installation) = self.installations.get_mut(router) {
+                let fingerprint = installation.fingerprint;
+                installation.failure = None;
+                installation.acknowledged = Some(Acknowledged {
+                    attachment: *attachment,
+                    revision,
+                    fingerprint,
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Carries out what agents and routers ask.
+//!
+//! One lock guards all state and is held for in-memory steps only, never while waiting. What has
+//! to wait for routers is an operation: at most one runs on a session at a time, each in a task of
+//! its own, so that a caller who goes away cannot leave it half done.
+
+mod add;
+mod change;
+mod counters;
+mod delete;
+mod events;
+mod explain;
+mod follow;
+mod link;
+mod operation;
+mod query;
+mod state;
+mod synchronise;
+mod watch;
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::{Notify, Semaphore, broadcast, watch as latest};
+
+use self::state::State;
+pub use self::{
+    counters::EntryCounters,
+    events::{Event, EventKind, InstallationView, SessionView},
+    explain::{Explanation, FlowExplanation, LinkName, Step, Verdict},
+    link::{Command, Ended, Link, Reply, Summary, ToRouter},
+    operation::Outcome,
+    query::{Page, RouterView},
+    synchronise::Reported,
+    watch::{WatchEnd, Watcher},
+};
+use crate::model::ids::{AttachmentId, UnixMs};
+
+/// What can be set.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How long a router has to acknowledge a command.
+    pub acknowledge_timeout: Duration,
+    /// How long after the start calls are left in place that routers have and nobody has added.
+    pub adopt_for: Duration,
+    /// The most sessions.
+    pub max_sessions: usize,
+    /// The most routers.
+    pub max_routers: usize,
+    /// The most WatchSessions streams.
+    pub max_watchers: usize,
+    /// How many events a watcher may be behind.
+    pub watch_buffer: usize,
+    /// How many commands may wait to be written to a router.
+    pub router_buffer: usize,
+    /// How many sessions of a router are synchronised at once.
+    pub synchronise_window: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            acknowledge_timeout: Duration::from_secs(5),
+            adopt_for: Duration::from_secs(60),
+            max_sessions: 1_000_000,
+            max_routers: 1_024,
+            max_watchers: 64,
+            watch_buffer: 16_384,
+            router_buffer: 1_024,
+            synchronise_window: 256,
+        }
+    }
+}
+
+/// The server, less its network.
+#[derive(Debug)]
+pub struct Engine {
+    settings: Settings,
+    /// Differs for each start of the process.
+    epoch: u64,
+    state: Mutex<State>,
+    attachments: AtomicU64,
+    events: broadcast::Sender<Arc<Event>>,
+    watchers: Arc<Semaphore>,
+    /// What routers reach has changed, so sessions may belong elsewhere now.
+    reach_changed: Notify,
+    stopping: latest::Sender<bool>,
+}
+
+impl Engine {
+    /// Starts it. Must be called in a Tokio runtime.
+    pub fn start(settings: Settings) -> Arc<Self> {
+        let started = u64::try_from(UnixMs::now().0).unwrap_or(0);
+        let engine = Arc::new(Self {
+            epoch: started << 20 | u64::from(std::process::id() & 0xf_ffff),
+            state: Mutex::new(State::new(&settings)),
+            attachments: AtomicU64::new(1),
+            events: broadcast::Sender::new(settings.watch_buffer.max(1)),
+            watchers: Arc::new(Semaphore::new(settings.max_watchers)),
+            reach_changed: Notify::new(),
+            stopping: latest::Sender::new(false),
+            settings,
+        });
+        tokio::spawn(follow::follow(engine.clone()));
+        tokio::spawn(synchronise::end_adoption(engine.clone()));
+        engine
+    }
+
+    /// Ends every stream, so that the server can go down. Routers go on with what they have.
+    pub fn stop(&self) {
+        self.stopping.send_replace(true);
+        self.reach_changed.notify_one();
+    }
+
+    /// Becomes true when the server goes down.
+    pub fn stopping(&self) -> latest::Receiver<bool> {
+        self.stopping.subscribe()
+    }
+
+    /// Differs for each start of the process.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    fn next_attachment(&self) -> AttachmentId {
+        AttachmentId(self.attachments.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// For in-memory steps only. A panic elsewhere must not end all calls' control, so a poisoned
+    /// lock is taken all the same.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

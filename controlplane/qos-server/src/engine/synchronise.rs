@@ -1,0 +1,350 @@
+//! Attaching, and bringing a router to exactly the server's state by differences.
+//!
+//! The sessions are held in memory only, so a server that has just started knows none, while the
+//! routers serve the calls of before. For a while after the start (`adopt_for`) it therefore
+//! leaves in place what it has never known; a call agent that adds its calls again in that time
+//! finds them unchanged. What nobody has added by the end is removed.
+
+use std::{collections::HashMap, sync::Arc};
+
+use futures_util::{StreamExt as _, stream};
+use tokio::{sync::mpsc, time::Instant};
+use tracing::{info, warn};
+
+use super::{
+    Engine,
+    add::Target,
+    link::{Command, Ended, Link, Summary, ToRouter},
+};
+use crate::model::{
+    entries::expand,
+    error::Error,
+    ids::{Fingerprint, Revision, RouterId, SessionKey, UnixMs},
+    placement::shares,
+    registry::{Identity, Interface},
+};
+
+/// Sessions named under one hold of the lock.
+const CHUNK: usize = 256;
+
+/// What a router says it has of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reported {
+    /// Which version.
+    pub revision: u64,
+    /// Of its entries.
+    pub fingerprint: Fingerprint,
+}
+
+impl Reported {
+    pub(super) fn is(&self, revision: Revision, fingerprint: Fingerprint) -> bool {
+        self.revision == revision.get() && self.fingerprint == fingerprint
+    }
+}
+
+enum Difference {
+    None,
+    Installed,
+    Replaced,
+    Removed,
+    Unchanged,
+    /// The router said no, which is noted at the session.
+    Refused,
+    /// The router did not answer: the stream is over.
+    Failed,
+}
+
+impl Engine {
+    /// A router attached: it has told its interfaces and what it has. Ends the stream that it had
+    /// before. What goes to the router comes out of the returned receiver.
+    pub fn attach(
+        self: &Arc<Self>,
+        identity: Identity,
+        peer: String,
+        interfaces: Vec<Interface>,
+        reported: HashMap<SessionKey, Reported>,
+    ) -> Result<(Arc<Link>, mpsc::Receiver<ToRouter>), Error> {
+        if *self.stopping.borrow() {
+            return Err(Error::ShuttingDown);
+        }
+        let id = identity.id.clone();
+        // One place more than commands take, so that the welcome always has one.
+        let (outbound, receiver) = mpsc::channel(self.settings.router_buffer + 1);
+        let welcome = ToRouter::Welcome {
+            server_epoch: self.epoch,
+        };
+        if outbound.try_send(welcome).is_err() {
+            return Err(Error::Internal("no room for the welcome".into()));
+        }
+        let link = Arc::new(Link::new(id.clone(), self.next_attachment(), outbound));
+        let replaced = {
+            let mut state = self.lock();
+            let now = UnixMs::now();
+            state
+                .registry
+                .attach(identity, peer.clone(), interfaces, link.attachment(), now)?;
+            state.strays.remove(&id);
+            state.links.insert(id.clone(), link.clone())
+        };
+        if let Some(old) = replaced {
+            warn!(router = %id, %peer, "attached again; its former stream ends");
+            old.end(Ended::Replaced {
+                router: id.clone(),
+                peer,
+            });
+        }
+        info!(router = %id, sessions = reported.len(), "attached");
+        self.reach_changed.notify_one();
+        let engine = self.clone();
+        let synchronised = link.clone();
+        tokio::spawn(async move { engine.synchronise(synchronised, reported).await });
+        Ok((link, receiver))
+    }
+
+    /// A router reported its interfaces anew.
+    pub fn report(&self, link: &Link, interfaces: Vec<Interface>) {
+        let mut state = self.lock();
+        let current = state.registry.attachment(link.router()) == Some(link.attachment());
+        if current && state.registry.report(link.router(), interfaces) {
+            drop(state);
+            info!(router = %link.router(), "interfaces changed");
+            self.reach_changed.notify_one();
+        }
+    }
+
+    /// A router's stream ended.
+    pub fn detach(&self, link: &Link, reason: &str) {
+        {
+            let mut state = self.lock();
+            let (id, attachment) = (link.router(), link.attachment());
+            if state.registry.detach(id, attachment, reason, UnixMs::now()) {
+                state.links.remove(id);
+                state.strays.remove(id);
+                warn!(router = %id, reason, "lost");
+            }
+        }
+        link.close();
+        self.reach_changed.notify_one();
+    }
+
+    async fn synchronise(
+        self: Arc<Self>,
+        link: Arc<Link>,
+        mut reported: HashMap<SessionKey, Reported>,
+    ) {
+        let mut summary = Summary::default();
+        let mut last: Option<SessionKey> = None;
+        loop {
+            let desired: Vec<SessionKey> = {
+                let state = self.lock();
+                state
+                    .store
+                    .keys_on(link.router(), last.as_ref())
+                    .take(CHUNK)
+                    .cloned()
+                    .collect()
+            };
+            let Some(end) = desired.last().cloned() else {
+                break;
+            };
+            last = Some(end);
+            let pairs = desired.into_iter().map(|key| {
+                let has = reported.remove(&key);
+                (key, has)
+            });
+            if !self.apply(&link, pairs.collect(), &mut summary).await {
+                return;
+            }
+        }
+        let strays = reported
+            .into_iter()
+            .map(|(key, has)| (key, Some(has)))
+            .collect();
+        if !self.apply(&link, strays, &mut summary).await {
+            return;
+        }
+        let deadline = Instant::now() + self.settings.acknowledge_timeout;
+        if link
+            .send(ToRouter::Synchronised(summary), deadline)
+            .await
+            .is_ok()
+        {
+            self.lock()
+                .registry
+                .synchronised(link.router(), link.attachment());
+            info!(
+                router = %link.router(), installed = summary.installed, replaced = summary.replaced,
+                removed = summary.removed, unchanged = summary.unchanged, "synchronised"
+            );
+        }
+    }
+
+    /// False if the stream is over.
+    async fn apply(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        sessions: Vec<(SessionKey, Option<Reported>)>,
+        summary: &mut Summary,
+    ) -> bool {
+        let mut differences = stream::iter(sessions)
+            .map(|(key, has)| async move { self.reconcile(link, &key, has).await })
+            .buffer_unordered(self.settings.synchronise_window.max(1));
+        while let Some(difference) = differences.next().await {
+            match difference {
+                Difference::None | Difference::Refused => {}
+                Difference::Installed => summary.installed += 1,
+                Difference::Replaced => summary.replaced += 1,
+                Difference::Removed => summary.removed += 1,
+                Difference::Unchanged => summary.unchanged += 1,
+                Difference::Failed => {
+                    link.end(Ended::NotSynchronised);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Compares what a router has of a session with what it is to have, and mends it.
+    async fn reconcile(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        key: &SessionKey,
+        has: Option<Reported>,
+    ) -> Difference {
+        let _claim = self.claim(key).await;
+        let deadline = Instant::now() + self.settings.acknowledge_timeout;
+        let (revision, share) = {
+            let mut state = self.lock();
+            let state = &mut *state;
+            let router = link.router();
+            if state.registry.attachment(router) != Some(link.attachment()) {
+                return Difference::Failed;
+            }
+            let known = state.store.get(key).is_some();
+            let session = state.store.get_mut(key);
+            match session.filter(|session| session.installations.contains_key(router)) {
+                None => match has {
+                    None => return Difference::None,
+                    Some(has)
+                        if state.adopting
+                            && !known
+                            && !state.disowned.contains(&(router.clone(), key.clone())) =>
+                    {
+                        state
+                            .strays
+                            .entry(router.clone())
+                            .or_default()
+                            .insert(key.clone(), has);
+                        return Difference::Unchanged;
+                    }
+                    Some(_) => (Revision::FIRST, None),
+                },
+                Some(session) => {
+                    let revision = session.spec.revision;
+                    let right = session.installations.get(router).is_some_and(|wanted| {
+                        wanted.holds(revision, link.attachment())
+                            || has.is_some_and(|has| has.is(revision, wanted.fingerprint))
+                    });
+                    if right {
+                        session.acknowledge(&[(router.clone(), link.attachment())].into());
+                        self.tell_state(state, key);
+                        return Difference::Unchanged;
+                    }
+                    let mut all = shares(&session.placement, &expand(&session.spec));
+                    (revision, all.remove(router))
+                }
+            }
+        };
+        let Some(share) = share else {
+            return match link.ask(Command::Remove(key.clone()), deadline).await {
+                Ok(Ok(_)) => Difference::Removed,
+                Ok(Err(refusal)) => {
+                    warn!(router = %link.router(), session = %key, %refusal, "removal refused");
+                    Difference::Refused
+                }
+                Err(_) => Difference::Failed,
+            };
+        };
+        let target = Target {
+            link: link.clone(),
+            share,
+        };
+        let installed = self.install(key, revision, target, deadline).await;
+        self.note(link, key, installed, has.is_some())
+    }
+
+    fn note(
+        &self,
+        link: &Link,
+        key: &SessionKey,
+        installed: Result<(), Error>,
+        replaced: bool,
+    ) -> Difference {
+        let mut state = self.lock();
+        let difference = match (installed, state.store.get_mut(key)) {
+            (Ok(()), session) => {
+                if let Some(session) = session {
+                    session.acknowledge(&[(link.router().clone(), link.attachment())].into());
+                }
+                if replaced {
+                    Difference::Replaced
+                } else {
+                    Difference::Installed
+                }
+            }
+            (Err(error @ Error::Refused { .. }), session) => {
+                warn!(router = %link.router(), session = %key, %error, "not synchronised");
+                let there =
+                    session.and_then(|session| session.installations.get_mut(link.router()));
+                if let Some(installation) = there {
+                    installation.failure = Some(error.to_string());
+                }
+                Difference::Refused
+            }
+            (Err(_), _) => Difference::Failed,
+        };
+        self.tell_state(&mut state, key);
+        difference
+    }
+}
+
+/// When the grace is over, removes from routers what nobody has added since the start.
+pub(super) async fn end_adoption(engine: Arc<Engine>) {
+    tokio::time::sleep(engine.settings.adopt_for).await;
+    let strays: Vec<(RouterId, SessionKey)> = {
+        let mut state = engine.lock();
+        state.adopting = false;
+        state.disowned.clear();
+        let strays = std::mem::take(&mut state.strays);
+        strays
+            .into_iter()
+            .flat_map(|(router, keys)| keys.into_keys().map(move |key| (router.clone(), key)))
+            .collect()
+    };
+    if !strays.is_empty() {
+        info!(
+            sessions = strays.len(),
+            "nobody has added these since the start: removing them"
+        );
+    }
+    stream::iter(strays)
+        .for_each_concurrent(
+            engine.settings.synchronise_window.max(1),
+            |(router, key)| {
+                let engine = engine.clone();
+                async move {
+                    let _claim = engine.claim(&key).await;
+                    let added = engine
+                        .lock()
+                        .store
+                        .get(&key)
+                        .is_some_and(|session| session.installations.contains_key(&router));
+                    if !added {
+                        engine.withdraw(&key, vec![router]).await;
+                    }
+                }
+            },
+        )
+        .await;
+}

@@ -1,0 +1,12 @@
+//! The network's side: parses what comes, hands it to the [`engine`](crate::engine), translates
+//! what it answers, and maps errors to status codes.
+
+pub mod parse;
+pub mod render;
+pub mod status;
+pub mod sessions;
+pub mod routers;
+pub mod operator;
+
+/// The largest message that is read, and about the largest that is written.
+pub const MAX_MESSAGE_BYTES: usize = 1024 * 1024;

@@ -1,0 +1,265 @@
+//! From messages to types whose every value is valid.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+use voicelane_proto::v1;
+
+use crate::{
+    engine::{EntryCounters, Reply, Reported},
+    model::{
+        entries::{FiveTuple, FlowKind, expand_distinct},
+        error::{Error, Refusal, RefusalKind},
+        ids::{Fingerprint, Revision, RouterId, SessionKey},
+        registry::{Identity, Interface, Role},
+        session::{
+            BurstBytes, MAX_FLOWS, MediaFlow, Path, RateBps, Rtcp, ServiceClass, SessionSpec,
+        },
+    },
+};
+
+/// The most interfaces of a router.
+const MAX_INTERFACES: usize = 1_024;
+/// The longest name of an interface, and the longest release, in bytes.
+const MAX_TEXT: usize = 128;
+
+/// A session's key; `field` is its path in the request.
+pub fn key(field: &str, key: Option<v1::SessionKey>) -> Result<SessionKey, Error> {
+    let key = key.ok_or_else(|| missing(field))?;
+    SessionKey::parse(field, &key.agent_id, &key.session_id)
+}
+
+/// A session as asked for.
+pub fn spec(spec: Option<v1::SessionSpec>) -> Result<SessionSpec, Error> {
+    let spec = spec.ok_or_else(|| missing("spec"))?;
+    if spec.flows.is_empty() || spec.flows.len() > MAX_FLOWS {
+        return Err(Error::invalid(
+            "spec.flows",
+            format!("has {} flows; give 1 to {MAX_FLOWS}", spec.flows.len()),
+        ));
+    }
+    let class = match v1::ServiceClass::try_from(spec.service_class) {
+        Ok(v1::ServiceClass::Unspecified | v1::ServiceClass::Telephony) => ServiceClass::Telephony,
+        Ok(v1::ServiceClass::AdmittedTelephony) => ServiceClass::AdmittedTelephony,
+        Ok(v1::ServiceClass::Signalling) => ServiceClass::Signalling,
+        Ok(v1::ServiceClass::MultimediaConferencing) => ServiceClass::MultimediaConferencing,
+        Ok(v1::ServiceClass::RealtimeInteractive) => ServiceClass::RealtimeInteractive,
+        Err(_) => return Err(unknown("spec.service_class", spec.service_class)),
+    };
+    let flows = spec.flows.into_iter().enumerate();
+    let spec = SessionSpec {
+        key: key("spec.key", spec.key)?,
+        revision: Revision::parse("spec.revision", spec.revision)?,
+        flows: flows
+            .map(|(index, media)| flow(&format!("spec.flows[{index}]"), media))
+            .collect::<Result<_, _>>()?,
+        class,
+    };
+    expand_distinct(&spec)?;
+    Ok(spec)
+}
+
+fn flow(field: &str, flow: v1::MediaFlow) -> Result<MediaFlow, Error> {
+    let path = path(field, flow.source, flow.destination)?;
+    Ok(MediaFlow {
+        path,
+        rate: RateBps::parse(&format!("{field}.max_bitrate_bps"), flow.max_bitrate_bps)?,
+        burst: BurstBytes::parse(&format!("{field}.max_burst_bytes"), flow.max_burst_bytes)?,
+        rtcp: rtcp(
+            &format!("{field}.rtcp"),
+            flow.rtcp.unwrap_or_default(),
+            path,
+        )?,
+    })
+}
+
+fn rtcp(field: &str, rtcp: v1::Rtcp, media: Path) -> Result<Rtcp, Error> {
+    use v1::rtcp::Mode;
+
+    let mode =
+        Mode::try_from(rtcp.mode).map_err(|_| unknown(&format!("{field}.mode"), rtcp.mode))?;
+    if mode != Mode::Explicit && (rtcp.source.is_some() || rtcp.destination.is_some()) {
+        return Err(Error::invalid(
+            format!("{field}.mode"),
+            "is not MODE_EXPLICIT, yet there is a source or a destination; drop one or the other",
+        ));
+    }
+    match mode {
+        Mode::Unspecified | Mode::NextPort => {
+            media.next_ports().map(Rtcp::NextPort).ok_or_else(|| {
+                Error::invalid(
+                    format!("{field}.mode"),
+                    "is MODE_NEXT_PORT, but no port follows 65535; use another mode",
+                )
+            })
+        }
+        Mode::Mux => Ok(Rtcp::Mux),
+        Mode::Explicit => path(field, rtcp.source, rtcp.destination).map(Rtcp::Explicit),
+        Mode::None => Ok(Rtcp::None),
+    }
+}
+
+fn path(
+    field: &str,
+    source: Option<v1::Endpoint>,
+    destination: Option<v1::Endpoint>,
+) -> Result<Path, Error> {
+    Path::parse(
+        field,
+        endpoint(&format!("{field}.source"), source)?,
+        endpoint(&format!("{field}.destination"), destination)?,
+    )
+}
+
+fn endpoint(field: &str, endpoint: Option<v1::Endpoint>) -> Result<SocketAddr, Error> {
+    let endpoint = endpoint.ok_or_else(|| missing(field))?;
+    let address: IpAddr = endpoint.address.parse().map_err(|_| {
+        let shown: String = endpoint.address.chars().take(64).collect();
+        let reason = format!("{shown:?} is no IPv4 or IPv6 literal");
+        Error::invalid(format!("{field}.address"), reason)
+    })?;
+    let port = u16::try_from(endpoint.port).map_err(|_| {
+        let reason = format!("is {}; give 1 to 65535", endpoint.port);
+        Error::invalid(format!("{field}.port"), reason)
+    })?;
+    Ok(SocketAddr::new(address, port))
+}
+
+/// What a router says of itself.
+pub fn hello(hello: v1::Hello) -> Result<Identity, Error> {
+    Ok(Identity {
+        id: RouterId::parse("hello.router_id", &hello.router_id)?,
+        epoch: hello.epoch,
+        software_version: text("hello.software_version", &hello.software_version)?.to_owned(),
+        entry_capacity: hello.entry_capacity,
+    })
+}
+
+/// A router's interfaces.
+pub fn interfaces(report: v1::InterfaceReport) -> Result<Vec<Interface>, Error> {
+    let count = report.interfaces.len();
+    if count > MAX_INTERFACES {
+        return Err(Error::invalid(
+            "interfaces.interfaces",
+            format!("has {count}; give at most {MAX_INTERFACES}"),
+        ));
+    }
+    let one = |(index, it): (usize, v1::Interface)| {
+        let field = format!("interfaces.interfaces[{index}]");
+        let role = match v1::interface::Role::try_from(it.role) {
+            Ok(v1::interface::Role::Edge) => Role::Edge,
+            Ok(v1::interface::Role::Core) => Role::Core,
+            Ok(v1::interface::Role::Unspecified) | Err(_) => {
+                return Err(unknown(&format!("{field}.role"), it.role));
+            }
+        };
+        let mut prefixes: Vec<IpNet> = networks(&format!("{field}.prefixes"), &it.prefixes)?
+            .into_iter()
+            .map(|prefix| prefix.trunc())
+            .collect();
+        prefixes.sort_unstable();
+        prefixes.dedup();
+        Ok(Interface {
+            name: text(&format!("{field}.name"), &it.name)?.into(),
+            role,
+            up: it.up,
+            addresses: networks(&format!("{field}.addresses"), &it.addresses)?,
+            prefixes,
+            rate_bps: it.rate_bps,
+            ef_budget_bps: it.ef_budget_bps,
+            mtu_bytes: it.mtu_bytes,
+        })
+    };
+    report.interfaces.into_iter().enumerate().map(one).collect()
+}
+
+fn networks(field: &str, values: &[String]) -> Result<Vec<IpNet>, Error> {
+    let one = |(index, value): (usize, &String)| {
+        value.parse().map_err(|_| {
+            let shown: String = value.chars().take(64).collect();
+            let reason = format!("{shown:?} is no prefix like 192.0.2.0/24");
+            Error::invalid(format!("{field}[{index}]"), reason)
+        })
+    };
+    values.iter().enumerate().map(one).collect()
+}
+
+/// What a router says it has.
+pub fn installed(session: v1::InstalledSession) -> Result<(SessionKey, Reported), Error> {
+    let key = key("installed.sessions.key", session.key)?;
+    let fingerprint = Fingerprint(session.fingerprint);
+    Ok((
+        key,
+        Reported {
+            revision: session.revision,
+            fingerprint,
+        },
+    ))
+}
+
+/// A router's answer, with the number of the command.
+pub fn result(result: v1::CommandResult) -> Result<(u64, Reply), Error> {
+    use v1::command_result::Code;
+
+    let kind = match Code::try_from(result.code) {
+        Ok(Code::Ok) => {
+            return Ok((
+                result.command_id,
+                Ok(result.counters.into_iter().map(counters).collect()),
+            ));
+        }
+        Ok(Code::TableFull) => RefusalKind::TableFull,
+        Ok(Code::Conflict) => RefusalKind::Conflict,
+        Ok(Code::Invalid) => RefusalKind::Invalid,
+        Ok(Code::NotFound) => RefusalKind::NotFound,
+        Ok(Code::Internal) => RefusalKind::Internal,
+        Ok(Code::Unspecified) | Err(_) => return Err(unknown("result.code", result.code)),
+    };
+    let detail = result.detail.chars().take(512).collect();
+    Ok((result.command_id, Err(Refusal { kind, detail })))
+}
+
+fn counters(counters: v1::EntryCounters) -> EntryCounters {
+    let end = |end: Option<v1::Endpoint>| endpoint("counters", end).ok();
+    let path = end(counters.source)
+        .zip(end(counters.destination))
+        .and_then(|(source, destination)| Path::parse("counters", source, destination).ok());
+    EntryCounters {
+        flow: counters.flow_index,
+        kind: match v1::FlowKind::try_from(counters.kind) {
+            Ok(v1::FlowKind::Rtp) => Some(FlowKind::Rtp),
+            Ok(v1::FlowKind::Rtcp) => Some(FlowKind::Rtcp),
+            Ok(v1::FlowKind::Unspecified) | Err(_) => None,
+        },
+        tuple: path.map(FiveTuple),
+        packets: counters.packets,
+        bytes: counters.bytes,
+        policed_packets: counters.policed_packets,
+        policed_bytes: counters.policed_bytes,
+        last_seen_ms_ago: counters.last_seen_ms_ago,
+    }
+}
+
+/// Whose sessions are asked for; empty is everybody's.
+pub fn agent(value: &str) -> Result<Option<String>, Error> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    SessionKey::parse("request", value, "any").map(|_| Some(value.to_owned()))
+}
+
+fn text<'a>(field: &str, value: &'a str) -> Result<&'a str, Error> {
+    if value.len() > MAX_TEXT {
+        let reason = format!("has {} bytes; give at most {MAX_TEXT}", value.len());
+        return Err(Error::invalid(field, reason));
+    }
+    Ok(value)
+}
+
+fn missing(field: &str) -> Error {
+    Error::invalid(field, "is missing")
+}
+
+fn unknown(field: &str, value: i32) -> Error {
+    Error::invalid(field, format!("is {value}, which is no value of its kind"))
+}

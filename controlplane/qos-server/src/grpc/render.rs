@@ -1,0 +1,331 @@
+//! From our types to messages.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use voicelane_proto::v1;
+
+use crate::{
+    engine::{
+        Command, EntryCounters, EventKind, Explanation, InstallationView, LinkName, RouterView,
+        SessionView, Step, Summary, ToRouter, Verdict,
+    },
+    model::{
+        entries::{FiveTuple, FlowEntry, FlowKind},
+        ids::SessionKey,
+        placement::Placement,
+        registry::{Interface, Location, Presence, Role},
+        session::{MediaFlow, Rtcp, ServiceClass, SessionSpec, SessionState},
+        store::InstallationState,
+    },
+};
+
+/// A session.
+pub fn session(view: &SessionView) -> v1::Session {
+    v1::Session {
+        spec: Some(spec(&view.spec)),
+        state: match view.state {
+            SessionState::Installing => v1::SessionState::Installing,
+            SessionState::Active => v1::SessionState::Active,
+            SessionState::Degraded => v1::SessionState::Degraded,
+            SessionState::Removing => v1::SessionState::Removing,
+        }
+        .into(),
+        placements: placements(&view.placement),
+        routers: view.installations.iter().map(installation).collect(),
+        created_unix_ms: view.created.0,
+        updated_unix_ms: view.updated.0,
+    }
+}
+
+fn spec(spec: &SessionSpec) -> v1::SessionSpec {
+    v1::SessionSpec {
+        key: Some(key(&spec.key)),
+        revision: spec.revision.get(),
+        flows: spec.flows.iter().map(flow).collect(),
+        service_class: match spec.class {
+            ServiceClass::Telephony => v1::ServiceClass::Telephony,
+            ServiceClass::AdmittedTelephony => v1::ServiceClass::AdmittedTelephony,
+            ServiceClass::Signalling => v1::ServiceClass::Signalling,
+            ServiceClass::MultimediaConferencing => v1::ServiceClass::MultimediaConferencing,
+            ServiceClass::RealtimeInteractive => v1::ServiceClass::RealtimeInteractive,
+        }
+        .into(),
+    }
+}
+
+fn flow(flow: &MediaFlow) -> v1::MediaFlow {
+    use v1::rtcp::Mode;
+
+    let (mode, path) = match flow.rtcp {
+        Rtcp::NextPort(_) => (Mode::NextPort, None),
+        Rtcp::Mux => (Mode::Mux, None),
+        Rtcp::Explicit(path) => (Mode::Explicit, Some(path)),
+        Rtcp::None => (Mode::None, None),
+    };
+    v1::MediaFlow {
+        source: Some(endpoint(flow.path.source())),
+        destination: Some(endpoint(flow.path.destination())),
+        max_bitrate_bps: flow.rate.get(),
+        max_burst_bytes: flow.burst.map_or(0, |burst| burst.get()),
+        rtcp: Some(v1::Rtcp {
+            mode: mode.into(),
+            source: path.map(|path| endpoint(path.source())),
+            destination: path.map(|path| endpoint(path.destination())),
+        }),
+    }
+}
+
+fn placements(placement: &Placement) -> Vec<v1::FlowPlacement> {
+    let one = |(index, at): (usize, &crate::model::placement::FlowPlacement)| v1::FlowPlacement {
+        flow_index: narrow(index),
+        source: Some(location(&at.source)),
+        destination: Some(location(&at.destination)),
+    };
+    placement.iter().enumerate().map(one).collect()
+}
+
+fn location(at: &Location) -> v1::Attachment {
+    v1::Attachment {
+        router_id: at.router.to_string(),
+        interface: at.interface.to_string(),
+        prefix: at.prefix.to_string(),
+    }
+}
+
+fn installation(on: &InstallationView) -> v1::RouterInstallation {
+    use v1::router_installation::State;
+
+    v1::RouterInstallation {
+        router_id: on.router.to_string(),
+        state: match on.state {
+            InstallationState::Pending => State::Pending,
+            InstallationState::Installed => State::Installed,
+            InstallationState::Away => State::Away,
+            InstallationState::Failed(_) => State::Failed,
+        }
+        .into(),
+        detail: on.detail.clone(),
+        revision: on.revision.get(),
+    }
+}
+
+/// The kind of a watched change.
+pub fn event_kind(kind: EventKind) -> v1::watch_sessions_response::Kind {
+    use v1::watch_sessions_response::Kind;
+
+    match kind {
+        EventKind::Existing => Kind::Existing,
+        EventKind::Added => Kind::Added,
+        EventKind::Modified => Kind::Modified,
+        EventKind::Deleted => Kind::Deleted,
+        EventKind::StateChanged => Kind::StateChanged,
+    }
+}
+
+/// What goes to a router.
+pub fn to_router(message: ToRouter) -> v1::AttachResponse {
+    use v1::attach_response::Message;
+
+    let message = match message {
+        ToRouter::Welcome { server_epoch } => Message::Welcome(v1::Welcome {
+            server_version: env!("CARGO_PKG_VERSION").to_owned(),
+            server_epoch,
+        }),
+        ToRouter::Command { id, command: it } => Message::Command(v1::Command {
+            command_id: id,
+            command: Some(command(it)),
+        }),
+        ToRouter::Synchronised(Summary {
+            installed,
+            replaced,
+            removed,
+            unchanged,
+        }) => Message::Synchronised(v1::Synchronised {
+            installed,
+            replaced,
+            removed,
+            unchanged,
+        }),
+    };
+    v1::AttachResponse {
+        message: Some(message),
+    }
+}
+
+fn command(command: Command) -> v1::command::Command {
+    use v1::command::Command as To;
+
+    match command {
+        Command::Install {
+            key: whose,
+            revision,
+            fingerprint,
+            entries,
+        } => To::Install(v1::InstallSession {
+            key: Some(key(&whose)),
+            revision: revision.get(),
+            fingerprint: fingerprint.0,
+            entries: entries.iter().map(entry).collect(),
+        }),
+        Command::Remove(whose) => To::Remove(v1::RemoveSession {
+            key: Some(key(&whose)),
+        }),
+        Command::Read(whose) => To::Read(v1::ReadSession {
+            key: Some(key(&whose)),
+        }),
+    }
+}
+
+fn entry(entry: &FlowEntry) -> v1::FlowEntry {
+    v1::FlowEntry {
+        flow_index: narrow(entry.flow),
+        kind: kind(entry.kind).into(),
+        source: Some(endpoint(entry.tuple.0.source())),
+        destination: Some(endpoint(entry.tuple.0.destination())),
+        protocol: FiveTuple::PROTOCOL,
+        dscp: entry.dscp.get().into(),
+        rate_bps: entry.rate_bps,
+        burst_bytes: entry.burst_bytes,
+    }
+}
+
+fn kind(kind: FlowKind) -> v1::FlowKind {
+    match kind {
+        FlowKind::Rtp => v1::FlowKind::Rtp,
+        FlowKind::Rtcp => v1::FlowKind::Rtcp,
+    }
+}
+
+/// A router.
+pub fn router(view: &RouterView) -> v1::RouterStatus {
+    let router = &view.router;
+    let (attached, since, synchronised) = match router.presence {
+        Presence::Attached {
+            since,
+            synchronised,
+            ..
+        } => (true, since, synchronised),
+        Presence::Away { since, .. } => (false, since, false),
+    };
+    v1::RouterStatus {
+        router_id: router.identity.id.to_string(),
+        attached,
+        epoch: router.identity.epoch,
+        software_version: router.identity.software_version.clone(),
+        peer_address: router.peer.clone(),
+        since_unix_ms: since.0,
+        synchronised,
+        sessions: view.sessions as u64,
+        entry_capacity: router.identity.entry_capacity,
+        interfaces: router.interfaces.iter().map(interface).collect(),
+    }
+}
+
+fn interface(it: &Interface) -> v1::Interface {
+    let texts = |nets: &[ipnet::IpNet]| nets.iter().map(ToString::to_string).collect();
+    v1::Interface {
+        name: it.name.to_string(),
+        role: match it.role {
+            Role::Edge => v1::interface::Role::Edge,
+            Role::Core => v1::interface::Role::Core,
+        }
+        .into(),
+        up: it.up,
+        addresses: texts(&it.addresses),
+        prefixes: texts(&it.prefixes),
+        rate_bps: it.rate_bps,
+        ef_budget_bps: it.ef_budget_bps,
+        mtu_bytes: it.mtu_bytes,
+    }
+}
+
+/// Why a session has its lane, or not.
+pub fn explanation(it: &Explanation) -> v1::ExplainSessionResponse {
+    let counted = |all: &[EntryCounters]| {
+        all.iter()
+            .map(|entry| counters(&it.session.spec.key, entry))
+            .collect()
+    };
+    let mut places = placements(&it.session.placement).into_iter();
+    let flows = it
+        .flows
+        .iter()
+        .enumerate()
+        .map(|(index, flow)| v1::FlowExplanation {
+            flow_index: narrow(index),
+            placement: places.next(),
+            steps: flow.steps.iter().map(step).collect(),
+            source_counters: counted(&flow.source_counters),
+            destination_counters: counted(&flow.destination_counters),
+        });
+    v1::ExplainSessionResponse {
+        session: Some(session(&it.session)),
+        flows: flows.collect(),
+        first_broken: it.first_broken.as_ref().map(step),
+    }
+}
+
+fn step(step: &Step) -> v1::ExplainStep {
+    v1::ExplainStep {
+        verdict: match step.verdict {
+            Verdict::Ok => v1::explain_step::Verdict::Ok,
+            Verdict::Broken => v1::explain_step::Verdict::Broken,
+            Verdict::Unknown => v1::explain_step::Verdict::Unknown,
+        }
+        .into(),
+        link: match step.link {
+            LinkName::Desired => "desired",
+            LinkName::Placed => "placed",
+            LinkName::Attached => "attached",
+            LinkName::Installed => "installed",
+            LinkName::Seen => "seen",
+            LinkName::Conforming => "conforming",
+        }
+        .to_owned(),
+        router_id: step
+            .router
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+        detail: step.detail.clone(),
+    }
+}
+
+fn counters(whose: &SessionKey, entry: &EntryCounters) -> v1::EntryCounters {
+    v1::EntryCounters {
+        flow_index: entry.flow,
+        kind: entry.kind.map_or(v1::FlowKind::Unspecified, kind).into(),
+        source: entry.tuple.map(|tuple| endpoint(tuple.0.source())),
+        destination: entry.tuple.map(|tuple| endpoint(tuple.0.destination())),
+        packets: entry.packets,
+        bytes: entry.bytes,
+        policed_packets: entry.policed_packets,
+        policed_bytes: entry.policed_bytes,
+        last_seen_ms_ago: entry.last_seen_ms_ago,
+        key: Some(key(whose)),
+    }
+}
+
+/// A session's key.
+pub fn key(key: &SessionKey) -> v1::SessionKey {
+    v1::SessionKey {
+        agent_id: key.agent().to_owned(),
+        session_id: key.session().to_owned(),
+    }
+}
+
+fn endpoint(end: SocketAddr) -> v1::Endpoint {
+    v1::Endpoint {
+        address: end.ip().to_string(),
+        port: end.port().into(),
+    }
+}
+
+fn narrow(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
+}
+
+/// A session, as optional as answers have it.
+pub fn some_session(view: &Arc<SessionView>) -> Option<v1::Session> {
+    Some(session(view))
+}

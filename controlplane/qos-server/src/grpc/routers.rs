@@ -1,0 +1,271 @@
+//! Routers: one long stream each.
+
+use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::debug;
+use voicelane_proto::v1::{self, attach_request::Message, routers_server::Routers};
+
+use super::{parse, render, status::status};
+use crate::{
+    engine::{Engine, Link, Reported, ToRouter},
+    model::{
+        error::Error,
+        ids::SessionKey,
+        registry::{Identity, Interface},
+    },
+};
+
+/// How long a router has to introduce itself.
+const INTRODUCTION: Duration = Duration::from_secs(30);
+/// The most sessions that a router may say it has.
+const MAX_REPORTED: usize = 4_000_000;
+
+/// The service.
+#[derive(Clone, Debug)]
+pub struct RoutersService {
+    engine: Arc<Engine>,
+}
+
+impl RoutersService {
+    /// Of this engine.
+    pub fn new(engine: Arc<Engine>) -> Self {
+        Self { engine }
+    }
+}
+
+/// What a router said before it is attached.
+struct Introduction {
+    identity: Identity,
+    interfaces: Vec<Interface>,
+    reported: HashMap<SessionKey, Reported>,
+}
+
+/// What is written to a router: messages, then at the end a status.
+struct Outbound {
+    messages: Option<mpsc::Receiver<ToRouter>>,
+    attached: Option<oneshot::Receiver<mpsc::Receiver<ToRouter>>>,
+    end: Option<oneshot::Receiver<Status>>,
+}
+
+#[tonic::async_trait]
+impl Routers for RoutersService {
+    type AttachStream = Pin<Box<dyn Stream<Item = Result<v1::AttachResponse, Status>> + Send>>;
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<v1::AttachRequest>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        let peer = request
+            .remote_addr()
+            .map_or_else(|| "unknown".into(), |peer| peer.to_string());
+        let inbound = request.into_inner();
+        let engine = self.engine.clone();
+        let (attached_sender, attached) = oneshot::channel();
+        let (mut end_sender, end) = oneshot::channel();
+        tokio::spawn(async move {
+            let mut stopping = engine.stopping();
+            let status = tokio::select! {
+                status = serve(&engine, inbound, peer, attached_sender) => status,
+                _ = stopping.wait_for(|stopping| *stopping) => status(&Error::ShuttingDown),
+                () = end_sender.closed() => Status::cancelled("the router is gone"),
+            };
+            // Fails when the router has gone, which needs no status.
+            let _ = end_sender.send(status);
+        });
+        let outbound = Outbound {
+            messages: None,
+            attached: Some(attached),
+            end: Some(end),
+        };
+        let stream = futures_util::stream::unfold(outbound, |mut outbound| async move {
+            let item = outbound.next().await?;
+            Some((item.map(render::to_router), outbound))
+        });
+        Ok(Response::new(Box::pin(stream)))
+    }
+}
+
+impl Outbound {
+    async fn next(&mut self) -> Option<Result<ToRouter, Status>> {
+        loop {
+            let Self {
+                messages,
+                attached,
+                end,
+            } = self;
+            let ended = end.as_mut()?;
+            tokio::select! {
+                biased;
+                status = ended => {
+                    *end = None;
+                    let lost = |_| Status::internal("the stream's task ended without a status");
+                    return Some(Err(status.unwrap_or_else(lost)));
+                }
+                receiver = async { attached.as_mut()?.await.ok() }, if attached.is_some() => {
+                    *attached = None;
+                    *messages = receiver;
+                }
+                message = async { messages.as_mut()?.recv().await }, if messages.is_some() => {
+                    match message {
+                        Some(message) => return Some(Ok(message)),
+                        None => *messages = None,
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Tells the engine when a stream ends, however it ends.
+struct Attached {
+    engine: Arc<Engine>,
+    link: Arc<Link>,
+    reason: String,
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        self.engine.detach(&self.link, &self.reason);
+    }
+}
+
+/// Serves a router until its stream ends; tells the status to end it with.
+async fn serve(
+    engine: &Arc<Engine>,
+    mut inbound: Streaming<v1::AttachRequest>,
+    peer: String,
+    attached: oneshot::Sender<mpsc::Receiver<ToRouter>>,
+) -> Status {
+    let introduction = match timeout(INTRODUCTION, introduction(&mut inbound)).await {
+        Ok(Ok(introduction)) => introduction,
+        Ok(Err(status)) => return status,
+        Err(_) => {
+            return Status::deadline_exceeded(
+                "no Hello, InterfaceReport and last InstalledSessions within 30 s",
+            );
+        }
+    };
+    let Introduction {
+        identity,
+        interfaces,
+        reported,
+    } = introduction;
+    let (link, receiver) = match engine.attach(identity, peer, interfaces, reported) {
+        Ok(attached) => attached,
+        Err(error) => return status(&error),
+    };
+    let mut guard = Attached {
+        engine: engine.clone(),
+        link: link.clone(),
+        reason: "the connection was cut".to_owned(),
+    };
+    if attached.send(receiver).is_err() {
+        return Status::cancelled("the router is gone");
+    }
+    let status = tokio::select! {
+        status = listen(engine, &link, &mut inbound) => status,
+        ended = link.ended() => Status::aborted(ended.to_string()),
+    };
+    guard.reason = status.message().to_owned();
+    status
+}
+
+async fn introduction(inbound: &mut Streaming<v1::AttachRequest>) -> Result<Introduction, Status> {
+    let invalid = |error: Error| status(&error);
+    let identity = match next(inbound).await? {
+        Message::Hello(hello) => parse::hello(hello).map_err(invalid)?,
+        other => {
+            let reason = format!("is {}; the first must be Hello", name(&other));
+            return Err(status(&Error::invalid("message", reason)));
+        }
+    };
+    let mut interfaces = None;
+    let mut reported = HashMap::new();
+    let mut complete = false;
+    loop {
+        if complete && let Some(interfaces) = interfaces {
+            return Ok(Introduction {
+                identity,
+                interfaces,
+                reported,
+            });
+        }
+        match next(inbound).await? {
+            Message::Interfaces(report) => {
+                interfaces = Some(parse::interfaces(report).map_err(invalid)?);
+            }
+            Message::Installed(installed) if !complete => {
+                complete = installed.last;
+                for session in installed.sessions {
+                    let (key, has) = parse::installed(session).map_err(invalid)?;
+                    reported.insert(key, has);
+                }
+                if reported.len() > MAX_REPORTED {
+                    return Err(Status::resource_exhausted(format!(
+                        "more than {MAX_REPORTED} installed sessions reported"
+                    )));
+                }
+            }
+            other => return Err(out_of_place(&other)),
+        }
+    }
+}
+
+async fn listen(
+    engine: &Engine,
+    link: &Link,
+    inbound: &mut Streaming<v1::AttachRequest>,
+) -> Status {
+    loop {
+        let parsed = match next(inbound).await {
+            Ok(Message::Interfaces(report)) => {
+                parse::interfaces(report).map(|interfaces| engine.report(link, interfaces))
+            }
+            Ok(Message::Result(result)) => parse::result(result).map(|(id, reply)| {
+                if !link.answer(id, reply) {
+                    debug!(router = %link.router(), id, "an answer that nobody waits for");
+                }
+            }),
+            Ok(other) => return out_of_place(&other),
+            Err(status) => return status,
+        };
+        if let Err(error) = parsed {
+            return status(&error);
+        }
+    }
+}
+
+async fn next(inbound: &mut Streaming<v1::AttachRequest>) -> Result<Message, Status> {
+    match inbound.message().await? {
+        Some(v1::AttachRequest {
+            message: Some(message),
+        }) => Ok(message),
+        Some(_) => Err(status(&Error::invalid(
+            "message",
+            "is empty, or of a kind that is not known here",
+        ))),
+        None => Err(Status::cancelled("the router ended the stream")),
+    }
+}
+
+fn out_of_place(message: &Message) -> Status {
+    status(&Error::invalid(
+        "message",
+        format!("is {}, which is out of place here", name(message)),
+    ))
+}
+
+fn name(message: &Message) -> &'static str {
+    match message {
+        Message::Hello(_) => "Hello",
+        Message::Interfaces(_) => "InterfaceReport",
+        Message::Installed(_) => "InstalledSessions",
+        Message::Result(_) => "CommandResult",
+    }
+}

@@ -1,0 +1,188 @@
+//! Sessions: what call agents say.
+
+use std::{pin::Pin, sync::Arc};
+
+use prost::Message as _;
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status};
+use voicelane_proto::v1::{self, sessions_server::Sessions};
+
+use super::{MAX_MESSAGE_BYTES, parse, render, status::status};
+use crate::{
+    engine::{Engine, WatchEnd},
+    model::{error::Error, ids::SessionKey},
+};
+
+/// Sessions of a page when the agent does not say.
+const DEFAULT_PAGE: usize = 100;
+/// The most that an agent may ask for.
+const MAX_PAGE: u32 = 1_000;
+/// What sessions may take of a page's message.
+const PAGE_BYTES: usize = MAX_MESSAGE_BYTES - 64 * 1024;
+
+/// The service.
+#[derive(Clone, Debug)]
+pub struct SessionsService {
+    engine: Arc<Engine>,
+}
+
+impl SessionsService {
+    /// Of this engine.
+    pub fn new(engine: Arc<Engine>) -> Self {
+        Self { engine }
+    }
+}
+
+#[tonic::async_trait]
+impl Sessions for SessionsService {
+    async fn add_session(
+        &self,
+        request: Request<v1::AddSessionRequest>,
+    ) -> Result<Response<v1::AddSessionResponse>, Status> {
+        let spec = parse::spec(request.into_inner().spec).map_err(|error| status(&error))?;
+        let session = self
+            .engine
+            .add(spec)
+            .await
+            .map_err(|error| status(&error))?;
+        Ok(Response::new(v1::AddSessionResponse {
+            session: render::some_session(&session),
+        }))
+    }
+
+    async fn modify_session(
+        &self,
+        request: Request<v1::ModifySessionRequest>,
+    ) -> Result<Response<v1::ModifySessionResponse>, Status> {
+        let spec = parse::spec(request.into_inner().spec).map_err(|error| status(&error))?;
+        let session = self
+            .engine
+            .modify(spec)
+            .await
+            .map_err(|error| status(&error))?;
+        Ok(Response::new(v1::ModifySessionResponse {
+            session: render::some_session(&session),
+        }))
+    }
+
+    async fn delete_session(
+        &self,
+        request: Request<v1::DeleteSessionRequest>,
+    ) -> Result<Response<v1::DeleteSessionResponse>, Status> {
+        let key = parse::key("key", request.into_inner().key).map_err(|error| status(&error))?;
+        let session = self
+            .engine
+            .delete(key)
+            .await
+            .map_err(|error| status(&error))?;
+        Ok(Response::new(v1::DeleteSessionResponse {
+            session: render::some_session(&session),
+        }))
+    }
+
+    async fn get_session(
+        &self,
+        request: Request<v1::GetSessionRequest>,
+    ) -> Result<Response<v1::GetSessionResponse>, Status> {
+        let key = parse::key("key", request.into_inner().key).map_err(|error| status(&error))?;
+        let session = self.engine.session(&key).map_err(|error| status(&error))?;
+        Ok(Response::new(v1::GetSessionResponse {
+            session: render::some_session(&session),
+        }))
+    }
+
+    async fn list_sessions(
+        &self,
+        request: Request<v1::ListSessionsRequest>,
+    ) -> Result<Response<v1::ListSessionsResponse>, Status> {
+        list(&self.engine, request.into_inner())
+            .map(Response::new)
+            .map_err(|error| status(&error))
+    }
+
+    type WatchSessionsStream =
+        Pin<Box<dyn Stream<Item = Result<v1::WatchSessionsResponse, Status>> + Send>>;
+
+    async fn watch_sessions(
+        &self,
+        request: Request<v1::WatchSessionsRequest>,
+    ) -> Result<Response<Self::WatchSessionsStream>, Status> {
+        let request = request.into_inner();
+        let agent = parse::agent(&request.agent_id).map_err(|error| status(&error))?;
+        let watcher = self
+            .engine
+            .watch(agent, request.include_existing)
+            .map_err(|error| status(&error))?;
+        let events = futures_util::stream::unfold(Some(watcher), |watcher| async move {
+            let mut watcher = watcher?;
+            Some(match watcher.next().await {
+                Ok(event) => {
+                    let kind = render::event_kind(event.kind).into();
+                    let session = render::some_session(&event.session);
+                    (
+                        Ok(v1::WatchSessionsResponse { kind, session }),
+                        Some(watcher),
+                    )
+                }
+                Err(end @ WatchEnd::TooSlow { .. }) => {
+                    (Err(Status::data_loss(end.to_string())), None)
+                }
+                Err(end @ WatchEnd::Stopping) => (Err(Status::unavailable(end.to_string())), None),
+            })
+        });
+        Ok(Response::new(Box::pin(events)))
+    }
+}
+
+fn list(
+    engine: &Engine,
+    request: v1::ListSessionsRequest,
+) -> Result<v1::ListSessionsResponse, Error> {
+    let size = match request.page_size {
+        0 => DEFAULT_PAGE,
+        size @ 1..=MAX_PAGE => usize::try_from(size).unwrap_or(DEFAULT_PAGE),
+        size => {
+            return Err(Error::invalid(
+                "page_size",
+                format!("is {size}; give 1 to {MAX_PAGE}"),
+            ));
+        }
+    };
+    let agent = parse::agent(&request.agent_id)?;
+    let after = match request.page_token.as_str() {
+        "" => None,
+        token => Some(read_token(token)?),
+    };
+    let page = engine.sessions(agent.as_deref(), after.as_ref(), size);
+    let mut answer = v1::ListSessionsResponse {
+        total: page.total,
+        ..Default::default()
+    };
+    let (mut bytes, mut more, mut last) = (0, page.more, None);
+    for view in &page.sessions {
+        let session = render::session(view);
+        bytes += session.encoded_len() + 8;
+        if bytes > PAGE_BYTES && !answer.sessions.is_empty() {
+            more = true;
+            break;
+        }
+        last = Some(&view.spec.key);
+        answer.sessions.push(session);
+    }
+    if let (true, Some(last)) = (more, last) {
+        answer.next_page_token = write_token(last);
+    }
+    Ok(answer)
+}
+
+/// No name holds a line feed.
+fn write_token(last: &SessionKey) -> String {
+    format!("{}\n{}", last.agent(), last.session())
+}
+
+fn read_token(token: &str) -> Result<SessionKey, Error> {
+    token
+        .split_once('\n')
+        .and_then(|(agent, session)| SessionKey::parse("page_token", agent, session).ok())
+        .ok_or_else(|| Error::invalid("page_token", "is not of an answer; start with none"))
+}

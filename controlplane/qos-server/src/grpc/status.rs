@@ -1,0 +1,35 @@
+//! Errors as gRPC statuses. The message is the error's own: it says what to do.
+
+use tonic::{Code, Status};
+
+use crate::model::error::{Error, RefusalKind};
+
+/// The status of an error.
+pub fn status(error: &Error) -> Status {
+    Status::new(code(error), error.to_string())
+}
+
+fn code(error: &Error) -> Code {
+    match error {
+        Error::Invalid { .. } => Code::InvalidArgument,
+        Error::Exists { .. } => Code::AlreadyExists,
+        Error::NoSession(_) | Error::NoRouter(_) | Error::UnknownAddress { .. } => Code::NotFound,
+        Error::RevisionNotLater { .. } => Code::Aborted,
+        Error::RouterAway { .. }
+        | Error::RouterLost(_)
+        | Error::NotAcknowledged { .. }
+        | Error::ShuttingDown => Code::Unavailable,
+        Error::PrefixConflict { .. } | Error::TupleTaken { .. } => Code::FailedPrecondition,
+        Error::ServerFull { .. }
+        | Error::RouterFull { .. }
+        | Error::TooManyWatchers { .. }
+        | Error::TooManyRouters { .. } => Code::ResourceExhausted,
+        Error::Refused { refusal, .. } => match refusal.kind {
+            RefusalKind::TableFull => Code::ResourceExhausted,
+            RefusalKind::Conflict => Code::FailedPrecondition,
+            RefusalKind::Invalid => Code::InvalidArgument,
+            RefusalKind::NotFound | RefusalKind::Internal => Code::Internal,
+        },
+        Error::Internal(_) => Code::Internal,
+    }
+}

@@ -1,0 +1,214 @@
+//! Everything that can be wrong with what an agent, an operator or a router asks.
+
+use std::net::IpAddr;
+
+use super::{
+    entries::FiveTuple,
+    ids::{RouterId, SessionKey},
+};
+
+/// Why something was not done, in words that say what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// A field does not hold what it must.
+    #[error("{field}: {reason}")]
+    Invalid {
+        /// The path of the field in the request.
+        field: String,
+        /// What is wrong, and what is right.
+        reason: String,
+    },
+    /// The key is there with another revision or content.
+    #[error(
+        "session {key} exists with revision {revision} and other content or revision; \
+         use ModifySession with a revision above {revision}, or delete it first"
+    )]
+    Exists {
+        /// The key.
+        key: SessionKey,
+        /// The revision that is there.
+        revision: u64,
+    },
+    /// No such session.
+    #[error("session {0} does not exist; ListSessions shows those that do")]
+    NoSession(SessionKey),
+    /// No such router.
+    #[error("router {0} has never attached to this server; ListRouters shows those that have")]
+    NoRouter(RouterId),
+    /// The revision is not later than the one that is there.
+    #[error(
+        "session {key} is at revision {current}; revision {offered} is not later, so nothing was \
+         changed; read it with GetSession and use a revision above {current}"
+    )]
+    RevisionNotLater {
+        /// The key.
+        key: SessionKey,
+        /// What is there.
+        current: u64,
+        /// What came.
+        offered: u64,
+    },
+    /// No router reaches an address.
+    #[error(
+        "{field}: no attached router reaches {address} through an edge interface; \
+         check `voicelane router list`, the interface's role and its prefixes"
+    )]
+    UnknownAddress {
+        /// The path of the field in the request.
+        field: String,
+        /// The address.
+        address: IpAddr,
+    },
+    /// The router that reaches an address is away.
+    #[error(
+        "{field}: {address} is behind router {router}, which was lost {seconds} s ago; \
+         try again when it is attached"
+    )]
+    RouterAway {
+        /// The path of the field in the request.
+        field: String,
+        /// The address.
+        address: IpAddr,
+        /// The router.
+        router: RouterId,
+        /// Since when.
+        seconds: u64,
+    },
+    /// Several attached routers claim the best prefix.
+    #[error(
+        "{field}: {address} matches {prefix}, which routers {} all claim; \
+         give the prefix to one router only", names(.routers)
+    )]
+    PrefixConflict {
+        /// The path of the field in the request.
+        field: String,
+        /// The address.
+        address: IpAddr,
+        /// The prefix claimed more than once.
+        prefix: ipnet::IpNet,
+        /// Who claims it.
+        routers: Vec<RouterId>,
+    },
+    /// Another session has one of the five-tuples.
+    #[error("{field}: {tuple} belongs to session {holder} already; delete that one first")]
+    TupleTaken {
+        /// The path of the field in the request.
+        field: String,
+        /// The five-tuple.
+        tuple: FiveTuple,
+        /// Who has it.
+        holder: SessionKey,
+    },
+    /// The server holds as many sessions as it may.
+    #[error("the server holds {limit} sessions, its limit; raise max_sessions or delete some")]
+    ServerFull {
+        /// The limit.
+        limit: usize,
+    },
+    /// A router's table cannot take the session's entries.
+    #[error(
+        "router {router} has room for {capacity} entries, holds {held} and would need {wanted} \
+         more; delete sessions or enlarge its table"
+    )]
+    RouterFull {
+        /// The router.
+        router: RouterId,
+        /// Its table's size.
+        capacity: u64,
+        /// Entries that it is to hold already.
+        held: u64,
+        /// Entries of this session.
+        wanted: u64,
+    },
+    /// A router answered no.
+    #[error("router {router} refused: {refusal}; nothing was left installed")]
+    Refused {
+        /// The router.
+        router: RouterId,
+        /// Its answer.
+        refusal: Refusal,
+    },
+    /// A router's stream ended in the middle.
+    #[error(
+        "router {0} was lost before the change was complete; the change was undone; try again \
+         when the router is attached"
+    )]
+    RouterLost(RouterId),
+    /// A router did not acknowledge in time.
+    #[error(
+        "router {router} did not acknowledge within {millis} ms; the change was undone; look at \
+         its load and its log"
+    )]
+    NotAcknowledged {
+        /// The router.
+        router: RouterId,
+        /// How long it had.
+        millis: u64,
+    },
+    /// As many watchers as there may be.
+    #[error("{limit} watchers are connected, the limit; end one or raise max_watchers")]
+    TooManyWatchers {
+        /// The limit.
+        limit: usize,
+    },
+    /// As many routers as there may be.
+    #[error("{limit} routers are known, the limit; raise max_routers")]
+    TooManyRouters {
+        /// The limit.
+        limit: usize,
+    },
+    /// The server is going down.
+    #[error("the server is shutting down; connect again")]
+    ShuttingDown,
+    /// A fault of ours.
+    #[error("internal fault: {0}; please report it with the server's log")]
+    Internal(String),
+}
+
+impl Error {
+    /// A field that does not hold what it must.
+    pub fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Invalid {
+            field: field.into(),
+            reason: reason.into(),
+        }
+    }
+}
+
+/// A router's no.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{kind}{}{detail}", if .detail.is_empty() { "" } else { ": " })]
+pub struct Refusal {
+    /// The kind of no.
+    pub kind: RefusalKind,
+    /// The router's own words.
+    pub detail: String,
+}
+
+/// The kinds of no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RefusalKind {
+    /// No room.
+    #[error("its session table is full")]
+    TableFull,
+    /// Another session has one of the five-tuples.
+    #[error("another session on it has one of the five-tuples")]
+    Conflict,
+    /// The entries make no sense to it.
+    #[error("it cannot take these entries")]
+    Invalid,
+    /// It has no such session.
+    #[error("it has no such session")]
+    NotFound,
+    /// A fault of its own.
+    #[error("it has an internal fault")]
+    Internal,
+}
+
+fn names(routers: &[RouterId]) -> String {
+    routers
+        .iter()
+        .map(|router| format!("{:?}", router.as_str()))
+        .collect::<Vec<_>>()
+        .join(", ")
+}

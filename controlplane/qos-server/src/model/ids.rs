@@ -1,0 +1,151 @@
+//! Names and numbers, each of its own type. A value that exists is a valid one.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use super::error::Error;
+
+/// The most characters of an agent's or a session's name.
+pub const MAX_NAME: usize = 128;
+/// The most characters of a router's id.
+pub const MAX_ROUTER_ID: usize = 64;
+
+/// Who calls it what: 1 to 128 printable ASCII characters each. Ordered by agent, then session.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionKey {
+    agent: Arc<str>,
+    session: Arc<str>,
+}
+
+impl SessionKey {
+    /// Checks both names; `field` is where they came from ("spec.key").
+    pub fn parse(field: &str, agent: &str, session: &str) -> Result<Self, Error> {
+        Ok(Self {
+            agent: name(&format!("{field}.agent_id"), agent)?,
+            session: name(&format!("{field}.session_id"), session)?,
+        })
+    }
+
+    /// Sorts before every session of an agent and after those of the agents before it. Not the
+    /// key of any session. Absent if there can be no such agent.
+    pub fn before_agent(agent: &str) -> Option<Self> {
+        Some(Self {
+            agent: name("agent_id", agent).ok()?,
+            session: "".into(),
+        })
+    }
+
+    /// The agent's name.
+    pub fn agent(&self) -> &str {
+        &self.agent
+    }
+
+    /// The session's name, chosen by the agent.
+    pub fn session(&self) -> &str {
+        &self.session
+    }
+}
+
+impl fmt::Display for SessionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} of agent {:?}", self.session, self.agent)
+    }
+}
+
+fn name(field: &str, value: &str) -> Result<Arc<str>, Error> {
+    if value.is_empty() || value.len() > MAX_NAME {
+        return Err(Error::invalid(
+            field,
+            format!("has {} characters; give 1 to {MAX_NAME}", value.len()),
+        ));
+    }
+    if let Some(bad) = value.bytes().find(|byte| !(0x20..=0x7e).contains(byte)) {
+        return Err(Error::invalid(
+            field,
+            format!("holds byte {bad:#04x}; only printable ASCII is allowed"),
+        ));
+    }
+    Ok(value.into())
+}
+
+/// A router's name: 1 to 64 characters of `[A-Za-z0-9._-]`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RouterId(Arc<str>);
+
+impl RouterId {
+    /// Checks the name; `field` is where it came from.
+    pub fn parse(field: &str, value: &str) -> Result<Self, Error> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        if value.is_empty() || value.len() > MAX_ROUTER_ID || !value.bytes().all(allowed) {
+            return Err(Error::invalid(
+                field,
+                format!("{value:?} is no router id; give 1 to {MAX_ROUTER_ID} of [A-Za-z0-9._-]"),
+            ));
+        }
+        Ok(Self(value.into()))
+    }
+
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RouterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A session's version, chosen by the agent: 1 and up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Revision(u64);
+
+impl Revision {
+    /// The first.
+    pub const FIRST: Self = Self(1);
+
+    /// Checks that it is at least 1.
+    pub fn parse(field: &str, value: u64) -> Result<Self, Error> {
+        if value == 0 {
+            return Err(Error::invalid(field, "is 0; revisions start at 1"));
+        }
+        Ok(Self(value))
+    }
+
+    /// As a number.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+/// A stable hash of the entries that one router has of a session; see
+/// [`fingerprint`](super::entries::fingerprint).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Fingerprint(pub u64);
+
+/// One Attach stream. Unique in the life of the server process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AttachmentId(pub u64);
+
+/// Milliseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnixMs(pub i64);
+
+impl UnixMs {
+    /// The wall clock.
+    pub fn now() -> Self {
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or(Duration::ZERO);
+        Self(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    /// Whole seconds from `earlier` to `self`; 0 if the clock was set back.
+    pub fn seconds_since(self, earlier: Self) -> u64 {
+        u64::try_from(self.0.saturating_sub(earlier.0) / 1000).unwrap_or(0)
+    }
+}

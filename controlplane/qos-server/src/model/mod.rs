@@ -1,0 +1,11 @@
+//! Plain types and pure steps: what the server knows and decides. No gRPC, no tasks, no clock;
+//! the time is an argument.
+
+pub mod ids;
+pub mod error;
+pub mod session;
+pub mod entries;
+pub mod registry;
+pub mod placement;
+pub mod admission;
+pub mod store;

@@ -1,0 +1,98 @@
+//! Which routers a session concerns: for each flow, the one that its source is behind and the one
+//! that its destination is behind.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    entries::{FlowEntry, FlowKind, fingerprint},
+    error::Error,
+    ids::{Fingerprint, RouterId, UnixMs},
+    registry::{Location, Registry},
+    session::{MediaFlow, Rtcp, SessionSpec},
+};
+
+/// Where the two ends of a flow were found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowPlacement {
+    /// The media's source.
+    pub source: Location,
+    /// The media's destination.
+    pub destination: Location,
+    /// The same for RTCP, where it has addresses of its own.
+    pub rtcp: Option<(Location, Location)>,
+}
+
+impl FlowPlacement {
+    fn routers(&self, kind: FlowKind) -> [&RouterId; 2] {
+        match (&self.rtcp, kind) {
+            (Some((source, destination)), FlowKind::Rtcp) => [&source.router, &destination.router],
+            _ => [&self.source.router, &self.destination.router],
+        }
+    }
+}
+
+/// One for each flow of the session.
+pub type Placement = Vec<FlowPlacement>;
+
+/// What one router gets of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Its entries.
+    pub entries: Vec<FlowEntry>,
+    /// Of the entries.
+    pub fingerprint: Fingerprint,
+}
+
+/// Finds every end of every flow.
+pub fn place(spec: &SessionSpec, registry: &Registry, now: UnixMs) -> Result<Placement, Error> {
+    let one = |(index, flow): (usize, &MediaFlow)| {
+        let field = format!("spec.flows[{index}]");
+        let find = |path: super::session::Path, field: &str| -> Result<_, Error> {
+            let at = |end: &str, address| {
+                registry.locate(&format!("{field}.{end}.address"), address, now)
+            };
+            Ok((
+                at("source", path.source().ip())?,
+                at("destination", path.destination().ip())?,
+            ))
+        };
+        let (source, destination) = find(flow.path, &field)?;
+        let rtcp = match flow.rtcp {
+            Rtcp::Explicit(path) => Some(find(path, &format!("{field}.rtcp"))?),
+            Rtcp::NextPort(_) | Rtcp::Mux | Rtcp::None => None,
+        };
+        Ok(FlowPlacement {
+            source,
+            destination,
+            rtcp,
+        })
+    };
+    spec.flows.iter().enumerate().map(one).collect()
+}
+
+/// Deals the entries out: each goes to the router of its source and the router of its
+/// destination, once if they are the same.
+pub fn shares(placement: &Placement, entries: &[FlowEntry]) -> BTreeMap<RouterId, Share> {
+    let mut dealt: BTreeMap<RouterId, Vec<FlowEntry>> = BTreeMap::new();
+    for entry in entries {
+        let routers = placement
+            .get(entry.flow)
+            .map(|flow| flow.routers(entry.kind));
+        for router in routers.into_iter().flatten().collect::<BTreeSet<_>>() {
+            dealt.entry(router.clone()).or_default().push(*entry);
+        }
+    }
+    dealt
+        .into_iter()
+        .map(|(router, entries)| {
+            let fingerprint = fingerprint(&entries);
+            (
+                router,
+                Share {
+                    entries,
+                    fingerprint,
+                },
+            )
+        })
+        .collect()
+}

@@ -1,0 +1,334 @@
+//! The routers, and which of them reaches an address: the longest prefix over what their edge
+//! interfaces report now.
+//!
+//! A core interface leads to other routers, so its prefixes attach nobody. A router that is away
+//! keeps its prefixes, so that an address behind it is known to be behind it: no new session is
+//! placed there until it returns.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use ipnet::IpNet;
+use prefix_trie::joint::JointPrefixMap;
+
+use super::{
+    error::Error,
+    ids::{AttachmentId, RouterId, UnixMs},
+};
+
+/// What a router says of itself when it attaches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Its name.
+    pub id: RouterId,
+    /// Differs for each start of its process.
+    pub epoch: u64,
+    /// Its release.
+    pub software_version: String,
+    /// How many entries its table holds; 0: it did not say.
+    pub entry_capacity: u64,
+}
+
+/// What is behind an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Hosts.
+    Edge,
+    /// Other routers.
+    Core,
+}
+
+/// One interface of a router.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name, unique on the router.
+    pub name: Arc<str>,
+    /// What is behind it.
+    pub role: Role,
+    /// Whether its link is up.
+    pub up: bool,
+    /// Its own addresses, with their prefix length.
+    pub addresses: Vec<IpNet>,
+    /// What is reached through it; host bits are zero.
+    pub prefixes: Vec<IpNet>,
+    /// Shaper rate, bit/s on the wire.
+    pub rate_bps: u64,
+    /// How much of it strict-priority traffic may take, bit/s on the wire.
+    pub ef_budget_bps: u64,
+    /// Largest packet, bytes.
+    pub mtu_bytes: u32,
+}
+
+/// Whether a router's stream is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It is.
+    Attached {
+        /// Which stream.
+        attachment: AttachmentId,
+        /// Since when.
+        since: UnixMs,
+        /// Whether the differences have been applied.
+        synchronised: bool,
+    },
+    /// It is not.
+    Away {
+        /// Since when.
+        since: UnixMs,
+        /// How its stream ended.
+        reason: String,
+    },
+}
+
+/// A router that has attached at least once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Router {
+    /// What it said of itself.
+    pub identity: Identity,
+    /// Where its connection came from.
+    pub peer: String,
+    /// As last reported.
+    pub interfaces: Vec<Interface>,
+    /// Whether its stream is there.
+    pub presence: Presence,
+}
+
+impl Router {
+    /// The stream, if there is one.
+    pub fn attachment(&self) -> Option<AttachmentId> {
+        match self.presence {
+            Presence::Attached { attachment, .. } => Some(attachment),
+            Presence::Away { .. } => None,
+        }
+    }
+}
+
+/// Where an address was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Location {
+    /// The router.
+    pub router: RouterId,
+    /// Its interface.
+    pub interface: Arc<str>,
+    /// The prefix that matched.
+    pub prefix: IpNet,
+}
+
+/// Who claims a prefix, through which interface.
+type Claim = (RouterId, Arc<str>);
+
+/// All routers that have attached.
+#[derive(Debug)]
+pub struct Registry {
+    routers: BTreeMap<RouterId, Router>,
+    claims: JointPrefixMap<IpNet, BTreeSet<Claim>>,
+    max_routers: usize,
+}
+
+impl Registry {
+    /// An empty one, for at most so many routers.
+    pub fn new(max_routers: usize) -> Self {
+        Self {
+            routers: BTreeMap::new(),
+            claims: JointPrefixMap::new(),
+            max_routers,
+        }
+    }
+
+    /// All routers, by name.
+    pub fn routers(&self) -> impl Iterator<Item = &Router> {
+        self.routers.values()
+    }
+
+    /// One router.
+    pub fn router(&self, id: &RouterId) -> Option<&Router> {
+        self.routers.get(id)
+    }
+
+    /// The router's stream, if it is attached.
+    pub fn attachment(&self, id: &RouterId) -> Option<AttachmentId> {
+        self.router(id)?.attachment()
+    }
+
+    /// A router's stream began. Whatever was known of the router is replaced.
+    pub fn attach(
+        &mut self,
+        identity: Identity,
+        peer: String,
+        interfaces: Vec<Interface>,
+        attachment: AttachmentId,
+        now: UnixMs,
+    ) -> Result<(), Error> {
+        let id = identity.id.clone();
+        if !self.routers.contains_key(&id) && self.routers.len() >= self.max_routers {
+            return Err(Error::TooManyRouters {
+                limit: self.max_routers,
+            });
+        }
+        self.withdraw(&id);
+        let presence = Presence::Attached {
+            attachment,
+            since: now,
+            synchronised: false,
+        };
+        self.claim(&id, &interfaces);
+        self.routers.insert(
+            id,
+            Router {
+                identity,
+                peer,
+                interfaces,
+                presence,
+            },
+        );
+        Ok(())
+    }
+
+    /// A router reported its interfaces anew. True if that changed anything.
+    pub fn report(&mut self, id: &RouterId, interfaces: Vec<Interface>) -> bool {
+        if self
+            .routers
+            .get(id)
+            .is_none_or(|router| router.interfaces == interfaces)
+        {
+            return false;
+        }
+        self.withdraw(id);
+        self.claim(id, &interfaces);
+        if let Some(router) = self.routers.get_mut(id) {
+            router.interfaces = interfaces;
+        }
+        true
+    }
+
+    /// The differences have been applied on this stream.
+    pub fn synchronised(&mut self, id: &RouterId, on: AttachmentId) {
+        if let Some(Presence::Attached {
+            attachment,
+            synchronised,
+            ..
+        }) = self.routers.get_mut(id).map(|router| &mut router.presence)
+            && *attachment == on
+        {
+            *synchronised = true;
+        }
+    }
+
+    /// A stream ended. False if the router has another by now.
+    pub fn detach(
+        &mut self,
+        id: &RouterId,
+        attachment: AttachmentId,
+        reason: &str,
+        now: UnixMs,
+    ) -> bool {
+        match self.routers.get_mut(id) {
+            Some(router) if router.attachment() == Some(attachment) => {
+                router.presence = Presence::Away {
+                    since: now,
+                    reason: reason.to_owned(),
+                };
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Who reaches an address; `field` is where the address came from.
+    pub fn locate(&self, field: &str, address: IpAddr, now: UnixMs) -> Result<Location, Error> {
+        let unknown = || Error::UnknownAddress {
+            field: field.to_owned(),
+            address,
+        };
+        let (prefix, claims) = self
+            .claims
+            .get_lpm(&IpNet::from(address))
+            .ok_or_else(unknown)?;
+        let mut attached = claims
+            .iter()
+            .filter(|(id, _)| self.attachment(id).is_some());
+        let Some((router, interface)) = attached.next() else {
+            return Err(self
+                .away(field, address, claims, now)
+                .unwrap_or_else(unknown));
+        };
+        let mut routers = vec![router.clone()];
+        routers.extend(attached.map(|(id, _)| id.clone()).filter(|id| id != router));
+        if routers.len() > 1 {
+            routers.dedup();
+            return Err(Error::PrefixConflict {
+                field: field.to_owned(),
+                address,
+                prefix,
+                routers,
+            });
+        }
+        Ok(Location {
+            router: router.clone(),
+            interface: interface.clone(),
+            prefix,
+        })
+    }
+
+    /// The most recently lost of those who claim the address.
+    fn away(
+        &self,
+        field: &str,
+        address: IpAddr,
+        claims: &BTreeSet<Claim>,
+        now: UnixMs,
+    ) -> Option<Error> {
+        let lost = claims
+            .iter()
+            .filter_map(|(id, _)| match self.router(id)?.presence {
+                Presence::Away { since, .. } => Some((since, id)),
+                Presence::Attached { .. } => None,
+            });
+        let (since, router) = lost.max()?;
+        Some(Error::RouterAway {
+            field: field.to_owned(),
+            address,
+            router: router.clone(),
+            seconds: now.seconds_since(since),
+        })
+    }
+
+    fn claim(&mut self, id: &RouterId, interfaces: &[Interface]) {
+        for (interface, prefix) in claimed(interfaces) {
+            self.claims
+                .entry(prefix)
+                .or_insert_with(BTreeSet::new)
+                .insert((id.clone(), interface.name.clone()));
+        }
+    }
+
+    fn withdraw(&mut self, id: &RouterId) {
+        let Some(router) = self.routers.get(id) else {
+            return;
+        };
+        for (interface, prefix) in claimed(&router.interfaces) {
+            if let Some(claims) = self.claims.get_mut(&prefix) {
+                claims.remove(&(id.clone(), interface.name.clone()));
+                if claims.is_empty() {
+                    self.claims.remove(&prefix);
+                }
+            }
+        }
+    }
+}
+
+/// The prefixes whose hosts are behind these interfaces.
+fn claimed(interfaces: &[Interface]) -> impl Iterator<Item = (&Interface, IpNet)> {
+    let edges = interfaces
+        .iter()
+        .filter(|interface| interface.up && interface.role == Role::Edge);
+    edges.flat_map(|interface| {
+        interface
+            .prefixes
+            .iter()
+            .map(move |prefix| (interface, *prefix))
+    })
+}

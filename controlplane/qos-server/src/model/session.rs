@@ -1,0 +1,247 @@
+//! What an agent asks for: a session of one-way media flows.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
+
+use super::{
+    error::Error,
+    ids::{Revision, SessionKey},
+};
+
+/// The most flows of a session.
+pub const MAX_FLOWS: usize = 32;
+/// The least rate of a flow, bit/s at the IP layer.
+pub const MIN_RATE_BPS: u64 = 1_000;
+/// The most, bit/s: more than any port that carries it.
+pub const MAX_RATE_BPS: u64 = 400_000_000_000;
+/// The least burst that an agent may ask for: one packet of Ethernet's usual MTU. Less would let
+/// large packets never pass.
+pub const MIN_BURST_BYTES: u32 = 1_500;
+
+/// A session as asked for, every field valid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionSpec {
+    /// Its name.
+    pub key: SessionKey,
+    /// Its version.
+    pub revision: Revision,
+    /// 1 to 32.
+    pub flows: Vec<MediaFlow>,
+    /// The treatment that it asks for.
+    pub class: ServiceClass,
+}
+
+/// One direction of one medium, over UDP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MediaFlow {
+    /// Where its packets come from and go to.
+    pub path: Path,
+    /// The most that it may send.
+    pub rate: RateBps,
+    /// The most that may come at once; absent: from the rate.
+    pub burst: Option<BurstBytes>,
+    /// Where its RTCP goes.
+    pub rtcp: Rtcp,
+}
+
+/// A source and a destination, of one address family, both unicast.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Path {
+    source: SocketAddr,
+    destination: SocketAddr,
+}
+
+impl Path {
+    /// Checks that both ends can be ends of a media flow; `field` is where they came from.
+    pub fn parse(field: &str, source: SocketAddr, destination: SocketAddr) -> Result<Self, Error> {
+        unicast(&format!("{field}.source"), source)?;
+        unicast(&format!("{field}.destination"), destination)?;
+        if source.is_ipv4() != destination.is_ipv4() {
+            return Err(Error::invalid(
+                field,
+                format!(
+                    "mixes IPv4 and IPv6 ({} to {})",
+                    source.ip(),
+                    destination.ip()
+                ),
+            ));
+        }
+        if source == destination {
+            return Err(Error::invalid(
+                field,
+                format!("goes from {source} to itself"),
+            ));
+        }
+        Ok(Self {
+            source,
+            destination,
+        })
+    }
+
+    /// Where packets come from.
+    pub fn source(&self) -> SocketAddr {
+        self.source
+    }
+
+    /// Where packets go to.
+    pub fn destination(&self) -> SocketAddr {
+        self.destination
+    }
+
+    /// The same path on the ports after these; absent after 65535.
+    pub fn next_ports(&self) -> Option<Self> {
+        let next = |end: SocketAddr| {
+            end.port()
+                .checked_add(1)
+                .map(|port| SocketAddr::new(end.ip(), port))
+        };
+        Some(Self {
+            source: next(self.source)?,
+            destination: next(self.destination)?,
+        })
+    }
+}
+
+fn unicast(field: &str, end: SocketAddr) -> Result<(), Error> {
+    let kind = match end.ip() {
+        ip if ip.is_unspecified() => "the unspecified address",
+        ip if ip.is_loopback() => "a loopback address",
+        ip if ip.is_multicast() => "a multicast address",
+        IpAddr::V4(ip) if ip.is_broadcast() => "the broadcast address",
+        IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some() => {
+            "an IPv4-mapped address (write it as IPv4)"
+        }
+        _ if end.port() == 0 => {
+            return Err(Error::invalid(
+                format!("{field}.port"),
+                "is 0; give 1 to 65535",
+            ));
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::invalid(
+        format!("{field}.address"),
+        format!("{} is {kind}; give a host's unicast address", end.ip()),
+    ))
+}
+
+/// Bit/s at the IP layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RateBps(u64);
+
+impl RateBps {
+    /// Checks the bounds; `field` is where it came from.
+    pub fn parse(field: &str, value: u64) -> Result<Self, Error> {
+        if !(MIN_RATE_BPS..=MAX_RATE_BPS).contains(&value) {
+            return Err(Error::invalid(
+                field,
+                format!("is {value} bit/s; give {MIN_RATE_BPS} to {MAX_RATE_BPS}"),
+            ));
+        }
+        Ok(Self(value))
+    }
+
+    /// As a number.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+/// Bytes at the IP layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BurstBytes(u32);
+
+impl BurstBytes {
+    /// 0 is absent: the burst follows from the rate.
+    pub fn parse(field: &str, value: u32) -> Result<Option<Self>, Error> {
+        match value {
+            0 => Ok(None),
+            1..MIN_BURST_BYTES => Err(Error::invalid(
+                field,
+                format!(
+                    "is {value} bytes, less than a full packet; give at least {MIN_BURST_BYTES}, \
+                     or 0 for 200 ms of the rate"
+                ),
+            )),
+            _ => Ok(Some(Self(value))),
+        }
+    }
+
+    /// As a number.
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
+/// Where a flow's RTCP goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rtcp {
+    /// The ports after RTP's (RFC 3550 section 11). The path was checked to have them.
+    NextPort(Path),
+    /// RTP's own ports (RFC 5761).
+    Mux,
+    /// Elsewhere (RFC 3605).
+    Explicit(Path),
+    /// Nowhere.
+    None,
+}
+
+/// RFC 4594 service classes that a session can ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServiceClass {
+    /// EF.
+    Telephony,
+    /// VOICE-ADMIT (RFC 5865).
+    AdmittedTelephony,
+    /// CS5.
+    Signalling,
+    /// AF41.
+    MultimediaConferencing,
+    /// CS4.
+    RealtimeInteractive,
+}
+
+impl ServiceClass {
+    /// The code point that its packets get.
+    pub fn dscp(self) -> Dscp {
+        Dscp(match self {
+            Self::Telephony => 46,
+            Self::AdmittedTelephony => 44,
+            Self::Signalling => 40,
+            Self::MultimediaConferencing => 34,
+            Self::RealtimeInteractive => 32,
+        })
+    }
+}
+
+/// A DiffServ code point, 0 to 63.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Dscp(u8);
+
+impl Dscp {
+    /// As a number.
+    pub fn get(self) -> u8 {
+        self.0
+    }
+}
+
+/// How a session stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionState {
+    /// Sent to routers, not all have acknowledged.
+    Installing,
+    /// Every router has it.
+    Active,
+    /// A router of it is away or lacks it, or nobody reaches an address of it any more.
+    Degraded,
+    /// Being taken away.
+    Removing,
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} -> {}", self.source, self.destination)
+    }
+}

@@ -1,0 +1,298 @@
+//! The sessions that are desired, with the indexes that keep each step independent of how many
+//! there are.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
+    ops::Bound,
+    sync::Arc,
+};
+
+use super::{
+    entries::{FiveTuple, FlowEntry, expand},
+    error::Error,
+    ids::{AttachmentId, Fingerprint, Revision, RouterId, SessionKey, UnixMs},
+    placement::{Placement, Share},
+    registry::Registry,
+    session::{SessionSpec, SessionState},
+};
+
+/// What is going on with a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Routers are being told of it, or of a change to it.
+    Installing,
+    /// Nothing.
+    Settled,
+    /// Routers are being told to forget it.
+    Removing,
+}
+
+/// A router's yes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// On which of its streams.
+    pub attachment: AttachmentId,
+    /// To which version.
+    pub revision: Revision,
+    /// To which entries.
+    pub fingerprint: Fingerprint,
+}
+
+/// A session on one router: what is to be there, and what is known to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installation {
+    /// How many entries are to be there.
+    pub entries: u64,
+    /// Of the entries that are to be there.
+    pub fingerprint: Fingerprint,
+    /// What the router last said yes to; absent while something else may be there.
+    pub acknowledged: Option<Acknowledged>,
+    /// Why it said no.
+    pub failure: Option<String>,
+}
+
+impl Installation {
+    /// Of a share that no router has acknowledged yet.
+    pub fn of(share: &Share) -> Self {
+        Self {
+            entries: share.entries.len() as u64,
+            fingerprint: share.fingerprint,
+            acknowledged: None,
+            failure: None,
+        }
+    }
+
+    /// Whether this very stream has acknowledged what is to be there.
+    pub fn holds(&self, revision: Revision, attachment: AttachmentId) -> bool {
+        let wanted = Acknowledged {
+            attachment,
+            revision,
+            fingerprint: self.fingerprint,
+        };
+        self.acknowledged == Some(wanted)
+    }
+}
+
+/// How an installation stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InstallationState {
+    /// The router has not acknowledged yet.
+    Pending,
+    /// It has.
+    Installed,
+    /// The router is away, and serves what it has.
+    Away,
+    /// The router said no.
+    Failed(String),
+}
+
+/// A desired session.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// What was asked for.
+    pub spec: Arc<SessionSpec>,
+    /// Where its ends were found.
+    pub placement: Arc<Placement>,
+    /// What each router of it is to have.
+    pub installations: BTreeMap<RouterId, Installation>,
+    /// What is going on with it.
+    pub phase: Phase,
+    /// Why it cannot be placed as it should be any more.
+    pub problem: Option<String>,
+    /// When it was added.
+    pub created: UnixMs,
+    /// When it last changed.
+    pub updated: UnixMs,
+    /// The state that watchers were told last.
+    pub told: Option<SessionState>,
+}
+
+impl Session {
+    /// How it stands on a router of it.
+    pub fn installation_state(&self, router: &RouterId, registry: &Registry) -> InstallationState {
+        let Some(installation) = self.installations.get(router) else {
+            return InstallationState::Pending;
+        };
+        match (registry.attachment(router), &installation.failure) {
+            (None, _) => InstallationState::Away,
+            (Some(_), Some(failure)) => InstallationState::Failed(failure.clone()),
+            (Some(at), None) if installation.holds(self.spec.revision, at) => {
+                InstallationState::Installed
+            }
+            (Some(_), None) => InstallationState::Pending,
+        }
+    }
+
+    /// How it stands as a whole.
+    pub fn state(&self, registry: &Registry) -> SessionState {
+        let installed =
+            |router| self.installation_state(router, registry) == InstallationState::Installed;
+        match self.phase {
+            Phase::Installing => SessionState::Installing,
+            Phase::Removing => SessionState::Removing,
+            Phase::Settled
+                if self.problem.is_none() && self.installations.keys().all(installed) =>
+            {
+                SessionState::Active
+            }
+            Phase::Settled => SessionState::Degraded,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Load {
+    keys: BTreeSet<SessionKey>,
+    entries: u64,
+}
+
+/// All desired sessions.
+#[derive(Debug, Default)]
+pub struct Store {
+    sessions: BTreeMap<SessionKey, Session>,
+    /// Every five-tuple of every session, and while a session changes, those that it is to have.
+    tuples: HashMap<FiveTuple, SessionKey>,
+    by_router: HashMap<RouterId, Load>,
+    by_agent: HashMap<String, u64>,
+}
+
+impl Store {
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
+    /// How many an agent has.
+    pub fn len_of_agent(&self, agent: &str) -> u64 {
+        self.by_agent.get(agent).copied().unwrap_or(0)
+    }
+
+    /// How many sessions a router is to have.
+    pub fn sessions_on(&self, router: &RouterId) -> usize {
+        self.by_router.get(router).map_or(0, |load| load.keys.len())
+    }
+
+    /// How many entries a router is to have.
+    pub fn entries_on(&self, router: &RouterId) -> u64 {
+        self.by_router.get(router).map_or(0, |load| load.entries)
+    }
+
+    /// One session.
+    pub fn get(&self, key: &SessionKey) -> Option<&Session> {
+        self.sessions.get(key)
+    }
+
+    /// One session, to change what no index depends on: not its spec, not which routers it is on.
+    pub fn get_mut(&mut self, key: &SessionKey) -> Option<&mut Session> {
+        self.sessions.get_mut(key)
+    }
+
+    /// Sessions in the order of their keys, after `after`.
+    pub fn after(&self, after: Option<&SessionKey>) -> impl Iterator<Item = &Session> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.sessions
+            .range::<SessionKey, _>((start, Bound::Unbounded))
+            .map(|(_, session)| session)
+    }
+
+    /// Keys of the sessions that a router is to have, in order, after `after`.
+    pub fn keys_on(
+        &self,
+        router: &RouterId,
+        after: Option<&SessionKey>,
+    ) -> impl Iterator<Item = &SessionKey> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let load = self.by_router.get(router);
+        load.into_iter()
+            .flat_map(move |load| load.keys.range::<SessionKey, _>((start, Bound::Unbounded)))
+    }
+
+    /// Takes the five-tuples of all entries for a session, or none if another has one of them.
+    pub fn reserve(&mut self, key: &SessionKey, entries: &[FlowEntry]) -> Result<(), Error> {
+        for entry in entries {
+            if let Some(holder) = self.tuples.get(&entry.tuple)
+                && holder != key
+            {
+                return Err(Error::TupleTaken {
+                    field: entry.field(),
+                    tuple: entry.tuple,
+                    holder: holder.clone(),
+                });
+            }
+        }
+        self.tuples
+            .extend(entries.iter().map(|entry| (entry.tuple, key.clone())));
+        Ok(())
+    }
+
+    /// Gives back the five-tuples of these entries that the session as it stands does not have.
+    pub fn release(&mut self, key: &SessionKey, entries: &[FlowEntry]) {
+        let kept: Vec<FlowEntry> = self
+            .sessions
+            .get(key)
+            .map(|session| expand(&session.spec))
+            .unwrap_or_default();
+        for entry in entries
+            .iter()
+            .filter(|entry| kept.iter().all(|own| own.tuple != entry.tuple))
+        {
+            if let Entry::Occupied(held) = self.tuples.entry(entry.tuple)
+                && held.get() == key
+            {
+                held.remove();
+            }
+        }
+    }
+
+    /// Puts a session in place of whatever its key has; its five-tuples are reserved already.
+    /// Those of its former self that it lacks are given back.
+    pub fn put(&mut self, session: Session) {
+        let key = session.spec.key.clone();
+        for (router, installation) in &session.installations {
+            let load = self.by_router.entry(router.clone()).or_default();
+            load.keys.insert(key.clone());
+            load.entries += installation.entries;
+        }
+        *self.by_agent.entry(key.agent().to_owned()).or_default() += 1;
+        if let Some(old) = self.sessions.insert(key.clone(), session) {
+            self.forget_indexes(&key, &old);
+            self.release(&key, &expand(&old.spec));
+        }
+    }
+
+    /// Takes a session out, with its five-tuples.
+    pub fn remove(&mut self, key: &SessionKey) -> Option<Session> {
+        let old = self.sessions.remove(key)?;
+        self.forget_indexes(key, &old);
+        self.release(key, &expand(&old.spec));
+        Some(old)
+    }
+
+    /// Takes what `old` added to the indexes out of them, but for what its successor has too.
+    fn forget_indexes(&mut self, key: &SessionKey, old: &Session) {
+        let successor = self.sessions.get(key);
+        for (router, installation) in &old.installations {
+            if let Entry::Occupied(mut slot) = self.by_router.entry(router.clone()) {
+                let load = slot.get_mut();
+                load.entries = load.entries.saturating_sub(installation.entries);
+                if successor.is_none_or(|session| !session.installations.contains_key(router)) {
+                    load.keys.remove(key);
+                }
+                if load.keys.is_empty() {
+                    slot.remove();
+                }
+            }
+        }
+        if let Some(count) = self.by_agent.get_mut(key.agent()) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.by_agent.remove(key.agent());
+            }
+        }
+    }
+}

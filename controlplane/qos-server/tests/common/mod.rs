@@ -1,0 +1,622 @@
+//! A server on a port of its own, agents' and routers' ends of it, and a router that is scripted:
+//! it keeps what it is told to install, and answers as the test wants.
+
+#![allow(dead_code, unreachable_pub, missing_docs)]
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::{net::TcpListener, sync::mpsc, sync::watch, task::JoinHandle, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status, transport::Channel};
+use voicelane_proto::v1::{
+    self, attach_request, attach_response, command, command_result,
+    operator_client::OperatorClient, routers_client::RoutersClient,
+    sessions_client::SessionsClient,
+};
+use voicelane_server::{
+    engine::{Engine, Settings},
+    serve::{Keepalive, bind, serve},
+};
+
+/// Longer than anything takes that works.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct TestServer {
+    pub address: SocketAddr,
+    pub engine: Arc<Engine>,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    task: JoinHandle<()>,
+}
+
+impl TestServer {
+    pub async fn start() -> Self {
+        Self::with(Settings {
+            adopt_for: Duration::ZERO,
+            ..Settings::default()
+        })
+        .await
+    }
+
+    pub async fn with(settings: Settings) -> Self {
+        Self::with_keepalive(settings, Keepalive::default()).await
+    }
+
+    pub async fn with_keepalive(settings: Settings, keepalive: Keepalive) -> Self {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        Self::on(listener, settings, keepalive).await
+    }
+
+    pub async fn on(listener: TcpListener, settings: Settings, keepalive: Keepalive) -> Self {
+        let address = listener.local_addr().unwrap();
+        let engine = Engine::start(settings);
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let serving = engine.clone();
+        let task = tokio::spawn(async move {
+            serve(serving, listener, keepalive, async {
+                let _ = stopped.await;
+            })
+            .await
+            .unwrap();
+        });
+        Self {
+            address,
+            engine,
+            stop: Some(stop),
+            task,
+        }
+    }
+
+    /// Stops it and waits until its port is free.
+    pub async fn stop(mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
+        timeout(PATIENCE, self.task).await.unwrap().unwrap();
+    }
+
+    pub async fn channel(&self) -> Channel {
+        Channel::from_shared(format!("http://{}", self.address))
+            .unwrap()
+            .connect()
+            .await
+            .unwrap()
+    }
+
+    pub async fn sessions(&self) -> SessionsClient<Channel> {
+        SessionsClient::new(self.channel().await)
+    }
+
+    pub async fn operator(&self) -> OperatorClient<Channel> {
+        OperatorClient::new(self.channel().await)
+    }
+}
+
+/// How a router answers a command.
+#[derive(Clone, Debug)]
+pub enum Manner {
+    /// Does it and says so.
+    Obey,
+    /// Does nothing and says nothing.
+    Silent,
+    /// Says no.
+    Refuse(command_result::Code, &'static str),
+}
+
+type Key = (String, String);
+type Script = Box<dyn Fn(&command::Command) -> Manner + Send>;
+
+/// What a router has, which outlives its streams.
+#[derive(Clone)]
+pub struct FakeRouter {
+    pub id: String,
+    memory: Arc<Mutex<Memory>>,
+    news: Arc<watch::Sender<u64>>,
+}
+
+struct Memory {
+    interfaces: Vec<v1::Interface>,
+    sessions: BTreeMap<Key, v1::InstallSession>,
+    log: Vec<command::Command>,
+    welcome: Option<v1::Welcome>,
+    synchronised: Option<v1::Synchronised>,
+    counters: Vec<v1::EntryCounters>,
+    ended: Option<Status>,
+    script: Script,
+    capacity: u64,
+    unanswered: Vec<u64>,
+}
+
+/// A stream of a router.
+pub struct Stream {
+    pub outbound: mpsc::Sender<v1::AttachRequest>,
+    task: JoinHandle<()>,
+}
+
+impl Stream {
+    /// Cuts the stream.
+    pub fn cut(self) {
+        self.task.abort();
+    }
+}
+
+impl FakeRouter {
+    pub fn new(id: &str) -> Self {
+        let memory = Memory {
+            interfaces: Vec::new(),
+            sessions: BTreeMap::new(),
+            log: Vec::new(),
+            welcome: None,
+            synchronised: None,
+            counters: Vec::new(),
+            ended: None,
+            script: Box::new(|_| Manner::Obey),
+            capacity: 10_000,
+            unanswered: Vec::new(),
+        };
+        Self {
+            id: id.to_owned(),
+            memory: Arc::new(Mutex::new(memory)),
+            news: Arc::new(watch::Sender::new(0)),
+        }
+    }
+
+    /// With one edge interface that reaches these prefixes.
+    pub fn reaching(id: &str, prefixes: &[&str]) -> Self {
+        let router = Self::new(id);
+        router.memory().interfaces = vec![edge("lan0", prefixes)];
+        router
+    }
+
+    pub fn capacity(self, entries: u64) -> Self {
+        self.memory().capacity = entries;
+        self
+    }
+
+    fn memory(&self) -> std::sync::MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap()
+    }
+
+    pub fn behave(&self, script: impl Fn(&command::Command) -> Manner + Send + 'static) {
+        self.memory().script = Box::new(script);
+    }
+
+    pub fn sessions(&self) -> BTreeMap<Key, v1::InstallSession> {
+        self.memory().sessions.clone()
+    }
+
+    pub fn has(&self, session: &str) -> bool {
+        self.memory()
+            .sessions
+            .keys()
+            .any(|(_, name)| name == session)
+    }
+
+    pub fn forget(&self, session: &str) {
+        self.memory()
+            .sessions
+            .retain(|(_, name), _| name != session);
+    }
+
+    pub fn alter(&self, session: &str, with: impl Fn(&mut v1::InstallSession)) {
+        let mut memory = self.memory();
+        for ((_, name), install) in &mut memory.sessions {
+            if name == session {
+                with(install);
+            }
+        }
+    }
+
+    pub fn hold(&self, install: v1::InstallSession) {
+        let key = install.key.clone().unwrap();
+        self.memory()
+            .sessions
+            .insert((key.agent_id, key.session_id), install);
+    }
+
+    pub fn log(&self) -> Vec<command::Command> {
+        self.memory().log.clone()
+    }
+
+    pub fn clear_log(&self) {
+        self.memory().log.clear();
+    }
+
+    pub fn installs(&self) -> usize {
+        let log = self.log();
+        log.iter()
+            .filter(|command| matches!(command, command::Command::Install(_)))
+            .count()
+    }
+
+    pub fn welcome(&self) -> Option<v1::Welcome> {
+        self.memory().welcome.clone()
+    }
+
+    pub fn synchronised(&self) -> Option<v1::Synchronised> {
+        self.memory().synchronised
+    }
+
+    pub fn ended(&self) -> Option<Status> {
+        self.memory().ended.clone()
+    }
+
+    pub fn count(&self, counters: Vec<v1::EntryCounters>) {
+        self.memory().counters = counters;
+    }
+
+    pub fn set_interfaces(&self, interfaces: Vec<v1::Interface>) {
+        self.memory().interfaces = interfaces;
+    }
+
+    /// Attaches and waits until it is synchronised.
+    pub async fn attach(&self, address: SocketAddr) -> Stream {
+        let stream = self.open(address).await;
+        self.until("synchronised", |router| router.synchronised().is_some())
+            .await;
+        stream
+    }
+
+    /// Attaches, without waiting.
+    pub async fn open(&self, address: SocketAddr) -> Stream {
+        let (outbound, messages) = mpsc::channel(1024);
+        {
+            let mut memory = self.memory();
+            memory.welcome = None;
+            memory.synchronised = None;
+            memory.ended = None;
+        }
+        for message in self.introduction() {
+            outbound
+                .send(v1::AttachRequest {
+                    message: Some(message),
+                })
+                .await
+                .unwrap();
+        }
+        let channel = Channel::from_shared(format!("http://{address}")).unwrap();
+        let mut client = RoutersClient::new(channel.connect().await.unwrap());
+        let mut inbound = client
+            .attach(ReceiverStream::new(messages))
+            .await
+            .unwrap()
+            .into_inner();
+        let (router, answers) = (self.clone(), outbound.clone());
+        let task = tokio::spawn(async move {
+            loop {
+                match inbound.message().await {
+                    Ok(Some(message)) => {
+                        for answer in router.take(message) {
+                            let answer = attach_request::Message::Result(answer);
+                            let answer = v1::AttachRequest {
+                                message: Some(answer),
+                            };
+                            if answers.send(answer).await.is_err() {
+                                return;
+                            }
+                        }
+                    }
+                    Ok(None) => {
+                        router.memory().ended = Some(Status::ok("ended"));
+                        break;
+                    }
+                    Err(status) => {
+                        router.memory().ended = Some(status);
+                        break;
+                    }
+                }
+                router.news.send_modify(|count| *count += 1);
+            }
+            router.news.send_modify(|count| *count += 1);
+        });
+        Stream { outbound, task }
+    }
+
+    fn introduction(&self) -> Vec<attach_request::Message> {
+        let memory = self.memory();
+        let sessions: Vec<_> = memory
+            .sessions
+            .values()
+            .map(|install| v1::InstalledSession {
+                key: install.key.clone(),
+                revision: install.revision,
+                fingerprint: install.fingerprint,
+            })
+            .collect();
+        // In two parts, as a router with many would.
+        let (first, second) = sessions.split_at(sessions.len() / 2);
+        let part = |sessions: &[v1::InstalledSession], last| {
+            attach_request::Message::Installed(v1::InstalledSessions {
+                sessions: sessions.to_vec(),
+                last,
+            })
+        };
+        vec![
+            attach_request::Message::Hello(v1::Hello {
+                router_id: self.id.clone(),
+                epoch: 7,
+                software_version: "fake".into(),
+                entry_capacity: memory.capacity,
+            }),
+            attach_request::Message::Interfaces(v1::InterfaceReport {
+                interfaces: memory.interfaces.clone(),
+            }),
+            part(first, false),
+            part(second, true),
+        ]
+    }
+
+    fn take(&self, message: v1::AttachResponse) -> Option<v1::CommandResult> {
+        let mut memory = self.memory();
+        let command = match message.message.unwrap() {
+            attach_response::Message::Welcome(welcome) => {
+                memory.welcome = Some(welcome);
+                return None;
+            }
+            attach_response::Message::Synchronised(synchronised) => {
+                memory.synchronised = Some(synchronised);
+                return None;
+            }
+            attach_response::Message::Command(command) => command,
+        };
+        assert!(memory.welcome.is_some(), "a command before the welcome");
+        let id = command.command_id;
+        let command = command.command.unwrap();
+        memory.log.push(command.clone());
+        let mut result = v1::CommandResult {
+            command_id: id,
+            code: command_result::Code::Ok.into(),
+            ..Default::default()
+        };
+        match (memory.script)(&command) {
+            Manner::Obey => {}
+            Manner::Silent => {
+                memory.unanswered.push(id);
+                return None;
+            }
+            Manner::Refuse(code, detail) => {
+                result.code = code.into();
+                result.detail = detail.into();
+                return Some(result);
+            }
+        }
+        let name = |key: Option<v1::SessionKey>| {
+            let key = key.unwrap();
+            (key.agent_id, key.session_id)
+        };
+        match command {
+            command::Command::Install(install) => {
+                memory.sessions.insert(name(install.key.clone()), install);
+            }
+            command::Command::Remove(remove) => {
+                memory.sessions.remove(&name(remove.key));
+            }
+            command::Command::Read(read) => match memory.sessions.get(&name(read.key)) {
+                Some(install) if memory.counters.is_empty() => {
+                    result.counters = install.entries.iter().map(silent_counters).collect();
+                }
+                Some(_) => result.counters = memory.counters.clone(),
+                None => result.code = command_result::Code::NotFound.into(),
+            },
+        }
+        Some(result)
+    }
+
+    /// Reports interfaces over a stream.
+    pub async fn report(&self, stream: &Stream, interfaces: Vec<v1::Interface>) {
+        self.set_interfaces(interfaces.clone());
+        let message = attach_request::Message::Interfaces(v1::InterfaceReport { interfaces });
+        stream
+            .outbound
+            .send(v1::AttachRequest {
+                message: Some(message),
+            })
+            .await
+            .unwrap();
+    }
+
+    /// Waits for something to become true of the router.
+    pub async fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
+        let mut news = self.news.subscribe();
+        let wait = async {
+            while !condition(self) {
+                news.changed().await.unwrap();
+            }
+        };
+        if timeout(PATIENCE, wait).await.is_err() {
+            panic!(
+                "router {}: not {what}; log {:?}; ended {:?}",
+                self.id,
+                self.log(),
+                self.ended()
+            );
+        }
+    }
+}
+
+fn silent_counters(entry: &v1::FlowEntry) -> v1::EntryCounters {
+    v1::EntryCounters {
+        flow_index: entry.flow_index,
+        kind: entry.kind,
+        source: entry.source.clone(),
+        destination: entry.destination.clone(),
+        ..Default::default()
+    }
+}
+
+/// An interface with hosts behind it.
+pub fn edge(name: &str, prefixes: &[&str]) -> v1::Interface {
+    v1::Interface {
+        name: name.into(),
+        role: v1::interface::Role::Edge.into(),
+        up: true,
+        addresses: Vec::new(),
+        prefixes: prefixes.iter().map(ToString::to_string).collect(),
+        rate_bps: 1_000_000_000,
+        ef_budget_bps: 300_000_000,
+        mtu_bytes: 1500,
+    }
+}
+
+/// An interface with routers behind it.
+pub fn core(name: &str, prefixes: &[&str]) -> v1::Interface {
+    v1::Interface {
+        role: v1::interface::Role::Core.into(),
+        ..edge(name, prefixes)
+    }
+}
+
+pub fn endpoint(text: &str) -> Option<v1::Endpoint> {
+    let (address, port) = text.rsplit_once(':').unwrap();
+    let address = address.trim_matches(['[', ']']).to_owned();
+    Some(v1::Endpoint {
+        address,
+        port: port.parse().unwrap(),
+    })
+}
+
+pub fn flow(source: &str, destination: &str) -> v1::MediaFlow {
+    v1::MediaFlow {
+        source: endpoint(source),
+        destination: endpoint(destination),
+        max_bitrate_bps: 80_000,
+        ..Default::default()
+    }
+}
+
+pub fn key(session: &str) -> Option<v1::SessionKey> {
+    Some(v1::SessionKey {
+        agent_id: "test".into(),
+        session_id: session.into(),
+    })
+}
+
+pub fn spec(session: &str, flows: Vec<v1::MediaFlow>) -> v1::SessionSpec {
+    v1::SessionSpec {
+        key: key(session),
+        revision: 1,
+        flows,
+        service_class: 0,
+    }
+}
+
+/// A call both ways between 10.1.0.0/24 and 10.2.0.0/24, on ports of its own.
+pub fn call(session: &str, port: u16) -> v1::SessionSpec {
+    let (a, b) = (format!("10.1.0.5:{port}"), format!("10.2.0.7:{port}"));
+    spec(session, vec![flow(&a, &b), flow(&b, &a)])
+}
+
+pub async fn add(
+    client: &mut SessionsClient<Channel>,
+    spec: v1::SessionSpec,
+) -> Result<v1::Session, Status> {
+    let answer = client
+        .add_session(v1::AddSessionRequest { spec: Some(spec) })
+        .await?;
+    Ok(answer.into_inner().session.unwrap())
+}
+
+pub async fn modify(
+    client: &mut SessionsClient<Channel>,
+    spec: v1::SessionSpec,
+) -> Result<v1::Session, Status> {
+    let answer = client
+        .modify_session(v1::ModifySessionRequest { spec: Some(spec) })
+        .await?;
+    Ok(answer.into_inner().session.unwrap())
+}
+
+pub async fn delete(
+    client: &mut SessionsClient<Channel>,
+    session: &str,
+) -> Result<v1::Session, Status> {
+    let answer = client
+        .delete_session(v1::DeleteSessionRequest { key: key(session) })
+        .await?;
+    Ok(answer.into_inner().session.unwrap())
+}
+
+pub async fn get(
+    client: &mut SessionsClient<Channel>,
+    session: &str,
+) -> Result<v1::Session, Status> {
+    let answer = client
+        .get_session(v1::GetSessionRequest { key: key(session) })
+        .await?;
+    Ok(answer.into_inner().session.unwrap())
+}
+
+pub async fn list(client: &mut SessionsClient<Channel>) -> v1::ListSessionsResponse {
+    client
+        .list_sessions(v1::ListSessionsRequest::default())
+        .await
+        .unwrap()
+        .into_inner()
+}
+
+/// Asserts a status' code, and that its message holds all parts.
+#[track_caller]
+pub fn assert_status<T: std::fmt::Debug>(result: Result<T, Status>, code: Code, parts: &[&str]) {
+    let status = result.expect_err("an error");
+    assert_eq!(status.code(), code, "{status:?}");
+    for part in parts {
+        assert!(
+            status.message().contains(part),
+            "{part:?} is not in {:?}",
+            status.message()
+        );
+    }
+}
+
+/// Asks again and again until the answer is right.
+pub async fn eventually<F, T>(what: &str, mut ask: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
+    let wait = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, wait)
+        .await
+        .unwrap_or_else(|_| panic!("never {what}"))
+}
+
+/// A server, and routers `a` (10.1.0.0/24) and `b` (10.2.0.0/24) attached to it.
+pub struct Network {
+    pub server: TestServer,
+    pub a: FakeRouter,
+    pub b: FakeRouter,
+    pub a_stream: Stream,
+    pub b_stream: Stream,
+    pub client: SessionsClient<Channel>,
+}
+
+impl Network {
+    pub async fn start() -> Self {
+        Self::on(TestServer::start().await).await
+    }
+
+    pub async fn on(server: TestServer) -> Self {
+        let a = FakeRouter::reaching("a", &["10.1.0.0/24"]);
+        let b = FakeRouter::reaching("b", &["10.2.0.0/24"]);
+        let a_stream = a.attach(server.address).await;
+        let b_stream = b.attach(server.address).await;
+        let client = server.sessions().await;
+        Self {
+            server,
+            a,
+            b,
+            a_stream,
+            b_stream,
+            client,
+        }
+    }
+}
