@@ -60,17 +60,22 @@ impl Lab {
     }
 }
 
-/// Passes every frame between two interfaces of one namespace, both ways, whatever its addresses.
-/// A bridge would not do: it keeps frames for a MAC address of one of its own ports.
-pub(crate) fn splice(namespace: &Namespace, a: &str, b: &str) -> Result<(), LabError> {
+/// Passes every frame between a link's end and a TAP, both ways, whatever its addresses. A bridge
+/// would not do: it keeps frames for the MAC address of one of its own ports, and a TAP has that of
+/// the DPDK port behind it.
+pub(crate) fn splice(namespace: &Namespace, link: &str, tap: &str) -> Result<(), LabError> {
+    let tc = |command: String| command::run("tc", &command.split(' ').collect::<Vec<_>>());
     namespace.enter(|| {
-        for (from, to) in [(a, b), (b, a)] {
-            command::run("tc", &["qdisc", "add", "dev", from, "clsact"])?;
-            let filter = format!(
-                "filter add dev {from} ingress protocol all u32 match u32 0 0 \
-                 action mirred egress redirect dev {to}"
-            );
-            command::run("tc", &filter.split_whitespace().collect::<Vec<_>>())?;
+        for (from, to) in [(link, tap), (tap, link)] {
+            // On the TAP it is DPDK that makes this queueing discipline where the kernel has all
+            // that it asks for, and on the link a router's former life may have left one.
+            if !tc(format!("qdisc show dev {from}"))?.contains("ingress") {
+                tc(format!("qdisc add dev {from} ingress"))?;
+            }
+            tc(format!(
+                "filter replace dev {from} parent ffff: protocol all pref 1 handle 800::1 \
+                 u32 match u32 0 0 action mirred egress redirect dev {to}"
+            ))?;
         }
         Ok(())
     })?

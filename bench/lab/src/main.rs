@@ -1,2 +1,146 @@
-//! stub
-fn main() {}
+//! `voicelane-lab`: the demo, and the testbed's broom.
+
+#![forbid(unsafe_code)]
+
+use std::{fs, path::PathBuf, process::ExitCode, thread, time::Duration};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand, ValueEnum};
+use voicelane_lab::{
+    PortDriver, TwoSites,
+    demo::{self, Options, Ports, Report},
+    sweep,
+};
+
+/// The network-namespace testbed of Voicelane. Needs root.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Shows what a congested link does to calls, without and with their sessions.
+    ///
+    /// Ends with status 1 when something that it must show is not so.
+    Demo(DemoArguments),
+    /// Deletes what labs have left behind whose process is dead.
+    Sweep,
+}
+
+#[derive(Debug, clap::Args)]
+struct DemoArguments {
+    /// Writes all figures to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Draws the figures to this file.
+    #[arg(long, value_name = "FILE", default_value = "demo-voicelane.svg")]
+    svg: PathBuf,
+    /// How many calls; 20 take 1.9 of the core link's 10 Mbit/s.
+    #[arg(long, value_name = "N", default_value_t = 20,
+          value_parser = clap::value_parser!(u16).range(1..=50))]
+    calls: u16,
+    /// The DPDK driver of the routers' ports.
+    #[arg(long, value_enum, default_value_t = PortsArgument::AfPacket)]
+    ports: PortsArgument,
+    /// Length of each phase's measured window.
+    #[arg(long, value_name = "S", default_value_t = 10,
+          value_parser = clap::value_parser!(u64).range(1..=600))]
+    phase_seconds: u64,
+    /// Leaves everything running at the end, until Ctrl-C.
+    #[arg(long)]
+    keep: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum PortsArgument {
+    #[value(name = "af_packet")]
+    AfPacket,
+    Tap,
+    /// The kernel forwards, and there are no sessions.
+    #[value(hide = true)]
+    Kernel,
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Demo(arguments) => run_demo(&arguments),
+        Command::Sweep => run_sweep(),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("voicelane-lab: {error:#}");
+        ExitCode::from(2)
+    })
+}
+
+fn run_sweep() -> anyhow::Result<ExitCode> {
+    for name in sweep()? {
+        println!("deleted {name}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_demo(arguments: &DemoArguments) -> anyhow::Result<ExitCode> {
+    let ports = match arguments.ports {
+        PortsArgument::AfPacket => Ports::Routers(PortDriver::AfPacket),
+        PortsArgument::Tap => Ports::Routers(PortDriver::Tap),
+        PortsArgument::Kernel => Ports::Kernel,
+    };
+    let options = Options {
+        calls: arguments.calls,
+        ports,
+        phase: Duration::from_secs(arguments.phase_seconds),
+    };
+    demo::run(options, |sites, report| {
+        let result = publish(arguments, report);
+        if arguments.keep {
+            keep(sites);
+        }
+        result
+    })?
+}
+
+/// Prints, draws and writes the report. The status says whether its checks hold.
+fn publish(arguments: &DemoArguments, report: &Report) -> anyhow::Result<ExitCode> {
+    println!("{report}");
+    for note in &report.notes {
+        println!("- {note}");
+    }
+    demo::draw(report, &arguments.svg)
+        .map_err(anyhow::Error::msg)
+        .with_context(|| format!("cannot draw {}", arguments.svg.display()))?;
+    println!("picture: {}", arguments.svg.display());
+    if let Some(file) = &arguments.json {
+        fs::write(file, serde_json::to_string_pretty(report)? + "\n")
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        println!("figures: {}", file.display());
+    }
+    for check in &report.checks {
+        let verdict = if check.pass { "ok    " } else { "FAILED" };
+        println!("{verdict} {}: {}", check.name, check.detail);
+    }
+    let failed = report.checks.iter().filter(|check| !check.pass).count();
+    if failed == 0 {
+        println!("all {} checks hold", report.checks.len());
+        Ok(ExitCode::SUCCESS)
+    } else {
+        println!("{failed} of {} checks failed", report.checks.len());
+        Ok(ExitCode::FAILURE)
+    }
+}
+
+/// Waits for Ctrl-C, which takes the lab down.
+fn keep(sites: &TwoSites) -> ! {
+    eprintln!(
+        "everything stays up until Ctrl-C; logs are in {}",
+        sites.lab.dir().display()
+    );
+    for namespace in sites.lab.namespaces() {
+        eprintln!("  ip netns exec {namespace} bash");
+    }
+    loop {
+        thread::sleep(Duration::from_secs(3_600));
+    }
+}

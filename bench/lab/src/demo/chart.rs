@@ -1,0 +1,176 @@
+//! The report as a picture.
+
+use std::path::Path;
+
+use plotters::{
+    coord::{Shift, ranged1d::SegmentValue},
+    prelude::*,
+    style::text_anchor::{HPos, Pos, VPos},
+};
+
+use super::{Phase, Report};
+
+const SIZE: (u32, u32) = (1_200, 860);
+const GREY: RGBColor = RGBColor(0x55, 0x5b, 0x66);
+const RED: RGBColor = RGBColor(0xc8, 0x3c, 0x3c);
+const BLUE: RGBColor = RGBColor(0x2b, 0x6c, 0xb0);
+const GREEN: RGBColor = RGBColor(0x2f, 0x85, 0x5a);
+
+/// A figure of a phase: its name in the legend, its colour, and how to read it.
+type Series = (&'static str, RGBColor, fn(&Phase) -> f64);
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Failure<'a> = DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>;
+
+/// Draws a report to an SVG file: loss, delay, MOS and bulk, each by phase.
+pub fn draw(report: &Report, file: &Path) -> Result<(), String> {
+    let root = SVGBackend::new(file, SIZE).into_drawing_area();
+    draw_on(report, &root).map_err(|error| error.to_string())
+}
+
+fn draw_on<'a>(report: &Report, root: &Area<'a>) -> Result<(), Failure<'a>> {
+    root.fill(&WHITE)?;
+    let calls = report
+        .phases
+        .iter()
+        .map(|phase| phase.calls)
+        .max()
+        .unwrap_or(0);
+    let title =
+        format!("{calls} calls on a core link of 10 Mbit/s that bulk traffic overloads twice");
+    let body = root.titled(&title, ("sans-serif", 26).into_font().color(&GREY))?;
+    let panels = body.split_evenly((2, 2));
+    let longest = report
+        .phases
+        .iter()
+        .map(|phase| phase.delay_ms.max)
+        .fold(1.0, f64::max);
+    let most_bulk = report
+        .phases
+        .iter()
+        .map(|phase| phase.bulk_mbit_s)
+        .fold(10.0, f64::max);
+
+    if let [loss, delay, mos, bulk] = panels.as_slice() {
+        panel(
+            loss,
+            "Packets of calls lost (%)",
+            &report.phases,
+            115.0,
+            &[("loss", RED, |phase| phase.loss_percent)],
+        )?;
+        panel(
+            delay,
+            "One-way delay (ms)",
+            &report.phases,
+            longest * 1.25,
+            &[
+                ("p50", BLUE, |phase| phase.delay_ms.p50),
+                ("p99", RED, |phase| phase.delay_ms.p99),
+                ("max", GREY, |phase| phase.delay_ms.max),
+            ],
+        )?;
+        panel(
+            mos,
+            "Speech quality (MOS, 1 to 4.5)",
+            &report.phases,
+            5.6,
+            &[
+                ("worst call", RED, |phase| phase.mos.min),
+                ("mean", GREEN, |phase| phase.mos.mean),
+            ],
+        )?;
+        panel(
+            bulk,
+            "Bulk that arrived (Mbit/s of IP)",
+            &report.phases,
+            most_bulk * 1.2,
+            &[("bulk", BLUE, |phase| phase.bulk_mbit_s)],
+        )?;
+    }
+    root.present()
+}
+
+/// Bars by phase, with their values above them.
+fn panel<'a>(
+    area: &Area<'a>,
+    title: &str,
+    phases: &[Phase],
+    top: f64,
+    series: &[Series],
+) -> Result<(), Failure<'a>> {
+    let mut chart = ChartBuilder::on(area)
+        .caption(title, ("sans-serif", 19).into_font().color(&GREY))
+        .margin(14)
+        .x_label_area_size(34)
+        .y_label_area_size(48)
+        .build_cartesian_2d((0..phases.len()).into_segmented(), 0.0..top)?;
+    let name = |segment: &SegmentValue<usize>| match segment {
+        SegmentValue::CenterOf(index) => {
+            phases.get(*index).map_or("", |phase| phase.name).to_owned()
+        }
+        _ => String::new(),
+    };
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(GREY.mix(0.2))
+        .axis_style(GREY)
+        .x_label_formatter(&name)
+        .x_labels(phases.len() + 1)
+        .y_labels(6)
+        .label_style(("sans-serif", 14).into_font().color(&GREY))
+        .draw()?;
+
+    // Pixels, because several bars share a segment.
+    let plot = chart.plotting_area();
+    let pixel = |index: usize, value: f64| {
+        let (left, y) = plot.map_coordinate(&(SegmentValue::Exact(index), value));
+        let (right, _) = plot.map_coordinate(&(SegmentValue::Exact(index + 1), value));
+        (f64::from(left), f64::from(right), y)
+    };
+    #[allow(clippy::cast_precision_loss)] // at most three bars
+    let count = series.len() as f64;
+    for (index, phase) in phases.iter().enumerate() {
+        for (place, (_, colour, figure)) in (0u8..).zip(series) {
+            let value = figure(phase);
+            let (left, right, y) = pixel(index, value);
+            let (_, _, zero) = pixel(index, 0.0);
+            let width = (right - left) * 0.8 / count;
+            let x = left + (right - left) * 0.1 + width * f64::from(place);
+            let (x0, x1) = (whole(x + 1.0), whole(x + width - 1.0));
+            area.draw(&Rectangle::new([(x0, y), (x1, zero)], colour.filled()))?;
+            let style = ("sans-serif", 12)
+                .into_font()
+                .color(&GREY)
+                .pos(Pos::new(HPos::Center, VPos::Bottom));
+            area.draw(&Text::new(label(value), ((x0 + x1) / 2, y - 3), style))?;
+        }
+    }
+    if series.len() > 1 {
+        let (_, right, y) = pixel(phases.len().saturating_sub(1), top);
+        let mut x = whole(right) - 88 * i32::try_from(series.len()).unwrap_or(0);
+        for (name, colour, _) in series {
+            area.draw(&Rectangle::new([(x, y), (x + 11, y + 11)], colour.filled()))?;
+            let style = ("sans-serif", 13).into_font().color(&GREY);
+            area.draw(&Text::new(*name, (x + 16, y), style))?;
+            x += 88;
+        }
+    }
+    Ok(())
+}
+
+fn label(value: f64) -> String {
+    if value >= 100.0 {
+        format!("{value:.0}")
+    } else if value >= 10.0 {
+        format!("{value:.1}")
+    } else {
+        format!("{value:.2}")
+    }
+}
+
+#[allow(clippy::cast_possible_truncation)] // pixels of a picture of a known size
+fn whole(pixels: f64) -> i32 {
+    pixels.round() as i32
+}

@@ -1,0 +1,71 @@
+//! Where the demo ran.
+
+use std::{fs, process::Command, thread};
+
+use serde::Serialize;
+
+/// What figures depend on.
+#[derive(Clone, Debug, Serialize)]
+pub struct Machine {
+    /// The processor's name.
+    pub cpu: String,
+    /// Cores that this process may use.
+    pub cores: usize,
+    /// The running kernel's release.
+    pub kernel: String,
+    /// The installed DPDK's release.
+    pub dpdk: String,
+}
+
+impl Machine {
+    /// Asks the system. What it does not tell is "unknown".
+    pub fn new() -> Self {
+        let cpu = fs::read_to_string("/proc/cpuinfo").ok().and_then(|info| {
+            let line = info.lines().find(|line| line.starts_with("model name"))?;
+            Some(line.split_once(':')?.1.trim().to_owned())
+        });
+        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").ok();
+        Self {
+            cpu: known(cpu),
+            cores: thread::available_parallelism().map_or(0, usize::from),
+            kernel: known(kernel.map(|release| release.trim().to_owned())),
+            dpdk: known(output("pkg-config", &["--modversion", "libdpdk"])),
+        }
+    }
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The commit of the sources that are around, from `git describe`.
+pub(super) fn commit() -> String {
+    let args = [
+        "-c",
+        "safe.directory=*",
+        "-C",
+        env!("CARGO_MANIFEST_DIR"),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=40",
+        "--exclude=*",
+    ];
+    known(output("git", &args))
+}
+
+fn output(program: &str, args: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(args).output().ok()?;
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+fn known(value: Option<String>) -> String {
+    value
+        .filter(|value| !value.is_empty())
+        .unwrap_or_else(|| "unknown".to_owned())
+}
