@@ -9,8 +9,8 @@ use crossbeam_channel::{Receiver, Sender};
 use thiserror::Error;
 
 use crate::{
+    Adjacency,
     counters::Report,
-    pipeline::Adjacency,
     session::{FiveTuple, FlowCounters, InstallError, SessionChange},
     units::PortIndex,
 };

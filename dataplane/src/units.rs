@@ -70,7 +70,11 @@ impl BitRate {
 
     /// From a number of bit/s.
     pub fn from_bps(bps: u64) -> Result<Self, RateError> {
-        if (1..=Self::MAX).contains(&bps) { Ok(Self(bps)) } else { Err(RateError(bps.to_string())) }
+        if (1..=Self::MAX).contains(&bps) {
+            Ok(Self(bps))
+        } else {
+            Err(RateError(bps.to_string()))
+        }
     }
 
     /// In bit/s.
@@ -128,10 +132,14 @@ impl fmt::Display for BitRate {
             if self.0 >= scale && self.0.is_multiple_of((scale / 1000).max(1)) {
                 let (whole, rest) = (self.0 / scale, self.0 % scale * 1000 / scale);
                 let fraction = format!(".{rest:03}");
-                return write!(f, "{whole}{}{unit}bit/s", match fraction.trim_end_matches('0') {
-                    "." => "",
-                    kept => kept,
-                });
+                return write!(
+                    f,
+                    "{whole}{}{unit}bit/s",
+                    match fraction.trim_end_matches('0') {
+                        "." => "",
+                        kept => kept,
+                    }
+                );
             }
         }
         write!(f, "{}bit/s", self.0)
@@ -193,7 +201,16 @@ mod tests {
             assert_eq!(rate.bps(), bps, "{text}");
             assert_eq!(rate.to_string(), written, "{text}");
         }
-        for text in ["", "fast", "0", "-1", "10 MB/s", "1.2.3k", "9999999999999999999999", "2T"] {
+        for text in [
+            "",
+            "fast",
+            "0",
+            "-1",
+            "10 MB/s",
+            "1.2.3k",
+            "9999999999999999999999",
+            "2T",
+        ] {
             assert!(text.parse::<BitRate>().is_err(), "{text}");
         }
     }

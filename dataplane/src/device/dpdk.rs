@@ -37,7 +37,10 @@ impl DpdkDevice {
     /// Of started ports' queues, in the order of [`PortIndex`].
     #[must_use]
     pub fn new(queues: Vec<(RxQueue, TxQueue)>) -> Self {
-        Self { queues, tick_rate: TickRate::from_hz(tsc_hz()) }
+        Self {
+            queues,
+            tick_rate: TickRate::from_hz(tsc_hz()),
+        }
     }
 }
 

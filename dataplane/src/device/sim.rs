@@ -27,7 +27,10 @@ impl SimPool {
     #[must_use]
     pub fn frame(&self, bytes: impl Into<Vec<u8>>) -> SimBuffer {
         self.0.fetch_add(1, Ordering::SeqCst);
-        SimBuffer { bytes: bytes.into(), pool: self.clone() }
+        SimBuffer {
+            bytes: bytes.into(),
+            pool: self.clone(),
+        }
     }
 }
 
@@ -121,7 +124,8 @@ impl Device for SimDevice {
     fn transmit(&mut self, port: PortIndex, from: &mut ArrayVec<SimBuffer, BURST>) {
         let port = &mut self.ports[port.index()];
         if !port.blocked {
-            port.sent.extend(from.drain(..).map(|frame| (self.now, frame)));
+            port.sent
+                .extend(from.drain(..).map(|frame| (self.now, frame)));
         }
     }
 

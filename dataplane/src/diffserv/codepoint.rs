@@ -39,7 +39,11 @@ impl Dscp {
 
     /// From a number.
     pub fn new(number: u32) -> Result<Self, InvalidDscp> {
-        u8::try_from(number).ok().filter(|&dscp| dscp < 64).map(Self).ok_or(InvalidDscp(number))
+        u8::try_from(number)
+            .ok()
+            .filter(|&dscp| dscp < 64)
+            .map(Self)
+            .ok_or(InvalidDscp(number))
     }
 
     /// Assured forwarding (RFC 2597): class 1 to 4, drop precedence 1 to 3.

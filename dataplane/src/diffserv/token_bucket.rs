@@ -37,16 +37,38 @@ impl BucketProfile {
     /// `rate`, with up to `burst_bytes` at once.
     pub fn new(rate: BitRate, burst_bytes: u64, clock: TickRate) -> Result<Self, BucketError> {
         let byte = clock.hz() * 8;
-        // Half of the range is left for deficits.
-        let max = (i64::MAX / 2).cast_unsigned() / byte;
+        let max = Self::max_burst(byte);
         if burst_bytes == 0 {
             return Err(BucketError::EmptyBurst);
         }
         if burst_bytes > max {
-            return Err(BucketError::BurstTooLarge { bytes: burst_bytes, max });
+            return Err(BucketError::BurstTooLarge {
+                bytes: burst_bytes,
+                max,
+            });
         }
         let depth = (byte * burst_bytes).cast_signed();
-        Ok(Self { rate: rate.bps(), byte, depth })
+        Ok(Self {
+            rate: rate.bps(),
+            byte,
+            depth,
+        })
+    }
+
+    /// The nearest possible profile: a burst is at least 1 byte and at most what fits the clock.
+    pub(crate) fn clamped(rate: BitRate, burst_bytes: u64, clock: TickRate) -> Self {
+        let byte = clock.hz() * 8;
+        let burst_bytes = burst_bytes.clamp(1, Self::max_burst(byte));
+        Self {
+            rate: rate.bps().max(1),
+            byte,
+            depth: (byte * burst_bytes).cast_signed(),
+        }
+    }
+
+    /// The largest burst; half of the range is left for deficits.
+    fn max_burst(byte: u64) -> u64 {
+        (i64::MAX / 2).cast_unsigned() / byte
     }
 
     /// The same as [`Self::new`] of a rate and burst that it has accepted at this clock: without
@@ -55,7 +77,11 @@ impl BucketProfile {
     pub(crate) fn of_admitted(rate: BitRate, burst_bytes: u32, clock: TickRate) -> Self {
         let byte = clock.hz() * 8;
         let depth = byte.wrapping_mul(burst_bytes.into()).cast_signed();
-        Self { rate: rate.bps(), byte, depth }
+        Self {
+            rate: rate.bps(),
+            byte,
+            depth,
+        }
     }
 
     /// The largest burst, in bytes.
@@ -66,7 +92,8 @@ impl BucketProfile {
 }
 
 /// A token bucket. Time is an argument; it may stand still, and going back counts as standing still.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The default is empty at time 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TokenBucket {
     credit: i64,
     last: Ticks,
@@ -76,7 +103,10 @@ impl TokenBucket {
     /// A full bucket.
     #[must_use]
     pub fn full(profile: &BucketProfile, now: Ticks) -> Self {
-        Self { credit: profile.depth, last: now }
+        Self {
+            credit: profile.depth,
+            last: now,
+        }
     }
 
     /// Adds what has come in since the last call.
@@ -85,7 +115,10 @@ impl TokenBucket {
         let elapsed = now.since(self.last);
         self.last = self.last.max(now);
         // credit <= depth <= i64::MAX / 2, so the sum of a bounded gain cannot overflow.
-        let gain = elapsed.0.saturating_mul(profile.rate).min((i64::MAX / 2).cast_unsigned());
+        let gain = elapsed
+            .0
+            .saturating_mul(profile.rate)
+            .min((i64::MAX / 2).cast_unsigned());
         self.credit = (self.credit.saturating_add(gain.cast_signed())).min(profile.depth);
     }
 
@@ -93,7 +126,10 @@ impl TokenBucket {
     /// tokens if so.
     #[inline]
     pub fn conforms(&mut self, profile: &BucketProfile, bytes: u32) -> bool {
-        let cost = profile.byte.saturating_mul(bytes.into()).min(i64::MAX.cast_unsigned());
+        let cost = profile
+            .byte
+            .saturating_mul(bytes.into())
+            .min(i64::MAX.cast_unsigned());
         let fits = self.credit >= cost.cast_signed();
         if fits {
             self.credit -= cost.cast_signed();
@@ -112,7 +148,10 @@ impl TokenBucket {
     /// longer than the depth is no special case.
     #[inline]
     pub fn charge(&mut self, profile: &BucketProfile, bytes: u32) {
-        let cost = profile.byte.saturating_mul(bytes.into()).min(i64::MAX.cast_unsigned());
+        let cost = profile
+            .byte
+            .saturating_mul(bytes.into())
+            .min(i64::MAX.cast_unsigned());
         self.credit = self.credit.saturating_sub(cost.cast_signed());
     }
 
@@ -225,7 +264,10 @@ mod tests {
     fn impossible_bursts_are_refused() {
         let clock = TickRate::from_hz(2_300_000_000);
         let rate = BitRate::from_bps(1_000).unwrap();
-        assert_eq!(BucketProfile::new(rate, 0, clock), Err(BucketError::EmptyBurst));
+        assert_eq!(
+            BucketProfile::new(rate, 0, clock),
+            Err(BucketError::EmptyBurst)
+        );
         assert!(matches!(
             BucketProfile::new(rate, u64::MAX, clock),
             Err(BucketError::BurstTooLarge { .. })

@@ -47,7 +47,13 @@ impl InstallError {
     /// Whether another time might do.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        matches!(self, Self::Insert { reason: InsertError::Full(_), .. })
+        matches!(
+            self,
+            Self::Insert {
+                reason: InsertError::Full(_),
+                ..
+            }
+        )
     }
 }
 
@@ -58,10 +64,12 @@ impl SessionTable<FlowKey4> {
         for spec in &change.install {
             let flow = spec.flow;
             let key = FlowKey4::of(&flow).ok_or(InstallError::Family { flow })?;
-            spec.policer.profile(self.clock()).map_err(|reason| InstallError::Insert {
-                flow,
-                reason: reason.into(),
-            })?;
+            spec.policer
+                .profile(self.clock())
+                .map_err(|reason| InstallError::Insert {
+                    flow,
+                    reason: reason.into(),
+                })?;
             keys.push(key);
         }
         // Only a flow that is new can fail from here on, and taking it out again restores all.
@@ -74,14 +82,24 @@ impl SessionTable<FlowKey4> {
                 for (key, _) in keys.iter().zip(&new).take(index).filter(|(_, new)| **new) {
                     self.remove(key);
                 }
-                return Err(InstallError::Insert { flow: spec.flow, reason });
+                return Err(InstallError::Insert {
+                    flow: spec.flow,
+                    reason,
+                });
             }
         }
-        for ((spec, &key), _) in
-            change.install.iter().zip(&keys).zip(&new).filter(|(_, new)| !**new)
+        for ((spec, &key), _) in change
+            .install
+            .iter()
+            .zip(&keys)
+            .zip(&new)
+            .filter(|(_, new)| !**new)
         {
             let modified = self.install(key, spec.dscp, spec.policer, now);
-            debug_assert!(matches!(modified, Ok((_, false))), "the flow is there: {modified:?}");
+            debug_assert!(
+                matches!(modified, Ok((_, false))),
+                "the flow is there: {modified:?}"
+            );
         }
         for key in change.remove.iter().filter_map(FlowKey4::of) {
             self.remove(&key);

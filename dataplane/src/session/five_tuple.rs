@@ -27,7 +27,11 @@ pub struct FiveTuple {
 
 impl fmt::Display for FiveTuple {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} -> {} protocol {}", self.source, self.destination, self.protocol.0)
+        write!(
+            f,
+            "{} -> {} protocol {}",
+            self.source, self.destination, self.protocol.0
+        )
     }
 }
 
@@ -82,7 +86,10 @@ impl FlowKey4 {
 
     /// Back in readable form.
     #[must_use]
-    #[allow(clippy::cast_possible_truncation, reason = "fields are taken out by their widths")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "fields are taken out by their widths"
+    )]
     pub fn five_tuple(&self) -> FiveTuple {
         let address = |bits: u64| IpAddr::V4(Ipv4Addr::from(bits as u32));
         FiveTuple {
@@ -123,15 +130,26 @@ mod tests {
         };
         let key = FlowKey4::of(&flow).unwrap();
         assert_eq!(key.five_tuple(), flow);
-        assert_eq!(flow.to_string(), "192.0.2.1:4000 -> 203.0.113.255:65535 protocol 17");
-        let six = FiveTuple { source: "[::1]:4000".parse().unwrap(), ..flow };
+        assert_eq!(
+            flow.to_string(),
+            "192.0.2.1:4000 -> 203.0.113.255:65535 protocol 17"
+        );
+        let six = FiveTuple {
+            source: "[::1]:4000".parse().unwrap(),
+            ..flow
+        };
         assert_eq!(FlowKey4::of(&six), None);
     }
 
     /// Neighbouring flows, as call servers hand out ports, must spread over buckets.
     #[test]
     fn sequential_ports_spread() {
-        let seed = [0x9e37_79b9_7f4a_7c15, 0xc2b2_ae3d_27d4_eb4f, 0x1656_67b1_9e37_79f9, 0x85eb];
+        let seed = [
+            0x9e37_79b9_7f4a_7c15,
+            0xc2b2_ae3d_27d4_eb4f,
+            0x1656_67b1_9e37_79f9,
+            0x85eb,
+        ];
         let mut buckets = [0_u32; 1024];
         for flow in 0..65_536_u32 {
             let port = u16::try_from(flow % 32_768 * 2).unwrap();
@@ -139,6 +157,9 @@ mod tests {
             buckets[usize::try_from(key.hash(&seed) & 1023).unwrap()] += 1;
         }
         // 64 a bucket on average, with a standard deviation of 8.
-        assert!(buckets.iter().all(|&count| (20..=120).contains(&count)), "{buckets:?}");
+        assert!(
+            buckets.iter().all(|&count| (20..=120).contains(&count)),
+            "{buckets:?}"
+        );
     }
 }

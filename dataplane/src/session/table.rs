@@ -152,7 +152,11 @@ impl<K: FlowKey> SessionTable<K> {
         let tag = tag(hash);
         let first = self.first(hash);
         let found = self.find_in(first, tag, key);
-        if found.is_some() { found } else { self.find_in(self.other(first, tag), tag, key) }
+        if found.is_some() {
+            found
+        } else {
+            self.find_in(self.other(first, tag), tag, key)
+        }
     }
 
     /// The key's entry.
@@ -176,13 +180,18 @@ impl<K: FlowKey> SessionTable<K> {
             self.entries[slot.index()].flow.modify(dscp, policer);
             return Ok((slot, false));
         }
-        let full = TableFull { capacity: self.capacity };
+        let full = TableFull {
+            capacity: self.capacity,
+        };
         if self.len() >= self.capacity {
             return Err(full.into());
         }
         let tag = tag(hash);
         let (bucket, way) = self.make_room(self.first(hash), tag).ok_or(full)?;
-        let entry = Entry { key, flow: Flow::new(dscp, policer, &profile, now) };
+        let entry = Entry {
+            key,
+            flow: Flow::new(dscp, policer, &profile, now),
+        };
         let slot = if let Some(slot) = self.free.pop() {
             self.entries[slot as usize] = entry;
             self.policed[slot as usize] = Policed::default();
@@ -234,11 +243,16 @@ impl<K: FlowKey> SessionTable<K> {
     /// What an entry has counted.
     #[must_use]
     pub fn counters(&self, slot: Slot) -> FlowCounters {
-        self.entries[slot.index()].flow.counters(&self.policed[slot.index()])
+        self.entries[slot.index()]
+            .flow
+            .counters(&self.policed[slot.index()])
     }
 
     #[inline]
-    #[allow(clippy::cast_possible_truncation, reason = "masked to the number of buckets")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "masked to the number of buckets"
+    )]
     fn first(&self, hash: u64) -> usize {
         hash as usize & (self.buckets.len() - 1)
     }
@@ -273,8 +287,14 @@ impl<K: FlowKey> SessionTable<K> {
             from: Option<(usize, usize)>, // step and way whose entry would move here
         }
         let mut steps = vec![
-            Step { bucket: first, from: None },
-            Step { bucket: self.other(first, tag), from: None },
+            Step {
+                bucket: first,
+                from: None,
+            },
+            Step {
+                bucket: self.other(first, tag),
+                from: None,
+            },
         ];
         let mut next = 0;
         while next < steps.len() {
@@ -283,7 +303,8 @@ impl<K: FlowKey> SessionTable<K> {
                 let mut step = next;
                 while let Some((before, before_way)) = steps[step].from {
                     let (to, from) = (steps[step].bucket, steps[before].bucket);
-                    self.buckets[to].tags[way] = mem::take(&mut self.buckets[from].tags[before_way]);
+                    self.buckets[to].tags[way] =
+                        mem::take(&mut self.buckets[from].tags[before_way]);
                     self.buckets[to].slots[way] = self.buckets[from].slots[before_way];
                     (step, way) = (before, before_way);
                 }
@@ -296,7 +317,10 @@ impl<K: FlowKey> SessionTable<K> {
                 let other = self.other(bucket, self.buckets[bucket].tags[way]);
                 // A bucket twice in one chain would move an entry that has already moved.
                 if steps.iter().all(|step| step.bucket != other) {
-                    steps.push(Step { bucket: other, from: Some((next, way)) });
+                    steps.push(Step {
+                        bucket: other,
+                        from: Some((next, way)),
+                    });
                 }
             }
             next += 1;
@@ -313,21 +337,37 @@ impl<K: FlowKey> SessionTable<K> {
                     continue;
                 }
                 let slot = slot as usize;
-                assert!(!mem::replace(&mut seen[slot], true), "an entry in two places");
+                assert!(
+                    !mem::replace(&mut seen[slot], true),
+                    "an entry in two places"
+                );
                 let hash = self.hash(&self.entries[slot].key);
                 assert_eq!(stored, tag(hash), "a wrong tag");
                 let first = self.first(hash);
-                assert!(index == first || index == self.other(first, stored), "a wrong bucket");
+                assert!(
+                    index == first || index == self.other(first, stored),
+                    "a wrong bucket"
+                );
             }
         }
-        assert_eq!(seen.iter().filter(|&&seen| seen).count(), self.len(), "an entry is lost");
-        assert!(self.free.iter().all(|&slot| !seen[slot as usize]), "a free entry in use");
+        assert_eq!(
+            seen.iter().filter(|&&seen| seen).count(),
+            self.len(),
+            "an entry is lost"
+        );
+        assert!(
+            self.free.iter().all(|&slot| !seen[slot as usize]),
+            "a free entry in use"
+        );
     }
 }
 
 /// The part of the hash that does not choose the bucket; never 0.
 #[inline]
-#[allow(clippy::cast_possible_truncation, reason = "the upper bits are what is wanted")]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "the upper bits are what is wanted"
+)]
 fn tag(hash: u64) -> u16 {
     ((hash >> 48) as u16).max(1)
 }
@@ -358,11 +398,18 @@ mod tests {
     const CLOCK: u64 = 1_000_000_000;
 
     fn table(capacity: usize) -> SessionTable<FlowKey4> {
-        SessionTable::new(capacity, TickRate::from_hz(CLOCK), [1, 2, 3, 0x9e37_79b9_7f4a_7c15])
+        SessionTable::new(
+            capacity,
+            TickRate::from_hz(CLOCK),
+            [1, 2, 3, 0x9e37_79b9_7f4a_7c15],
+        )
     }
 
     fn policer() -> Policer {
-        Policer { rate: BitRate::from_bps(80_000).unwrap(), burst_bytes: 1_000 }
+        Policer {
+            rate: BitRate::from_bps(80_000).unwrap(),
+            burst_bytes: 1_000,
+        }
     }
 
     fn key(number: u32) -> FlowKey4 {
@@ -409,11 +456,17 @@ mod tests {
         let mut table = table(800);
         table.buckets.truncate(128); // 1,024 places, 78 % full in the end
         for number in 0..800 {
-            table.install(key(number), Dscp::EF, policer(), Ticks(0)).unwrap();
+            table
+                .install(key(number), Dscp::EF, policer(), Ticks(0))
+                .unwrap();
         }
         table.invariants();
         assert!((0..800).all(|number| table.find(&key(number)).is_some()));
-        assert!(table.install(key(800), Dscp::EF, policer(), Ticks(0)).is_err());
+        assert!(
+            table
+                .install(key(800), Dscp::EF, policer(), Ticks(0))
+                .is_err()
+        );
         table.invariants();
     }
 
@@ -432,25 +485,36 @@ mod tests {
         let installed = colliding
             .iter()
             .take_while(|&&number| {
-                table.install(key(number), Dscp::EF, policer(), Ticks(0)).is_ok()
+                table
+                    .install(key(number), Dscp::EF, policer(), Ticks(0))
+                    .is_ok()
             })
             .count();
         table.invariants();
         assert!((WAYS..1_000).contains(&installed), "{installed}");
-        assert!(colliding[..installed].iter().all(|&n| table.find(&key(n)).is_some()));
+        assert!(
+            colliding[..installed]
+                .iter()
+                .all(|&n| table.find(&key(n)).is_some())
+        );
     }
 
     #[test]
     fn metering_counts_what_conforms_and_what_does_not() {
         let mut table = table(4);
-        let (slot, _) = table.install(key(1), Dscp::EF, policer(), Ticks(0)).unwrap();
+        let (slot, _) = table
+            .install(key(1), Dscp::EF, policer(), Ticks(0))
+            .unwrap();
         assert_eq!(table.counters(slot), FlowCounters::default());
         // 1,000 bytes at once, then 10,000 bytes a second.
         for _ in 0..5 {
             assert_eq!(table.meter(slot, Ticks(10), 200), Some(Dscp::EF));
         }
         assert_eq!(table.meter(slot, Ticks(10), 200), None);
-        assert_eq!(table.meter(slot, Ticks(10 + CLOCK / 50), 200), Some(Dscp::EF));
+        assert_eq!(
+            table.meter(slot, Ticks(10 + CLOCK / 50), 200),
+            Some(Dscp::EF)
+        );
         let counters = FlowCounters {
             packets: 6,
             bytes: 1_200,
@@ -460,13 +524,20 @@ mod tests {
         };
         assert_eq!(table.counters(slot), counters);
         // New terms keep the counters.
-        table.install(key(1), Dscp::CS5, policer(), Ticks(0)).unwrap();
+        table
+            .install(key(1), Dscp::CS5, policer(), Ticks(0))
+            .unwrap();
         assert_eq!(table.counters(slot), counters);
         assert_eq!(table.remove(&key(1)), Some(counters));
         assert_eq!(table.remove(&key(1)), None);
         // The entry is used again, from zero.
-        let (again, _) = table.install(key(2), Dscp::EF, policer(), Ticks(0)).unwrap();
-        assert_eq!((again, table.counters(again)), (slot, FlowCounters::default()));
+        let (again, _) = table
+            .install(key(2), Dscp::EF, policer(), Ticks(0))
+            .unwrap();
+        assert_eq!(
+            (again, table.counters(again)),
+            (slot, FlowCounters::default())
+        );
     }
 
     fn spec(port: u16) -> EntrySpec {
@@ -475,27 +546,50 @@ mod tests {
             destination: ([10, 0, 0, 2], port).into(),
             protocol: Protocol::UDP,
         };
-        EntrySpec { flow, dscp: Dscp::EF, policer: policer() }
+        EntrySpec {
+            flow,
+            dscp: Dscp::EF,
+            policer: policer(),
+        }
     }
 
     #[test]
     fn a_change_is_made_whole_or_not_at_all() {
         let mut table = table(3);
         let has = |table: &SessionTable<FlowKey4>, port: u16| {
-            table.find(&FlowKey4::of(&spec(port).flow).unwrap()).is_some()
+            table
+                .find(&FlowKey4::of(&spec(port).flow).unwrap())
+                .is_some()
         };
-        let first = SessionChange { install: vec![spec(1), spec(2)], remove: vec![] };
+        let first = SessionChange {
+            install: vec![spec(1), spec(2)],
+            remove: vec![],
+        };
         table.apply(&first, Ticks(0)).unwrap();
-        let too_much =
-            SessionChange { install: vec![spec(2), spec(3), spec(4)], remove: vec![spec(1).flow] };
+        let too_much = SessionChange {
+            install: vec![spec(2), spec(3), spec(4)],
+            remove: vec![spec(1).flow],
+        };
         assert!(table.apply(&too_much, Ticks(0)).unwrap_err().is_full());
-        assert_eq!([1, 2, 3, 4].map(|port| has(&table, port)), [true, true, false, false]);
-        let moved = SessionChange { install: vec![spec(2), spec(3)], remove: vec![spec(1).flow] };
+        assert_eq!(
+            [1, 2, 3, 4].map(|port| has(&table, port)),
+            [true, true, false, false]
+        );
+        let moved = SessionChange {
+            install: vec![spec(2), spec(3)],
+            remove: vec![spec(1).flow],
+        };
         table.apply(&moved, Ticks(0)).unwrap();
         assert_eq!([1, 2, 3].map(|port| has(&table, port)), [false, true, true]);
         let mut six = spec(9);
         six.flow.source = "[2001:db8::1]:9".parse().unwrap();
-        let refused = table.apply(&SessionChange { install: vec![six], remove: vec![] }, Ticks(0));
+        let refused = table.apply(
+            &SessionChange {
+                install: vec![six],
+                remove: vec![],
+            },
+            Ticks(0),
+        );
         assert!(matches!(refused, Err(InstallError::Family { .. })));
         table.invariants();
     }

@@ -1,0 +1,21 @@
+use super::Burst;
+use crate::{
+    device::Buffer,
+    diffserv::PhbMap,
+    wire::{Ethernet, Ipv4Mut},
+};
+
+/// Writes the code point and chooses the queue by it. ECN stays as it is (RFC 3168).
+#[inline]
+pub(super) fn mark<B: Buffer>(burst: &mut Burst<B>, phbs: &PhbMap) {
+    for (buffer, meta) in burst.forwarded() {
+        meta.phb = phbs.phb(meta.dscp);
+        let marked = meta.class.with_dscp(meta.dscp);
+        if marked != meta.class
+            && let Some(packet) = buffer.bytes_mut().get_mut(Ethernet::LENGTH..)
+            && let Some(mut ip) = Ipv4Mut::new(packet)
+        {
+            ip.set_traffic_class(marked);
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! The packet's way, a stage a file, in the packet's order.
+//!
+//! ```text
+//! rx → parse → classify → police → mark → route → queue ⇢ schedule → tx
+//! ```
+//!
+//! Each stage works over a whole burst. What a stage decides about a packet is its [`Verdict`];
+//! later stages pass over packets that are not to be forwarded, and `queue` carries the verdicts
+//! out. So each packet that comes in ends in exactly one place: a queue, a counted drop, or the
+//! kernel twin.
+
+mod rx;
+mod parse;
+mod classify;
+mod police;
+mod mark;
+mod route;
+mod queue;
+mod schedule;
+mod tx;
+
+mod punt;
+
+use arrayvec::ArrayVec;
+use crossbeam_channel::Sender;
+use voicelane_dpdk::{BURST, Fib4};
+
+pub(crate) use queue::Queued;
+pub use route::Adjacency;
+pub(crate) use route::Routes;
+pub(crate) use schedule::PortScheduler;
+
+use crate::{
+    counters::{DropReason, PortCounters, PuntReason},
+    device::{Buffer, Device},
+    diffserv::{Dscp, Phb, PhbMap, TrafficClass},
+    session::{FlowKey4, SessionTable, Slot, random_seed},
+    settings::{PortSettings, Settings, Trust},
+    units::{MacAddress, PortIndex, TickRate, Ticks},
+};
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Forward,
+    Drop(DropReason),
+    Punt(PuntReason),
+}
+
+/// What the stages know about a packet beside its bytes. Offsets are from the frame's start and lie
+/// within it.
+#[derive(Clone, Copy, Debug)]
+struct Meta {
+    verdict: Verdict,
+    /// The IP packet's length, as its header says.
+    ip_bytes: u16,
+    /// Where the transport header is, if it has ports and they are in this packet.
+    ports_at: Option<u16>,
+    protocol: u8,
+    /// As it came.
+    class: TrafficClass,
+    /// As it goes.
+    dscp: Dscp,
+    phb: Phb,
+    egress: PortIndex,
+    session: Option<Slot>,
+}
+
+impl Meta {
+    fn of(verdict: Verdict) -> Self {
+        Self {
+            verdict,
+            ip_bytes: 0,
+            ports_at: None,
+            protocol: 0,
+            class: TrafficClass(0),
+            dscp: Dscp::DF,
+            phb: Phb::Standard,
+            egress: PortIndex(0),
+            session: None,
+        }
+    }
+
+    #[inline]
+    fn is_forwarded(&self) -> bool {
+        self.verdict == Verdict::Forward
+    }
+}
+
+/// Packets that came in together on one port, with what is known of each.
+#[derive(Debug)]
+struct Burst<B> {
+    ingress: PortIndex,
+    buffers: ArrayVec<B, BURST>,
+    metas: ArrayVec<Meta, BURST>,
+}
+
+impl<B: Buffer> Burst<B> {
+    /// The packets that are still to be forwarded.
+    #[inline]
+    fn forwarded(&mut self) -> impl Iterator<Item = (&mut B, &mut Meta)> {
+        self.buffers
+            .iter_mut()
+            .zip(&mut self.metas)
+            .filter(|(_, meta)| meta.is_forwarded())
+    }
+}
+
+/// A port, as the stages see it.
+#[derive(Debug)]
+struct Port<B> {
+    mac: MacAddress,
+    trust: Trust,
+    mtu: u16,
+    counters: PortCounters,
+    scheduler: PortScheduler<B>,
+    /// Scheduled, and not taken by the device yet.
+    leaving: ArrayVec<B, BURST>,
+}
+
+/// All state of one worker's packet path.
+pub(crate) struct Pipeline<B> {
+    ports: Vec<Port<B>>,
+    pub(crate) sessions: SessionTable<FlowKey4>,
+    pub(crate) routes: Routes,
+    phbs: PhbMap,
+    punts: punt::Punts<B>,
+    burst: Burst<B>,
+}
+
+impl<B: Buffer> Pipeline<B> {
+    pub(crate) fn new(
+        settings: &Settings,
+        fib: Fib4,
+        twins: Sender<(PortIndex, B)>,
+        clock: TickRate,
+        now: Ticks,
+    ) -> Self {
+        let port = |port: &PortSettings| Port {
+            mac: port.mac,
+            trust: port.trust,
+            mtu: port.mtu,
+            counters: PortCounters::default(),
+            scheduler: PortScheduler::new(port, clock, now),
+            leaving: ArrayVec::new(),
+        };
+        Self {
+            ports: settings.ports.iter().map(port).collect(),
+            sessions: SessionTable::new(settings.session_entries, clock, random_seed()),
+            routes: Routes::new(fib),
+            phbs: PhbMap::default(),
+            punts: punt::Punts::new(twins, settings.punt_packets_per_second, clock, now),
+            burst: Burst {
+                ingress: PortIndex(0),
+                buffers: ArrayVec::new(),
+                metas: ArrayVec::new(),
+            },
+        }
+    }
+
+    /// Receives one burst on a port and takes it to its queues; returns how many packets came.
+    pub(crate) fn ingress<D: Device<Buffer = B>>(
+        &mut self,
+        device: &mut D,
+        ingress: PortIndex,
+        now: Ticks,
+    ) -> usize {
+        let burst = &mut self.burst;
+        let port = &mut self.ports[ingress.index()];
+        let count = rx::receive(burst, device, ingress, &mut port.counters);
+        if count == 0 {
+            return 0;
+        }
+        parse::parse(burst, port.mac, &mut port.counters);
+        classify::classify(burst, &self.sessions, port.trust, &mut port.counters);
+        police::police(burst, &mut self.sessions, now);
+        mark::mark(burst, &self.phbs);
+        route::route(burst, &self.routes, &self.ports);
+        queue::queue(burst, &mut self.ports, &mut self.punts, now);
+        count
+    }
+
+    /// Takes in a frame that the kernel sends out of a port.
+    pub(crate) fn inject(&mut self, egress: PortIndex, frame: B, now: Ticks) {
+        queue::queue_from_twin(&mut self.ports, &self.phbs, egress, frame, now);
+    }
+
+    /// Sends what a port's shaper lets go; returns how many packets were sent.
+    pub(crate) fn egress<D: Device<Buffer = B>>(
+        &mut self,
+        device: &mut D,
+        egress: PortIndex,
+        now: Ticks,
+    ) -> usize {
+        let port = &mut self.ports[egress.index()];
+        port.scheduler.schedule(&mut port.leaving, now);
+        tx::transmit(&mut port.leaving, device, egress, &mut port.counters)
+    }
+
+    /// When a port's queues next have something to send; nothing when they are empty.
+    pub(crate) fn next_departure(&self) -> Option<Ticks> {
+        self.ports
+            .iter()
+            .filter_map(|port| port.scheduler.next_departure())
+            .min()
+    }
+
+    /// Each port's counters and queues.
+    pub(crate) fn counters(
+        &mut self,
+    ) -> impl Iterator<Item = (&PortCounters, &mut PortScheduler<B>)> {
+        self.ports
+            .iter_mut()
+            .map(|port| (&port.counters, &mut port.scheduler))
+    }
+}

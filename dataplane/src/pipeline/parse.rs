@@ -1,0 +1,129 @@
+use super::{Burst, Meta, Verdict};
+use crate::{
+    counters::{DropReason, PortCounters, PuntReason},
+    device::Buffer,
+    diffserv::TrafficClass,
+    session::Protocol,
+    units::MacAddress,
+    wire::{EtherType, Ethernet, Ipv4},
+};
+
+/// Finds each packet's headers and checks them.
+#[inline]
+pub(super) fn parse<B: Buffer>(burst: &mut Burst<B>, mac: MacAddress, counters: &mut PortCounters) {
+    for buffer in &burst.buffers {
+        let meta = if buffer.is_contiguous() {
+            parse_frame(buffer.bytes(), mac, counters)
+        } else {
+            Err(Verdict::Drop(DropReason::Segmented))
+        };
+        burst.metas.push(meta.unwrap_or_else(Meta::of));
+    }
+}
+
+#[inline]
+fn parse_frame(
+    frame: &[u8],
+    mac: MacAddress,
+    counters: &mut PortCounters,
+) -> Result<Meta, Verdict> {
+    let (ethernet, packet) = Ethernet::split(frame).ok_or(Verdict::Drop(DropReason::Runt))?;
+    let destination = ethernet.destination();
+    let to_group = destination.is_group();
+    if destination != mac && !to_group {
+        return Err(Verdict::Drop(DropReason::NotForUs));
+    }
+    match ethernet.ether_type() {
+        EtherType::IPV4 => parse_ipv4(packet, to_group, counters),
+        EtherType::ARP => Err(Verdict::Punt(PuntReason::Arp)),
+        EtherType::IPV6 => Err(Verdict::Punt(PuntReason::Ipv6)),
+        _ => Err(Verdict::Drop(DropReason::UnknownEthertype)),
+    }
+}
+
+#[inline]
+fn parse_ipv4(packet: &[u8], to_group: bool, counters: &mut PortCounters) -> Result<Meta, Verdict> {
+    let drop = |reason| Err(Verdict::Drop(reason));
+    // RFC 1812 section 5.2.2: "(1) The packet length reported by the Link Layer must be large
+    // enough to hold the minimum length legal IP datagram (20 bytes)."
+    let Some(ip) = Ipv4::new(packet) else {
+        return drop(DropReason::Ipv4Truncated);
+    };
+    // "(3) The IP version number must be 4."
+    if ip.version() != 4 {
+        return drop(DropReason::Ipv4Version);
+    }
+    // "(4) The IP header length field must be large enough to hold the minimum length legal IP
+    // datagram (20 bytes = 5 words)."
+    let header_length = ip.header_length();
+    if header_length < Ipv4::LENGTH || header_length > packet.len() {
+        return drop(DropReason::Ipv4HeaderLength);
+    }
+    // "(5) The IP total length field must be large enough to hold the IP datagram header."
+    let total_length = usize::from(ip.total_length());
+    if total_length < header_length || total_length > packet.len() {
+        return drop(DropReason::Ipv4TotalLength);
+    }
+    // "(2) The IP checksum must be correct."
+    if !ip.checksum_is_right(packet) {
+        return drop(DropReason::Ipv4Checksum);
+    }
+    check_addresses(&ip, to_group)?;
+
+    let mut meta = Meta::of(Verdict::Forward);
+    meta.ip_bytes = ip.total_length();
+    meta.protocol = ip.protocol();
+    meta.class = ip.traffic_class();
+    if ip.fragment_offset() != 0 {
+        // What stands where the ports would be is payload.
+        counters.fragments += 1;
+    } else if matches!(Protocol(meta.protocol), Protocol::UDP | Protocol::TCP)
+        && total_length >= header_length + 4
+    {
+        meta.ports_at = u16::try_from(Ethernet::LENGTH + header_length).ok();
+    }
+    Ok(meta)
+}
+
+/// RFC 1812 sections 5.3.4 and 5.3.7.
+#[inline]
+fn check_addresses(ip: &Ipv4<'_>, to_group: bool) -> Result<(), Verdict> {
+    const GROUP: u32 = 0xe000_0000; // 224.0.0.0: multicast, then reserved, then broadcast
+    let first_octet = |address: u32| address >> 24;
+    let (source, destination) = (ip.source(), ip.destination());
+    if destination >= GROUP {
+        // Multicast and broadcast are not forwarded; the kernel may listen to them. A host that has
+        // no address yet may send them (RFC 1122 section 3.2.1.3 (a)).
+        let listened = first_octet(destination) < 240 || destination == u32::MAX;
+        if !listened {
+            return Err(Verdict::Drop(DropReason::MartianDestination));
+        }
+        if source >= GROUP || first_octet(source) == 127 {
+            return Err(Verdict::Drop(DropReason::MartianSource));
+        }
+        return Err(Verdict::Punt(PuntReason::Group));
+    }
+    if matches!(first_octet(destination), 0 | 127) {
+        return Err(Verdict::Drop(DropReason::MartianDestination));
+    }
+    if source >= GROUP || matches!(first_octet(source), 0 | 127) {
+        return Err(Verdict::Drop(DropReason::MartianSource));
+    }
+    // "A router SHOULD silently discard a packet that is received via a link layer broadcast or
+    // multicast but does not specify an IP multicast or broadcast destination address."
+    if to_group {
+        return Err(Verdict::Drop(DropReason::LinkGroupUnicast));
+    }
+    Ok(())
+}
+
+/// The traffic class of a frame that the router itself sends; nothing when it is not IP.
+pub(super) fn traffic_class(frame: &[u8]) -> Option<TrafficClass> {
+    let (ethernet, packet) = Ethernet::split(frame)?;
+    match (ethernet.ether_type(), packet) {
+        (EtherType::IPV4, _) => Ipv4::new(packet).map(|ip| ip.traffic_class()),
+        // RFC 8200 section 3: four bits of version, eight of traffic class.
+        (EtherType::IPV6, &[first, second, ..]) => Some(TrafficClass(first << 4 | second >> 4)),
+        _ => None,
+    }
+}

@@ -1,0 +1,162 @@
+use std::net::Ipv4Addr;
+
+use arrayvec::ArrayVec;
+use voicelane_dpdk::{BURST, Fib4};
+
+use super::{Burst, Port, Verdict};
+use crate::{
+    control::{NextHop, RouteError},
+    counters::{DropReason, PuntReason},
+    device::Buffer,
+    units::{MacAddress, PortIndex},
+    wire::{Ethernet, Ipv4, Ipv4Mut},
+};
+
+/// What a next hop means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Adjacency {
+    /// Drop it.
+    Blackhole,
+    /// It is for the router itself, or for an interface that only the kernel has.
+    Local,
+    /// The kernel must find the neighbour first, or answer that there is none.
+    Resolve,
+    /// Out of this port, to this neighbour.
+    Forward {
+        /// Which port.
+        port: PortIndex,
+        /// The neighbour's address.
+        destination: MacAddress,
+        /// The port's own.
+        source: MacAddress,
+    },
+}
+
+/// The route table and its next hops.
+#[derive(Debug)]
+pub(crate) struct Routes {
+    fib: Fib4,
+    adjacencies: Vec<Option<Adjacency>>,
+}
+
+impl Routes {
+    pub(super) fn new(fib: Fib4) -> Self {
+        Self {
+            fib,
+            adjacencies: Vec::new(),
+        }
+    }
+
+    pub(crate) fn set_adjacency(
+        &mut self,
+        next_hop: NextHop,
+        adjacency: Adjacency,
+        ports: usize,
+    ) -> Result<(), RouteError> {
+        let NextHop(number) = next_hop;
+        if number == Fib4::NONE || number > Fib4::MAX_NEXT_HOP {
+            return Err(RouteError::NextHop(number));
+        }
+        if let Adjacency::Forward { port, .. } = adjacency
+            && port.index() >= ports
+        {
+            return Err(RouteError::Port(port.0));
+        }
+        let index = usize::from(number);
+        if self.adjacencies.len() <= index {
+            self.adjacencies.resize(index + 1, None);
+        }
+        self.adjacencies[index] = Some(adjacency);
+        Ok(())
+    }
+
+    pub(crate) fn insert(
+        &mut self,
+        prefix: Ipv4Addr,
+        length: u8,
+        next_hop: NextHop,
+    ) -> Result<(), RouteError> {
+        if self.adjacency(next_hop.0).is_none() {
+            return Err(RouteError::NextHop(next_hop.0));
+        }
+        self.fib
+            .insert(prefix, length, next_hop.0)
+            .map_err(|error| RouteError::Table(error.to_string()))
+    }
+
+    pub(crate) fn remove(&mut self, prefix: Ipv4Addr, length: u8) -> Result<(), RouteError> {
+        self.fib
+            .remove(prefix, length)
+            .map_err(|error| RouteError::Table(error.to_string()))
+    }
+
+    #[inline]
+    fn adjacency(&self, next_hop: u16) -> Option<Adjacency> {
+        self.adjacencies
+            .get(usize::from(next_hop))
+            .copied()
+            .flatten()
+    }
+}
+
+/// Finds each packet's way, by the longest prefix, and addresses it to the next hop.
+#[inline]
+pub(super) fn route<B: Buffer>(burst: &mut Burst<B>, routes: &Routes, ports: &[Port<B>]) {
+    let mut destinations = ArrayVec::<u32, BURST>::new();
+    for (buffer, _) in burst.forwarded() {
+        let packet = buffer.bytes().get(Ethernet::LENGTH..).unwrap_or_default();
+        destinations.push(Ipv4::new(packet).map_or(0, |ip| ip.destination()));
+    }
+    let mut next_hops = [Fib4::NONE; BURST];
+    routes.fib.lookup(&destinations, &mut next_hops);
+
+    for ((buffer, meta), next_hop) in burst.forwarded().zip(next_hops) {
+        let punt = |reason| Verdict::Punt(reason);
+        let frame = buffer.bytes_mut();
+        meta.verdict = match routes.adjacency(next_hop) {
+            None => punt(PuntReason::NoRoute),
+            Some(Adjacency::Blackhole) => Verdict::Drop(DropReason::Blackhole),
+            Some(Adjacency::Local) => punt(PuntReason::Local),
+            Some(Adjacency::Resolve) => {
+                // The kernel takes the TTL off itself.
+                punt(if ttl(frame) > 1 {
+                    PuntReason::UnknownNeighbour
+                } else {
+                    PuntReason::TtlExpired
+                })
+            }
+            Some(Adjacency::Forward {
+                port,
+                destination,
+                source,
+            }) => {
+                if ttl(frame) <= 1 {
+                    punt(PuntReason::TtlExpired)
+                } else if ports
+                    .get(port.index())
+                    .is_none_or(|port| meta.ip_bytes > port.mtu)
+                {
+                    punt(PuntReason::Oversize)
+                } else {
+                    Ethernet::readdress(frame, destination, source);
+                    if let Some(packet) = frame.get_mut(Ethernet::LENGTH..)
+                        && let Some(mut ip) = Ipv4Mut::new(packet)
+                    {
+                        ip.decrement_ttl();
+                    }
+                    meta.egress = port;
+                    Verdict::Forward
+                }
+            }
+        };
+    }
+}
+
+/// Of a packet that `parse` let through.
+#[inline]
+fn ttl(frame: &[u8]) -> u8 {
+    frame
+        .get(Ethernet::LENGTH..)
+        .and_then(Ipv4::new)
+        .map_or(0, |ip| ip.ttl())
+}

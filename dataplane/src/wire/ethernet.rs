@@ -1,0 +1,56 @@
+use crate::units::MacAddress;
+
+/// What an Ethernet frame carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EtherType(pub u16);
+
+impl EtherType {
+    /// IPv4.
+    pub const IPV4: Self = Self(0x0800);
+    /// ARP.
+    pub const ARP: Self = Self(0x0806);
+    /// IPv6.
+    pub const IPV6: Self = Self(0x86dd);
+}
+
+/// An Ethernet II header.
+#[derive(Clone, Copy, Debug)]
+pub struct Ethernet<'a>(&'a [u8; 14]);
+
+impl<'a> Ethernet<'a> {
+    /// Its length, without VLAN tags.
+    pub const LENGTH: usize = 14;
+
+    /// The header and what follows it; nothing of a frame that is too short.
+    #[inline]
+    #[must_use]
+    pub fn split(frame: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        frame
+            .split_first_chunk()
+            .map(|(header, rest)| (Self(header), rest))
+    }
+
+    /// Where it goes.
+    #[inline]
+    #[must_use]
+    pub fn destination(&self) -> MacAddress {
+        let [a, b, c, d, e, f, ..] = *self.0;
+        MacAddress([a, b, c, d, e, f])
+    }
+
+    /// What it carries.
+    #[inline]
+    #[must_use]
+    pub fn ether_type(&self) -> EtherType {
+        EtherType(u16::from_be_bytes([self.0[12], self.0[13]]))
+    }
+
+    /// Addresses a frame anew. A frame that is too short stays as it is.
+    #[inline]
+    pub fn readdress(frame: &mut [u8], destination: MacAddress, source: MacAddress) {
+        if let Some(header) = frame.first_chunk_mut::<12>() {
+            header[..6].copy_from_slice(&destination.0);
+            header[6..].copy_from_slice(&source.0);
+        }
+    }
+}

@@ -1,0 +1,135 @@
+use super::{header_checksum_is_right, replace_word};
+use crate::diffserv::TrafficClass;
+
+/// An IPv4 header without its options (RFC 791).
+#[derive(Clone, Copy, Debug)]
+pub struct Ipv4<'a>(&'a [u8; 20]);
+
+impl<'a> Ipv4<'a> {
+    /// Its length, without options.
+    pub const LENGTH: usize = 20;
+
+    /// The header at the start of a packet; nothing of a packet that is too short.
+    #[inline]
+    #[must_use]
+    pub fn new(packet: &'a [u8]) -> Option<Self> {
+        packet.first_chunk().map(Self)
+    }
+
+    /// Version; 4 is right.
+    #[inline]
+    #[must_use]
+    pub fn version(&self) -> u8 {
+        self.0[0] >> 4
+    }
+
+    /// Header length with options, in bytes: 20 to 60 are right.
+    #[inline]
+    #[must_use]
+    pub fn header_length(&self) -> usize {
+        usize::from(self.0[0] & 15) * 4
+    }
+
+    /// DSCP and ECN.
+    #[inline]
+    #[must_use]
+    pub fn traffic_class(&self) -> TrafficClass {
+        TrafficClass(self.0[1])
+    }
+
+    /// Length of the whole packet, in bytes.
+    #[inline]
+    #[must_use]
+    pub fn total_length(&self) -> u16 {
+        u16::from_be_bytes([self.0[2], self.0[3]])
+    }
+
+    /// Fragment offset, in units of 8 bytes: not 0 in fragments other than the first.
+    #[inline]
+    #[must_use]
+    pub fn fragment_offset(&self) -> u16 {
+        u16::from_be_bytes([self.0[6], self.0[7]]) & 0x1fff
+    }
+
+    /// How many more routers it may pass.
+    #[inline]
+    #[must_use]
+    pub fn ttl(&self) -> u8 {
+        self.0[8]
+    }
+
+    /// What it carries.
+    #[inline]
+    #[must_use]
+    pub fn protocol(&self) -> u8 {
+        self.0[9]
+    }
+
+    /// In host byte order.
+    #[inline]
+    #[must_use]
+    pub fn source(&self) -> u32 {
+        u32::from_be_bytes([self.0[12], self.0[13], self.0[14], self.0[15]])
+    }
+
+    /// In host byte order.
+    #[inline]
+    #[must_use]
+    pub fn destination(&self) -> u32 {
+        u32::from_be_bytes([self.0[16], self.0[17], self.0[18], self.0[19]])
+    }
+
+    /// Whether the checksum is right over the header and its options. `packet` starts with this
+    /// header and is at least as long as it says.
+    #[inline]
+    #[must_use]
+    pub fn checksum_is_right(&self, packet: &[u8]) -> bool {
+        if self.header_length() == Self::LENGTH {
+            header_checksum_is_right(self.0)
+        } else {
+            packet
+                .get(..self.header_length())
+                .is_some_and(header_checksum_is_right)
+        }
+    }
+}
+
+/// The fields of an IPv4 header that a router writes, each with the checksum.
+#[derive(Debug)]
+pub struct Ipv4Mut<'a>(&'a mut [u8; Ipv4::LENGTH]);
+
+impl<'a> Ipv4Mut<'a> {
+    /// The header at the start of a packet; nothing of a packet that is too short.
+    #[inline]
+    #[must_use]
+    pub fn new(packet: &'a mut [u8]) -> Option<Self> {
+        packet.first_chunk_mut().map(Self)
+    }
+
+    /// Writes DSCP and ECN.
+    #[inline]
+    pub fn set_traffic_class(&mut self, class: TrafficClass) {
+        let first = self.0[0];
+        let old = u16::from_be_bytes([first, self.0[1]]);
+        self.0[1] = class.0;
+        self.fix_checksum(old, u16::from_be_bytes([first, class.0]));
+    }
+
+    /// Takes one off the TTL (RFC 1812 section 5.3.1). Only for packets whose TTL is over 1.
+    #[inline]
+    pub fn decrement_ttl(&mut self) {
+        let [ttl, protocol] = [self.0[8], self.0[9]];
+        debug_assert!(ttl > 1, "expired packets go to the kernel");
+        self.0[8] = ttl.saturating_sub(1);
+        self.fix_checksum(
+            u16::from_be_bytes([ttl, protocol]),
+            u16::from_be_bytes([self.0[8], protocol]),
+        );
+    }
+
+    #[inline]
+    fn fix_checksum(&mut self, old: u16, new: u16) {
+        let checksum = replace_word(u16::from_be_bytes([self.0[10], self.0[11]]), old, new);
+        [self.0[10], self.0[11]] = checksum.to_be_bytes();
+    }
+}

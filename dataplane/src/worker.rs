@@ -1,0 +1,212 @@
+//! The pinned loop: bursts in, bursts out; commands and twin frames between; nothing else.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use voicelane_dpdk::Fib4;
+
+use crate::{
+    control::{Answer, Command, Control, FlowReading, Reply, Request, Twins},
+    counters::Report,
+    device::Device,
+    pipeline::Pipeline,
+    session::{FiveTuple, FlowKey4},
+    settings::{Idle, Settings},
+    units::{PortIndex, TickRate, Ticks},
+};
+
+/// Commands, and twin frames, that one turn of the loop takes at most.
+const COMMANDS_A_TURN: usize = 32;
+
+/// How long an adaptive worker sleeps at most.
+const LONGEST_SLEEP_NS: u64 = 500_000;
+/// How long it sleeps at most while packets have come lately.
+const SHORT_SLEEP_NS: u64 = 50_000;
+/// What "lately" means.
+const LATELY_NS: u64 = 100_000_000;
+
+/// One core's whole data plane.
+pub struct Worker<D: Device> {
+    device: D,
+    pipeline: Pipeline<D::Buffer>,
+    ports: u8,
+    clock: TickRate,
+    idle: Idle,
+    last_packet: Ticks,
+    commands: Receiver<Command>,
+    replies: Sender<Reply>,
+    from_twins: Receiver<(PortIndex, D::Buffer)>,
+}
+
+impl<D: Device> Worker<D> {
+    /// A worker on a device whose ports are in the order of `settings.ports`, at most 255 of them.
+    pub fn new(settings: &Settings, device: D, routes: Fib4) -> (Self, Control, Twins<D::Buffer>) {
+        let (command_sender, commands) = bounded(settings.queue_capacity);
+        let (replies, reply_receiver) = bounded(settings.queue_capacity);
+        let (to_twins, from_worker) = bounded(settings.queue_capacity);
+        let (to_worker, from_twins) = bounded(settings.queue_capacity);
+        let (clock, now) = (device.tick_rate(), device.now());
+        let worker = Self {
+            pipeline: Pipeline::new(settings, routes, to_twins, clock, now),
+            device,
+            ports: u8::try_from(settings.ports.len()).unwrap_or(u8::MAX),
+            clock,
+            idle: settings.idle,
+            last_packet: now,
+            commands,
+            replies,
+            from_twins,
+        };
+        let control = Control {
+            commands: command_sender,
+            replies: reply_receiver,
+        };
+        (
+            worker,
+            control,
+            Twins {
+                from_worker,
+                to_worker,
+            },
+        )
+    }
+
+    /// Runs until `stop` is set.
+    pub fn run(&mut self, stop: &AtomicBool) {
+        while !stop.load(Ordering::Relaxed) {
+            let moved = self.turn();
+            if self.idle == Idle::Adaptive && moved == 0 {
+                let sleep = self.idle_sleep(self.device.now());
+                if !sleep.is_zero() {
+                    thread::sleep(sleep);
+                }
+            }
+        }
+    }
+
+    /// One turn of the loop; returns how many packets and commands it moved.
+    pub fn turn(&mut self) -> usize {
+        let now = self.device.now();
+        let mut received = 0;
+        for port in (0..self.ports).map(PortIndex) {
+            received += self.pipeline.ingress(&mut self.device, port, now);
+        }
+        if received > 0 {
+            self.last_packet = now;
+        }
+        let mut moved = received;
+        for (port, frame) in self.from_twins.try_iter().take(COMMANDS_A_TURN) {
+            self.pipeline.inject(port, frame, now);
+            moved += 1;
+        }
+        moved += self.obey(now);
+        // The clock anew: packets of this turn must not look as if they had waited for nothing.
+        let now = self.device.now();
+        for port in (0..self.ports).map(PortIndex) {
+            moved += self.pipeline.egress(&mut self.device, port, now);
+        }
+        moved
+    }
+
+    /// The device, for tests that hold its other end.
+    pub fn device_mut(&mut self) -> &mut D {
+        &mut self.device
+    }
+
+    /// Checks what must hold between turns.
+    pub fn invariants(&mut self) {
+        self.pipeline.sessions.invariants();
+        for (_, scheduler) in self.pipeline.counters() {
+            scheduler.invariants();
+        }
+    }
+
+    /// Carries out commands, as long as there is room for their replies.
+    fn obey(&mut self, now: Ticks) -> usize {
+        let mut done = 0;
+        while done < COMMANDS_A_TURN && !self.replies.is_full() {
+            let Ok(Command { ticket, request }) = self.commands.try_recv() else {
+                break;
+            };
+            let answer = self.answer(request, now);
+            // There is room; a control side that is gone needs no reply.
+            let _ = self.replies.try_send(Reply { ticket, answer });
+            done += 1;
+        }
+        done
+    }
+
+    fn answer(&mut self, request: Request, now: Ticks) -> Answer {
+        let pipeline = &mut self.pipeline;
+        match request {
+            Request::Session(change) => Answer::Session(pipeline.sessions.apply(&change, now)),
+            Request::ReadFlows(flows) => {
+                Answer::Flows(flows.iter().map(|flow| self.read(flow, now)).collect())
+            }
+            Request::SetRoute {
+                prefix,
+                length,
+                next_hop,
+            } => Answer::Route(pipeline.routes.insert(prefix, length, next_hop)),
+            Request::RemoveRoute { prefix, length } => {
+                Answer::Route(pipeline.routes.remove(prefix, length))
+            }
+            Request::SetAdjacency {
+                next_hop,
+                adjacency,
+            } => Answer::Route(pipeline.routes.set_adjacency(
+                next_hop,
+                adjacency,
+                self.ports.into(),
+            )),
+            Request::Report(mut report) => {
+                self.fill(&mut report, now);
+                Answer::Report(report)
+            }
+        }
+    }
+
+    fn read(&self, flow: &FiveTuple, now: Ticks) -> Option<FlowReading> {
+        let sessions = &self.pipeline.sessions;
+        let counters = sessions.counters(sessions.find(&FlowKey4::of(flow)?)?);
+        let idle_ns = counters
+            .last_seen
+            .map(|seen| self.clock.nanoseconds(now.since(seen)));
+        Some(FlowReading { counters, idle_ns })
+    }
+
+    fn fill(&mut self, report: &mut Report, now: Ticks) {
+        report.now = now;
+        report.clock = self.clock;
+        report.entries = self.pipeline.sessions.len();
+        report.entry_capacity = self.pipeline.sessions.capacity();
+        for (to, (port, scheduler)) in report.ports.iter_mut().zip(self.pipeline.counters()) {
+            to.port.clone_from(port);
+            for (to, from) in to.queues.iter_mut().zip(scheduler.queue_counters()) {
+                to.copy_from(from);
+            }
+        }
+    }
+
+    /// How long nothing needs to be done: until a shaper opens, and never so long that a packet
+    /// that comes meanwhile would notice.
+    fn idle_sleep(&self, now: Ticks) -> Duration {
+        let quiet = self.clock.nanoseconds(now.since(self.last_packet));
+        let longest = if quiet < LATELY_NS {
+            SHORT_SLEEP_NS
+        } else {
+            LONGEST_SLEEP_NS
+        };
+        let until_departure = self
+            .pipeline
+            .next_departure()
+            .map_or(u64::MAX, |departure| {
+                self.clock.nanoseconds(departure.since(now))
+            });
+        Duration::from_nanos(longest.min(until_departure))
+    }
+}
