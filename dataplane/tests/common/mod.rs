@@ -1,0 +1,311 @@
+//! A worker on the simulated device, between an edge port (0) and a core port (1).
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file is a crate that uses its part"
+)]
+
+use std::{
+    net::Ipv4Addr,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use voicelane_dataplane::{
+    Adjacency,
+    control::{Answer, Command, Control, NextHop, Request, Twins},
+    counters::{DropReason, PuntReason, Report},
+    device::{SimBuffer, SimDevice, SimPool},
+    diffserv::Dscp,
+    session::{EntrySpec, FiveTuple, Policer, Protocol, SessionChange},
+    settings::{PortSettings, Settings, Trust},
+    units::{BitRate, MacAddress, PortIndex, TickRate, Ticks},
+    worker::Worker,
+};
+use voicelane_dpdk::{Eal, EalConfig, Fib4, Hugepages};
+
+pub const CLOCK_HZ: u64 = 1_000_000_000;
+pub const EDGE: PortIndex = PortIndex(0);
+pub const CORE: PortIndex = PortIndex(1);
+pub const EDGE_MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
+pub const CORE_MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 2]);
+pub const HOST_MAC: MacAddress = MacAddress([2, 0, 0, 0, 1, 1]);
+pub const PEER_MAC: MacAddress = MacAddress([2, 0, 0, 0, 2, 2]);
+
+/// An address behind the edge port.
+pub const HOST: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 5);
+/// An address behind the core port.
+pub const FAR: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 7);
+/// The router's own.
+pub const OWN: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
+
+pub fn rate(text: &str) -> BitRate {
+    text.parse().unwrap()
+}
+
+pub fn fib() -> Fib4 {
+    static EAL: OnceLock<Eal> = OnceLock::new();
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    EAL.get_or_init(|| {
+        let config = EalConfig {
+            hugepages: Hugepages::Never,
+            memory_mib: 256,
+            ..EalConfig::default()
+        };
+        Eal::init(&config).expect("EAL without hugepages needs no rights")
+    });
+    let name = format!("fib{}", COUNT.fetch_add(1, Ordering::SeqCst));
+    Fib4::create(&name, 1_000, -1).unwrap()
+}
+
+/// Ports with the two ends' usual rates; tests change what they are about.
+pub fn settings(core_rate: &str) -> Settings {
+    Settings::new(vec![
+        PortSettings::new(EDGE_MAC, Trust::Untrusted, rate("100Gbit/s")),
+        PortSettings::new(CORE_MAC, Trust::Trusted, rate(core_rate)),
+    ])
+}
+
+pub struct Rig {
+    pub worker: Worker<SimDevice>,
+    pub control: Control,
+    pub twins: Twins<SimBuffer>,
+    pub pool: SimPool,
+    pub now: u64,
+    ports: usize,
+}
+
+impl Rig {
+    /// Routes: 10.1.0.0/16 to a host at the edge, 10.2.0.0/16 to a peer in the core, 10.3.0.0/16 to
+    /// an unknown neighbour, 10.4.0.0/16 into the black hole, 10.1.0.1 to the router itself.
+    pub fn new(settings: &Settings) -> Self {
+        let device = SimDevice::new(settings.ports.len(), TickRate::from_hz(CLOCK_HZ));
+        let (worker, control, twins) = Worker::new(settings, device, fib());
+        let ports = settings.ports.len();
+        let mut rig = Self {
+            worker,
+            control,
+            twins,
+            pool: SimPool::default(),
+            now: 0,
+            ports,
+        };
+        let forward = |port, source, destination| Adjacency::Forward {
+            port,
+            destination,
+            source,
+        };
+        for (number, adjacency, prefix, length) in [
+            (1, forward(EDGE, EDGE_MAC, HOST_MAC), [10, 1, 0, 0], 16),
+            (2, forward(CORE, CORE_MAC, PEER_MAC), [10, 2, 0, 0], 16),
+            (3, Adjacency::Resolve, [10, 3, 0, 0], 16),
+            (4, Adjacency::Blackhole, [10, 4, 0, 0], 16),
+            (5, Adjacency::Local, OWN.octets(), 32),
+        ] {
+            let next_hop = NextHop(number);
+            let prefix = prefix.into();
+            for request in [
+                Request::SetAdjacency {
+                    next_hop,
+                    adjacency,
+                },
+                Request::SetRoute {
+                    prefix,
+                    length,
+                    next_hop,
+                },
+            ] {
+                assert!(matches!(rig.ask(request), Answer::Route(Ok(()))));
+            }
+        }
+        rig
+    }
+
+    pub fn ask(&mut self, request: Request) -> Answer {
+        self.control
+            .commands
+            .try_send(Command { ticket: 7, request })
+            .unwrap();
+        self.worker.turn();
+        let reply = self.control.replies.try_recv().unwrap();
+        assert_eq!(reply.ticket, 7);
+        reply.answer
+    }
+
+    pub fn install(&mut self, install: Vec<EntrySpec>) {
+        let change = SessionChange {
+            install,
+            remove: vec![],
+        };
+        let answer = self.ask(Request::Session(change));
+        assert!(matches!(answer, Answer::Session(Ok(()))), "{answer:?}");
+    }
+
+    pub fn report(&mut self) -> Report {
+        let report = Report::new(self.ports);
+        match self.ask(Request::Report(report)) {
+            Answer::Report(report) => *report,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn deliver(&mut self, port: PortIndex, frame: &[u8]) {
+        let frame = self.pool.frame(frame);
+        self.worker.device_mut().deliver(port, frame);
+    }
+
+    pub fn advance_to(&mut self, now: u64) {
+        self.now = now;
+        self.worker.device_mut().advance_to(Ticks(now));
+    }
+
+    pub fn sent(&mut self, port: PortIndex) -> Vec<(u64, Vec<u8>)> {
+        use voicelane_dataplane::device::Buffer as _;
+        let sent = self.worker.device_mut().take_sent(port);
+        sent.into_iter()
+            .map(|(at, frame)| (at.0, frame.bytes().to_vec()))
+            .collect()
+    }
+
+    /// Sends one frame in at the edge, and gives what came out of the core port.
+    pub fn forward(&mut self, frame: &[u8]) -> Option<Vec<u8>> {
+        self.deliver(EDGE, frame);
+        self.worker.turn();
+        self.sent(CORE).pop().map(|(_, frame)| frame)
+    }
+
+    /// What one frame into the edge port is dropped for.
+    pub fn dropped_for(&mut self, frame: &[u8]) -> Option<DropReason> {
+        let before = self.report().ports[0].port.drops;
+        self.deliver(EDGE, frame);
+        self.worker.turn();
+        let after = self.report().ports[0].port.drops;
+        DropReason::ALL
+            .iter()
+            .copied()
+            .find(|r| after[r.index()] > before[r.index()])
+    }
+
+    /// What one frame into the edge port is given to the kernel for; the kernel gets it as it came
+    /// but for its code point.
+    pub fn punted_for(&mut self, frame: &[u8]) -> Option<PuntReason> {
+        let before = self.report().ports[0].port.punts;
+        self.deliver(EDGE, frame);
+        self.worker.turn();
+        let after = self.report().ports[0].port.punts;
+        let reason = PuntReason::ALL
+            .iter()
+            .copied()
+            .find(|r| after[r.index()] > before[r.index()]);
+        if reason.is_some() {
+            use voicelane_dataplane::device::Buffer as _;
+            let (port, punted) = self.twins.from_worker.try_recv().unwrap();
+            assert_eq!((port, punted.bytes().len()), (EDGE, frame.len()));
+        }
+        reason
+    }
+}
+
+/// An IPv4 UDP packet under construction.
+#[derive(Clone)]
+pub struct Udp {
+    pub source: Ipv4Addr,
+    pub destination: Ipv4Addr,
+    pub ports: (u16, u16),
+    pub tos: u8,
+    pub ttl: u8,
+    pub fragment: u16,
+    pub payload: usize,
+    pub options: Vec<u8>,
+    pub protocol: u8,
+    pub mac: MacAddress,
+}
+
+impl Udp {
+    pub fn new(source: Ipv4Addr, destination: Ipv4Addr, port: u16, payload: usize) -> Self {
+        Self {
+            source,
+            destination,
+            ports: (port, port),
+            tos: 0,
+            ttl: 64,
+            fragment: 0,
+            payload,
+            options: vec![],
+            protocol: 17,
+            mac: EDGE_MAC,
+        }
+    }
+
+    /// A frame whose length without FCS is `bytes`.
+    pub fn of_frame(destination: Ipv4Addr, port: u16, bytes: usize) -> Self {
+        Self::new(HOST, destination, port, bytes - 42)
+    }
+
+    pub fn frame(&self) -> Vec<u8> {
+        let header = 20 + self.options.len();
+        let total = u16::try_from(header + 8 + self.payload).unwrap();
+        let mut frame = Vec::with_capacity(usize::from(total) + 14);
+        frame.extend(self.mac.0);
+        frame.extend(HOST_MAC.0);
+        frame.extend([8, 0]);
+        let words = u8::try_from(header / 4).unwrap();
+        frame.extend([0x40 | words, self.tos]);
+        frame.extend(total.to_be_bytes());
+        frame.extend([0, 1]);
+        frame.extend(self.fragment.to_be_bytes());
+        frame.extend([self.ttl, self.protocol, 0, 0]);
+        frame.extend(self.source.octets());
+        frame.extend(self.destination.octets());
+        frame.extend(&self.options);
+        fix_checksum(&mut frame);
+        frame.extend(self.ports.0.to_be_bytes());
+        frame.extend(self.ports.1.to_be_bytes());
+        frame.extend((u16::try_from(8 + self.payload).unwrap()).to_be_bytes());
+        frame.extend([0, 0]);
+        frame.resize(frame.len() + self.payload, 0xa5);
+        frame
+    }
+
+    pub fn flow(&self) -> FiveTuple {
+        FiveTuple {
+            source: (self.source, self.ports.0).into(),
+            destination: (self.destination, self.ports.1).into(),
+            protocol: Protocol::UDP,
+        }
+    }
+
+    pub fn session(&self, rate_text: &str, burst_bytes: u32) -> EntrySpec {
+        let policer = Policer {
+            rate: rate(rate_text),
+            burst_bytes,
+        };
+        EntrySpec {
+            flow: self.flow(),
+            dscp: Dscp::EF,
+            policer,
+        }
+    }
+}
+
+/// The IPv4 header checksum, computed from nothing (RFC 1071).
+pub fn checksum(frame: &[u8]) -> u16 {
+    let header = usize::from(frame[14] & 15) * 4;
+    let sum = frame[14..14 + header]
+        .chunks(2)
+        .enumerate()
+        .filter(|(word, _)| *word != 5)
+        .fold(0_u32, |sum, (_, pair)| {
+            let sum = sum + u32::from(u16::from_be_bytes([pair[0], pair[1]]));
+            (sum & 0xffff) + (sum >> 16)
+        });
+    !u16::try_from(sum).unwrap()
+}
+
+pub fn fix_checksum(frame: &mut [u8]) {
+    let checksum = checksum(frame).to_be_bytes();
+    frame[24..26].copy_from_slice(&checksum);
+}

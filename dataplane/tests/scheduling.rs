@@ -1,0 +1,276 @@
+//! The shaper, strict priority, weights and limits, on the virtual clock.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::*;
+use voicelane_dataplane::{
+    counters::DropReason,
+    diffserv::{Dscp, Phb, Treatment},
+    session::EntrySpec,
+};
+
+/// What a frame takes of the wire.
+fn wire_bytes(frame: usize) -> u64 {
+    u64::try_from(frame.max(60) + 24).unwrap()
+}
+
+/// The shaper's rate is right within 1 % over 10 s, for short and long packets, and never over it
+/// by more than its burst in any shorter time.
+#[test]
+fn the_shaper_keeps_its_rate() {
+    for rate_text in ["1Mbit/s", "10Mbit/s", "100Mbit/s"] {
+        for frame_bytes in [64, 1514] {
+            let mut settings = settings(rate_text);
+            settings.ports[1].mtu = 1500;
+            let mut rig = Rig::new(&settings);
+            let rate = rate(rate_text).bps();
+            let frame = Udp::of_frame(FAR, 4000, frame_bytes).frame();
+            // Offered: twice the rate, in small heaps; the loop turns every 10 microseconds.
+            let interval = wire_bytes(frame_bytes) * 8 * CLOCK_HZ / rate / 2;
+            let (mut next, mut sent, mut bits) = (0, 0_u64, 0);
+            let start = rig.now;
+            let end = 10 * CLOCK_HZ;
+            while rig.now < end {
+                while next <= rig.now {
+                    rig.deliver(EDGE, &frame);
+                    next += interval;
+                }
+                rig.worker.turn();
+                sent += rig.sent(CORE).len() as u64;
+                bits = sent * wire_bytes(frame_bytes) * 8;
+                let allowed = (rig.now - start) * (rate / 1_000) / (CLOCK_HZ / 1_000);
+                let burst = rate / 1_000 + 8 * wire_bytes(frame_bytes);
+                assert!(bits <= allowed + burst, "{bits} bits after {} ns", rig.now);
+                rig.advance_to(rig.now + 10_000);
+            }
+            let ideal = rate * 10;
+            assert!(
+                bits.abs_diff(ideal) * 100 <= ideal,
+                "{rate_text}, {frame_bytes} bytes: {bits} bits, {ideal} would be right"
+            );
+            rig.worker.invariants();
+        }
+    }
+}
+
+/// An overloaded port, with packets of the given code points arriving in turn. The link is 10
+/// Mbit/s, so that one 1,514-byte frame takes 1.23 ms.
+struct Overload {
+    rig: Rig,
+    frames: Vec<(Dscp, u64, Vec<u8>)>, // code point, arrivals a second, frame
+    next: Vec<u64>,
+    /// Wire bytes sent by code point, and the longest wait.
+    sent: BTreeMap<Dscp, (u64, u64)>,
+}
+
+impl Overload {
+    fn new(strict_cap: &str, flows: &[(Dscp, usize, u64)]) -> Self {
+        let mut settings = settings("10Mbit/s");
+        settings.ports[1].strict_cap = rate(strict_cap);
+        let mut rig = Rig::new(&settings);
+        let mut frames = vec![];
+        for (port, &(dscp, frame_bytes, packets_per_second)) in (4000..).zip(flows) {
+            let packet = Udp::of_frame(FAR, port, frame_bytes);
+            let spec = packet.session("1Gbit/s", 1_000_000);
+            rig.install(vec![EntrySpec { dscp, ..spec }]);
+            frames.push((dscp, packets_per_second, packet.frame()));
+        }
+        let next = vec![0; frames.len()];
+        Self {
+            rig,
+            frames,
+            next,
+            sent: BTreeMap::new(),
+        }
+    }
+
+    fn run(&mut self, seconds: u64) {
+        let end = self.rig.now + seconds * CLOCK_HZ;
+        while self.rig.now < end {
+            for ((_, packets_per_second, frame), next) in self.frames.iter_mut().zip(&mut self.next)
+            {
+                while *next <= self.rig.now {
+                    // The time of arrival travels in the payload.
+                    let at = frame.len() - 8;
+                    frame[at..].copy_from_slice(&next.to_be_bytes());
+                    self.rig.deliver(EDGE, frame);
+                    *next += CLOCK_HZ / *packets_per_second;
+                }
+            }
+            self.rig.worker.turn();
+            for (at, frame) in self.rig.sent(CORE) {
+                let dscp = Dscp::new(u32::from(frame[15] >> 2)).unwrap();
+                let arrived = u64::from_be_bytes(*frame.last_chunk().unwrap());
+                let (bytes, wait) = self.sent.entry(dscp).or_default();
+                *bytes += wire_bytes(frame.len());
+                *wait = (*wait).max(at - arrived);
+            }
+            self.rig.advance_to(self.rig.now + 20_000);
+        }
+        self.rig.worker.invariants();
+    }
+
+    fn bytes(&self, dscp: Dscp) -> u64 {
+        self.sent.get(&dscp).map_or(0, |&(bytes, _)| bytes)
+    }
+
+    fn wait(&self, dscp: Dscp) -> u64 {
+        self.sent[&dscp].1
+    }
+}
+
+/// Telephony waits for one packet of the largest size, the turn of the loop, and its own kind; and
+/// loses nothing.
+#[test]
+fn strict_priority_waits_for_one_packet_at_most() {
+    let mut overload = Overload::new(
+        "5Mbit/s",
+        &[
+            (Dscp::EF, 214, 1_000),
+            (Dscp::DF, 1514, 2_000),
+            (Dscp::AF41, 1514, 1_000),
+        ],
+    );
+    overload.run(10);
+    let longest = wire_bytes(1514) * 8 * CLOCK_HZ / 10_000_000;
+    let own = wire_bytes(214) * 8 * CLOCK_HZ / 10_000_000;
+    // The shaper may be one packet in deficit when the next one comes.
+    assert!(
+        overload.wait(Dscp::EF) <= longest + 2 * own + 40_000,
+        "{} ns",
+        overload.wait(Dscp::EF)
+    );
+    assert!(overload.bytes(Dscp::EF).abs_diff(10_000 * wire_bytes(214)) <= wire_bytes(214));
+    let report = overload.rig.report();
+    let telephony = &report.ports[1].queues[Phb::Telephony.index()];
+    assert_eq!(telephony.dropped_packets, 0);
+    assert!(telephony.delay_ns.max() <= longest + 2 * own + 40_000);
+    assert!(report.ports[0].port.drops[DropReason::QueueFull.index()] > 0);
+}
+
+/// Telephony that is more than the whole link gets its cap, not more, and the others the rest; when
+/// the others are quiet, it gets everything.
+#[test]
+fn strict_priority_is_capped_while_others_wait() {
+    let mut overload = Overload::new(
+        "3Mbit/s",
+        &[
+            (Dscp::EF, 1514, 2_000),
+            (Dscp::VOICE_ADMIT, 1514, 2_000),
+            (Dscp::DF, 1514, 2_000),
+        ],
+    );
+    overload.run(10);
+    let total = 10_000_000 * 10 / 8;
+    let strict = overload.bytes(Dscp::EF) + overload.bytes(Dscp::VOICE_ADMIT);
+    assert!(
+        strict.abs_diff(total * 3 / 10) < total / 100,
+        "{strict} of {total}"
+    );
+    assert!(overload.bytes(Dscp::DF).abs_diff(total * 7 / 10) < total / 100);
+    assert!(
+        overload.bytes(Dscp::VOICE_ADMIT) <= wire_bytes(1514),
+        "telephony goes first"
+    );
+
+    let mut alone = Overload::new("3Mbit/s", &[(Dscp::EF, 1514, 2_000)]);
+    alone.run(10);
+    assert!(
+        alone.bytes(Dscp::EF).abs_diff(total) < total / 100,
+        "nothing is left unused"
+    );
+}
+
+/// With all weighted classes overloaded, each gets its weight within 0.5 % of the link, whatever
+/// the sizes of its packets.
+#[test]
+fn weights_are_kept() {
+    let codepoints = [48, 40, 34, 32, 26, 24, 18, 16, 10, 0, 1].map(|n| Dscp::new(n).unwrap());
+    let flows: Vec<_> = codepoints
+        .into_iter()
+        .zip(
+            [64, 1514, 300, 1000, 64, 1514, 700, 1514, 100, 1514, 1514]
+                .into_iter()
+                .cycle(),
+        )
+        .map(|(dscp, bytes)| (dscp, bytes, 4_000_000 / wire_bytes(bytes) / 8))
+        .collect();
+    let mut overload = Overload::new("5Mbit/s", &flows);
+    overload.run(20);
+    let total: u64 = overload.sent.values().map(|&(bytes, _)| bytes).sum();
+    assert!(total.abs_diff(10_000_000 * 20 / 8) < total / 100);
+    for dscp in codepoints {
+        let Treatment::Weighted(weight) = Phb::of(dscp).treatment() else {
+            panic!("{dscp}")
+        };
+        let share = overload.bytes(dscp) * 10_000 / total;
+        assert!(
+            share.abs_diff(u64::from(weight) * 100) <= 50,
+            "{dscp}: {share} of 10,000"
+        );
+    }
+}
+
+/// What a quiet class leaves goes to the others by their weights; one alone gets everything.
+#[test]
+fn spare_capacity_goes_by_weight() {
+    let af41 = Dscp::AF41; // 15
+    let mut two = Overload::new("5Mbit/s", &[(af41, 1514, 2_000), (Dscp::LE, 1514, 2_000)]);
+    two.run(10);
+    let total = two.bytes(af41) + two.bytes(Dscp::LE);
+    assert!(
+        two.bytes(af41).abs_diff(total * 15 / 16) < total / 100,
+        "15 to 1"
+    );
+    let mut alone = Overload::new("5Mbit/s", &[(Dscp::LE, 1514, 2_000)]);
+    alone.run(10);
+    assert!(alone.bytes(Dscp::LE).abs_diff(10_000_000 * 10 / 8) < 125_000);
+}
+
+#[test]
+fn a_queue_holds_what_its_limits_say() {
+    let mut settings = settings("10Mbit/s");
+    settings.ports[1].queue_limit_ms = 100; // 125,000 bytes
+    settings.ports[1].queue_limit_packets = 50;
+    let mut rig = Rig::new(&settings);
+    for _ in 0..200 {
+        rig.deliver(EDGE, &Udp::of_frame(FAR, 4000, 1514).frame());
+        rig.worker.turn();
+    }
+    let report = rig.report();
+    let standard = &report.ports[1].queues[Phb::Standard.index()];
+    assert_eq!(standard.depth_packets, 50);
+    let sent = rig.sent(CORE).len() as u64;
+    assert_eq!(standard.dropped_packets, 150 - sent);
+    assert_eq!(
+        report.ports[0].port.drops[DropReason::QueueFull.index()],
+        150 - sent
+    );
+    assert_eq!(rig.pool.in_use(), 50);
+    rig.worker.invariants();
+}
+
+/// A device that takes nothing holds up its own port only, and nothing is lost but by the limits.
+#[test]
+fn a_blocked_port_loses_nothing_before_its_limit() {
+    let mut rig = Rig::new(&settings("10Gbit/s"));
+    rig.worker.device_mut().block(CORE, true);
+    for _ in 0..100 {
+        rig.deliver(EDGE, &Udp::of_frame(FAR, 4000, 1514).frame());
+        let mut back = Udp::new(FAR, HOST, 4000, 100);
+        back.mac = CORE_MAC;
+        rig.deliver(CORE, &back.frame());
+        rig.worker.turn();
+    }
+    assert!(rig.sent(CORE).is_empty());
+    assert_eq!(rig.sent(EDGE).len(), 100);
+    rig.worker.device_mut().block(CORE, false);
+    for turn in 1..100 {
+        rig.advance_to(turn * 10_000);
+        rig.worker.turn();
+    }
+    assert_eq!(rig.sent(CORE).len(), 100);
+    assert_eq!(rig.pool.in_use(), 0);
+}
