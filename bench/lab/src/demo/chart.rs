@@ -52,6 +52,7 @@ fn draw_on<'a>(report: &Report, root: &Area<'a>) -> Result<(), Failure<'a>> {
 
     if let [loss, delay, mos, bulk] = panels.as_slice() {
         panel(
+            root,
             loss,
             "Packets of calls lost (%)",
             &report.phases,
@@ -59,6 +60,7 @@ fn draw_on<'a>(report: &Report, root: &Area<'a>) -> Result<(), Failure<'a>> {
             &[("loss", RED, |phase| phase.loss_percent)],
         )?;
         panel(
+            root,
             delay,
             "One-way delay (ms)",
             &report.phases,
@@ -70,6 +72,7 @@ fn draw_on<'a>(report: &Report, root: &Area<'a>) -> Result<(), Failure<'a>> {
             ],
         )?;
         panel(
+            root,
             mos,
             "Speech quality (MOS, 1 to 4.5)",
             &report.phases,
@@ -80,6 +83,7 @@ fn draw_on<'a>(report: &Report, root: &Area<'a>) -> Result<(), Failure<'a>> {
             ],
         )?;
         panel(
+            root,
             bulk,
             "Bulk that arrived (Mbit/s of IP)",
             &report.phases,
@@ -92,6 +96,7 @@ fn draw_on<'a>(report: &Report, root: &Area<'a>) -> Result<(), Failure<'a>> {
 
 /// Bars by phase, with their values above them.
 fn panel<'a>(
+    root: &Area<'a>,
     area: &Area<'a>,
     title: &str,
     phases: &[Phase],
@@ -103,7 +108,10 @@ fn panel<'a>(
         .margin(14)
         .x_label_area_size(34)
         .y_label_area_size(48)
-        .build_cartesian_2d((0..phases.len()).into_segmented(), 0.0..top)?;
+        .build_cartesian_2d(
+            (0..phases.len().saturating_sub(1)).into_segmented(),
+            0.0..top,
+        )?;
     let name = |segment: &SegmentValue<usize>| match segment {
         SegmentValue::CenterOf(index) => {
             phases.get(*index).map_or("", |phase| phase.name).to_owned()
@@ -122,38 +130,38 @@ fn panel<'a>(
         .label_style(("sans-serif", 14).into_font().color(&GREY))
         .draw()?;
 
-    // Pixels, because several bars share a segment.
+    // In pixels of the whole picture, because several bars share a segment.
     let plot = chart.plotting_area();
-    let pixel = |index: usize, value: f64| {
-        let (left, y) = plot.map_coordinate(&(SegmentValue::Exact(index), value));
-        let (right, _) = plot.map_coordinate(&(SegmentValue::Exact(index + 1), value));
-        (f64::from(left), f64::from(right), y)
-    };
+    let (columns, _) = plot.get_pixel_range();
+    #[allow(clippy::cast_precision_loss)] // five phases
+    let segment = f64::from(columns.end - columns.start) / phases.len().max(1) as f64;
+    let pixel =
+        |index: usize, value: f64| plot.map_coordinate(&(SegmentValue::CenterOf(index), value));
     #[allow(clippy::cast_precision_loss)] // at most three bars
     let count = series.len() as f64;
     for (index, phase) in phases.iter().enumerate() {
         for (place, (_, colour, figure)) in (0u8..).zip(series) {
             let value = figure(phase);
-            let (left, right, y) = pixel(index, value);
-            let (_, _, zero) = pixel(index, 0.0);
-            let width = (right - left) * 0.8 / count;
-            let x = left + (right - left) * 0.1 + width * f64::from(place);
+            let (centre, y) = pixel(index, value);
+            let (_, zero) = pixel(index, 0.0);
+            let width = segment * 0.8 / count;
+            let x = f64::from(centre) + width * (f64::from(place) - count / 2.0);
             let (x0, x1) = (whole(x + 1.0), whole(x + width - 1.0));
-            area.draw(&Rectangle::new([(x0, y), (x1, zero)], colour.filled()))?;
+            root.draw(&Rectangle::new([(x0, y), (x1, zero)], colour.filled()))?;
             let style = ("sans-serif", 12)
                 .into_font()
                 .color(&GREY)
                 .pos(Pos::new(HPos::Center, VPos::Bottom));
-            area.draw(&Text::new(label(value), ((x0 + x1) / 2, y - 3), style))?;
+            root.draw(&Text::new(label(value), ((x0 + x1) / 2, y - 3), style))?;
         }
     }
     if series.len() > 1 {
-        let (_, right, y) = pixel(phases.len().saturating_sub(1), top);
-        let mut x = whole(right) - 88 * i32::try_from(series.len()).unwrap_or(0);
+        let (_, y) = pixel(0, top);
+        let mut x = columns.end - 88 * i32::try_from(series.len()).unwrap_or(0);
         for (name, colour, _) in series {
-            area.draw(&Rectangle::new([(x, y), (x + 11, y + 11)], colour.filled()))?;
+            root.draw(&Rectangle::new([(x, y), (x + 11, y + 11)], colour.filled()))?;
             let style = ("sans-serif", 13).into_font().color(&GREY);
-            area.draw(&Text::new(*name, (x + 16, y), style))?;
+            root.draw(&Text::new(*name, (x + 16, y), style))?;
             x += 88;
         }
     }
@@ -173,4 +181,42 @@ fn label(value: f64) -> String {
 #[allow(clippy::cast_possible_truncation)] // pixels of a picture of a known size
 fn whole(pixels: f64) -> i32 {
     pixels.round() as i32
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::demo::Machine;
+
+    #[test]
+    fn the_picture_names_phases_and_units() {
+        let names = ["idle", "overload", "sessions", "ef-marked-bulk", "deleted"];
+        let phases = names.map(|name| Phase {
+            name,
+            calls: 20,
+            loss_percent: 12.5,
+            bulk_mbit_s: 7.85,
+            ..Phase::default()
+        });
+        let report = Report {
+            phases: phases.into(),
+            checks: Vec::new(),
+            machine: Machine::new(),
+            commit: String::new(),
+            ports: "af_packet",
+            notes: Vec::new(),
+        };
+        let file = std::env::temp_dir().join(format!("voicelane-chart-{}.svg", std::process::id()));
+        draw(&report, &file).unwrap();
+        let svg = fs::read_to_string(&file).unwrap();
+        fs::remove_file(&file).unwrap();
+        for text in names
+            .into_iter()
+            .chain(["20 calls", "(ms)", "(%)", "Mbit/s", "12.5", "7.85"])
+        {
+            assert!(svg.contains(text), "{text}");
+        }
+    }
 }

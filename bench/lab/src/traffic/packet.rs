@@ -1,8 +1,10 @@
 //! The media packet: RTP (RFC 3550, section 5.1) over G.711, with the testbed's notes in the
 //! payload.
 //!
-//!     0        12       16       20         24             32            172
-//!     | RTP    | magic  | flow   | sequence | nanos sent   | filling      |
+//! ```text
+//! 0        12       16       20         24             32            172
+//! | RTP    | magic  | flow   | sequence | nanos sent   | filling      |
+//! ```
 
 use crate::clock::Moment;
 

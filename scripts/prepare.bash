@@ -1,0 +1,76 @@
+# What the scripts share: packages, hugepages, the toolchain. To be sourced.
+# shellcheck shell=bash
+# shellcheck disable=SC2034 # the scripts that source this use them
+
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+target="${CARGO_TARGET_DIR:-$root/target}"
+
+# libdpdk and its port drivers, what bindgen and cc need, and the tools of the testbed.
+build_packages=(libdpdk-dev libclang-dev pkg-config gcc libc6-dev ca-certificates)
+lab_packages=(iproute2 ethtool util-linux iputils-ping)
+test_packages=(tcpdump tshark traceroute shellcheck)
+
+# 2 MiB pages: two routers and a test beside them.
+hugepages_wanted=384
+
+say() {
+    printf '%s\n' "$*" >&2
+}
+
+die() {
+    say "$(basename "$0"): $*"
+    exit 2
+}
+
+need_root() {
+    [ "$(id -u)" -eq 0 ] || die "needs root, for network namespaces and hugepages: sudo $0"
+}
+
+# Installs the packages among "$@" that are missing.
+need_packages() {
+    local missing=() package
+    if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
+        say "this is no Debian: make sure to have what these packages give: $*"
+        return
+    fi
+    for package in "$@"; do
+        dpkg-query --show --showformat='${db:Status-Status}\n' "$package" 2>/dev/null |
+            grep -qx installed || missing+=("$package")
+    done
+    [ "${#missing[@]}" -gt 0 ] || return 0
+    say "installing ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    local install=(apt-get install --yes --quiet --no-install-recommends "${missing[@]}")
+    "${install[@]}" >&2 || { apt-get update --quiet >&2 && "${install[@]}" >&2; } ||
+        die "cannot install ${missing[*]}"
+}
+
+# Raises the number of hugepages where there is memory for them; DPDK goes without otherwise.
+reserve_hugepages() {
+    local file=/proc/sys/vm/nr_hugepages have available_kib
+    have="$(cat "$file" 2>/dev/null || echo 0)"
+    available_kib="$(awk '/^MemAvailable:/ { print $2 }' /proc/meminfo)"
+    if [ "$have" -lt "$hugepages_wanted" ]; then
+        # No more than a quarter of what is free.
+        if [ $((hugepages_wanted * 2048)) -le $((available_kib / 4)) ]; then
+            { echo "$hugepages_wanted" >"$file"; } 2>/dev/null || true
+        fi
+        have="$(cat "$file" 2>/dev/null || echo 0)"
+    fi
+    if [ "$have" -lt "$hugepages_wanted" ]; then
+        say "$have of $hugepages_wanted hugepages: going on with what there is"
+    fi
+}
+
+# Finds cargo, also that of the user who called sudo.
+need_cargo() {
+    local home
+    for home in "$HOME" "$(getent passwd "${SUDO_USER:-root}" | cut -d: -f6)"; do
+        if ! command -v cargo >/dev/null && [ -x "$home/.cargo/bin/cargo" ]; then
+            export PATH="$home/.cargo/bin:$PATH"
+            export RUSTUP_HOME="${RUSTUP_HOME:-$home/.rustup}" CARGO_HOME="${CARGO_HOME:-$home/.cargo}"
+        fi
+    done
+    command -v cargo >/dev/null ||
+        die "cargo is missing; get it with: curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal"
+}
