@@ -1,5 +1,11 @@
 //! What becomes of single packets: forwarded right, dropped for a reason, or given to the kernel.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends at what it did not expect"
+)]
+
 mod common;
 
 use common::*;

@@ -1,5 +1,11 @@
 //! The shaper, strict priority, weights and limits, on the virtual clock.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends at what it did not expect"
+)]
+
 mod common;
 
 use std::collections::BTreeMap;

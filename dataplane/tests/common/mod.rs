@@ -55,7 +55,7 @@ pub fn fib() -> Fib4 {
             memory_mib: 256,
             ..EalConfig::default()
         };
-        Eal::init(&config).expect("EAL without hugepages needs no rights")
+        Eal::init(&config).unwrap()
     });
     let name = format!("fib{}", COUNT.fetch_add(1, Ordering::SeqCst));
     Fib4::create(&name, 1_000, -1).unwrap()
