@@ -28,7 +28,9 @@ fn calls_and_bulk_cross_and_all_is_cleaned() {
     sites.forward_by_kernel(None).unwrap();
 
     let capture = Capture::start(&sites.lab, &sites.router_b, "u-lan", "udp").unwrap();
-    let mut calls = Calls::start(sites.calls(5)).unwrap();
+    let mut flows = sites.calls(5);
+    flows.iter_mut().for_each(|flow| flow.tos = 34 << 2 | 2); // AF41, ECT(0)
+    let mut calls = Calls::start(flows).unwrap();
     let sink = Sink::start(&sites.bulk_sink, addresses::bulk(Site::B)).unwrap();
     let bulk = Bulk::start(
         &sites.bulk_src,
@@ -51,6 +53,13 @@ fn calls_and_bulk_cross_and_all_is_cleaned() {
             (0, 0, 0)
         );
         assert_eq!(figures.delay.count(), figures.loss.sent());
+        assert_eq!(figures.dscp.keys().copied().collect::<Vec<_>>(), [34]);
+        assert!(
+            calls
+                .arrivals(index)
+                .iter()
+                .all(|(_, arrival)| arrival.tos & 3 == 2)
+        );
         assert!(
             figures.delay.quantile_ms(0.5) < 20.0 && figures.mos > 4.3,
             "{figures:?}"

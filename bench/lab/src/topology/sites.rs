@@ -145,6 +145,7 @@ impl TwoSites {
             source: addresses::rtp(from, call),
             destination_namespace: self.phone(from.other()).clone(),
             destination: addresses::rtp(from.other(), call),
+            tos: 0,
         };
         (0..count)
             .flat_map(|call| {

@@ -53,6 +53,9 @@ pub struct Flow {
     pub destination_namespace: Namespace,
     /// Its destination.
     pub destination: SocketAddr,
+    /// DSCP (upper six bits) and ECN that the phone itself sends. Of its socket: flows that share
+    /// one share this.
+    pub tos: u8,
 }
 
 /// Calls that run from [`Self::start`] to [`Self::stop`], with a record of each packet.
@@ -118,6 +121,8 @@ impl Calls {
                 if flow.source_namespace == **namespace
                     && let Some(Some(socket)) = sockets.get(&flow.source)
                 {
+                    socket::set_tos(&socket.as_fd(), flow.source.is_ipv6(), flow.tos)
+                        .map_err(|e| LabError::io("cannot set a call's TOS", e))?;
                     outgoing.push(Outgoing {
                         flow: index,
                         phase: phase(index),
