@@ -72,5 +72,5 @@ need_cargo() {
         fi
     done
     command -v cargo >/dev/null ||
-        die "cargo is missing; get it with: curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal"
+        die "cargo is missing; get it with: apt-get install -y curl && curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal"
 }
