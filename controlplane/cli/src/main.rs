@@ -1,2 +1,35 @@
-//! stub
-fn main() {}
+//! The command line: calls, routers, and why a call does not have its lane.
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod media;
+mod client;
+mod json;
+mod output;
+mod text;
+mod stats;
+mod call;
+mod router;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::args::{Cli, Command};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let Cli { global, command } = Cli::parse();
+    let done = match command {
+        Command::Call(command) => call::run(&global, command).await,
+        Command::Router(command) => router::run(&global, command).await,
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.report(global.json);
+            failure.exit_code()
+        }
+    }
+}

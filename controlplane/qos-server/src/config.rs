@@ -59,7 +59,7 @@ impl Default for Config {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// It cannot be read.
-    #[error("{}: {source}", file.display())]
+    #[error("{}", file.display())]
     Read {
         /// Which.
         file: PathBuf,

@@ -40,7 +40,7 @@ impl Default for Keepalive {
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// Not the address's, or somebody else's.
-    #[error("cannot listen on {address}: {source}; choose another with --listen")]
+    #[error("cannot listen on {address} (choose another with --listen)")]
     Listen {
         /// Where.
         address: SocketAddr,
@@ -48,10 +48,10 @@ pub enum ServeError {
         source: std::io::Error,
     },
     /// While serving.
-    #[error("serving failed: {0}")]
+    #[error("serving failed")]
     Transport(#[from] tonic::transport::Error),
     /// A fault of ours.
-    #[error("the interface's own description cannot be served: {0}")]
+    #[error("the interface's own description cannot be served")]
     Reflection(#[from] tonic_reflection::server::Error),
 }
 

@@ -300,7 +300,7 @@ impl Registry {
         for (interface, prefix) in claimed(interfaces) {
             self.claims
                 .entry(prefix)
-                .or_insert_with(BTreeSet::new)
+                .or_default()
                 .insert((id.clone(), interface.name.clone()));
         }
     }

@@ -1,0 +1,320 @@
+//! What can be typed.
+
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::media::{Codec, End, Flow, Rate};
+
+/// Gives voice calls their own lane, and tells why one does not have it.
+///
+/// Talks to the QoS server (voicelane-server). Every command prints a table for people, or with
+/// --json one JSON document (for `call watch` one a line) whose field names stay.
+#[derive(Debug, Parser)]
+#[command(name = "voicelane", version, after_help = HELP_END)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const HELP_END: &str = "\
+Examples:
+  voicelane call add c1 --a 10.1.0.5:4000 --b 10.2.0.7:5000 --codec g711
+  voicelane call add c2 --flow '10.1.0.5:4000->10.2.0.7:5000' --rate 80k --rtcp mux
+  voicelane call explain c1
+  voicelane call watch --existing --for 60 --json
+  voicelane router list
+  voicelane router stats --router-api http://192.0.2.1:7410
+
+Exit codes: 0 done, 1 the server said no (or explain found a broken link), 2 wrong usage,
+3 the server cannot be reached.";
+
+/// What every command has.
+#[derive(Args, Debug)]
+pub(crate) struct Global {
+    /// The QoS server.
+    #[arg(
+        long,
+        global = true,
+        env = "VOICELANE_SERVER",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:7400"
+    )]
+    pub(crate) server: String,
+    /// In whose name calls are added: sessions are known by agent and id.
+    #[arg(long, global = true, value_name = "NAME", default_value = "cli")]
+    pub(crate) agent: String,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// How long connecting and answering may take together.
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds, default_value = "10")]
+    pub(crate) timeout: Duration,
+}
+
+/// What there is.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Calls: add, modify, delete, get, list, watch, explain.
+    #[command(subcommand)]
+    Call(Call),
+    /// Routers: list, show, stats, entries.
+    #[command(subcommand)]
+    Router(Router),
+}
+
+/// Of calls.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Call {
+    /// Give a call its lane; done when its routers mark every packet of it.
+    Add {
+        /// The call's name, unique for the agent.
+        id: String,
+        #[command(flatten)]
+        media: Media,
+        /// Its version.
+        #[arg(long, default_value_t = 1)]
+        revision: u64,
+    },
+    /// Replace a call's flows; the new work before the old go.
+    Modify {
+        /// The call's name.
+        id: String,
+        #[command(flatten)]
+        media: Media,
+        /// Its version; must grow [default: one more than what is there].
+        #[arg(long)]
+        revision: Option<u64>,
+    },
+    /// Take a call's lane away.
+    Delete {
+        /// The call's name.
+        id: String,
+    },
+    /// Show a call.
+    Get {
+        /// The call's name.
+        id: String,
+    },
+    /// Show this agent's calls.
+    List {
+        /// Every agent's.
+        #[arg(long)]
+        all_agents: bool,
+        /// Show at most so many.
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
+    },
+    /// Follow this agent's calls as they come, change and go, until Ctrl-C.
+    Watch {
+        /// Every agent's.
+        #[arg(long)]
+        all_agents: bool,
+        /// First those that are there.
+        #[arg(long)]
+        existing: bool,
+        /// End after so many events.
+        #[arg(long, value_name = "N")]
+        count: Option<u64>,
+        /// End after so long.
+        #[arg(long = "for", value_name = "SECONDS", value_parser = seconds)]
+        duration: Option<Duration>,
+    },
+    /// Show whether a call has its lane, link by link, and the first link that is broken.
+    Explain {
+        /// The call's name.
+        id: String,
+    },
+}
+
+/// A call's media.
+#[derive(Args, Debug)]
+pub(crate) struct Media {
+    #[command(flatten)]
+    pub(crate) ends: Ends,
+    /// What the media are coded with: sets the rate, at 20 ms a packet.
+    #[arg(long, value_enum, default_value_t = Codec::G711, conflicts_with = "rate")]
+    pub(crate) codec: Codec,
+    /// The rate instead, bit/s at the IP layer: 80000, 80k, 1.5M.
+    #[arg(long, value_name = "RATE")]
+    pub(crate) rate: Option<Rate>,
+    /// Media are SRTP: 10 bytes more a packet than the codec's.
+    #[arg(long, conflicts_with = "rate")]
+    pub(crate) srtp: bool,
+    /// How much may come at once, bytes [default: 200 ms of the rate, at least 3,000].
+    #[arg(
+        long,
+        value_name = "BYTES",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
+    pub(crate) burst: u32,
+    /// Where RTCP goes.
+    #[arg(long, value_enum, default_value_t = RtcpMode::Next)]
+    pub(crate) rtcp: RtcpMode,
+    /// The treatment.
+    #[arg(long, value_enum, default_value_t = Class::Telephony)]
+    pub(crate) class: Class,
+}
+
+/// From where to where.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = true)]
+pub(crate) struct Ends {
+    /// One direction, 'SOURCE:PORT->DESTINATION:PORT' (in quotes, for the shell) or with a comma
+    /// for the arrow. Repeat it for more.
+    #[arg(long = "flow", value_name = "SRC:PORT->DST:PORT")]
+    pub(crate) flows: Vec<Flow>,
+    /// One side of a call that sends from where it receives; with --b, makes both directions.
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "b")]
+    pub(crate) a: Option<End>,
+    /// The other side.
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "a")]
+    pub(crate) b: Option<End>,
+    /// The source of one direction; with --to.
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "to")]
+    pub(crate) from: Option<End>,
+    /// Its destination.
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "from")]
+    pub(crate) to: Option<End>,
+}
+
+impl Ends {
+    /// All directions, in the order of the options' list.
+    pub(crate) fn all(&self) -> Vec<Flow> {
+        let mut flows = self.flows.clone();
+        if let (Some(a), Some(b)) = (self.a, self.b) {
+            flows.push(Flow {
+                source: a,
+                destination: b,
+            });
+            flows.push(Flow {
+                source: b,
+                destination: a,
+            });
+        }
+        if let (Some(source), Some(destination)) = (self.from, self.to) {
+            flows.push(Flow {
+                source,
+                destination,
+            });
+        }
+        flows
+    }
+}
+
+/// Where RTCP goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RtcpMode {
+    /// To the ports after RTP's.
+    Next,
+    /// To RTP's ports.
+    Mux,
+    /// There is none.
+    None,
+}
+
+/// The treatments that a call can ask for (RFC 4594).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Class {
+    /// EF.
+    Telephony,
+    /// VOICE-ADMIT (RFC 5865).
+    AdmittedTelephony,
+    /// CS5.
+    Signalling,
+    /// AF41.
+    MultimediaConferencing,
+    /// CS4.
+    RealtimeInteractive,
+}
+
+/// Of routers.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Router {
+    /// Show the routers that the server knows.
+    List,
+    /// Show a router with its interfaces.
+    Show {
+        /// The router's id.
+        id: String,
+    },
+    /// Ask a router itself for its ports, queues and drops.
+    Stats {
+        #[command(flatten)]
+        api: RouterApi,
+    },
+    /// Ask a router itself for the counters of every five-tuple in its session table.
+    Entries {
+        #[command(flatten)]
+        api: RouterApi,
+    },
+}
+
+/// Where a router itself answers.
+#[derive(Args, Debug)]
+pub(crate) struct RouterApi {
+    /// The router's own address.
+    #[arg(long = "router-api", env = "VOICELANE_ROUTER_API", value_name = "URL")]
+    pub(crate) url: String,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let value: f64 = text
+        .parse()
+        .map_err(|_| format!("{text:?} is no number of seconds"))?;
+    match Duration::try_from_secs_f64(value) {
+        Ok(duration) if !duration.is_zero() && value <= 1e9 => Ok(duration),
+        _ => Err("give more than 0 and at most 1000000000 seconds".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_commands_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn both_sides_make_both_directions() {
+        let line =
+            "voicelane call add x --a 10.1.0.5:4000 --b 10.2.0.7:5000 --flow 10.0.0.1:1,10.0.0.2:2";
+        let Command::Call(Call::Add { media, .. }) =
+            Cli::try_parse_from(line.split(' ')).unwrap().command
+        else {
+            panic!("not an add")
+        };
+        let flows: Vec<String> = media.ends.all().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            flows,
+            [
+                "10.0.0.1:1->10.0.0.2:2",
+                "10.1.0.5:4000->10.2.0.7:5000",
+                "10.2.0.7:5000->10.1.0.5:4000"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for line in [
+            "voicelane call add x",
+            "voicelane call add x --a 10.1.0.5:4000",
+            "voicelane call add x --from 10.1.0.5:4000",
+            "voicelane call add x --flow 10.0.0.1:1->10.0.0.2",
+            "voicelane call add x --flow 10.0.0.1:1->10.0.0.2:2 --rate 80k --srtp",
+            "voicelane call add x --flow 10.0.0.1:1->10.0.0.2:2 --rate 80k --codec g729",
+            "voicelane --timeout 0 router list",
+            "voicelane router stats",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+}

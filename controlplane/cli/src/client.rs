@@ -1,0 +1,193 @@
+//! Reaching a server, and what can go wrong with that.
+
+use std::{error::Error as _, io, process::ExitCode, time::Duration};
+
+use serde::Serialize;
+use tokio::time::{Instant, timeout_at};
+use tonic::{
+    Code, Status,
+    transport::{Channel, Endpoint},
+};
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The server's no.
+    #[error("{message}")]
+    Said {
+        /// The gRPC code's name.
+        code: &'static str,
+        /// The server's words.
+        message: String,
+    },
+    /// A link of the chain is broken; it has been printed.
+    #[error("the call does not have its lane")]
+    Broken,
+    /// What was typed makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// Nobody there.
+    #[error("cannot reach {url}: {reason}")]
+    Unreachable {
+        /// Whom.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+    /// The answer cannot be printed.
+    #[error("cannot write the answer: {0}")]
+    Output(#[from] io::Error),
+}
+
+#[derive(Serialize)]
+struct ErrorDocument<'a> {
+    error: ErrorBody<'a>,
+}
+
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    code: &'a str,
+    message: String,
+}
+
+impl Failure {
+    /// What the process ends with.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Said { .. } | Self::Broken | Self::Output(_) => 1,
+            Self::Usage(_) => 2,
+            Self::Unreachable { .. } => 3,
+        })
+    }
+
+    /// Says it on stderr.
+    pub(crate) fn report(&self, json: bool) {
+        let code = match self {
+            // Whoever reads our output has enough of it.
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return,
+            Self::Broken => return,
+            Self::Said { code, .. } => code,
+            Self::Usage(_) => "USAGE",
+            Self::Unreachable { .. } => "UNREACHABLE",
+            Self::Output(_) => "OUTPUT",
+        };
+        let message = self.to_string();
+        if json {
+            let document = ErrorDocument {
+                error: ErrorBody { code, message },
+            };
+            if let Ok(text) = serde_json::to_string(&document) {
+                eprintln!("{text}");
+            }
+        } else {
+            eprintln!("voicelane: {code}: {message}");
+        }
+    }
+}
+
+/// A connection with the time that is left for using it.
+pub(crate) struct Connection {
+    url: String,
+    timeout: Duration,
+    deadline: Instant,
+    /// What clients are made of.
+    pub(crate) channel: Channel,
+}
+
+impl Connection {
+    /// Connects.
+    pub(crate) async fn open(url: &str, timeout: Duration) -> Result<Self, Failure> {
+        let deadline = Instant::now() + timeout;
+        let endpoint = Endpoint::from_shared(url.to_owned())
+            .ok()
+            .filter(|endpoint| endpoint.uri().authority().is_some())
+            .ok_or_else(|| Failure::Usage(format!("{url:?} is no URL like http://127.0.0.1:7400")))?
+            .http2_keep_alive_interval(Duration::from_secs(10))
+            .keep_alive_timeout(Duration::from_secs(5))
+            .keep_alive_while_idle(true)
+            .tcp_nodelay(true);
+        let unreachable = |reason| Failure::Unreachable {
+            url: url.to_owned(),
+            reason,
+        };
+        match timeout_at(deadline, endpoint.connect()).await {
+            Ok(Ok(channel)) => Ok(Self {
+                url: url.to_owned(),
+                timeout,
+                deadline,
+                channel,
+            }),
+            Ok(Err(error)) => Err(unreachable(format!(
+                "{}; see that it runs there, or give its address",
+                innermost(&error)
+            ))),
+            Err(_) => Err(unreachable(format!("no connection within {timeout:?}"))),
+        }
+    }
+
+    /// Waits for an answer while there is time.
+    pub(crate) async fn answer<T>(
+        &self,
+        call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+    ) -> Result<T, Failure> {
+        match timeout_at(self.deadline, call).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(self.failure(&status)),
+            Err(_) => Err(Failure::Unreachable {
+                url: self.url.clone(),
+                reason: format!(
+                    "no answer within {:?}; give more with --timeout",
+                    self.timeout
+                ),
+            }),
+        }
+    }
+
+    /// What a status means: the server's word, or a connection that broke.
+    pub(crate) fn failure(&self, status: &Status) -> Failure {
+        let broke = matches!(
+            status.code(),
+            Code::Unavailable | Code::Unknown | Code::Cancelled
+        );
+        match status.source() {
+            Some(source) if broke => Failure::Unreachable {
+                url: self.url.clone(),
+                reason: innermost(source),
+            },
+            _ => Failure::Said {
+                code: code_name(status.code()),
+                message: status.message().into(),
+            },
+        }
+    }
+}
+
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}

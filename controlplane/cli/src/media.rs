@@ -1,0 +1,245 @@
+//! Codecs, rates and the ends of flows.
+
+use std::{fmt, net::SocketAddr, str::FromStr};
+
+use clap::ValueEnum;
+use voicelane_proto::v1;
+
+use crate::args::{Class, Media, RtcpMode};
+
+/// Packets a second, at 20 ms a packet.
+const PACKETS_PER_SECOND: u64 = 50;
+/// What an IPv6 header has more than an IPv4 header, bytes.
+const IPV6_MORE: u64 = 20;
+/// What SRTP's tag adds to a packet (AES_CM_128_HMAC_SHA1_80), bytes.
+const SRTP_TAG: u64 = 10;
+
+/// What media are coded with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Codec {
+    /// 80 kbit/s over IPv4.
+    G711,
+    /// 80 kbit/s over IPv4.
+    G722,
+    /// 24 kbit/s over IPv4.
+    G729,
+    /// 40 kbit/s over IPv4.
+    #[value(name = "opus-24k")]
+    Opus24k,
+    /// 48 kbit/s over IPv4.
+    #[value(name = "opus-32k")]
+    Opus32k,
+    /// 40.4 kbit/s over IPv4, its highest mode (23.85).
+    AmrWb,
+}
+
+impl Codec {
+    /// Bytes of an IPv4 packet of 20 ms.
+    fn packet_bytes(self) -> u64 {
+        match self {
+            Self::G711 | Self::G722 => 200,
+            Self::G729 => 60,
+            Self::Opus24k => 100,
+            Self::Opus32k => 120,
+            Self::AmrWb => 101,
+        }
+    }
+
+    /// Bit/s at the IP layer.
+    pub(crate) fn rate_bps(self, ipv6: bool, srtp: bool) -> u64 {
+        let bytes = self.packet_bytes()
+            + if ipv6 { IPV6_MORE } else { 0 }
+            + if srtp { SRTP_TAG } else { 0 };
+        bytes * 8 * PACKETS_PER_SECOND
+    }
+}
+
+/// A rate as typed, bit/s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rate(pub(crate) u64);
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is no rate; give bit/s like 80000, 80k or 1.5M");
+        let (number, unit) = match text.strip_suffix(['k', 'K']) {
+            Some(number) => (number, 1_000),
+            None => match text.strip_suffix('M') {
+                Some(number) => (number, 1_000_000),
+                None => (text, 1),
+            },
+        };
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+        let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+        if !digits(whole) || !digits(fraction) || fraction.len() > 6 {
+            return Err(wrong());
+        }
+        let whole: u64 = whole.parse().map_err(|_| wrong())?;
+        let scale = 10_u64.pow(u32::try_from(fraction.len()).map_err(|_| wrong())?);
+        let fraction: u64 = fraction.parse().map_err(|_| wrong())?;
+        let part = (fraction * unit) / scale;
+        whole
+            .checked_mul(unit)
+            .and_then(|bps| bps.checked_add(part))
+            .map(Self)
+            .ok_or_else(wrong)
+    }
+}
+
+/// An end of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct End(SocketAddr);
+
+impl FromStr for End {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.trim().parse().map(Self).map_err(|_| {
+            format!("{text:?} is no address and port like 10.1.0.5:4000 or [2001:db8::5]:4000")
+        })
+    }
+}
+
+impl End {
+    fn message(self) -> v1::Endpoint {
+        v1::Endpoint {
+            address: self.0.ip().to_string(),
+            port: self.0.port().into(),
+        }
+    }
+}
+
+/// One direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Flow {
+    pub(crate) source: End,
+    pub(crate) destination: End,
+}
+
+impl FromStr for Flow {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (source, destination) = text
+            .split_once("->")
+            .or_else(|| text.split_once(','))
+            .ok_or_else(|| {
+                format!("{text:?} is no flow; write 'SOURCE:PORT->DESTINATION:PORT', in quotes")
+            })?;
+        Ok(Self {
+            source: source.parse()?,
+            destination: destination.parse()?,
+        })
+    }
+}
+
+impl fmt::Display for Flow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}->{}", self.source.0, self.destination.0)
+    }
+}
+
+/// What was typed, as the server wants it.
+pub(crate) fn spec(key: v1::SessionKey, revision: u64, media: &Media) -> v1::SessionSpec {
+    let mode = match media.rtcp {
+        RtcpMode::Next => v1::rtcp::Mode::NextPort,
+        RtcpMode::Mux => v1::rtcp::Mode::Mux,
+        RtcpMode::None => v1::rtcp::Mode::None,
+    };
+    let flow = |flow: &Flow| v1::MediaFlow {
+        source: Some(flow.source.message()),
+        destination: Some(flow.destination.message()),
+        max_bitrate_bps: media.rate.map_or_else(
+            || {
+                media
+                    .codec
+                    .rate_bps(flow.destination.0.is_ipv6(), media.srtp)
+            },
+            |rate| rate.0,
+        ),
+        max_burst_bytes: media.burst,
+        rtcp: Some(v1::Rtcp {
+            mode: mode.into(),
+            source: None,
+            destination: None,
+        }),
+    };
+    v1::SessionSpec {
+        key: Some(key),
+        revision,
+        flows: media.ends.all().iter().map(flow).collect(),
+        service_class: match media.class {
+            Class::Telephony => v1::ServiceClass::Telephony,
+            Class::AdmittedTelephony => v1::ServiceClass::AdmittedTelephony,
+            Class::Signalling => v1::ServiceClass::Signalling,
+            Class::MultimediaConferencing => v1::ServiceClass::MultimediaConferencing,
+            Class::RealtimeInteractive => v1::ServiceClass::RealtimeInteractive,
+        }
+        .into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codecs_have_the_rates_of_the_field() {
+        for (codec, ipv6, srtp, bps) in [
+            (Codec::G711, false, false, 80_000),
+            (Codec::G722, true, false, 88_000),
+            (Codec::G711, false, true, 84_000),
+            (Codec::G711, true, true, 92_000),
+            (Codec::G729, false, false, 24_000),
+            (Codec::Opus24k, false, false, 40_000),
+            (Codec::Opus32k, false, false, 48_000),
+            (Codec::AmrWb, false, false, 40_400),
+        ] {
+            assert_eq!(codec.rate_bps(ipv6, srtp), bps, "{codec:?}");
+        }
+    }
+
+    #[test]
+    fn rates_are_read() {
+        for (text, bps) in [
+            ("80000", 80_000),
+            ("80k", 80_000),
+            ("40.4k", 40_400),
+            ("1.5M", 1_500_000),
+            ("0.25k", 250),
+        ] {
+            assert_eq!(text.parse(), Ok(Rate(bps)), "{text}");
+        }
+        for text in [
+            "",
+            "k",
+            "-1",
+            "80 k",
+            "1e3",
+            "99999999999999999999",
+            "20000000000000M",
+            ".",
+            "1.2.3",
+        ] {
+            assert!(text.parse::<Rate>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn flows_are_read() {
+        for text in [
+            "10.0.0.1:1->10.0.0.2:2",
+            "10.0.0.1:1 -> 10.0.0.2:2",
+            "10.0.0.1:1,10.0.0.2:2",
+        ] {
+            assert_eq!(
+                text.parse::<Flow>().unwrap().to_string(),
+                "10.0.0.1:1->10.0.0.2:2"
+            );
+        }
+        assert!("[2001:db8::1]:1->[2001:db8::2]:2".parse::<Flow>().is_ok());
+        assert!("10.0.0.1:1".parse::<Flow>().is_err());
+        assert!("10.0.0.1:70000->10.0.0.2:2".parse::<Flow>().is_err());
+    }
+}

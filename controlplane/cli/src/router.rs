@@ -1,0 +1,68 @@
+//! `voicelane router`.
+
+use voicelane_proto::v1::{
+    self, operator_client::OperatorClient, router_operator_client::RouterOperatorClient,
+};
+
+use crate::{
+    args::{Global, Router},
+    client::{Connection, Failure},
+    json,
+    output::Output,
+    stats::Stats,
+    text,
+};
+
+/// Carries a command out.
+pub(crate) async fn run(global: &Global, router: Router) -> Result<(), Failure> {
+    let output = Output { json: global.json };
+    match router {
+        Router::List => {
+            let connection = Connection::open(&global.server, global.timeout).await?;
+            let mut client = OperatorClient::new(connection.channel.clone());
+            let answer = connection
+                .answer(client.list_routers(v1::ListRoutersRequest {}))
+                .await?;
+            let routers = answer.routers.into_iter().map(Into::into).collect();
+            output.print(&json::Routers { routers }, |all| {
+                text::routers(&all.routers)
+            })
+        }
+        Router::Show { id } => {
+            let connection = Connection::open(&global.server, global.timeout).await?;
+            let mut client = OperatorClient::new(connection.channel.clone());
+            let request = v1::GetRouterRequest { router_id: id };
+            let answer = connection.answer(client.get_router(request)).await?;
+            let router: json::Router = answer.router.unwrap_or_default().into();
+            output.print(&router, text::router)
+        }
+        Router::Stats { api } => {
+            let connection = Connection::open(&api.url, global.timeout).await?;
+            let mut client = RouterOperatorClient::new(connection.channel.clone());
+            let status = connection
+                .answer(client.get_status(v1::GetStatusRequest {}))
+                .await?;
+            let ports = connection
+                .answer(client.list_ports(v1::ListPortsRequest {}))
+                .await?;
+            output.print(&Stats::new(status, ports), Stats::text)
+        }
+        Router::Entries { api } => {
+            let connection = Connection::open(&api.url, global.timeout).await?;
+            let mut client = RouterOperatorClient::new(connection.channel.clone());
+            let request = v1::ListEntriesRequest {};
+            let mut parts = connection.answer(client.list_entries(request)).await?;
+            let mut entries = Vec::new();
+            loop {
+                let part = async { parts.message().await.map(tonic::Response::new) };
+                match connection.answer(part).await? {
+                    Some(part) => entries.extend(part.entries.into_iter().map(Into::into)),
+                    None => break,
+                }
+            }
+            output.print(&json::Entries { entries }, |all| {
+                text::entries(&all.entries)
+            })
+        }
+    }
+}

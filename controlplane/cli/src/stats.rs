@@ -1,0 +1,240 @@
+//! `router stats`: what a router itself says of its ports.
+
+use serde::Serialize;
+use voicelane_proto::v1;
+
+use crate::{json::Interface, output::table};
+
+/// The document.
+#[derive(Serialize)]
+pub(crate) struct Stats {
+    pub(crate) status: Status,
+    pub(crate) ports: Vec<Port>,
+}
+
+/// Of the router.
+#[derive(Serialize)]
+pub(crate) struct Status {
+    router_id: String,
+    /// In hexadecimal.
+    epoch: String,
+    software_version: String,
+    dpdk_version: String,
+    uptime_ms: u64,
+    attached: bool,
+    server: String,
+    sessions: u64,
+    entries: u64,
+    entry_capacity: u64,
+    routes: u64,
+    neighbours: u64,
+    buffers_total: u64,
+    buffers_free: u64,
+    counters: Vec<Count>,
+}
+
+/// Of a port.
+#[derive(Serialize)]
+pub(crate) struct Port {
+    interface: Option<Interface>,
+    device: String,
+    rx_packets: u64,
+    rx_bytes: u64,
+    tx_packets: u64,
+    tx_bytes: u64,
+    bleached_packets: u64,
+    drops: Vec<Count>,
+    punts: Vec<Count>,
+    queues: Vec<Queue>,
+}
+
+#[derive(Serialize)]
+struct Count {
+    name: String,
+    packets: u64,
+}
+
+#[derive(Serialize)]
+struct Queue {
+    phb: String,
+    enqueued_packets: u64,
+    sent_packets: u64,
+    sent_bytes: u64,
+    dropped_packets: u64,
+    depth_packets: u64,
+    /// null: nothing was queued.
+    delay_us: Option<Quantiles>,
+}
+
+#[derive(Serialize)]
+struct Quantiles {
+    count: u64,
+    p50: f64,
+    p90: f64,
+    p99: f64,
+    p999: f64,
+    max: f64,
+}
+
+impl Stats {
+    pub(crate) fn new(status: v1::GetStatusResponse, ports: v1::ListPortsResponse) -> Self {
+        Self {
+            status: status.into(),
+            ports: ports.ports.into_iter().map(Into::into).collect(),
+        }
+    }
+
+    /// As people read it.
+    pub(crate) fn text(&self) -> String {
+        let of = &self.status;
+        let mut text = format!(
+            "router {}: up {} s, {}, {} calls, {} of {} entries, {} routes, {} neighbours, \
+             {} of {} buffers free, release {}, DPDK {}\n",
+            of.router_id,
+            of.uptime_ms / 1_000,
+            if of.attached {
+                format!("attached to {}", of.server)
+            } else {
+                format!("not attached to {}", of.server)
+            },
+            of.sessions,
+            of.entries,
+            of.entry_capacity,
+            of.routes,
+            of.neighbours,
+            of.buffers_free,
+            of.buffers_total,
+            of.software_version,
+            of.dpdk_version
+        );
+        let rows = self.ports.iter().map(|port| {
+            [
+                port.name().to_owned(),
+                port.device.clone(),
+                port.rx_packets.to_string(),
+                port.tx_packets.to_string(),
+                port.bleached_packets.to_string(),
+                counts(&port.drops),
+                counts(&port.punts),
+            ]
+        });
+        text += &table(
+            ["PORT", "DEVICE", "RX", "TX", "BLEACHED", "DROPS", "PUNTS"],
+            rows,
+        );
+        let queues = self.ports.iter().flat_map(|port| {
+            port.queues.iter().map(|queue| {
+                let delay = queue.delay_us.as_ref();
+                let us =
+                    |value: Option<f64>| value.map_or_else(String::new, |us| format!("{us:.0}"));
+                [
+                    port.name().to_owned(),
+                    queue.phb.clone(),
+                    queue.sent_packets.to_string(),
+                    queue.dropped_packets.to_string(),
+                    queue.depth_packets.to_string(),
+                    us(delay.map(|delay| delay.p50)),
+                    us(delay.map(|delay| delay.p99)),
+                    us(delay.map(|delay| delay.max)),
+                ]
+            })
+        });
+        text += "\n";
+        text += &table(
+            [
+                "PORT", "PHB", "SENT", "DROPPED", "DEPTH", "p50 us", "p99 us", "MAX us",
+            ],
+            queues,
+        );
+        if !of.counters.is_empty() {
+            text += &format!("\n{}", counts(&of.counters));
+        }
+        text
+    }
+}
+
+impl Port {
+    fn name(&self) -> &str {
+        self.interface.as_ref().map_or("", |it| it.name.as_str())
+    }
+}
+
+fn counts(counts: &[Count]) -> String {
+    counts
+        .iter()
+        .map(|count| format!("{} {}", count.name, count.packets))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+impl From<v1::GetStatusResponse> for Status {
+    fn from(status: v1::GetStatusResponse) -> Self {
+        Self {
+            router_id: status.router_id,
+            epoch: format!("{:016x}", status.epoch),
+            software_version: status.software_version,
+            dpdk_version: status.dpdk_version,
+            uptime_ms: status.uptime_ms,
+            attached: status.attached,
+            server: status.server,
+            sessions: status.sessions,
+            entries: status.entries,
+            entry_capacity: status.entry_capacity,
+            routes: status.routes,
+            neighbours: status.neighbours,
+            buffers_total: status.buffers_total,
+            buffers_free: status.buffers_free,
+            counters: status.counters.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<v1::PortStatus> for Port {
+    fn from(port: v1::PortStatus) -> Self {
+        Self {
+            interface: port.interface.map(Into::into),
+            device: port.device,
+            rx_packets: port.rx_packets,
+            rx_bytes: port.rx_bytes,
+            tx_packets: port.tx_packets,
+            tx_bytes: port.tx_bytes,
+            bleached_packets: port.bleached_packets,
+            drops: port.drops.into_iter().map(Into::into).collect(),
+            punts: port.punts.into_iter().map(Into::into).collect(),
+            queues: port.queues.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<v1::NamedCount> for Count {
+    fn from(count: v1::NamedCount) -> Self {
+        Self {
+            name: count.name,
+            packets: count.packets,
+        }
+    }
+}
+
+impl From<v1::QueueStatus> for Queue {
+    fn from(queue: v1::QueueStatus) -> Self {
+        Self {
+            phb: queue.phb,
+            enqueued_packets: queue.enqueued_packets,
+            sent_packets: queue.sent_packets,
+            sent_bytes: queue.sent_bytes,
+            dropped_packets: queue.dropped_packets,
+            depth_packets: queue.depth_packets,
+            delay_us: queue
+                .delay_us
+                .filter(|delay| delay.count > 0)
+                .map(|delay| Quantiles {
+                    count: delay.count,
+                    p50: delay.p50,
+                    p90: delay.p90,
+                    p99: delay.p99,
+                    p999: delay.p999,
+                    max: delay.max,
+                }),
+        }
+    }
+}
