@@ -24,41 +24,63 @@ fn quick() -> Settings {
 #[tokio::test]
 async fn a_router_that_returns_gets_the_differences_only() {
     let mut net = Network::start().await;
-    for (name, port) in [("kept", 4000), ("lacked", 4100), ("stale", 4200), ("changed", 4300)] {
+    for (name, port) in [
+        ("kept", 4000),
+        ("lacked", 4100),
+        ("stale", 4200),
+        ("changed", 4300),
+    ] {
         add(&mut net.client, call(name, port)).await.unwrap();
     }
     net.b_stream.cut();
     eventually("degraded", || {
         let mut client = net.client.clone();
         async move {
-            (get(&mut client, "kept").await.unwrap().state() == SessionState::Degraded).then_some(())
+            (get(&mut client, "kept").await.unwrap().state() == SessionState::Degraded)
+                .then_some(())
         }
     })
     .await;
     let session = get(&mut net.client, "kept").await.unwrap();
     assert_eq!(session.routers[1].state(), router_installation::State::Away);
-    assert!(session.routers[1].detail.contains("lost 0 s ago"), "{}", session.routers[1].detail);
-    assert_eq!(net.a.log().len(), 4, "nothing is removed for another router's loss");
+    assert!(
+        session.routers[1].detail.contains("lost 0 s ago"),
+        "{}",
+        session.routers[1].detail
+    );
+    assert_eq!(
+        net.a.log().len(),
+        4,
+        "nothing is removed for another router's loss"
+    );
     delete(&mut net.client, "stale").await.unwrap();
     net.b.forget("lacked");
     net.b.alter("changed", |install| install.fingerprint ^= 1);
     net.b.clear_log();
     let _stream = net.b.attach(net.server.address).await;
     let synchronised = net.b.synchronised().unwrap();
-    let expected = v1::Synchronised { installed: 1, replaced: 1, removed: 1, unchanged: 1 };
+    let expected = v1::Synchronised {
+        installed: 1,
+        replaced: 1,
+        removed: 1,
+        unchanged: 1,
+    };
     assert_eq!(synchronised, expected);
     let log = net.b.log();
     assert_eq!(log.len(), 3, "{log:?}");
     assert!(net.b.has("kept") && net.b.has("lacked") && net.b.has("changed"));
     assert!(!net.b.has("stale"));
     for name in ["kept", "lacked", "changed"] {
-        assert_eq!(get(&mut net.client, name).await.unwrap().state(), SessionState::Active);
+        assert_eq!(
+            get(&mut net.client, name).await.unwrap().state(),
+            SessionState::Active
+        );
     }
 }
 
 #[tokio::test]
 async fn a_session_towards_a_lost_router_is_unavailable() {
-    let mut net = Network::start().await;
+    let net = Network::start().await;
     net.b_stream.cut();
     let result = eventually("unavailable", || {
         let mut client = net.client.clone();
@@ -76,8 +98,16 @@ async fn a_session_towards_a_lost_router_is_unavailable() {
     .await;
     assert_status(result, Code::Unavailable, &["router b", "lost 0 s ago"]);
     let mut operator = net.server.operator().await;
-    let routers = operator.list_routers(v1::ListRoutersRequest {}).await.unwrap().into_inner().routers;
-    let attached: Vec<_> = routers.iter().map(|it| (it.router_id.as_str(), it.attached)).collect();
+    let routers = operator
+        .list_routers(v1::ListRoutersRequest {})
+        .await
+        .unwrap()
+        .into_inner()
+        .routers;
+    let attached: Vec<_> = routers
+        .iter()
+        .map(|it| (it.router_id.as_str(), it.attached))
+        .collect();
     assert_eq!(attached, [("a", true), ("b", false)]);
 }
 
@@ -90,7 +120,9 @@ async fn a_router_lost_in_the_middle_leaves_nothing_behind() {
     let adding = tokio::spawn(async move { add(&mut client, call("c1", 4000)).await });
     net.a.until("installed", |a| a.has("c1")).await;
     net.b.until("asked", |b| !b.log().is_empty()).await;
-    let Command::Install(install) = net.b.log()[0].clone() else { panic!() };
+    let Command::Install(install) = net.b.log()[0].clone() else {
+        panic!()
+    };
     net.b_stream.cut();
     let result = adding.await.unwrap();
     assert_status(result, Code::Unavailable, &["router b", "lost", "undone"]);
@@ -114,7 +146,10 @@ async fn a_router_that_says_nothing_is_unavailable_after_the_timeout() {
     let result = add(&mut net.client, call("c1", 4000)).await;
     assert_status(result, Code::Unavailable, &["router b", "300 ms"]);
     assert!(!net.a.has("c1"));
-    assert!(matches!(net.b.log()[..], [Command::Install(_), Command::Remove(_)]));
+    assert!(matches!(
+        net.b.log()[..],
+        [Command::Install(_), Command::Remove(_)]
+    ));
 }
 
 #[tokio::test]
@@ -146,7 +181,12 @@ async fn attaching_again_ends_the_former_stream() {
     net.b.until("ended", |b| b.ended().is_some()).await;
     let ended = net.b.ended().unwrap();
     assert_eq!(ended.code(), Code::Aborted);
-    assert!(ended.message().contains("router b attached again from 127.0.0.1"), "{ended:?}");
+    assert!(
+        ended
+            .message()
+            .contains("router b attached again from 127.0.0.1"),
+        "{ended:?}"
+    );
     assert!(twin.has("c1"));
     let session = get(&mut net.client, "c1").await.unwrap();
     assert_eq!(session.state(), SessionState::Active);
@@ -159,7 +199,8 @@ async fn interfaces_that_change_move_calls() {
     let c = FakeRouter::reaching("c", &["10.3.0.0/24"]);
     let stream = c.attach(net.server.address).await;
     // The callee moves behind c: installed there, then removed from b.
-    c.report(&stream, vec![edge("lan9", &["10.3.0.0/24", "10.2.0.7/32"])]).await;
+    c.report(&stream, vec![edge("lan9", &["10.3.0.0/24", "10.2.0.7/32"])])
+        .await;
     c.until("installed", |c| c.has("c1")).await;
     net.b.until("removed", |b| !b.has("c1")).await;
     let state = |wanted: SessionState| {
@@ -176,16 +217,28 @@ async fn interfaces_that_change_move_calls() {
         }
     };
     let session = state(SessionState::Active).await;
-    assert_eq!(session.placements[0].destination.as_ref().unwrap().interface, "lan9");
+    assert_eq!(
+        session.placements[0]
+            .destination
+            .as_ref()
+            .unwrap()
+            .interface,
+        "lan9"
+    );
     // Nobody reaches the caller: the call is served on, degraded.
     net.a.report(&net.a_stream, vec![]).await;
     state(SessionState::Degraded).await;
     assert!(net.a.has("c1") && c.has("c1"));
-    net.a.report(&net.a_stream, vec![edge("lan0", &["10.1.0.0/24"])]).await;
+    net.a
+        .report(&net.a_stream, vec![edge("lan0", &["10.1.0.0/24"])])
+        .await;
     let session = state(SessionState::Active).await;
     assert_eq!(session.routers.len(), 2);
     // A link that is down reaches nobody.
-    let down = v1::Interface { up: false, ..edge("lan0", &["10.1.0.0/24"]) };
+    let down = v1::Interface {
+        up: false,
+        ..edge("lan0", &["10.1.0.0/24"])
+    };
     net.a.report(&net.a_stream, vec![down]).await;
     state(SessionState::Degraded).await;
 }
@@ -197,7 +250,10 @@ async fn a_restarted_server_leaves_calls_in_place_until_the_grace_is_over() {
     add(&mut net.client, call("orphan", 4100)).await.unwrap();
     let first = net.a.welcome().unwrap().server_epoch;
     net.server.stop().await;
-    let settings = Settings { adopt_for: Duration::from_secs(2), ..Settings::default() };
+    let settings = Settings {
+        adopt_for: Duration::from_secs(2),
+        ..Settings::default()
+    };
     let server = TestServer::with(settings).await;
     for router in [&net.a, &net.b] {
         router.clear_log();
@@ -209,10 +265,16 @@ async fn a_restarted_server_leaves_calls_in_place_until_the_grace_is_over() {
     let mut client = server.sessions().await;
     let session = add(&mut client, call("again", 4000)).await.unwrap();
     assert_eq!(session.state(), SessionState::Active);
-    assert_eq!((net.a.log().len(), net.b.log().len()), (0, 0), "nothing right was touched");
+    assert_eq!(
+        (net.a.log().len(), net.b.log().len()),
+        (0, 0),
+        "nothing right was touched"
+    );
     // A session of this process is no stray, even if its removal did not reach the router.
     for router in [&net.a, &net.b] {
-        router.until("rid of the orphan", |it| !it.has("orphan")).await;
+        router
+            .until("rid of the orphan", |it| !it.has("orphan"))
+            .await;
         assert!(router.has("again"));
         assert_eq!(router.log().len(), 1);
     }
@@ -220,7 +282,10 @@ async fn a_restarted_server_leaves_calls_in_place_until_the_grace_is_over() {
 
 #[tokio::test]
 async fn what_this_process_deleted_is_not_adopted() {
-    let settings = Settings { adopt_for: Duration::from_secs(600), ..Settings::default() };
+    let settings = Settings {
+        adopt_for: Duration::from_secs(600),
+        ..Settings::default()
+    };
     let mut net = Network::on(TestServer::with(settings).await).await;
     add(&mut net.client, call("c1", 4000)).await.unwrap();
     net.b_stream.cut();
@@ -241,33 +306,61 @@ async fn what_this_process_deleted_is_not_adopted() {
 async fn what_cannot_be_understood_ends_the_stream() {
     let server = TestServer::start().await;
     let hello = |id: &str| {
-        Message::Hello(v1::Hello { router_id: id.into(), epoch: 1, ..Default::default() })
+        Message::Hello(v1::Hello {
+            router_id: id.into(),
+            epoch: 1,
+            ..Default::default()
+        })
     };
     let interfaces = |interfaces| Message::Interfaces(v1::InterfaceReport { interfaces });
-    let installed = |sessions| Message::Installed(v1::InstalledSessions { sessions, last: true });
+    let installed = |sessions| {
+        Message::Installed(v1::InstalledSessions {
+            sessions,
+            last: true,
+        })
+    };
     let result = |code| {
-        Message::Result(v1::CommandResult { command_id: 1, code, ..Default::default() })
+        Message::Result(v1::CommandResult {
+            command_id: 1,
+            code,
+            ..Default::default()
+        })
     };
     let cases: Vec<(Vec<Option<Message>>, &str)> = vec![
         (vec![Some(interfaces(vec![]))], "the first must be Hello"),
         (vec![None], "empty"),
         (vec![Some(hello("a b"))], "hello.router_id"),
         (vec![Some(hello(&"x".repeat(65)))], "hello.router_id"),
-        (vec![Some(hello("a")), Some(hello("a"))], "Hello, which is out of place"),
-        (vec![Some(hello("a")), Some(result(1))], "CommandResult, which is out of place"),
         (
-            vec![Some(hello("a")), Some(interfaces(vec![edge("e", &["10.0.0.0/33"])]))],
+            vec![Some(hello("a")), Some(hello("a"))],
+            "Hello, which is out of place",
+        ),
+        (
+            vec![Some(hello("a")), Some(result(1))],
+            "CommandResult, which is out of place",
+        ),
+        (
+            vec![
+                Some(hello("a")),
+                Some(interfaces(vec![edge("e", &["10.0.0.0/33"])])),
+            ],
             "interfaces.interfaces[0].prefixes[0]",
         ),
         (
             vec![
                 Some(hello("a")),
-                Some(interfaces(vec![v1::Interface { role: 0, ..edge("e", &[]) }])),
+                Some(interfaces(vec![v1::Interface {
+                    role: 0,
+                    ..edge("e", &[])
+                }])),
             ],
             "interfaces.interfaces[0].role",
         ),
         (
-            vec![Some(hello("a")), Some(installed(vec![v1::InstalledSession::default()]))],
+            vec![
+                Some(hello("a")),
+                Some(installed(vec![v1::InstalledSession::default()])),
+            ],
             "installed.sessions.key",
         ),
         (
@@ -286,7 +379,11 @@ async fn what_cannot_be_understood_ends_the_stream() {
             sender.send(v1::AttachRequest { message }).await.unwrap();
         }
         let mut client = RoutersClient::new(server.channel().await);
-        let mut answers = client.attach(ReceiverStream::new(receiver)).await.unwrap().into_inner();
+        let mut answers = client
+            .attach(ReceiverStream::new(receiver))
+            .await
+            .unwrap()
+            .into_inner();
         let ended = tokio::time::timeout(PATIENCE, async {
             loop {
                 match answers.message().await {

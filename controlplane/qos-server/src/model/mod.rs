@@ -9,3 +9,6 @@ pub mod registry;
 pub mod placement;
 pub mod admission;
 pub mod store;
+
+#[cfg(test)]
+mod tests;

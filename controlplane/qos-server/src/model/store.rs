@@ -212,6 +212,11 @@ impl Store {
             .flat_map(move |load| load.keys.range::<SessionKey, _>((start, Bound::Unbounded)))
     }
 
+    /// Every five-tuple that is taken.
+    pub fn tuples(&self) -> impl Iterator<Item = &FiveTuple> {
+        self.tuples.keys()
+    }
+
     /// Takes the five-tuples of all entries for a session, or none if another has one of them.
     pub fn reserve(&mut self, key: &SessionKey, entries: &[FlowEntry]) -> Result<(), Error> {
         for entry in entries {

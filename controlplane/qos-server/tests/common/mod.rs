@@ -289,7 +289,7 @@ impl FakeRouter {
             loop {
                 match inbound.message().await {
                     Ok(Some(message)) => {
-                        for answer in router.take(message) {
+                        if let Some(answer) = router.take(message) {
                             let answer = attach_request::Message::Result(answer);
                             let answer = v1::AttachRequest {
                                 message: Some(answer),
