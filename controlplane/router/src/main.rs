@@ -1,2 +1,61 @@
-//! stub
-fn main() {}
+//! The router's process.
+
+#![forbid(unsafe_code)]
+
+use std::{io::IsTerminal as _, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use tracing_subscriber::EnvFilter;
+use voicelane_router::{
+    cli::{Cli, EXIT_RUNTIME, EXIT_USAGE},
+    config::Config,
+    dataplane::cores,
+    router,
+};
+
+/// Threads for everything that is not the worker.
+const CONTROL_THREADS: usize = 2;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let config = match Config::load(&cli.config) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    if cli.check_config {
+        println!("{}: the configuration is right", cli.config.display());
+        return ExitCode::SUCCESS;
+    }
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
+    match run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("voicelane-router: {error:#}");
+            ExitCode::from(EXIT_RUNTIME)
+        }
+    }
+}
+
+fn run(config: Config) -> anyhow::Result<()> {
+    // Every thread inherits this, and the worker then takes its own core.
+    let beside = cores::beside(config.router.core, &cores::available());
+    cores::stay_on(&beside).context("keeping the control side off the worker's core")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(CONTROL_THREADS.min(beside.len()))
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .context("starting the control side's threads")?;
+    runtime.block_on(router::run(config, &beside))?;
+    Ok(())
+}

@@ -1,0 +1,141 @@
+//! The configuration: what an operator writes, understood once and typed from then on.
+
+mod device;
+mod parse;
+mod raw;
+mod values;
+
+use std::{fmt, net::SocketAddr, path::PathBuf};
+
+use ipnet::Ipv4Net;
+use thiserror::Error;
+use tonic::transport::Uri;
+use voicelane_dataplane::{
+    settings::{Idle, Trust},
+    units::{BitRate, MacAddress},
+};
+use voicelane_dpdk::Hugepages;
+
+pub use device::{DRIVERS, Device, DeviceError};
+
+/// A complete configuration, as `--help` shows it.
+pub const EXAMPLE: &str = include_str!("example.toml");
+
+/// The whole file.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The router as such.
+    pub router: RouterConfig,
+    /// Its ports, in the order of [`voicelane_dataplane::units::PortIndex`]. At least one.
+    pub ports: Vec<PortConfig>,
+}
+
+/// Section `[router]`.
+#[derive(Clone, Debug)]
+pub struct RouterConfig {
+    /// The name by which the QoS server knows it: 1 to 64 characters of `[A-Za-z0-9._-]`.
+    pub id: String,
+    /// Where the QoS server is.
+    pub server: Option<Uri>,
+    /// Where the router's own gRPC and metrics are served.
+    pub api: Option<SocketAddr>,
+    /// The worker's core.
+    pub core: usize,
+    /// What the worker does when nothing comes.
+    pub idle: Idle,
+    /// Memory for packet buffers and the route table.
+    pub memory_mib: u64,
+    /// Where that memory comes from.
+    pub hugepages: Hugepages,
+    /// How many five-tuples the session table holds.
+    pub session_entries: usize,
+}
+
+/// What is behind an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Hosts.
+    Edge,
+    /// Other routers.
+    Core,
+}
+
+/// A section `[[port]]`.
+#[derive(Clone, Debug)]
+pub struct PortConfig {
+    /// Its name, and that of its kernel twin.
+    pub name: String,
+    /// The DPDK device.
+    pub device: Device,
+    /// What is behind it.
+    pub role: Role,
+    /// Whether code points from there are believed.
+    pub trust: Trust,
+    /// The router's own addresses on it.
+    pub addresses: Vec<Ipv4Net>,
+    /// Its MAC address; nothing: the device's own.
+    pub mac: Option<MacAddress>,
+    /// The shaper's rate, on the wire.
+    pub rate: BitRate,
+    /// What the wire adds to each frame.
+    pub overhead_bytes: u32,
+    /// How much of the rate strict-priority traffic may take.
+    pub ef_budget: BitRate,
+    /// The largest IP packet.
+    pub mtu: u16,
+    /// The most that a queue holds, as time at the port's rate.
+    pub queue_limit_ms: u32,
+}
+
+/// One thing that is wrong, where, and what would be right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The key's path, such as `port.lan.rate`.
+    pub key: String,
+    /// What is wrong, and what would be right.
+    pub reason: String,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{}: cannot be read: {source}", file.display())]
+    Read {
+        /// Which.
+        file: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is no TOML, or has unknown or missing keys, or values of wrong types.
+    #[error("{}: {source}", file.display())]
+    Syntax {
+        /// Which.
+        file: PathBuf,
+        /// Where and what.
+        source: Box<toml::de::Error>,
+    },
+    /// Values are wrong. All of them are named.
+    #[error("{}", list(file, problems))]
+    Invalid {
+        /// The file.
+        file: PathBuf,
+        /// At least one.
+        problems: Vec<Problem>,
+    },
+}
+
+fn list(file: &std::path::Path, problems: &[Problem]) -> String {
+    let line =
+        |problem: &Problem| format!("{}: {}: {}", file.display(), problem.key, problem.reason);
+    problems.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Edge => "edge",
+            Self::Core => "core",
+        })
+    }
+}

@@ -1,0 +1,301 @@
+//! From the file to the typed configuration, with every problem in it named at once.
+
+use std::{
+    collections::HashMap,
+    fmt::Display,
+    fs,
+    hash::Hash,
+    path::{Path, PathBuf},
+};
+
+use voicelane_dataplane::{
+    settings::{Idle, Trust},
+    units::BitRate,
+};
+use voicelane_dpdk::Hugepages;
+
+use super::{
+    Config, ConfigError, Device, PortConfig, Problem, Role, RouterConfig,
+    raw::{RawConfig, RawPort, RawRouter},
+    values,
+};
+use crate::dataplane::{cores, memory};
+
+const DEFAULT_MEMORY_MIB: i64 = 256;
+const DEFAULT_SESSION_ENTRIES: i64 = 65_536;
+/// A router has a bit for each port in places, and [`voicelane_dataplane::units::PortIndex`] is a byte.
+const MAX_PORTS: usize = 32;
+
+impl Config {
+    /// Reads and understands a file.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let text = fs::read_to_string(file).map_err(|source| ConfigError::Read {
+            file: file.to_owned(),
+            source,
+        })?;
+        Self::parse(file, &text, &cores::available())
+    }
+
+    /// Understands a file's text on a machine with these cores.
+    pub fn parse(file: &Path, text: &str, cores: &[usize]) -> Result<Self, ConfigError> {
+        let raw: RawConfig = toml::from_str(text).map_err(|source| ConfigError::Syntax {
+            file: file.to_owned(),
+            source: Box::new(source),
+        })?;
+        let mut problems = Problems::default();
+        let router = router(&raw.router, cores, &mut problems);
+        let ports: Vec<_> = raw
+            .port
+            .iter()
+            .enumerate()
+            .map(|(i, p)| port(i, p, &mut problems))
+            .collect();
+        count_ports(raw.port.len(), &mut problems);
+        duplicates(&raw.port, &ports, &mut problems);
+        let (Some(router), Some(ports)) = (router, ports.into_iter().collect::<Option<Vec<_>>>())
+        else {
+            return Err(problems.into_error(file.to_owned()));
+        };
+        let config = Self { router, ports };
+        if let Err(error) = memory::plan(&config) {
+            problems.add("router.memory_mb", error);
+        }
+        if problems.0.is_empty() {
+            Ok(config)
+        } else {
+            Err(problems.into_error(file.to_owned()))
+        }
+    }
+}
+
+/// What was found wrong so far.
+#[derive(Debug, Default)]
+struct Problems(Vec<Problem>);
+
+impl Problems {
+    fn add(&mut self, key: impl Into<String>, reason: impl Display) {
+        self.0.push(Problem {
+            key: key.into(),
+            reason: reason.to_string(),
+        });
+    }
+
+    /// Notes an error, and goes on without the value.
+    fn keep<T, E: Display>(&mut self, key: impl Into<String>, value: Result<T, E>) -> Option<T> {
+        value.map_err(|error| self.add(key, error)).ok()
+    }
+
+    fn into_error(self, file: PathBuf) -> ConfigError {
+        ConfigError::Invalid {
+            file,
+            problems: self.0,
+        }
+    }
+}
+
+fn router(raw: &RawRouter, cores: &[usize], problems: &mut Problems) -> Option<RouterConfig> {
+    let id = problems.keep("router.id", values::router_id(&raw.id));
+    let server = raw.server.as_deref().map(values::server).transpose();
+    let server = problems.keep("router.server", server);
+    let api = raw.api.as_deref().map(|text| {
+        text.parse().map_err(|_| {
+            format!("{text:?} is no address with a port: write it as \"172.30.0.11:7401\"")
+        })
+    });
+    let api = problems.keep("router.api", api.transpose());
+    let core = problems.keep("router.cores", worker_core(&raw.cores, cores));
+    let idle = raw.idle.as_deref().unwrap_or("adaptive");
+    let idle = values::word(idle, &[("adaptive", Idle::Adaptive), ("poll", Idle::Poll)]);
+    let idle = problems.keep("router.idle", idle);
+    let memory_mib = raw.memory_mb.unwrap_or(DEFAULT_MEMORY_MIB);
+    let memory_mib = problems.keep("router.memory_mb", values::bounded(memory_mib, 64, 1 << 20));
+    let hugepages = values::word(
+        raw.hugepages.as_deref().unwrap_or("auto"),
+        &[
+            ("auto", Hugepages::Auto),
+            ("never", Hugepages::Never),
+            ("require", Hugepages::Require),
+        ],
+    );
+    let hugepages = problems.keep("router.hugepages", hugepages);
+    let entries = raw.session_entries.unwrap_or(DEFAULT_SESSION_ENTRIES);
+    let entries = values::bounded(entries, 1, 16_000_000);
+    let session_entries = problems.keep("router.session_entries", entries);
+    Some(RouterConfig {
+        id: id?,
+        server: server?,
+        api: api?,
+        core: core?,
+        idle: idle?,
+        memory_mib: memory_mib?,
+        hugepages: hugepages?,
+        session_entries: session_entries?,
+    })
+}
+
+fn worker_core(wanted: &[i64], available: &[usize]) -> Result<usize, String> {
+    let list = || {
+        let cores: Vec<_> = available.iter().map(ToString::to_string).collect();
+        cores.join(", ")
+    };
+    match *wanted {
+        [] => Err(format!(
+            "no worker core is named: write one of {}, as in [0]",
+            list()
+        )),
+        [core] => usize::try_from(core)
+            .ok()
+            .filter(|core| available.contains(core))
+            .ok_or_else(|| {
+                format!(
+                    "this process cannot use core {core}: write one of {}",
+                    list()
+                )
+            }),
+        _ => Err(format!(
+            "{} cores are named, but the router works on exactly one for now: write one of {}",
+            wanted.len(),
+            list()
+        )),
+    }
+}
+
+fn port(index: usize, raw: &RawPort, problems: &mut Problems) -> Option<PortConfig> {
+    let path = path(index, &raw.name);
+    let key = |name: &str| format!("{path}.{name}");
+    let name = problems.keep(key("name"), values::interface_name(&raw.name));
+    let device = problems.keep(key("device"), Device::parse(&raw.device));
+    let role = values::word(&raw.role, &[("edge", Role::Edge), ("core", Role::Core)]);
+    let role = problems.keep(key("role"), role);
+    let trusts = [("trusted", Trust::Trusted), ("untrusted", Trust::Untrusted)];
+    let trust = raw
+        .trust
+        .as_deref()
+        .map(|text| values::word(text, &trusts))
+        .transpose();
+    let trust = problems.keep(key("trust"), trust);
+    let addresses: Option<Vec<_>> = raw
+        .addresses
+        .iter()
+        .map(|text| problems.keep(key("addresses"), values::address(text)))
+        .collect();
+    let mac = problems.keep(key("mac"), raw.mac.as_deref().map(values::mac).transpose());
+    let rate = problems.keep(key("rate"), raw.rate.parse::<BitRate>());
+    let budget = raw.ef_budget.as_deref().unwrap_or("50%");
+    let ef_budget =
+        rate.and_then(|rate| problems.keep(key("ef_budget"), values::budget(budget, rate)));
+    let overhead = values::bounded(raw.overhead_bytes.unwrap_or(24), 0, 255);
+    let overhead_bytes = problems.keep(key("overhead_bytes"), overhead);
+    let mtu = problems.keep(
+        key("mtu"),
+        values::bounded(raw.mtu.unwrap_or(1500), 576, 9216),
+    );
+    let limit = values::bounded(raw.queue_limit_ms.unwrap_or(100), 1, 10_000);
+    let queue_limit_ms = problems.keep(key("queue_limit_ms"), limit);
+    if let (Some(device), Some(name)) = (&device, &name)
+        && [device.underlay(), device.made_interface()].contains(&Some(name.as_str()))
+    {
+        let reason = format!(
+            "the interface under the port and the port's twin cannot both be called {name:?}: \
+             give the port another name"
+        );
+        problems.add(key("name"), reason);
+    }
+    let role = role?;
+    let by_role = match role {
+        Role::Edge => Trust::Untrusted,
+        Role::Core => Trust::Trusted,
+    };
+    Some(PortConfig {
+        name: name?,
+        device: device?,
+        role,
+        trust: trust?.unwrap_or(by_role),
+        addresses: addresses?,
+        mac: mac?,
+        rate: rate?,
+        overhead_bytes: overhead_bytes?,
+        ef_budget: ef_budget?,
+        mtu: mtu?,
+        queue_limit_ms: queue_limit_ms?,
+    })
+}
+
+/// `port.lan`, or `port[2]` where the name is of no use.
+fn path(index: usize, name: &str) -> String {
+    if values::interface_name(name).is_ok() {
+        format!("port.{name}")
+    } else {
+        format!("port[{index}]")
+    }
+}
+
+fn count_ports(count: usize, problems: &mut Problems) {
+    if !(1..=MAX_PORTS).contains(&count) {
+        let reason = format!("there are {count} ports: write between 1 and {MAX_PORTS} [[port]]");
+        problems.add("port", reason);
+    }
+}
+
+fn duplicates(raw: &[RawPort], ports: &[Option<PortConfig>], problems: &mut Problems) {
+    let paths: Vec<_> = raw
+        .iter()
+        .enumerate()
+        .map(|(i, port)| path(i, &port.name))
+        .collect();
+    let names = raw.iter().map(|port| vec![port.name.clone()]);
+    once("name", "name", &paths, names, problems);
+    let parsed = || ports.iter().map(Option::as_ref);
+    let devices = parsed().map(|port| port.map(|port| port.device.name().to_owned()));
+    once(
+        "device",
+        "device",
+        &paths,
+        devices.map(|d| d.into_iter().collect()),
+        problems,
+    );
+    let interfaces = parsed().map(|port| {
+        let device = &port?.device;
+        device
+            .underlay()
+            .or(device.made_interface())
+            .map(str::to_owned)
+    });
+    once(
+        "device",
+        "interface",
+        &paths,
+        interfaces.map(|i| i.into_iter().collect()),
+        problems,
+    );
+    let macs = parsed().map(|port| port.and_then(|port| port.mac).into_iter().collect());
+    once("mac", "MAC address", &paths, macs, problems);
+    let addresses = parsed()
+        .map(|port| port.map(|port| port.addresses.iter().map(|net| net.addr()).collect()))
+        .map(Option::unwrap_or_default);
+    once("addresses", "address", &paths, addresses, problems);
+}
+
+/// Each value may occur once over all ports.
+fn once<T: Display + Hash + Eq>(
+    key: &str,
+    what: &str,
+    paths: &[String],
+    values: impl Iterator<Item = Vec<T>>,
+    problems: &mut Problems,
+) {
+    let mut first: HashMap<T, &String> = HashMap::new();
+    for (path, values) in paths.iter().zip(values) {
+        for value in values {
+            if let Some(other) = first.get(&value) {
+                let reason = format!("{other} has the {what} {value} already: write another one");
+                problems.add(format!("{path}.{key}"), reason);
+            } else {
+                first.insert(value, path);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

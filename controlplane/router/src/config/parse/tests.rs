@@ -1,0 +1,238 @@
+use super::*;
+use crate::config::EXAMPLE;
+
+fn parse(text: &str) -> Result<Config, String> {
+    Config::parse(Path::new("r.toml"), text, &[0, 1]).map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_example_is_right() {
+    let config = parse(EXAMPLE).unwrap();
+    assert_eq!(config.router.id, "a");
+    assert_eq!(config.router.core, 0);
+    let [lan, core] = config.ports.as_slice() else {
+        panic!("two ports")
+    };
+    assert_eq!(
+        (lan.name.as_str(), lan.role, lan.trust),
+        ("lan", Role::Edge, Trust::Untrusted)
+    );
+    assert_eq!(lan.ef_budget.bps(), 500_000_000);
+    assert_eq!(
+        (core.trust, core.mtu, core.queue_limit_ms),
+        (Trust::Trusted, 1500, 100)
+    );
+    assert_eq!(core.addresses, ["10.9.0.1/30".parse().unwrap()]);
+}
+
+/// Each mistake, the key that it is at, and a word of the way out.
+#[test]
+fn mistakes_are_named_with_file_key_and_remedy() {
+    for (from, to, key, says) in [
+        ("id = \"a\"", "id = \"a b\"", "router.id", "1 to 64"),
+        (
+            "http://172.30.0.1:7400",
+            "172.30.0.1:7400",
+            "router.server",
+            "http://HOST:PORT",
+        ),
+        (
+            "http://172.30.0.1:7400",
+            "https://h:1",
+            "router.server",
+            "TLS",
+        ),
+        (
+            "http://172.30.0.1:7400",
+            "http://h",
+            "router.server",
+            "port",
+        ),
+        (
+            "172.30.0.11:7401",
+            "nowhere",
+            "router.api",
+            "172.30.0.11:7401",
+        ),
+        (
+            "cores = [0]",
+            "cores = [0, 1]",
+            "router.cores",
+            "exactly one",
+        ),
+        ("cores = [0]", "cores = []", "router.cores", "0, 1"),
+        ("cores = [0]", "cores = [7]", "router.cores", "core 7"),
+        ("cores = [0]", "cores = [-1]", "router.cores", "core -1"),
+        ("\"adaptive\"", "\"sleepy\"", "router.idle", "\"poll\""),
+        (
+            "memory_mb = 256",
+            "memory_mb = 2",
+            "router.memory_mb",
+            "between",
+        ),
+        (
+            "memory_mb = 256",
+            "memory_mb = 64",
+            "router.memory_mb",
+            "at least",
+        ),
+        ("\"auto\"", "\"always\"", "router.hugepages", "\"require\""),
+        ("65536", "0", "router.session_entries", "between 1"),
+        ("name = \"lan\"", "name = \"a/b\"", "port[0].name", "15"),
+        (
+            "name = \"lan\"",
+            "name = \"all\"",
+            "port[0].name",
+            "another",
+        ),
+        (
+            "name = \"lan\"",
+            "name = \"core\"",
+            "port.core.name",
+            "already",
+        ),
+        (
+            "name = \"lan\"",
+            "name = \"eth1\"",
+            "port.eth1.name",
+            "another name",
+        ),
+        (
+            "net_af_packet0,iface=eth1",
+            "eth1",
+            "port.lan.device",
+            "PCI address",
+        ),
+        (
+            "net_af_packet1",
+            "net_af_packet0",
+            "port.core.device",
+            "already",
+        ),
+        (
+            "iface=eth2",
+            "iface=eth1",
+            "port.core.device",
+            "interface eth1 already",
+        ),
+        (
+            "role = \"edge\"",
+            "role = \"side\"",
+            "port.lan.role",
+            "\"edge\" or \"core\"",
+        ),
+        (
+            "\"untrusted\"",
+            "\"perhaps\"",
+            "port.lan.trust",
+            "\"trusted\"",
+        ),
+        (
+            "10.1.0.1/24",
+            "10.1.0.1",
+            "port.lan.addresses",
+            "prefix length",
+        ),
+        (
+            "10.1.0.1/24",
+            "10.1.0.0/24",
+            "port.lan.addresses",
+            "network",
+        ),
+        (
+            "10.1.0.1/24",
+            "224.0.0.5/24",
+            "port.lan.addresses",
+            "cannot",
+        ),
+        (
+            "10.1.0.1/24",
+            "2001:db8::1/64",
+            "port.lan.addresses",
+            "IPv6",
+        ),
+        (
+            "10.1.0.1/24",
+            "10.9.0.1/24",
+            "port.core.addresses",
+            "already",
+        ),
+        (
+            "02:00:00:00:00:01",
+            "03:00:00:00:00:01",
+            "port.lan.mac",
+            "even",
+        ),
+        (
+            "02:00:00:00:00:01",
+            "02-00-00-00-00-01",
+            "port.lan.mac",
+            "hexadecimal",
+        ),
+        ("\"1Gbit/s\"", "\"fast\"", "port.lan.rate", "10Mbit/s"),
+        ("\"50%\"", "\"150%\"", "port.lan.ef_budget", "100%"),
+        ("\"50%\"", "\"2Gbit/s\"", "port.lan.ef_budget", "more than"),
+        (
+            "overhead_bytes = 24",
+            "overhead_bytes = -1",
+            "port.lan.overhead_bytes",
+            "between 0",
+        ),
+        ("mtu = 1500", "mtu = 100000", "port.lan.mtu", "9216"),
+        (
+            "queue_limit_ms = 100",
+            "queue_limit_ms = 0",
+            "port.lan.queue_limit_ms",
+            "between 1",
+        ),
+    ] {
+        let text = EXAMPLE.replacen(from, to, 1);
+        assert_ne!(text, EXAMPLE, "{from}");
+        let error = parse(&text).unwrap_err();
+        assert!(
+            error.starts_with(&format!("r.toml: {key}: ")),
+            "{to}: {error}"
+        );
+        assert!(error.contains(says), "{to}: {error}");
+        assert_eq!(error.lines().count(), 1, "{to}: {error}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_named_at_once() {
+    let text = EXAMPLE
+        .replace("1Gbit/s", "fast")
+        .replace("mtu = 1500", "mtu = 1");
+    let error = parse(&text).unwrap_err();
+    assert!(
+        error.contains("port.lan.rate") && error.contains("port.lan.mtu"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_is_no_configuration_at_all_is_shown_where() {
+    for (text, says) in [
+        ("router = ", "line 1"),
+        (
+            "[router]\nid = 'a'\ncores = [0]\ncolour = 'red'\n",
+            "colour",
+        ),
+        ("[router]\ncores = [0]\n", "id"),
+        ("[router]\nid = 'a'\ncores = 'all'\n", "cores"),
+        ("[router]\nid = 'a'\ncores = [0]\n", "[[port]]"),
+    ] {
+        let error = parse(text).unwrap_err();
+        assert!(
+            error.contains(says) && error.starts_with("r.toml: "),
+            "{text}: {error}"
+        );
+    }
+    let error = Config::load(Path::new("/nowhere/r.toml"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("/nowhere/r.toml: cannot be read"),
+        "{error}"
+    );
+}

@@ -1,0 +1,142 @@
+//! Single values: text to type, or the reason why not.
+
+use ipnet::Ipv4Net;
+use tonic::transport::Uri;
+use voicelane_dataplane::units::{BitRate, MacAddress};
+
+/// 1 to 64 characters of `[A-Za-z0-9._-]`.
+pub(super) fn router_id(text: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if (1..=64).contains(&text.len()) && text.chars().all(fits) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "{text:?} is no id: write 1 to 64 characters of A-Z, a-z, 0-9, '.', '_', '-'"
+        ))
+    }
+}
+
+/// `http://HOST:PORT`.
+pub(super) fn server(text: &str) -> Result<Uri, String> {
+    let wanted = "write \"http://HOST:PORT\", such as \"http://172.30.0.1:7400\"";
+    let uri: Uri = text
+        .parse()
+        .map_err(|error| format!("{text:?} is no URL ({error}): {wanted}"))?;
+    if uri.scheme_str() != Some("http") {
+        return Err(format!(
+            "{text:?} is no http URL (TLS comes later): {wanted}"
+        ));
+    }
+    if uri.port_u16().is_none() || !matches!(uri.path(), "" | "/") {
+        return Err(format!("{text:?} must have a port and no path: {wanted}"));
+    }
+    Ok(uri)
+}
+
+/// A name that Linux takes for an interface, and that is not special to it.
+pub(super) fn interface_name(text: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | ':' | '%');
+    if !(1..=15).contains(&text.len()) || !text.chars().all(fits) {
+        return Err(format!(
+            "{text:?} is no interface name: write 1 to 15 printable characters without '/', ':', '%'"
+        ));
+    }
+    if matches!(text, "." | ".." | "all" | "default" | "lo") {
+        return Err(format!(
+            "{text:?} means something else to Linux: choose another name"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// An address that an interface can have, with its prefix length.
+pub(super) fn address(text: &str) -> Result<Ipv4Net, String> {
+    let wanted = "write an address with its prefix length, such as \"10.1.0.1/24\"";
+    if text.contains(':') {
+        return Err(format!(
+            "{text:?} is IPv6, which this router does not carry yet: {wanted}"
+        ));
+    }
+    let net: Ipv4Net = text
+        .parse()
+        .map_err(|_| format!("{text:?} is no address: {wanted}"))?;
+    let ip = net.addr();
+    let ends = net.prefix_len() < 31 && (ip == net.network() || ip == net.broadcast());
+    if ends || net.prefix_len() == 0 {
+        return Err(format!(
+            "{text:?} names a network, not a host in it: {wanted}"
+        ));
+    }
+    let reserved = ip.octets()[0] >= 240 || ip.octets()[0] == 0;
+    if ip.is_multicast() || ip.is_loopback() || reserved {
+        return Err(format!("{ip} cannot be an interface's address: {wanted}"));
+    }
+    Ok(net)
+}
+
+/// A unicast MAC address.
+pub(super) fn mac(text: &str) -> Result<MacAddress, String> {
+    let wanted = "write six bytes in hexadecimal, such as \"02:00:00:00:00:01\"";
+    let bytes: Option<Vec<u8>> = text
+        .split(':')
+        .map(|part| {
+            (part.len() == 2)
+                .then(|| u8::from_str_radix(part, 16).ok())
+                .flatten()
+        })
+        .collect();
+    let bytes: [u8; 6] = bytes
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or_else(|| format!("{text:?} is no MAC address: {wanted}"))?;
+    let mac = MacAddress(bytes);
+    if mac.is_group() || bytes == [0; 6] {
+        return Err(format!(
+            "{text:?} cannot be a port's own: its first byte must be even, and not all 0"
+        ));
+    }
+    Ok(mac)
+}
+
+/// A part of a rate: `50%`, or a rate.
+pub(super) fn budget(text: &str, rate: BitRate) -> Result<BitRate, String> {
+    let wanted = "write a part such as \"50%\", or a rate such as \"5Mbit/s\"";
+    if let Some(percent) = text.trim().strip_suffix('%') {
+        let percent: u8 = percent
+            .trim()
+            .parse()
+            .ok()
+            .filter(|percent| (1..=100).contains(percent))
+            .ok_or_else(|| format!("{text:?} is not between 1% and 100%: {wanted}"))?;
+        return Ok(rate.percent(percent));
+    }
+    let budget: BitRate = text
+        .parse()
+        .map_err(|_| format!("{text:?} is no budget: {wanted}"))?;
+    if budget > rate {
+        return Err(format!(
+            "{budget} is more than the port's rate of {rate}: {wanted}"
+        ));
+    }
+    Ok(budget)
+}
+
+/// A number within bounds.
+pub(super) fn bounded<T: TryFrom<i64>>(value: i64, min: i64, max: i64) -> Result<T, String> {
+    let error = || format!("{value} is not between {min} and {max}");
+    if !(min..=max).contains(&value) {
+        return Err(error());
+    }
+    T::try_from(value).map_err(|_| error())
+}
+
+/// One of some words.
+pub(super) fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
+    words
+        .iter()
+        .find(|(word, _)| *word == text)
+        .map(|&(_, value)| value)
+        .ok_or_else(|| {
+            let words: Vec<_> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
+            format!("{text:?} is not known here: write {}", words.join(" or "))
+        })
+}

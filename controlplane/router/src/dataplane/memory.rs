@@ -1,0 +1,120 @@
+//! How many packet buffers there must be, and how many packets a queue may therefore hold.
+//!
+//! Every buffer that a ring, a queue or a kernel twin can hold at once is counted, so that full
+//! queues never leave the receive rings without buffers.
+
+use thiserror::Error;
+use voicelane_dataplane::diffserv::Phb;
+
+use crate::config::Config;
+
+/// Receive descriptors of a port.
+pub const RX_RING: u16 = 1024;
+/// Transmit descriptors of a port: few, as strict priority cannot overtake what is in them.
+pub const TX_RING: u16 = 64;
+/// What each queue between worker and control side holds.
+pub const QUEUE_CAPACITY: usize = 1024;
+/// Routes that the table takes; with them it needs [`ROUTE_TABLE_MIB`].
+pub const MAX_ROUTES: u32 = 65_536;
+
+const ROUTE_TABLE_MIB: u64 = 64;
+/// More packets in one queue help nobody.
+const MAX_QUEUE_PACKETS: u64 = 4096;
+/// With fewer a queue is too short for one burst.
+const MIN_QUEUE_PACKETS: u64 = 64;
+/// Bursts in flight and per-thread caches.
+const IN_HAND: u64 = 1024;
+/// The largest frame's share that is not IP: Ethernet header, two VLAN tags.
+const FRAME_HEADER: u16 = 22;
+/// Drivers expect buffers of at least this size.
+const MIN_FRAME: u16 = 2048;
+/// What DPDK adds to a frame's room: `rte_mbuf`, headroom, the pool's header, alignment.
+const BUFFER_OVERHEAD: u64 = 128 + 128 + 64 + 128;
+/// A tenth of the memory is left over, for the drivers and for what allocation wastes.
+const USABLE_TENTHS: u64 = 9;
+
+/// What follows from the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Buffers in the pool.
+    pub buffers: u32,
+    /// The longest frame.
+    pub frame_bytes: u16,
+    /// The most packets in one queue.
+    pub queue_limit_packets: usize,
+}
+
+/// Too little memory.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("{ports} ports need at least {needed_mib} MiB: write memory_mb = {needed_mib}")]
+pub struct TooSmall {
+    /// How many ports there are.
+    pub ports: u64,
+    /// What would do.
+    pub needed_mib: u64,
+}
+
+/// Plans the buffers.
+pub fn plan(config: &Config) -> Result<Plan, TooSmall> {
+    let ports = u64::try_from(config.ports.len()).unwrap_or(u64::MAX).max(1);
+    let queues = ports.saturating_mul(u64::try_from(Phb::COUNT).unwrap_or(u64::MAX));
+    let mtu = config.ports.iter().map(|port| port.mtu).max().unwrap_or(0);
+    let frame_bytes = mtu.saturating_add(FRAME_HEADER).max(MIN_FRAME);
+    let buffer = u64::from(frame_bytes) + BUFFER_OVERHEAD;
+
+    let twins = 2 * u64::try_from(QUEUE_CAPACITY).unwrap_or(u64::MAX);
+    let rings = ports * (u64::from(RX_RING) + u64::from(TX_RING));
+    let fixed = rings + twins + IN_HAND;
+    let bytes = config.router.memory_mib.saturating_sub(ROUTE_TABLE_MIB) << 20;
+    let possible = bytes / 10 * USABLE_TENTHS / buffer;
+
+    let each = possible.saturating_sub(fixed) / queues;
+    if each < MIN_QUEUE_PACKETS {
+        let bytes = (fixed + queues * MIN_QUEUE_PACKETS) * buffer * 10 / USABLE_TENTHS;
+        let needed_mib = ROUTE_TABLE_MIB + bytes.div_ceil(1 << 20);
+        return Err(TooSmall { ports, needed_mib });
+    }
+    let each = each.min(MAX_QUEUE_PACKETS);
+    Ok(Plan {
+        buffers: u32::try_from(fixed + queues * each).unwrap_or(u32::MAX),
+        frame_bytes,
+        queue_limit_packets: usize::try_from(each).unwrap_or(usize::MAX),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::EXAMPLE;
+
+    fn config(memory_mib: u64) -> Config {
+        let mut config = Config::parse(Path::new("x"), EXAMPLE, &[0]).unwrap();
+        config.router.memory_mib = memory_mib;
+        config
+    }
+
+    #[test]
+    fn full_queues_leave_buffers_for_the_rings() {
+        for memory_mib in [128, 256, 1024, 1 << 20] {
+            let plan = plan(&config(memory_mib)).unwrap();
+            let queued = 2 * Phb::COUNT * plan.queue_limit_packets;
+            let rings = 2 * usize::from(RX_RING + TX_RING) + 2 * QUEUE_CAPACITY;
+            assert!(
+                usize::try_from(plan.buffers).unwrap() > queued + rings,
+                "{plan:?}"
+            );
+            let bytes = u64::from(plan.buffers) * (2048 + BUFFER_OVERHEAD);
+            assert!(bytes < (memory_mib - ROUTE_TABLE_MIB) << 20, "{plan:?}");
+        }
+        assert_eq!(plan(&config(1 << 20)).unwrap().queue_limit_packets, 4096);
+    }
+
+    #[test]
+    fn what_is_too_little_says_what_would_do() {
+        let TooSmall { needed_mib, .. } = plan(&config(65)).unwrap_err();
+        assert!(plan(&config(needed_mib)).is_ok());
+        assert!(plan(&config(needed_mib - 1)).is_err());
+    }
+}

@@ -1,0 +1,202 @@
+use std::io;
+
+use thiserror::Error;
+use tracing::{info, warn};
+use voicelane_dataplane::{
+    control::Twins,
+    device::DpdkDevice,
+    settings::{PortSettings, Settings},
+    units::MacAddress,
+    worker::Worker,
+};
+use voicelane_dpdk::{
+    Eal, EalConfig, EalError, Fib4, FibError, Mbuf, Mempool, MempoolError, Port, PortError,
+};
+
+use super::{Client, WorkerThread, memory};
+use crate::config::{Config, Device, PortConfig};
+
+/// DPDK with its ports, ready to be given to a worker.
+#[derive(Debug)]
+pub struct Dataplane {
+    /// The pool of all buffers.
+    pub pool: Mempool,
+    /// The ports, in the order of the configuration.
+    pub ports: Vec<OpenPort>,
+    /// Asks the worker.
+    pub client: Client,
+    /// The kernel twins' frames.
+    pub twins: Twins<Mbuf>,
+    /// The worker; it waits in its thread for nothing: it forwards from now on.
+    pub worker: WorkerThread,
+}
+
+/// A started port.
+#[derive(Clone, Debug)]
+pub struct OpenPort {
+    /// DPDK's.
+    pub port: Port,
+    /// The address that it answers to.
+    pub mac: MacAddress,
+}
+
+/// Why the data plane could not be started.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// EAL.
+    #[error(transparent)]
+    Eal(#[from] EalError),
+    /// Packet buffers.
+    #[error("{source}; router.memory_mb = {memory_mib} gives DPDK its memory")]
+    Pool {
+        /// Why.
+        source: MempoolError,
+        /// As configured.
+        memory_mib: u64,
+    },
+    /// A port.
+    #[error("port {name}: {source}")]
+    Port {
+        /// Which.
+        name: String,
+        /// Why.
+        source: PortError,
+    },
+    /// A port without a usable address.
+    #[error("port {name}: its device has the MAC address {mac}: set port.{name}.mac")]
+    Mac {
+        /// Which.
+        name: String,
+        /// What it has.
+        mac: MacAddress,
+    },
+    /// The route table.
+    #[error(transparent)]
+    Routes(#[from] FibError),
+    /// Memory that does not suffice.
+    #[error("router.memory_mb: {0}")]
+    Memory(#[from] memory::TooSmall),
+    /// A thread.
+    #[error("a thread could not be started: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// Starts DPDK, the ports and the worker.
+pub fn start(config: &Config) -> Result<Dataplane, StartError> {
+    let plan = memory::plan(config)?;
+    let eal = Eal::init(&eal_config(config))?;
+    info!(
+        dpdk = Eal::version(),
+        hugepages = eal.hugepages(),
+        memory_mib = config.router.memory_mib,
+        buffers = plan.buffers,
+        queue_limit_packets = plan.queue_limit_packets,
+        "DPDK is ready"
+    );
+    let pool =
+        Mempool::create("voicelane", plan.buffers, plan.frame_bytes, -1).map_err(|source| {
+            StartError::Pool {
+                source,
+                memory_mib: config.router.memory_mib,
+            }
+        })?;
+
+    let mut ports = Vec::new();
+    let mut queues = Vec::new();
+    let mut settings = Vec::new();
+    for port in &config.ports {
+        let (open, queue) = open(port, pool)?;
+        settings.push(port_settings(port, open.mac, &plan));
+        queues.push(queue);
+        ports.push(open);
+    }
+    let routes = Fib4::create("voicelane", memory::MAX_ROUTES, -1)?;
+    let settings = Settings {
+        session_entries: config.router.session_entries,
+        queue_capacity: memory::QUEUE_CAPACITY,
+        idle: config.router.idle,
+        ..Settings::new(settings)
+    };
+    let (worker, control, twins) = Worker::new(&settings, DpdkDevice::new(queues), routes);
+    let client = Client::start(control)?;
+    let worker = WorkerThread::spawn(worker, config.router.core)?;
+    Ok(Dataplane {
+        pool,
+        ports,
+        client,
+        twins,
+        worker,
+    })
+}
+
+fn eal_config(config: &Config) -> EalConfig {
+    let mut eal = EalConfig {
+        hugepages: config.router.hugepages,
+        memory_mib: config.router.memory_mib,
+        ..EalConfig::default()
+    };
+    for port in &config.ports {
+        match &port.device {
+            Device::Pci(address) => eal.pci.push(address.clone()),
+            Device::Virtual { arguments, .. } => eal.vdevs.push(arguments.clone()),
+        }
+    }
+    eal
+}
+
+type Queues = (voicelane_dpdk::RxQueue, voicelane_dpdk::TxQueue);
+
+fn open(config: &PortConfig, pool: Mempool) -> Result<(OpenPort, Queues), StartError> {
+    let name = || config.name.clone();
+    let failed = |source| StartError::Port {
+        name: name(),
+        source,
+    };
+    let rings = voicelane_dpdk::PortConfig {
+        queues: 1,
+        rx_ring: memory::RX_RING,
+        tx_ring: memory::TX_RING,
+        mtu: config.mtu,
+    };
+    let port = Port::configure(config.device.name(), &rings, pool).map_err(failed)?;
+    let mac = config.mac.unwrap_or(MacAddress(port.mac()));
+    if mac.is_group() || mac == MacAddress::default() {
+        return Err(StartError::Mac { name: name(), mac });
+    }
+    let queues = port.start(1).map_err(failed)?.pop().ok_or_else(|| {
+        failed(PortError::Limit {
+            device: config.device.name().to_owned(),
+            what: "queues",
+            available: 0,
+            wanted: 1,
+        })
+    })?;
+    match port.link() {
+        Ok(link) if !link.up => warn!(port = config.name, "the link is down"),
+        Ok(_) => {}
+        Err(error) => warn!(port = config.name, %error, "the link's state cannot be read"),
+    }
+    info!(
+        port = config.name,
+        device = %config.device,
+        driver = port.driver(),
+        %mac,
+        rate = %config.rate,
+        ef_budget = %config.ef_budget,
+        role = %config.role,
+        trust = ?config.trust,
+        "port started"
+    );
+    Ok((OpenPort { port, mac }, queues))
+}
+
+fn port_settings(port: &PortConfig, mac: MacAddress, plan: &memory::Plan) -> PortSettings {
+    PortSettings {
+        overhead_bytes: port.overhead_bytes,
+        strict_cap: port.ef_budget,
+        mtu: port.mtu,
+        queue_limit_ms: port.queue_limit_ms,
+        queue_limit_packets: plan.queue_limit_packets,
+        ..PortSettings::new(mac, port.trust, port.rate)
+    }
+}

@@ -1,0 +1,119 @@
+//! The worker's thread: pinned, known to DPDK, and never gone without somebody hearing of it.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{Builder, JoinHandle},
+};
+
+use thiserror::Error;
+use tokio::sync::watch;
+use voicelane_dataplane::{device::Device, worker::Worker};
+
+use super::cores;
+
+/// How a worker's thread ended.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum WorkerEnd {
+    /// It was told to.
+    #[error("the worker was stopped")]
+    Stopped,
+    /// It cannot be pinned, or DPDK does not take it.
+    #[error("the worker could not start: {0}")]
+    Start(String),
+    /// A bug.
+    #[error("the worker died; its last words are above")]
+    Died,
+}
+
+/// A running worker.
+#[derive(Debug)]
+pub struct WorkerThread {
+    stop: Arc<AtomicBool>,
+    ended: watch::Receiver<Option<WorkerEnd>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl WorkerThread {
+    /// Starts the worker on a core.
+    pub fn spawn<D>(mut worker: Worker<D>, core: usize) -> io::Result<Self>
+    where
+        D: Device + Send + 'static,
+        Worker<D>: Send,
+    {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (end, ended) = watch::channel(None);
+        let stopped = Arc::clone(&stop);
+        let thread = Builder::new()
+            .name(format!("worker-{core}"))
+            .spawn(move || {
+                let mut last_will = LastWill {
+                    end,
+                    with: WorkerEnd::Died,
+                };
+                last_will.with = match register(core) {
+                    Ok(_registered) => {
+                        worker.run(&stopped);
+                        WorkerEnd::Stopped
+                    }
+                    Err(reason) => WorkerEnd::Start(reason),
+                };
+                // The ports close before anybody hears that it has ended.
+                drop(worker);
+            })?;
+        Ok(Self {
+            stop,
+            ended,
+            thread: Some(thread),
+        })
+    }
+
+    /// Waits until it has ended, for whatever reason.
+    pub async fn ended(&self) -> WorkerEnd {
+        let mut ended = self.ended.clone();
+        match ended.wait_for(Option::is_some).await {
+            Ok(end) => end.clone().unwrap_or(WorkerEnd::Died),
+            Err(_) => WorkerEnd::Died,
+        }
+    }
+
+    /// Stops it and waits until its queues are closed.
+    pub fn stop(mut self) {
+        self.join();
+    }
+
+    fn join(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // A panic was reported by `ended` already.
+            drop(thread.join());
+        }
+    }
+}
+
+impl Drop for WorkerThread {
+    fn drop(&mut self) {
+        self.join();
+    }
+}
+
+fn register(core: usize) -> Result<voicelane_dpdk::WorkerThread, String> {
+    cores::stay_on(&[core]).map_err(|error| format!("pinning it to core {core}: {error}"))?;
+    voicelane_dpdk::WorkerThread::register()
+        .map_err(|error| format!("making it known to DPDK: {error}"))
+}
+
+/// Says how the thread ended, on a panic too.
+struct LastWill {
+    end: watch::Sender<Option<WorkerEnd>>,
+    with: WorkerEnd,
+}
+
+impl Drop for LastWill {
+    fn drop(&mut self) {
+        self.end.send_replace(Some(self.with.clone()));
+    }
+}

@@ -1,0 +1,294 @@
+use std::{io, sync::Arc, time::Duration};
+
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
+use netlink_packet_core::NetlinkMessage;
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage, neighbour::NeighbourFlags, route::RouteMessage,
+};
+use rtnetlink::{Handle, MulticastGroup, new_multicast_connection, sys::AsyncSocket as _};
+use thiserror::Error;
+use tokio::{sync::watch, task::JoinHandle, time::interval};
+use tracing::{debug, error, info, warn};
+use voicelane_dataplane::control::{Answer, Request};
+
+use super::{
+    fib::{Fib, Twins},
+    interfaces::{View, view},
+    messages,
+    state::{Dirty, Event, Place, State},
+};
+use crate::dataplane::{Client, WorkerGone};
+
+/// How often the kernel is asked to look after stale neighbours that routes use: packets of the
+/// fast path do not pass it, so it would never notice that one has moved.
+const REFRESH: Duration = Duration::from_secs(30);
+/// The most messages that one update of the route table takes in.
+const BATCH: usize = 4096;
+/// The most requests that are on their way to the worker.
+const WINDOW: usize = 512;
+/// Room for what the kernel says while nobody listens.
+const SOCKET_BYTES: i32 = 4 << 20;
+
+type Messages = futures_util::stream::BoxStream<'static, NetlinkMessage<RouteNetlinkMessage>>;
+
+/// Why the mirror cannot go on.
+#[derive(Debug, Error)]
+pub enum MirrorError {
+    /// The netlink socket.
+    #[error("netlink cannot be opened: {0}")]
+    Open(#[from] io::Error),
+    /// A question to the kernel.
+    #[error("the kernel's {what} cannot be read: {source}")]
+    Dump {
+        /// What was asked for.
+        what: &'static str,
+        /// Why.
+        source: rtnetlink::Error,
+    },
+    /// The netlink socket, later.
+    #[error("netlink was closed")]
+    Closed,
+    /// The worker.
+    #[error(transparent)]
+    Worker(#[from] WorkerGone),
+}
+
+/// An open subscription, and a handle to ask and tell the kernel with. Call within the runtime.
+pub fn open() -> io::Result<(Handle, Messages)> {
+    let groups = [
+        MulticastGroup::Link,
+        MulticastGroup::Ipv4Ifaddr,
+        MulticastGroup::Ipv4Route,
+        MulticastGroup::Neigh,
+    ];
+    let (mut connection, handle, messages) = new_multicast_connection(&groups)?;
+    if let Err(error) = connection
+        .socket_mut()
+        .socket_mut()
+        .set_rx_buf_sz(SOCKET_BYTES)
+    {
+        debug!(%error, "netlink's receive buffer stays as it is");
+    }
+    tokio::spawn(connection);
+    Ok((handle, messages.map(|(message, _)| message).boxed()))
+}
+
+/// The running mirror.
+#[derive(Debug)]
+pub struct Mirror {
+    task: JoinHandle<MirrorError>,
+    view: watch::Receiver<Arc<View>>,
+}
+
+impl Mirror {
+    /// Takes over the kernel's routes and neighbours, and follows them from then on. When this
+    /// returns, the worker has them all. `underlays` are the interfaces under the ports.
+    pub async fn start(
+        handle: Handle,
+        messages: Messages,
+        twins: Twins,
+        underlays: Vec<Option<String>>,
+        client: Client,
+    ) -> Result<Self, MirrorError> {
+        let (sender, view) = watch::channel(Arc::new(View::default()));
+        let mut follower = Follower {
+            handle,
+            messages,
+            state: State::default(),
+            fib: Fib::new(twins),
+            client,
+            underlays,
+            view: sender,
+        };
+        follower.resync().await?;
+        let View {
+            routes, neighbours, ..
+        } = **view.borrow();
+        info!(routes, neighbours, "the kernel's routes are mirrored");
+        let task = tokio::spawn(async move {
+            let Err(error) = follower.follow().await;
+            error
+        });
+        Ok(Self { task, view })
+    }
+
+    /// What is to be told of the ports, as it changes.
+    #[must_use]
+    pub fn view(&self) -> watch::Receiver<Arc<View>> {
+        self.view.clone()
+    }
+
+    /// Waits until it cannot go on.
+    pub async fn ended(&mut self) -> MirrorError {
+        (&mut self.task).await.unwrap_or(MirrorError::Closed)
+    }
+}
+
+impl Drop for Mirror {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Follower {
+    handle: Handle,
+    messages: Messages,
+    state: State,
+    fib: Fib,
+    client: Client,
+    underlays: Vec<Option<String>>,
+    view: watch::Sender<Arc<View>>,
+}
+
+impl Follower {
+    async fn follow(&mut self) -> Result<std::convert::Infallible, MirrorError> {
+        let mut refresh = interval(REFRESH);
+        loop {
+            tokio::select! {
+                message = self.messages.next() => {
+                    let message = message.ok_or(MirrorError::Closed)?;
+                    self.take_in(&message).await?;
+                }
+                _ = refresh.tick() => self.refresh_neighbours().await,
+            }
+        }
+    }
+
+    /// Applies a message and those that wait behind it.
+    async fn take_in(
+        &mut self,
+        first: &NetlinkMessage<RouteNetlinkMessage>,
+    ) -> Result<(), MirrorError> {
+        let mut dirty = Dirty::default();
+        let mut apply = |state: &mut State, message: &_| {
+            if let Some(event) = messages::event(message) {
+                if event == Event::Overrun {
+                    warn!("the kernel said more than its socket holds: asking for everything");
+                }
+                state.apply(event, &mut dirty);
+            }
+        };
+        apply(&mut self.state, first);
+        for _ in 1..BATCH {
+            match self.messages.next().now_or_never() {
+                Some(Some(message)) => apply(&mut self.state, &message),
+                _ => break,
+            }
+        }
+        if dirty.resync {
+            return self.resync().await;
+        }
+        self.update(&dirty).await
+    }
+
+    /// Asks the kernel for everything. Events that come meanwhile are applied afterwards, in order;
+    /// they say what is there already, or what came after.
+    async fn resync(&mut self) -> Result<(), MirrorError> {
+        let state = self.dump().await?;
+        let dirty = state.all_dirty(&self.state);
+        self.state = state;
+        self.update(&dirty).await
+    }
+
+    async fn dump(&mut self) -> Result<State, MirrorError> {
+        let mut state = State::default();
+        let mut dirty = Dirty::default();
+        let failed = |what| move |source| MirrorError::Dump { what, source };
+
+        let mut links = self.handle.link().get().execute();
+        while let Some(message) = links.try_next().await.map_err(failed("links"))? {
+            if let Some(event) = messages::link(&message) {
+                state.apply(event, &mut dirty);
+            }
+        }
+        let mut addresses = self.handle.address().get().execute();
+        while let Some(message) = addresses.try_next().await.map_err(failed("addresses"))? {
+            let interface = message.header.index;
+            if let Some(address) = messages::address(&message) {
+                state.apply(Event::AddressAdded { interface, address }, &mut dirty);
+            }
+        }
+        let mut question = RouteMessage::default();
+        question.header.address_family = AddressFamily::Inet;
+        let mut routes = self.handle.route().get(question).execute();
+        while let Some(message) = routes.try_next().await.map_err(failed("routes"))? {
+            if let Some(route) = messages::route(&message) {
+                state.apply(Event::RouteAdded(route, Place::Last), &mut dirty);
+            }
+        }
+        let neighbours = self.handle.neighbours().get();
+        let mut neighbours = neighbours.set_address_family(AddressFamily::Inet).execute();
+        while let Some(message) = neighbours.try_next().await.map_err(failed("neighbours"))? {
+            if let Some(event) = messages::neighbour(&message) {
+                state.apply(event, &mut dirty);
+            }
+        }
+        Ok(state)
+    }
+
+    /// Tells the worker what is different, and everybody else what is to be seen of it.
+    async fn update(&mut self, dirty: &Dirty) -> Result<(), MirrorError> {
+        let requests = self.fib.update(&self.state, dirty);
+        if cfg!(debug_assertions) {
+            self.fib.invariants();
+        }
+        let count = requests.len();
+        self.tell(requests).await?;
+        if count > 0 {
+            debug!(
+                requests = count,
+                routes = self.fib.routes(),
+                "routes changed"
+            );
+        }
+        let view = view(&self.state, &self.fib, &self.underlays);
+        self.view.send_if_modified(|before| {
+            let changed = **before != view;
+            if changed {
+                *before = Arc::new(view);
+            }
+            changed
+        });
+        Ok(())
+    }
+
+    async fn tell(&mut self, requests: Vec<Request>) -> Result<(), WorkerGone> {
+        let mut requests = requests.into_iter().peekable();
+        let mut refused = 0_usize;
+        let mut first = None;
+        while requests.peek().is_some() {
+            let mut pending = Vec::with_capacity(WINDOW);
+            for request in requests.by_ref().take(WINDOW) {
+                pending.push(self.client.submit(request).await?);
+            }
+            for pending in pending {
+                if let Answer::Route(Err(error)) = pending.answer().await? {
+                    refused += 1;
+                    first.get_or_insert(error);
+                }
+            }
+        }
+        if let Some(error) = first {
+            error!(refused, %error, "the route table does not take all routes");
+        }
+        Ok(())
+    }
+
+    /// Lets the kernel probe stale neighbours that routes use.
+    async fn refresh_neighbours(&mut self) {
+        for (interface, address) in self.fib.used_neighbours() {
+            if !self
+                .state
+                .neighbour(interface, address)
+                .is_some_and(|found| found.stale)
+            {
+                continue;
+            }
+            let request = self.handle.neighbours().add(interface, address.into());
+            let request = request.flags(NeighbourFlags::Use).replace();
+            if let Err(error) = request.execute().await {
+                debug!(%address, %error, "the kernel does not probe the neighbour");
+            }
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! What the kernel's state says of each port, for the QoS server and for operators.
+
+use ipnet::Ipv4Net;
+
+use super::{
+    fib::Fib,
+    state::{State, Via},
+};
+
+/// A port's twin, in the order of the ports.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InterfaceView {
+    /// Whether the twin, and the interface under the port if there is one, are up.
+    pub up: bool,
+    /// The twin's addresses.
+    pub addresses: Vec<Ipv4Net>,
+    /// What is reached through it, connected and routed.
+    pub prefixes: Vec<Ipv4Net>,
+}
+
+/// What others want to know of the mirror.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// Each port's.
+    pub interfaces: Vec<InterfaceView>,
+    /// Routes that the worker has.
+    pub routes: usize,
+    /// Neighbours that are known.
+    pub neighbours: usize,
+}
+
+/// Looks at the state. `underlays` are the interfaces under the ports.
+pub(super) fn view(state: &State, fib: &Fib, underlays: &[Option<String>]) -> View {
+    let mut interfaces = vec![InterfaceView::default(); underlays.len()];
+    for (&index, twin) in fib.twins() {
+        let Some(view) = interfaces.get_mut(twin.port.index()) else {
+            continue;
+        };
+        let underlay = underlays.get(twin.port.index()).and_then(Option::as_deref);
+        let carrier = underlay.is_none_or(|name| {
+            state
+                .link_named(name)
+                .is_some_and(|link| link.up && link.carrier)
+        });
+        view.up = carrier && state.link(index).is_some_and(|link| link.up);
+        view.addresses = state.addresses(index).collect();
+    }
+    for (prefix, via) in state.prefixes() {
+        let (Via::Link { interface } | Via::Gateway { interface, .. }) = via else {
+            continue;
+        };
+        let port = fib.twins().get(&interface).map(|twin| twin.port.index());
+        if let Some(view) = port.and_then(|port| interfaces.get_mut(port)) {
+            view.prefixes.push(prefix);
+        }
+    }
+    View {
+        interfaces,
+        routes: fib.routes(),
+        neighbours: state.neighbours(),
+    }
+}

@@ -1,0 +1,256 @@
+//! From netlink's messages to events: what the kernel said, as far as the mirror wants to know it.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::Ipv4Net;
+use netlink_packet_core::{NLM_F_APPEND, NLM_F_REPLACE, NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    address::{AddressAttribute, AddressMessage},
+    link::{LinkAttribute, LinkFlags, LinkMessage},
+    neighbour::{
+        NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+    },
+    route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHopFlags, RouteType},
+};
+use voicelane_dataplane::units::MacAddress;
+
+use super::state::{Event, Neighbour, Place, Route, Table, Via};
+
+const TABLE_MAIN: u32 = 254;
+const TABLE_LOCAL: u32 = 255;
+
+/// What a message of the subscription means; `None` if nothing.
+#[must_use]
+pub fn event(message: &NetlinkMessage<RouteNetlinkMessage>) -> Option<Event> {
+    let flags = message.header.flags;
+    let inner = match &message.payload {
+        NetlinkPayload::Overrun(_) => return Some(Event::Overrun),
+        NetlinkPayload::InnerMessage(inner) => inner,
+        _ => return None,
+    };
+    match inner {
+        RouteNetlinkMessage::NewRoute(message) => {
+            let place = if flags & NLM_F_REPLACE != 0 {
+                Place::Replace
+            } else if flags & NLM_F_APPEND != 0 {
+                Place::Last
+            } else {
+                Place::First
+            };
+            route(message).map(|route| Event::RouteAdded(route, place))
+        }
+        RouteNetlinkMessage::DelRoute(message) => route(message).map(Event::RouteRemoved),
+        RouteNetlinkMessage::NewNeighbour(message) => neighbour(message),
+        RouteNetlinkMessage::DelNeighbour(message) => {
+            let (interface, address) = neighbour_key(message)?;
+            Some(Event::Neighbour {
+                interface,
+                address,
+                neighbour: None,
+            })
+        }
+        RouteNetlinkMessage::NewAddress(message) => {
+            let (interface, address) = (message.header.index, address(message)?);
+            Some(Event::AddressAdded { interface, address })
+        }
+        RouteNetlinkMessage::DelAddress(message) => {
+            let (interface, address) = (message.header.index, address(message)?);
+            Some(Event::AddressRemoved { interface, address })
+        }
+        RouteNetlinkMessage::NewLink(message) => link(message),
+        RouteNetlinkMessage::DelLink(message) => {
+            of_all_families(message).then_some(Event::LinkRemoved {
+                interface: message.header.index,
+            })
+        }
+        _ => None,
+    }
+}
+
+/// An IPv4 address of an interface, with its prefix length.
+#[must_use]
+pub fn address(message: &AddressMessage) -> Option<Ipv4Net> {
+    if message.header.family != AddressFamily::Inet {
+        return None;
+    }
+    // On a point-to-point link ADDRESS is the peer's, and LOCAL the interface's own.
+    let own = message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
+            _ => None,
+        });
+    let address = own.or_else(|| {
+        message
+            .attributes
+            .iter()
+            .find_map(|attribute| match attribute {
+                AddressAttribute::Address(IpAddr::V4(address)) => Some(*address),
+                _ => None,
+            })
+    })?;
+    Ipv4Net::new(address, message.header.prefix_len).ok()
+}
+
+/// A bridge says things of its ports in the same message, under its own family.
+fn of_all_families(message: &LinkMessage) -> bool {
+    message.header.interface_family == AddressFamily::Unspec
+}
+
+/// A link, as it is now.
+#[must_use]
+pub fn link(message: &LinkMessage) -> Option<Event> {
+    if !of_all_families(message) {
+        return None;
+    }
+    let name = message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            LinkAttribute::IfName(name) => Some(name.clone()),
+            _ => None,
+        })?;
+    let flags = message.header.flags;
+    Some(Event::Link {
+        interface: message.header.index,
+        name,
+        up: flags.contains(LinkFlags::Up),
+        carrier: flags.contains(LinkFlags::LowerUp),
+    })
+}
+
+fn neighbour_key(message: &NeighbourMessage) -> Option<(u32, Ipv4Addr)> {
+    if message.header.flags.contains(NeighbourFlags::Proxy) {
+        return None;
+    }
+    message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => {
+                Some((message.header.ifindex, *address))
+            }
+            _ => None,
+        })
+}
+
+/// A neighbour, as it is now.
+#[must_use]
+pub fn neighbour(message: &NeighbourMessage) -> Option<Event> {
+    let (interface, address) = neighbour_key(message)?;
+    let valid = matches!(
+        message.header.state,
+        NeighbourState::Reachable
+            | NeighbourState::Stale
+            | NeighbourState::Delay
+            | NeighbourState::Probe
+            | NeighbourState::Permanent
+    );
+    let mac = message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            NeighbourAttribute::LinkLayerAddress(bytes) => {
+                <[u8; 6]>::try_from(bytes.as_slice()).ok().map(MacAddress)
+            }
+            _ => None,
+        });
+    let stale = message.header.state == NeighbourState::Stale;
+    let neighbour = mac.filter(|_| valid).map(|mac| Neighbour { mac, stale });
+    Some(Event::Neighbour {
+        interface,
+        address,
+        neighbour,
+    })
+}
+
+/// A route of the tables and kinds that matter.
+#[must_use]
+pub fn route(message: &RouteMessage) -> Option<Route> {
+    let header = &message.header;
+    let unusable = header
+        .flags
+        .intersects(RouteFlags::Dead | RouteFlags::Cloned);
+    // Routes by type of service, which RFC 2474 made obsolete, are not followed.
+    if header.address_family != AddressFamily::Inet || header.tos != 0 || unusable {
+        return None;
+    }
+    let mut table = u32::from(header.table);
+    let mut destination = Ipv4Addr::UNSPECIFIED;
+    let mut metric = 0;
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Table(number) => table = *number,
+            RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = *address,
+            RouteAttribute::Priority(number) => metric = *number,
+            _ => {}
+        }
+    }
+    let table = match table {
+        TABLE_MAIN => Table::Main,
+        TABLE_LOCAL => Table::Local,
+        _ => return None,
+    };
+    let via = match header.kind {
+        RouteType::Unicast => unicast(&message.attributes),
+        RouteType::Local | RouteType::Broadcast | RouteType::Anycast => Via::Kernel,
+        RouteType::BlackHole => Via::Nowhere,
+        RouteType::Unreachable | RouteType::Prohibit | RouteType::Throw => Via::Refused,
+        _ => return None,
+    };
+    let prefix = Ipv4Net::new(destination, header.destination_prefix_length)
+        .ok()?
+        .trunc();
+    Some(Route {
+        table,
+        prefix,
+        metric,
+        via,
+    })
+}
+
+/// Of several next hops the first that is alive: no equal-cost multipath yet.
+fn unicast(attributes: &[RouteAttribute]) -> Via {
+    let hops = attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::MultiPath(hops) => Some(hops),
+        _ => None,
+    });
+    let Some(hops) = hops else {
+        let interface = attributes.iter().find_map(|attribute| match attribute {
+            RouteAttribute::Oif(index) => Some(*index),
+            _ => None,
+        });
+        return next_hop(interface, attributes);
+    };
+    hops.iter()
+        .find(|hop| !hop.flags.contains(RouteNextHopFlags::Dead))
+        .map_or(Via::Refused, |hop| {
+            next_hop(Some(hop.interface_index), &hop.attributes)
+        })
+}
+
+fn next_hop(interface: Option<u32>, attributes: &[RouteAttribute]) -> Via {
+    let Some(interface) = interface else {
+        return Via::Refused;
+    };
+    let mut via = Via::Link { interface };
+    for attribute in attributes {
+        match attribute {
+            RouteAttribute::Gateway(RouteAddress::Inet(address)) => {
+                via = Via::Gateway {
+                    interface,
+                    address: *address,
+                };
+            }
+            // Through an IPv6 neighbour or a tunnel: the kernel can, the fast path cannot yet.
+            RouteAttribute::Gateway(_)
+            | RouteAttribute::Via(_)
+            | RouteAttribute::Encap(_)
+            | RouteAttribute::EncapType(_) => return Via::Refused,
+            _ => {}
+        }
+    }
+    via
+}

@@ -1,0 +1,13 @@
+//! The kernel mirror: what `ip` and routing daemons tell the kernel, told to the worker.
+//!
+//! netlink ([`messages`]) → the kernel's state ([`state`]) → the worker's route table ([`fib`]).
+
+pub mod fib;
+pub mod messages;
+pub mod state;
+
+mod follow;
+mod interfaces;
+
+pub use follow::{Mirror, MirrorError, open};
+pub use interfaces::{InterfaceView, View};

@@ -1,0 +1,387 @@
+//! The kernel's links, addresses, routes and neighbours, as it told them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
+
+use ipnet::Ipv4Net;
+use voicelane_dataplane::units::MacAddress;
+
+/// The two tables that a packet is looked up in, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Table {
+    /// The kernel's own addresses and broadcasts; asked first.
+    Local,
+    /// Everything else.
+    Main,
+}
+
+/// Where a route leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Via {
+    /// To neighbours on an interface.
+    Link {
+        /// The kernel's number of it.
+        interface: u32,
+    },
+    /// To a gateway on an interface.
+    Gateway {
+        /// The kernel's number of it.
+        interface: u32,
+        /// The gateway.
+        address: Ipv4Addr,
+    },
+    /// To the kernel.
+    Kernel,
+    /// To the bin.
+    Nowhere,
+    /// To the kernel, which answers that this does not go, or knows a way that is not ours.
+    Refused,
+}
+
+/// A route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Its table.
+    pub table: Table,
+    /// To where, truncated.
+    pub prefix: Ipv4Net,
+    /// The lower one wins.
+    pub metric: u32,
+    /// Where to.
+    pub via: Via,
+}
+
+/// Where a route goes among those of its prefix and metric, of which the first is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// `ip route add`, `ip route prepend`.
+    First,
+    /// `ip route append`.
+    Last,
+    /// `ip route replace`: instead of the first.
+    Replace,
+}
+
+/// A neighbour whose link-layer address is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// That address.
+    pub mac: MacAddress,
+    /// The kernel has not heard of it for a while.
+    pub stale: bool,
+}
+
+/// Something that the kernel said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A route is there.
+    RouteAdded(Route, Place),
+    /// A route is gone.
+    RouteRemoved(Route),
+    /// A neighbour is known, or not any more.
+    Neighbour {
+        /// On which interface.
+        interface: u32,
+        /// Who.
+        address: Ipv4Addr,
+        /// What is known.
+        neighbour: Option<Neighbour>,
+    },
+    /// An interface has an address.
+    AddressAdded {
+        /// Which.
+        interface: u32,
+        /// The address with its prefix length.
+        address: Ipv4Net,
+    },
+    /// An interface has an address no more.
+    AddressRemoved {
+        /// Which.
+        interface: u32,
+        /// The address with its prefix length.
+        address: Ipv4Net,
+    },
+    /// A link is there, or has changed.
+    Link {
+        /// Which.
+        interface: u32,
+        /// Its name.
+        name: String,
+        /// Whether it is set up.
+        up: bool,
+        /// Whether it has a carrier.
+        carrier: bool,
+    },
+    /// A link is gone.
+    LinkRemoved {
+        /// Which.
+        interface: u32,
+    },
+    /// The kernel had more to say than it could keep.
+    Overrun,
+}
+
+/// What must be looked at again after events.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dirty {
+    /// Prefixes whose route may be another.
+    pub prefixes: BTreeSet<Ipv4Net>,
+    /// Neighbours whose address may be another.
+    pub neighbours: BTreeSet<(u32, Ipv4Addr)>,
+    /// What the QoS server is told of interfaces may be another.
+    pub interfaces: bool,
+    /// Things may have changed of which the kernel says nothing: it must be asked for everything.
+    pub resync: bool,
+}
+
+/// A link.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LinkState {
+    /// Its name.
+    pub name: String,
+    /// Whether it is set up.
+    pub up: bool,
+    /// Whether it has a carrier.
+    pub carrier: bool,
+}
+
+type Routes = BTreeMap<Ipv4Net, Vec<Route>>;
+
+/// All of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    links: BTreeMap<u32, LinkState>,
+    addresses: BTreeMap<u32, BTreeSet<Ipv4Net>>,
+    local: Routes,
+    main: Routes,
+    neighbours: BTreeMap<(Ipv4Addr, u32), Neighbour>,
+}
+
+impl State {
+    /// Takes in an event, and notes what it touches.
+    pub fn apply(&mut self, event: Event, dirty: &mut Dirty) {
+        match event {
+            Event::RouteAdded(route, place) => self.add_route(route, place, dirty),
+            Event::RouteRemoved(route) => self.remove_route(&route, dirty),
+            Event::Neighbour {
+                interface,
+                address,
+                neighbour,
+            } => {
+                self.set_neighbour(interface, address, neighbour, dirty);
+            }
+            Event::AddressAdded { interface, address } => {
+                dirty.interfaces |= self.addresses.entry(interface).or_default().insert(address);
+            }
+            Event::AddressRemoved { interface, address } => {
+                if let Some(addresses) = self.addresses.get_mut(&interface) {
+                    dirty.interfaces |= addresses.remove(&address);
+                }
+                // Routes that name it as their source go silently.
+                dirty.resync = true;
+            }
+            Event::Link {
+                interface,
+                name,
+                up,
+                carrier,
+            } => {
+                let link = LinkState { name, up, carrier };
+                let before = self.links.insert(interface, link.clone());
+                dirty.interfaces |= before.as_ref() != Some(&link);
+                // The kernel drops routes of a link that goes down without saying so (IPv4).
+                dirty.resync |= before.is_some_and(|before| before.up && !up);
+            }
+            Event::LinkRemoved { interface } => {
+                dirty.interfaces |= self.links.remove(&interface).is_some();
+                self.addresses.remove(&interface);
+                dirty.resync = true;
+            }
+            Event::Overrun => dirty.resync = true,
+        }
+    }
+
+    fn add_route(&mut self, route: Route, place: Place, dirty: &mut Dirty) {
+        let routes = self.table_mut(route.table).entry(route.prefix).or_default();
+        if routes.contains(&route) && place != Place::Replace {
+            return; // Said twice: once in the answer to a question, once by subscription.
+        }
+        let first = routes.partition_point(|other| other.metric < route.metric);
+        let after = routes.partition_point(|other| other.metric <= route.metric);
+        match place {
+            Place::Replace if first < after => {
+                if let Some(replaced) = routes.get_mut(first) {
+                    *replaced = route;
+                }
+            }
+            Place::Replace | Place::First => routes.insert(first, route),
+            Place::Last => routes.insert(after, route),
+        }
+        self.touch(&route, dirty);
+    }
+
+    fn remove_route(&mut self, route: &Route, dirty: &mut Dirty) {
+        let table = self.table_mut(route.table);
+        let Some(routes) = table.get_mut(&route.prefix) else {
+            return;
+        };
+        let Some(position) = routes.iter().position(|other| other == route) else {
+            // The kernel removed what the mirror does not have in this form.
+            dirty.resync |= routes.iter().any(|other| other.metric == route.metric);
+            return;
+        };
+        routes.remove(position);
+        if routes.is_empty() {
+            table.remove(&route.prefix);
+        }
+        self.touch(route, dirty);
+    }
+
+    /// A route decides on its own prefix and on the neighbours in it, and a local one on every
+    /// prefix in it.
+    fn touch(&self, route: &Route, dirty: &mut Dirty) {
+        let prefix = route.prefix;
+        dirty.interfaces = true;
+        dirty.prefixes.insert(prefix);
+        if route.table == Table::Local {
+            dirty
+                .prefixes
+                .extend(within(&self.main, prefix).map(|(&inner, _)| inner));
+        }
+        let (first, last) = ((prefix.network(), 0), (prefix.broadcast(), u32::MAX));
+        let neighbours = self.neighbours.range(first..=last);
+        dirty
+            .prefixes
+            .extend(neighbours.map(|(&(address, _), _)| Ipv4Net::from(address)));
+    }
+
+    fn set_neighbour(
+        &mut self,
+        interface: u32,
+        address: Ipv4Addr,
+        neighbour: Option<Neighbour>,
+        dirty: &mut Dirty,
+    ) {
+        let key = (address, interface);
+        let before = match neighbour {
+            Some(neighbour) => self.neighbours.insert(key, neighbour),
+            None => self.neighbours.remove(&key),
+        };
+        if before.map(|before| before.mac) != neighbour.map(|neighbour| neighbour.mac) {
+            dirty.prefixes.insert(Ipv4Net::from(address));
+            dirty.neighbours.insert((interface, address));
+        }
+    }
+
+    /// Everything that must be looked at when this takes the place of `other`.
+    #[must_use]
+    pub fn all_dirty(&self, other: &Self) -> Dirty {
+        let mut dirty = Dirty {
+            interfaces: true,
+            ..Dirty::default()
+        };
+        for state in [self, other] {
+            dirty
+                .prefixes
+                .extend(state.local.keys().chain(state.main.keys()));
+            for &(address, interface) in state.neighbours.keys() {
+                dirty.prefixes.insert(Ipv4Net::from(address));
+                dirty.neighbours.insert((interface, address));
+            }
+        }
+        dirty
+    }
+
+    /// Whether the local table has a route to this prefix or one around it.
+    #[must_use]
+    pub fn is_local(&self, prefix: Ipv4Net) -> bool {
+        around(prefix).any(|outer| self.local.contains_key(&outer))
+    }
+
+    /// Where the local table sends exactly this prefix.
+    #[must_use]
+    pub fn local_route(&self, prefix: Ipv4Net) -> Option<Via> {
+        self.local.get(&prefix)?.first().map(|route| route.via)
+    }
+
+    /// Where the main table sends exactly this prefix.
+    #[must_use]
+    pub fn main_route(&self, prefix: Ipv4Net) -> Option<Via> {
+        self.main.get(&prefix)?.first().map(|route| route.via)
+    }
+
+    /// Where the main table sends an address.
+    #[must_use]
+    pub fn main_lookup(&self, address: Ipv4Addr) -> Option<Via> {
+        around(Ipv4Net::from(address)).find_map(|prefix| self.main_route(prefix))
+    }
+
+    /// What is known of a neighbour.
+    #[must_use]
+    pub fn neighbour(&self, interface: u32, address: Ipv4Addr) -> Option<Neighbour> {
+        self.neighbours.get(&(address, interface)).copied()
+    }
+
+    /// The interfaces on which an address is a known neighbour.
+    pub fn neighbour_interfaces(&self, address: Ipv4Addr) -> impl Iterator<Item = u32> {
+        self.neighbours
+            .range((address, 0)..=(address, u32::MAX))
+            .map(|(&(_, index), _)| index)
+    }
+
+    /// How many neighbours are known.
+    #[must_use]
+    pub fn neighbours(&self) -> usize {
+        self.neighbours.len()
+    }
+
+    /// A link.
+    #[must_use]
+    pub fn link(&self, interface: u32) -> Option<&LinkState> {
+        self.links.get(&interface)
+    }
+
+    /// A link by its name.
+    #[must_use]
+    pub fn link_named(&self, name: &str) -> Option<&LinkState> {
+        self.links.values().find(|link| link.name == name)
+    }
+
+    /// An interface's addresses, in order.
+    pub fn addresses(&self, interface: u32) -> impl Iterator<Item = Ipv4Net> {
+        self.addresses
+            .get(&interface)
+            .into_iter()
+            .flatten()
+            .copied()
+    }
+
+    /// Prefixes of the main table, each with where it leads, in order.
+    pub fn prefixes(&self) -> impl Iterator<Item = (Ipv4Net, Via)> {
+        self.main
+            .iter()
+            .filter_map(|(&prefix, routes)| Some((prefix, routes.first()?.via)))
+    }
+
+    fn table_mut(&mut self, table: Table) -> &mut Routes {
+        match table {
+            Table::Local => &mut self.local,
+            Table::Main => &mut self.main,
+        }
+    }
+}
+
+/// The prefix itself and all around it, the longest first.
+fn around(prefix: Ipv4Net) -> impl Iterator<Item = Ipv4Net> {
+    let start = prefix.trunc();
+    std::iter::successors(Some(start), Ipv4Net::supernet)
+}
+
+fn within(routes: &Routes, prefix: Ipv4Net) -> impl Iterator<Item = (&Ipv4Net, &Vec<Route>)> {
+    // Prefixes are ordered by address, then length.
+    routes
+        .range(prefix..=Ipv4Net::from(prefix.broadcast()))
+        .filter(move |(inner, _)| prefix.contains(*inner))
+}

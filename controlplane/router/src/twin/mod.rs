@@ -1,0 +1,12 @@
+//! Kernel twins: for each port a TAP that carries its MAC and its addresses, so that the kernel
+//! does what is not the fast path's: ARP, ICMP, TTL expiry, unknown neighbours, local delivery.
+
+mod frames;
+mod quiet;
+mod sysctl;
+mod tap;
+
+pub use frames::{Frames, TwinCounters};
+pub use quiet::{QuietError, Quieted, warn_of_overruling_parameters};
+pub use sysctl::SysctlError;
+pub use tap::{Twin, TwinError, create};

@@ -1,0 +1,226 @@
+//! Keeps the kernel quiet on interfaces that a DPDK port works on.
+//!
+//! With net_af_packet the kernel sees every frame too, and would answer and forward a second time.
+//! So such an interface has no address, no IPv6, no forwarding, answers no ARP, and drops by reverse
+//! path (every route points to a twin) whatever is for the router itself.
+
+use std::process::Command;
+
+use futures_util::TryStreamExt as _;
+use netlink_packet_route::{
+    AddressFamily,
+    link::{LinkFlags, LinkMessage},
+};
+use rtnetlink::{Handle, LinkUnspec};
+use thiserror::Error;
+use tracing::{info, warn};
+
+use super::sysctl::{self, Changed, Family, SysctlError};
+
+/// Why an interface cannot be used under a port.
+#[derive(Debug, Error)]
+pub enum QuietError {
+    /// There is none.
+    #[error("port {port}: there is no interface {interface}: ip link shows which there are")]
+    Missing {
+        /// The port.
+        port: String,
+        /// The interface.
+        interface: String,
+    },
+    /// The kernel uses it.
+    #[error(
+        "port {port}: interface {interface} has the address {address}, so the kernel would answer \
+         beside the router: move it to port.{port}.addresses (ip addr flush dev {interface})"
+    )]
+    HasAddress {
+        /// The port.
+        port: String,
+        /// The interface.
+        interface: String,
+        /// The address.
+        address: String,
+    },
+    /// A parameter.
+    #[error("port {port}: {source}")]
+    Sysctl {
+        /// The port.
+        port: String,
+        /// Why.
+        source: SysctlError,
+    },
+    /// Netlink.
+    #[error("port {port}: interface {interface}: {source}")]
+    Netlink {
+        /// The port.
+        port: String,
+        /// The interface.
+        interface: String,
+        /// Why.
+        source: rtnetlink::Error,
+    },
+}
+
+/// Interfaces that were made quiet. They are as before when this goes.
+#[derive(Debug, Default)]
+pub struct Quieted {
+    changed: Changed,
+    gro: Vec<(String, &'static str)>,
+}
+
+impl Quieted {
+    /// Makes an interface quiet and sets it up.
+    pub async fn add(
+        &mut self,
+        handle: &Handle,
+        port: &str,
+        interface: &str,
+    ) -> Result<(), QuietError> {
+        let netlink = |source| QuietError::Netlink {
+            port: port.to_owned(),
+            interface: interface.to_owned(),
+            source,
+        };
+        let sysctl = |source| QuietError::Sysctl {
+            port: port.to_owned(),
+            source,
+        };
+        let link = find(handle, interface)
+            .await
+            .map_err(netlink)?
+            .ok_or_else(|| QuietError::Missing {
+                port: port.to_owned(),
+                interface: interface.to_owned(),
+            })?;
+        let index = link.header.index;
+        if let Some(address) = ipv4_address(handle, index).await.map_err(netlink)? {
+            let (port, interface) = (port.to_owned(), interface.to_owned());
+            return Err(QuietError::HasAddress {
+                port,
+                interface,
+                address,
+            });
+        }
+        if sysctl::exists(Family::V6, interface) {
+            self.changed
+                .set(Family::V6, interface, "disable_ipv6", "1")
+                .map_err(sysctl)?;
+        }
+        for (key, value) in [("forwarding", "0"), ("rp_filter", "1"), ("arp_ignore", "8")] {
+            self.changed
+                .set(Family::V4, interface, key, value)
+                .map_err(sysctl)?;
+        }
+        self.whole_frames_off(interface);
+        if !link.header.flags.contains(LinkFlags::Up) {
+            let up = LinkUnspec::new_with_index(index).up().build();
+            handle.link().set(up).execute().await.map_err(netlink)?;
+        }
+        info!(
+            port,
+            interface, "the kernel keeps quiet on the interface under the port"
+        );
+        Ok(())
+    }
+
+    /// Packets that the kernel has merged are longer than any buffer and have no checksum: no GRO,
+    /// no LRO. The kernel offers this by ioctl only, so ethtool does it.
+    fn whole_frames_off(&mut self, interface: &str) {
+        let features = match Command::new("ethtool").args(["-k", interface]).output() {
+            Ok(output) if output.status.success() => output.stdout,
+            _ => {
+                warn!(
+                    interface,
+                    "ethtool cannot be run, so GRO may be on; if it is, long TCP segments are lost; \
+                     turn it off with: ethtool -K {interface} gro off lro off"
+                );
+                return;
+            }
+        };
+        let features = String::from_utf8_lossy(&features);
+        for (name, short) in [
+            ("generic-receive-offload", "gro"),
+            ("large-receive-offload", "lro"),
+        ] {
+            let on = features
+                .lines()
+                .any(|line| line.trim() == format!("{name}: on"));
+            if on && set_feature(interface, short, "off") {
+                self.gro.push((interface.to_owned(), short));
+            }
+        }
+    }
+}
+
+impl Drop for Quieted {
+    fn drop(&mut self) {
+        for (interface, feature) in self.gro.drain(..) {
+            set_feature(&interface, feature, "on");
+        }
+    }
+}
+
+/// Warns of parameters of `all`, which overrule what is set for an interface.
+pub fn warn_of_overruling_parameters() {
+    match sysctl::read(Family::V4, "all", "rp_filter").as_deref() {
+        Ok("2") => warn!(
+            "net.ipv4.conf.all.rp_filter is 2 (loose), which overrules the strict filter on the \
+             interfaces under ports: the kernel may answer pings a second time; \
+             set it to 0: sysctl -w net.ipv4.conf.all.rp_filter=0"
+        ),
+        Ok("1") => warn!(
+            "net.ipv4.conf.all.rp_filter is 1 (strict), which overrules the twins' 0: what comes \
+             by another way than it would go is not for the kernel; \
+             set it to 0: sysctl -w net.ipv4.conf.all.rp_filter=0"
+        ),
+        _ => {}
+    }
+}
+
+fn set_feature(interface: &str, feature: &str, value: &str) -> bool {
+    let set = Command::new("ethtool")
+        .args(["-K", interface, feature, value])
+        .output();
+    let done = set.is_ok_and(|output| output.status.success());
+    if !done {
+        warn!(interface, "ethtool -K {interface} {feature} {value} failed");
+    }
+    done
+}
+
+/// The interface of a name.
+pub(super) async fn find(
+    handle: &Handle,
+    name: &str,
+) -> Result<Option<LinkMessage>, rtnetlink::Error> {
+    match handle
+        .link()
+        .get()
+        .match_name(name)
+        .execute()
+        .try_next()
+        .await
+    {
+        Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -nix::libc::ENODEV => {
+            Ok(None)
+        }
+        found => found,
+    }
+}
+
+async fn ipv4_address(handle: &Handle, index: u32) -> Result<Option<String>, rtnetlink::Error> {
+    let mut addresses = handle
+        .address()
+        .get()
+        .set_link_index_filter(index)
+        .execute();
+    while let Some(message) = addresses.try_next().await? {
+        if message.header.family == AddressFamily::Inet && message.header.index == index {
+            let address = crate::mirror::messages::address(&message);
+            return Ok(address
+                .map(|address| address.to_string())
+                .or(Some("?".to_owned())));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,97 @@
+//! Kernel parameters of interfaces, and how they were before.
+
+use std::{fs, io, path::PathBuf};
+
+use thiserror::Error;
+use tracing::warn;
+
+/// A kernel parameter cannot be read or written.
+#[derive(Debug, Error)]
+#[error("{}: {source}", path.display())]
+pub struct SysctlError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// `net.ipv4` or `net.ipv6`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    /// `net.ipv4.conf`.
+    V4,
+    /// `net.ipv6.conf`.
+    V6,
+}
+
+fn path(family: Family, interface: &str, key: &str) -> PathBuf {
+    let family = match family {
+        Family::V4 => "ipv4",
+        Family::V6 => "ipv6",
+    };
+    // Interface names hold no '/', so nobody gets out of this folder.
+    PathBuf::from("/proc/sys/net")
+        .join(family)
+        .join("conf")
+        .join(interface)
+        .join(key)
+}
+
+/// Reads a parameter of an interface; `all` and `default` are such, too.
+pub(super) fn read(family: Family, interface: &str, key: &str) -> Result<String, SysctlError> {
+    let path = path(family, interface, key);
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(text.trim().to_owned()),
+        Err(source) => Err(SysctlError { path, source }),
+    }
+}
+
+/// Sets a parameter of an interface.
+pub(super) fn write(
+    family: Family,
+    interface: &str,
+    key: &str,
+    value: &str,
+) -> Result<(), SysctlError> {
+    let path = path(family, interface, key);
+    fs::write(&path, value).map_err(|source| SysctlError { path, source })
+}
+
+/// Whether the kernel has the family at all.
+#[must_use]
+pub(super) fn exists(family: Family, interface: &str) -> bool {
+    path(family, interface, "").is_dir()
+}
+
+/// Parameters that were changed, and are set back when this goes.
+#[derive(Debug, Default)]
+pub(super) struct Changed(Vec<(Family, String, String, String)>);
+
+impl Changed {
+    /// Sets a parameter, and remembers what it was.
+    pub(super) fn set(
+        &mut self,
+        family: Family,
+        interface: &str,
+        key: &str,
+        value: &str,
+    ) -> Result<(), SysctlError> {
+        let before = read(family, interface, key)?;
+        if before != value {
+            write(family, interface, key, value)?;
+            self.0
+                .push((family, interface.to_owned(), key.to_owned(), before));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Changed {
+    fn drop(&mut self) {
+        for (family, interface, key, before) in self.0.drain(..).rev() {
+            if exists(family, &interface)
+                && let Err(error) = write(family, &interface, &key, &before)
+            {
+                warn!(%error, before, "a kernel parameter could not be set back");
+            }
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! One port's twin: a TAP with the port's name, MAC, MTU and addresses.
+
+use std::{fmt, io};
+
+use rtnetlink::{Handle, LinkUnspec};
+use thiserror::Error;
+use tracing::info;
+use tun_rs::{AsyncDevice, DeviceBuilder, Layer};
+use voicelane_dataplane::units::{MacAddress, PortIndex};
+
+use super::{
+    quiet::find,
+    sysctl::{self, Family, SysctlError},
+};
+use crate::config::PortConfig;
+
+/// Why a twin could not be made.
+#[derive(Debug, Error)]
+pub enum TwinError {
+    /// The name is taken.
+    #[error(
+        "port {0}: there is an interface {0} already: give the port another name, or delete it \
+         with: ip link del {0}"
+    )]
+    Exists(String),
+    /// The TAP.
+    #[error("port {name}: its twin could not be made: {source}")]
+    Tap {
+        /// The port.
+        name: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Addresses or state.
+    #[error("port {name}: setting {what} of its twin failed: {source}")]
+    Netlink {
+        /// The port.
+        name: String,
+        /// What was to be set.
+        what: String,
+        /// Why.
+        source: rtnetlink::Error,
+    },
+    /// A kernel parameter.
+    #[error("port {name}: {source}")]
+    Sysctl {
+        /// The port.
+        name: String,
+        /// Why.
+        source: SysctlError,
+    },
+}
+
+/// A twin. The interface goes away with this value.
+pub struct Twin {
+    /// Whose.
+    pub port: PortIndex,
+    /// The kernel's number of the interface.
+    pub index: u32,
+    /// The port's address, and the twin's.
+    pub mac: MacAddress,
+    /// The frames' way in and out.
+    pub(super) device: AsyncDevice,
+}
+
+impl fmt::Debug for Twin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            port, index, mac, ..
+        } = self;
+        f.debug_struct("Twin")
+            .field("port", port)
+            .field("index", index)
+            .field("mac", mac)
+            .finish()
+    }
+}
+
+/// Makes a port's twin, and sets it up. Call within the runtime.
+pub async fn create(
+    handle: &Handle,
+    port: PortIndex,
+    config: &PortConfig,
+    mac: MacAddress,
+) -> Result<Twin, TwinError> {
+    let name = &config.name;
+    let netlink = |what: &str, source| TwinError::Netlink {
+        name: name.clone(),
+        what: what.to_owned(),
+        source,
+    };
+    if find(handle, name)
+        .await
+        .map_err(|source| netlink("the name", source))?
+        .is_some()
+    {
+        return Err(TwinError::Exists(name.clone()));
+    }
+    let tap = |source| TwinError::Tap {
+        name: name.clone(),
+        source,
+    };
+    // Without offloads: the kernel then fills in every checksum and cuts every segment to the MTU.
+    let device = DeviceBuilder::new()
+        .name(name)
+        .layer(Layer::L2)
+        .mac_addr(mac.0)
+        .mtu(config.mtu)
+        .enable(false)
+        .build_async()
+        .map_err(tap)?;
+    let index = device.if_index().map_err(tap)?;
+
+    // Forwarding is on where the kernel takes over: TTL expiry, unreachable, unknown neighbours.
+    // Nothing is said twice: a twin gets back only what its own port received.
+    for (key, value) in [("forwarding", "1"), ("rp_filter", "0")] {
+        sysctl::write(Family::V4, name, key, value).map_err(|source| TwinError::Sysctl {
+            name: name.clone(),
+            source,
+        })?;
+    }
+    for address in &config.addresses {
+        handle
+            .address()
+            .add(index, address.addr().into(), address.prefix_len())
+            .execute()
+            .await
+            .map_err(|source| netlink(&format!("the address {address}"), source))?;
+    }
+    let up = LinkUnspec::new_with_index(index).up().build();
+    handle
+        .link()
+        .set(up)
+        .execute()
+        .await
+        .map_err(|source| netlink("the state", source))?;
+    info!(port = name, interface = index, addresses = ?config.addresses, "twin is up");
+    Ok(Twin {
+        port,
+        index,
+        mac,
+        device,
+    })
+}
