@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// How long the sender sleeps at least: it sends what is due by then in one go.
-const TICK: Duration = Duration::from_micros(500);
+const TICK: Duration = Duration::from_micros(200);
 /// A sender that is later than this has lost its rate: it goes on from the present and says so.
 const TOO_LATE: Duration = Duration::from_millis(200);
 /// Resolution of the sink's record.

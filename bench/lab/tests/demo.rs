@@ -1,0 +1,35 @@
+//! The demo, in short, as a test: all that it must show holds. Needs root and the built programs.
+
+use std::time::Duration;
+
+use voicelane_lab::{
+    LabError, PortDriver,
+    demo::{self, Check, Options, Ports},
+};
+
+fn failed_checks(ports: PortDriver) -> Result<Vec<Check>, LabError> {
+    let options = Options {
+        calls: 20,
+        ports: Ports::Routers(ports),
+        phase: Duration::from_secs(4),
+    };
+    let report = demo::run(options, |_, report| report.clone())?;
+    println!("{report}");
+    Ok(report
+        .checks
+        .into_iter()
+        .filter(|check| !check.pass)
+        .collect())
+}
+
+#[test]
+fn all_checks_hold_over_af_packet() {
+    let failed = failed_checks(PortDriver::AfPacket).expect("needs root and the built programs");
+    assert_eq!(failed, []);
+}
+
+#[test]
+fn all_checks_hold_over_tap() {
+    let failed = failed_checks(PortDriver::Tap).expect("needs root and the built programs");
+    assert_eq!(failed, []);
+}
