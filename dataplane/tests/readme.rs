@@ -7,7 +7,10 @@ const PIPELINE: &str = include_str!("../src/pipeline/mod.rs");
 
 /// The stages in the line that shows them.
 fn picture(text: &str) -> Vec<&str> {
-    let line = text.lines().find(|line| line.contains("rx → parse")).unwrap();
+    let line = text
+        .lines()
+        .find(|line| line.contains("rx → parse"))
+        .unwrap();
     let line = line.trim_start_matches("//!").trim();
     line.split(['→', '⇢']).map(str::trim).collect()
 }
@@ -27,7 +30,9 @@ fn pictures_tell_the_order_of_the_stages() {
     // They are called in this order.
     let mut rest = PIPELINE;
     for stage in &stages {
-        let call = rest.find(&format!("{stage}::")).or_else(|| rest.find(&format!(".{stage}(")));
+        let call = rest
+            .find(&format!("{stage}::"))
+            .or_else(|| rest.find(&format!(".{stage}(")));
         rest = &rest[call.unwrap_or_else(|| panic!("{stage} is not called in its turn"))..];
     }
 }

@@ -1,4 +1,3 @@
-use arrayvec::ArrayVec;
 use voicelane_dpdk::BURST;
 
 use super::Burst;
@@ -8,12 +7,11 @@ use crate::{
     diffserv::Dscp,
     session::{FlowKey4, SessionTable},
     settings::Trust,
-    wire::{Ethernet, Ipv4},
 };
 
 /// Decides each packet's code point: its session's, by exact five-tuple (written by `police`);
 /// without one, its own as far as the interface is trusted.
-#[inline]
+#[inline(never)]
 pub(super) fn classify<B: Buffer>(
     burst: &mut Burst<B>,
     sessions: &SessionTable<FlowKey4>,
@@ -22,21 +20,18 @@ pub(super) fn classify<B: Buffer>(
 ) {
     // The lookup goes over the burst three times, so that each miss of the cache is under way
     // while the others are started.
-    let mut keys = ArrayVec::<(usize, FlowKey4, u64), BURST>::new();
-    for (index, (buffer, meta)) in burst.buffers.iter().zip(&burst.metas).enumerate() {
-        if let (true, Some(ports_at)) = (meta.is_forwarded(), meta.ports_at)
-            && let Some(key) = flow_key(buffer.bytes(), ports_at, meta.protocol)
-        {
-            let hash = sessions.hash(&key);
-            sessions.prefetch_bucket(hash);
-            keys.push((index, key, hash));
-        }
+    let mut hashes = [0; BURST];
+    for ((_, key), hash) in burst.flows.iter().zip(&mut hashes) {
+        *hash = sessions.hash(key);
+        sessions.prefetch_bucket(*hash);
     }
-    for &(_, _, hash) in &keys {
+    for (_, hash) in burst.flows.iter().zip(hashes) {
         sessions.prefetch_entry(hash);
     }
-    for (index, key, hash) in &keys {
-        burst.metas[*index].session = sessions.find_hashed(key, *hash);
+    for ((index, key), hash) in burst.flows.iter().zip(hashes) {
+        if let Some(meta) = burst.metas.get_mut(usize::from(*index)) {
+            meta.session = sessions.find_hashed(key, hash);
+        }
     }
 
     for (_, meta) in burst.forwarded() {
@@ -48,19 +43,4 @@ pub(super) fn classify<B: Buffer>(
             counters.bleached_packets += u64::from(own != Dscp::DF);
         }
     }
-}
-
-/// The five-tuple of an IPv4 packet whose transport header is at `ports_at`.
-#[inline]
-fn flow_key(frame: &[u8], ports_at: u16, protocol: u8) -> Option<FlowKey4> {
-    let ip = Ipv4::new(frame.get(Ethernet::LENGTH..)?)?;
-    let [a, b, c, d] = *frame.get(usize::from(ports_at)..)?.first_chunk()?;
-    let (source_port, destination_port) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
-    Some(FlowKey4::new(
-        ip.source(),
-        ip.destination(),
-        source_port,
-        destination_port,
-        protocol,
-    ))
 }

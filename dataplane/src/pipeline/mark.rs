@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// Writes the code point and chooses the queue by it. ECN stays as it is (RFC 3168).
-#[inline]
+#[inline(never)]
 pub(super) fn mark<B: Buffer>(burst: &mut Burst<B>, phbs: &PhbMap) {
     for (buffer, meta) in burst.forwarded() {
         meta.phb = phbs.phb(meta.dscp);

@@ -47,16 +47,15 @@ enum Verdict {
     Punt(PuntReason),
 }
 
-/// What the stages know about a packet beside its bytes. Offsets are from the frame's start and lie
-/// within it.
+/// What the stages know about a packet beside its bytes.
 #[derive(Clone, Copy, Debug)]
 struct Meta {
     verdict: Verdict,
     /// The IP packet's length, as its header says.
     ip_bytes: u16,
-    /// Where the transport header is, if it has ports and they are in this packet.
-    ports_at: Option<u16>,
-    protocol: u8,
+    /// Where it goes, in host byte order.
+    destination: u32,
+    ttl: u8,
     /// As it came.
     class: TrafficClass,
     /// As it goes.
@@ -71,8 +70,8 @@ impl Meta {
         Self {
             verdict,
             ip_bytes: 0,
-            ports_at: None,
-            protocol: 0,
+            destination: 0,
+            ttl: 0,
             class: TrafficClass(0),
             dscp: Dscp::DF,
             phb: Phb::Standard,
@@ -93,6 +92,8 @@ struct Burst<B> {
     ingress: PortIndex,
     buffers: ArrayVec<B, BURST>,
     metas: ArrayVec<Meta, BURST>,
+    /// The five-tuples of the packets that have ports, each with its packet's place in the burst.
+    flows: ArrayVec<(u8, FlowKey4), BURST>,
 }
 
 impl<B: Buffer> Burst<B> {
@@ -154,6 +155,7 @@ impl<B: Buffer> Pipeline<B> {
                 ingress: PortIndex(0),
                 buffers: ArrayVec::new(),
                 metas: ArrayVec::new(),
+                flows: ArrayVec::new(),
             },
         }
     }

@@ -3,21 +3,31 @@ use crate::{
     counters::{DropReason, PortCounters, PuntReason},
     device::Buffer,
     diffserv::TrafficClass,
-    session::Protocol,
+    session::{FlowKey4, Protocol},
     units::MacAddress,
     wire::{EtherType, Ethernet, Ipv4},
 };
 
 /// Finds each packet's headers and checks them.
-#[inline]
+#[inline(never)]
 pub(super) fn parse<B: Buffer>(burst: &mut Burst<B>, mac: MacAddress, counters: &mut PortCounters) {
-    for buffer in &burst.buffers {
-        let meta = if buffer.is_contiguous() {
+    burst.flows.clear();
+    for (index, buffer) in (0..).zip(&burst.buffers) {
+        let parsed = if buffer.is_contiguous() {
             parse_frame(buffer.bytes(), mac, counters)
         } else {
             Err(Verdict::Drop(DropReason::Segmented))
         };
-        burst.metas.push(meta.unwrap_or_else(Meta::of));
+        let meta = match parsed {
+            Ok((meta, flow)) => {
+                if let Some(flow) = flow {
+                    burst.flows.push((index, flow));
+                }
+                meta
+            }
+            Err(verdict) => Meta::of(verdict),
+        };
+        burst.metas.push(meta);
     }
 }
 
@@ -26,7 +36,7 @@ fn parse_frame(
     frame: &[u8],
     mac: MacAddress,
     counters: &mut PortCounters,
-) -> Result<Meta, Verdict> {
+) -> Result<(Meta, Option<FlowKey4>), Verdict> {
     let (ethernet, packet) = Ethernet::split(frame).ok_or(Verdict::Drop(DropReason::Runt))?;
     let destination = ethernet.destination();
     let to_group = destination.is_group();
@@ -42,7 +52,11 @@ fn parse_frame(
 }
 
 #[inline]
-fn parse_ipv4(packet: &[u8], to_group: bool, counters: &mut PortCounters) -> Result<Meta, Verdict> {
+fn parse_ipv4(
+    packet: &[u8],
+    to_group: bool,
+    counters: &mut PortCounters,
+) -> Result<(Meta, Option<FlowKey4>), Verdict> {
     let drop = |reason| Err(Verdict::Drop(reason));
     // RFC 1812 section 5.2.2: "(1) The packet length reported by the Link Layer must be large
     // enough to hold the minimum length legal IP datagram (20 bytes)."
@@ -70,19 +84,37 @@ fn parse_ipv4(packet: &[u8], to_group: bool, counters: &mut PortCounters) -> Res
     }
     check_addresses(&ip, to_group)?;
 
-    let mut meta = Meta::of(Verdict::Forward);
-    meta.ip_bytes = ip.total_length();
-    meta.protocol = ip.protocol();
-    meta.class = ip.traffic_class();
+    let meta = Meta {
+        ip_bytes: ip.total_length(),
+        destination: ip.destination(),
+        ttl: ip.ttl(),
+        class: ip.traffic_class(),
+        ..Meta::of(Verdict::Forward)
+    };
     if ip.fragment_offset() != 0 {
         // What stands where the ports would be is payload.
         counters.fragments += 1;
-    } else if matches!(Protocol(meta.protocol), Protocol::UDP | Protocol::TCP)
-        && total_length >= header_length + 4
-    {
-        meta.ports_at = u16::try_from(Ethernet::LENGTH + header_length).ok();
+        return Ok((meta, None));
     }
-    Ok(meta)
+    let has_ports = matches!(Protocol(ip.protocol()), Protocol::UDP | Protocol::TCP);
+    let transport = packet
+        .get(header_length..total_length)
+        .filter(|_| has_ports);
+    let flow = transport
+        .and_then(|transport| transport.first_chunk())
+        .map(|&[a, b, c, d]| {
+            let (source_port, destination_port) =
+                (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+            let (source, destination) = (ip.source(), ip.destination());
+            FlowKey4::new(
+                source,
+                destination,
+                source_port,
+                destination_port,
+                ip.protocol(),
+            )
+        });
+    Ok((meta, flow))
 }
 
 /// RFC 1812 sections 5.3.4 and 5.3.7.

@@ -9,7 +9,7 @@ use crate::{
 /// Meters each session's packets against what it was admitted with. What conforms gets the
 /// session's code point; what exceeds is dropped (RFC 4594 section 4.1: police to one rate and
 /// burst).
-#[inline]
+#[inline(never)]
 pub(super) fn police<B: Buffer>(
     burst: &mut Burst<B>,
     sessions: &mut SessionTable<FlowKey4>,

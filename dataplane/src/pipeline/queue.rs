@@ -18,7 +18,7 @@ pub(crate) struct Queued<B> {
 
 /// Carries the verdicts out: each packet of the burst goes to a queue, to the kernel, or is
 /// dropped and counted.
-#[inline]
+#[inline(never)]
 pub(super) fn queue<B: Buffer>(
     burst: &mut Burst<B>,
     ports: &mut [Port<B>],

@@ -9,7 +9,7 @@ use crate::{
     counters::{DropReason, PuntReason},
     device::Buffer,
     units::{MacAddress, PortIndex},
-    wire::{Ethernet, Ipv4, Ipv4Mut},
+    wire::{Ethernet, Ipv4Mut},
 };
 
 /// What a next hop means.
@@ -100,26 +100,24 @@ impl Routes {
 }
 
 /// Finds each packet's way, by the longest prefix, and addresses it to the next hop.
-#[inline]
+#[inline(never)]
 pub(super) fn route<B: Buffer>(burst: &mut Burst<B>, routes: &Routes, ports: &[Port<B>]) {
-    let mut destinations = ArrayVec::<u32, BURST>::new();
-    for (buffer, _) in burst.forwarded() {
-        let packet = buffer.bytes().get(Ethernet::LENGTH..).unwrap_or_default();
-        destinations.push(Ipv4::new(packet).map_or(0, |ip| ip.destination()));
-    }
+    let destinations: ArrayVec<u32, BURST> = burst
+        .forwarded()
+        .map(|(_, meta)| meta.destination)
+        .collect();
     let mut next_hops = [Fib4::NONE; BURST];
     routes.fib.lookup(&destinations, &mut next_hops);
 
     for ((buffer, meta), next_hop) in burst.forwarded().zip(next_hops) {
         let punt = |reason| Verdict::Punt(reason);
-        let frame = buffer.bytes_mut();
         meta.verdict = match routes.adjacency(next_hop) {
             None => punt(PuntReason::NoRoute),
             Some(Adjacency::Blackhole) => Verdict::Drop(DropReason::Blackhole),
             Some(Adjacency::Local) => punt(PuntReason::Local),
             Some(Adjacency::Resolve) => {
                 // The kernel takes the TTL off itself.
-                punt(if ttl(frame) > 1 {
+                punt(if meta.ttl > 1 {
                     PuntReason::UnknownNeighbour
                 } else {
                     PuntReason::TtlExpired
@@ -130,7 +128,7 @@ pub(super) fn route<B: Buffer>(burst: &mut Burst<B>, routes: &Routes, ports: &[P
                 destination,
                 source,
             }) => {
-                if ttl(frame) <= 1 {
+                if meta.ttl <= 1 {
                     punt(PuntReason::TtlExpired)
                 } else if ports
                     .get(port.index())
@@ -138,6 +136,7 @@ pub(super) fn route<B: Buffer>(burst: &mut Burst<B>, routes: &Routes, ports: &[P
                 {
                     punt(PuntReason::Oversize)
                 } else {
+                    let frame = buffer.bytes_mut();
                     Ethernet::readdress(frame, destination, source);
                     if let Some(packet) = frame.get_mut(Ethernet::LENGTH..)
                         && let Some(mut ip) = Ipv4Mut::new(packet)
@@ -150,13 +149,4 @@ pub(super) fn route<B: Buffer>(burst: &mut Burst<B>, routes: &Routes, ports: &[P
             }
         };
     }
-}
-
-/// Of a packet that `parse` let through.
-#[inline]
-fn ttl(frame: &[u8]) -> u8 {
-    frame
-        .get(Ethernet::LENGTH..)
-        .and_then(Ipv4::new)
-        .map_or(0, |ip| ip.ttl())
 }

@@ -5,7 +5,7 @@ use crate::{
 };
 
 /// Takes one burst from a port; returns how many packets came.
-#[inline]
+#[inline(never)]
 pub(super) fn receive<D: Device>(
     burst: &mut Burst<D::Buffer>,
     device: &mut D,

@@ -126,7 +126,7 @@ impl<B: Buffer> PortScheduler<B> {
     }
 
     /// Takes packets that may go now, as many as there is room for.
-    #[inline]
+    #[inline(never)]
     pub(super) fn schedule(&mut self, into: &mut ArrayVec<B, BURST>, now: Ticks) {
         if self.waiting == 0 {
             return;
@@ -135,11 +135,38 @@ impl<B: Buffer> PortScheduler<B> {
         bucket.refill(profile, now);
         let (cap_profile, cap) = &mut self.strict_cap;
         cap.refill(cap_profile, now);
+        // Packets of one burst have waited for the same time: counted together.
+        let mut run = DelayRun::default();
         while self.waiting != 0 && !into.is_full() && self.shaper.1.is_open() {
             let Some(packet) = self.next() else { break };
             let (profile, bucket) = &mut self.shaper;
             bucket.charge(profile, packet.wire_bytes);
-            into.push(packet.buffer_after_delay(&mut self.queues, self.clock, now));
+            if (run.index, run.since) != (packet.index, packet.since) {
+                self.record(&run, now);
+                run = DelayRun {
+                    index: packet.index,
+                    since: packet.since,
+                    ..DelayRun::default()
+                };
+            }
+            run.packets += 1;
+            run.wire_bytes += u64::from(packet.wire_bytes);
+            into.push(packet.buffer);
+        }
+        self.record(&run, now);
+    }
+
+    /// Counts a run of packets as sent, with the time that they waited.
+    #[inline]
+    fn record(&mut self, run: &DelayRun, now: Ticks) {
+        if run.packets > 0 {
+            let counters = &mut self.queues[run.index].counters;
+            counters.sent_packets += run.packets;
+            counters.sent_wire_bytes += run.wire_bytes;
+            let waited = self.clock.nanoseconds(now.since(run.since));
+            counters
+                .delay_ns
+                .saturating_record_n(waited.max(1), run.packets);
         }
     }
 
@@ -272,20 +299,11 @@ struct Departing<B> {
     index: usize,
 }
 
-impl<B> Departing<B> {
-    /// Counts it as sent, with the time that it waited.
-    #[inline]
-    fn buffer_after_delay(
-        self,
-        queues: &mut [Queue<B>; Phb::COUNT],
-        clock: TickRate,
-        now: Ticks,
-    ) -> B {
-        let counters = &mut queues[self.index].counters;
-        counters.sent_packets += 1;
-        counters.sent_wire_bytes += u64::from(self.wire_bytes);
-        let waited = clock.nanoseconds(now.since(self.since));
-        counters.delay_ns.saturating_record(waited.max(1));
-        self.buffer
-    }
+/// Packets that left one queue one after the other, of the same burst.
+#[derive(Clone, Copy, Debug, Default)]
+struct DelayRun {
+    index: usize,
+    since: Ticks,
+    packets: u64,
+    wire_bytes: u64,
 }

@@ -9,7 +9,7 @@ use crate::{
 
 /// Hands packets to the device; what it has no room for stays and goes first next time. Returns how
 /// many it took.
-#[inline]
+#[inline(never)]
 pub(super) fn transmit<D: Device>(
     leaving: &mut ArrayVec<D::Buffer, BURST>,
     device: &mut D,
@@ -19,13 +19,16 @@ pub(super) fn transmit<D: Device>(
     if leaving.is_empty() {
         return 0;
     }
-    let lengths: ArrayVec<u64, BURST> = leaving
-        .iter()
-        .map(|buffer| buffer.bytes().len() as u64)
-        .collect();
+    let bytes = |leaving: &[D::Buffer]| -> u64 {
+        leaving
+            .iter()
+            .map(|buffer| buffer.bytes().len() as u64)
+            .sum()
+    };
+    let (packets_before, bytes_before) = (leaving.len(), bytes(leaving));
     device.transmit(egress, leaving);
-    let sent = lengths.len() - leaving.len();
+    let sent = packets_before - leaving.len();
     counters.tx_packets += sent as u64;
-    counters.tx_bytes += lengths.iter().take(sent).sum::<u64>();
+    counters.tx_bytes += bytes_before - bytes(leaving);
     sent
 }

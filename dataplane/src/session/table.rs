@@ -1,4 +1,4 @@
-use std::mem;
+use std::{mem, num::NonZeroU32};
 
 use thiserror::Error;
 use voicelane_dpdk::prefetch;
@@ -19,12 +19,22 @@ const SEARCH: usize = 256;
 
 /// Where an entry lies. Stays the same for as long as the entry exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slot(u32);
+pub struct Slot(NonZeroU32); // the index plus one, so that an optional slot is no larger
 
 impl Slot {
     #[inline]
+    fn at(index: u32) -> Self {
+        Self(NonZeroU32::MIN.saturating_add(index))
+    }
+
+    #[inline]
+    fn number(self) -> u32 {
+        self.0.get() - 1
+    }
+
+    #[inline]
     fn index(self) -> usize {
-        self.0 as usize
+        self.number() as usize
     }
 }
 
@@ -42,6 +52,9 @@ pub struct TableFull {
 struct Bucket {
     tags: [u16; WAYS],
     slots: [u32; WAYS],
+    /// How many entries whose first bucket is this one are in their other one: without any, a
+    /// miss ends here.
+    displaced: u32,
 }
 
 impl Bucket {
@@ -204,7 +217,9 @@ impl<K: FlowKey> SessionTable<K> {
         };
         self.buckets[bucket].tags[way] = tag;
         self.buckets[bucket].slots[way] = slot;
-        Ok((Slot(slot), true))
+        let first = self.first(hash);
+        self.buckets[first].displaced += u32::from(bucket != first);
+        Ok((Slot::at(slot), true))
     }
 
     /// Removes a flow; says whether it was there, with what it had counted.
@@ -213,14 +228,15 @@ impl<K: FlowKey> SessionTable<K> {
         let slot = self.find_hashed(key, hash)?;
         let tag = tag(hash);
         let first = self.first(hash);
-        for bucket in [first, self.other(first, tag)] {
-            let bucket = &mut self.buckets[bucket];
-            for way in 0..WAYS {
-                if bucket.tags[way] == tag && bucket.slots[way] == slot.0 {
-                    bucket.tags[way] = 0;
-                    self.free.push(slot.0);
-                    return Some(self.counters(slot));
-                }
+        for index in [first, self.other(first, tag)] {
+            let bucket = &mut self.buckets[index];
+            let way = (0..WAYS)
+                .find(|&way| bucket.tags[way] == tag && bucket.slots[way] == slot.number());
+            if let Some(way) = way {
+                bucket.tags[way] = 0;
+                self.buckets[first].displaced -= u32::from(index != first);
+                self.free.push(slot.number());
+                return Some(self.counters(slot));
             }
         }
         None
@@ -264,14 +280,14 @@ impl<K: FlowKey> SessionTable<K> {
         (bucket ^ (usize::from(tag) | 1).wrapping_mul(0x5bd1_e995)) & (self.buckets.len() - 1)
     }
 
-    #[inline]
+    #[inline(always)]
     fn find_in(&self, bucket: usize, tag: u16, key: &K) -> Option<Slot> {
         let bucket = &self.buckets[bucket];
         let mut found = bucket.matches(tag);
         while found != 0 {
-            let slot = Slot(bucket.slots[found.trailing_zeros() as usize]);
-            if self.entries[slot.index()].key == *key {
-                return Some(slot);
+            let slot = bucket.slots[found.trailing_zeros() as usize];
+            if self.entries[slot as usize].key == *key {
+                return Some(Slot::at(slot));
             }
             found &= found - 1;
         }
@@ -303,9 +319,7 @@ impl<K: FlowKey> SessionTable<K> {
                 let mut step = next;
                 while let Some((before, before_way)) = steps[step].from {
                     let (to, from) = (steps[step].bucket, steps[before].bucket);
-                    self.buckets[to].tags[way] =
-                        mem::take(&mut self.buckets[from].tags[before_way]);
-                    self.buckets[to].slots[way] = self.buckets[from].slots[before_way];
+                    self.move_entry((from, before_way), (to, way));
                     (step, way) = (before, before_way);
                 }
                 return Some((steps[step].bucket, way));
@@ -328,9 +342,24 @@ impl<K: FlowKey> SessionTable<K> {
         None
     }
 
+    /// Moves an entry from one of its buckets to an empty place in the other.
+    fn move_entry(&mut self, (from, from_way): (usize, usize), (to, to_way): (usize, usize)) {
+        let tag = mem::take(&mut self.buckets[from].tags[from_way]);
+        let slot = self.buckets[from].slots[from_way];
+        self.buckets[to].tags[to_way] = tag;
+        self.buckets[to].slots[to_way] = slot;
+        let first = self.first(self.hash(&self.entries[slot as usize].key));
+        if first == from {
+            self.buckets[first].displaced += 1;
+        } else {
+            self.buckets[first].displaced -= 1;
+        }
+    }
+
     /// Checks what must hold between calls; walks the whole table.
     pub fn invariants(&self) {
         let mut seen = vec![false; self.entries.len()];
+        let mut displaced = vec![0; self.buckets.len()];
         for (index, bucket) in self.buckets.iter().enumerate() {
             for (&stored, &slot) in bucket.tags.iter().zip(&bucket.slots) {
                 if stored == 0 {
@@ -348,12 +377,20 @@ impl<K: FlowKey> SessionTable<K> {
                     index == first || index == self.other(first, stored),
                     "a wrong bucket"
                 );
+                displaced[first] += u32::from(index != first);
             }
         }
         assert_eq!(
             seen.iter().filter(|&&seen| seen).count(),
             self.len(),
             "an entry is lost"
+        );
+        assert!(
+            self.buckets
+                .iter()
+                .map(|bucket| bucket.displaced)
+                .eq(displaced),
+            "displaced"
         );
         assert!(
             self.free.iter().all(|&slot| !seen[slot as usize]),
