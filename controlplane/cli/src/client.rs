@@ -100,7 +100,7 @@ impl Connection {
         let deadline = Instant::now() + timeout;
         let endpoint = Endpoint::from_shared(url.to_owned())
             .ok()
-            .filter(|endpoint| endpoint.uri().authority().is_some())
+            .filter(|endpoint| endpoint.uri().scheme_str() == Some("http"))
             .ok_or_else(|| Failure::Usage(format!("{url:?} is no URL like http://127.0.0.1:7400")))?
             .http2_keep_alive_interval(Duration::from_secs(10))
             .keep_alive_timeout(Duration::from_secs(5))

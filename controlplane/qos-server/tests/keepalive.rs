@@ -1,5 +1,7 @@
 //! A peer that is gone without a word is noticed.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod common;
 
 use std::{net::SocketAddr, time::Duration};

@@ -1,5 +1,7 @@
 //! What routers get: attaching, differences, loss and return.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod common;
 
 use std::time::Duration;
@@ -408,4 +410,70 @@ async fn a_server_that_stops_tells_its_routers() {
         let ended = router.ended().unwrap();
         assert_eq!(ended.code(), Code::Unavailable, "{ended:?}");
     }
+}
+
+#[tokio::test]
+async fn a_router_that_does_not_read_is_let_go() {
+    let settings = Settings {
+        router_buffer: 4,
+        ..quick()
+    };
+    let server = TestServer::with(settings).await;
+    let (sender, receiver) = tokio::sync::mpsc::channel(8);
+    let hello = v1::Hello {
+        router_id: "a".into(),
+        entry_capacity: 1_000_000,
+        ..Default::default()
+    };
+    let interfaces = vec![edge("lan0", &["10.1.0.0/24"])];
+    for message in [
+        Message::Hello(hello),
+        Message::Interfaces(v1::InterfaceReport { interfaces }),
+        Message::Installed(v1::InstalledSessions {
+            sessions: vec![],
+            last: true,
+        }),
+    ] {
+        sender
+            .send(v1::AttachRequest {
+                message: Some(message),
+            })
+            .await
+            .unwrap();
+    }
+    let channel = tonic::transport::Channel::from_shared(format!("http://{}", server.address));
+    let channel = channel
+        .unwrap()
+        .initial_stream_window_size(65_535)
+        .connect()
+        .await
+        .unwrap();
+    let mut router = RoutersClient::new(channel);
+    // Held, but never read.
+    let _unread = router
+        .attach(ReceiverStream::new(receiver))
+        .await
+        .unwrap()
+        .into_inner();
+    let flows = |session: u16| {
+        let flow = |index: u16| {
+            flow(
+                &format!("10.1.0.5:{}", 2 + 2 * index),
+                &format!("10.1.0.6:{}", 2 + 2 * session),
+            )
+        };
+        (0..32).map(flow).collect::<Vec<_>>()
+    };
+    let client = server.sessions().await;
+    let adds = (0..400).map(|session: u16| {
+        let mut client = client.clone();
+        let spec = spec(&format!("c{session}"), flows(session));
+        tokio::spawn(async move { add(&mut client, spec).await })
+    });
+    for add in adds.collect::<Vec<_>>() {
+        assert_status(add.await.unwrap(), Code::Unavailable, &["a"]);
+    }
+    let lost = add(&mut client.clone(), spec("c", flows(1))).await;
+    assert_status(lost, Code::Unavailable, &["router a", "lost"]);
+    assert_eq!(list(&mut client.clone()).await.total, 0);
 }

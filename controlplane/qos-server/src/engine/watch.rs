@@ -59,6 +59,13 @@ enum Existing {
 }
 
 impl Engine {
+    /// How many watch.
+    pub fn watchers(&self) -> usize {
+        self.settings
+            .max_watchers
+            .saturating_sub(self.watchers.available_permits())
+    }
+
     /// Begins to watch one agent's sessions, or all.
     pub fn watch(
         self: &Arc<Self>,

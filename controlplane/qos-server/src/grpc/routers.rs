@@ -24,7 +24,7 @@ use crate::{
 /// How long a router has to introduce itself.
 const INTRODUCTION: Duration = Duration::from_secs(30);
 /// The most sessions that a router may say it has.
-const MAX_REPORTED: usize = 4_000_000;
+const MAX_REPORTED: usize = 2_000_000;
 
 /// The service.
 #[derive(Clone, Debug)]

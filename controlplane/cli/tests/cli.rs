@@ -1,0 +1,470 @@
+//! Every command against a server and scripted routers, as tables and as JSON, with its exit code.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../../qos-server/tests/common/mod.rs"]
+mod common;
+
+use std::{process::Stdio, time::Duration};
+
+use common::*;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    net::TcpListener,
+    process::Command,
+};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Request, Response, Status};
+use voicelane_proto::v1::{
+    self,
+    router_operator_server::{RouterOperator, RouterOperatorServer},
+};
+
+struct Ran {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Ran {
+    #[track_caller]
+    fn json(&self) -> Value {
+        assert_eq!(self.code, 0, "{}", self.stderr);
+        serde_json::from_str(&self.stdout).expect("one JSON document")
+    }
+
+    #[track_caller]
+    fn shows(&self, parts: &[&str]) {
+        assert_eq!(self.code, 0, "{}", self.stderr);
+        for part in parts {
+            assert!(
+                self.stdout.contains(part),
+                "{part:?} is not in\n{}",
+                self.stdout
+            );
+        }
+    }
+
+    #[track_caller]
+    fn fails(&self, code: i32, parts: &[&str]) {
+        assert_eq!(self.code, code, "{}{}", self.stdout, self.stderr);
+        for part in parts {
+            assert!(
+                self.stderr.contains(part),
+                "{part:?} is not in\n{}",
+                self.stderr
+            );
+        }
+    }
+}
+
+fn command(server: &str, line: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_voicelane"));
+    command
+        .env("VOICELANE_SERVER", server)
+        .args(line.split_whitespace())
+        .kill_on_drop(true);
+    command
+}
+
+async fn run_at(server: &str, line: &str) -> Ran {
+    let output = command(server, line).output();
+    let output = tokio::time::timeout(PATIENCE, output)
+        .await
+        .expect("in time")
+        .unwrap();
+    Ran {
+        code: output.status.code().expect("an exit code"),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+async fn run(net: &Network, line: &str) -> Ran {
+    run_at(&url(net), line).await
+}
+
+fn url(net: &Network) -> String {
+    format!("http://{}", net.server.address)
+}
+
+#[tokio::test]
+async fn a_call_lives_its_life() {
+    let net = Network::start().await;
+    let ends = "--a 10.1.0.5:4000 --b 10.2.0.7:5000";
+    run(&net, &format!("call add c1 {ends} --codec g729 --srtp"))
+        .await
+        .shows(&[
+            "call c1 of cli: active, revision 1, telephony",
+            "10.1.0.5:4000",
+            "a/lan0",
+            "28 kbit/s",
+            "next_port",
+            "installed",
+        ]);
+    let session = run(&net, "call get c1 --json").await.json();
+    let flow = |source: [&str; 3], destination: [&str; 3]| {
+        let at = |[_, router, prefix]: [&str; 3]| json!({"router_id": router, "interface": "lan0", "prefix": prefix});
+        json!({
+            "source": source[0], "destination": destination[0], "max_bitrate_bps": 28_000,
+            "max_burst_bytes": 0, "rtcp": "next_port", "rtcp_source": null,
+            "rtcp_destination": null, "source_attachment": at(source),
+            "destination_attachment": at(destination),
+        })
+    };
+    let (a, b) = (
+        ["10.1.0.5:4000", "a", "10.1.0.0/24"],
+        ["10.2.0.7:5000", "b", "10.2.0.0/24"],
+    );
+    assert_eq!(session["flows"], json!([flow(a, b), flow(b, a)]));
+    let on = |router: &str| json!({"router_id": router, "state": "installed", "detail": "", "revision": 1});
+    assert_eq!(session["routers"], json!([on("a"), on("b")]));
+    assert_eq!(session["state"], "active");
+    assert_eq!(session["service_class"], "telephony");
+    assert_eq!(
+        (&session["agent_id"], &session["session_id"]),
+        (&json!("cli"), &json!("c1"))
+    );
+
+    let modify = "call modify c1 --from 10.1.0.5:4000 --to 10.2.0.7:5000 --rate 40.4k --rtcp mux --class admitted-telephony --json";
+    let session = run(&net, modify).await.json();
+    assert_eq!(session["revision"], 2, "one more than what was there");
+    assert_eq!(session["flows"][0]["max_bitrate_bps"], 40_400);
+    assert_eq!(session["service_class"], "admitted_telephony");
+    run(&net, &format!("call modify c1 {ends} --revision 2"))
+        .await
+        .fails(1, &["ABORTED"]);
+    run(
+        &net,
+        "call add c2 --agent pbx --flow 10.1.0.6:1000->10.2.0.8:1000 --rtcp none",
+    )
+    .await
+    .shows(&["call c2 of pbx: active"]);
+    run(&net, "call list")
+        .await
+        .shows(&["c1", "active", "1 calls"]);
+    let all = run(&net, "call list --all-agents --json").await.json();
+    assert_eq!(all["total"], 2);
+    assert_eq!(all["sessions"][1]["agent_id"], "pbx");
+    let one = run(&net, "call list --all-agents --limit 1 --json")
+        .await
+        .json();
+    assert_eq!(
+        (
+            one["total"].clone(),
+            one["sessions"].as_array().unwrap().len()
+        ),
+        (json!(2), 1)
+    );
+
+    run(&net, "call delete c1")
+        .await
+        .shows(&["deleted call c1"]);
+    assert!(!net.a.has("c1"));
+    let refused = run(&net, "call delete c1").await;
+    refused.fails(1, &["NOT_FOUND", "\"c1\" of agent \"cli\" does not exist"]);
+    assert_eq!(refused.stdout, "");
+    let refused = run(&net, "call get c1 --json").await;
+    refused.fails(1, &[]);
+    let error: Value = serde_json::from_str(&refused.stderr).unwrap();
+    assert_eq!(error["error"]["code"], "NOT_FOUND");
+    assert_eq!(
+        run(&net, "call delete c2 --agent pbx --json").await.json()["session_id"],
+        "c2"
+    );
+}
+
+#[tokio::test]
+async fn explain_prints_the_chain_and_names_what_is_broken() {
+    let net = Network::start().await;
+    run(
+        &net,
+        "call add c1 --from 10.1.0.5:4000 --to 10.2.0.7:4000 --rtcp none",
+    )
+    .await
+    .shows(&[]);
+    let silent = run(&net, "call explain c1").await;
+    assert_eq!(silent.code, 1);
+    for part in [
+        "✓ desired",
+        "✓ placed",
+        "✓ attached    a",
+        "✓ installed   b",
+        "✗ seen        a",
+        "first broken link: seen on router a: no RTP packet ever came",
+    ] {
+        assert!(
+            silent.stdout.contains(part),
+            "{part:?} is not in\n{}",
+            silent.stdout
+        );
+    }
+    let counters = |policed| v1::EntryCounters {
+        kind: v1::FlowKind::Rtp.into(),
+        packets: 50,
+        policed_packets: policed,
+        last_seen_ms_ago: Some(10),
+        source: endpoint("10.1.0.5:4000"),
+        destination: endpoint("10.2.0.7:4000"),
+        ..Default::default()
+    };
+    net.a.count(vec![counters(0)]);
+    net.b.count(vec![counters(0)]);
+    run(&net, "call explain c1")
+        .await
+        .shows(&["✓ conforming  b", "nothing is broken"]);
+    let explained = run(&net, "call explain c1 --json").await.json();
+    assert_eq!(explained["first_broken"], Value::Null);
+    assert_eq!(explained["flows"][0]["source_counters"][0]["packets"], 50);
+    let step = json!({"verdict": "ok", "link": "desired", "router_id": "", "detail": "revision 1"});
+    assert_eq!(explained["flows"][0]["steps"][0], step);
+    net.b.count(vec![counters(2)]);
+    let broken = run(&net, "call explain c1 --json").await;
+    assert_eq!(broken.code, 1);
+    let explained: Value = serde_json::from_str(&broken.stdout).unwrap();
+    assert_eq!(explained["first_broken"]["link"], "conforming");
+    run(&net, "call explain zzz").await.fails(1, &["NOT_FOUND"]);
+}
+
+#[tokio::test]
+async fn watch_ends_by_count_by_time_and_by_interrupt() {
+    let net = Network::start().await;
+    run(&net, "call add c1 --a 10.1.0.5:4000 --b 10.2.0.7:4000")
+        .await
+        .shows(&[]);
+    run(&net, "call watch --existing --count 1")
+        .await
+        .shows(&["existing", "call c1 of cli"]);
+    let none = run(&net, "call watch --agent other --existing --for 0.05").await;
+    assert_eq!((none.code, none.stdout.as_str()), (0, ""));
+
+    let mut watch = command(&url(&net), "call watch --existing --json");
+    let mut watch = watch.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let mut next = async || -> (String, String) {
+        let line = tokio::time::timeout(PATIENCE, lines.next_line())
+            .await
+            .unwrap();
+        let event: Value = serde_json::from_str(&line.unwrap().unwrap()).unwrap();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        (text(&event["kind"]), text(&event["session"]["session_id"]))
+    };
+    assert_eq!(next().await, ("existing".into(), "c1".into()));
+    run(&net, "call add c2 --a 10.1.0.5:4100 --b 10.2.0.7:4100")
+        .await
+        .shows(&[]);
+    assert_eq!(next().await, ("added".into(), "c2".into()));
+    run(&net, "call delete c2").await.shows(&[]);
+    assert_eq!(next().await, ("deleted".into(), "c2".into()));
+    let id = watch.id().unwrap().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-INT", &id])
+            .status()
+            .await
+            .unwrap()
+            .success()
+    );
+    let status = tokio::time::timeout(PATIENCE, watch.wait())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(status.code(), Some(0), "Ctrl-C ends it cleanly");
+
+    eventually("nobody watching", || async {
+        (net.server.engine.watchers() == 0).then_some(())
+    })
+    .await;
+    let watch = command(&url(&net), "call watch --existing")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    eventually("watching", || async {
+        (net.server.engine.watchers() > 0).then_some(())
+    })
+    .await;
+    net.server.stop().await;
+    let ended = tokio::time::timeout(PATIENCE, watch.wait_with_output())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        ended.status.code(),
+        Some(1),
+        "the server said that it stops"
+    );
+}
+
+#[tokio::test]
+async fn routers_are_listed_and_shown() {
+    let mut net = Network::start().await;
+    add(&mut net.client, call("c1", 4000)).await.unwrap();
+    run(&net, "router list")
+        .await
+        .shows(&["a ", "attached", "10.1.0.0/24 (lan0)", "fake"]);
+    let routers = run(&net, "router list --json").await.json();
+    assert_eq!(routers["routers"][1]["router_id"], "b");
+    assert_eq!(routers["routers"][1]["attached"], true);
+    assert_eq!(routers["routers"][1]["epoch"], "0000000000000007");
+    run(&net, "router show b").await.shows(&[
+        "router b: attached",
+        "1 calls",
+        "lan0",
+        "300 Mbit/s",
+    ]);
+    let router = run(&net, "router show b --json").await.json();
+    assert_eq!(router["interfaces"][0]["role"], "edge");
+    assert_eq!(router["sessions"], 1);
+    run(&net, "router show zzz")
+        .await
+        .fails(1, &["NOT_FOUND", "zzz"]);
+}
+
+struct FakeApi;
+
+#[tonic::async_trait]
+impl RouterOperator for FakeApi {
+    async fn get_status(
+        &self,
+        _: Request<v1::GetStatusRequest>,
+    ) -> Result<Response<v1::GetStatusResponse>, Status> {
+        Ok(Response::new(v1::GetStatusResponse {
+            router_id: "a".into(),
+            dpdk_version: "DPDK 22.11".into(),
+            attached: true,
+            server: "192.0.2.10:7400".into(),
+            ..Default::default()
+        }))
+    }
+
+    async fn list_ports(
+        &self,
+        _: Request<v1::ListPortsRequest>,
+    ) -> Result<Response<v1::ListPortsResponse>, Status> {
+        let queue = |phb: &str, count| v1::QueueStatus {
+            phb: phb.into(),
+            sent_packets: count,
+            delay_us: Some(v1::Quantiles {
+                count,
+                p50: 12.0,
+                p99: 90.0,
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let port = v1::PortStatus {
+            interface: Some(edge("lan0", &["10.1.0.0/24"])),
+            device: "net_af_packet0".into(),
+            rx_packets: 77,
+            drops: vec![v1::NamedCount {
+                name: "ttl_expired".into(),
+                packets: 3,
+            }],
+            queues: vec![queue("ef", 5), queue("default", 0)],
+            ..Default::default()
+        };
+        Ok(Response::new(v1::ListPortsResponse { ports: vec![port] }))
+    }
+
+    type ListEntriesStream =
+        tokio_stream::Iter<std::vec::IntoIter<Result<v1::ListEntriesResponse, Status>>>;
+
+    async fn list_entries(
+        &self,
+        _: Request<v1::ListEntriesRequest>,
+    ) -> Result<Response<Self::ListEntriesStream>, Status> {
+        let part = |name: &str| {
+            Ok(v1::ListEntriesResponse {
+                entries: vec![v1::EntryCounters {
+                    key: key(name),
+                    kind: v1::FlowKind::Rtcp.into(),
+                    source: endpoint("[2001:db8::5]:4000"),
+                    destination: endpoint("10.2.0.7:4000"),
+                    packets: 9,
+                    ..Default::default()
+                }],
+            })
+        };
+        Ok(Response::new(tokio_stream::iter(vec![
+            part("c1"),
+            part("c2"),
+        ])))
+    }
+}
+
+#[tokio::test]
+async fn a_router_itself_is_asked() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(
+        tonic::transport::Server::builder()
+            .add_service(RouterOperatorServer::new(FakeApi))
+            .serve_with_incoming(TcpListenerStream::new(listener)),
+    );
+    let ask = async |line: &str| {
+        run_at("http://127.0.0.1:1", &format!("{line} --router-api {url}")).await
+    };
+    ask("router stats").await.shows(&[
+        "router a: up 0 s, attached to 192.0.2.10:7400",
+        "net_af_packet0",
+        "77",
+        "ttl_expired 3",
+        "ef",
+        "90",
+    ]);
+    let stats = ask("router stats --json").await.json();
+    assert_eq!(stats["ports"][0]["queues"][0]["delay_us"]["p99"], 90.0);
+    assert_eq!(stats["ports"][0]["queues"][1]["delay_us"], Value::Null);
+    assert_eq!(stats["status"]["dpdk_version"], "DPDK 22.11");
+    ask("router entries")
+        .await
+        .shows(&["test/c1", "test/c2", "[2001:db8::5]:4000", "never"]);
+    let entries = ask("router entries --json").await.json();
+    assert_eq!(entries["entries"][1]["session_id"], "c2");
+    assert_eq!(entries["entries"][1]["kind"], "rtcp");
+}
+
+#[tokio::test]
+async fn what_goes_wrong_has_its_own_exit_code() {
+    let net = Network::start().await;
+    for line in [
+        "call",
+        "call add",
+        "call add c1",
+        "call add c1 --a 10.1.0.5:4000 --b nowhere",
+        "call add c1 --a 10.1.0.5:4000 --b 10.2.0.7:5000 --codec mp3",
+        "call add c1 --a 10.1.0.5:4000 --b 10.2.0.7:5000 --rate fast",
+        "router stats",
+        "router list --server not-a-url",
+        "frobnicate",
+    ] {
+        let ran = run(&net, line).await;
+        assert_eq!(ran.code, 2, "{line}: {}", ran.stderr);
+        assert!(!ran.stderr.is_empty());
+    }
+    run(&net, "call add c1 --a 10.1.0.5:4000 --b 10.9.0.7:5000")
+        .await
+        .fails(1, &["NOT_FOUND", "10.9.0.7", "router list"]);
+    // Nobody listens.
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nobody = format!("http://{}", taken.local_addr().unwrap());
+    drop(taken);
+    run_at(&nobody, "router list")
+        .await
+        .fails(3, &["cannot reach", "refused"]);
+    let ran = run_at(&nobody, "router list --json").await;
+    ran.fails(3, &[]);
+    let error: Value = serde_json::from_str(&ran.stderr).unwrap();
+    assert_eq!(error["error"]["code"], "UNREACHABLE");
+    // Somebody listens, and says nothing.
+    let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mute = format!("http://{}", mute.local_addr().unwrap());
+    let began = std::time::Instant::now();
+    run_at(&mute, "router list --timeout 0.3")
+        .await
+        .fails(3, &["cannot reach"]);
+    assert!(began.elapsed() < Duration::from_secs(10));
+    let help = run(&net, "--help").await;
+    help.shows(&["Exit codes", "call explain"]);
+}
