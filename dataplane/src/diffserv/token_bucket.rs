@@ -66,6 +66,13 @@ impl BucketProfile {
         }
     }
 
+    /// What a packet costs. Packets are shorter than 2^24 bytes and a byte costs at most 2^36.
+    #[inline]
+    fn cost(&self, bytes: u32) -> i64 {
+        debug_assert!(bytes < 1 << 24, "no packet is that long");
+        (self.byte * u64::from(bytes)).cast_signed()
+    }
+
     /// The largest burst; half of the range is left for deficits.
     fn max_burst(byte: u64) -> u64 {
         (i64::MAX / 2).cast_unsigned() / byte
@@ -126,13 +133,10 @@ impl TokenBucket {
     /// tokens if so.
     #[inline]
     pub fn conforms(&mut self, profile: &BucketProfile, bytes: u32) -> bool {
-        let cost = profile
-            .byte
-            .saturating_mul(bytes.into())
-            .min(i64::MAX.cast_unsigned());
-        let fits = self.credit >= cost.cast_signed();
+        let cost = profile.cost(bytes);
+        let fits = self.credit >= cost;
         if fits {
-            self.credit -= cost.cast_signed();
+            self.credit -= cost;
         }
         fits
     }
@@ -148,11 +152,7 @@ impl TokenBucket {
     /// longer than the depth is no special case.
     #[inline]
     pub fn charge(&mut self, profile: &BucketProfile, bytes: u32) {
-        let cost = profile
-            .byte
-            .saturating_mul(bytes.into())
-            .min(i64::MAX.cast_unsigned());
-        self.credit = self.credit.saturating_sub(cost.cast_signed());
+        self.credit = self.credit.saturating_sub(profile.cost(bytes));
     }
 
     /// The first time at which it is open again, after the last refill.

@@ -18,19 +18,11 @@ pub(super) fn classify<B: Buffer>(
     trust: Trust,
     counters: &mut PortCounters,
 ) {
-    // The lookup goes over the burst three times, so that each miss of the cache is under way
-    // while the others are started.
-    let mut hashes = [0; BURST];
-    for ((_, key), hash) in burst.flows.iter().zip(&mut hashes) {
-        *hash = sessions.hash(key);
-        sessions.prefetch_bucket(*hash);
-    }
-    for (_, hash) in burst.flows.iter().zip(hashes) {
-        sessions.prefetch_entry(hash);
-    }
-    for ((index, key), hash) in burst.flows.iter().zip(hashes) {
-        if let Some(meta) = burst.metas.get_mut(usize::from(*index)) {
-            meta.session = sessions.find_hashed(key, hash);
+    let mut found = [None; BURST];
+    sessions.find_burst(&burst.flows, &mut found);
+    for (&index, session) in burst.flow_owners.iter().zip(found) {
+        if let Some(meta) = burst.metas.get_mut(usize::from(index)) {
+            meta.session = session;
         }
     }
 

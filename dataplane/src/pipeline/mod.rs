@@ -92,8 +92,10 @@ struct Burst<B> {
     ingress: PortIndex,
     buffers: ArrayVec<B, BURST>,
     metas: ArrayVec<Meta, BURST>,
-    /// The five-tuples of the packets that have ports, each with its packet's place in the burst.
-    flows: ArrayVec<(u8, FlowKey4), BURST>,
+    /// The five-tuples of the packets that have ports.
+    flows: ArrayVec<FlowKey4, BURST>,
+    /// The place in the burst of each five-tuple's packet.
+    flow_owners: ArrayVec<u8, BURST>,
 }
 
 impl<B: Buffer> Burst<B> {
@@ -156,6 +158,7 @@ impl<B: Buffer> Pipeline<B> {
                 buffers: ArrayVec::new(),
                 metas: ArrayVec::new(),
                 flows: ArrayVec::new(),
+                flow_owners: ArrayVec::new(),
             },
         }
     }

@@ -12,6 +12,7 @@ use crate::{
 #[inline(never)]
 pub(super) fn parse<B: Buffer>(burst: &mut Burst<B>, mac: MacAddress, counters: &mut PortCounters) {
     burst.flows.clear();
+    burst.flow_owners.clear();
     for (index, buffer) in (0..).zip(&burst.buffers) {
         let parsed = if buffer.is_contiguous() {
             parse_frame(buffer.bytes(), mac, counters)
@@ -21,7 +22,8 @@ pub(super) fn parse<B: Buffer>(burst: &mut Burst<B>, mac: MacAddress, counters: 
         let meta = match parsed {
             Ok((meta, flow)) => {
                 if let Some(flow) = flow {
-                    burst.flows.push((index, flow));
+                    burst.flows.push(flow);
+                    burst.flow_owners.push(index);
                 }
                 meta
             }
@@ -100,53 +102,38 @@ fn parse_ipv4(
     let transport = packet
         .get(header_length..total_length)
         .filter(|_| has_ports);
-    let flow = transport
-        .and_then(|transport| transport.first_chunk())
-        .map(|&[a, b, c, d]| {
-            let (source_port, destination_port) =
-                (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
-            let (source, destination) = (ip.source(), ip.destination());
-            FlowKey4::new(
-                source,
-                destination,
-                source_port,
-                destination_port,
-                ip.protocol(),
-            )
-        });
+    let ports = transport.and_then(|transport| transport.first_chunk());
+    let flow = ports.map(|ports| FlowKey4::from_wire(ip.addresses(), ports, ip.protocol()));
     Ok((meta, flow))
 }
 
 /// RFC 1812 sections 5.3.4 and 5.3.7.
 #[inline]
 fn check_addresses(ip: &Ipv4<'_>, to_group: bool) -> Result<(), Verdict> {
-    const GROUP: u32 = 0xe000_0000; // 224.0.0.0: multicast, then reserved, then broadcast
-    let first_octet = |address: u32| address >> 24;
-    let (source, destination) = (ip.source(), ip.destination());
-    if destination >= GROUP {
+    let &[source, _, _, _, destination, _, _, _] = ip.addresses();
+    let is_host = |first_octet: u8| !matches!(first_octet, 0 | 127 | 224..);
+    if is_host(source) && is_host(destination) && !to_group {
+        return Ok(());
+    }
+    if destination >= 224 {
         // Multicast and broadcast are not forwarded; the kernel may listen to them. A host that has
         // no address yet may send them (RFC 1122 section 3.2.1.3 (a)).
-        let listened = first_octet(destination) < 240 || destination == u32::MAX;
-        if !listened {
-            return Err(Verdict::Drop(DropReason::MartianDestination));
-        }
-        if source >= GROUP || first_octet(source) == 127 {
-            return Err(Verdict::Drop(DropReason::MartianSource));
-        }
-        return Err(Verdict::Punt(PuntReason::Group));
+        let listened = destination < 240 || ip.destination() == u32::MAX;
+        return Err(match (listened, source) {
+            (false, _) => Verdict::Drop(DropReason::MartianDestination),
+            (true, 127 | 224..) => Verdict::Drop(DropReason::MartianSource),
+            (true, _) => Verdict::Punt(PuntReason::Group),
+        });
     }
-    if matches!(first_octet(destination), 0 | 127) {
-        return Err(Verdict::Drop(DropReason::MartianDestination));
-    }
-    if source >= GROUP || matches!(first_octet(source), 0 | 127) {
-        return Err(Verdict::Drop(DropReason::MartianSource));
-    }
-    // "A router SHOULD silently discard a packet that is received via a link layer broadcast or
-    // multicast but does not specify an IP multicast or broadcast destination address."
-    if to_group {
-        return Err(Verdict::Drop(DropReason::LinkGroupUnicast));
-    }
-    Ok(())
+    Err(Verdict::Drop(if !is_host(destination) {
+        DropReason::MartianDestination
+    } else if !is_host(source) {
+        DropReason::MartianSource
+    } else {
+        // "A router SHOULD silently discard a packet that is received via a link layer broadcast or
+        // multicast but does not specify an IP multicast or broadcast destination address."
+        DropReason::LinkGroupUnicast
+    }))
 }
 
 /// The traffic class of a frame that the router itself sends; nothing when it is not IP.

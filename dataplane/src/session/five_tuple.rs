@@ -1,6 +1,6 @@
 use std::{
     fmt,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
 };
 
 /// A transport protocol's number (IANA).
@@ -41,62 +41,43 @@ pub trait FlowKey: Copy + Eq + fmt::Debug {
     fn hash(&self, seed: &[u64; 4]) -> u64;
 }
 
-/// The five-tuple of an IPv4 flow, packed.
+/// The five-tuple of an IPv4 flow, packed as it stands in the packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FlowKey4 {
-    /// Source address, destination address.
+    /// Source address, destination address, in network byte order.
     addresses: u64,
-    /// Source port, destination port, protocol.
+    /// Source port, destination port, in network byte order; protocol.
     transport: u64,
 }
 
 impl FlowKey4 {
-    /// From the fields, in host byte order.
+    /// From the fields as they stand in the IP header and in the transport header.
     #[inline]
     #[must_use]
-    pub fn new(
-        source: u32,
-        destination: u32,
-        source_port: u16,
-        destination_port: u16,
-        protocol: u8,
-    ) -> Self {
+    pub fn from_wire(addresses: &[u8; 8], ports: &[u8; 4], protocol: u8) -> Self {
         Self {
-            addresses: u64::from(source) << 32 | u64::from(destination),
-            transport: u64::from(source_port) << 48
-                | u64::from(destination_port) << 32
-                | u64::from(protocol),
+            addresses: u64::from_ne_bytes(*addresses),
+            transport: u64::from(u32::from_ne_bytes(*ports)) << 32 | u64::from(protocol),
         }
     }
 
-    /// The same of a flow whose addresses are both IPv4.
+    /// The key of a flow whose addresses are both IPv4.
     #[must_use]
     pub fn of(flow: &FiveTuple) -> Option<Self> {
-        match (flow.source.ip(), flow.destination.ip()) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => Some(Self::new(
-                source.into(),
-                destination.into(),
-                flow.source.port(),
-                flow.destination.port(),
-                flow.protocol.0,
-            )),
-            _ => None,
-        }
-    }
-
-    /// Back in readable form.
-    #[must_use]
-    #[allow(
-        clippy::cast_possible_truncation,
-        reason = "fields are taken out by their widths"
-    )]
-    pub fn five_tuple(&self) -> FiveTuple {
-        let address = |bits: u64| IpAddr::V4(Ipv4Addr::from(bits as u32));
-        FiveTuple {
-            source: SocketAddr::new(address(self.addresses >> 32), (self.transport >> 48) as u16),
-            destination: SocketAddr::new(address(self.addresses), (self.transport >> 32) as u16),
-            protocol: Protocol(self.transport as u8),
-        }
+        let (IpAddr::V4(source), IpAddr::V4(destination)) =
+            (flow.source.ip(), flow.destination.ip())
+        else {
+            return None;
+        };
+        let [a, b, c, d] = source.octets();
+        let [e, f, g, h] = destination.octets();
+        let [i, j] = flow.source.port().to_be_bytes();
+        let [k, l] = flow.destination.port().to_be_bytes();
+        Some(Self::from_wire(
+            &[a, b, c, d, e, f, g, h],
+            &[i, j, k, l],
+            flow.protocol.0,
+        ))
     }
 }
 
@@ -128,8 +109,21 @@ mod tests {
             destination: "203.0.113.255:65535".parse().unwrap(),
             protocol: Protocol::UDP,
         };
-        let key = FlowKey4::of(&flow).unwrap();
-        assert_eq!(key.five_tuple(), flow);
+        let wire = [192, 0, 2, 1, 203, 0, 113, 255];
+        let key = FlowKey4::from_wire(&wire, &[0x0f, 0xa0, 0xff, 0xff], 17);
+        assert_eq!(FlowKey4::of(&flow), Some(key));
+        for other in [
+            FlowKey4::from_wire(
+                &[192, 0, 2, 2, 203, 0, 113, 255],
+                &[0x0f, 0xa0, 0xff, 0xff],
+                17,
+            ),
+            FlowKey4::from_wire(&wire, &[0x0f, 0xa1, 0xff, 0xff], 17),
+            FlowKey4::from_wire(&wire, &[0x0f, 0xa0, 0xff, 0xfe], 17),
+            FlowKey4::from_wire(&wire, &[0x0f, 0xa0, 0xff, 0xff], 6),
+        ] {
+            assert_ne!(other, key);
+        }
         assert_eq!(
             flow.to_string(),
             "192.0.2.1:4000 -> 203.0.113.255:65535 protocol 17"
@@ -152,8 +146,10 @@ mod tests {
         ];
         let mut buckets = [0_u32; 1024];
         for flow in 0..65_536_u32 {
-            let port = u16::try_from(flow % 32_768 * 2).unwrap();
-            let key = FlowKey4::new(0x0a01_0000 + flow / 32_768, 0x0a02_0001, port, port, 17);
+            let [high, low] = u16::try_from(flow % 32_768 * 2).unwrap().to_be_bytes();
+            let host = u8::try_from(flow / 32_768).unwrap();
+            let addresses = [10, 1, 0, host, 10, 2, 0, 1];
+            let key = FlowKey4::from_wire(&addresses, &[high, low, high, low], 17);
             buckets[usize::try_from(key.hash(&seed) & 1023).unwrap()] += 1;
         }
         // 64 a bucket on average, with a standard deviation of 8.

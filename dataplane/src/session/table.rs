@@ -1,7 +1,7 @@
 use std::{mem, num::NonZeroU32};
 
 use thiserror::Error;
-use voicelane_dpdk::prefetch;
+use voicelane_dpdk::{BURST, prefetch};
 
 use super::{
     FlowCounters, FlowKey, Policer,
@@ -58,14 +58,28 @@ struct Bucket {
 }
 
 impl Bucket {
-    /// A bit for each way whose tag is `tag`.
+    /// The ways whose tag is `tag`.
     #[inline]
-    fn matches(&self, tag: u16) -> u8 {
-        let mut found = 0;
-        for (way, &other) in self.tags.iter().enumerate() {
-            found |= u8::from(other == tag) << way;
-        }
-        found
+    fn matches(&self, tag: u16) -> Ways {
+        let equal = self
+            .tags
+            .map(|other| if other == tag { u8::MAX } else { 0 });
+        Ways(u64::from_le_bytes(equal))
+    }
+}
+
+/// A set of ways: a byte of ones for each.
+#[derive(Clone, Copy, Debug)]
+struct Ways(u64);
+
+impl Iterator for Ways {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        let way = self.0.trailing_zeros() / 8;
+        self.0 &= !(0xff_u64.checked_shl(way * 8)?);
+        Some(way as usize)
     }
 }
 
@@ -132,50 +146,65 @@ impl<K: FlowKey> SessionTable<K> {
         self.capacity
     }
 
-    /// The hash of a key, for [`Self::prefetch_bucket`] and [`Self::find_hashed`].
-    #[inline]
-    #[must_use]
-    pub fn hash(&self, key: &K) -> u64 {
-        key.hash(&self.seed)
-    }
-
-    /// First step of a lookup in bursts: asks for the first bucket.
-    #[inline]
-    pub fn prefetch_bucket(&self, hash: u64) {
-        prefetch(&self.buckets[self.first(hash)]);
-    }
-
-    /// Second step: asks for the entry that the first bucket's tags point to, if any.
-    #[inline]
-    pub fn prefetch_entry(&self, hash: u64) {
-        let bucket = &self.buckets[self.first(hash)];
-        let found = bucket.matches(tag(hash));
-        if found != 0 {
-            let slot = bucket.slots[found.trailing_zeros() as usize];
-            if let Some(entry) = self.entries.get(slot as usize) {
-                prefetch(entry);
-            }
-        }
-    }
-
-    /// Last step: the key's entry.
-    #[inline]
-    #[must_use]
-    pub fn find_hashed(&self, key: &K, hash: u64) -> Option<Slot> {
-        let tag = tag(hash);
-        let first = self.first(hash);
-        let found = self.find_in(first, tag, key);
-        if found.is_some() {
-            found
-        } else {
-            self.find_in(self.other(first, tag), tag, key)
-        }
-    }
-
     /// The key's entry.
     #[must_use]
     pub fn find(&self, key: &K) -> Option<Slot> {
-        self.find_hashed(key, self.hash(key))
+        self.find_hashed(key, key.hash(&self.seed))
+    }
+
+    /// The entries of a burst of keys, each in the place of its key. Goes over the burst three
+    /// times, so that each miss of the cache is under way while the others are started. Looks up as
+    /// many as both slices hold, up to [`BURST`].
+    #[inline]
+    pub fn find_burst(&self, keys: &[K], found: &mut [Option<Slot>]) {
+        let mut hashes = [0; BURST];
+        for (key, hash) in keys.iter().zip(&mut hashes) {
+            *hash = key.hash(&self.seed);
+            prefetch(&self.buckets[self.first(*hash)]);
+        }
+        let mut ways = [Ways(0); BURST];
+        for ((_, &hash), ways) in keys.iter().zip(&hashes).zip(&mut ways) {
+            let bucket = &self.buckets[self.first(hash)];
+            *ways = bucket.matches(tag(hash));
+            if let Some(way) = ways.clone().next()
+                && let Some(entry) = self.entries.get(bucket.slots[way] as usize)
+            {
+                prefetch(entry);
+            }
+        }
+        for (((key, hash), ways), found) in keys.iter().zip(hashes).zip(ways).zip(found) {
+            *found = self.find_from(key, hash, ways);
+        }
+    }
+
+    #[inline]
+    fn find_hashed(&self, key: &K, hash: u64) -> Option<Slot> {
+        self.find_from(key, hash, self.buckets[self.first(hash)].matches(tag(hash)))
+    }
+
+    /// The key's entry, where the matching ways of its first bucket are known.
+    #[inline]
+    fn find_from(&self, key: &K, hash: u64, ways: Ways) -> Option<Slot> {
+        let first = self.first(hash);
+        let bucket = &self.buckets[first];
+        let found = self.find_in(bucket, ways, key);
+        if found.is_some() || bucket.displaced == 0 {
+            return found;
+        }
+        let tag = tag(hash);
+        let other = &self.buckets[self.other(first, tag)];
+        self.find_in(other, other.matches(tag), key)
+    }
+
+    #[inline]
+    fn find_in(&self, bucket: &Bucket, ways: Ways, key: &K) -> Option<Slot> {
+        for way in ways {
+            let slot = bucket.slots[way];
+            if self.entries[slot as usize].key == *key {
+                return Some(Slot::at(slot));
+            }
+        }
+        None
     }
 
     /// Adds a flow, or gives the flow that is there new terms; says which entry it has and whether
@@ -188,7 +217,7 @@ impl<K: FlowKey> SessionTable<K> {
         now: Ticks,
     ) -> Result<(Slot, bool), InsertError> {
         let profile = policer.profile(self.clock)?;
-        let hash = self.hash(&key);
+        let hash = key.hash(&self.seed);
         if let Some(slot) = self.find_hashed(&key, hash) {
             self.entries[slot.index()].flow.modify(dscp, policer);
             return Ok((slot, false));
@@ -224,7 +253,7 @@ impl<K: FlowKey> SessionTable<K> {
 
     /// Removes a flow; says whether it was there, with what it had counted.
     pub fn remove(&mut self, key: &K) -> Option<FlowCounters> {
-        let hash = self.hash(key);
+        let hash = key.hash(&self.seed);
         let slot = self.find_hashed(key, hash)?;
         let tag = tag(hash);
         let first = self.first(hash);
@@ -278,20 +307,6 @@ impl<K: FlowKey> SessionTable<K> {
     fn other(&self, bucket: usize, tag: u16) -> usize {
         // An odd multiple of the tag, so that other(b) is never b in a table of two buckets or more.
         (bucket ^ (usize::from(tag) | 1).wrapping_mul(0x5bd1_e995)) & (self.buckets.len() - 1)
-    }
-
-    #[inline(always)]
-    fn find_in(&self, bucket: usize, tag: u16, key: &K) -> Option<Slot> {
-        let bucket = &self.buckets[bucket];
-        let mut found = bucket.matches(tag);
-        while found != 0 {
-            let slot = bucket.slots[found.trailing_zeros() as usize];
-            if self.entries[slot as usize].key == *key {
-                return Some(Slot::at(slot));
-            }
-            found &= found - 1;
-        }
-        None
     }
 
     /// An empty place in one of a key's buckets. Where both are full, the nearest chain of moves
@@ -348,7 +363,7 @@ impl<K: FlowKey> SessionTable<K> {
         let slot = self.buckets[from].slots[from_way];
         self.buckets[to].tags[to_way] = tag;
         self.buckets[to].slots[to_way] = slot;
-        let first = self.first(self.hash(&self.entries[slot as usize].key));
+        let first = self.first(self.entries[slot as usize].key.hash(&self.seed));
         if first == from {
             self.buckets[first].displaced += 1;
         } else {
@@ -370,7 +385,7 @@ impl<K: FlowKey> SessionTable<K> {
                     !mem::replace(&mut seen[slot], true),
                     "an entry in two places"
                 );
-                let hash = self.hash(&self.entries[slot].key);
+                let hash = self.entries[slot].key.hash(&self.seed);
                 assert_eq!(stored, tag(hash), "a wrong tag");
                 let first = self.first(hash);
                 assert!(
@@ -450,7 +465,8 @@ mod tests {
     }
 
     fn key(number: u32) -> FlowKey4 {
-        FlowKey4::new(number, 0x0a00_0001, 4000, 4000, 17)
+        let [a, b, c, d] = number.to_be_bytes();
+        FlowKey4::from_wire(&[a, b, c, d, 10, 0, 0, 1], &[0x0f, 0xa0, 0x0f, 0xa0], 17)
     }
 
     proptest! {
@@ -479,6 +495,12 @@ mod tests {
                 prop_assert_eq!(table.len(), model.len());
             }
             table.invariants();
+            for numbers in [0..40_u32, 40..41, 41..104] {
+                let keys: Vec<_> = numbers.map(key).collect();
+                let mut found = vec![None; keys.len()];
+                table.find_burst(&keys, &mut found);
+                prop_assert!(keys.iter().map(|key| table.find(key)).eq(found));
+            }
             for number in 0..300 {
                 let slot = table.find(&key(number));
                 let dscp = slot.map(|slot| table.meter(slot, Ticks(0), 1).unwrap());
@@ -514,7 +536,7 @@ mod tests {
         let mut table = table(10_000);
         let colliding: Vec<u32> = (0..u32::MAX)
             .filter(|&number| {
-                let hash = table.hash(&key(number));
+                let hash = key(number).hash(&table.seed);
                 table.first(hash) == 5 && table.other(5, tag(hash)) < 64
             })
             .take(1_000)

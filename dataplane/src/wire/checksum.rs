@@ -6,16 +6,15 @@ pub fn header_checksum_is_right(header: &[u8]) -> bool {
     let mut sum: u64 = 0;
     let (words, rest) = header.as_chunks::<4>();
     for word in words {
-        sum += u64::from(u32::from_be_bytes(*word));
+        // The sum does not depend on the order of bytes (RFC 1071 section 2 (B)).
+        sum += u64::from(u32::from_ne_bytes(*word));
     }
     for word in rest.as_chunks::<2>().0 {
-        sum += u64::from(u16::from_be_bytes(*word));
+        sum += u64::from(u16::from_ne_bytes(*word));
     }
-    // 2^16 is 1 modulo 0xffff: folding the halves keeps the ones' complement sum.
-    while sum >> 16 != 0 {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum == 0xffff
+    // 2^32 and 2^16 are 1 modulo 0xffff, so the remainder is the ones' complement sum: all ones,
+    // which is 0. A header is never all zeros: its first byte is the version.
+    sum != 0 && sum.is_multiple_of(0xffff)
 }
 
 /// The checksum after one of the words that it covers has changed (RFC 1624 equation 3).

@@ -65,11 +65,12 @@ impl<'a> Ipv4<'a> {
         self.0[9]
     }
 
-    /// In host byte order.
+    /// Source and destination, as they stand there.
     #[inline]
     #[must_use]
-    pub fn source(&self) -> u32 {
-        u32::from_be_bytes([self.0[12], self.0[13], self.0[14], self.0[15]])
+    pub fn addresses(&self) -> &'a [u8; 8] {
+        // There are always that many: the compiler knows.
+        self.0.last_chunk().unwrap_or(&[0; 8])
     }
 
     /// In host byte order.
@@ -118,13 +119,12 @@ impl<'a> Ipv4Mut<'a> {
     /// Takes one off the TTL (RFC 1812 section 5.3.1). Only for packets whose TTL is over 1.
     #[inline]
     pub fn decrement_ttl(&mut self) {
-        let [ttl, protocol] = [self.0[8], self.0[9]];
-        debug_assert!(ttl > 1, "expired packets go to the kernel");
-        self.0[8] = ttl.saturating_sub(1);
-        self.fix_checksum(
-            u16::from_be_bytes([ttl, protocol]),
-            u16::from_be_bytes([self.0[8], protocol]),
-        );
+        debug_assert!(self.0[8] > 1, "expired packets go to the kernel");
+        self.0[8] = self.0[8].saturating_sub(1);
+        // The word that holds the TTL is 0x0100 less, so the sum's complement is as much more
+        // (RFC 1624 section 5, with the carry of ones' complement).
+        let (sum, carry) = u16::from_be_bytes([self.0[10], self.0[11]]).overflowing_add(0x0100);
+        [self.0[10], self.0[11]] = (sum + u16::from(carry)).to_be_bytes();
     }
 
     #[inline]
