@@ -3,9 +3,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod agent;
+pub mod api;
 pub mod cli;
 pub mod config;
 pub mod dataplane;
 pub mod mirror;
 pub mod router;
+pub mod sessions;
 pub mod twin;

@@ -1,17 +1,26 @@
 //! The whole router: started in order, watched, and taken down in the reverse order.
 
-use std::io;
+use std::{io, net::SocketAddr, sync::Arc};
 
 use thiserror::Error;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    task::JoinSet,
+    time::Instant,
+};
 use tracing::{info, warn};
 use voicelane_dataplane::units::PortIndex;
+use voicelane_dpdk::Mempool;
 
 use crate::{
+    agent::{Agent, Identity, Interfaces},
+    api::{Api, Kept, Source},
     config::Config,
-    dataplane::{self, Dataplane, StartError, WorkerEnd, cores},
-    mirror::{self, Mirror, MirrorError, fib::TwinPort},
-    twin::{self, Frames, QuietError, Quieted, TwinError},
+    dataplane::{self, Client, Dataplane, OpenPort, StartError, WorkerEnd, cores, links},
+    mirror::{self, Mirror, MirrorError, View, fib::TwinPort},
+    sessions::Sessions,
+    twin::{self, Frames, QuietError, Quieted, Twin, TwinCounters, TwinError},
 };
 
 /// Why the router could not start, or not go on.
@@ -34,6 +43,14 @@ pub enum RunError {
         /// Why it was not.
         source: io::Error,
     },
+    /// The API's address.
+    #[error("router.api: cannot listen on {address}: {source}")]
+    Api {
+        /// As configured.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
     /// The kernel mirror.
     #[error(transparent)]
     Mirror(#[from] MirrorError),
@@ -51,6 +68,7 @@ pub async fn run(config: Config, beside: &[usize]) -> Result<(), RunError> {
     let system = |what| move |source| RunError::System { what, source };
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("listening to SIGINT"))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(system("listening to SIGTERM"))?;
+    let api = bind(&config).await?;
 
     let (handle, messages) = mirror::open().map_err(MirrorError::from)?;
     let mut quieted = Quieted::default();
@@ -77,19 +95,7 @@ pub async fn run(config: Config, beside: &[usize]) -> Result<(), RunError> {
         }
     }
 
-    let mut twins = Vec::new();
-    let mut twin_ports = mirror::fib::Twins::new();
-    for ((index, port), open) in (0..).map(PortIndex).zip(&config.ports).zip(&ports) {
-        let twin = twin::create(&handle, index, port, open.mac).await?;
-        twin_ports.insert(
-            twin.index,
-            TwinPort {
-                port: index,
-                mac: open.mac,
-            },
-        );
-        twins.push(twin);
-    }
+    let (twins, twin_ports) = create_twins(&handle, &config, &ports).await?;
     let frames = Frames::start(twins, frames, pool).map_err(system("starting the twins"))?;
     let underlays = config.ports.iter().map(|port| {
         port.device
@@ -98,7 +104,15 @@ pub async fn run(config: Config, beside: &[usize]) -> Result<(), RunError> {
             .map(str::to_owned)
     });
     let underlays = underlays.collect();
-    let mut mirror = Mirror::start(handle, messages, twin_ports, underlays, client).await?;
+    let mut mirror = Mirror::start(handle, messages, twin_ports, underlays, client.clone()).await?;
+    let parts = Parts {
+        client,
+        ports: &ports,
+        pool,
+        twins: frames.counters(),
+        view: mirror.view(),
+    };
+    let mut tasks = start_tasks(&config, api, parts);
     info!(
         id = config.router.id,
         core = config.router.core,
@@ -112,10 +126,12 @@ pub async fn run(config: Config, beside: &[usize]) -> Result<(), RunError> {
         end = worker.ended() => Err(RunError::Worker(end)),
         error = mirror.ended() => Err(RunError::Mirror(error)),
         () = frames.lost() => Err(RunError::TwinLost),
+        source = failed(&mut tasks) => Err(RunError::System { what: "serving the API", source }),
     };
     if let Ok(signal) = end {
         info!(signal, "shutting down");
     }
+    tasks.shutdown().await;
     drop(mirror);
     worker.stop();
     frames.stop().await;
@@ -123,4 +139,116 @@ pub async fn run(config: Config, beside: &[usize]) -> Result<(), RunError> {
     drop(quieted);
     info!("router ended");
     end.map(drop)
+}
+
+async fn bind(config: &Config) -> Result<Option<Api>, RunError> {
+    match config.router.api {
+        Some(address) => {
+            let failed = |source| RunError::Api { address, source };
+            Ok(Some(Api::bind(address).await.map_err(failed)?))
+        }
+        None => Ok(None),
+    }
+}
+
+async fn create_twins(
+    handle: &rtnetlink::Handle,
+    config: &Config,
+    ports: &[OpenPort],
+) -> Result<(Vec<Twin>, mirror::fib::Twins), TwinError> {
+    let mut twins = Vec::new();
+    let mut by_interface = mirror::fib::Twins::new();
+    for ((port, settings), open) in (0..).map(PortIndex).zip(&config.ports).zip(ports) {
+        let twin = twin::create(handle, port, settings, open.mac).await?;
+        by_interface.insert(
+            twin.index,
+            TwinPort {
+                port,
+                mac: open.mac,
+            },
+        );
+        twins.push(twin);
+    }
+    Ok((twins, by_interface))
+}
+
+/// What the server's client and the API work with.
+struct Parts<'a> {
+    client: Client,
+    ports: &'a [OpenPort],
+    pool: Mempool,
+    twins: Arc<TwinCounters>,
+    view: watch::Receiver<Arc<View>>,
+}
+
+/// Starts the server's client and the API, as far as they are configured.
+fn start_tasks(config: &Config, api: Option<Api>, parts: Parts<'_>) -> Tasks {
+    let Parts {
+        client,
+        ports,
+        pool,
+        twins,
+        view,
+    } = parts;
+    let interfaces = Interfaces {
+        ports: config.ports.as_slice().into(),
+        view,
+        links: links::follow(ports),
+    };
+    let identity = Identity {
+        router_id: config.router.id.clone(),
+        epoch: rand::random(),
+        entry_capacity: u64::try_from(config.router.session_entries).unwrap_or(u64::MAX),
+    };
+    let sessions = Arc::new(Sessions::new(client.clone()));
+    let mut tasks = Tasks::new();
+    let mut server = None;
+    if let Some(uri) = &config.router.server {
+        let (identity, interfaces) = (identity.clone(), interfaces.clone());
+        let agent = Agent::new(uri.clone(), identity, interfaces, Arc::clone(&sessions));
+        server = Some((
+            uri.to_string().trim_end_matches('/').to_owned(),
+            agent.status(),
+        ));
+        // It ends only with the worker, which is watched anyway.
+        tasks.spawn(async move {
+            agent.run().await;
+            Ok(())
+        });
+    }
+    if let Some(api) = api {
+        let kept = Kept::new(client);
+        let (started, ports) = (Instant::now(), ports.to_vec());
+        let source = Source {
+            identity,
+            started,
+            server,
+            interfaces,
+            ports,
+            pool,
+            twins,
+            sessions,
+            kept,
+        };
+        tasks.spawn(async move {
+            api.serve(Arc::new(source))
+                .await
+                .map(|never| match never {})
+        });
+    }
+    tasks
+}
+
+type Tasks = JoinSet<io::Result<()>>;
+
+/// Waits until a task has failed.
+async fn failed(tasks: &mut Tasks) -> io::Error {
+    while let Some(ended) = tasks.join_next().await {
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return error,
+            Err(error) => return io::Error::other(error),
+        }
+    }
+    std::future::pending().await
 }

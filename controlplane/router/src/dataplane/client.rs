@@ -94,9 +94,9 @@ impl Client {
 pub struct Pending(oneshot::Receiver<Answer>);
 
 impl Pending {
-    /// Waits for it.
-    pub async fn answer(self) -> Result<Answer, WorkerGone> {
-        self.0.await.map_err(|_| WorkerGone)
+    /// Waits for it; not to be called again when it has come. May be cancelled.
+    pub async fn answer(&mut self) -> Result<Answer, WorkerGone> {
+        (&mut self.0).await.map_err(|_| WorkerGone)
     }
 }
 
@@ -161,7 +161,7 @@ pub(crate) mod tests {
         }
         let flows = client.ask(Request::ReadFlows(Vec::new())).await.unwrap();
         assert!(matches!(flows, Answer::Flows(flows) if flows.is_empty()));
-        for pending in pending {
+        for mut pending in pending {
             assert!(matches!(pending.answer().await, Ok(Answer::Route(Ok(())))));
         }
     }
@@ -171,7 +171,7 @@ pub(crate) mod tests {
         let (commands, inbox) = bounded(4);
         let (outbox, replies) = bounded(4);
         let client = Client::start(Control { commands, replies }).unwrap();
-        let pending = client.submit(Request::ReadFlows(Vec::new())).await.unwrap();
+        let mut pending = client.submit(Request::ReadFlows(Vec::new())).await.unwrap();
         drop((inbox, outbox));
         assert_eq!(pending.answer().await.unwrap_err(), WorkerGone);
         assert_eq!(

@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod cores;
+pub mod links;
 pub mod memory;
 
 mod start;

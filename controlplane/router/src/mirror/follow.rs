@@ -261,7 +261,7 @@ impl Follower {
             for request in requests.by_ref().take(WINDOW) {
                 pending.push(self.client.submit(request).await?);
             }
-            for pending in pending {
+            for mut pending in pending {
                 if let Answer::Route(Err(error)) = pending.answer().await? {
                     refused += 1;
                     first.get_or_insert(error);

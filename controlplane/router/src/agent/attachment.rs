@@ -1,0 +1,245 @@
+//! One attachment: from Hello to the end of the stream.
+
+use std::{sync::Arc, time::Duration};
+
+use thiserror::Error;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming, transport::Channel};
+use tracing::{debug, info};
+use voicelane_proto::v1::{
+    AttachRequest, AttachResponse, CommandResult, Hello, InstalledSession, InstalledSessions,
+    InterfaceReport, SessionKey, Synchronised, attach_request, attach_response,
+    routers_client::RoutersClient,
+};
+
+use super::{Identity, Interfaces};
+use crate::{
+    dataplane::WorkerGone,
+    sessions::{Commands, Sessions},
+};
+
+/// Changes of interfaces come in groups: an address, its routes, a link.
+const DEBOUNCE: Duration = Duration::from_millis(50);
+/// Sessions in one part of the report: with the longest keys under 200 kB.
+const SESSIONS_A_PART: usize = 500;
+/// Messages that wait for the connection.
+const OUTBOX: usize = 64;
+
+/// Why an attachment ended or did not come about.
+#[derive(Debug, Error)]
+pub(super) enum Detached {
+    /// No connection.
+    #[error("{}", with_sources(.0))]
+    Connect(tonic::transport::Error),
+    /// The server ended the stream with a status, or the connection was lost.
+    #[error("{} ({})", .0.message(), .0.code())]
+    Status(Status),
+    /// The server ended the stream.
+    #[error("the server ended the attachment")]
+    Ended,
+    /// The worker has ended.
+    #[error(transparent)]
+    Worker(#[from] WorkerGone),
+}
+
+fn with_sources(error: &tonic::transport::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+/// An open stream.
+#[derive(Debug)]
+pub(super) struct Attachment {
+    outbox: mpsc::Sender<AttachRequest>,
+    inbox: Streaming<AttachResponse>,
+    reported: InterfaceReport,
+}
+
+impl Attachment {
+    /// Says hello, reports the interfaces and what is installed.
+    pub(super) async fn open(
+        channel: Channel,
+        identity: &Identity,
+        interfaces: &mut Interfaces,
+        sessions: &Arc<Sessions>,
+    ) -> Result<Self, Detached> {
+        let (outbox, outgoing) = mpsc::channel(OUTBOX);
+        let hello = attach_request::Message::Hello(Hello {
+            router_id: identity.router_id.clone(),
+            epoch: identity.epoch,
+            software_version: env!("CARGO_PKG_VERSION").to_owned(),
+            entry_capacity: identity.entry_capacity,
+        });
+        let reported = interfaces.report();
+        // The stream is polled only when the call is made, so there must be room for these two.
+        send(&outbox, hello).await?;
+        send(
+            &outbox,
+            attach_request::Message::Interfaces(reported.clone()),
+        )
+        .await?;
+        let mut client = RoutersClient::new(channel);
+        let opened = client.attach(ReceiverStream::new(outgoing));
+        let report = async {
+            for part in installed(sessions) {
+                send(&outbox, attach_request::Message::Installed(part)).await?;
+            }
+            Ok::<_, Detached>(())
+        };
+        let (opened, reported_sessions) = tokio::join!(opened, report);
+        let inbox = opened.map_err(Detached::Status)?.into_inner();
+        reported_sessions?;
+        Ok(Self {
+            outbox,
+            inbox,
+            reported,
+        })
+    }
+
+    /// Carries out commands and reports changes until the stream ends.
+    pub(super) async fn run(
+        &mut self,
+        commands: &mut Commands,
+        interfaces: &mut Interfaces,
+        mut on_synchronised: impl FnMut(&Synchronised),
+    ) -> Detached {
+        let mut report_at = None;
+        loop {
+            let step = tokio::select! {
+                // Commands before results, so that many are with the worker at once.
+                biased;
+                message = self.inbox.message() => match message {
+                    Ok(Some(message)) => {
+                        self.handle(message, commands, &mut on_synchronised).await
+                    }
+                    Ok(None) => Err(Detached::Ended),
+                    Err(status) => Err(Detached::Status(status)),
+                },
+                result = finish(commands) => match result {
+                    Ok(result) => self.answer(result).await,
+                    Err(error) => Err(error.into()),
+                },
+                () = sleep_until(report_at.unwrap_or_else(Instant::now)), if report_at.is_some() => {
+                    report_at = None;
+                    self.report(interfaces).await
+                }
+                () = interfaces.changed(), if report_at.is_none() => {
+                    report_at = Some(Instant::now() + DEBOUNCE);
+                    Ok(())
+                }
+            };
+            if let Err(end) = step {
+                return end;
+            }
+        }
+    }
+
+    async fn handle(
+        &mut self,
+        message: AttachResponse,
+        commands: &mut Commands,
+        on_synchronised: &mut impl FnMut(&Synchronised),
+    ) -> Result<(), Detached> {
+        match message.message {
+            Some(attach_response::Message::Command(command)) => {
+                let mut done = Vec::new();
+                commands.start(command, &mut done).await?;
+                for result in done {
+                    self.answer(Some(result)).await?;
+                }
+            }
+            Some(attach_response::Message::Welcome(welcome)) => {
+                let (version, epoch) = (welcome.server_version, welcome.server_epoch);
+                info!(
+                    version,
+                    epoch = format!("{epoch:016x}"),
+                    "the QoS server says welcome"
+                );
+            }
+            Some(attach_response::Message::Synchronised(synchronised)) => {
+                on_synchronised(&synchronised);
+            }
+            None => debug!("the server sent a message that this version does not know"),
+        }
+        Ok(())
+    }
+
+    async fn answer(&self, result: Option<CommandResult>) -> Result<(), Detached> {
+        match result {
+            Some(result) => send(&self.outbox, attach_request::Message::Result(result)).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn report(&mut self, interfaces: &mut Interfaces) -> Result<(), Detached> {
+        let report = interfaces.report();
+        if report == self.reported {
+            return Ok(());
+        }
+        info!(
+            interfaces = report.interfaces.len(),
+            "interfaces changed: telling the QoS server"
+        );
+        self.reported = report.clone();
+        send(&self.outbox, attach_request::Message::Interfaces(report)).await
+    }
+}
+
+/// The oldest command's result; waits for ever when there is none.
+async fn finish(commands: &mut Commands) -> Result<Option<CommandResult>, WorkerGone> {
+    if commands.is_idle() {
+        std::future::pending::<()>().await;
+    }
+    commands.finish_next().await
+}
+
+async fn send(
+    outbox: &mpsc::Sender<AttachRequest>,
+    message: attach_request::Message,
+) -> Result<(), Detached> {
+    let request = AttachRequest {
+        message: Some(message),
+    };
+    outbox.send(request).await.map_err(|_| Detached::Ended)
+}
+
+/// What is installed, in parts, of which the last says so.
+fn installed(sessions: &Sessions) -> Vec<InstalledSessions> {
+    let table = sessions.table();
+    let all: Vec<_> = table
+        .iter()
+        .map(|(key, session)| InstalledSession {
+            key: Some(SessionKey {
+                agent_id: key.agent.clone(),
+                session_id: key.session.clone(),
+            }),
+            revision: session.revision,
+            fingerprint: session.fingerprint,
+        })
+        .collect();
+    drop(table);
+    let mut parts: Vec<_> = all
+        .chunks(SESSIONS_A_PART)
+        .map(|part| InstalledSessions {
+            sessions: part.to_vec(),
+            last: false,
+        })
+        .collect();
+    match parts.last_mut() {
+        Some(part) => part.last = true,
+        None => parts.push(InstalledSessions {
+            sessions: Vec::new(),
+            last: true,
+        }),
+    }
+    parts
+}

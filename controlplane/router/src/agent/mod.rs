@@ -1,0 +1,217 @@
+//! The QoS server's client: attaches, reports interfaces, carries out commands, and comes back when
+//! the connection is lost. What is installed stays installed whatever becomes of the server.
+
+pub mod backoff;
+pub mod report;
+
+mod attachment;
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+use tonic::transport::{Endpoint, Uri};
+use tracing::{debug, warn};
+use voicelane_proto::v1::InterfaceReport;
+
+use crate::{
+    config::PortConfig,
+    dataplane::WorkerGone,
+    mirror::View,
+    sessions::{Commands, Sessions},
+};
+use attachment::{Attachment, Detached};
+use backoff::Backoff;
+
+/// An attachment that lasted so long was a success, although it was never synchronised.
+const LASTING: Duration = Duration::from_secs(10);
+
+/// Who this router is.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Its id.
+    pub router_id: String,
+    /// Differs for each start of the process.
+    pub epoch: u64,
+    /// How many entries its session table holds.
+    pub entry_capacity: u64,
+}
+
+/// Whether it is attached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The server has sent everything that the router lacked.
+    pub attached: bool,
+    /// Since when it is so.
+    pub since: SystemTime,
+}
+
+/// What the interfaces look like now.
+#[derive(Clone, Debug)]
+pub struct Interfaces {
+    /// The ports, as configured.
+    pub ports: Arc<[PortConfig]>,
+    /// As the kernel sees them.
+    pub view: watch::Receiver<Arc<View>>,
+    /// As the devices see them.
+    pub links: watch::Receiver<Vec<bool>>,
+}
+
+impl Interfaces {
+    /// The report, as of now.
+    pub fn report(&mut self) -> InterfaceReport {
+        let view = Arc::clone(&self.view.borrow_and_update());
+        let links = self.links.borrow_and_update();
+        report::report(&self.ports, &view, &links)
+    }
+
+    /// The report, as of now, for others than the server.
+    #[must_use]
+    pub fn now(&self) -> InterfaceReport {
+        report::report(&self.ports, &self.view.borrow(), &self.links.borrow())
+    }
+
+    /// Waits until something may be different from the last report.
+    pub async fn changed(&mut self) {
+        let changed = tokio::select! {
+            changed = self.view.changed() => changed,
+            changed = self.links.changed() => changed,
+        };
+        if changed.is_err() {
+            // Nobody will say anything any more: the router is ending.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// The client.
+#[derive(Debug)]
+pub struct Agent {
+    server: Uri,
+    identity: Identity,
+    interfaces: Interfaces,
+    sessions: Arc<Sessions>,
+    commands: Commands,
+    status: watch::Sender<Status>,
+}
+
+impl Agent {
+    /// Not attached yet.
+    #[must_use]
+    pub fn new(
+        server: Uri,
+        identity: Identity,
+        interfaces: Interfaces,
+        sessions: Arc<Sessions>,
+    ) -> Self {
+        let (status, _) = watch::channel(Status {
+            attached: false,
+            since: SystemTime::now(),
+        });
+        let commands = Commands::new(Arc::clone(&sessions));
+        Self {
+            server,
+            identity,
+            interfaces,
+            sessions,
+            commands,
+            status,
+        }
+    }
+
+    /// Whether it is attached, as it changes.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.subscribe()
+    }
+
+    /// Attaches again and again, until the worker ends.
+    pub async fn run(mut self) -> WorkerGone {
+        let endpoint = Endpoint::from(self.server.clone())
+            .connect_timeout(Duration::from_secs(5))
+            .http2_keep_alive_interval(Duration::from_secs(10))
+            .keep_alive_timeout(Duration::from_secs(5))
+            .keep_alive_while_idle(true)
+            .tcp_nodelay(true);
+        let mut backoff = Backoff::new();
+        let mut last_words = String::new();
+        loop {
+            let started = Instant::now();
+            let (attached, end) = self.attach(&endpoint).await;
+            // What the worker was told is still done, and must be known before the next report.
+            if self.commands.drain().await.is_err() || matches!(end, Detached::Worker(_)) {
+                return WorkerGone;
+            }
+            self.set_attached(false);
+            if attached || started.elapsed() >= LASTING {
+                backoff.reset();
+            }
+            let words = end.to_string();
+            let wait = backoff.next(&mut rand::rng());
+            // The same failure again and again is said once.
+            if attached || words != last_words {
+                warn!(server = %self.server, reason = words, "the QoS server is out of reach; what is installed stays");
+                last_words = words;
+            } else {
+                debug!(server = %self.server, reason = words, ?wait, "the QoS server is still out of reach");
+            }
+            sleep(wait).await;
+        }
+    }
+
+    /// Whether it came to be attached, and why it is so no more.
+    async fn attach(&mut self, endpoint: &Endpoint) -> (bool, Detached) {
+        let channel = match endpoint.connect().await {
+            Ok(channel) => channel,
+            Err(error) => return (false, Detached::Connect(error)),
+        };
+        let attachment = Attachment::open(
+            channel,
+            &self.identity,
+            &mut self.interfaces,
+            &self.sessions,
+        );
+        let mut attachment = match attachment.await {
+            Ok(attachment) => attachment,
+            Err(end) => return (false, end),
+        };
+        let mut attached = false;
+        let status = &self.status;
+        let server = &self.server;
+        let end = attachment.run(&mut self.commands, &mut self.interfaces, |synchronised| {
+            tracing::info!(
+                installed = synchronised.installed,
+                replaced = synchronised.replaced,
+                removed = synchronised.removed,
+                unchanged = synchronised.unchanged,
+                "attached to {}",
+                server.to_string().trim_end_matches('/')
+            );
+            attached = true;
+            status.send_replace(Status {
+                attached,
+                since: SystemTime::now(),
+            });
+        });
+        let end = end.await;
+        (attached, end)
+    }
+
+    fn set_attached(&self, attached: bool) {
+        self.status.send_if_modified(|status| {
+            let changed = status.attached != attached;
+            if changed {
+                *status = Status {
+                    attached,
+                    since: SystemTime::now(),
+                };
+            }
+            changed
+        });
+    }
+}

@@ -1,0 +1,173 @@
+//! The `RouterOperator` service.
+
+use std::{pin::Pin, sync::Arc};
+
+use tokio::sync::mpsc;
+use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status};
+use voicelane_dataplane::{
+    counters::{DropReason, PortReport, PuntReason},
+    diffserv::Phb,
+};
+use voicelane_dpdk::Eal;
+use voicelane_proto::v1::{
+    GetStatusRequest, GetStatusResponse, ListEntriesRequest, ListEntriesResponse, ListPortsRequest,
+    ListPortsResponse, NamedCount, PortStatus, QueueStatus, router_operator_server::RouterOperator,
+};
+
+use super::{figures, source::Source};
+use crate::{dataplane::WorkerGone, sessions::EntryReading};
+
+/// Entries in one message.
+const ENTRIES_A_PART: usize = 512;
+
+/// The service.
+#[derive(Clone, Debug)]
+pub(super) struct Operator {
+    source: Arc<Source>,
+}
+
+impl Operator {
+    pub(super) fn new(source: Arc<Source>) -> Self {
+        Self { source }
+    }
+}
+
+fn gone(error: WorkerGone) -> Status {
+    Status::unavailable(error.to_string())
+}
+
+fn number(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+#[tonic::async_trait]
+impl RouterOperator for Operator {
+    async fn get_status(
+        &self,
+        _: Request<GetStatusRequest>,
+    ) -> Result<Response<GetStatusResponse>, Status> {
+        let source = &self.source;
+        let report = source.report().await.map_err(gone)?;
+        let view = Arc::clone(&source.interfaces.view.borrow());
+        let sessions = source.sessions.table().len();
+        let counters = source.twin_figures().into_iter();
+        let counters = figures::occurred(counters.map(|figure| (figure.name, figure.frames)));
+        Ok(Response::new(GetStatusResponse {
+            router_id: source.identity.router_id.clone(),
+            epoch: source.identity.epoch,
+            software_version: env!("CARGO_PKG_VERSION").to_owned(),
+            dpdk_version: Eal::version(),
+            uptime_ms: u64::try_from(source.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            attached: source.attached(),
+            server: source
+                .server
+                .as_ref()
+                .map(|(server, _)| server.clone())
+                .unwrap_or_default(),
+            sessions: number(sessions),
+            entries: number(report.entries),
+            entry_capacity: number(report.entry_capacity),
+            routes: number(view.routes),
+            neighbours: number(view.neighbours),
+            buffers_total: source.pool.count().into(),
+            buffers_free: source.pool.free().into(),
+            counters: counters.collect(),
+        }))
+    }
+
+    async fn list_ports(
+        &self,
+        _: Request<ListPortsRequest>,
+    ) -> Result<Response<ListPortsResponse>, Status> {
+        let report = self.source.report().await.map_err(gone)?;
+        let interfaces = self.source.interfaces.now().interfaces.into_iter();
+        let devices = self
+            .source
+            .interfaces
+            .ports
+            .iter()
+            .map(|port| port.device.to_string());
+        let ports =
+            interfaces
+                .zip(devices)
+                .zip(&report.ports)
+                .map(|((interface, device), port)| PortStatus {
+                    interface: Some(interface),
+                    device,
+                    ..port_status(port)
+                });
+        Ok(Response::new(ListPortsResponse {
+            ports: ports.collect(),
+        }))
+    }
+
+    type ListEntriesStream =
+        Pin<Box<dyn Stream<Item = Result<ListEntriesResponse, Status>> + Send>>;
+
+    async fn list_entries(
+        &self,
+        _: Request<ListEntriesRequest>,
+    ) -> Result<Response<Self::ListEntriesStream>, Status> {
+        let source = Arc::clone(&self.source);
+        let turn = Arc::clone(&source.kept.reading_entries)
+            .acquire_owned()
+            .await;
+        let turn = turn.map_err(|_| Status::unavailable("the router is ending"))?;
+        let (sender, receiver) = mpsc::channel(2);
+        tokio::spawn(async move {
+            let _turn = turn;
+            let entries = source.sessions.entries(usize::MAX);
+            for part in entries.chunks(ENTRIES_A_PART) {
+                let read = source.sessions.read_entries(part).await;
+                let part = read.map_err(gone).map(|readings| ListEntriesResponse {
+                    entries: readings.iter().map(EntryReading::to_proto).collect(),
+                });
+                let failed = part.is_err();
+                // Who asked may have gone.
+                if sender.send(part).await.is_err() || failed {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}
+
+fn port_status(report: &PortReport) -> PortStatus {
+    let port = &report.port;
+    let queues = Phb::ALL
+        .iter()
+        .zip(&report.queues)
+        .map(|(phb, queue)| QueueStatus {
+            phb: phb.name().to_owned(),
+            enqueued_packets: queue.enqueued_packets,
+            sent_packets: queue.sent_packets,
+            sent_bytes: queue.sent_wire_bytes,
+            dropped_packets: queue.dropped_packets,
+            depth_packets: queue.depth_packets,
+            delay_us: Some(figures::quantiles(queue)),
+        });
+    PortStatus {
+        interface: None,
+        device: String::new(),
+        rx_packets: port.rx_packets,
+        rx_bytes: port.rx_bytes,
+        tx_packets: port.tx_packets,
+        tx_bytes: port.tx_bytes,
+        drops: named(
+            DropReason::ALL.iter().map(|reason| reason.name()),
+            &port.drops,
+        ),
+        punts: named(
+            PuntReason::ALL.iter().map(|reason| reason.name()),
+            &port.punts,
+        ),
+        bleached_packets: port.bleached_packets,
+        queues: queues.collect(),
+    }
+}
+
+fn named(names: impl Iterator<Item = &'static str>, counts: &[u64]) -> Vec<NamedCount> {
+    figures::occurred(names.zip(counts.iter().copied())).collect()
+}

@@ -1,0 +1,154 @@
+//! Where the figures come from, and how often the worker may be asked for them.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, SystemTime},
+};
+
+use tokio::{
+    sync::{Mutex, Semaphore, watch},
+    time::Instant,
+};
+use voicelane_dataplane::{
+    control::{Answer, Request},
+    counters::Report,
+};
+use voicelane_dpdk::Mempool;
+
+use crate::{
+    agent::{Identity, Interfaces, Status},
+    dataplane::{Client, OpenPort, WorkerGone},
+    sessions::Sessions,
+    twin::TwinCounters,
+};
+
+/// Whoever asks again within this time gets the same figures: scrapers cannot load the worker.
+const KEPT: Duration = Duration::from_millis(100);
+
+/// All that the API looks at.
+#[derive(Debug)]
+pub struct Source {
+    /// Who this is.
+    pub identity: Identity,
+    /// When it started.
+    pub started: Instant,
+    /// The QoS server, if there is one, and whether the router is attached to it.
+    pub server: Option<(String, watch::Receiver<Status>)>,
+    /// The ports as configured, and as they are.
+    pub interfaces: Interfaces,
+    /// The ports' devices.
+    pub ports: Vec<OpenPort>,
+    /// The buffers.
+    pub pool: Mempool,
+    /// The twins' losses.
+    pub twins: Arc<TwinCounters>,
+    /// The sessions.
+    pub sessions: Arc<Sessions>,
+    /// The worker's report, and the metrics made of one.
+    pub kept: Kept,
+}
+
+/// Figures that are given out again for a while.
+#[derive(Debug)]
+pub struct Kept {
+    client: Client,
+    report: Mutex<Option<(Instant, Arc<Report>)>>,
+    metrics: Mutex<Option<(Instant, Arc<str>)>>,
+    /// Reading every entry takes the worker's time: one at a time.
+    pub(super) reading_entries: Arc<Semaphore>,
+}
+
+impl Kept {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(client: Client) -> Self {
+        Self {
+            client,
+            report: Mutex::default(),
+            metrics: Mutex::default(),
+            reading_entries: Arc::new(Semaphore::new(1)),
+        }
+    }
+}
+
+/// What was lost between worker and kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TwinFigures {
+    /// As a label.
+    pub name: &'static str,
+    /// Frames.
+    pub frames: u64,
+}
+
+impl Source {
+    /// The worker's counters, at most [`KEPT`] old.
+    pub async fn report(&self) -> Result<Arc<Report>, WorkerGone> {
+        let mut kept = self.kept.report.lock().await;
+        let mut old = None;
+        if let Some((when, report)) = kept.take() {
+            if when.elapsed() < KEPT {
+                *kept = Some((when, Arc::clone(&report)));
+                return Ok(report);
+            }
+            // Its memory is used again where nobody reads it any more.
+            old = Arc::into_inner(report).map(Box::new);
+        }
+        let empty = old.unwrap_or_else(|| Report::new(self.ports.len()));
+        let Answer::Report(report) = self.kept.client.ask(Request::Report(empty)).await? else {
+            return Err(WorkerGone);
+        };
+        let report = Arc::new(*report);
+        *kept = Some((Instant::now(), Arc::clone(&report)));
+        Ok(report)
+    }
+
+    /// The metrics' text, at most [`KEPT`] old.
+    pub async fn metrics(&self) -> Result<Arc<str>, WorkerGone> {
+        let mut kept = self.kept.metrics.lock().await;
+        if let Some((when, text)) = kept.as_ref()
+            && when.elapsed() < KEPT
+        {
+            return Ok(Arc::clone(text));
+        }
+        let report = self.report().await?;
+        let readings = self.sessions.read_all(super::MAX_SESSION_SERIES).await?;
+        let text: Arc<str> = super::metrics::text(self, report, readings).into();
+        *kept = Some((Instant::now(), Arc::clone(&text)));
+        Ok(text)
+    }
+
+    /// Whether the router is attached to its server.
+    #[must_use]
+    pub fn attached(&self) -> bool {
+        self.server
+            .as_ref()
+            .is_some_and(|(_, status)| status.borrow().attached)
+    }
+
+    /// Since when it is attached, or not any more.
+    #[must_use]
+    pub fn attached_since(&self) -> Option<SystemTime> {
+        self.server
+            .as_ref()
+            .map(|(_, status)| status.borrow().since)
+    }
+
+    /// Losses that belong to no single port.
+    #[must_use]
+    pub fn twin_figures(&self) -> [TwinFigures; 3] {
+        let TwinCounters {
+            worker_full,
+            no_buffer,
+            kernel_refused,
+        } = &*self.twins;
+        let figure = |name, counter: &std::sync::atomic::AtomicU64| TwinFigures {
+            name,
+            frames: counter.load(Ordering::Relaxed),
+        };
+        [
+            figure("twin-worker-full", worker_full),
+            figure("twin-no-buffer", no_buffer),
+            figure("twin-kernel-refused", kernel_refused),
+        ]
+    }
+}

@@ -1,0 +1,242 @@
+//! From `InstallSession` to what the worker installs, or to the field that is wrong.
+
+use std::{
+    collections::HashSet,
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
+
+use thiserror::Error;
+use voicelane_dataplane::{
+    diffserv::Dscp,
+    session::{EntrySpec, FiveTuple, Policer, Protocol},
+    units::BitRate,
+};
+use voicelane_proto::v1;
+
+/// Entries of one session: 32 flows with RTP and RTCP are 64.
+pub const MAX_ENTRIES: usize = 128;
+
+/// Who calls a session what.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// The call agent.
+    pub agent: String,
+    /// Its name for the session.
+    pub session: String,
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.agent, self.session)
+    }
+}
+
+/// One entry, understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Index of the flow in the session.
+    pub flow_index: u32,
+    /// RTP or RTCP.
+    pub kind: v1::FlowKind,
+    /// For the worker.
+    pub spec: EntrySpec,
+}
+
+/// A field that is not as the protocol wants it.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{field}: {reason}")]
+pub struct InvalidField {
+    /// Its path.
+    pub field: String,
+    /// What is wrong.
+    pub reason: String,
+}
+
+fn invalid(field: impl Into<String>, reason: impl fmt::Display) -> InvalidField {
+    InvalidField {
+        field: field.into(),
+        reason: reason.to_string(),
+    }
+}
+
+/// A session's key.
+pub fn key(key: Option<&v1::SessionKey>) -> Result<Key, InvalidField> {
+    let key = key.ok_or_else(|| invalid("key", "is missing"))?;
+    for (name, text) in [("agent_id", &key.agent_id), ("session_id", &key.session_id)] {
+        let printable = text.chars().all(|c| c.is_ascii_graphic() || c == ' ');
+        if !(1..=128).contains(&text.len()) || !printable {
+            return Err(invalid(
+                format!("key.{name}"),
+                "must be 1 to 128 printable characters",
+            ));
+        }
+    }
+    Ok(Key {
+        agent: key.agent_id.clone(),
+        session: key.session_id.clone(),
+    })
+}
+
+/// All entries of a session.
+pub fn entries(entries: &[v1::FlowEntry]) -> Result<Vec<Entry>, InvalidField> {
+    if !(1..=MAX_ENTRIES).contains(&entries.len()) {
+        let reason = format!("there are {}; must be 1 to {MAX_ENTRIES}", entries.len());
+        return Err(invalid("entries", reason));
+    }
+    let mut seen = HashSet::new();
+    let mut understood = Vec::with_capacity(entries.len());
+    for (index, entry) in entries.iter().enumerate() {
+        let field = |name: &str| format!("entries[{index}].{name}");
+        let entry = self::entry(entry, &field)?;
+        if !seen.insert(entry.spec.flow) {
+            return Err(invalid(
+                field("source"),
+                format!("{} is there twice", entry.spec.flow),
+            ));
+        }
+        understood.push(entry);
+    }
+    Ok(understood)
+}
+
+fn entry(entry: &v1::FlowEntry, field: &dyn Fn(&str) -> String) -> Result<Entry, InvalidField> {
+    let kind = entry.kind();
+    if kind == v1::FlowKind::Unspecified {
+        return Err(invalid(field("kind"), "must be RTP or RTCP"));
+    }
+    let source = endpoint(entry.source.as_ref(), &field("source"))?;
+    let destination = endpoint(entry.destination.as_ref(), &field("destination"))?;
+    if source.is_ipv4() != destination.is_ipv4() {
+        return Err(invalid(
+            field("destination"),
+            "is of another address family than the source",
+        ));
+    }
+    let protocol = u8::try_from(entry.protocol)
+        .ok()
+        .filter(|&number| number != 0);
+    let protocol = protocol.ok_or_else(|| invalid(field("protocol"), "must be 1 to 255"))?;
+    let dscp = Dscp::new(entry.dscp).map_err(|error| invalid(field("dscp"), error))?;
+    let rate = BitRate::from_bps(entry.rate_bps).map_err(|e| invalid(field("rate_bps"), e))?;
+    if entry.burst_bytes == 0 {
+        return Err(invalid(field("burst_bytes"), "0 lets nothing through"));
+    }
+    let flow = FiveTuple {
+        source,
+        destination,
+        protocol: Protocol(protocol),
+    };
+    let policer = Policer {
+        rate,
+        burst_bytes: entry.burst_bytes,
+    };
+    let spec = EntrySpec {
+        flow,
+        dscp,
+        policer,
+    };
+    Ok(Entry {
+        flow_index: entry.flow_index,
+        kind,
+        spec,
+    })
+}
+
+fn endpoint(endpoint: Option<&v1::Endpoint>, field: &str) -> Result<SocketAddr, InvalidField> {
+    let endpoint = endpoint.ok_or_else(|| invalid(field, "is missing"))?;
+    let address: IpAddr = endpoint.address.parse().map_err(|_| {
+        invalid(
+            format!("{field}.address"),
+            format!("{:?} is no IP address", endpoint.address),
+        )
+    })?;
+    let port = u16::try_from(endpoint.port).ok().filter(|&port| port != 0);
+    let port = port.ok_or_else(|| invalid(format!("{field}.port"), "must be 1 to 65535"))?;
+    Ok(SocketAddr::new(address, port))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A right entry, from 10.1.0.10 to 10.2.0.10.
+    pub(crate) fn flow_entry(port: u32) -> v1::FlowEntry {
+        let endpoint = |address: &str| {
+            Some(v1::Endpoint {
+                address: address.to_owned(),
+                port,
+            })
+        };
+        v1::FlowEntry {
+            flow_index: 0,
+            kind: v1::FlowKind::Rtp.into(),
+            source: endpoint("10.1.0.10"),
+            destination: endpoint("10.2.0.10"),
+            protocol: 17,
+            dscp: 46,
+            rate_bps: 80_000,
+            burst_bytes: 3_000,
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let mut all = Vec::new();
+        let mut case = |field: &'static str, change: &dyn Fn(&mut v1::FlowEntry)| {
+            let mut entry = flow_entry(4000);
+            change(&mut entry);
+            all.push((field, entries(&[flow_entry(1), entry]).unwrap_err().field));
+        };
+        case("entries[1].kind", &|e| e.kind = 0);
+        case("entries[1].kind", &|e| e.kind = 77);
+        case("entries[1].source", &|e| e.source = None);
+        case("entries[1].source.port", &|e| {
+            e.source.as_mut().unwrap().port = 0
+        });
+        case("entries[1].destination.port", &|e| {
+            e.destination.as_mut().unwrap().port = 65_536
+        });
+        case("entries[1].source.address", &|e| {
+            e.source.as_mut().unwrap().address = "x".into()
+        });
+        case("entries[1].destination", &|e| {
+            e.destination.as_mut().unwrap().address = "::1".into();
+        });
+        case("entries[1].protocol", &|e| e.protocol = 0);
+        case("entries[1].protocol", &|e| e.protocol = 256);
+        case("entries[1].dscp", &|e| e.dscp = 64);
+        case("entries[1].rate_bps", &|e| e.rate_bps = 0);
+        case("entries[1].rate_bps", &|e| e.rate_bps = u64::MAX);
+        case("entries[1].burst_bytes", &|e| e.burst_bytes = 0);
+        case("entries[1].source", &|e| *e = flow_entry(1));
+        for (expected, field) in all {
+            assert_eq!(field, expected);
+        }
+        assert_eq!(entries(&[]).unwrap_err().field, "entries");
+        assert_eq!(
+            entries(&vec![flow_entry(1); 129]).unwrap_err().field,
+            "entries"
+        );
+        let understood = entries(&[flow_entry(4000)]).unwrap();
+        assert_eq!(understood[0].spec.dscp, Dscp::EF);
+    }
+
+    #[test]
+    fn keys_are_printable() {
+        let named = |agent: &str, session: &str| {
+            key(Some(&v1::SessionKey {
+                agent_id: agent.into(),
+                session_id: session.into(),
+            }))
+        };
+        assert_eq!(named("sip", "call 1").unwrap().to_string(), "sip/call 1");
+        assert_eq!(named("", "1").unwrap_err().field, "key.agent_id");
+        assert_eq!(named("a", "\n").unwrap_err().field, "key.session_id");
+        assert_eq!(
+            named("a", &"x".repeat(129)).unwrap_err().field,
+            "key.session_id"
+        );
+        assert_eq!(key(None).unwrap_err().field, "key");
+    }
+}

@@ -1,0 +1,134 @@
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use voicelane_dataplane::control::{Answer, FlowReading, Request};
+use voicelane_proto::v1;
+
+use super::{
+    entries::{Entry, Key},
+    table::Table,
+};
+use crate::dataplane::{Client, WorkerGone};
+
+/// Flows that the worker is asked about at once: few enough to read between two bursts.
+const FLOWS_A_REQUEST: usize = 64;
+
+/// The sessions, and the worker that has them.
+#[derive(Debug)]
+pub struct Sessions {
+    table: Mutex<Table>,
+    client: Client,
+}
+
+/// What the worker has counted of an entry.
+#[derive(Clone, Debug)]
+pub struct EntryReading {
+    /// Of which session.
+    pub key: Key,
+    /// Which entry of it.
+    pub entry: Entry,
+    /// What was counted.
+    pub reading: FlowReading,
+}
+
+impl Sessions {
+    /// None yet.
+    #[must_use]
+    pub fn new(client: Client) -> Self {
+        Self {
+            table: Mutex::default(),
+            client,
+        }
+    }
+
+    /// What the worker has confirmed. Not to be held for long.
+    pub fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Reads the counters of a session's entries. One that was removed meanwhile is left out.
+    pub async fn read(
+        &self,
+        key: &Key,
+        entries: &[Entry],
+    ) -> Result<Vec<EntryReading>, WorkerGone> {
+        let entries: Vec<_> = entries.iter().map(|&entry| (key.clone(), entry)).collect();
+        self.read_entries(&entries).await
+    }
+
+    /// Reads the counters of the first `limit` entries, in the order of their keys.
+    pub async fn read_all(&self, limit: usize) -> Result<Vec<EntryReading>, WorkerGone> {
+        self.read_entries(&self.entries(limit)).await
+    }
+
+    /// The first `limit` entries, in the order of their keys.
+    #[must_use]
+    pub fn entries(&self, limit: usize) -> Vec<(Key, Entry)> {
+        let table = self.table();
+        let all = table.iter().flat_map(|(key, session)| {
+            session
+                .entries
+                .iter()
+                .map(move |&entry| (key.clone(), entry))
+        });
+        all.take(limit).collect()
+    }
+
+    /// Reads the counters of entries. One that was removed meanwhile is left out.
+    pub async fn read_entries(
+        &self,
+        entries: &[(Key, Entry)],
+    ) -> Result<Vec<EntryReading>, WorkerGone> {
+        let mut readings = Vec::with_capacity(entries.len());
+        for part in entries.chunks(FLOWS_A_REQUEST) {
+            let flows = part.iter().map(|(_, entry)| entry.spec.flow).collect();
+            let Answer::Flows(read) = self.client.ask(Request::ReadFlows(flows)).await? else {
+                continue;
+            };
+            readings.extend(part.iter().zip(read).filter_map(|((key, entry), reading)| {
+                Some(EntryReading {
+                    key: key.clone(),
+                    entry: *entry,
+                    reading: reading?,
+                })
+            }));
+        }
+        Ok(readings)
+    }
+}
+
+impl EntryReading {
+    /// For the protocol.
+    #[must_use]
+    pub fn to_proto(&self) -> v1::EntryCounters {
+        let Self {
+            key,
+            entry,
+            reading,
+        } = self;
+        let endpoint = |address: std::net::SocketAddr| {
+            Some(v1::Endpoint {
+                address: address.ip().to_string(),
+                port: address.port().into(),
+            })
+        };
+        v1::EntryCounters {
+            flow_index: entry.flow_index,
+            kind: entry.kind.into(),
+            source: endpoint(entry.spec.flow.source),
+            destination: endpoint(entry.spec.flow.destination),
+            packets: reading.counters.packets,
+            bytes: reading.counters.bytes,
+            policed_packets: reading.counters.policed_packets,
+            policed_bytes: reading.counters.policed_bytes,
+            last_seen_ms_ago: reading.idle_ns.map(|nanoseconds| nanoseconds / 1_000_000),
+            key: Some(v1::SessionKey {
+                agent_id: key.agent.clone(),
+                session_id: key.session.clone(),
+            }),
+        }
+    }
+}
