@@ -5,7 +5,7 @@ use crate::{
     diffserv::TrafficClass,
     session::{FlowKey4, Protocol},
     units::MacAddress,
-    wire::{EtherType, Ethernet, Ipv4},
+    wire::{EtherType, Ethernet, Ipv4, header_checksum_is_right},
 };
 
 /// Finds each packet's headers and checks them.
@@ -14,6 +14,14 @@ pub(super) fn parse<B: Buffer>(burst: &mut Burst<B>, mac: MacAddress, counters: 
     burst.flows.clear();
     burst.flow_owners.clear();
     for (index, buffer) in (0..).zip(&burst.buffers) {
+        if let Some((meta, flow)) = parse_plain(buffer.bytes(), mac)
+            && buffer.is_contiguous()
+        {
+            burst.metas.push(meta);
+            burst.flows.push(flow);
+            burst.flow_owners.push(index);
+            continue;
+        }
         let parsed = if buffer.is_contiguous() {
             parse_frame(buffer.bytes(), mac, counters)
         } else {
@@ -33,7 +41,48 @@ pub(super) fn parse<B: Buffer>(burst: &mut Burst<B>, mac: MacAddress, counters: 
     }
 }
 
+/// [`parse_frame`] of the packets that are most of the traffic: unicast, IPv4 without options, UDP or
+/// TCP, no fragment, nothing wrong. Gives nothing for any other packet, and the same for these with
+/// a quarter of the branches.
 #[inline]
+fn parse_plain(frame: &[u8], mac: MacAddress) -> Option<(Meta, FlowKey4)> {
+    const IPV4_WITHOUT_OPTIONS: [u8; 3] = [0x08, 0x00, 0x45];
+    let header: &[u8; 38] = frame.first_chunk()?;
+    let (ethernet, packet) = header.split_first_chunk::<14>()?;
+    let (ip, ports) = packet.split_first_chunk::<20>()?;
+    let [m0, m1, m2, m3, m4, m5, ..] = *ethernet;
+    let [.., t0, t1] = *ethernet;
+    let right_header = [m0, m1, m2, m3, m4, m5] == mac.0 && [t0, t1, ip[0]] == IPV4_WITHOUT_OPTIONS;
+    let total_length = u16::from_be_bytes([ip[2], ip[3]]);
+    let fragment_offset = u16::from_be_bytes([ip[6], ip[7]]) & 0x1fff;
+    let plain = right_header
+        && usize::from(total_length).wrapping_sub(24) <= frame.len() - header.len()
+        && fragment_offset == 0
+        && matches!(Protocol(ip[9]), Protocol::UDP | Protocol::TCP)
+        && is_host(ip[12])
+        && is_host(ip[16])
+        && header_checksum_is_right(ip);
+    if !plain {
+        return None;
+    }
+    let meta = Meta {
+        ip_bytes: total_length,
+        destination: u32::from_be_bytes([ip[16], ip[17], ip[18], ip[19]]),
+        ttl: ip[8],
+        class: TrafficClass(ip[1]),
+        ..Meta::of(Verdict::Forward)
+    };
+    let flow = FlowKey4::from_wire(ip.last_chunk()?, ports.first_chunk()?, ip[9]);
+    Some((meta, flow))
+}
+
+/// Whether a first octet is one of a host's addresses: not 0/8, 127/8, multicast, reserved.
+#[inline]
+fn is_host(first_octet: u8) -> bool {
+    !matches!(first_octet, 0 | 127 | 224..)
+}
+
+#[cold]
 fn parse_frame(
     frame: &[u8],
     mac: MacAddress,
@@ -111,7 +160,6 @@ fn parse_ipv4(
 #[inline]
 fn check_addresses(ip: &Ipv4<'_>, to_group: bool) -> Result<(), Verdict> {
     let &[source, _, _, _, destination, _, _, _] = ip.addresses();
-    let is_host = |first_octet: u8| !matches!(first_octet, 0 | 127 | 224..);
     if is_host(source) && is_host(destination) && !to_group {
         return Ok(());
     }
@@ -144,5 +192,68 @@ pub(super) fn traffic_class(frame: &[u8]) -> Option<TrafficClass> {
         // RFC 8200 section 3: four bits of version, eight of traffic class.
         (EtherType::IPV6, &[first, second, ..]) => Some(TrafficClass(first << 4 | second >> 4)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
+
+    /// A plain packet of 42 to 82 bytes, then with a few bytes changed, and mostly with a right
+    /// checksum.
+    fn frame() -> impl Strategy<Value = Vec<u8>> {
+        let changes = prop::collection::vec((0_usize..44, any::<u8>()), 0..3);
+        let cut = prop_oneof![4 => Just(0_usize), 1 => 0_usize..60];
+        (28_u8..68, changes, cut, 0..4).prop_map(|(total, changes, cut, checksum)| {
+            let mut frame = [&MAC.0[..], &[2, 0, 0, 0, 0, 9, 8, 0, 0x45, 0, 0, total]].concat();
+            frame.extend([0, 1, 0, 0, 64, 17, 0, 0, 10, 1, 0, 5, 10, 2, 0, 7]);
+            frame.resize(14 + usize::from(total), 0x5a);
+            for (at, value) in changes {
+                if let Some(byte) = frame.get_mut(at) {
+                    *byte = value;
+                }
+            }
+            if checksum > 0 {
+                frame[24..26].fill(0);
+                let sum: u32 = frame[14..34]
+                    .chunks(2)
+                    .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
+                    .sum();
+                let folded = (sum & 0xffff) + (sum >> 16);
+                let folded = u16::try_from((folded & 0xffff) + (folded >> 16)).unwrap();
+                frame[24..26].copy_from_slice(&(!folded).to_be_bytes());
+            }
+            frame.truncate(frame.len() - cut.min(frame.len()));
+            frame
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4_096, ..ProptestConfig::default() })]
+
+        /// The short way says nothing, or what the long way says.
+        #[test]
+        fn plain_packets_are_parsed_alike(frame in frame()) {
+            let long = parse_frame(&frame, MAC, &mut PortCounters::default());
+            if let Some((meta, flow)) = parse_plain(&frame, MAC) {
+                let (expected, expected_flow) = long.unwrap();
+                prop_assert_eq!(format!("{meta:?}"), format!("{expected:?}"));
+                prop_assert_eq!(Some(flow), expected_flow);
+            }
+        }
+    }
+
+    #[test]
+    fn the_short_way_takes_calls() {
+        let mut runner = proptest::test_runner::TestRunner::deterministic();
+        let taken = (0..500).filter(|_| {
+            let frame = frame().new_tree(&mut runner).unwrap().current();
+            parse_plain(&frame, MAC).is_some()
+        });
+        assert!(taken.count() > 100, "mostly plain packets, mostly taken");
     }
 }

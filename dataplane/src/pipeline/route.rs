@@ -91,62 +91,64 @@ impl Routes {
     }
 
     #[inline]
-    fn adjacency(&self, next_hop: u16) -> Option<Adjacency> {
-        self.adjacencies
-            .get(usize::from(next_hop))
-            .copied()
-            .flatten()
+    fn adjacency(&self, next_hop: u16) -> Option<&Adjacency> {
+        self.adjacencies.get(usize::from(next_hop))?.as_ref()
     }
 }
 
 /// Finds each packet's way, by the longest prefix, and addresses it to the next hop.
 #[inline(never)]
 pub(super) fn route<B: Buffer>(burst: &mut Burst<B>, routes: &Routes, ports: &[Port<B>]) {
-    let destinations: ArrayVec<u32, BURST> = burst
-        .forwarded()
-        .map(|(_, meta)| meta.destination)
-        .collect();
+    // Of every packet, so that places agree; what comes of those that go no further is not read.
+    let destinations: ArrayVec<u32, BURST> =
+        burst.metas.iter().map(|meta| meta.destination).collect();
     let mut next_hops = [Fib4::NONE; BURST];
     routes.fib.lookup(&destinations, &mut next_hops);
 
-    for ((buffer, meta), next_hop) in burst.forwarded().zip(next_hops) {
-        let punt = |reason| Verdict::Punt(reason);
+    for ((buffer, meta), next_hop) in burst
+        .buffers
+        .iter_mut()
+        .zip(&mut burst.metas)
+        .zip(next_hops)
+    {
+        if !meta.is_forwarded() {
+            continue;
+        }
         meta.verdict = match routes.adjacency(next_hop) {
-            None => punt(PuntReason::NoRoute),
-            Some(Adjacency::Blackhole) => Verdict::Drop(DropReason::Blackhole),
-            Some(Adjacency::Local) => punt(PuntReason::Local),
-            Some(Adjacency::Resolve) => {
-                // The kernel takes the TTL off itself.
-                punt(if meta.ttl > 1 {
-                    PuntReason::UnknownNeighbour
-                } else {
-                    PuntReason::TtlExpired
-                })
-            }
-            Some(Adjacency::Forward {
+            Some(&Adjacency::Forward {
                 port,
                 destination,
                 source,
-            }) => {
-                if meta.ttl <= 1 {
-                    punt(PuntReason::TtlExpired)
-                } else if ports
+            }) if meta.ttl > 1
+                && ports
                     .get(port.index())
-                    .is_none_or(|port| meta.ip_bytes > port.mtu)
+                    .is_some_and(|port| meta.ip_bytes <= port.mtu) =>
+            {
+                let frame = buffer.bytes_mut();
+                Ethernet::readdress(frame, destination, source);
+                if let Some(packet) = frame.get_mut(Ethernet::LENGTH..)
+                    && let Some(mut ip) = Ipv4Mut::new(packet)
                 {
-                    punt(PuntReason::Oversize)
-                } else {
-                    let frame = buffer.bytes_mut();
-                    Ethernet::readdress(frame, destination, source);
-                    if let Some(packet) = frame.get_mut(Ethernet::LENGTH..)
-                        && let Some(mut ip) = Ipv4Mut::new(packet)
-                    {
-                        ip.decrement_ttl();
-                    }
-                    meta.egress = port;
-                    Verdict::Forward
+                    ip.decrement_ttl();
                 }
+                meta.egress = port;
+                Verdict::Forward
             }
+            exception => exceptional(exception, meta.ttl),
         };
+    }
+}
+
+/// What becomes of a packet that is not simply sent to a neighbour.
+#[cold]
+fn exceptional(adjacency: Option<&Adjacency>, ttl: u8) -> Verdict {
+    match adjacency {
+        None => Verdict::Punt(PuntReason::NoRoute),
+        Some(Adjacency::Blackhole) => Verdict::Drop(DropReason::Blackhole),
+        Some(Adjacency::Local) => Verdict::Punt(PuntReason::Local),
+        // The kernel takes the TTL off itself, where it forwards.
+        Some(_) if ttl <= 1 => Verdict::Punt(PuntReason::TtlExpired),
+        Some(Adjacency::Resolve) => Verdict::Punt(PuntReason::UnknownNeighbour),
+        Some(Adjacency::Forward { .. }) => Verdict::Punt(PuntReason::Oversize),
     }
 }

@@ -183,24 +183,30 @@ impl<K: FlowKey> SessionTable<K> {
     }
 
     /// The key's entry, where the matching ways of its first bucket are known.
-    #[inline]
+    #[inline(always)]
     fn find_from(&self, key: &K, hash: u64, ways: Ways) -> Option<Slot> {
-        let first = self.first(hash);
-        let bucket = &self.buckets[first];
+        let bucket = &self.buckets[self.first(hash)];
         let found = self.find_in(bucket, ways, key);
         if found.is_some() || bucket.displaced == 0 {
             return found;
         }
+        self.find_displaced(key, hash)
+    }
+
+    #[cold]
+    fn find_displaced(&self, key: &K, hash: u64) -> Option<Slot> {
         let tag = tag(hash);
-        let other = &self.buckets[self.other(first, tag)];
+        let other = &self.buckets[self.other(self.first(hash), tag)];
         self.find_in(other, other.matches(tag), key)
     }
 
-    #[inline]
+    #[inline(always)]
     fn find_in(&self, bucket: &Bucket, ways: Ways, key: &K) -> Option<Slot> {
         for way in ways {
             let slot = bucket.slots[way];
-            if self.entries[slot as usize].key == *key {
+            if let Some(entry) = self.entries.get(slot as usize)
+                && entry.key == *key
+            {
                 return Some(Slot::at(slot));
             }
         }
