@@ -197,7 +197,7 @@ pub(super) fn traffic_class(frame: &[u8]) -> Option<TrafficClass> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use proptest::{prelude::*, strategy::ValueTree};
 
     use super::*;
 
