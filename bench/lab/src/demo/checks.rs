@@ -18,7 +18,7 @@ const DELAY_MARGIN_MS: f64 = 5.0;
 /// The part that bulk must get of what the calls leave of the link.
 const BULK_SHARE: f64 = 0.95;
 /// Within this, two rates of bulk are the same.
-const SAME_RATE: f64 = 0.02;
+const SAME_RATE: f64 = 0.03;
 /// Within this, two losses are the same.
 const SAME_LOSS_POINTS: f64 = 10.0;
 
