@@ -1,0 +1,171 @@
+//! Two routers and the QoS server, in the testbed's two sites. Needs root and all programs built.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "test helpers"
+)]
+
+use std::time::{Duration, Instant};
+
+use voicelane_lab::{RouterOptions, Site, TwoSites, topology::addresses};
+use voicelane_proto::v1::{Endpoint, MediaFlow, SessionKey, SessionSpec};
+
+const BOUND: Duration = Duration::from_secs(15);
+
+fn eventually(what: &str, mut check: impl FnMut() -> bool) {
+    let end = Instant::now() + BOUND;
+    while !check() {
+        assert!(Instant::now() < end, "{what}: not within {BOUND:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn metrics(sites: &TwoSites, site: Site) -> String {
+    let url = format!(
+        "http://{}:{}/metrics",
+        addresses::management(site),
+        addresses::ROUTER_PORT
+    );
+    sites
+        .agent
+        .run("curl", &["--silent", "--fail", &url], BOUND)
+        .unwrap()
+}
+
+fn pings(sites: &TwoSites) -> bool {
+    let callee = addresses::phone(Site::B).to_string();
+    sites
+        .caller
+        .run("ping", &["-n", "-c1", "-W1", &callee], BOUND)
+        .is_ok()
+}
+
+fn key(call: u16) -> SessionKey {
+    SessionKey {
+        agent_id: "test".into(),
+        session_id: call.to_string(),
+    }
+}
+
+fn spec(call: u16) -> SessionSpec {
+    let endpoint = |site| {
+        let rtp = addresses::rtp(site, call);
+        Some(Endpoint {
+            address: rtp.ip().to_string(),
+            port: rtp.port().into(),
+        })
+    };
+    let flow = |from: Site| MediaFlow {
+        source: endpoint(from),
+        destination: endpoint(from.other()),
+        max_bitrate_bps: 80_000,
+        ..MediaFlow::default()
+    };
+    SessionSpec {
+        key: Some(key(call)),
+        revision: 1,
+        flows: Site::BOTH.map(flow).to_vec(),
+        ..SessionSpec::default()
+    }
+}
+
+#[test]
+fn sessions_are_installed_survive_the_server_and_are_removed() {
+    let sites = TwoSites::new("server").unwrap();
+    let mut server = sites.start_server().unwrap();
+    let mut routers =
+        Site::BOTH.map(|site| sites.start_router(site, &RouterOptions::default()).unwrap());
+    for router in &mut routers {
+        router.wait_attached().unwrap();
+    }
+    eventually("a way between the sites", || pings(&sites));
+    let agent = sites.connect_agent().unwrap();
+
+    // The server knows what the routers know, and hears of changes.
+    let reported = |site: Site| {
+        let routers = agent.routers().unwrap();
+        let router = routers
+            .into_iter()
+            .find(|r| r.router_id == site.router_id())
+            .unwrap();
+        router.interfaces
+    };
+    let lan = reported(Site::A)
+        .into_iter()
+        .find(|interface| interface.name == "lan")
+        .unwrap();
+    assert!(
+        lan.up && lan.addresses == ["10.1.0.1/24"] && lan.prefixes == ["10.1.0.0/24"],
+        "{lan:?}"
+    );
+    let lan_has = |prefix: &str| {
+        let mut interfaces = reported(Site::A).into_iter().filter(|i| i.name == "lan");
+        interfaces.any(|interface| interface.prefixes.contains(&prefix.to_owned()))
+    };
+    sites
+        .router_a
+        .ip("route add 10.66.0.0/16 via 10.1.0.99")
+        .unwrap();
+    eventually("the route in the report", || lan_has("10.66.0.0/16"));
+    sites.router_a.ip("route del 10.66.0.0/16").unwrap();
+    eventually("no route in the report", || !lan_has("10.66.0.0/16"));
+    let lan_is_up = || reported(Site::A).iter().any(|i| i.name == "lan" && i.up);
+    sites.caller.ip("link set eth0 down").unwrap();
+    eventually("the link's loss in the report", || !lan_is_up());
+    sites
+        .caller
+        .ip("link set eth0 up\nroute add default via 10.1.0.1")
+        .unwrap();
+    eventually("the link in the report", lan_is_up);
+    eventually("a way between the sites again", || pings(&sites));
+
+    // When the answer is there, the entries are: RTP and RTCP, both ways.
+    for call in 0..20 {
+        agent.add_session(spec(call)).unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(110)); // the API keeps its figures so long
+    for site in Site::BOTH {
+        let text = metrics(&sites, site);
+        assert!(text.contains("\nvoicelane_sessions 20\n"), "{text}");
+        assert!(text.contains("\nvoicelane_session_entries 80\n"), "{text}");
+    }
+
+    // Calls that are there stay when the server dies, and the routers go on.
+    server.kill().unwrap();
+    assert!(pings(&sites));
+    let [a, _] = &mut routers;
+    a.process.wait_for_log("out of reach", BOUND).unwrap();
+    let detached = || metrics(&sites, Site::A).contains("\nvoicelane_attached 0\n");
+    eventually("the loss in the metrics", detached);
+    assert!(metrics(&sites, Site::A).contains("\nvoicelane_sessions 20\n"));
+    assert!(pings(&sites));
+
+    // A server that comes back without memory leaves them for a while, and its answers are right.
+    let _server = sites.start_server().unwrap();
+    for site in Site::BOTH {
+        eventually("the attachment", || {
+            metrics(&sites, site).contains("\nvoicelane_attached 1\n")
+        });
+    }
+    let agent = sites.connect_agent().unwrap();
+    for call in 0..3 {
+        agent.add_session(spec(call)).unwrap();
+    }
+    agent.delete_session(key(1)).unwrap();
+    for site in Site::BOTH {
+        eventually("one session less", || {
+            metrics(&sites, site).contains("\nvoicelane_sessions 19\n")
+        });
+        let entries = || metrics(&sites, site).contains("\nvoicelane_session_entries 76\n");
+        eventually("four entries less", entries);
+    }
+    for router in &mut routers {
+        assert!(
+            router.process.stop().unwrap().success(),
+            "{}",
+            router.process.log()
+        );
+    }
+}
