@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, sync::Arc};
 
 use thiserror::Error;
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
     task::JoinSet,
     time::Instant,
@@ -65,14 +65,41 @@ pub enum RunError {
 /// Starts the router and runs it until SIGINT or SIGTERM. `beside` are the cores of the control
 /// side.
 pub async fn run(config: Config, beside: &[usize]) -> Result<(), RunError> {
-    let system = |what| move |source| RunError::System { what, source };
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(system("listening to SIGINT"))?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(system("listening to SIGTERM"))?;
+    let signals = Signals::listen()?;
     let api = bind(&config).await?;
-
     let (handle, messages) = mirror::open().map_err(MirrorError::from)?;
-    let mut quieted = Quieted::default();
     twin::warn_of_overruling_parameters();
+    let mut quieted = Quieted::default();
+    let kernel = Kernel {
+        handle: handle.clone(),
+        messages,
+        quieted: &mut quieted,
+    };
+    let end = forward(&config, beside, kernel, api, signals).await;
+    quieted.restore(&handle).await;
+    info!("router ended");
+    end
+}
+
+/// The router's ways to the kernel.
+struct Kernel<'a> {
+    handle: rtnetlink::Handle,
+    messages: mirror::Messages,
+    quieted: &'a mut Quieted,
+}
+
+async fn forward(
+    config: &Config,
+    beside: &[usize],
+    kernel: Kernel<'_>,
+    api: Option<Api>,
+    mut signals: Signals,
+) -> Result<(), RunError> {
+    let Kernel {
+        handle,
+        messages,
+        quieted,
+    } = kernel;
     for port in &config.ports {
         if let Some(interface) = port.device.underlay() {
             quieted.add(&handle, &port.name, interface).await?;
@@ -84,7 +111,7 @@ pub async fn run(config: Config, beside: &[usize]) -> Result<(), RunError> {
         client,
         twins: frames,
         worker,
-    } = dataplane::start(&config)?;
+    } = dataplane::start(config)?;
     // EAL has put this thread on every core.
     if let Err(error) = cores::stay_on(beside) {
         warn!(%error, "this thread may run on the worker's core");
@@ -95,8 +122,11 @@ pub async fn run(config: Config, beside: &[usize]) -> Result<(), RunError> {
         }
     }
 
-    let (twins, twin_ports) = create_twins(&handle, &config, &ports).await?;
-    let frames = Frames::start(twins, frames, pool).map_err(system("starting the twins"))?;
+    let (twins, twin_ports) = create_twins(&handle, config, &ports).await?;
+    let frames = Frames::start(twins, frames, pool).map_err(|source| RunError::System {
+        what: "starting the twins",
+        source,
+    })?;
     let underlays = config.ports.iter().map(|port| {
         port.device
             .underlay()
@@ -112,7 +142,7 @@ pub async fn run(config: Config, beside: &[usize]) -> Result<(), RunError> {
         twins: frames.counters(),
         view: mirror.view(),
     };
-    let mut tasks = start_tasks(&config, api, parts);
+    let mut tasks = start_tasks(config, api, parts);
     info!(
         id = config.router.id,
         core = config.router.core,
@@ -121,8 +151,7 @@ pub async fn run(config: Config, beside: &[usize]) -> Result<(), RunError> {
     );
 
     let end = tokio::select! {
-        _ = interrupt.recv() => Ok("SIGINT"),
-        _ = terminate.recv() => Ok("SIGTERM"),
+        signal = signals.next() => Ok(signal),
         end = worker.ended() => Err(RunError::Worker(end)),
         error = mirror.ended() => Err(RunError::Mirror(error)),
         () = frames.lost() => Err(RunError::TwinLost),
@@ -135,10 +164,36 @@ pub async fn run(config: Config, beside: &[usize]) -> Result<(), RunError> {
     drop(mirror);
     worker.stop();
     frames.stop().await;
-    drop(ports);
-    drop(quieted);
-    info!("router ended");
     end.map(drop)
+}
+
+/// The signals that end the router.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, RunError> {
+        let listen = |kind| {
+            signal(kind).map_err(|source| RunError::System {
+                what: "listening to signals",
+                source,
+            })
+        };
+        let interrupt = listen(SignalKind::interrupt())?;
+        Ok(Self {
+            interrupt,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
 }
 
 async fn bind(config: &Config) -> Result<Option<Api>, RunError> {

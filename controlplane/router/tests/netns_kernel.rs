@@ -180,7 +180,15 @@ fn everything_is_as_before_when_it_ends() {
     let keys = ["rp_filter", "arp_ignore", "forwarding"];
     let keys = keys.map(|key| format!("ipv4/conf/u-lan/{key}"));
     let before = keys.each_ref().map(|key| read(key));
+    let link = || {
+        network
+            .router
+            .run("ip", &["-br", "link", "show", "u-lan"], BOUND)
+            .unwrap()
+    };
+    let link_before = link();
     let mut router = network.start();
+    assert!(link().contains("PROMISC"), "{}", link());
     assert_eq!(keys.each_ref().map(|key| read(key)), ["1", "8", "0"]);
     assert_eq!(read("ipv4/conf/lan/forwarding"), "1");
     assert_eq!(
@@ -195,6 +203,7 @@ fn everything_is_as_before_when_it_ends() {
     );
     assert!(router.stop().unwrap().success());
     assert_eq!(keys.each_ref().map(|key| read(key)), before);
+    assert_eq!(link(), link_before);
     let links = network.router.run("ip", &["-br", "link"], BOUND).unwrap();
     assert!(!links.contains("\nlan"), "{links}");
     // And it starts again.

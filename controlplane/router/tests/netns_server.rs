@@ -10,7 +10,10 @@
 use std::time::{Duration, Instant};
 
 use voicelane_lab::{RouterOptions, Site, TwoSites, topology::addresses};
-use voicelane_proto::v1::{Endpoint, MediaFlow, SessionKey, SessionSpec};
+use voicelane_proto::v1::{
+    Endpoint, GetStatusRequest, ListEntriesRequest, ListPortsRequest, MediaFlow, SessionKey,
+    SessionSpec, router_operator_client::RouterOperatorClient,
+};
 
 const BOUND: Duration = Duration::from_secs(15);
 
@@ -131,6 +134,57 @@ fn sessions_are_installed_survive_the_server_and_are_removed() {
         assert!(text.contains("\nvoicelane_sessions 20\n"), "{text}");
         assert!(text.contains("\nvoicelane_session_entries 80\n"), "{text}");
     }
+
+    // The router's own API says the same.
+    let api = format!(
+        "http://{}:{}",
+        addresses::management(Site::A),
+        addresses::ROUTER_PORT
+    );
+    let runtime = agent.runtime();
+    let asked = runtime.run("the router's answers", BOUND, async move {
+        let mut client = RouterOperatorClient::connect(api).await.unwrap();
+        let status = client
+            .get_status(GetStatusRequest {})
+            .await
+            .unwrap()
+            .into_inner();
+        let ports = client
+            .list_ports(ListPortsRequest {})
+            .await
+            .unwrap()
+            .into_inner()
+            .ports;
+        let mut stream = client
+            .list_entries(ListEntriesRequest {})
+            .await
+            .unwrap()
+            .into_inner();
+        let mut entries = Vec::new();
+        while let Some(part) = stream.message().await.unwrap() {
+            entries.extend(part.entries);
+        }
+        (status, ports, entries)
+    });
+    let (status, ports, entries) = asked.unwrap();
+    assert!(
+        status.attached && status.server == addresses::server_url(),
+        "{status:?}"
+    );
+    assert_eq!(
+        (status.sessions, status.entries, entries.len()),
+        (20, 80, 80)
+    );
+    assert!(status.buffers_free > 0 && status.routes > 0, "{status:?}");
+    let names: Vec<_> = ports
+        .iter()
+        .map(|p| p.interface.as_ref().unwrap().name.as_str())
+        .collect();
+    assert_eq!(names, ["lan", "bulk", "core"]);
+    assert!(
+        ports[0].rx_packets > 0 && ports[0].queues.len() == 13,
+        "{ports:?}"
+    );
 
     // Calls that are there stay when the server dies, and the routers go on.
     server.kill().unwrap();

@@ -215,3 +215,6 @@ impl Agent {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

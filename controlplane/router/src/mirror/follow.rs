@@ -29,7 +29,8 @@ const WINDOW: usize = 512;
 /// Room for what the kernel says while nobody listens.
 const SOCKET_BYTES: i32 = 4 << 20;
 
-type Messages = futures_util::stream::BoxStream<'static, NetlinkMessage<RouteNetlinkMessage>>;
+/// What the kernel says, as it comes.
+pub type Messages = futures_util::stream::BoxStream<'static, NetlinkMessage<RouteNetlinkMessage>>;
 
 /// Why the mirror cannot go on.
 #[derive(Debug, Error)]

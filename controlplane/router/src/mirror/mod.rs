@@ -9,5 +9,5 @@ pub mod state;
 mod follow;
 mod interfaces;
 
-pub use follow::{Mirror, MirrorError, open};
+pub use follow::{Messages, Mirror, MirrorError, open};
 pub use interfaces::{InterfaceView, View};

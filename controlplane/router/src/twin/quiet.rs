@@ -9,11 +9,11 @@ use std::process::Command;
 use futures_util::TryStreamExt as _;
 use netlink_packet_route::{
     AddressFamily,
-    link::{LinkFlags, LinkMessage},
+    link::{LinkAttribute, LinkFlags, LinkMessage},
 };
 use rtnetlink::{Handle, LinkUnspec};
 use thiserror::Error;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::sysctl::{self, Changed, Family, SysctlError};
 
@@ -61,11 +61,49 @@ pub enum QuietError {
     },
 }
 
-/// Interfaces that were made quiet. They are as before when this goes.
+/// Interfaces that were made quiet. Their parameters are as before when this goes.
 #[derive(Debug, Default)]
 pub struct Quieted {
     changed: Changed,
     gro: Vec<(String, &'static str)>,
+    links: Vec<Before>,
+}
+
+/// What a link was like. DPDK changes its MTU and makes it promiscuous, and leaves it so.
+#[derive(Debug)]
+struct Before {
+    index: u32,
+    up: bool,
+    promiscuous: bool,
+    mtu: Option<u32>,
+}
+
+impl Before {
+    fn of(link: &LinkMessage) -> Self {
+        let flags = link.header.flags;
+        Self {
+            index: link.header.index,
+            up: flags.contains(LinkFlags::Up),
+            promiscuous: flags.contains(LinkFlags::Promisc),
+            mtu: link
+                .attributes
+                .iter()
+                .find_map(|attribute| match attribute {
+                    LinkAttribute::Mtu(mtu) => Some(*mtu),
+                    _ => None,
+                }),
+        }
+    }
+
+    fn restore(&self) -> LinkMessage {
+        let mut link = LinkUnspec::new_with_index(self.index).promiscuous(self.promiscuous);
+        link = if self.up { link.up() } else { link.down() };
+        link = match self.mtu {
+            Some(mtu) => link.mtu(mtu),
+            None => link,
+        };
+        link.build()
+    }
 }
 
 impl Quieted {
@@ -111,6 +149,7 @@ impl Quieted {
                 .set(Family::V4, interface, key, value)
                 .map_err(sysctl)?;
         }
+        self.links.push(Before::of(&link));
         self.whole_frames_off(interface);
         if !link.header.flags.contains(LinkFlags::Up) {
             let up = LinkUnspec::new_with_index(index).up().build();
@@ -121,6 +160,16 @@ impl Quieted {
             interface, "the kernel keeps quiet on the interface under the port"
         );
         Ok(())
+    }
+
+    /// Sets links back to what they were, too; call when the ports are closed.
+    pub async fn restore(mut self, handle: &Handle) {
+        for before in self.links.drain(..) {
+            // An interface that DPDK made has gone with its port.
+            if let Err(error) = handle.link().set(before.restore()).execute().await {
+                debug!(interface = before.index, %error, "a link could not be set back");
+            }
+        }
     }
 
     /// Packets that the kernel has merged are longer than any buffer and have no checksum: no GRO,

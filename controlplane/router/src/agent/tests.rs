@@ -1,0 +1,262 @@
+//! The client against a server that the test plays, over a real connection.
+
+use std::path::Path;
+
+use tokio::{
+    net::TcpListener,
+    sync::mpsc,
+    time::{Duration, sleep, timeout},
+};
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::{Request, Response, Streaming, transport::Server};
+use voicelane_dataplane::control::Answer;
+use voicelane_proto::v1::{
+    self, AttachRequest, AttachResponse, Command, InstallSession, InstalledSessions, SessionKey,
+    Synchronised, Welcome,
+    attach_request::Message as FromRouter,
+    attach_response::Message as FromServer,
+    command,
+    command_result::Code,
+    routers_server::{Routers, RoutersServer},
+};
+
+use super::*;
+use crate::{
+    config::{Config, EXAMPLE},
+    dataplane::client::tests::fake,
+    mirror::InterfaceView,
+    sessions::entries::tests::flow_entry,
+};
+
+/// One attachment, seen from the server.
+struct Stream {
+    inbox: Streaming<AttachRequest>,
+    outbox: mpsc::Sender<Result<AttachResponse, tonic::Status>>,
+}
+
+struct Fake(mpsc::Sender<Stream>);
+
+#[tonic::async_trait]
+impl Routers for Fake {
+    type AttachStream = ReceiverStream<Result<AttachResponse, tonic::Status>>;
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<AttachRequest>>,
+    ) -> Result<Response<Self::AttachStream>, tonic::Status> {
+        let (outbox, outgoing) = mpsc::channel(1000);
+        self.0
+            .send(Stream {
+                inbox: request.into_inner(),
+                outbox,
+            })
+            .await
+            .unwrap();
+        Ok(Response::new(ReceiverStream::new(outgoing)))
+    }
+}
+
+impl Stream {
+    async fn next(&mut self) -> FromRouter {
+        let message = timeout(Duration::from_secs(5), self.inbox.message())
+            .await
+            .unwrap();
+        message.unwrap().unwrap().message.unwrap()
+    }
+
+    async fn send(&self, message: FromServer) {
+        self.outbox
+            .send(Ok(AttachResponse {
+                message: Some(message),
+            }))
+            .await
+            .unwrap();
+    }
+
+    /// Hello, interfaces and all parts of what is installed, in this order.
+    async fn introduction(&mut self) -> (v1::Hello, InterfaceReport, Vec<InstalledSessions>) {
+        let FromRouter::Hello(hello) = self.next().await else {
+            panic!("Hello is the first")
+        };
+        let FromRouter::Interfaces(report) = self.next().await else {
+            panic!("then interfaces")
+        };
+        let mut parts = Vec::new();
+        while !parts
+            .last()
+            .is_some_and(|part: &InstalledSessions| part.last)
+        {
+            let FromRouter::Installed(part) = self.next().await else {
+                panic!("then sessions")
+            };
+            parts.push(part);
+        }
+        (hello, report, parts)
+    }
+}
+
+/// The server's side, the view that the test changes, and what the agent says of itself.
+struct Setup {
+    streams: mpsc::Receiver<Stream>,
+    view: watch::Sender<Arc<View>>,
+    _links: watch::Sender<Vec<bool>>,
+    status: watch::Receiver<Status>,
+}
+
+async fn setup() -> Setup {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server: Uri = format!("http://{}", listener.local_addr().unwrap())
+        .parse()
+        .unwrap();
+    let (sender, streams) = mpsc::channel(1);
+    let service = Server::builder().add_service(RoutersServer::new(Fake(sender)));
+    tokio::spawn(service.serve_with_incoming(TcpListenerStream::new(listener)));
+
+    let config = Config::parse(Path::new("x"), EXAMPLE, &[0]).unwrap();
+    let up = InterfaceView {
+        up: true,
+        ..InterfaceView::default()
+    };
+    let view = View {
+        interfaces: vec![up.clone(), up],
+        ..View::default()
+    };
+    let (view, view_receiver) = watch::channel(Arc::new(view));
+    let (links, links_receiver) = watch::channel(vec![true, true]);
+    let interfaces = Interfaces {
+        ports: config.ports.into(),
+        view: view_receiver,
+        links: links_receiver,
+    };
+    let identity = Identity {
+        router_id: "a".into(),
+        epoch: 7,
+        entry_capacity: 100,
+    };
+    let sessions = Arc::new(Sessions::new(fake(|_| Answer::Session(Ok(())))));
+    let agent = Agent::new(server, identity, interfaces, sessions);
+    let status = agent.status();
+    tokio::spawn(agent.run());
+    Setup {
+        streams,
+        view,
+        _links: links,
+        status,
+    }
+}
+
+fn install(number: u32) -> FromServer {
+    let install = InstallSession {
+        key: Some(SessionKey {
+            agent_id: "x".into(),
+            session_id: format!("{number:05}"),
+        }),
+        revision: 3,
+        fingerprint: u64::from(number),
+        entries: vec![flow_entry(number + 1)],
+    };
+    FromServer::Command(Command {
+        command_id: number.into(),
+        command: Some(command::Command::Install(install)),
+    })
+}
+
+#[tokio::test]
+async fn it_introduces_itself_obeys_in_order_and_comes_back_with_what_it_has() {
+    let mut setup = setup().await;
+    let mut stream = setup.streams.recv().await.unwrap();
+    let (hello, report, parts) = stream.introduction().await;
+    assert_eq!(
+        (hello.router_id.as_str(), hello.epoch, hello.entry_capacity),
+        ("a", 7, 100)
+    );
+    let names: Vec<_> = report
+        .interfaces
+        .iter()
+        .map(|it| (it.name.as_str(), it.up))
+        .collect();
+    assert_eq!(names, [("lan", true), ("core", true)]);
+    assert_eq!(report.interfaces[1].ef_budget_bps, 50_000_000);
+    assert_eq!(
+        parts,
+        [InstalledSessions {
+            sessions: Vec::new(),
+            last: true
+        }]
+    );
+
+    stream.send(FromServer::Welcome(Welcome::default())).await;
+    for number in 0..700 {
+        stream.send(install(number)).await;
+    }
+    for number in 0..700 {
+        let FromRouter::Result(result) = stream.next().await else {
+            panic!("a result")
+        };
+        assert_eq!((result.command_id, result.code()), (number, Code::Ok));
+    }
+    assert!(!setup.status.borrow().attached);
+    stream
+        .send(FromServer::Synchronised(Synchronised::default()))
+        .await;
+    timeout(
+        Duration::from_secs(5),
+        setup.status.wait_for(|status| status.attached),
+    )
+    .await
+    .unwrap()
+    .unwrap();
+
+    drop(stream);
+    let mut stream = setup.streams.recv().await.unwrap();
+    assert!(!setup.status.borrow().attached);
+    let (hello, _, parts) = stream.introduction().await;
+    assert_eq!(hello.epoch, 7);
+    assert_eq!(
+        parts
+            .iter()
+            .map(|part| part.sessions.len())
+            .collect::<Vec<_>>(),
+        [500, 200]
+    );
+    let last = parts[1].sessions.last().unwrap();
+    assert_eq!((last.revision, last.fingerprint), (3, 699));
+}
+
+#[tokio::test]
+async fn changes_of_interfaces_are_told_once_and_together() {
+    let mut setup = setup().await;
+    let mut stream = setup.streams.recv().await.unwrap();
+    stream.introduction().await;
+    let change = |prefix: &str| {
+        setup.view.send_modify(|view| {
+            let mut new = View::clone(view);
+            new.interfaces[0].prefixes.push(prefix.parse().unwrap());
+            *view = Arc::new(new);
+        });
+    };
+    change("10.1.0.0/24");
+    change("10.7.0.0/16");
+    let FromRouter::Interfaces(report) = stream.next().await else {
+        panic!("a report")
+    };
+    assert_eq!(
+        report.interfaces[0].prefixes,
+        ["10.1.0.0/24", "10.7.0.0/16"]
+    );
+
+    // What the server is not told of is no change for it.
+    setup.view.send_modify(|view| {
+        let routes = view.routes + 1;
+        *view = Arc::new(View {
+            routes,
+            ..View::clone(view)
+        });
+    });
+    sleep(Duration::from_millis(200)).await;
+    change("10.8.0.0/16");
+    let FromRouter::Interfaces(report) = stream.next().await else {
+        panic!("a report")
+    };
+    assert_eq!(report.interfaces[0].prefixes.len(), 3);
+}

@@ -1,0 +1,306 @@
+//! The families, each with its name, its help and its values.
+
+use std::fmt;
+
+use voicelane_dataplane::{
+    counters::{DropReason, PortCounters, PuntReason, QueueCounters},
+    diffserv::Phb,
+};
+use voicelane_dpdk::PortStats;
+
+use super::{Figures, Label, Out};
+use crate::{
+    api::figures::{QUANTILES, delay_seconds},
+    sessions::EntryReading,
+};
+
+impl Figures {
+    pub(super) fn router(&self, out: &mut Out<'_>) -> fmt::Result {
+        out.gauge(
+            "voicelane_uptime_seconds",
+            "Since the start",
+            self.uptime_seconds,
+        )?;
+        if let Some(attached) = self.attached {
+            let help = "1: the router has the QoS server's sessions";
+            out.gauge("voicelane_attached", help, u32::from(attached))?;
+        }
+        let (total, free) = self.buffers;
+        out.gauge("voicelane_buffers", "Packet buffers in all", total)?;
+        out.gauge(
+            "voicelane_buffers_free",
+            "Packet buffers that are free",
+            free,
+        )?;
+        out.gauge(
+            "voicelane_routes",
+            "Routes that the worker has",
+            self.routes,
+        )?;
+        out.gauge(
+            "voicelane_neighbours",
+            "Neighbours that are known",
+            self.neighbours,
+        )?;
+        out.counters(
+            "voicelane_twin_drops",
+            "Frames lost between worker and kernel twins",
+            self.twins
+                .iter()
+                .map(|twin| ([("reason", twin.name)], twin.frames)),
+        )
+    }
+
+    fn each_port(&self) -> impl Iterator<Item = (&str, &PortCounters)> {
+        self.names
+            .iter()
+            .map(String::as_str)
+            .zip(self.report.ports.iter().map(|port| &port.port))
+    }
+
+    pub(super) fn ports(&self, out: &mut Out<'_>) -> fmt::Result {
+        let up = self.names.iter().zip(&self.up);
+        let up = up.map(|(name, &up)| ([("port", name.as_str())], u32::from(up)));
+        out.gauges("voicelane_port_up", "1: the port and its twin are up", up)?;
+        type Count = fn(&PortCounters) -> u64;
+        let plain: [(&str, &str, Count); 7] = [
+            ("voicelane_port_rx_packets", "Packets received", |port| {
+                port.rx_packets
+            }),
+            ("voicelane_port_rx_bytes", "Bytes received", |port| {
+                port.rx_bytes
+            }),
+            (
+                "voicelane_port_tx_packets",
+                "Packets that the device took",
+                |port| port.tx_packets,
+            ),
+            (
+                "voicelane_port_tx_bytes",
+                "Bytes that the device took",
+                |port| port.tx_bytes,
+            ),
+            (
+                "voicelane_port_twin_packets",
+                "Packets from the kernel",
+                |port| port.twin_packets,
+            ),
+            (
+                "voicelane_port_bleached_packets",
+                "Packets whose code point was taken away",
+                |port| port.bleached_packets,
+            ),
+            (
+                "voicelane_port_fragments",
+                "Fragments other than the first",
+                |port| port.fragments,
+            ),
+        ];
+        for (name, help, count) in plain {
+            out.counters(
+                name,
+                help,
+                self.each_port()
+                    .map(|(port, c)| ([("port", port)], count(c))),
+            )?;
+        }
+        let drops = self.each_port().flat_map(|(port, counters)| {
+            let reasons = DropReason::ALL.iter().zip(counters.drops);
+            reasons.map(move |(reason, n)| ([("port", port), ("reason", reason.name())], n))
+        });
+        out.counters(
+            "voicelane_port_drops",
+            "Packets received here and dropped",
+            drops,
+        )?;
+        let punts = self.each_port().flat_map(|(port, counters)| {
+            let reasons = PuntReason::ALL.iter().zip(counters.punts);
+            reasons.map(move |(reason, n)| ([("port", port), ("reason", reason.name())], n))
+        });
+        out.counters(
+            "voicelane_port_punts",
+            "Packets received here and given to the kernel",
+            punts,
+        )?;
+        let devices = self
+            .names
+            .iter()
+            .zip(&self.devices)
+            .flat_map(|(port, stats)| {
+                let PortStats {
+                    rx_missed,
+                    rx_errors,
+                    rx_no_buffer,
+                    tx_errors,
+                } = *stats;
+                [
+                    ("rx-missed", rx_missed),
+                    ("rx-errors", rx_errors),
+                    ("rx-no-buffer", rx_no_buffer),
+                    ("tx-errors", tx_errors),
+                ]
+                .map(|(reason, n)| ([("port", port.as_str()), ("reason", reason)], n))
+            });
+        out.counters(
+            "voicelane_device_drops",
+            "What the device itself lost",
+            devices,
+        )
+    }
+
+    fn each_queue(&self) -> impl Iterator<Item = ([Label<'_>; 2], &QueueCounters)> {
+        self.names
+            .iter()
+            .zip(&self.report.ports)
+            .flat_map(|(name, port)| {
+                Phb::ALL.iter().zip(&port.queues).map(move |(phb, queue)| {
+                    ([("port", name.as_str()), ("phb", phb.name())], queue)
+                })
+            })
+    }
+
+    pub(super) fn queues(&self, out: &mut Out<'_>) -> fmt::Result {
+        type Count = fn(&QueueCounters) -> u64;
+        let plain: [(&str, &str, Count); 4] = [
+            (
+                "voicelane_queue_enqueued_packets",
+                "Packets taken in",
+                |q| q.enqueued_packets,
+            ),
+            (
+                "voicelane_queue_sent_packets",
+                "Packets handed to the device",
+                |q| q.sent_packets,
+            ),
+            (
+                "voicelane_queue_sent_bytes",
+                "Their bytes on the wire",
+                |q| q.sent_wire_bytes,
+            ),
+            (
+                "voicelane_queue_dropped_packets",
+                "Packets that found it full",
+                |q| q.dropped_packets,
+            ),
+        ];
+        for (name, help, count) in plain {
+            out.counters(
+                name,
+                help,
+                self.each_queue().map(|(labels, q)| (labels, count(q))),
+            )?;
+        }
+        let depths = self
+            .each_queue()
+            .map(|(labels, queue)| (labels, queue.depth_packets));
+        out.gauges("voicelane_queue_depth_packets", "Packets waiting", depths)?;
+        let delays = || {
+            self.each_queue()
+                .filter(|(_, queue)| !queue.delay_ns.is_empty())
+        };
+        let quantiles = delays().flat_map(|([port, phb], queue)| {
+            QUANTILES.map(|(label, quantile)| {
+                (
+                    [port, phb, ("quantile", label)],
+                    delay_seconds(&queue.delay_ns, quantile),
+                )
+            })
+        });
+        out.gauges(
+            "voicelane_queue_delay_seconds",
+            "How long packets waited",
+            quantiles,
+        )?;
+        let counts = delays().map(|(labels, queue)| (labels, queue.delay_ns.len()));
+        out.gauges(
+            "voicelane_queue_delay_seconds_count",
+            "Packets that it is known of",
+            counts,
+        )
+    }
+
+    pub(super) fn sessions(&self, out: &mut Out<'_>) -> fmt::Result {
+        out.gauge(
+            "voicelane_sessions",
+            "Sessions that are installed",
+            self.sessions,
+        )?;
+        let (used, capacity) = (self.report.entries, self.report.entry_capacity);
+        out.gauge(
+            "voicelane_session_entries",
+            "Five-tuples that are installed",
+            used,
+        )?;
+        out.gauge(
+            "voicelane_session_entry_capacity",
+            "Five-tuples that fit",
+            capacity,
+        )?;
+        let omitted = used.saturating_sub(self.entries.len());
+        let help = "Five-tuples without series of their own";
+        out.gauge("voicelane_session_entries_omitted", help, omitted)?;
+
+        let named: Vec<_> = self.entries.iter().map(Named::new).collect();
+        type Count = fn(&EntryReading) -> u64;
+        let plain: [(&str, &str, Count); 4] = [
+            ("voicelane_session_packets", "Packets that conformed", |e| {
+                e.reading.counters.packets
+            }),
+            ("voicelane_session_bytes", "Their bytes, IP", |e| {
+                e.reading.counters.bytes
+            }),
+            (
+                "voicelane_session_policed_packets",
+                "Packets over what was admitted, dropped",
+                |e| e.reading.counters.policed_packets,
+            ),
+            ("voicelane_session_policed_bytes", "Their bytes, IP", |e| {
+                e.reading.counters.policed_bytes
+            }),
+        ];
+        for (name, help, count) in plain {
+            let values = named.iter().zip(&self.entries);
+            out.counters(
+                name,
+                help,
+                values.map(|(named, entry)| (named.labels(), count(entry))),
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// An entry's labels, which must live while they are written.
+struct Named<'a> {
+    entry: &'a EntryReading,
+    flow_index: String,
+    source: String,
+    destination: String,
+}
+
+impl<'a> Named<'a> {
+    fn new(entry: &'a EntryReading) -> Self {
+        let flow = entry.entry.spec.flow;
+        Self {
+            entry,
+            flow_index: entry.entry.flow_index.to_string(),
+            source: flow.source.to_string(),
+            destination: flow.destination.to_string(),
+        }
+    }
+
+    fn labels(&self) -> [Label<'_>; 6] {
+        let kind = match self.entry.entry.kind {
+            voicelane_proto::v1::FlowKind::Rtcp => "rtcp",
+            _ => "rtp",
+        };
+        [
+            ("agent", &self.entry.key.agent),
+            ("session", &self.entry.key.session),
+            ("flow", &self.flow_index),
+            ("kind", kind),
+            ("source", &self.source),
+            ("destination", &self.destination),
+        ]
+    }
+}
