@@ -11,6 +11,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::*;
+use rand::{Rng, SeedableRng, rngs::SmallRng};
 use voicelane_dataplane::{
     counters::DropReason,
     diffserv::{Dscp, Phb, Treatment},
@@ -20,6 +21,15 @@ use voicelane_dataplane::{
 /// What a frame takes of the wire.
 fn wire_bytes(frame: usize) -> u64 {
     u64::try_from(frame.max(60) + 24).unwrap()
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a short interval"
+)]
+fn nanoseconds(interval: f64) -> u64 {
+    interval as u64
 }
 
 /// The shaper's rate is right within 1 % over 10 s, for short and long packets, and never over it
@@ -65,14 +75,16 @@ fn the_shaper_keeps_its_rate() {
 /// Mbit/s, so that one 1,514-byte frame takes 1.23 ms.
 struct Overload {
     rig: Rig,
-    frames: Vec<(Dscp, u64, Vec<u8>)>, // code point, arrivals a second, frame
+    frames: Vec<(Dscp, u32, Vec<u8>)>, // code point, arrivals a second, frame
     next: Vec<u64>,
     /// Wire bytes sent by code point, and the longest wait.
     sent: BTreeMap<Dscp, (u64, u64)>,
+    packets_by_length: BTreeMap<usize, u64>,
+    random: SmallRng,
 }
 
 impl Overload {
-    fn new(strict_cap: &str, flows: &[(Dscp, usize, u64)]) -> Self {
+    fn new(strict_cap: &str, flows: &[(Dscp, usize, u32)]) -> Self {
         let mut settings = settings("10Mbit/s");
         settings.ports[1].strict_cap = rate(strict_cap);
         let mut rig = Rig::new(&settings);
@@ -89,26 +101,34 @@ impl Overload {
             frames,
             next,
             sent: BTreeMap::new(),
+            packets_by_length: BTreeMap::new(),
+            random: SmallRng::seed_from_u64(3),
         }
     }
 
     fn run(&mut self, seconds: u64) {
         let end = self.rig.now + seconds * CLOCK_HZ;
         while self.rig.now < end {
-            for ((_, packets_per_second, frame), next) in self.frames.iter_mut().zip(&mut self.next)
+            for ((dscp, packets_per_second, frame), next) in
+                self.frames.iter_mut().zip(&mut self.next)
             {
                 while *next <= self.rig.now {
                     // The time of arrival travels in the payload.
                     let at = frame.len() - 8;
                     frame[at..].copy_from_slice(&next.to_be_bytes());
                     self.rig.deliver(EDGE, frame);
-                    *next += CLOCK_HZ / *packets_per_second;
+                    // Calls send regularly. The rest is memoryless, or arrivals and departures
+                    // would fall into step.
+                    let mean = 1e9 / f64::from(*packets_per_second);
+                    let random = -mean * (1.0 - self.random.random::<f64>()).ln();
+                    *next += nanoseconds(if *dscp == Dscp::EF { mean } else { random });
                 }
             }
             self.rig.worker.turn();
             for (at, frame) in self.rig.sent(CORE) {
                 let dscp = Dscp::new(u32::from(frame[15] >> 2)).unwrap();
                 let arrived = u64::from_be_bytes(*frame.last_chunk().unwrap());
+                *self.packets_by_length.entry(frame.len()).or_default() += 1;
                 let (bytes, wait) = self.sent.entry(dscp).or_default();
                 *bytes += wire_bytes(frame.len());
                 *wait = (*wait).max(at - arrived);
@@ -201,7 +221,13 @@ fn weights_are_kept() {
                 .into_iter()
                 .cycle(),
         )
-        .map(|(dscp, bytes)| (dscp, bytes, 4_000_000 / wire_bytes(bytes) / 8))
+        .map(|(dscp, bytes)| {
+            (
+                dscp,
+                bytes,
+                500_000 / u32::try_from(wire_bytes(bytes)).unwrap(),
+            )
+        })
         .collect();
     let mut overload = Overload::new("5Mbit/s", &flows);
     overload.run(20);
@@ -256,6 +282,20 @@ fn a_queue_holds_what_its_limits_say() {
     );
     assert_eq!(rig.pool.in_use(), 50);
     rig.worker.invariants();
+}
+
+/// In an overloaded queue short packets lose as many as long ones.
+#[test]
+fn a_full_queue_does_not_ask_for_the_length() {
+    let flows = [(Dscp::DF, 1514, 1_600), (Dscp::DF, 214, 1_000)];
+    let mut overload = Overload::new("5Mbit/s", &flows);
+    overload.run(10);
+    let [long, short] = [(1514, 16_000), (214, 10_000)]
+        .map(|(bytes, offered)| overload.packets_by_length[&bytes] * 100 / offered);
+    assert!(
+        long.abs_diff(short) <= 10,
+        "{long} % of the long, {short} % of the short"
+    );
 }
 
 /// A device that takes nothing holds up its own port only, and nothing is lost but by the limits.

@@ -109,8 +109,9 @@ impl<B: Buffer> PortScheduler<B> {
             .unwrap_or(u32::MAX)
             .saturating_add(self.overhead_bytes);
         let queue = &mut self.queues[phb.index()];
-        let after = queue.wire_bytes + u64::from(wire_bytes);
-        if queue.packets.len() >= self.limit_packets || after > self.limit_wire_bytes {
+        // A queue is full or not, whoever asks: were the packet's own length added here, the last
+        // gap would stay open to short packets only.
+        if queue.packets.len() >= self.limit_packets || queue.wire_bytes >= self.limit_wire_bytes {
             queue.counters.dropped_packets += 1;
             return Err(QueueFull);
         }
@@ -119,7 +120,7 @@ impl<B: Buffer> PortScheduler<B> {
             wire_bytes,
             since: now,
         });
-        queue.wire_bytes = after;
+        queue.wire_bytes += u64::from(wire_bytes);
         queue.counters.enqueued_packets += 1;
         self.waiting |= 1 << phb.index();
         Ok(())
@@ -274,8 +275,12 @@ impl<B: Buffer> PortScheduler<B> {
                 queue.packets.len() <= self.limit_packets,
                 "queue {index} is over its limit"
             );
+            let before_last = queue
+                .packets
+                .back()
+                .map_or(0, |last| bytes - u64::from(last.wire_bytes));
             assert!(
-                queue.wire_bytes <= self.limit_wire_bytes,
+                before_last < self.limit_wire_bytes,
                 "queue {index} is over its limit"
             );
             assert!(queue.deficit >= 0, "the deficit of queue {index}");
