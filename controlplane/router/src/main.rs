@@ -14,6 +14,8 @@ use voicelane_router::{
     router,
 };
 
+/// What is logged by default. What netlink loses is said by the mirror.
+const LOG: &str = "info,netlink_proto=error";
 /// Threads for everything that is not the worker.
 const CONTROL_THREADS: usize = 2;
 
@@ -30,7 +32,7 @@ fn main() -> ExitCode {
         println!("{}: the configuration is right", cli.config.display());
         return ExitCode::SUCCESS;
     }
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)

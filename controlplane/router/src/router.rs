@@ -263,7 +263,7 @@ fn start_tasks(config: &Config, api: Option<Api>, parts: Parts<'_>) -> Tasks {
         let agent = Agent::new(uri.clone(), identity, interfaces, Arc::clone(&sessions));
         server = Some((
             uri.to_string().trim_end_matches('/').to_owned(),
-            agent.status(),
+            agent.attached(),
         ));
         // It ends only with the worker, which is watched anyway.
         tasks.spawn(async move {

@@ -6,10 +6,7 @@ pub mod report;
 
 mod attachment;
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
@@ -40,15 +37,6 @@ pub struct Identity {
     pub epoch: u64,
     /// How many entries its session table holds.
     pub entry_capacity: u64,
-}
-
-/// Whether it is attached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
-    /// The server has sent everything that the router lacked.
-    pub attached: bool,
-    /// Since when it is so.
-    pub since: SystemTime,
 }
 
 /// What the interfaces look like now.
@@ -97,7 +85,7 @@ pub struct Agent {
     interfaces: Interfaces,
     sessions: Arc<Sessions>,
     commands: Commands,
-    status: watch::Sender<Status>,
+    attached: watch::Sender<bool>,
 }
 
 impl Agent {
@@ -109,10 +97,7 @@ impl Agent {
         interfaces: Interfaces,
         sessions: Arc<Sessions>,
     ) -> Self {
-        let (status, _) = watch::channel(Status {
-            attached: false,
-            since: SystemTime::now(),
-        });
+        let (attached, _) = watch::channel(false);
         let commands = Commands::new(Arc::clone(&sessions));
         Self {
             server,
@@ -120,14 +105,14 @@ impl Agent {
             interfaces,
             sessions,
             commands,
-            status,
+            attached,
         }
     }
 
-    /// Whether it is attached, as it changes.
+    /// Whether the server has sent all that the router lacked, as it changes.
     #[must_use]
-    pub fn status(&self) -> watch::Receiver<Status> {
-        self.status.subscribe()
+    pub fn attached(&self) -> watch::Receiver<bool> {
+        self.attached.subscribe()
     }
 
     /// Attaches again and again, until the worker ends.
@@ -147,7 +132,8 @@ impl Agent {
             if self.commands.drain().await.is_err() || matches!(end, Detached::Worker(_)) {
                 return WorkerGone;
             }
-            self.set_attached(false);
+            self.attached
+                .send_if_modified(|now| std::mem::replace(now, false));
             if attached || started.elapsed() >= LASTING {
                 backoff.reset();
             }
@@ -155,10 +141,18 @@ impl Agent {
             let wait = backoff.next(&mut rand::rng());
             // The same failure again and again is said once.
             if attached || words != last_words {
-                warn!(server = %self.server, reason = words, "the QoS server is out of reach; what is installed stays");
+                warn!(
+                    server = %self.server,
+                    reason = words,
+                    "the QoS server is out of reach; what is installed stays"
+                );
                 last_words = words;
             } else {
-                debug!(server = %self.server, reason = words, ?wait, "the QoS server is still out of reach");
+                debug!(
+                    reason = words,
+                    ?wait,
+                    "the QoS server is still out of reach"
+                );
             }
             sleep(wait).await;
         }
@@ -181,7 +175,7 @@ impl Agent {
             Err(end) => return (false, end),
         };
         let mut attached = false;
-        let status = &self.status;
+        let state = &self.attached;
         let server = &self.server;
         let end = attachment.run(&mut self.commands, &mut self.interfaces, |synchronised| {
             tracing::info!(
@@ -193,26 +187,10 @@ impl Agent {
                 server.to_string().trim_end_matches('/')
             );
             attached = true;
-            status.send_replace(Status {
-                attached,
-                since: SystemTime::now(),
-            });
+            state.send_replace(true);
         });
         let end = end.await;
         (attached, end)
-    }
-
-    fn set_attached(&self, attached: bool) {
-        self.status.send_if_modified(|status| {
-            let changed = status.attached != attached;
-            if changed {
-                *status = Status {
-                    attached,
-                    since: SystemTime::now(),
-                };
-            }
-            changed
-        });
     }
 }
 

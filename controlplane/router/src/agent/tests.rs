@@ -100,7 +100,7 @@ struct Setup {
     streams: mpsc::Receiver<Stream>,
     view: watch::Sender<Arc<View>>,
     _links: watch::Sender<Vec<bool>>,
-    status: watch::Receiver<Status>,
+    attached: watch::Receiver<bool>,
 }
 
 async fn setup() -> Setup {
@@ -135,13 +135,13 @@ async fn setup() -> Setup {
     };
     let sessions = Arc::new(Sessions::new(fake(|_| Answer::Session(Ok(())))));
     let agent = Agent::new(server, identity, interfaces, sessions);
-    let status = agent.status();
+    let attached = agent.attached();
     tokio::spawn(agent.run());
     Setup {
         streams,
         view,
         _links: links,
-        status,
+        attached,
     }
 }
 
@@ -195,13 +195,13 @@ async fn it_introduces_itself_obeys_in_order_and_comes_back_with_what_it_has() {
         };
         assert_eq!((result.command_id, result.code()), (number, Code::Ok));
     }
-    assert!(!setup.status.borrow().attached);
+    assert!(!*setup.attached.borrow());
     stream
         .send(FromServer::Synchronised(Synchronised::default()))
         .await;
     timeout(
         Duration::from_secs(5),
-        setup.status.wait_for(|status| status.attached),
+        setup.attached.wait_for(|attached| *attached),
     )
     .await
     .unwrap()
@@ -209,7 +209,7 @@ async fn it_introduces_itself_obeys_in_order_and_comes_back_with_what_it_has() {
 
     drop(stream);
     let mut stream = setup.streams.recv().await.unwrap();
-    assert!(!setup.status.borrow().attached);
+    assert!(!*setup.attached.borrow());
     let (hello, _, parts) = stream.introduction().await;
     assert_eq!(hello.epoch, 7);
     assert_eq!(

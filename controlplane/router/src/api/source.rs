@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use tokio::{
@@ -16,7 +16,7 @@ use voicelane_dataplane::{
 use voicelane_dpdk::Mempool;
 
 use crate::{
-    agent::{Identity, Interfaces, Status},
+    agent::{Identity, Interfaces},
     dataplane::{Client, OpenPort, WorkerGone},
     sessions::Sessions,
     twin::TwinCounters,
@@ -33,7 +33,7 @@ pub struct Source {
     /// When it started.
     pub started: Instant,
     /// The QoS server, if there is one, and whether the router is attached to it.
-    pub server: Option<(String, watch::Receiver<Status>)>,
+    pub server: Option<(String, watch::Receiver<bool>)>,
     /// The ports as configured, and as they are.
     pub interfaces: Interfaces,
     /// The ports' devices.
@@ -122,15 +122,7 @@ impl Source {
     pub fn attached(&self) -> bool {
         self.server
             .as_ref()
-            .is_some_and(|(_, status)| status.borrow().attached)
-    }
-
-    /// Since when it is attached, or not any more.
-    #[must_use]
-    pub fn attached_since(&self) -> Option<SystemTime> {
-        self.server
-            .as_ref()
-            .map(|(_, status)| status.borrow().since)
+            .is_some_and(|(_, attached)| *attached.borrow())
     }
 
     /// Losses that belong to no single port.

@@ -5,7 +5,9 @@ use netlink_packet_core::NetlinkMessage;
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage, neighbour::NeighbourFlags, route::RouteMessage,
 };
-use rtnetlink::{Handle, MulticastGroup, new_multicast_connection, sys::AsyncSocket as _};
+use rtnetlink::{
+    Handle, MulticastGroup, new_connection, new_multicast_connection, sys::AsyncSocket as _,
+};
 use thiserror::Error;
 use tokio::{sync::watch, task::JoinHandle, time::interval};
 use tracing::{debug, error, info, warn};
@@ -54,15 +56,18 @@ pub enum MirrorError {
     Worker(#[from] WorkerGone),
 }
 
-/// An open subscription, and a handle to ask and tell the kernel with. Call within the runtime.
+/// A handle to ask and tell the kernel with, and a subscription to what it says. They have sockets
+/// of their own: a long answer does not push out what is said meanwhile. Call within the runtime.
 pub fn open() -> io::Result<(Handle, Messages)> {
+    let (connection, handle, _) = new_connection()?;
+    tokio::spawn(connection);
     let groups = [
         MulticastGroup::Link,
         MulticastGroup::Ipv4Ifaddr,
         MulticastGroup::Ipv4Route,
         MulticastGroup::Neigh,
     ];
-    let (mut connection, handle, messages) = new_multicast_connection(&groups)?;
+    let (mut connection, _, messages) = new_multicast_connection(&groups)?;
     if let Err(error) = connection
         .socket_mut()
         .socket_mut()
