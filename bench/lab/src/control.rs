@@ -1,17 +1,27 @@
 //! Asynchronous clients inside a namespace, used from blocking code.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, net::SocketAddr, time::Duration};
 
 use tokio::runtime::{Builder, Runtime};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{self, Channel};
 use voicelane_proto::v1::{
-    AddSessionRequest, DeleteSessionRequest, ListRoutersRequest, RouterStatus, Session, SessionKey,
-    SessionSpec, operator_client::OperatorClient, sessions_client::SessionsClient,
+    AddSessionRequest, DeleteSessionRequest, Endpoint, GetStatusRequest, ListPortsRequest,
+    ListRoutersRequest, MediaFlow, PortStatus, RouterStatus, ServiceClass, Session, SessionKey,
+    SessionSpec, operator_client::OperatorClient, router_operator_client::RouterOperatorClient,
+    sessions_client::SessionsClient,
 };
 
-use crate::{clock::Moment, error::LabError, namespace::Namespace};
+use crate::{
+    clock::Moment,
+    error::LabError,
+    namespace::Namespace,
+    topology::{Site, addresses},
+    traffic::Flow,
+};
 
 const CALL_BOUND: Duration = Duration::from_secs(10);
+/// At the IP layer, with 20 ms a packet.
+const G711_BITS_PER_SECOND: u64 = 80_000;
 
 /// A runtime whose thread is in a namespace: every connection that its tasks open starts there.
 #[derive(Debug)]
@@ -68,7 +78,7 @@ impl Agent {
     /// the server was away.
     pub fn connect(namespace: &Namespace, server: &str) -> Result<Self, LabError> {
         let runtime = NamespaceRuntime::new(namespace)?;
-        let endpoint = Endpoint::from_shared(server.to_owned())?
+        let endpoint = transport::Endpoint::from_shared(server.to_owned())?
             .connect_timeout(Duration::from_secs(5))
             .timeout(CALL_BOUND);
         let channel = runtime.run("a connection", CALL_BOUND, async move {
@@ -129,6 +139,55 @@ impl Agent {
                 client.list_routers(ListRoutersRequest {}).await
             })?;
         Ok(answer.map_err(refused("ListRouters"))?.into_inner().routers)
+    }
+
+    /// The ports of a router, and how many of its buffers are free, asked of the router itself.
+    pub fn router_ports(&self, site: Site) -> Result<(Vec<PortStatus>, u64), LabError> {
+        let url = format!(
+            "http://{}:{}",
+            addresses::management(site),
+            addresses::ROUTER_PORT
+        );
+        let endpoint = transport::Endpoint::from_shared(url)?.timeout(CALL_BOUND);
+        let answer = self
+            .runtime
+            .run("a router's answer", CALL_BOUND, async move {
+                let channel = endpoint
+                    .connect()
+                    .await
+                    .map_err(|error| tonic::Status::unavailable(error.to_string()))?;
+                let mut client = RouterOperatorClient::new(channel);
+                let status = client.get_status(GetStatusRequest {}).await?.into_inner();
+                let ports = client
+                    .list_ports(ListPortsRequest {})
+                    .await?
+                    .into_inner()
+                    .ports;
+                Ok((ports, status.buffers_free))
+            })?;
+        answer.map_err(refused("a router"))
+    }
+}
+
+/// The session of one call: all its flows, each with what G.711 takes.
+pub fn call_session(key: SessionKey, flows: &[Flow]) -> SessionSpec {
+    let endpoint = |address: SocketAddr| {
+        Some(Endpoint {
+            address: address.ip().to_string(),
+            port: address.port().into(),
+        })
+    };
+    let flow = |flow: &Flow| MediaFlow {
+        source: endpoint(flow.source),
+        destination: endpoint(flow.destination),
+        max_bitrate_bps: G711_BITS_PER_SECOND,
+        ..MediaFlow::default()
+    };
+    SessionSpec {
+        key: Some(key),
+        revision: 1,
+        flows: flows.iter().map(flow).collect(),
+        service_class: ServiceClass::Telephony.into(),
     }
 }
 

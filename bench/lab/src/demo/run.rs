@@ -5,16 +5,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use voicelane_proto::v1::{Endpoint, MediaFlow, ServiceClass, SessionKey, SessionSpec};
+use voicelane_proto::v1::SessionKey;
 
 use super::{
-    BULK_BITS_PER_SECOND, BULK_PACKET_BYTES, CALL_PACKET_BYTES, CALL_PACKETS_PER_SECOND, Check,
-    DELETED, DelayMs, EF, EF_MARKED_BULK, IDLE, Machine, OVERLOAD, Phase, Report, SESSIONS, check,
-    machine,
+    BULK_BITS_PER_SECOND, BULK_PACKET_BYTES, Check, DELETED, DelayMs, EF, EF_MARKED_BULK, IDLE,
+    Machine, OVERLOAD, Phase, Report, SESSIONS, check, machine,
 };
 use crate::{
     clock::{Moment, Window},
-    control::Agent,
+    control::{Agent, call_session},
     error::LabError,
     process::Process,
     programs::{PortDriver, RouterOptions},
@@ -274,7 +273,7 @@ impl Course {
         let mut took = Delay::new();
         for flows in self.calls.flows().chunks(2) {
             let asked = Moment::now();
-            let (_, answer) = agent.add_session(session(flows))?;
+            let (_, answer) = agent.add_session(call_session(key(flows), flows))?;
             took.packet(answer.since(asked));
             self.answers.push(answer);
         }
@@ -312,28 +311,6 @@ impl Course {
                 bulk.lapses(),
             ),
         )
-    }
-}
-
-/// The session of one call: all its flows, each with what G.711 takes.
-fn session(flows: &[Flow]) -> SessionSpec {
-    let endpoint = |address: std::net::SocketAddr| {
-        Some(Endpoint {
-            address: address.ip().to_string(),
-            port: address.port().into(),
-        })
-    };
-    let flow = |flow: &Flow| MediaFlow {
-        source: endpoint(flow.source),
-        destination: endpoint(flow.destination),
-        max_bitrate_bps: CALL_PACKET_BYTES * 8 * CALL_PACKETS_PER_SECOND,
-        ..MediaFlow::default()
-    };
-    SessionSpec {
-        key: Some(key(flows)),
-        revision: 1,
-        flows: flows.iter().map(flow).collect(),
-        service_class: ServiceClass::Telephony.into(),
     }
 }
 
