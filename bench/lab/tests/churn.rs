@@ -1,6 +1,10 @@
 //! From AddSession's answer on, each packet of the call is marked. Needs root.
 
-#![allow(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends at what it did not expect"
+)]
 
 mod network;
 

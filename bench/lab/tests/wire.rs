@@ -1,6 +1,10 @@
 //! The bytes on the core link, by somebody else's eyes: tcpdump captures, tshark decodes. Needs root.
 
-#![allow(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends at what it did not expect"
+)]
 
 mod network;
 

@@ -62,7 +62,9 @@ struct Arguments {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let [input, output] = arguments.vdev.as_slice() else { bail!("--vdev is needed twice") };
+    let [input, output] = arguments.vdev.as_slice() else {
+        bail!("--vdev is needed twice")
+    };
     let eal = Eal::init(&EalConfig {
         vdevs: vec![input.clone(), output.clone()],
         hugepages: Hugepages::Auto,
@@ -72,8 +74,16 @@ fn main() -> anyhow::Result<()> {
     let pool = Mempool::create("frames", 32_767, 2048, -1)?;
     let mac = mac(&arguments.mac)?;
     let (mut queues, mut ports) = (vec![], vec![]);
-    for (device, rate) in [(input, BitRate::from_bps(1 << 40)?), (output, arguments.rate)] {
-        let setup = PortConfig { queues: 1, rx_ring: 512, tx_ring: 512, mtu: 1500 };
+    for (device, rate) in [
+        (input, BitRate::from_bps(1 << 40)?),
+        (output, arguments.rate),
+    ] {
+        let setup = PortConfig {
+            queues: 1,
+            rx_ring: 512,
+            tx_ring: 512,
+            mtu: 1500,
+        };
         let name = device.split(',').next().unwrap_or_default();
         let port = Port::configure(name, &setup, pool)?;
         queues.extend(port.start(1)?);
@@ -93,12 +103,14 @@ fn main() -> anyhow::Result<()> {
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&stop);
     let core = arguments.core;
-    let running = thread::Builder::new().name("worker".to_owned()).spawn(move || {
-        let pinned = core_affinity::set_for_current(core_affinity::CoreId { id: core });
-        let _registered = WorkerThread::register();
-        worker.run(&stopped);
-        pinned
-    })?;
+    let running = thread::Builder::new()
+        .name("worker".to_owned())
+        .spawn(move || {
+            let pinned = core_affinity::set_for_current(core_affinity::CoreId { id: core });
+            let _registered = WorkerThread::register();
+            worker.run(&stopped);
+            pinned
+        })?;
 
     install(&control, arguments.flows, mac)?;
     let before = report(&control)?;
@@ -108,12 +120,13 @@ fn main() -> anyhow::Result<()> {
     }
     let after = report(&control)?;
     stop.store(true, Ordering::Relaxed);
-    let Ok(true) = running.join() else { bail!("the worker could not run on core {core}") };
+    let Ok(true) = running.join() else {
+        bail!("the worker could not run on core {core}")
+    };
 
     let seconds = (after.now.0 - before.now.0) as f64 / after.clock.hz() as f64;
-    let per_second = |count: &dyn Fn(&Report) -> u64| {
-        (count(&after) - count(&before)) as f64 / seconds
-    };
+    let per_second =
+        |count: &dyn Fn(&Report) -> u64| (count(&after) - count(&before)) as f64 / seconds;
     let received = per_second(&|report| report.ports[0].port.rx_packets);
     println!(
         "{{\"flows\":{},\"rx_mpps\":{:.3},\"tx_mpps\":{:.3},\"marked_share\":{:.4},\"drops\":{},\
@@ -135,13 +148,19 @@ fn mac(text: &str) -> anyhow::Result<MacAddress> {
         .map(|octet| u8::from_str_radix(octet, 16))
         .collect::<Result<_, _>>()
         .with_context(|| format!("{text:?} is no MAC address"))?;
-    let octets = octets.try_into().ok().with_context(|| format!("{text:?} is no MAC address"))?;
+    let octets = octets
+        .try_into()
+        .ok()
+        .with_context(|| format!("{text:?} is no MAC address"))?;
     Ok(MacAddress(octets))
 }
 
 fn ask(control: &Control, request: Request) -> anyhow::Result<Answer> {
     control.commands.send(Command { ticket: 0, request })?;
-    Ok(control.replies.recv_timeout(Duration::from_secs(30))?.answer)
+    Ok(control
+        .replies
+        .recv_timeout(Duration::from_secs(30))?
+        .answer)
 }
 
 fn report(control: &Control) -> anyhow::Result<Box<Report>> {
@@ -158,16 +177,39 @@ fn install(control: &Control, flows: u32, mac: MacAddress) -> anyhow::Result<()>
         destination: MacAddress([2, 0, 0, 0, 0, 9]),
         source: mac,
     };
-    ask(control, Request::SetAdjacency { next_hop, adjacency })?;
+    ask(
+        control,
+        Request::SetAdjacency {
+            next_hop,
+            adjacency,
+        },
+    )?;
     for prefix in flows::networks() {
-        ask(control, Request::SetRoute { prefix, length: 24, next_hop })?;
+        ask(
+            control,
+            Request::SetRoute {
+                prefix,
+                length: 24,
+                next_hop,
+            },
+        )?;
     }
-    let policer = Policer { rate: BitRate::from_bps(100_000_000_000)?, burst_bytes: 10_000_000 };
+    let policer = Policer {
+        rate: BitRate::from_bps(100_000_000_000)?,
+        burst_bytes: 10_000_000,
+    };
     for first in (0..flows).step_by(64) {
         let install = (first..flows.min(first + 64))
-            .map(|i| EntrySpec { flow: flows::flow(i), dscp: Dscp::EF, policer })
+            .map(|i| EntrySpec {
+                flow: flows::flow(i),
+                dscp: Dscp::EF,
+                policer,
+            })
             .collect();
-        let change = SessionChange { install, remove: vec![] };
+        let change = SessionChange {
+            install,
+            remove: vec![],
+        };
         match ask(control, Request::Session(change))? {
             Answer::Session(Ok(())) => {}
             other => bail!("{other:?}"),

@@ -164,6 +164,8 @@ fn port_status(report: &PortReport) -> PortStatus {
             &port.punts,
         ),
         bleached_packets: port.bleached_packets,
+        twin_packets: port.twin_packets,
+        fragment_packets: port.fragments,
         queues: queues.collect(),
     }
 }
