@@ -307,3 +307,26 @@ proptest! {
         runtime.block_on(run(acts));
     }
 }
+
+/// The server is young, so it leaves in place what routers say they have; but what it took away
+/// since they said so is not there any more.
+#[tokio::test]
+async fn what_is_deleted_while_its_router_comes_back_is_installed_when_it_is_added_again() {
+    let engine = Engine::start(Settings {
+        adopt_for: Duration::from_secs(600),
+        ..Settings::default()
+    });
+    let mut router = Router::default();
+    router.attach("a", &engine);
+    let call = spec(1, 1, 0, 0, 0);
+    engine.add(call.clone()).await.unwrap();
+    router.attach("a", &engine);
+    // Nothing was awaited, so this comes before the comparison with what the router has.
+    engine.delete(call.key.clone()).await.unwrap();
+    while !*router.synchronised.lock().unwrap() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(router.table.lock().unwrap().is_empty());
+    engine.add(call).await.unwrap();
+    assert_eq!(*router.table.lock().unwrap(), wanted(&engine, "a"));
+}

@@ -222,7 +222,10 @@ impl Engine {
             match reply {
                 Ok(Ok(_)) => {}
                 Ok(Err(refusal)) => warn!(%router, session = %key, %refusal, "removal refused"),
-                Err(NoReply::Late) => warn!(%router, session = %key, "removal not confirmed yet"),
+                Err(NoReply::Late) => {
+                    warn!(%router, session = %key, "removal not confirmed yet");
+                    self.lock().disown(&router, key);
+                }
                 Err(NoReply::Lost) => self.lock().disown(&router, key),
             }
         });

@@ -1,7 +1,7 @@
 //! One router's stream, from this side: commands go out in order, answers come back by number.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -115,6 +115,9 @@ struct Waiting {
     closed: bool,
     last_id: u64,
     replies: HashMap<u64, oneshot::Sender<Reply>>,
+    synchronised: bool,
+    /// Until it is synchronised: the sessions that it has been told something of.
+    commanded: HashSet<SessionKey>,
 }
 
 impl Link {
@@ -192,6 +195,11 @@ impl Link {
             waiting.last_id += 1;
             let id = waiting.last_id;
             waiting.replies.insert(id, waiter);
+            if let (false, Command::Install { key, .. } | Command::Remove(key)) =
+                (waiting.synchronised, &command)
+            {
+                waiting.commanded.insert(key.clone());
+            }
             id
         };
         self.send(ToRouter::Command { id, command }, deadline)
@@ -217,6 +225,19 @@ impl Link {
                 Err(NoReply::Lost)
             }
         }
+    }
+
+    /// Whether the router has been told something of a session on this stream, so that what it
+    /// said of it when it attached is out of date. Only while it is synchronised.
+    pub(super) fn has_commanded(&self, key: &SessionKey) -> bool {
+        self.waiting().commanded.contains(key)
+    }
+
+    /// The differences have been applied.
+    pub(super) fn synchronised(&self) {
+        let mut waiting = self.waiting();
+        waiting.synchronised = true;
+        waiting.commanded = HashSet::new();
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {

@@ -169,6 +169,7 @@ impl Engine {
             .await
             .is_ok()
         {
+            link.synchronised();
             self.lock()
                 .registry
                 .synchronised(link.router(), link.attachment());
@@ -213,6 +214,7 @@ impl Engine {
         has: Option<Reported>,
     ) -> Difference {
         let _claim = self.claim(key).await;
+        let has = has.filter(|_| !link.has_commanded(key));
         let deadline = Instant::now() + self.settings.acknowledge_timeout;
         let (revision, share) = {
             let mut state = self.lock();
