@@ -4,7 +4,10 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use common::*;
 use tokio_stream::wrappers::ReceiverStream;
@@ -243,6 +246,32 @@ async fn interfaces_that_change_move_calls() {
     };
     net.a.report(&net.a_stream, vec![down]).await;
     state(SessionState::Degraded).await;
+}
+
+#[tokio::test]
+async fn what_is_not_to_be_there_makes_room_first() {
+    let mut net = Network::start().await;
+    add(&mut net.client, call("c1", 4000)).await.unwrap();
+    net.b_stream.cut();
+    let mut old = net.b.sessions().into_values().next().unwrap();
+    old.key = key("old");
+    net.b.forget("c1");
+    net.b.hold(old);
+    let removed = AtomicBool::new(false);
+    net.b.behave(move |command| match command {
+        Command::Remove(_) => {
+            removed.store(true, Ordering::Relaxed);
+            Manner::Obey
+        }
+        Command::Install(_) if !removed.load(Ordering::Relaxed) => {
+            Manner::Refuse(command_result::Code::Conflict, "session old has it")
+        }
+        _ => Manner::Obey,
+    });
+    let _stream = net.b.attach(net.server.address).await;
+    let session = get(&mut net.client, "c1").await.unwrap();
+    assert_eq!(session.state(), SessionState::Active, "{session:?}");
+    assert!(net.b.has("c1") && !net.b.has("old"));
 }
 
 #[tokio::test]

@@ -133,6 +133,11 @@ impl Engine {
         mut reported: HashMap<SessionKey, Reported>,
     ) {
         let mut summary = Summary::default();
+        // First, so that what takes their place finds room and the five-tuples free.
+        let unwanted = self.take_unwanted(&link, &mut reported);
+        if !self.apply(&link, unwanted, &mut summary).await {
+            return;
+        }
         let mut last: Option<SessionKey> = None;
         loop {
             let desired: Vec<SessionKey> = {
@@ -156,11 +161,12 @@ impl Engine {
                 return;
             }
         }
-        let strays = reported
+        // What has gone from here meanwhile.
+        let gone = reported
             .into_iter()
             .map(|(key, has)| (key, Some(has)))
             .collect();
-        if !self.apply(&link, strays, &mut summary).await {
+        if !self.apply(&link, gone, &mut summary).await {
             return;
         }
         let deadline = Instant::now() + self.settings.acknowledge_timeout;
@@ -178,6 +184,31 @@ impl Engine {
                 removed = summary.removed, unchanged = summary.unchanged, "synchronised"
             );
         }
+    }
+
+    /// Takes out of what a router has what it is not to have.
+    fn take_unwanted(
+        &self,
+        link: &Link,
+        reported: &mut HashMap<SessionKey, Reported>,
+    ) -> Vec<(SessionKey, Option<Reported>)> {
+        let keys: Vec<SessionKey> = reported.keys().cloned().collect();
+        let mut unwanted = Vec::new();
+        for keys in keys.chunks(CHUNK) {
+            let state = self.lock();
+            let not_here = keys.iter().filter(|key| {
+                let session = state.store.get(key);
+                !session.is_some_and(|it| it.installations.contains_key(link.router()))
+            });
+            unwanted.extend(not_here.cloned());
+        }
+        unwanted
+            .into_iter()
+            .map(|key| {
+                let has = reported.remove(&key);
+                (key, has)
+            })
+            .collect()
     }
 
     /// False if the stream is over.
