@@ -80,7 +80,7 @@ impl Engine {
     }
 
     /// Looks whether a session's addresses are where they were, and moves it if not. What fails
-    /// leaves it where it is; the next change of what routers reach tries again.
+    /// leaves it where it is, to be tried again.
     pub(super) async fn follow_one(self: &Arc<Self>, key: &SessionKey) {
         let _claim = self.claim(key).await;
         let change = {
@@ -99,12 +99,17 @@ impl Engine {
         match moved {
             Ok(()) => info!(session = %key, "moved to the routers that reach it now"),
             Err(error) => {
-                warn!(session = %key, %error, "cannot be moved to the routers that reach it now");
                 let mut state = self.lock();
+                let state = &mut *state;
+                state.unsettled.insert(key.clone());
                 if let Some(session) = state.store.get_mut(key) {
-                    session.problem = Some(format!("cannot be moved: {error}"));
+                    let problem = Some(format!("cannot be moved: {error}"));
+                    if session.problem != problem {
+                        warn!(session = %key, %error, "cannot be moved; will be tried again");
+                        session.problem = problem;
+                    }
                 }
-                self.tell_state(&mut state, key);
+                self.tell_state(state, key);
             }
         }
     }
@@ -186,17 +191,19 @@ impl Engine {
         self.withdraw(key, added).await;
         let reverted = self.install_all(key, revision, targets).await;
         let mut state = self.lock();
+        let state = &mut *state;
         if let Some(session) = state.store.get_mut(key) {
             session.phase = Phase::Settled;
             match reverted {
                 Ok(acknowledged) => session.acknowledge(&acknowledged),
                 Err(error) => {
-                    warn!(session = %key, %error, "a failed change could not be undone");
+                    warn!(session = %key, %error, "a failed change could not be undone yet");
+                    state.unsettled.insert(key.clone());
                     session.problem = Some(format!("a failed change could not be undone: {error}"));
                 }
             }
         }
-        self.tell_state(&mut state, key);
+        self.tell_state(state, key);
     }
 }
 

@@ -253,7 +253,7 @@ fn installed(
         ),
         (Some(InstallationState::Failed(why)), _) => (
             Verdict::Broken,
-            format!("{why}; mend that, then delete the session and add it again"),
+            format!("{why}; mend that: it is tried again every few seconds"),
         ),
         (_, Some(Ok(Err(refusal)))) if refusal.kind == RefusalKind::NotFound => (
             Verdict::Broken,

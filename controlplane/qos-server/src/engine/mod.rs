@@ -14,6 +14,7 @@ mod follow;
 mod link;
 mod operation;
 mod query;
+mod retry;
 mod state;
 mod synchronise;
 mod watch;
@@ -60,6 +61,8 @@ pub struct Settings {
     pub router_buffer: usize,
     /// How many sessions of a router are synchronised at once.
     pub synchronise_window: usize,
+    /// How often it is tried again what a router refused and no agent waits for.
+    pub retry_every: Duration,
 }
 
 impl Default for Settings {
@@ -73,6 +76,7 @@ impl Default for Settings {
             watch_buffer: 16_384,
             router_buffer: 1_024,
             synchronise_window: 256,
+            retry_every: Duration::from_secs(10),
         }
     }
 }
@@ -108,6 +112,7 @@ impl Engine {
         });
         tokio::spawn(follow::follow(engine.clone()));
         tokio::spawn(synchronise::end_adoption(engine.clone()));
+        tokio::spawn(retry::retry(engine.clone()));
         engine
     }
 

@@ -1,7 +1,7 @@
 //! All that the lock guards.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -20,6 +20,8 @@ pub(super) struct State {
     pub(super) links: HashMap<RouterId, Arc<Link>>,
     /// Operations that run now, by session.
     pub(super) running: HashMap<SessionKey, Running>,
+    /// Sessions of which something failed that is to be tried again.
+    pub(super) unsettled: BTreeSet<SessionKey>,
     /// Whether unknown sessions on routers are left in place, because this process is young.
     pub(super) adopting: bool,
     /// While adopting: what attached routers have and nobody has added here.
@@ -35,6 +37,7 @@ impl State {
             store: Store::default(),
             links: HashMap::new(),
             running: HashMap::new(),
+            unsettled: BTreeSet::new(),
             adopting: !settings.adopt_for.is_zero(),
             strays: HashMap::new(),
             disowned: HashSet::new(),

@@ -42,7 +42,7 @@ impl Reported {
     }
 }
 
-enum Difference {
+pub(super) enum Difference {
     None,
     Installed,
     Replaced,
@@ -307,7 +307,7 @@ impl Engine {
         self.note(link, key, installed, has.is_some())
     }
 
-    fn note(
+    pub(super) fn note(
         &self,
         link: &Link,
         key: &SessionKey,
@@ -315,6 +315,10 @@ impl Engine {
         replaced: bool,
     ) -> Difference {
         let mut state = self.lock();
+        let state = &mut *state;
+        if installed.is_err() {
+            state.unsettled.insert(key.clone());
+        }
         let difference = match (installed, state.store.get_mut(key)) {
             (Ok(()), session) => {
                 if let Some(session) = session {
@@ -327,17 +331,21 @@ impl Engine {
                 }
             }
             (Err(error @ Error::Refused { .. }), session) => {
-                warn!(router = %link.router(), session = %key, %error, "not synchronised");
                 let there =
                     session.and_then(|session| session.installations.get_mut(link.router()));
                 if let Some(installation) = there {
-                    installation.failure = Some(error.to_string());
+                    let failure = Some(error.to_string());
+                    if installation.failure != failure {
+                        let router = link.router();
+                        warn!(%router, session = %key, %error, "not installed; will be tried again");
+                        installation.failure = failure;
+                    }
                 }
                 Difference::Refused
             }
             (Err(_), _) => Difference::Failed,
         };
-        self.tell_state(&mut state, key);
+        self.tell_state(state, key);
         difference
     }
 }
