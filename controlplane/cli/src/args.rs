@@ -134,10 +134,12 @@ pub(crate) enum Call {
 pub(crate) struct Media {
     #[command(flatten)]
     pub(crate) ends: Ends,
-    /// What the media are coded with: sets the rate, at 20 ms a packet.
+    /// What the media are coded with: sets the rate, at 20 ms a packet, and 1 % on top for a sender
+    /// whose clock is fast.
     #[arg(long, value_enum, default_value_t = Codec::G711, conflicts_with = "rate")]
     pub(crate) codec: Codec,
-    /// The rate instead, bit/s at the IP layer: 80000, 80k, 1.5M.
+    /// The rate instead, bit/s at the IP layer: 80000, 80k, 1.5M. Taken as it is, with nothing on
+    /// top: what exceeds it is dropped.
     #[arg(long, value_name = "RATE")]
     pub(crate) rate: Option<Rate>,
     /// Media are SRTP: 10 bytes more a packet than the codec's.

@@ -99,7 +99,7 @@ async fn a_call_lives_its_life() {
             "call c1 of cli: active, revision 1, telephony",
             "10.1.0.5:4000",
             "a/lan0",
-            "28 kbit/s",
+            "28.28 kbit/s",
             "next_port",
             "installed",
         ]);
@@ -107,7 +107,7 @@ async fn a_call_lives_its_life() {
     let flow = |source: [&str; 3], destination: [&str; 3]| {
         let at = |[_, router, prefix]: [&str; 3]| json!({"router_id": router, "interface": "lan0", "prefix": prefix});
         json!({
-            "source": source[0], "destination": destination[0], "max_bitrate_bps": 28_000,
+            "source": source[0], "destination": destination[0], "max_bitrate_bps": 28_280,
             "max_burst_bytes": 0, "rtcp": "next_port", "rtcp_source": null,
             "rtcp_destination": null, "source_attachment": at(source),
             "destination_attachment": at(destination),
