@@ -13,8 +13,8 @@ use voicelane_proto::v1::{
 use crate::{
     engine::Engine,
     grpc::{
-        MAX_MESSAGE_BYTES, operator::OperatorService, routers::RoutersService,
-        sessions::SessionsService,
+        MAX_MESSAGE_BYTES, MAX_ROUTER_MESSAGE_BYTES, operator::OperatorService,
+        routers::RoutersService, sessions::SessionsService,
     },
 };
 
@@ -98,7 +98,7 @@ pub async fn serve(
         )
         .add_service(
             RoutersServer::new(RoutersService::new(engine.clone()))
-                .max_decoding_message_size(MAX_MESSAGE_BYTES),
+                .max_decoding_message_size(MAX_ROUTER_MESSAGE_BYTES),
         )
         .add_service(
             OperatorServer::new(OperatorService::new(engine.clone()))

@@ -5,6 +5,7 @@
 mod common;
 
 use std::{
+    net::Ipv4Addr,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -246,6 +247,18 @@ async fn interfaces_that_change_move_calls() {
     };
     net.a.report(&net.a_stream, vec![down]).await;
     state(SessionState::Degraded).await;
+}
+
+#[tokio::test]
+async fn a_router_with_a_full_route_table_attaches() {
+    let server = TestServer::start().await;
+    let prefixes: Vec<String> = (0..65_536_u32)
+        .map(|number| format!("{}/32", Ipv4Addr::from(0xc0a8_0000 + number)))
+        .collect();
+    let prefixes: Vec<&str> = prefixes.iter().map(String::as_str).collect();
+    let router = FakeRouter::new("a");
+    router.set_interfaces(vec![core("core0", &prefixes)]);
+    let _stream = router.attach(server.address).await;
 }
 
 #[tokio::test]
