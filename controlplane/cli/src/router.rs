@@ -1,5 +1,6 @@
 //! `voicelane router`.
 
+use tonic::transport::Channel;
 use voicelane_proto::v1::{
     self, operator_client::OperatorClient, router_operator_client::RouterOperatorClient,
 };
@@ -13,13 +14,16 @@ use crate::{
     text,
 };
 
+/// The largest answer that is read: a router with a full route table takes 1.3 MB of it.
+const MAX_ANSWER_BYTES: usize = 256 * 1024 * 1024;
+
 /// Carries a command out.
 pub(crate) async fn run(global: &Global, router: Router) -> Result<(), Failure> {
     let output = Output { json: global.json };
     match router {
         Router::List => {
             let connection = Connection::open(&global.server, global.timeout).await?;
-            let mut client = OperatorClient::new(connection.channel.clone());
+            let mut client = operator(&connection);
             let answer = connection
                 .answer(client.list_routers(v1::ListRoutersRequest {}))
                 .await?;
@@ -30,7 +34,7 @@ pub(crate) async fn run(global: &Global, router: Router) -> Result<(), Failure> 
         }
         Router::Show { id } => {
             let connection = Connection::open(&global.server, global.timeout).await?;
-            let mut client = OperatorClient::new(connection.channel.clone());
+            let mut client = operator(&connection);
             let request = v1::GetRouterRequest { router_id: id };
             let answer = connection.answer(client.get_router(request)).await?;
             let router: json::Router = answer.router.unwrap_or_default().into();
@@ -65,4 +69,8 @@ pub(crate) async fn run(global: &Global, router: Router) -> Result<(), Failure> 
             })
         }
     }
+}
+
+fn operator(connection: &Connection) -> OperatorClient<Channel> {
+    OperatorClient::new(connection.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
 }

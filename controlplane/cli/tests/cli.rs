@@ -468,3 +468,19 @@ async fn what_goes_wrong_has_its_own_exit_code() {
     let help = run(&net, "--help").await;
     help.shows(&["Exit codes", "call explain"]);
 }
+
+#[tokio::test]
+async fn routers_with_full_route_tables_are_listed() {
+    let net = Network::start().await;
+    let prefixes: Vec<String> = (0..65_536_u32)
+        .map(|number| format!("{}/32", std::net::Ipv4Addr::from(0xc0a8_0000 + number)))
+        .collect();
+    let prefixes: Vec<&str> = prefixes.iter().map(String::as_str).collect();
+    let mut streams = Vec::new();
+    for id in ["c", "d", "e", "f"] {
+        let router = FakeRouter::new(id);
+        router.set_interfaces(vec![core("core0", &prefixes)]);
+        streams.push(router.attach(net.server.address).await);
+    }
+    run(&net, "router list").await.shows(&["attached"]);
+}
