@@ -124,8 +124,10 @@ fn routes_and_neighbours_take_effect_while_it_runs() {
     network.reaches("10.2.0.1");
 
     // The kernel says nothing of the routes that go with a link.
+    network.reaches("10.9.0.2");
     network.router.ip("link set core down").unwrap();
     eventually("no way", || !network.pings("10.2.0.1"));
+    eventually("no way to the neighbour", || !network.pings("10.9.0.2"));
     network
         .router
         .ip("link set core up\nroute add default via 10.9.0.2")

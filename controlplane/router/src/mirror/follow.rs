@@ -106,7 +106,7 @@ impl Mirror {
             underlays,
             view: sender,
         };
-        follower.resync().await?;
+        follower.resync(&Dirty::default()).await?;
         let View {
             routes, neighbours, ..
         } = **view.borrow();
@@ -182,16 +182,17 @@ impl Follower {
             }
         }
         if dirty.resync {
-            return self.resync().await;
+            return self.resync(&dirty).await;
         }
         self.update(&dirty).await
     }
 
     /// Asks the kernel for everything. Events that come meanwhile are applied afterwards, in order;
-    /// they say what is there already, or what came after.
-    async fn resync(&mut self) -> Result<(), MirrorError> {
+    /// they say what is there already, or what came after. `touched` is what events have changed
+    /// that the worker was not told of yet.
+    async fn resync(&mut self, touched: &Dirty) -> Result<(), MirrorError> {
         let state = self.dump().await?;
-        let dirty = state.all_dirty(&self.state);
+        let dirty = state.all_dirty(&self.state, touched);
         self.state = state;
         self.update(&dirty).await
     }

@@ -275,12 +275,14 @@ impl State {
         }
     }
 
-    /// Everything that must be looked at when this takes the place of `other`.
+    /// Everything that must be looked at when this takes the place of `other`, of which something
+    /// was `touched` since it was looked at.
     #[must_use]
-    pub fn all_dirty(&self, other: &Self) -> Dirty {
+    pub fn all_dirty(&self, other: &Self, touched: &Dirty) -> Dirty {
         let mut dirty = Dirty {
             interfaces: true,
-            ..Dirty::default()
+            resync: false,
+            ..touched.clone()
         };
         for state in [self, other] {
             dirty

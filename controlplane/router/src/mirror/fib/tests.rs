@@ -239,17 +239,17 @@ proptest! {
         }
         let mut scratch = Fib::new(twins());
         let mut fresh = Worker::default();
-        fresh.take(scratch.update(&state, &state.all_dirty(&State::default())));
+        fresh.take(scratch.update(&state, &state.all_dirty(&State::default(), &Dirty::default())));
         prop_assert_eq!(&fib.routes, &scratch.routes);
 
         // Nothing has changed, so there is nothing to say.
         let said = worker.requests;
-        worker.take(fib.update(&state, &state.all_dirty(&state)));
+        worker.take(fib.update(&state, &state.all_dirty(&state, &Dirty::default())));
         prop_assert_eq!(worker.requests, said);
 
         // And all of it goes away again.
         let empty = State::default();
-        worker.take(fib.update(&empty, &empty.all_dirty(&state)));
+        worker.take(fib.update(&empty, &empty.all_dirty(&state, &Dirty::default())));
         prop_assert!(worker.routes.is_empty() && fib.hops.is_empty());
     }
 }
@@ -379,4 +379,43 @@ fn what_the_kernel_does_silently_is_asked_for() {
     assert!(!resync(link(true)));
     assert!(resync(Event::LinkRemoved { interface: LAN }));
     assert!(resync(Event::Overrun));
+}
+
+/// A link goes down: the kernel says so, and that its neighbours are gone, but not that its routes
+/// are. So it is asked for everything, and what came in the same breath must not be forgotten.
+#[test]
+fn a_neighbour_that_goes_with_its_link_leaves_no_route() {
+    let host: Ipv4Addr = "10.1.0.10".parse().unwrap();
+    let link = |up| Event::Link {
+        interface: LAN,
+        name: "lan".into(),
+        up,
+        carrier: true,
+    };
+    let neighbour = |neighbour| Event::Neighbour {
+        interface: LAN,
+        address: host,
+        neighbour,
+    };
+    let known = Neighbour {
+        mac: MacAddress([2, 0, 0, 0, 1, 1]),
+        stale: false,
+    };
+    let connected = main_route("10.1.0.0/24", 0, Via::Link { interface: LAN });
+    let (mut state, mut dirty) = (State::default(), Dirty::default());
+    state.apply(link(true), &mut dirty);
+    state.apply(Event::RouteAdded(connected, Place::First), &mut dirty);
+    state.apply(neighbour(Some(known)), &mut dirty);
+    let (mut fib, mut worker) = (Fib::new(twins()), Worker::default());
+    worker.take(fib.update(&state, &dirty));
+    assert_eq!(fib.routes(), 2);
+
+    let mut dirty = Dirty::default();
+    state.apply(link(false), &mut dirty);
+    state.apply(neighbour(None), &mut dirty);
+    assert!(dirty.resync);
+    let mut asked = State::default();
+    asked.apply(link(false), &mut Dirty::default());
+    worker.take(fib.update(&asked, &asked.all_dirty(&state, &dirty)));
+    assert!(worker.routes.is_empty(), "{:?}", worker.routes);
 }
