@@ -94,6 +94,10 @@ fn signals_end_it_well() {
             line.clear();
             assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended");
         }
+        assert!(
+            !line.contains('\u{1b}'),
+            "colours are for terminals: {line:?}"
+        );
         let id = server.id().to_string();
         assert!(
             Command::new("kill")
