@@ -91,7 +91,7 @@ impl Stats {
         let of = &self.status;
         let mut text = format!(
             "router {}: up {} s, {}, {} calls, {} of {} entries, {} routes, {} neighbours, \
-             {} of {} buffers free, release {}, DPDK {}\n",
+             {} of {} buffers free, release {}, {}\n",
             of.router_id,
             of.uptime_ms / 1_000,
             if of.attached {

@@ -407,6 +407,7 @@ async fn a_router_itself_is_asked() {
     };
     ask("router stats").await.shows(&[
         "router a: up 0 s, attached to 192.0.2.10:7400",
+        ", DPDK 22.11\n",
         "net_af_packet0",
         "77",
         "ttl_expired 3",
