@@ -49,6 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .allowlist_function("rte_eth_dev_(get_port_by_name|start|stop|close|count_avail)")
         .allowlist_function("rte_eth_(promiscuous_enable|dev_socket_id)")
         .allowlist_function("rte_fib_(add|delete|free|lookup_bulk)")
+        .allowlist_function("rte_fib6_free")
         .allowlist_type("vl_.*")
         .allowlist_var("VL_.*")
         .opaque_type("rte_.*")

@@ -126,3 +126,31 @@ struct rte_fib *vl_fib_create(const char *name, int socket, int max_routes, uint
 	conf.dir24_8.num_tbl8 = num_tbl8;
 	return rte_fib_create(name, socket, &conf);
 }
+
+struct rte_fib6 *vl_fib6_create(const char *name, int socket, int max_routes, uint32_t num_tbl8,
+				uint64_t default_next_hop)
+{
+	struct rte_fib6_conf conf;
+	memset(&conf, 0, sizeof(conf));
+	conf.type = RTE_FIB6_TRIE;
+	conf.default_nh = default_next_hop;
+	conf.max_routes = max_routes;
+	conf.trie.nh_sz = RTE_FIB6_TRIE_2B;
+	conf.trie.num_tbl8 = num_tbl8;
+	return rte_fib6_create(name, socket, &conf);
+}
+
+int vl_fib6_add(struct rte_fib6 *fib, const void *address, uint8_t depth, uint64_t next_hop)
+{
+	return rte_fib6_add(fib, address, depth, next_hop);
+}
+
+int vl_fib6_delete(struct rte_fib6 *fib, const void *address, uint8_t depth)
+{
+	return rte_fib6_delete(fib, address, depth);
+}
+
+int vl_fib6_lookup_bulk(struct rte_fib6 *fib, const void *addresses, uint64_t *next_hops, int count)
+{
+	return rte_fib6_lookup_bulk(fib, (void *)(uintptr_t)addresses, next_hops, count);
+}

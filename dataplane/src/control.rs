@@ -3,7 +3,7 @@
 //! Commands go through a bounded queue that the worker empties between bursts; each is answered by
 //! one reply with its ticket. No packet waits for a command for longer than one turn of the loop.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use crossbeam_channel::{Receiver, Sender};
 use thiserror::Error;
@@ -38,7 +38,7 @@ pub enum Request {
     /// Add a route or change its next hop; `next_hop` must have been set by [`Request::SetAdjacency`].
     SetRoute {
         /// Network address.
-        prefix: Ipv4Addr,
+        prefix: IpAddr,
         /// Prefix length.
         length: u8,
         /// Where to.
@@ -47,7 +47,7 @@ pub enum Request {
     /// Remove a route.
     RemoveRoute {
         /// Network address.
-        prefix: Ipv4Addr,
+        prefix: IpAddr,
         /// Prefix length.
         length: u8,
     },

@@ -63,9 +63,15 @@ reasons! {
         Ipv4HeaderLength = "ipv4-header-length",
         /// Total length under the header's or past the frame (RFC 1812 section 5.2.2, 5).
         Ipv4TotalLength = "ipv4-total-length",
-        /// A source that no host may have (RFC 1812 section 5.3.7).
+        /// Shorter than an IPv6 header.
+        Ipv6Truncated = "ipv6-truncated",
+        /// Not version 6.
+        Ipv6Version = "ipv6-version",
+        /// Payload length past the frame.
+        Ipv6PayloadLength = "ipv6-payload-length",
+        /// A source that no host may have (RFC 1812 section 5.3.7, RFC 4291 section 2).
         MartianSource = "martian-source",
-        /// A destination that no router may forward to (RFC 1812 section 5.3.7).
+        /// A destination that no router may forward to (RFC 1812 section 5.3.7, RFC 4291 section 2).
         MartianDestination = "martian-destination",
         /// Link-layer group address, IP unicast address (RFC 1812 section 5.3.4).
         LinkGroupUnicast = "link-group-unicast",
@@ -87,10 +93,10 @@ reasons! {
     PuntReason {
         /// ARP.
         Arp = "arp",
-        /// IPv6, which the data path does not carry yet.
-        Ipv6 = "ipv6",
-        /// IPv4 broadcast or multicast: routing protocols, DHCP.
+        /// Broadcast or multicast: neighbour discovery, routing protocols, DHCP.
         Group = "group",
+        /// IPv6 that is not to leave its link.
+        LinkLocal = "link-local",
         /// For one of the router's own addresses.
         Local = "local",
         /// The kernel answers with ICMP time exceeded.

@@ -18,4 +18,4 @@ pub mod units;
 pub mod wire;
 pub mod worker;
 
-pub use pipeline::Adjacency;
+pub use pipeline::{Adjacency, Fibs};

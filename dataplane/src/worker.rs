@@ -7,14 +7,13 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use voicelane_dpdk::Fib4;
 
 use crate::{
     control::{Answer, Command, Control, FlowReading, Reply, Request, Twins},
     counters::Report,
     device::Device,
-    pipeline::Pipeline,
-    session::{FiveTuple, FlowKey4},
+    pipeline::{Fibs, Pipeline},
+    session::FiveTuple,
     settings::{Idle, Settings},
     units::{PortIndex, TickRate, Ticks},
 };
@@ -44,14 +43,14 @@ pub struct Worker<D: Device> {
 
 impl<D: Device> Worker<D> {
     /// A worker on a device whose ports are in the order of `settings.ports`, at most 255 of them.
-    pub fn new(settings: &Settings, device: D, routes: Fib4) -> (Self, Control, Twins<D::Buffer>) {
+    pub fn new(settings: &Settings, device: D, fibs: Fibs) -> (Self, Control, Twins<D::Buffer>) {
         let (command_sender, commands) = bounded(settings.queue_capacity);
         let (replies, reply_receiver) = bounded(settings.queue_capacity);
         let (to_twins, from_worker) = bounded(settings.queue_capacity);
         let (to_worker, from_twins) = bounded(settings.queue_capacity);
         let (clock, now) = (device.tick_rate(), device.now());
         let worker = Self {
-            pipeline: Pipeline::new(settings, routes, to_twins, clock, now),
+            pipeline: Pipeline::new(settings, fibs, to_twins, clock, now),
             device,
             ports: u8::try_from(settings.ports.len()).unwrap_or(u8::MAX),
             clock,
@@ -171,8 +170,7 @@ impl<D: Device> Worker<D> {
     }
 
     fn read(&self, flow: &FiveTuple, now: Ticks) -> Option<FlowReading> {
-        let sessions = &self.pipeline.sessions;
-        let counters = sessions.counters(sessions.find(&FlowKey4::of(flow)?)?);
+        let counters = self.pipeline.sessions.counters(flow)?;
         let idle_ns = counters
             .last_seen
             .map(|seen| self.clock.nanoseconds(now.since(seen)));

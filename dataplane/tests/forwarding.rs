@@ -147,15 +147,12 @@ fn the_kernel_gets_what_is_its_own() {
     let mut arp = to(FAR.octets()).frame();
     arp[..6].fill(0xff);
     arp[12..14].copy_from_slice(&[8, 6]);
-    let mut ipv6 = to(FAR.octets()).frame();
-    ipv6[12..14].copy_from_slice(&[0x86, 0xdd]);
     let mut multicast = to([224, 0, 0, 5]);
     multicast.mac = MacAddress([1, 0, 0x5e, 0, 0, 5]);
     let mut dhcp = Udp::new([0, 0, 0, 0].into(), [255; 4].into(), 67, 300);
     dhcp.mac = MacAddress([0xff; 6]);
     for (reason, frame) in [
         (PuntReason::Arp, arp),
-        (PuntReason::Ipv6, ipv6),
         (PuntReason::Group, multicast.frame()),
         (PuntReason::Group, dhcp.frame()),
         (PuntReason::Local, to(OWN.octets()).frame()),
@@ -375,7 +372,7 @@ fn routes_change_while_packets_flow() {
     let mut rig = Rig::new(&settings("10Gbit/s"));
     let frame = Udp::new(HOST, [192, 0, 2, 1].into(), 4000, 20).frame();
     assert_eq!(rig.punted_for(&frame), Some(PuntReason::NoRoute));
-    let prefix = [192, 0, 2, 0].into();
+    let prefix = std::net::IpAddr::from([192, 0, 2, 0]);
     let set = |next_hop| Request::SetRoute {
         prefix,
         length: 24,
@@ -396,7 +393,7 @@ fn routes_change_while_packets_flow() {
     assert!(matches!(rig.ask(remove), Answer::Route(Ok(()))));
     assert_eq!(rig.punted_for(&frame), Some(PuntReason::NoRoute));
     let default = Request::SetRoute {
-        prefix: [0; 4].into(),
+        prefix: [0_u8; 4].into(),
         length: 0,
         next_hop: NextHop(2),
     };

@@ -53,15 +53,23 @@ fn templates() -> Vec<Vec<u8>> {
     options.options = vec![1; 40];
     let mut arp = call.frame();
     arp[12..14].copy_from_slice(&[8, 6]);
-    let mut ipv6 = call.frame();
-    ipv6[12..14].copy_from_slice(&[0x86, 0xdd]);
+    let call6 = Udp6::new(HOST6, FAR6, 4000, 172);
+    let mut chain = call6.clone();
+    chain.extensions = (
+        0,
+        vec![
+            60, 0, 1, 4, 0, 0, 0, 0, 44, 0, 0, 0, 0, 0, 0, 0, 17, 0, 0, 1, 0, 0, 0, 9,
+        ],
+    );
+    let local6 = Udp6::new(HOST6, OWN6, 1, 1);
     let local = Udp::new(HOST, OWN, 1, 1);
     let big = Udp::new(HOST, FAR, 1, 1800);
     let mut frames: Vec<_> = [call, tcp, fragment, options, local, big]
         .iter()
         .map(Udp::frame)
         .collect();
-    frames.extend([arp, ipv6, vec![], vec![0; 14]]);
+    frames.extend([call6, chain, local6].iter().map(Udp6::frame));
+    frames.extend([arp, vec![], vec![0; 14]]);
     frames
 }
 
@@ -177,9 +185,9 @@ enum Event {
 
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        6 => (0..10_usize, 0..2_u8, 1..100_u8)
+        6 => (0..12_usize, 0..2_u8, 1..100_u8)
             .prop_map(|(template, port, count)| Event::Arrive { template, port, count }),
-        1 => (0..10_usize, 0..4_u8)
+        1 => (0..12_usize, 0..4_u8)
             .prop_map(|(template, port)| Event::FromKernel { template, port }),
         1 => (3_998..4_002_u16).prop_map(Event::Install),
         1 => (3_998..4_002_u16).prop_map(Event::Remove),

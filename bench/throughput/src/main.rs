@@ -17,7 +17,7 @@ use std::{
 use anyhow::{Context, bail};
 use clap::Parser;
 use voicelane_dataplane::{
-    Adjacency,
+    Adjacency, Fibs,
     control::{Answer, Command, Control, NextHop, Request},
     counters::Report,
     device::DpdkDevice,
@@ -27,7 +27,9 @@ use voicelane_dataplane::{
     units::{BitRate, MacAddress, PortIndex},
     worker::Worker,
 };
-use voicelane_dpdk::{Eal, EalConfig, Fib4, Hugepages, Mempool, Port, PortConfig, WorkerThread};
+use voicelane_dpdk::{
+    Eal, EalConfig, Fib4, Fib6, Hugepages, Mempool, Port, PortConfig, WorkerThread,
+};
 
 /// Forwards from one DPDK port to another as fast as one core can, with sessions, metering, marking,
 /// routing, queues, shaper and counters on, and prints what it did as one line of JSON.
@@ -97,8 +99,11 @@ fn main() -> anyhow::Result<()> {
         idle: Idle::Poll,
         ..Settings::new(ports)
     };
-    let fib = Fib4::create("routes", 4_096, -1)?;
-    let (mut worker, control, _twins) = Worker::new(&settings, DpdkDevice::new(queues), fib);
+    let fibs = Fibs {
+        ipv4: Fib4::create("ipv4", 4_096, -1)?,
+        ipv6: Fib6::create("ipv6", 4_096, -1)?,
+    };
+    let (mut worker, control, _twins) = Worker::new(&settings, DpdkDevice::new(queues), fibs);
 
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&stop);
@@ -188,7 +193,7 @@ fn install(control: &Control, flows: u32, mac: MacAddress) -> anyhow::Result<()>
         ask(
             control,
             Request::SetRoute {
-                prefix,
+                prefix: prefix.into(),
                 length: 24,
                 next_hop,
             },

@@ -11,8 +11,8 @@ pub enum FibError {
     /// Next hops are 15 bits wide.
     #[error("next hop {0} is over {max}", max = Fib4::MAX_NEXT_HOP)]
     NextHop(u16),
-    /// A prefix length over 32.
-    #[error("prefix length {0} is over 32")]
+    /// A prefix longer than the address.
+    #[error("prefix length {0} is longer than the address")]
     PrefixLength(u8),
     /// DPDK refused: no room, or no such route.
     #[error("{operation} failed: {errno}")]

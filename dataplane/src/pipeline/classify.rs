@@ -1,11 +1,11 @@
 use voicelane_dpdk::BURST;
 
-use super::Burst;
+use super::{Burst, Meta, Placed};
 use crate::{
     counters::PortCounters,
     device::Buffer,
     diffserv::Dscp,
-    session::{FlowKey4, SessionTable},
+    session::{FlowId, FlowKey, SessionTable, Sessions, Slot},
     settings::Trust,
 };
 
@@ -14,17 +14,13 @@ use crate::{
 #[inline(never)]
 pub(super) fn classify<B: Buffer>(
     burst: &mut Burst<B>,
-    sessions: &SessionTable<FlowKey4>,
+    sessions: &Sessions,
     trust: Trust,
     counters: &mut PortCounters,
 ) {
-    let mut found = [None; BURST];
-    sessions.find_burst(&burst.flows, &mut found);
-    for (&index, session) in burst.flow_owners.iter().zip(found) {
-        if let Some(meta) = burst.metas.get_mut(usize::from(index)) {
-            meta.session = session;
-        }
-    }
+    let Burst { metas, lookups, .. } = burst;
+    find(&sessions.ipv4, &lookups.flows4, metas, FlowId::V4);
+    find(&sessions.ipv6, &lookups.flows6, metas, FlowId::V6);
 
     for (_, meta) in burst.forwarded() {
         let own = meta.class.dscp();
@@ -33,6 +29,23 @@ pub(super) fn classify<B: Buffer>(
         if meta.session.is_none() && trust == Trust::Untrusted && own != Dscp::LE {
             meta.dscp = Dscp::DF;
             counters.bleached_packets += u64::from(own != Dscp::DF);
+        }
+    }
+}
+
+/// Looks the flows of one family up, and tells each packet its session.
+#[inline]
+fn find<K: FlowKey>(
+    table: &SessionTable<K>,
+    flows: &Placed<K>,
+    metas: &mut [Meta],
+    id: impl Fn(Slot) -> FlowId,
+) {
+    let mut found = [None; BURST];
+    table.find_burst(&flows.items, &mut found);
+    for (&place, slot) in flows.places.iter().zip(found) {
+        if let Some(meta) = metas.get_mut(usize::from(place)) {
+            meta.session = slot.map(&id);
         }
     }
 }

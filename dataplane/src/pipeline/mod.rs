@@ -23,18 +23,18 @@ mod punt;
 
 use arrayvec::ArrayVec;
 use crossbeam_channel::Sender;
-use voicelane_dpdk::{BURST, Fib4};
+use voicelane_dpdk::BURST;
 
 pub(crate) use queue::Queued;
-pub use route::Adjacency;
 pub(crate) use route::Routes;
+pub use route::{Adjacency, Fibs};
 pub(crate) use schedule::PortScheduler;
 
 use crate::{
     counters::{DropReason, PortCounters, PuntReason},
     device::{Buffer, Device},
     diffserv::{Dscp, Phb, PhbMap, TrafficClass},
-    session::{FlowKey4, SessionTable, Slot, random_seed},
+    session::{FlowId, FlowKey4, FlowKey6, Sessions},
     settings::{PortSettings, Settings, Trust},
     units::{MacAddress, PortIndex, TickRate, Ticks},
 };
@@ -47,14 +47,23 @@ enum Verdict {
     Punt(PuntReason),
 }
 
+/// Which IP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    V4,
+    V6,
+}
+
 /// What the stages know about a packet beside its bytes.
 #[derive(Clone, Copy, Debug)]
 struct Meta {
     verdict: Verdict,
     /// The IP packet's length, as its header says.
-    ip_bytes: u16,
-    /// Where it goes, in host byte order.
+    ip_bytes: u32,
+    family: Family,
+    /// Where it goes, in host byte order; of IPv4 only.
     destination: u32,
+    /// TTL or hop limit, as it came.
     ttl: u8,
     /// As it came.
     class: TrafficClass,
@@ -62,7 +71,7 @@ struct Meta {
     dscp: Dscp,
     phb: Phb,
     egress: PortIndex,
-    session: Option<Slot>,
+    session: Option<FlowId>,
 }
 
 impl Meta {
@@ -70,6 +79,7 @@ impl Meta {
         Self {
             verdict,
             ip_bytes: 0,
+            family: Family::V4,
             destination: 0,
             ttl: 0,
             class: TrafficClass(0),
@@ -92,10 +102,57 @@ struct Burst<B> {
     ingress: PortIndex,
     buffers: ArrayVec<B, BURST>,
     metas: ArrayVec<Meta, BURST>,
-    /// The five-tuples of the packets that have ports.
-    flows: ArrayVec<FlowKey4, BURST>,
-    /// The place in the burst of each five-tuple's packet.
-    flow_owners: ArrayVec<u8, BURST>,
+    lookups: Lookups,
+}
+
+/// What is looked up in bursts, each with its packet's place in the burst.
+#[derive(Debug, Default)]
+struct Lookups {
+    /// The five-tuples of the IPv4 packets that have ports.
+    flows4: Placed<FlowKey4>,
+    /// The five-tuples of the IPv6 packets that have ports.
+    flows6: Placed<FlowKey6>,
+    /// The destinations of the IPv6 packets.
+    destinations6: Placed<[u8; 16]>,
+}
+
+/// Items, and the place in the burst of each one's packet.
+#[derive(Debug)]
+struct Placed<T> {
+    items: ArrayVec<T, BURST>,
+    places: ArrayVec<u8, BURST>,
+}
+
+impl<T> Default for Placed<T> {
+    fn default() -> Self {
+        Self {
+            items: ArrayVec::new(),
+            places: ArrayVec::new(),
+        }
+    }
+}
+
+impl<T> Placed<T> {
+    #[inline]
+    fn push(&mut self, place: u8, item: T) {
+        self.items.push(item);
+        self.places.push(place);
+    }
+
+    #[inline]
+    fn clear(&mut self) {
+        self.items.clear();
+        self.places.clear();
+    }
+}
+
+impl Lookups {
+    #[inline]
+    fn clear(&mut self) {
+        self.flows4.clear();
+        self.flows6.clear();
+        self.destinations6.clear();
+    }
 }
 
 impl<B: Buffer> Burst<B> {
@@ -124,7 +181,7 @@ struct Port<B> {
 /// All state of one worker's packet path.
 pub(crate) struct Pipeline<B> {
     ports: Vec<Port<B>>,
-    pub(crate) sessions: SessionTable<FlowKey4>,
+    pub(crate) sessions: Sessions,
     pub(crate) routes: Routes,
     phbs: PhbMap,
     punts: punt::Punts<B>,
@@ -134,7 +191,7 @@ pub(crate) struct Pipeline<B> {
 impl<B: Buffer> Pipeline<B> {
     pub(crate) fn new(
         settings: &Settings,
-        fib: Fib4,
+        fibs: Fibs,
         twins: Sender<(PortIndex, B)>,
         clock: TickRate,
         now: Ticks,
@@ -149,16 +206,15 @@ impl<B: Buffer> Pipeline<B> {
         };
         Self {
             ports: settings.ports.iter().map(port).collect(),
-            sessions: SessionTable::new(settings.session_entries, clock, random_seed()),
-            routes: Routes::new(fib),
+            sessions: Sessions::new(settings.session_entries, clock),
+            routes: Routes::new(fibs),
             phbs: PhbMap::default(),
             punts: punt::Punts::new(twins, settings.punt_packets_per_second, clock, now),
             burst: Burst {
                 ingress: PortIndex(0),
                 buffers: ArrayVec::new(),
                 metas: ArrayVec::new(),
-                flows: ArrayVec::new(),
-                flow_owners: ArrayVec::new(),
+                lookups: Lookups::default(),
             },
         }
     }

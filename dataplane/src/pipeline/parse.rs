@@ -1,41 +1,30 @@
-use super::{Burst, Meta, Verdict};
+use std::net::Ipv6Addr;
+
+use super::{Burst, Family, Lookups, Meta, Verdict};
 use crate::{
     counters::{DropReason, PortCounters, PuntReason},
     device::Buffer,
     diffserv::TrafficClass,
-    session::{FlowKey4, Protocol},
+    session::{FlowKey4, FlowKey6, Protocol},
     units::MacAddress,
-    wire::{EtherType, Ethernet, Ipv4, header_checksum_is_right},
+    wire::{
+        EtherType, Ethernet, Ipv4, Ipv6, Transport, Upper, header_checksum_is_right, upper_layer,
+    },
 };
 
 /// Finds each packet's headers and checks them.
 #[inline(never)]
 pub(super) fn parse<B: Buffer>(burst: &mut Burst<B>, mac: MacAddress, counters: &mut PortCounters) {
-    burst.flows.clear();
-    burst.flow_owners.clear();
-    for (index, buffer) in (0..).zip(&burst.buffers) {
-        if let Some((meta, flow)) = parse_plain(buffer.bytes(), mac)
-            && buffer.is_contiguous()
-        {
-            burst.metas.push(meta);
-            burst.flows.push(flow);
-            burst.flow_owners.push(index);
-            continue;
-        }
-        let parsed = if buffer.is_contiguous() {
-            parse_frame(buffer.bytes(), mac, counters)
+    burst.lookups.clear();
+    for (place, buffer) in (0..).zip(&burst.buffers) {
+        let meta = if !buffer.is_contiguous() {
+            Meta::of(Verdict::Drop(DropReason::Segmented))
+        } else if let Some((meta, flow)) = parse_plain(buffer.bytes(), mac) {
+            burst.lookups.flows4.push(place, flow);
+            meta
         } else {
-            Err(Verdict::Drop(DropReason::Segmented))
-        };
-        let meta = match parsed {
-            Ok((meta, flow)) => {
-                if let Some(flow) = flow {
-                    burst.flows.push(flow);
-                    burst.flow_owners.push(index);
-                }
-                meta
-            }
-            Err(verdict) => Meta::of(verdict),
+            parse_frame(buffer.bytes(), mac, place, &mut burst.lookups, counters)
+                .unwrap_or_else(Meta::of)
         };
         burst.metas.push(meta);
     }
@@ -66,7 +55,7 @@ fn parse_plain(frame: &[u8], mac: MacAddress) -> Option<(Meta, FlowKey4)> {
         return None;
     }
     let meta = Meta {
-        ip_bytes: total_length,
+        ip_bytes: total_length.into(),
         destination: u32::from_be_bytes([ip[16], ip[17], ip[18], ip[19]]),
         ttl: ip[8],
         class: TrafficClass(ip[1]),
@@ -82,12 +71,14 @@ fn is_host(first_octet: u8) -> bool {
     !matches!(first_octet, 0 | 127 | 224..)
 }
 
-#[cold]
+#[inline(never)]
 fn parse_frame(
     frame: &[u8],
     mac: MacAddress,
+    place: u8,
+    lookups: &mut Lookups,
     counters: &mut PortCounters,
-) -> Result<(Meta, Option<FlowKey4>), Verdict> {
+) -> Result<Meta, Verdict> {
     let (ethernet, packet) = Ethernet::split(frame).ok_or(Verdict::Drop(DropReason::Runt))?;
     let destination = ethernet.destination();
     let to_group = destination.is_group();
@@ -95,19 +86,20 @@ fn parse_frame(
         return Err(Verdict::Drop(DropReason::NotForUs));
     }
     match ethernet.ether_type() {
-        EtherType::IPV4 => parse_ipv4(packet, to_group, counters),
+        EtherType::IPV4 => parse_ipv4(packet, to_group, place, lookups, counters),
+        EtherType::IPV6 => parse_ipv6(packet, to_group, place, lookups, counters),
         EtherType::ARP => Err(Verdict::Punt(PuntReason::Arp)),
-        EtherType::IPV6 => Err(Verdict::Punt(PuntReason::Ipv6)),
         _ => Err(Verdict::Drop(DropReason::UnknownEthertype)),
     }
 }
 
-#[inline]
 fn parse_ipv4(
     packet: &[u8],
     to_group: bool,
+    place: u8,
+    lookups: &mut Lookups,
     counters: &mut PortCounters,
-) -> Result<(Meta, Option<FlowKey4>), Verdict> {
+) -> Result<Meta, Verdict> {
     let drop = |reason| Err(Verdict::Drop(reason));
     // RFC 1812 section 5.2.2: "(1) The packet length reported by the Link Layer must be large
     // enough to hold the minimum length legal IP datagram (20 bytes)."
@@ -136,7 +128,7 @@ fn parse_ipv4(
     check_addresses(&ip, to_group)?;
 
     let meta = Meta {
-        ip_bytes: ip.total_length(),
+        ip_bytes: ip.total_length().into(),
         destination: ip.destination(),
         ttl: ip.ttl(),
         class: ip.traffic_class(),
@@ -145,15 +137,87 @@ fn parse_ipv4(
     if ip.fragment_offset() != 0 {
         // What stands where the ports would be is payload.
         counters.fragments += 1;
-        return Ok((meta, None));
+    } else if let Some(ports) = ports(packet.get(..total_length), header_length, ip.protocol()) {
+        lookups.flows4.push(
+            place,
+            FlowKey4::from_wire(ip.addresses(), ports, ip.protocol()),
+        );
     }
-    let has_ports = matches!(Protocol(ip.protocol()), Protocol::UDP | Protocol::TCP);
-    let transport = packet
-        .get(header_length..total_length)
-        .filter(|_| has_ports);
-    let ports = transport.and_then(|transport| transport.first_chunk());
-    let flow = ports.map(|ports| FlowKey4::from_wire(ip.addresses(), ports, ip.protocol()));
-    Ok((meta, flow))
+    Ok(meta)
+}
+
+/// Source and destination port, of the protocols that have them.
+#[inline]
+fn ports(packet: Option<&[u8]>, offset: usize, protocol: u8) -> Option<&[u8; 4]> {
+    match Protocol(protocol) {
+        Protocol::UDP | Protocol::TCP => packet?.get(offset..)?.first_chunk(),
+        _ => None,
+    }
+}
+
+fn parse_ipv6(
+    packet: &[u8],
+    to_group: bool,
+    place: u8,
+    lookups: &mut Lookups,
+    counters: &mut PortCounters,
+) -> Result<Meta, Verdict> {
+    let drop = |reason| Err(Verdict::Drop(reason));
+    let Some(ip) = Ipv6::new(packet) else {
+        return drop(DropReason::Ipv6Truncated);
+    };
+    if ip.version() != 6 {
+        return drop(DropReason::Ipv6Version);
+    }
+    let total_length = Ipv6::LENGTH + usize::from(ip.payload_length());
+    let Some(whole) = packet.get(..total_length) else {
+        return drop(DropReason::Ipv6PayloadLength);
+    };
+    let (source, destination) = (
+        Ipv6Addr::from(*ip.source()),
+        Ipv6Addr::from(*ip.destination()),
+    );
+    // RFC 4291 section 2.7: "Multicast addresses must not be used as source addresses in IPv6
+    // packets". Section 2.5.3: the loopback address "must never be sent outside of a single node".
+    if source.is_multicast() || source.is_loopback() {
+        return drop(DropReason::MartianSource);
+    }
+    if destination.is_loopback() || destination.is_unspecified() {
+        return drop(DropReason::MartianDestination);
+    }
+    // Neighbour discovery, routing protocols, and what is not to leave its link (section 2.5.6):
+    // for the kernel. The unspecified source, too, which only they have.
+    if destination.is_multicast() {
+        return Err(Verdict::Punt(PuntReason::Group));
+    }
+    if source.is_unspecified()
+        || source.is_unicast_link_local()
+        || destination.is_unicast_link_local()
+    {
+        return Err(Verdict::Punt(PuntReason::LinkLocal));
+    }
+    if to_group {
+        return drop(DropReason::LinkGroupUnicast);
+    }
+    match upper_layer(whole, ip.next_header()) {
+        Upper::Transport(Transport { protocol, offset }) => {
+            if let Some(ports) = ports(Some(whole), offset, protocol) {
+                lookups
+                    .flows6
+                    .push(place, FlowKey6::from_wire(ip.addresses(), ports, protocol));
+            }
+        }
+        Upper::Fragment => counters.fragments += 1,
+        Upper::Opaque => {}
+    }
+    lookups.destinations6.push(place, *ip.destination());
+    Ok(Meta {
+        ip_bytes: u32::from(ip.payload_length()) + 40,
+        family: Family::V6,
+        ttl: ip.hop_limit(),
+        class: ip.traffic_class(),
+        ..Meta::of(Verdict::Forward)
+    })
 }
 
 /// RFC 1812 sections 5.3.4 and 5.3.7.
@@ -187,10 +251,9 @@ fn check_addresses(ip: &Ipv4<'_>, to_group: bool) -> Result<(), Verdict> {
 /// The traffic class of a frame that the router itself sends; nothing when it is not IP.
 pub(super) fn traffic_class(frame: &[u8]) -> Option<TrafficClass> {
     let (ethernet, packet) = Ethernet::split(frame)?;
-    match (ethernet.ether_type(), packet) {
-        (EtherType::IPV4, _) => Ipv4::new(packet).map(|ip| ip.traffic_class()),
-        // RFC 8200 section 3: four bits of version, eight of traffic class.
-        (EtherType::IPV6, &[first, second, ..]) => Some(TrafficClass(first << 4 | second >> 4)),
+    match ethernet.ether_type() {
+        EtherType::IPV4 => Ipv4::new(packet).map(|ip| ip.traffic_class()),
+        EtherType::IPV6 => Ipv6::new(packet).map(|ip| ip.traffic_class()),
         _ => None,
     }
 }
@@ -238,11 +301,11 @@ mod tests {
         /// The short way says nothing, or what the long way says.
         #[test]
         fn plain_packets_are_parsed_alike(frame in frame()) {
-            let long = parse_frame(&frame, MAC, &mut PortCounters::default());
+            let mut lookups = Lookups::default();
+            let long = parse_frame(&frame, MAC, 0, &mut lookups, &mut PortCounters::default());
             if let Some((meta, flow)) = parse_plain(&frame, MAC) {
-                let (expected, expected_flow) = long.unwrap();
-                prop_assert_eq!(format!("{meta:?}"), format!("{expected:?}"));
-                prop_assert_eq!(Some(flow), expected_flow);
+                prop_assert_eq!(format!("{meta:?}"), format!("{:?}", long.unwrap()));
+                prop_assert_eq!(lookups.flows4.items.as_slice(), [flow]);
             }
         }
     }

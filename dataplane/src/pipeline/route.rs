@@ -1,15 +1,15 @@
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use arrayvec::ArrayVec;
-use voicelane_dpdk::{BURST, Fib4};
+use voicelane_dpdk::{BURST, Fib4, Fib6};
 
-use super::{Burst, Port, Verdict};
+use super::{Burst, Family, Placed, Port, Verdict};
 use crate::{
     control::{NextHop, RouteError},
     counters::{DropReason, PuntReason},
     device::Buffer,
     units::{MacAddress, PortIndex},
-    wire::{Ethernet, Ipv4Mut},
+    wire::{Ethernet, Ipv4Mut, Ipv6Mut},
 };
 
 /// What a next hop means.
@@ -32,17 +32,26 @@ pub enum Adjacency {
     },
 }
 
-/// The route table and its next hops.
+/// The empty route tables that a worker starts with.
+#[derive(Debug)]
+pub struct Fibs {
+    /// IPv4's.
+    pub ipv4: Fib4,
+    /// IPv6's.
+    pub ipv6: Fib6,
+}
+
+/// The route tables, and their next hops.
 #[derive(Debug)]
 pub(crate) struct Routes {
-    fib: Fib4,
+    fibs: Fibs,
     adjacencies: Vec<Option<Adjacency>>,
 }
 
 impl Routes {
-    pub(super) fn new(fib: Fib4) -> Self {
+    pub(super) fn new(fibs: Fibs) -> Self {
         Self {
-            fib,
+            fibs,
             adjacencies: Vec::new(),
         }
     }
@@ -72,22 +81,49 @@ impl Routes {
 
     pub(crate) fn insert(
         &mut self,
-        prefix: Ipv4Addr,
+        prefix: IpAddr,
         length: u8,
         next_hop: NextHop,
     ) -> Result<(), RouteError> {
         if self.adjacency(next_hop.0).is_none() {
             return Err(RouteError::NextHop(next_hop.0));
         }
-        self.fib
-            .insert(prefix, length, next_hop.0)
-            .map_err(|error| RouteError::Table(error.to_string()))
+        match prefix {
+            IpAddr::V4(prefix) => self.fibs.ipv4.insert(prefix, length, next_hop.0),
+            IpAddr::V6(prefix) => self.fibs.ipv6.insert(prefix, length, next_hop.0),
+        }
+        .map_err(|error| RouteError::Table(error.to_string()))
     }
 
-    pub(crate) fn remove(&mut self, prefix: Ipv4Addr, length: u8) -> Result<(), RouteError> {
-        self.fib
-            .remove(prefix, length)
-            .map_err(|error| RouteError::Table(error.to_string()))
+    pub(crate) fn remove(&mut self, prefix: IpAddr, length: u8) -> Result<(), RouteError> {
+        match prefix {
+            IpAddr::V4(prefix) => self.fibs.ipv4.remove(prefix, length),
+            IpAddr::V6(prefix) => self.fibs.ipv6.remove(prefix, length),
+        }
+        .map_err(|error| RouteError::Table(error.to_string()))
+    }
+
+    /// The next hop of every packet of a burst, each in its place.
+    #[inline]
+    fn lookup<B>(&self, burst: &Burst<B>) -> [u16; BURST] {
+        let mut next_hops = [Fib4::NONE; BURST];
+        // IPv4 is looked up for every packet, so that places agree; what comes of those that go no
+        // further, or are IPv6, is not read.
+        let destinations: ArrayVec<u32, BURST> =
+            burst.metas.iter().map(|meta| meta.destination).collect();
+        self.fibs.ipv4.lookup(&destinations, &mut next_hops);
+
+        let Placed { items, places } = &burst.lookups.destinations6;
+        if !items.is_empty() {
+            let mut found = [Fib4::NONE; BURST];
+            self.fibs.ipv6.lookup(items, &mut found);
+            for (&place, found) in places.iter().zip(found) {
+                if let Some(next_hop) = next_hops.get_mut(usize::from(place)) {
+                    *next_hop = found;
+                }
+            }
+        }
+        next_hops
     }
 
     #[inline]
@@ -99,12 +135,7 @@ impl Routes {
 /// Finds each packet's way, by the longest prefix, and addresses it to the next hop.
 #[inline(never)]
 pub(super) fn route<B: Buffer>(burst: &mut Burst<B>, routes: &Routes, ports: &[Port<B>]) {
-    // Of every packet, so that places agree; what comes of those that go no further is not read.
-    let destinations: ArrayVec<u32, BURST> =
-        burst.metas.iter().map(|meta| meta.destination).collect();
-    let mut next_hops = [Fib4::NONE; BURST];
-    routes.fib.lookup(&destinations, &mut next_hops);
-
+    let next_hops = routes.lookup(burst);
     for ((buffer, meta), next_hop) in burst
         .buffers
         .iter_mut()
@@ -122,14 +153,22 @@ pub(super) fn route<B: Buffer>(burst: &mut Burst<B>, routes: &Routes, ports: &[P
             }) if meta.ttl > 1
                 && ports
                     .get(port.index())
-                    .is_some_and(|port| meta.ip_bytes <= port.mtu) =>
+                    .is_some_and(|port| meta.ip_bytes <= u32::from(port.mtu)) =>
             {
                 let frame = buffer.bytes_mut();
                 Ethernet::readdress(frame, destination, source);
-                if let Some(packet) = frame.get_mut(Ethernet::LENGTH..)
-                    && let Some(mut ip) = Ipv4Mut::new(packet)
-                {
-                    ip.decrement_ttl();
+                let packet = frame.get_mut(Ethernet::LENGTH..).unwrap_or_default();
+                match meta.family {
+                    Family::V4 => {
+                        if let Some(mut ip) = Ipv4Mut::new(packet) {
+                            ip.decrement_ttl();
+                        }
+                    }
+                    Family::V6 => {
+                        if let Some(mut ip) = Ipv6Mut::new(packet) {
+                            ip.decrement_hop_limit();
+                        }
+                    }
                 }
                 meta.egress = port;
                 Verdict::Forward

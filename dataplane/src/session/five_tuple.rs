@@ -60,24 +60,61 @@ impl FlowKey4 {
             transport: u64::from(u32::from_ne_bytes(*ports)) << 32 | u64::from(protocol),
         }
     }
+}
 
-    /// The key of a flow whose addresses are both IPv4.
+/// The five-tuple of an IPv6 flow, packed as it stands in the packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FlowKey6 {
+    /// Source address, destination address, in network byte order.
+    addresses: [u64; 4],
+    /// Source port, destination port, in network byte order; protocol.
+    transport: u64,
+}
+
+impl FlowKey6 {
+    /// From the fields as they stand in the IP header and in the transport header.
+    #[inline]
     #[must_use]
-    pub fn of(flow: &FiveTuple) -> Option<Self> {
-        let (IpAddr::V4(source), IpAddr::V4(destination)) =
-            (flow.source.ip(), flow.destination.ip())
-        else {
-            return None;
-        };
-        let [a, b, c, d] = source.octets();
-        let [e, f, g, h] = destination.octets();
+    pub fn from_wire(addresses: &[u8; 32], ports: &[u8; 4], protocol: u8) -> Self {
+        let mut words = [0; 4];
+        for (word, bytes) in words.iter_mut().zip(addresses.as_chunks::<8>().0) {
+            *word = u64::from_ne_bytes(*bytes);
+        }
+        Self {
+            addresses: words,
+            transport: u64::from(u32::from_ne_bytes(*ports)) << 32 | u64::from(protocol),
+        }
+    }
+}
+
+/// The key of a flow, of either family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum AnyKey {
+    V4(FlowKey4),
+    V6(FlowKey6),
+}
+
+impl AnyKey {
+    /// The key of a flow whose addresses are of one family.
+    pub(super) fn of(flow: &FiveTuple) -> Option<Self> {
         let [i, j] = flow.source.port().to_be_bytes();
         let [k, l] = flow.destination.port().to_be_bytes();
-        Some(Self::from_wire(
-            &[a, b, c, d, e, f, g, h],
-            &[i, j, k, l],
-            flow.protocol.0,
-        ))
+        let (ports, protocol) = ([i, j, k, l], flow.protocol.0);
+        match (flow.source.ip(), flow.destination.ip()) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                let [a, b, c, d] = source.octets();
+                let [e, f, g, h] = destination.octets();
+                let addresses = [a, b, c, d, e, f, g, h];
+                Some(Self::V4(FlowKey4::from_wire(&addresses, &ports, protocol)))
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                let mut addresses = [0; 32];
+                addresses[..16].copy_from_slice(&source.octets());
+                addresses[16..].copy_from_slice(&destination.octets());
+                Some(Self::V6(FlowKey6::from_wire(&addresses, &ports, protocol)))
+            }
+            _ => None,
+        }
     }
 }
 
@@ -98,6 +135,21 @@ impl FlowKey for FlowKey4 {
     }
 }
 
+impl FlowKey for FlowKey6 {
+    /// As [`FlowKey4`]'s, with a round for each address.
+    #[inline]
+    fn hash(&self, seed: &[u64; 4]) -> u64 {
+        let [a, b, c, d] = self.addresses;
+        let source = fold(a ^ seed[0], b ^ seed[1]);
+        let destination = fold(c ^ seed[2], d ^ seed[3]);
+        let inner = fold(
+            source ^ self.transport,
+            destination ^ seed[0].rotate_left(32),
+        );
+        fold(inner ^ seed[2], seed[3])
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,7 +163,7 @@ mod tests {
         };
         let wire = [192, 0, 2, 1, 203, 0, 113, 255];
         let key = FlowKey4::from_wire(&wire, &[0x0f, 0xa0, 0xff, 0xff], 17);
-        assert_eq!(FlowKey4::of(&flow), Some(key));
+        assert_eq!(AnyKey::of(&flow), Some(AnyKey::V4(key)));
         for other in [
             FlowKey4::from_wire(
                 &[192, 0, 2, 2, 203, 0, 113, 255],
@@ -128,11 +180,41 @@ mod tests {
             flow.to_string(),
             "192.0.2.1:4000 -> 203.0.113.255:65535 protocol 17"
         );
-        let six = FiveTuple {
+        let mixed = FiveTuple {
             source: "[::1]:4000".parse().unwrap(),
             ..flow
         };
-        assert_eq!(FlowKey4::of(&six), None);
+        assert_eq!(AnyKey::of(&mixed), None);
+    }
+
+    #[test]
+    fn ipv6_keys_and_hashes_see_every_byte() {
+        let seed = [
+            0x9e37_79b9_7f4a_7c15,
+            0xc2b2_ae3d_27d4_eb4f,
+            0x1656_67b1_9e37_79f9,
+            0x85eb,
+        ];
+        let flow = FiveTuple {
+            source: "[2001:db8::1]:4000".parse().unwrap(),
+            destination: "[2001:db8::2]:5000".parse().unwrap(),
+            protocol: Protocol::UDP,
+        };
+        let mut wire = [0; 32];
+        wire[..4].copy_from_slice(&[0x20, 1, 0x0d, 0xb8]);
+        wire[16..20].copy_from_slice(&[0x20, 1, 0x0d, 0xb8]);
+        (wire[15], wire[31]) = (1, 2);
+        let key = FlowKey6::from_wire(&wire, &[0x0f, 0xa0, 0x13, 0x88], 17);
+        assert_eq!(AnyKey::of(&flow), Some(AnyKey::V6(key)));
+        for byte in 0..32 {
+            let mut other = wire;
+            other[byte] ^= 1;
+            let other = FlowKey6::from_wire(&other, &[0x0f, 0xa0, 0x13, 0x88], 17);
+            assert_ne!(other, key);
+            assert_ne!(other.hash(&seed), key.hash(&seed));
+        }
+        let swapped = FlowKey6::from_wire(&wire, &[0x13, 0x88, 0x0f, 0xa0], 17);
+        assert_ne!(swapped.hash(&seed), key.hash(&seed));
     }
 
     /// Neighbouring flows, as call servers hand out ports, must spread over buckets.

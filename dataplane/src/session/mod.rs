@@ -1,11 +1,13 @@
 //! Sessions: which flows are calls, what each may send, and what was seen of it.
 
-mod command;
+mod change;
 mod entry;
 mod five_tuple;
+mod sessions;
 mod table;
 
-pub use command::{EntrySpec, InstallError, SessionChange, random_seed};
+pub use change::{EntrySpec, InstallError, SessionChange};
 pub use entry::{FlowCounters, Policer};
-pub use five_tuple::{FiveTuple, FlowKey, FlowKey4, Protocol};
+pub use five_tuple::{FiveTuple, FlowKey, FlowKey4, FlowKey6, Protocol};
+pub use sessions::{FlowId, Sessions};
 pub use table::{InsertError, SessionTable, Slot, TableFull};

@@ -448,10 +448,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{
-        session::{EntrySpec, FiveTuple, FlowKey4, InstallError, Protocol, SessionChange},
-        units::BitRate,
-    };
+    use crate::{session::FlowKey4, units::BitRate};
 
     const CLOCK: u64 = 1_000_000_000;
 
@@ -603,59 +600,5 @@ mod tests {
             (again, table.counters(again)),
             (slot, FlowCounters::default())
         );
-    }
-
-    fn spec(port: u16) -> EntrySpec {
-        let flow = FiveTuple {
-            source: ([10, 0, 0, 1], port).into(),
-            destination: ([10, 0, 0, 2], port).into(),
-            protocol: Protocol::UDP,
-        };
-        EntrySpec {
-            flow,
-            dscp: Dscp::EF,
-            policer: policer(),
-        }
-    }
-
-    #[test]
-    fn a_change_is_made_whole_or_not_at_all() {
-        let mut table = table(3);
-        let has = |table: &SessionTable<FlowKey4>, port: u16| {
-            table
-                .find(&FlowKey4::of(&spec(port).flow).unwrap())
-                .is_some()
-        };
-        let first = SessionChange {
-            install: vec![spec(1), spec(2)],
-            remove: vec![],
-        };
-        table.apply(&first, Ticks(0)).unwrap();
-        let too_much = SessionChange {
-            install: vec![spec(2), spec(3), spec(4)],
-            remove: vec![spec(1).flow],
-        };
-        assert!(table.apply(&too_much, Ticks(0)).unwrap_err().is_full());
-        assert_eq!(
-            [1, 2, 3, 4].map(|port| has(&table, port)),
-            [true, true, false, false]
-        );
-        let moved = SessionChange {
-            install: vec![spec(2), spec(3)],
-            remove: vec![spec(1).flow],
-        };
-        table.apply(&moved, Ticks(0)).unwrap();
-        assert_eq!([1, 2, 3].map(|port| has(&table, port)), [false, true, true]);
-        let mut six = spec(9);
-        six.flow.source = "[2001:db8::1]:9".parse().unwrap();
-        let refused = table.apply(
-            &SessionChange {
-                install: vec![six],
-                remove: vec![],
-            },
-            Ticks(0),
-        );
-        assert!(matches!(refused, Err(InstallError::Family { .. })));
-        table.invariants();
     }
 }

@@ -7,7 +7,7 @@
 )]
 
 use std::{
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::{
         OnceLock,
         atomic::{AtomicU32, Ordering},
@@ -15,7 +15,7 @@ use std::{
 };
 
 use voicelane_dataplane::{
-    Adjacency,
+    Adjacency, Fibs,
     control::{Answer, Command, Control, NextHop, Request, Twins},
     counters::{DropReason, PuntReason, Report},
     device::{SimBuffer, SimDevice, SimPool},
@@ -25,7 +25,7 @@ use voicelane_dataplane::{
     units::{BitRate, MacAddress, PortIndex, TickRate, Ticks},
     worker::Worker,
 };
-use voicelane_dpdk::{Eal, EalConfig, Fib4, Hugepages};
+use voicelane_dpdk::{Eal, EalConfig, Fib4, Fib6, Hugepages};
 
 pub const CLOCK_HZ: u64 = 1_000_000_000;
 pub const EDGE: PortIndex = PortIndex(0);
@@ -46,19 +46,22 @@ pub fn rate(text: &str) -> BitRate {
     text.parse().unwrap()
 }
 
-pub fn fib() -> Fib4 {
+pub fn fibs() -> Fibs {
     static EAL: OnceLock<Eal> = OnceLock::new();
     static COUNT: AtomicU32 = AtomicU32::new(0);
     EAL.get_or_init(|| {
         let config = EalConfig {
             hugepages: Hugepages::Never,
-            memory_mib: 256,
+            memory_mib: 512,
             ..EalConfig::default()
         };
         Eal::init(&config).unwrap()
     });
     let name = format!("fib{}", COUNT.fetch_add(1, Ordering::SeqCst));
-    Fib4::create(&name, 1_000, -1).unwrap()
+    Fibs {
+        ipv4: Fib4::create(&name, 1_000, -1).unwrap(),
+        ipv6: Fib6::create(&name, 1_000, -1).unwrap(),
+    }
 }
 
 /// Ports with the two ends' usual rates; tests change what they are about.
@@ -80,10 +83,11 @@ pub struct Rig {
 
 impl Rig {
     /// Routes: 10.1.0.0/16 to a host at the edge, 10.2.0.0/16 to a peer in the core, 10.3.0.0/16 to
-    /// an unknown neighbour, 10.4.0.0/16 into the black hole, 10.1.0.1 to the router itself.
+    /// an unknown neighbour, 10.4.0.0/16 into the black hole, 10.1.0.1 to the router itself; and in
+    /// IPv6 alike from 2001:db8:1::/48 on.
     pub fn new(settings: &Settings) -> Self {
         let device = SimDevice::new(settings.ports.len(), TickRate::from_hz(CLOCK_HZ));
-        let (worker, control, twins) = Worker::new(settings, device, fib());
+        let (worker, control, twins) = Worker::new(settings, device, fibs());
         let ports = settings.ports.len();
         let mut rig = Self {
             worker,
@@ -99,14 +103,19 @@ impl Rig {
             source,
         };
         for (number, adjacency, prefix, length) in [
-            (1, forward(EDGE, EDGE_MAC, HOST_MAC), [10, 1, 0, 0], 16),
-            (2, forward(CORE, CORE_MAC, PEER_MAC), [10, 2, 0, 0], 16),
-            (3, Adjacency::Resolve, [10, 3, 0, 0], 16),
-            (4, Adjacency::Blackhole, [10, 4, 0, 0], 16),
-            (5, Adjacency::Local, OWN.octets(), 32),
+            (1, forward(EDGE, EDGE_MAC, HOST_MAC), "10.1.0.0", 16),
+            (1, forward(EDGE, EDGE_MAC, HOST_MAC), "2001:db8:1::", 48),
+            (2, forward(CORE, CORE_MAC, PEER_MAC), "10.2.0.0", 16),
+            (2, forward(CORE, CORE_MAC, PEER_MAC), "2001:db8:2::", 48),
+            (3, Adjacency::Resolve, "10.3.0.0", 16),
+            (3, Adjacency::Resolve, "2001:db8:3::", 48),
+            (4, Adjacency::Blackhole, "10.4.0.0", 16),
+            (4, Adjacency::Blackhole, "2001:db8:4::", 48),
+            (5, Adjacency::Local, "10.1.0.1", 32),
+            (5, Adjacency::Local, "2001:db8:1::1", 128),
         ] {
             let next_hop = NextHop(number);
-            let prefix = prefix.into();
+            let prefix: IpAddr = prefix.parse().unwrap();
             for request in [
                 Request::SetAdjacency {
                     next_hop,
@@ -265,6 +274,80 @@ impl Udp {
         frame.extend(self.ports.0.to_be_bytes());
         frame.extend(self.ports.1.to_be_bytes());
         frame.extend((u16::try_from(8 + self.payload).unwrap()).to_be_bytes());
+        frame.extend([0, 0]);
+        frame.resize(frame.len() + self.payload, 0xa5);
+        frame
+    }
+
+    pub fn flow(&self) -> FiveTuple {
+        FiveTuple {
+            source: (self.source, self.ports.0).into(),
+            destination: (self.destination, self.ports.1).into(),
+            protocol: Protocol::UDP,
+        }
+    }
+
+    pub fn session(&self, rate_text: &str, burst_bytes: u32) -> EntrySpec {
+        let policer = Policer {
+            rate: rate(rate_text),
+            burst_bytes,
+        };
+        EntrySpec {
+            flow: self.flow(),
+            dscp: Dscp::EF,
+            policer,
+        }
+    }
+}
+
+/// An address behind the edge port.
+pub const HOST6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 5);
+/// An address behind the core port.
+pub const FAR6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 7);
+/// The router's own.
+pub const OWN6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
+
+/// An IPv6 UDP packet under construction.
+#[derive(Clone)]
+pub struct Udp6 {
+    pub source: Ipv6Addr,
+    pub destination: Ipv6Addr,
+    pub ports: (u16, u16),
+    pub class: u8,
+    pub hop_limit: u8,
+    pub payload: usize,
+    /// The first header's number, and the extension headers; the last one must name UDP.
+    pub extensions: (u8, Vec<u8>),
+    pub mac: MacAddress,
+}
+
+impl Udp6 {
+    pub fn new(source: Ipv6Addr, destination: Ipv6Addr, port: u16, payload: usize) -> Self {
+        Self {
+            source,
+            destination,
+            ports: (port, port),
+            class: 0,
+            hop_limit: 64,
+            payload,
+            extensions: (17, vec![]),
+            mac: EDGE_MAC,
+        }
+    }
+
+    pub fn frame(&self) -> Vec<u8> {
+        let (first, extensions) = &self.extensions;
+        let length = u16::try_from(extensions.len() + 8 + self.payload).unwrap();
+        let mut frame = [&self.mac.0[..], &HOST_MAC.0, &[0x86, 0xdd]].concat();
+        frame.extend([0x60 | self.class >> 4, self.class << 4 | 0x0a, 0xbc, 0xde]);
+        frame.extend(length.to_be_bytes());
+        frame.extend([*first, self.hop_limit]);
+        frame.extend(self.source.octets());
+        frame.extend(self.destination.octets());
+        frame.extend(extensions);
+        frame.extend(self.ports.0.to_be_bytes());
+        frame.extend(self.ports.1.to_be_bytes());
+        frame.extend(u16::try_from(8 + self.payload).unwrap().to_be_bytes());
         frame.extend([0, 0]);
         frame.resize(frame.len() + self.payload, 0xa5);
         frame

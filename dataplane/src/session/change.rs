@@ -1,0 +1,58 @@
+use thiserror::Error;
+
+use super::{FiveTuple, Policer, table::InsertError};
+use crate::diffserv::Dscp;
+
+/// One flow to install.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntrySpec {
+    /// Which packets.
+    pub flow: FiveTuple,
+    /// What to mark them with; decides their queue, too.
+    pub dscp: Dscp,
+    /// How much of them is admitted.
+    pub policer: Policer,
+}
+
+/// What becomes of one session's flows, all at once between two bursts: `install` is added or gets
+/// new terms, then `remove` is removed. On an error nothing has changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SessionChange {
+    /// Flows to have.
+    pub install: Vec<EntrySpec>,
+    /// Flows not to have any more. What is not there is passed over.
+    pub remove: Vec<FiveTuple>,
+}
+
+/// Why a session could not be installed.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum InstallError {
+    /// No room, or terms that cannot be metered.
+    #[error("{flow}: {reason}")]
+    Insert {
+        /// Of the session's flows, the first that failed.
+        flow: FiveTuple,
+        /// Why.
+        reason: InsertError,
+    },
+    /// Source and destination are not of the same address family.
+    #[error("{flow}: source and destination are of different address families")]
+    Family {
+        /// The flow.
+        flow: FiveTuple,
+    },
+}
+
+impl InstallError {
+    /// Whether another time might do.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(
+            self,
+            Self::Insert {
+                reason: InsertError::Full(_),
+                ..
+            }
+        )
+    }
+}

@@ -1,0 +1,253 @@
+use super::{
+    EntrySpec, FiveTuple, FlowCounters, FlowKey4, FlowKey6, InsertError, InstallError,
+    SessionChange, SessionTable, Slot, TableFull, five_tuple::AnyKey,
+};
+use crate::{
+    diffserv::Dscp,
+    units::{TickRate, Ticks},
+};
+
+/// The flows of all sessions: a table for each address family, with one capacity.
+pub struct Sessions {
+    pub(crate) ipv4: SessionTable<FlowKey4>,
+    pub(crate) ipv6: SessionTable<FlowKey6>,
+    capacity: usize,
+}
+
+/// Which flow a packet belongs to: its family's table has it in this slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlowId {
+    /// An IPv4 flow.
+    V4(Slot),
+    /// An IPv6 flow.
+    V6(Slot),
+}
+
+impl Sessions {
+    /// No flows yet, and room for `capacity` of them, of either family. The hash seeds are random.
+    #[must_use]
+    pub fn new(capacity: usize, clock: TickRate) -> Self {
+        Self {
+            ipv4: SessionTable::new(capacity, clock, rand::random()),
+            ipv6: SessionTable::new(capacity, clock, rand::random()),
+            capacity,
+        }
+    }
+
+    /// How many flows there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ipv4.len() + self.ipv6.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many flows there can be.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Meters a packet of a flow: the code point to mark it with, or nothing if it exceeds.
+    #[inline]
+    pub fn meter(&mut self, flow: FlowId, now: Ticks, ip_bytes: u32) -> Option<Dscp> {
+        match flow {
+            FlowId::V4(slot) => self.ipv4.meter(slot, now, ip_bytes),
+            FlowId::V6(slot) => self.ipv6.meter(slot, now, ip_bytes),
+        }
+    }
+
+    /// What a flow has counted; nothing when it is not there.
+    #[must_use]
+    pub fn counters(&self, flow: &FiveTuple) -> Option<FlowCounters> {
+        match AnyKey::of(flow)? {
+            AnyKey::V4(key) => self.ipv4.find(&key).map(|slot| self.ipv4.counters(slot)),
+            AnyKey::V6(key) => self.ipv6.find(&key).map(|slot| self.ipv6.counters(slot)),
+        }
+    }
+
+    /// Makes a change, whole or not at all.
+    pub fn apply(&mut self, change: &SessionChange, now: Ticks) -> Result<(), InstallError> {
+        let mut keys = Vec::with_capacity(change.install.len());
+        for &EntrySpec { flow, policer, .. } in &change.install {
+            let key = AnyKey::of(&flow).ok_or(InstallError::Family { flow })?;
+            policer
+                .profile(self.ipv4.clock())
+                .map_err(|reason| InstallError::Insert {
+                    flow,
+                    reason: reason.into(),
+                })?;
+            keys.push(key);
+        }
+        // Only a flow that is new can fail from here on, and taking it out again restores all.
+        let mut new = Vec::new();
+        for (spec, key) in change.install.iter().zip(&keys) {
+            if self.contains(key) {
+                continue;
+            }
+            if let Err(reason) = self.install(*key, spec, now) {
+                for key in &new {
+                    self.remove(key);
+                }
+                return Err(InstallError::Insert {
+                    flow: spec.flow,
+                    reason,
+                });
+            }
+            new.push(*key);
+        }
+        // New flows get their terms a second time: the last of two entries for one flow counts.
+        for (spec, key) in change.install.iter().zip(&keys) {
+            let modified = self.install(*key, spec, now);
+            debug_assert!(modified.is_ok(), "the flow is there: {modified:?}");
+        }
+        for key in change.remove.iter().filter_map(AnyKey::of) {
+            self.remove(&key);
+        }
+        Ok(())
+    }
+
+    /// Checks what must hold between calls; walks both tables.
+    pub fn invariants(&self) {
+        self.ipv4.invariants();
+        self.ipv6.invariants();
+        assert!(
+            self.len() <= self.capacity,
+            "more flows than there is room for"
+        );
+    }
+
+    fn contains(&self, key: &AnyKey) -> bool {
+        match key {
+            AnyKey::V4(key) => self.ipv4.find(key).is_some(),
+            AnyKey::V6(key) => self.ipv6.find(key).is_some(),
+        }
+    }
+
+    fn install(&mut self, key: AnyKey, spec: &EntrySpec, now: Ticks) -> Result<(), InsertError> {
+        if self.len() >= self.capacity && !self.contains(&key) {
+            return Err(TableFull {
+                capacity: self.capacity,
+            }
+            .into());
+        }
+        match key {
+            AnyKey::V4(key) => self
+                .ipv4
+                .install(key, spec.dscp, spec.policer, now)
+                .map(drop),
+            AnyKey::V6(key) => self
+                .ipv6
+                .install(key, spec.dscp, spec.policer, now)
+                .map(drop),
+        }
+    }
+
+    fn remove(&mut self, key: &AnyKey) {
+        match key {
+            AnyKey::V4(key) => drop(self.ipv4.remove(key)),
+            AnyKey::V6(key) => drop(self.ipv6.remove(key)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        session::{Policer, Protocol},
+        units::BitRate,
+    };
+
+    fn spec(port: u16) -> EntrySpec {
+        let flow = FiveTuple {
+            source: ([10, 0, 0, 1], port).into(),
+            destination: ([10, 0, 0, 2], port).into(),
+            protocol: Protocol::UDP,
+        };
+        let policer = Policer {
+            rate: BitRate::from_bps(80_000).unwrap(),
+            burst_bytes: 1_000,
+        };
+        EntrySpec {
+            flow,
+            dscp: Dscp::EF,
+            policer,
+        }
+    }
+
+    /// The same port, in IPv6.
+    fn spec6(port: u16) -> EntrySpec {
+        let flow = FiveTuple {
+            source: ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], port).into(),
+            destination: ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 2], port).into(),
+            protocol: Protocol::UDP,
+        };
+        EntrySpec { flow, ..spec(port) }
+    }
+
+    #[test]
+    fn a_change_is_made_whole_or_not_at_all() {
+        let mut sessions = Sessions::new(3, TickRate::from_hz(1_000_000_000));
+        let has = |sessions: &Sessions, specs: &[EntrySpec]| -> Vec<bool> {
+            specs
+                .iter()
+                .map(|spec| sessions.counters(&spec.flow).is_some())
+                .collect()
+        };
+        let first = SessionChange {
+            install: vec![spec(1), spec6(2)],
+            remove: vec![],
+        };
+        sessions.apply(&first, Ticks(0)).unwrap();
+        let too_much = SessionChange {
+            install: vec![spec6(2), spec(3), spec6(4)],
+            remove: vec![spec(1).flow],
+        };
+        assert!(sessions.apply(&too_much, Ticks(0)).unwrap_err().is_full());
+        let all = [spec(1), spec6(2), spec(3), spec6(4)];
+        assert_eq!(has(&sessions, &all), [true, true, false, false]);
+        let moved = SessionChange {
+            install: vec![spec6(2), spec(3)],
+            remove: vec![spec(1).flow],
+        };
+        sessions.apply(&moved, Ticks(0)).unwrap();
+        assert_eq!(has(&sessions, &all), [false, true, true, false]);
+        sessions.invariants();
+    }
+
+    #[test]
+    fn families_do_not_mix() {
+        let mut sessions = Sessions::new(3, TickRate::from_hz(1_000_000_000));
+        let mut mixed = spec(9);
+        mixed.flow.source = "[2001:db8::1]:9".parse().unwrap();
+        let refused = sessions.apply(
+            &SessionChange {
+                install: vec![spec(1), mixed],
+                remove: vec![],
+            },
+            Ticks(0),
+        );
+        assert!(matches!(refused, Err(InstallError::Family { .. })));
+        assert!(sessions.is_empty());
+    }
+
+    #[test]
+    fn a_flow_twice_in_one_change_has_the_last_terms() {
+        let mut sessions = Sessions::new(1, TickRate::from_hz(1_000_000_000));
+        let other = EntrySpec {
+            dscp: Dscp::CS5,
+            ..spec(1)
+        };
+        let change = SessionChange {
+            install: vec![spec(1), other],
+            remove: vec![],
+        };
+        sessions.apply(&change, Ticks(0)).unwrap();
+        assert_eq!(sessions.len(), 1);
+    }
+}

@@ -1,0 +1,237 @@
+use crate::diffserv::TrafficClass;
+
+/// An IPv6 header (RFC 8200 section 3).
+#[derive(Clone, Copy, Debug)]
+pub struct Ipv6<'a>(&'a [u8; 40]);
+
+impl<'a> Ipv6<'a> {
+    /// Its length, without extension headers.
+    pub const LENGTH: usize = 40;
+
+    /// The header at the start of a packet; nothing of a packet that is too short.
+    #[inline]
+    #[must_use]
+    pub fn new(packet: &'a [u8]) -> Option<Self> {
+        packet.first_chunk().map(Self)
+    }
+
+    /// Version; 6 is right.
+    #[inline]
+    #[must_use]
+    pub fn version(&self) -> u8 {
+        self.0[0] >> 4
+    }
+
+    /// DSCP and ECN.
+    #[inline]
+    #[must_use]
+    pub fn traffic_class(&self) -> TrafficClass {
+        TrafficClass(self.0[0] << 4 | self.0[1] >> 4)
+    }
+
+    /// Length of what follows this header, in bytes.
+    #[inline]
+    #[must_use]
+    pub fn payload_length(&self) -> u16 {
+        u16::from_be_bytes([self.0[4], self.0[5]])
+    }
+
+    /// What follows this header.
+    #[inline]
+    #[must_use]
+    pub fn next_header(&self) -> u8 {
+        self.0[6]
+    }
+
+    /// How many more routers it may pass.
+    #[inline]
+    #[must_use]
+    pub fn hop_limit(&self) -> u8 {
+        self.0[7]
+    }
+
+    /// Source and destination, as they stand there.
+    #[inline]
+    #[must_use]
+    pub fn addresses(&self) -> &'a [u8; 32] {
+        // There are always that many: the compiler knows.
+        self.0.last_chunk().unwrap_or(&[0; 32])
+    }
+
+    /// Where it comes from.
+    #[inline]
+    #[must_use]
+    pub fn source(&self) -> &'a [u8; 16] {
+        self.addresses().first_chunk().unwrap_or(&[0; 16])
+    }
+
+    /// Where it goes.
+    #[inline]
+    #[must_use]
+    pub fn destination(&self) -> &'a [u8; 16] {
+        self.addresses().last_chunk().unwrap_or(&[0; 16])
+    }
+}
+
+/// The transport header behind the extension headers, if this packet has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transport {
+    /// Its protocol number.
+    pub protocol: u8,
+    /// Where it starts, from the IPv6 header on.
+    pub offset: usize,
+}
+
+/// What the chain of extension headers leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upper {
+    /// A transport header.
+    Transport(Transport),
+    /// The middle of one: a fragment other than the first.
+    Fragment,
+    /// Something without ports, or a chain that does not end in this packet.
+    Opaque,
+}
+
+/// The most extension headers that are looked at. Longer chains are forwarded unread.
+const LONGEST_CHAIN: usize = 8;
+
+/// Follows the extension headers (RFC 8200 section 4) of a packet from `packet[40..]` on.
+#[inline]
+#[must_use]
+pub fn upper_layer(packet: &[u8], first: u8) -> Upper {
+    const HOP_BY_HOP: u8 = 0;
+    const ROUTING: u8 = 43;
+    const FRAGMENT: u8 = 44;
+    const AUTHENTICATION: u8 = 51;
+    const DESTINATION_OPTIONS: u8 = 60;
+    let (mut protocol, mut offset) = (first, Ipv6::LENGTH);
+    for _ in 0..LONGEST_CHAIN {
+        let length = match protocol {
+            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | FRAGMENT | AUTHENTICATION => {
+                let Some(&[next, length, high, low]) =
+                    packet.get(offset..).and_then(|header| header.first_chunk())
+                else {
+                    return Upper::Opaque;
+                };
+                let bytes = match protocol {
+                    FRAGMENT if u16::from_be_bytes([high, low]) >> 3 != 0 => {
+                        return Upper::Fragment;
+                    }
+                    FRAGMENT => 8,
+                    // RFC 4302 section 2.2: in words of four bytes, less two.
+                    AUTHENTICATION => (usize::from(length) + 2) * 4,
+                    _ => (usize::from(length) + 1) * 8,
+                };
+                protocol = next;
+                bytes
+            }
+            _ => return Upper::Transport(Transport { protocol, offset }),
+        };
+        offset += length;
+    }
+    Upper::Opaque
+}
+
+/// The fields of an IPv6 header that a router writes.
+#[derive(Debug)]
+pub struct Ipv6Mut<'a>(&'a mut [u8; 40]);
+
+impl<'a> Ipv6Mut<'a> {
+    /// The header at the start of a packet; nothing of a packet that is too short.
+    #[inline]
+    #[must_use]
+    pub fn new(packet: &'a mut [u8]) -> Option<Self> {
+        packet.first_chunk_mut().map(Self)
+    }
+
+    /// Writes DSCP and ECN, between version and flow label.
+    #[inline]
+    pub fn set_traffic_class(&mut self, class: TrafficClass) {
+        self.0[0] = self.0[0] & 0xf0 | class.0 >> 4;
+        self.0[1] = class.0 << 4 | self.0[1] & 0x0f;
+    }
+
+    /// Takes one off the hop limit. Only for packets whose hop limit is over 1.
+    #[inline]
+    pub fn decrement_hop_limit(&mut self) {
+        debug_assert!(self.0[7] > 1, "expired packets go to the kernel");
+        self.0[7] = self.0[7].saturating_sub(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_traffic_class_lies_across_two_bytes() {
+        for class in 0..=u8::MAX {
+            let mut header = [0xff; 40];
+            header[0] = 0x60;
+            Ipv6Mut::new(&mut header)
+                .unwrap()
+                .set_traffic_class(TrafficClass(class));
+            let view = Ipv6::new(&header).unwrap();
+            assert_eq!(
+                (view.version(), view.traffic_class()),
+                (6, TrafficClass(class))
+            );
+            assert_eq!(
+                (header[1] & 15, header[2], header[3]),
+                (15, 255, 255),
+                "the flow label"
+            );
+        }
+    }
+
+    fn chain(headers: &[&[u8]]) -> Vec<u8> {
+        [&[0; 40][..], &headers.concat()].concat()
+    }
+
+    #[test]
+    fn chains_lead_to_the_transport_header() {
+        let udp = [0x0f, 0xa0, 0x0f, 0xa0, 0, 8, 0, 0];
+        let transport = |offset| {
+            Upper::Transport(Transport {
+                protocol: 17,
+                offset,
+            })
+        };
+        for (first, headers, expected) in [
+            (17, vec![&udp[..]], transport(40)),
+            (0, vec![&[17, 0, 0, 0, 0, 0, 0, 0], &udp], transport(48)),
+            (
+                0,
+                vec![
+                    &[60, 0, 0, 0, 0, 0, 0, 0],
+                    &[17, 1, 0, 0, 0, 0, 0, 0],
+                    &[0; 8],
+                    &udp,
+                ],
+                transport(64),
+            ),
+            (44, vec![&[17, 0, 0, 1, 0, 0, 0, 9], &udp], transport(48)),
+            (44, vec![&[17, 0, 0, 8, 0, 0, 0, 9], &udp], Upper::Fragment),
+            (51, vec![&[17, 4, 0, 0], &[0; 20], &udp], transport(64)),
+            (0, vec![], Upper::Opaque),
+            (
+                43,
+                vec![&[17, 255, 0, 0, 0, 0, 0, 0]],
+                transport(40 + 2_048),
+            ),
+        ] {
+            assert_eq!(
+                upper_layer(&chain(&headers), first),
+                expected,
+                "{first} {headers:?}"
+            );
+        }
+        let endless = chain(&[&[0; 200]]);
+        assert_eq!(
+            upper_layer(&endless, 0),
+            Upper::Opaque,
+            "a chain of its own kind ends"
+        );
+    }
+}
