@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use voicelane_dataplane::{
+    Fibs,
     control::Request,
     device::{Device, SimBuffer, SimDevice},
     settings::{PortSettings, Settings, Trust},
     units::{BitRate, MacAddress, PortIndex, TickRate, Ticks},
     worker::Worker,
 };
-use voicelane_dpdk::{BURST, Eal, EalConfig, Fib4, Hugepages};
+use voicelane_dpdk::{BURST, Eal, EalConfig, Fib4, Fib6, Hugepages};
 use voicelane_router::dataplane::{Client, WorkerEnd, WorkerGone, WorkerThread, cores};
 
 /// Works for a while, then has a bug.
@@ -51,8 +52,11 @@ fn worker(name: &str, turns: u32) -> (WorkerThread, Client) {
         BitRate::from_bps(1_000_000).unwrap(),
     );
     let device = Faulty(SimDevice::new(1, TickRate::from_hz(1_000_000_000)), turns);
-    let routes = Fib4::create(name, 100, -1).unwrap();
-    let (worker, control, _twins) = Worker::new(&Settings::new(vec![port]), device, routes);
+    let fibs = Fibs {
+        ipv4: Fib4::create(name, 100, -1).unwrap(),
+        ipv6: Fib6::create(name, 100, -1).unwrap(),
+    };
+    let (worker, control, _twins) = Worker::new(&Settings::new(vec![port]), device, fibs);
     let client = Client::start(control).unwrap();
     let core = cores::available()[0];
     (WorkerThread::spawn(worker, core).unwrap(), client)

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::dataplane::{cores, memory};
 
-const DEFAULT_MEMORY_MIB: i64 = 256;
+const DEFAULT_MEMORY_MIB: i64 = 320;
 const DEFAULT_SESSION_ENTRIES: i64 = 65_536;
 /// A router has a bit for each port in places, and [`voicelane_dataplane::units::PortIndex`] is a byte.
 const MAX_PORTS: usize = 32;

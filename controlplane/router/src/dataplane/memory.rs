@@ -14,10 +14,10 @@ pub const RX_RING: u16 = 1024;
 pub const TX_RING: u16 = 64;
 /// What each queue between worker and control side holds.
 pub const QUEUE_CAPACITY: usize = 1024;
-/// Routes that the table takes; with them it needs [`ROUTE_TABLE_MIB`].
+/// Routes that each family's table takes; with them the two need [`ROUTE_TABLES_MIB`].
 pub const MAX_ROUTES: u32 = 65_536;
 
-const ROUTE_TABLE_MIB: u64 = 64;
+const ROUTE_TABLES_MIB: u64 = 128;
 /// More packets in one queue help nobody.
 const MAX_QUEUE_PACKETS: u64 = 4096;
 /// With fewer a queue is too short for one burst.
@@ -65,13 +65,13 @@ pub fn plan(config: &Config) -> Result<Plan, TooSmall> {
     let twins = 2 * u64::try_from(QUEUE_CAPACITY).unwrap_or(u64::MAX);
     let rings = ports * (u64::from(RX_RING) + u64::from(TX_RING));
     let fixed = rings + twins + IN_HAND;
-    let bytes = config.router.memory_mib.saturating_sub(ROUTE_TABLE_MIB) << 20;
+    let bytes = config.router.memory_mib.saturating_sub(ROUTE_TABLES_MIB) << 20;
     let possible = bytes / 10 * USABLE_TENTHS / buffer;
 
     let each = possible.saturating_sub(fixed) / queues;
     if each < MIN_QUEUE_PACKETS {
         let bytes = (fixed + queues * MIN_QUEUE_PACKETS) * buffer * 10 / USABLE_TENTHS;
-        let needed_mib = ROUTE_TABLE_MIB + bytes.div_ceil(1 << 20);
+        let needed_mib = ROUTE_TABLES_MIB + bytes.div_ceil(1 << 20);
         return Err(TooSmall { ports, needed_mib });
     }
     let each = each.min(MAX_QUEUE_PACKETS);
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn full_queues_leave_buffers_for_the_rings() {
-        for memory_mib in [128, 256, 1024, 1 << 20] {
+        for memory_mib in [192, 256, 1024, 1 << 20] {
             let plan = plan(&config(memory_mib)).unwrap();
             let queued = 2 * Phb::COUNT * plan.queue_limit_packets;
             let rings = 2 * usize::from(RX_RING + TX_RING) + 2 * QUEUE_CAPACITY;
@@ -106,14 +106,14 @@ mod tests {
                 "{plan:?}"
             );
             let bytes = u64::from(plan.buffers) * (2048 + BUFFER_OVERHEAD);
-            assert!(bytes < (memory_mib - ROUTE_TABLE_MIB) << 20, "{plan:?}");
+            assert!(bytes < (memory_mib - ROUTE_TABLES_MIB) << 20, "{plan:?}");
         }
         assert_eq!(plan(&config(1 << 20)).unwrap().queue_limit_packets, 4096);
     }
 
     #[test]
     fn what_is_too_little_says_what_would_do() {
-        let TooSmall { needed_mib, .. } = plan(&config(65)).unwrap_err();
+        let TooSmall { needed_mib, .. } = plan(&config(129)).unwrap_err();
         assert!(plan(&config(needed_mib)).is_ok());
         assert!(plan(&config(needed_mib - 1)).is_err());
     }

@@ -3,6 +3,7 @@ use std::io;
 use thiserror::Error;
 use tracing::{info, warn};
 use voicelane_dataplane::{
+    Fibs,
     control::Twins,
     device::DpdkDevice,
     settings::{PortSettings, Settings},
@@ -10,7 +11,7 @@ use voicelane_dataplane::{
     worker::Worker,
 };
 use voicelane_dpdk::{
-    Eal, EalConfig, EalError, Fib4, FibError, Mbuf, Mempool, MempoolError, Port, PortError,
+    Eal, EalConfig, EalError, Fib4, Fib6, FibError, Mbuf, Mempool, MempoolError, Port, PortError,
 };
 
 use super::{Client, WorkerThread, memory};
@@ -110,14 +111,17 @@ pub fn start(config: &Config) -> Result<Dataplane, StartError> {
         queues.push(queue);
         ports.push(open);
     }
-    let routes = Fib4::create("voicelane", memory::MAX_ROUTES, -1)?;
+    let fibs = Fibs {
+        ipv4: Fib4::create("voicelane", memory::MAX_ROUTES, -1)?,
+        ipv6: Fib6::create("voicelane", memory::MAX_ROUTES, -1)?,
+    };
     let settings = Settings {
         session_entries: config.router.session_entries,
         queue_capacity: memory::QUEUE_CAPACITY,
         idle: config.router.idle,
         ..Settings::new(settings)
     };
-    let (worker, control, twins) = Worker::new(&settings, DpdkDevice::new(queues), routes);
+    let (worker, control, twins) = Worker::new(&settings, DpdkDevice::new(queues), fibs);
     let client = Client::start(control)?;
     let worker = WorkerThread::spawn(worker, config.router.core)?;
     Ok(Dataplane {

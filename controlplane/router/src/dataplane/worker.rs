@@ -9,6 +9,7 @@ use std::{
     thread::{Builder, JoinHandle},
 };
 
+use rustix::{process::setpriority_process, thread::gettid};
 use thiserror::Error;
 use tokio::sync::watch;
 use voicelane_dataplane::{device::Device, worker::Worker};
@@ -102,8 +103,19 @@ impl Drop for WorkerThread {
 
 fn register(core: usize) -> Result<voicelane_dpdk::WorkerThread, String> {
     cores::stay_on(&[core]).map_err(|error| format!("pinning it to core {core}: {error}"))?;
+    favour();
     voicelane_dpdk::WorkerThread::register()
         .map_err(|error| format!("making it known to DPDK: {error}"))
+}
+
+/// Asks the kernel to run this thread before ordinary ones: where the core is not the worker's
+/// alone, packets must not wait for a compiler. Not more than that: a real-time thread that polls
+/// would starve the kernel's own work on the core.
+fn favour() {
+    const BEST: i32 = -20;
+    if let Err(error) = setpriority_process(Some(gettid()), BEST) {
+        tracing::warn!(%error, "the worker runs at ordinary priority");
+    }
 }
 
 /// Says how the thread ended, on a panic too.

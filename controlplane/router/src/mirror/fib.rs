@@ -139,7 +139,7 @@ impl Fib {
         let before = self.routes.insert(prefix, target);
         let (address, length) = (prefix.network(), prefix.prefix_len());
         requests.push(Request::SetRoute {
-            prefix: address,
+            prefix: address.into(),
             length,
             next_hop,
         });
@@ -150,7 +150,7 @@ impl Fib {
 
     fn remove_route(&mut self, prefix: Ipv4Net, requests: &mut Vec<Request>) {
         if let Some(target) = self.routes.remove(&prefix) {
-            let (prefix, length) = (prefix.network(), prefix.prefix_len());
+            let (prefix, length) = (prefix.network().into(), prefix.prefix_len());
             requests.push(Request::RemoveRoute { prefix, length });
             self.release(target);
         }

@@ -61,6 +61,11 @@ pub enum MirrorError {
 pub fn open() -> io::Result<(Handle, Messages)> {
     let (connection, handle, _) = new_connection()?;
     tokio::spawn(connection);
+    Ok((handle, subscribe()?))
+}
+
+/// A subscription to what the kernel says from now on.
+fn subscribe() -> io::Result<Messages> {
     let groups = [
         MulticastGroup::Link,
         MulticastGroup::Ipv4Ifaddr,
@@ -76,7 +81,7 @@ pub fn open() -> io::Result<(Handle, Messages)> {
         debug!(%error, "netlink's receive buffer stays as it is");
     }
     tokio::spawn(connection);
-    Ok((handle, messages.map(|(message, _)| message).boxed()))
+    Ok(messages.map(|(message, _)| message).boxed())
 }
 
 /// The running mirror.
@@ -166,11 +171,10 @@ impl Follower {
         first: &NetlinkMessage<RouteNetlinkMessage>,
     ) -> Result<(), MirrorError> {
         let mut dirty = Dirty::default();
+        let mut overrun = false;
         let mut apply = |state: &mut State, message: &_| {
             if let Some(event) = messages::event(message) {
-                if event == Event::Overrun {
-                    warn!("the kernel said more than its socket holds: asking for everything");
-                }
+                overrun |= event == Event::Overrun;
                 state.apply(event, &mut dirty);
             }
         };
@@ -180,6 +184,12 @@ impl Follower {
                 Some(Some(message)) => apply(&mut self.state, &message),
                 _ => break,
             }
+        }
+        if overrun {
+            warn!("the kernel said more than its socket holds: asking for everything");
+            // The socket says so before it gives what it still holds: old news, whose end may be
+            // among what was lost. A new one has nothing that is older than the answer.
+            self.messages = subscribe()?;
         }
         if dirty.resync {
             return self.resync(&dirty).await;

@@ -65,13 +65,13 @@ fn mistakes_are_named_with_file_key_and_remedy() {
         ("cores = [0]", "cores = [-1]", "router.cores", "core -1"),
         ("\"adaptive\"", "\"sleepy\"", "router.idle", "\"poll\""),
         (
-            "memory_mb = 256",
+            "memory_mb = 320",
             "memory_mb = 2",
             "router.memory_mb",
             "between",
         ),
         (
-            "memory_mb = 256",
+            "memory_mb = 320",
             "memory_mb = 64",
             "router.memory_mb",
             "at least",

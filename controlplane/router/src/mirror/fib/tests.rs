@@ -1,5 +1,7 @@
 //! Random events against the kernel's own way of looking up, written out naively.
 
+use std::net::IpAddr;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -9,6 +11,13 @@ use crate::mirror::state::{Event, Neighbour, Place, Route, Table};
 const LAN: u32 = 7;
 const CORE: u32 = 8;
 const MANAGEMENT: u32 = 2;
+
+fn v4(prefix: IpAddr, length: u8) -> Ipv4Net {
+    let IpAddr::V4(prefix) = prefix else {
+        panic!("{prefix} is not IPv4")
+    };
+    Ipv4Net::new(prefix, length).unwrap()
+}
 
 fn twins() -> Twins {
     let twin = |port, last| TwinPort {
@@ -47,12 +56,12 @@ impl Worker {
                         self.adjacencies.contains_key(&next_hop),
                         "set before it is used"
                     );
-                    let prefix = Ipv4Net::new(prefix, length).unwrap();
+                    let prefix = v4(prefix, length);
                     assert_eq!(prefix, prefix.trunc());
                     self.routes.insert(prefix, next_hop);
                 }
                 Request::RemoveRoute { prefix, length } => {
-                    let prefix = Ipv4Net::new(prefix, length).unwrap();
+                    let prefix = v4(prefix, length);
                     assert!(self.routes.remove(&prefix).is_some(), "{prefix} was there");
                 }
                 other => panic!("{other:?} is no request of the mirror"),
