@@ -298,7 +298,7 @@ impl Course {
     /// Whether the testbed itself kept up: otherwise its figures are not the routers'.
     fn own_faults(&self, bulk: &Bulk) -> Check {
         let calls = self.calls.send_failures() + self.calls.kernel_drops() + self.calls.strangers();
-        Check::new(
+        Check::timed(
             "the testbed kept up",
             calls == 0 && self.sink.kernel_drops() == 0 && bulk.lapses() == 0,
             format!(
