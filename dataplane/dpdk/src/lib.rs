@@ -9,15 +9,13 @@
 mod eal;
 mod errno;
 mod fib;
-mod fib6;
 mod mbuf;
 mod port;
 mod tsc;
 
 pub use eal::{Eal, EalConfig, EalError, Hugepages, WorkerThread};
 pub use errno::Errno;
-pub use fib::{Fib4, FibError};
-pub use fib6::Fib6;
+pub use fib::{Fib, Fib4, Fib6, FibAddress, FibError};
 pub use mbuf::{Mbuf, Mempool, MempoolError, TooLong};
 pub use port::{Link, Port, PortConfig, PortError, PortStats, RxQueue, TxQueue};
 pub use tsc::{prefetch, tsc, tsc_hz};

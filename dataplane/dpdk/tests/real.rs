@@ -1,10 +1,10 @@
 //! The real library: EAL without hugepages, DPDK's null device, real buffers and routes.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use arrayvec::ArrayVec;
 use voicelane_dpdk::{
-    Eal, EalConfig, EalError, Fib4, Hugepages, Mempool, Port, PortConfig, PortError, TooLong,
+    Eal, EalConfig, EalError, Fib4, Fib6, Hugepages, Mempool, Port, PortConfig, PortError, TooLong,
     WorkerThread, tsc, tsc_hz,
 };
 
@@ -14,7 +14,7 @@ fn buffers_ports_and_routes() {
     let config = EalConfig {
         vdevs: vec!["net_null0,size=100".to_owned()],
         hugepages: Hugepages::Never,
-        memory_mib: 128,
+        memory_mib: 192,
         ..EalConfig::default()
     };
     let eal = Eal::init(&config).unwrap();
@@ -107,4 +107,35 @@ fn buffers_ports_and_routes() {
     let mut found = [0; 150];
     fib.lookup(&many, &mut found);
     assert_eq!(found, [3; 150]);
+
+    // The name is IPv4's, too.
+    let mut fib = Fib6::create("test", 1000, -1).unwrap();
+    let look = |fib: &Fib6, ip: &str| {
+        let mut found = [9];
+        fib.lookup(&[ip.parse::<Ipv6Addr>().unwrap().octets()], &mut found);
+        found[0]
+    };
+    assert_eq!(look(&fib, "2001:db8::1"), Fib6::NONE);
+    for (prefix, length, next_hop) in [
+        ("::", 0, 1),
+        ("2001:db8::", 32, 2),
+        ("2001:db8:1::", 48, 3),
+        ("2001:db8:1::5", 128, 4),
+    ] {
+        fib.insert(prefix.parse().unwrap(), length, next_hop)
+            .unwrap();
+    }
+    for (ip, next_hop) in [
+        ("2001:db8:1::5", 4),
+        ("2001:db8:1::6", 3),
+        ("2001:db8:2::1", 2),
+        ("2a00::1", 1),
+    ] {
+        assert_eq!(look(&fib, ip), next_hop, "{ip}");
+    }
+    let host = "2001:db8:1::5".parse().unwrap();
+    fib.remove(host, 128).unwrap();
+    assert_eq!(look(&fib, "2001:db8:1::5"), 3);
+    assert!(fib.remove(host, 128).is_err(), "not there any more");
+    assert!(fib.insert(host, 129, 1).is_err());
 }

@@ -1,0 +1,160 @@
+//! The table against a map, crowded on purpose, and under attack.
+
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{session::FlowKey4, units::BitRate};
+
+const CLOCK: u64 = 1_000_000_000;
+
+fn table(capacity: usize) -> SessionTable<FlowKey4> {
+    SessionTable::new(
+        capacity,
+        TickRate::from_hz(CLOCK),
+        [1, 2, 3, 0x9e37_79b9_7f4a_7c15],
+    )
+}
+
+fn policer() -> Policer {
+    Policer {
+        rate: BitRate::from_bps(80_000).unwrap(),
+        burst_bytes: 1_000,
+    }
+}
+
+fn key(number: u32) -> FlowKey4 {
+    let [a, b, c, d] = number.to_be_bytes();
+    FlowKey4::from_wire(&[a, b, c, d, 10, 0, 0, 1], &[0x0f, 0xa0, 0x0f, 0xa0], 17)
+}
+
+proptest! {
+    #[test]
+    fn agrees_with_a_map(
+        capacity in 1_usize..200,
+        steps in prop::collection::vec((any::<bool>(), 0_u32..300, 0_u32..64), 0..600),
+    ) {
+        let mut table = table(capacity);
+        let mut model = HashMap::new();
+        for (install, number, dscp) in steps {
+            if install {
+                let dscp = Dscp::new(dscp).unwrap();
+                let installed = table.install(key(number), dscp, policer(), Ticks(0));
+                if model.contains_key(&number) || model.len() < capacity {
+                    prop_assert_eq!(installed.unwrap().1, model.insert(number, dscp).is_none());
+                } else {
+                    prop_assert_eq!(installed.unwrap_err(), TableFull { capacity }.into());
+                }
+            } else {
+                prop_assert_eq!(
+                    table.remove(&key(number)).is_some(),
+                    model.remove(&number).is_some()
+                );
+            }
+            prop_assert_eq!(table.len(), model.len());
+        }
+        table.invariants();
+        for numbers in [0..40_u32, 40..41, 41..104] {
+            let keys: Vec<_> = numbers.map(key).collect();
+            let mut found = vec![None; keys.len()];
+            table.find_burst(&keys, &mut found);
+            prop_assert!(keys.iter().map(|key| table.find(key)).eq(found));
+        }
+        for number in 0..300 {
+            let slot = table.find(&key(number));
+            let dscp = slot.map(|slot| table.meter(slot, Ticks(0), 1).unwrap());
+            prop_assert_eq!(dscp, model.get(&number).copied());
+        }
+    }
+}
+
+/// Filled to the last entry, in a table whose buckets have been made too few on purpose.
+#[test]
+fn crowded_buckets_make_room_by_moving() {
+    let mut table = table(800);
+    table.buckets.truncate(128); // 1,024 places, 78 % full in the end
+    for number in 0..800 {
+        table
+            .install(key(number), Dscp::EF, policer(), Ticks(0))
+            .unwrap();
+    }
+    table.invariants();
+    assert!((0..800).all(|number| table.find(&key(number)).is_some()));
+    assert!(
+        table
+            .install(key(800), Dscp::EF, policer(), Ticks(0))
+            .is_err()
+    );
+    table.invariants();
+}
+
+/// An attacker who had the seed: every key in one bucket and one of a few others. The search ends, nothing
+/// that is there is lost, and the caller hears of it.
+#[test]
+fn colliding_keys_end_in_an_error() {
+    let mut table = table(10_000);
+    let colliding: Vec<u32> = (0..u32::MAX)
+        .filter(|&number| {
+            let hash = key(number).hash(&table.seed);
+            table.first(hash) == 5 && table.other(5, tag(hash)) < 64
+        })
+        .take(1_000)
+        .collect();
+    let installed = colliding
+        .iter()
+        .take_while(|&&number| {
+            table
+                .install(key(number), Dscp::EF, policer(), Ticks(0))
+                .is_ok()
+        })
+        .count();
+    table.invariants();
+    assert!((WAYS..1_000).contains(&installed), "{installed}");
+    assert!(
+        colliding[..installed]
+            .iter()
+            .all(|&n| table.find(&key(n)).is_some())
+    );
+}
+
+#[test]
+fn metering_counts_what_conforms_and_what_does_not() {
+    let mut table = table(4);
+    let (slot, _) = table
+        .install(key(1), Dscp::EF, policer(), Ticks(0))
+        .unwrap();
+    assert_eq!(table.counters(slot), FlowCounters::default());
+    // 1,000 bytes at once, then 10,000 bytes a second.
+    for _ in 0..5 {
+        assert_eq!(table.meter(slot, Ticks(10), 200), Some(Dscp::EF));
+    }
+    assert_eq!(table.meter(slot, Ticks(10), 200), None);
+    assert_eq!(
+        table.meter(slot, Ticks(10 + CLOCK / 50), 200),
+        Some(Dscp::EF)
+    );
+    let counters = FlowCounters {
+        packets: 6,
+        bytes: 1_200,
+        policed_packets: 1,
+        policed_bytes: 200,
+        last_seen: Some(Ticks(10 + CLOCK / 50)),
+    };
+    assert_eq!(table.counters(slot), counters);
+    // New terms keep the counters.
+    table
+        .install(key(1), Dscp::CS5, policer(), Ticks(0))
+        .unwrap();
+    assert_eq!(table.counters(slot), counters);
+    assert_eq!(table.remove(&key(1)), Some(counters));
+    assert_eq!(table.remove(&key(1)), None);
+    // The entry is used again, from zero.
+    let (again, _) = table
+        .install(key(2), Dscp::EF, policer(), Ticks(0))
+        .unwrap();
+    assert_eq!(
+        (again, table.counters(again)),
+        (slot, FlowCounters::default())
+    );
+}
