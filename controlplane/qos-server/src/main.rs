@@ -19,7 +19,8 @@ use voicelane_server::{config::Config, engine::Engine, serve};
 ///
 /// Sessions are held in memory. When the server stops, routers go on serving the calls that they
 /// have. When it starts, it leaves those calls in place for a while (--adopt-for): an agent that
-/// adds its sessions again finds them unchanged; what nobody has added by then is removed.
+/// adds its sessions again finds them unchanged; what nobody has added by then is removed, and
+/// before then what has a five-tuple of a new session.
 #[derive(Debug, Parser)]
 #[command(version, after_help = HELP_END)]
 struct Args {

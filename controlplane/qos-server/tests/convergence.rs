@@ -151,6 +151,7 @@ impl Router {
                         Err(Refusal {
                             kind: RefusalKind::Internal,
                             detail: String::new(),
+                            owner: None,
                         })
                     }
                     Command::Install {

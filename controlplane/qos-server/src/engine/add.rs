@@ -1,10 +1,13 @@
 //! AddSession, and what adding and changing have in common: telling routers.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use futures_util::future::join_all;
-use tokio::time::Instant;
-use tracing::{debug, warn};
+use tokio::time::{Instant, timeout_at};
+use tracing::{debug, info, warn};
 
 use super::{
     Engine,
@@ -154,7 +157,7 @@ impl Engine {
     /// Installs all shares. Waits for every router's answer even if one says no, so that what
     /// follows comes after it; then tells the first no.
     pub(super) async fn install_all(
-        &self,
+        self: &Arc<Self>,
         key: &SessionKey,
         revision: Revision,
         targets: Vec<Target>,
@@ -170,9 +173,10 @@ impl Engine {
         join_all(installs).await.into_iter().collect()
     }
 
-    /// Installs a share on one router, unless a router of before our start has just that.
+    /// Installs a share on one router, unless a router of before our start has just that. What
+    /// stands in its way there though it is not wanted there any more is removed.
     pub(super) async fn install(
-        &self,
+        self: &Arc<Self>,
         key: &SessionKey,
         revision: Revision,
         target: Target,
@@ -190,19 +194,60 @@ impl Engine {
             fingerprint: share.fingerprint,
             entries: share.entries,
         };
-        match link.ask(command, deadline).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(refusal)) => Err(Error::Refused {
+        let mut cleared = BTreeSet::new();
+        loop {
+            let refusal = match link.ask(command.clone(), deadline).await {
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(refusal)) => refusal,
+                Err(NoReply::Lost) => return Err(Error::RouterLost(router.clone())),
+                Err(NoReply::Late) => {
+                    return Err(Error::NotAcknowledged {
+                        router: router.clone(),
+                        millis: u64::try_from(self.settings.acknowledge_timeout.as_millis())
+                            .unwrap_or(u64::MAX),
+                    });
+                }
+            };
+            // Each session in the way is removed once, whatever the router says then.
+            if let Some(owner) = refusal.owner.as_ref().filter(|owner| *owner != key)
+                && cleared.insert(owner.clone())
+                && self.clear(router, owner, deadline).await
+            {
+                info!(%router, session = %key, %owner, "removed what it was in conflict with");
+                continue;
+            }
+            return Err(Error::Refused {
                 router: router.clone(),
                 refusal,
-            }),
-            Err(NoReply::Lost) => Err(Error::RouterLost(router.clone())),
-            Err(NoReply::Late) => Err(Error::NotAcknowledged {
-                router: router.clone(),
-                millis: u64::try_from(self.settings.acknowledge_timeout.as_millis())
-                    .unwrap_or(u64::MAX),
-            }),
+            });
         }
+    }
+
+    /// Removes a session from a router that is not to have it: mostly one of before our start that
+    /// no agent has added again. False if the router is to have it, or that is not settled in time.
+    async fn clear(
+        self: &Arc<Self>,
+        router: &RouterId,
+        key: &SessionKey,
+        deadline: Instant,
+    ) -> bool {
+        let wanted = || {
+            let state = self.lock();
+            let session = state.store.get(key);
+            session.is_some_and(|session| session.installations.contains_key(router))
+        };
+        if wanted() {
+            return false;
+        }
+        // The deadline, because our caller has a claim of its own, for which others may wait.
+        let Ok(_claim) = timeout_at(deadline, self.claim(key)).await else {
+            return false;
+        };
+        if wanted() {
+            return false;
+        }
+        self.withdraw(key, vec![router.clone()]).await;
+        true
     }
 
     /// Takes a session away from routers. What a router does not confirm now is taken away by the

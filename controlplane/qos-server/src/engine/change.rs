@@ -114,7 +114,7 @@ impl Engine {
         }
     }
 
-    async fn carry_out(&self, change: Change, kind: EventKind) -> Result<(), Error> {
+    async fn carry_out(self: &Arc<Self>, change: Change, kind: EventKind) -> Result<(), Error> {
         let Change {
             spec,
             entries,
@@ -163,7 +163,12 @@ impl Engine {
     }
 
     /// Puts back what the session was on the routers where a change was attempted.
-    async fn revert(&self, key: &SessionKey, attempted: Vec<RouterId>, entries: &[FlowEntry]) {
+    async fn revert(
+        self: &Arc<Self>,
+        key: &SessionKey,
+        attempted: Vec<RouterId>,
+        entries: &[FlowEntry],
+    ) {
         let (revision, targets, added) = {
             let mut state = self.lock();
             let Some(session) = state.store.get(key) else {

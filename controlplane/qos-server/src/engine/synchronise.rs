@@ -3,7 +3,8 @@
 //! The sessions are held in memory only, so a server that has just started knows none, while the
 //! routers serve the calls of before. For a while after the start (`adopt_for`) it therefore
 //! leaves in place what it has never known; a call agent that adds its calls again in that time
-//! finds them unchanged. What nobody has added by the end is removed.
+//! finds them unchanged. What nobody has added by the end is removed, and before the end what a
+//! new call is in conflict with.
 
 use std::{collections::HashMap, sync::Arc};
 

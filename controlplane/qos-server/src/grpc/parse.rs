@@ -216,7 +216,16 @@ pub fn result(result: v1::CommandResult) -> Result<(u64, Reply), Error> {
         Ok(Code::Unspecified) | Err(_) => return Err(unknown("result.code", result.code)),
     };
     let detail = result.detail.chars().take(512).collect();
-    Ok((result.command_id, Err(Refusal { kind, detail })))
+    let owner = result
+        .owner
+        .map(|owner| key("result.owner", Some(owner)))
+        .transpose()?;
+    let refusal = Refusal {
+        kind,
+        detail,
+        owner,
+    };
+    Ok((result.command_id, Err(refusal)))
 }
 
 fn counters(counters: v1::EntryCounters) -> EntryCounters {

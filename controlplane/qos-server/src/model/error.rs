@@ -183,6 +183,8 @@ pub struct Refusal {
     pub kind: RefusalKind,
     /// The router's own words.
     pub detail: String,
+    /// Of a conflict: the session that has the five-tuple there, if the router says which.
+    pub owner: Option<SessionKey>,
 }
 
 /// The kinds of no.

@@ -104,6 +104,8 @@ pub enum Manner {
     Silent,
     /// Says no.
     Refuse(command_result::Code, &'static str),
+    /// Says that this session has one of the five-tuples.
+    Conflict(&'static str),
 }
 
 type Key = (String, String);
@@ -128,6 +130,22 @@ struct Memory {
     script: Script,
     capacity: u64,
     unanswered: Vec<u64>,
+}
+
+impl Memory {
+    /// Another session that has one of the five-tuples.
+    fn owner_of_any(&self, install: &v1::InstallSession) -> Option<v1::SessionKey> {
+        let tuple = |entry: &v1::FlowEntry| {
+            let ends = (entry.source.clone(), entry.destination.clone());
+            (ends, entry.protocol)
+        };
+        let others = self.sessions.values().filter(|it| it.key != install.key);
+        let mut owners = others.filter(|other| {
+            let mut entries = other.entries.iter();
+            entries.any(|has| install.entries.iter().any(|it| tuple(it) == tuple(has)))
+        });
+        owners.next()?.key.clone()
+    }
 }
 
 /// A stream of a router.
@@ -377,6 +395,11 @@ impl FakeRouter {
                 memory.unanswered.push(id);
                 return None;
             }
+            Manner::Conflict(owner) => {
+                result.code = command_result::Code::Conflict.into();
+                result.owner = key(owner);
+                return Some(result);
+            }
             Manner::Refuse(code, detail) => {
                 result.code = code.into();
                 result.detail = detail.into();
@@ -389,6 +412,12 @@ impl FakeRouter {
         };
         match command {
             command::Command::Install(install) => {
+                if let Some(owner) = memory.owner_of_any(&install) {
+                    result.code = command_result::Code::Conflict.into();
+                    result.detail = "it is taken".into();
+                    result.owner = Some(owner);
+                    return Some(result);
+                }
                 memory.sessions.insert(name(install.key.clone()), install);
             }
             command::Command::Remove(remove) => {

@@ -83,6 +83,7 @@ impl Commands {
             None => Err(Refusal {
                 code: Code::Invalid,
                 detail: "the command is empty".to_owned(),
+                owner: None,
             }),
         };
         match plan {
@@ -102,7 +103,10 @@ impl Commands {
             }
             Err(refusal) => {
                 done.extend(self.drain().await?);
-                done.push(result(id, refusal.code, refusal.detail));
+                done.push(CommandResult {
+                    owner: refusal.owner.map(Into::into),
+                    ..result(id, refusal.code, refusal.detail)
+                });
             }
         }
         Ok(())
@@ -204,6 +208,7 @@ fn result(command_id: u64, code: Code, detail: String) -> CommandResult {
         code: code.into(),
         detail,
         counters: Vec::new(),
+        owner: None,
     }
 }
 
@@ -336,6 +341,9 @@ mod tests {
                 Code::Invalid,
             ]
         );
+        let owners: Vec<_> = results.iter().map(|it| it.owner.clone()).collect();
+        assert_eq!(owners[1], key(1), "a conflict names the owner");
+        assert_eq!(owners.iter().flatten().count(), 1, "{owners:?}");
         let counters = &results[6].counters;
         assert_eq!(counters.len(), 2);
         assert_eq!(

@@ -26,6 +26,15 @@ pub struct Key {
     pub session: String,
 }
 
+impl From<Key> for v1::SessionKey {
+    fn from(key: Key) -> Self {
+        Self {
+            agent_id: key.agent,
+            session_id: key.session,
+        }
+    }
+}
+
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.agent, self.session)

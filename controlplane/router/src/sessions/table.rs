@@ -44,6 +44,8 @@ pub struct Refusal {
     pub code: Code,
     /// For a person.
     pub detail: String,
+    /// Of a conflict: who has the five-tuple.
+    pub owner: Option<Key>,
 }
 
 impl From<entries::InvalidField> for Refusal {
@@ -51,6 +53,7 @@ impl From<entries::InvalidField> for Refusal {
         Self {
             code: Code::Invalid,
             detail: error.to_string(),
+            owner: None,
         }
     }
 }
@@ -74,6 +77,7 @@ impl Table {
                 return Err(Refusal {
                     code: Code::Conflict,
                     detail,
+                    owner: Some(owner.clone()),
                 });
             }
         }
@@ -221,6 +225,11 @@ mod tests {
         table.commit(table.plan_install(&install(1, &[10, 11])).unwrap());
         let refusal = table.plan_install(&install(2, &[12, 11])).unwrap_err();
         assert_eq!(refusal.code, Code::Conflict);
+        let owner = refusal.owner.as_ref().unwrap();
+        assert_eq!(
+            (owner.agent.as_str(), owner.session.as_str()),
+            ("agent", "1")
+        );
         assert!(
             refusal.detail.contains("session agent/1 has 10.1.0.10:11"),
             "{refusal:?}"
