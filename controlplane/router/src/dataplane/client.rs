@@ -72,10 +72,17 @@ impl Client {
             asking.waiting.insert(ticket, answer);
             ticket
         };
+        let unsent = Unsent {
+            asking: &self.shared.asking,
+            ticket,
+        };
         let mut command = Command { ticket, request };
         loop {
             command = match self.shared.control.commands.try_send(command) {
-                Ok(()) => return Ok(Pending(pending)),
+                Ok(()) => {
+                    unsent.sent();
+                    return Ok(Pending(pending));
+                }
                 Err(TrySendError::Full(command)) => command,
                 Err(TrySendError::Disconnected(_)) => return Err(WorkerGone),
             };
@@ -86,6 +93,26 @@ impl Client {
     /// Asks, and waits for the answer.
     pub async fn ask(&self, request: Request) -> Result<Answer, WorkerGone> {
         self.submit(request).await?.answer().await
+    }
+}
+
+/// A request that is not in the queue yet. Nobody will answer it when its submission is cancelled
+/// or fails, so its ticket is given back then.
+struct Unsent<'a> {
+    asking: &'a Mutex<Asking>,
+    ticket: u64,
+}
+
+impl Unsent<'_> {
+    /// Its reply gives the ticket back.
+    fn sent(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Unsent<'_> {
+    fn drop(&mut self) {
+        lock(self.asking).waiting.remove(&self.ticket);
     }
 }
 
@@ -164,6 +191,22 @@ pub(crate) mod tests {
         for mut pending in pending {
             assert!(matches!(pending.answer().await, Ok(Answer::Route(Ok(())))));
         }
+    }
+
+    #[tokio::test]
+    async fn a_submission_that_is_cancelled_at_a_full_queue_leaves_nothing_behind() {
+        let (commands, inbox) = bounded(1);
+        let (_outbox, replies) = bounded(1);
+        let client = Client::start(Control { commands, replies }).unwrap();
+        let waiting = || lock(&client.shared.asking).waiting.len();
+        let read = || client.submit(Request::ReadFlows(Vec::new()));
+        let _pending = read().await.unwrap();
+        let full = tokio::time::timeout(Duration::from_millis(5), read()).await;
+        assert!(full.is_err());
+        assert_eq!(waiting(), 1, "the one that is in the queue");
+        drop(inbox);
+        assert_eq!(read().await.unwrap_err(), WorkerGone);
+        assert_eq!(waiting(), 1);
     }
 
     #[tokio::test]
