@@ -94,11 +94,7 @@ impl Stats {
              {} of {} buffers free, release {}, {}\n",
             of.router_id,
             of.uptime_ms / 1_000,
-            if of.attached {
-                format!("attached to {}", of.server)
-            } else {
-                format!("not attached to {}", of.server)
-            },
+            of.attachment(),
             of.sessions,
             of.entries,
             of.entry_capacity,
@@ -152,6 +148,16 @@ impl Stats {
             text += &format!("\n{}", counts(&of.counters));
         }
         text
+    }
+}
+
+impl Status {
+    fn attachment(&self) -> String {
+        match (self.server.as_str(), self.attached) {
+            ("", _) => "no server configured".to_owned(),
+            (server, true) => format!("attached to {server}"),
+            (server, false) => format!("not attached to {server}"),
+        }
     }
 }
 
@@ -240,5 +246,25 @@ impl From<v1::QueueStatus> for Queue {
                     max: delay.max,
                 }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_router_without_a_server_says_so() {
+        let says = |server: &str, attached| {
+            let status = v1::GetStatusResponse {
+                server: server.into(),
+                attached,
+                ..Default::default()
+            };
+            Stats::new(status, v1::ListPortsResponse::default()).text()
+        };
+        assert!(says("", false).contains(" s, no server configured, "));
+        assert!(says("http://a:1", false).contains(" s, not attached to http://a:1, "));
+        assert!(says("http://a:1", true).contains(" s, attached to http://a:1, "));
     }
 }
