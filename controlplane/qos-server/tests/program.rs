@@ -5,7 +5,7 @@
 use std::{
     io::{BufRead as _, BufReader},
     net::TcpListener,
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
 };
 
 fn program() -> Command {
@@ -80,15 +80,28 @@ fn configuration_is_checked() {
     );
 }
 
+/// A program that runs, no longer than the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Fails when it has ended already, as it should have.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn signals_end_it_well() {
     for signal in ["-INT", "-TERM"] {
-        let mut server = program()
-            .args(["--listen", "127.0.0.1:0", "--log", "info"])
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut log = BufReader::new(server.stderr.take().unwrap());
+        let mut server = Running(
+            program()
+                .args(["--listen", "127.0.0.1:0", "--log", "info"])
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap(),
+        );
+        let mut log = BufReader::new(server.0.stderr.take().unwrap());
         let mut line = String::new();
         while !line.contains("listening") {
             line.clear();
@@ -98,7 +111,7 @@ fn signals_end_it_well() {
             !line.contains('\u{1b}'),
             "colours are for terminals: {line:?}"
         );
-        let id = server.id().to_string();
+        let id = server.0.id().to_string();
         assert!(
             Command::new("kill")
                 .args([signal, &id])
@@ -106,6 +119,6 @@ fn signals_end_it_well() {
                 .unwrap()
                 .success()
         );
-        assert_eq!(server.wait().unwrap().code(), Some(0), "{signal}");
+        assert_eq!(server.0.wait().unwrap().code(), Some(0), "{signal}");
     }
 }
