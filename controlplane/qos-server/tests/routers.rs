@@ -198,6 +198,29 @@ async fn attaching_again_ends_the_former_stream() {
     assert_eq!(session.state(), SessionState::Active);
 }
 
+/// Which is not to be taken for another router with its id.
+#[tokio::test]
+async fn a_router_that_cannot_be_synchronised_is_told_why() {
+    let settings = Settings {
+        adopt_for: Duration::ZERO,
+        acknowledge_timeout: Duration::from_millis(300),
+        ..Settings::default()
+    };
+    let mut net = Network::on(TestServer::with(settings).await).await;
+    add(&mut net.client, call("c1", 4000)).await.unwrap();
+    net.b_stream.cut();
+    net.b.forget("c1");
+    net.b.behave(|_| Manner::Silent);
+    let _stream = net.b.open(net.server.address).await;
+    net.b.until("ended", |b| b.ended().is_some()).await;
+    let ended: Result<(), _> = Err(net.b.ended().unwrap());
+    assert_status(
+        ended,
+        Code::DeadlineExceeded,
+        &["did not acknowledge in time"],
+    );
+}
+
 #[tokio::test]
 async fn interfaces_that_change_move_calls() {
     let mut net = Network::start().await;

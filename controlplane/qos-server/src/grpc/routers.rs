@@ -7,13 +7,13 @@ use tokio::{
     time::timeout,
 };
 use tokio_stream::Stream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::debug;
 use voicelane_proto::v1::{self, attach_request::Message, routers_server::Routers};
 
 use super::{parse, render, status::status};
 use crate::{
-    engine::{Engine, Link, Reported, ToRouter},
+    engine::{Ended, Engine, Link, Reported, ToRouter},
     model::{
         error::Error,
         ids::SessionKey,
@@ -170,10 +170,19 @@ async fn serve(
     }
     let status = tokio::select! {
         status = listen(engine, &link, &mut inbound) => status,
-        ended = link.ended() => Status::aborted(ended.to_string()),
+        ended = link.ended() => self::ended(&ended),
     };
     guard.reason = status.message().to_owned();
     status
+}
+
+/// Routers tell these apart by the code.
+fn ended(why: &Ended) -> Status {
+    let code = match why {
+        Ended::Replaced { .. } => Code::Aborted,
+        Ended::NotReading | Ended::NotSynchronised => Code::DeadlineExceeded,
+    };
+    Status::new(code, why.to_string())
 }
 
 async fn introduction(inbound: &mut Streaming<v1::AttachRequest>) -> Result<Introduction, Status> {

@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming, transport::Channel};
+use tonic::{Code, Status, Streaming, transport::Channel};
 use tracing::{debug, info};
 use voicelane_proto::v1::{
     AttachRequest, AttachResponse, CommandResult, Hello, InstalledSession, InstalledSessions,
@@ -38,12 +38,25 @@ pub(super) enum Detached {
     /// The server ended the stream with a status, or the connection was lost.
     #[error("{} ({})", .0.message(), .0.code())]
     Status(Status),
+    /// The server gave the stream up for another one of the same id, which is not ours: we have one
+    /// at a time.
+    #[error("another router with the same id seems to attach; give each its own `id` ({})", .0.message())]
+    Replaced(Status),
     /// The server ended the stream.
     #[error("the server ended the attachment")]
     Ended,
     /// The worker has ended.
     #[error(transparent)]
     Worker(#[from] WorkerGone),
+}
+
+impl From<Status> for Detached {
+    fn from(status: Status) -> Self {
+        match status.code() {
+            Code::Aborted => Self::Replaced(status),
+            _ => Self::Status(status),
+        }
+    }
 }
 
 fn with_sources(error: &tonic::transport::Error) -> String {
@@ -96,7 +109,7 @@ impl Attachment {
             Ok::<_, Detached>(())
         };
         let (opened, reported_sessions) = tokio::join!(opened, report);
-        let inbox = opened.map_err(Detached::Status)?.into_inner();
+        let inbox = opened?.into_inner();
         reported_sessions?;
         Ok(Self {
             outbox,
@@ -122,7 +135,7 @@ impl Attachment {
                         self.handle(message, commands, &mut on_synchronised).await
                     }
                     Ok(None) => Err(Detached::Ended),
-                    Err(status) => Err(Detached::Status(status)),
+                    Err(status) => Err(status.into()),
                 },
                 result = finish(commands) => match result {
                     Ok(result) => self.answer(result).await,

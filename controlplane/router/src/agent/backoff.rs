@@ -12,7 +12,7 @@ pub struct Backoff {
 
 impl Backoff {
     const FIRST: Duration = Duration::from_millis(200);
-    const LAST: Duration = Duration::from_secs(10);
+    pub(super) const LAST: Duration = Duration::from_secs(10);
 
     /// As after a success.
     #[must_use]

@@ -25,8 +25,9 @@ use crate::{
 use attachment::{Attachment, Detached};
 use backoff::Backoff;
 
-/// An attachment that lasted so long was a success, although it was never synchronised.
-const LASTING: Duration = Duration::from_secs(10);
+/// An attachment that lasted so long was a success: longer than the longest wait, because two
+/// routers with the same id each stay attached for as long as the other one waits.
+const LASTING: Duration = Duration::from_secs(15);
 
 /// Who this router is.
 #[derive(Clone, Debug)]
@@ -73,6 +74,27 @@ impl Interfaces {
         if changed.is_err() {
             // Nobody will say anything any more: the router is ending.
             std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// How an attempt to attach went.
+struct Attempt {
+    /// Whether the server sent all that the router lacked.
+    synchronised: bool,
+    /// How long it was attached.
+    lasted: Duration,
+    /// Why it is so no more.
+    end: Detached,
+}
+
+impl Attempt {
+    /// It never came to be attached.
+    fn failed(end: Detached) -> Self {
+        Self {
+            synchronised: false,
+            lasted: Duration::ZERO,
+            end,
         }
     }
 }
@@ -126,21 +148,33 @@ impl Agent {
         let mut backoff = Backoff::new();
         let mut last_words = String::new();
         loop {
-            let started = Instant::now();
-            let (attached, end) = self.attach(&endpoint).await;
+            let Attempt {
+                synchronised,
+                lasted,
+                end,
+            } = self.attach(&endpoint).await;
             // What the worker was told is still done, and must be known before the next report.
             if self.commands.drain().await.is_err() || matches!(end, Detached::Worker(_)) {
                 return WorkerGone;
             }
             self.attached
                 .send_if_modified(|now| std::mem::replace(now, false));
-            if attached || started.elapsed() >= LASTING {
+            if lasted >= LASTING {
                 backoff.reset();
             }
             let words = end.to_string();
             let wait = backoff.next(&mut rand::rng());
             // The same failure again and again is said once.
-            if attached || words != last_words {
+            if matches!(end, Detached::Replaced(_)) {
+                warn!(
+                    server = %self.server,
+                    id = self.identity.router_id,
+                    reason = words,
+                    ?wait,
+                    "lost the attachment to the QoS server; what is installed stays"
+                );
+                last_words = words;
+            } else if synchronised || words != last_words {
                 warn!(
                     server = %self.server,
                     reason = words,
@@ -158,11 +192,11 @@ impl Agent {
         }
     }
 
-    /// Whether it came to be attached, and why it is so no more.
-    async fn attach(&mut self, endpoint: &Endpoint) -> (bool, Detached) {
+    /// Attaches, and stays so while it can.
+    async fn attach(&mut self, endpoint: &Endpoint) -> Attempt {
         let channel = match endpoint.connect().await {
             Ok(channel) => channel,
-            Err(error) => return (false, Detached::Connect(error)),
+            Err(error) => return Attempt::failed(Detached::Connect(error)),
         };
         let attachment = Attachment::open(
             channel,
@@ -172,9 +206,10 @@ impl Agent {
         );
         let mut attachment = match attachment.await {
             Ok(attachment) => attachment,
-            Err(end) => return (false, end),
+            Err(end) => return Attempt::failed(end),
         };
-        let mut attached = false;
+        let opened = Instant::now();
+        let mut was_synchronised = false;
         let state = &self.attached;
         let server = &self.server;
         let end = attachment.run(&mut self.commands, &mut self.interfaces, |synchronised| {
@@ -186,11 +221,15 @@ impl Agent {
                 "attached to {}",
                 server.to_string().trim_end_matches('/')
             );
-            attached = true;
+            was_synchronised = true;
             state.send_replace(true);
         });
         let end = end.await;
-        (attached, end)
+        Attempt {
+            synchronised: was_synchronised,
+            lasted: opened.elapsed(),
+            end,
+        }
     }
 }
 

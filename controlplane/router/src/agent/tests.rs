@@ -260,3 +260,41 @@ async fn changes_of_interfaces_are_told_once_and_together() {
     };
     assert_eq!(report.interfaces[0].prefixes.len(), 3);
 }
+
+/// Two routers with the same id put each other out: each attachment begins well and is short.
+#[tokio::test]
+async fn attachments_that_do_not_last_are_further_and_further_apart() {
+    assert!(LASTING > Backoff::LAST);
+    let mut setup = setup().await;
+    let mut began = Vec::new();
+    for _ in 0..4 {
+        let mut stream = setup.streams.recv().await.unwrap();
+        began.push(Instant::now());
+        stream.introduction().await;
+        stream.send(FromServer::Welcome(Welcome::default())).await;
+        stream
+            .send(FromServer::Synchronised(Synchronised::default()))
+            .await;
+        let attached = setup.attached.wait_for(|attached| *attached);
+        timeout(Duration::from_secs(5), attached)
+            .await
+            .unwrap()
+            .unwrap();
+        let replaced = tonic::Status::aborted("router a attached again from 192.0.2.1:1");
+        stream.outbox.send(Err(replaced)).await.unwrap();
+    }
+    // At least half of 0.2, 0.4 and 0.8 s.
+    assert!(began[3] - began[0] >= Duration::from_millis(700));
+}
+
+#[test]
+fn a_router_that_is_replaced_says_by_whom() {
+    let status = tonic::Status::aborted("router a attached again from 192.0.2.1:1");
+    let words = Detached::from(status).to_string();
+    assert!(
+        words.contains("another router with the same id") && words.contains("192.0.2.1:1"),
+        "{words}"
+    );
+    let lost = Detached::from(tonic::Status::unavailable("gone"));
+    assert!(lost.to_string().starts_with("gone ("), "{lost}");
+}
