@@ -1,21 +1,21 @@
-//! The worker's route table, as it should be by the kernel's state, and as it was told to be.
+//! The worker's route tables, IPv4's and IPv6's, as they should be by the kernel's state, and as it was told.
 //!
 //! Many prefixes share a next hop, and what a next hop means changes in one place: a gateway that
 //! gets another MAC address costs one request, whatever the number of routes through it.
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::Ipv4Addr,
+    net::IpAddr,
 };
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use voicelane_dataplane::{
     Adjacency,
     control::{NextHop, Request},
     units::{MacAddress, PortIndex},
 };
 
-use super::state::{Dirty, State, Via};
+use super::state::{Dirty, State, Via, is_link_local};
 
 /// The twins, by the kernel's number of the interface.
 pub type Twins = BTreeMap<u32, TwinPort>;
@@ -38,7 +38,7 @@ enum Target {
     Kernel,
     Nowhere,
     Resolve,
-    Neighbour { interface: u32, address: Ipv4Addr },
+    Neighbour { interface: u32, address: IpAddr },
 }
 
 /// A next hop that the worker knows.
@@ -53,7 +53,7 @@ struct Hop {
 #[derive(Debug)]
 pub struct Fib {
     twins: Twins,
-    routes: BTreeMap<Ipv4Net, Target>,
+    routes: BTreeMap<IpNet, Target>,
     hops: HashMap<Target, Hop>,
     free: Vec<NextHop>,
     unused: u16,
@@ -85,7 +85,7 @@ impl Fib {
     }
 
     /// Neighbours that routes lead to.
-    pub fn used_neighbours(&self) -> impl Iterator<Item = (u32, Ipv4Addr)> {
+    pub fn used_neighbours(&self) -> impl Iterator<Item = (u32, IpAddr)> {
         self.hops.keys().filter_map(|target| match *target {
             Target::Neighbour { interface, address } => Some((interface, address)),
             _ => None,
@@ -128,7 +128,7 @@ impl Fib {
     fn set_route(
         &mut self,
         state: &State,
-        prefix: Ipv4Net,
+        prefix: IpNet,
         target: Target,
         requests: &mut Vec<Request>,
     ) {
@@ -139,7 +139,7 @@ impl Fib {
         let before = self.routes.insert(prefix, target);
         let (address, length) = (prefix.network(), prefix.prefix_len());
         requests.push(Request::SetRoute {
-            prefix: address.into(),
+            prefix: address,
             length,
             next_hop,
         });
@@ -148,9 +148,9 @@ impl Fib {
         }
     }
 
-    fn remove_route(&mut self, prefix: Ipv4Net, requests: &mut Vec<Request>) {
+    fn remove_route(&mut self, prefix: IpNet, requests: &mut Vec<Request>) {
         if let Some(target) = self.routes.remove(&prefix) {
-            let (prefix, length) = (prefix.network().into(), prefix.prefix_len());
+            let (prefix, length) = (prefix.network(), prefix.prefix_len());
             requests.push(Request::RemoveRoute { prefix, length });
             self.release(target);
         }
@@ -233,7 +233,11 @@ impl Fib {
 }
 
 /// Where the table should send exactly this prefix; `None` if it should not have it.
-fn wanted(state: &State, twins: &Twins, prefix: Ipv4Net) -> Option<Target> {
+fn wanted(state: &State, twins: &Twins, prefix: IpNet) -> Option<Target> {
+    // The dataplane hands what is not to leave its link to the kernel, whatever the table says.
+    if is_link_local(prefix) {
+        return None;
+    }
     if let Some(via) = state.local_route(prefix) {
         return Some(target(twins, via));
     }
@@ -242,7 +246,7 @@ fn wanted(state: &State, twins: &Twins, prefix: Ipv4Net) -> Option<Target> {
         return None;
     }
     let via = state.main_route(prefix);
-    if prefix.prefix_len() < 32 {
+    if prefix.prefix_len() < prefix.max_prefix_len() {
         return via.map(|via| target(twins, via));
     }
     // A host is reached directly where the route that covers it says so.

@@ -70,6 +70,8 @@ fn subscribe() -> io::Result<Messages> {
         MulticastGroup::Link,
         MulticastGroup::Ipv4Ifaddr,
         MulticastGroup::Ipv4Route,
+        MulticastGroup::Ipv6Ifaddr,
+        MulticastGroup::Ipv6Route,
         MulticastGroup::Neigh,
     ];
     let (mut connection, _, messages) = new_multicast_connection(&groups)?;
@@ -225,19 +227,21 @@ impl Follower {
                 state.apply(Event::AddressAdded { interface, address }, &mut dirty);
             }
         }
-        let mut question = RouteMessage::default();
-        question.header.address_family = AddressFamily::Inet;
-        let mut routes = self.handle.route().get(question).execute();
-        while let Some(message) = routes.try_next().await.map_err(failed("routes"))? {
-            if let Some(route) = messages::route(&message) {
-                state.apply(Event::RouteAdded(route, Place::Last), &mut dirty);
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut question = RouteMessage::default();
+            question.header.address_family = family;
+            let mut routes = self.handle.route().get(question).execute();
+            while let Some(message) = routes.try_next().await.map_err(failed("routes"))? {
+                if let Some(route) = messages::route(&message) {
+                    state.apply(Event::RouteAdded(route, Place::Last), &mut dirty);
+                }
             }
-        }
-        let neighbours = self.handle.neighbours().get();
-        let mut neighbours = neighbours.set_address_family(AddressFamily::Inet).execute();
-        while let Some(message) = neighbours.try_next().await.map_err(failed("neighbours"))? {
-            if let Some(event) = messages::neighbour(&message) {
-                state.apply(event, &mut dirty);
+            let neighbours = self.handle.neighbours().get();
+            let mut neighbours = neighbours.set_address_family(family).execute();
+            while let Some(message) = neighbours.try_next().await.map_err(failed("neighbours"))? {
+                if let Some(event) = messages::neighbour(&message) {
+                    state.apply(event, &mut dirty);
+                }
             }
         }
         Ok(state)
@@ -301,7 +305,7 @@ impl Follower {
             {
                 continue;
             }
-            let request = self.handle.neighbours().add(interface, address.into());
+            let request = self.handle.neighbours().add(interface, address);
             let request = request.flags(NeighbourFlags::Use).replace();
             if let Err(error) = request.execute().await {
                 debug!(%address, %error, "the kernel does not probe the neighbour");

@@ -1,10 +1,10 @@
 //! What the kernel's state says of each port, for the QoS server and for operators.
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::{
     fib::Fib,
-    state::{State, Via},
+    state::{State, Via, is_link_local},
 };
 
 /// A port's twin, in the order of the ports.
@@ -12,10 +12,10 @@ use super::{
 pub struct InterfaceView {
     /// Whether the twin, and the interface under the port if there is one, are up.
     pub up: bool,
-    /// The twin's addresses.
-    pub addresses: Vec<Ipv4Net>,
+    /// The twin's addresses, without link-local ones, which mean nothing beyond the link.
+    pub addresses: Vec<IpNet>,
     /// What is reached through it, connected and routed.
-    pub prefixes: Vec<Ipv4Net>,
+    pub prefixes: Vec<IpNet>,
 }
 
 /// What others want to know of the mirror.
@@ -43,9 +43,15 @@ pub(super) fn view(state: &State, fib: &Fib, underlays: &[Option<String>]) -> Vi
                 .is_some_and(|link| link.up && link.carrier)
         });
         view.up = carrier && state.link(index).is_some_and(|link| link.up);
-        view.addresses = state.addresses(index).collect();
+        view.addresses = state
+            .addresses(index)
+            .filter(|&address| !is_link_local(address))
+            .collect();
     }
     for (prefix, via) in state.prefixes() {
+        if is_link_local(prefix) {
+            continue;
+        }
         let (Via::Link { interface } | Via::Gateway { interface, .. }) = via else {
             continue;
         };

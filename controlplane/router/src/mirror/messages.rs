@@ -1,8 +1,8 @@
 //! From netlink's messages to events: what the kernel said, as far as the mirror wants to know it.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_REPLACE, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
@@ -33,7 +33,8 @@ pub fn event(message: &NetlinkMessage<RouteNetlinkMessage>) -> Option<Event> {
         RouteNetlinkMessage::NewRoute(message) => {
             let place = if flags & NLM_F_REPLACE != 0 {
                 Place::Replace
-            } else if flags & NLM_F_APPEND != 0 {
+            } else if flags & NLM_F_APPEND != 0 || is_ipv6(message) {
+                // IPv6 puts no route before others of its metric.
                 Place::Last
             } else {
                 Place::First
@@ -68,18 +69,19 @@ pub fn event(message: &NetlinkMessage<RouteNetlinkMessage>) -> Option<Event> {
     }
 }
 
-/// An IPv4 address of an interface, with its prefix length.
+fn is_ipv6(message: &RouteMessage) -> bool {
+    message.header.address_family == AddressFamily::Inet6
+}
+
+/// An address of an interface, with its prefix length.
 #[must_use]
-pub fn address(message: &AddressMessage) -> Option<Ipv4Net> {
-    if message.header.family != AddressFamily::Inet {
-        return None;
-    }
+pub fn address(message: &AddressMessage) -> Option<IpNet> {
     // On a point-to-point link ADDRESS is the peer's, and LOCAL the interface's own.
     let own = message
         .attributes
         .iter()
         .find_map(|attribute| match attribute {
-            AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
+            AddressAttribute::Local(address) => Some(*address),
             _ => None,
         });
     let address = own.or_else(|| {
@@ -87,11 +89,11 @@ pub fn address(message: &AddressMessage) -> Option<Ipv4Net> {
             .attributes
             .iter()
             .find_map(|attribute| match attribute {
-                AddressAttribute::Address(IpAddr::V4(address)) => Some(*address),
+                AddressAttribute::Address(address) => Some(*address),
                 _ => None,
             })
     })?;
-    Ipv4Net::new(address, message.header.prefix_len).ok()
+    IpNet::new(address, message.header.prefix_len).ok()
 }
 
 /// A bridge says things of its ports in the same message, under its own family.
@@ -121,7 +123,7 @@ pub fn link(message: &LinkMessage) -> Option<Event> {
     })
 }
 
-fn neighbour_key(message: &NeighbourMessage) -> Option<(u32, Ipv4Addr)> {
+fn neighbour_key(message: &NeighbourMessage) -> Option<(u32, IpAddr)> {
     if message.header.flags.contains(NeighbourFlags::Proxy) {
         return None;
     }
@@ -130,10 +132,14 @@ fn neighbour_key(message: &NeighbourMessage) -> Option<(u32, Ipv4Addr)> {
         .iter()
         .find_map(|attribute| match attribute {
             NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => {
-                Some((message.header.ifindex, *address))
+                Some(IpAddr::V4(*address))
+            }
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) => {
+                Some(IpAddr::V6(*address))
             }
             _ => None,
         })
+        .map(|address| (message.header.ifindex, address))
 }
 
 /// A neighbour, as it is now.
@@ -173,17 +179,27 @@ pub fn route(message: &RouteMessage) -> Option<Route> {
     let unusable = header
         .flags
         .intersects(RouteFlags::Dead | RouteFlags::Cloned);
-    // Routes by type of service, which RFC 2474 made obsolete, are not followed.
-    if header.address_family != AddressFamily::Inet || header.tos != 0 || unusable {
+    // Routes by type of service, which RFC 2474 made obsolete, and by source are not followed.
+    if header.tos != 0 || header.source_prefix_length != 0 || unusable {
         return None;
     }
+    let mut destination = match header.address_family {
+        AddressFamily::Inet => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        AddressFamily::Inet6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        _ => return None,
+    };
     let mut table = u32::from(header.table);
-    let mut destination = Ipv4Addr::UNSPECIFIED;
-    let mut metric = 0;
+    let (mut metric, mut multipath) = (0, false);
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Table(number) => table = *number,
-            RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = *address,
+            RouteAttribute::Destination(RouteAddress::Inet(address)) => {
+                destination = IpAddr::V4(*address);
+            }
+            RouteAttribute::Destination(RouteAddress::Inet6(address)) => {
+                destination = IpAddr::V6(*address);
+            }
+            RouteAttribute::MultiPath(_) => multipath = true,
             RouteAttribute::Priority(number) => metric = *number,
             _ => {}
         }
@@ -200,13 +216,17 @@ pub fn route(message: &RouteMessage) -> Option<Route> {
         RouteType::Unreachable | RouteType::Prohibit | RouteType::Throw => Via::Refused,
         _ => return None,
     };
-    let prefix = Ipv4Net::new(destination, header.destination_prefix_length)
+    if destination.is_multicast() {
+        return None; // Whatever is for a group goes to the kernel.
+    }
+    let prefix = IpNet::new(destination, header.destination_prefix_length)
         .ok()?
         .trunc();
     Some(Route {
         table,
         prefix,
         metric,
+        multipath,
         via,
     })
 }
@@ -239,12 +259,14 @@ fn next_hop(interface: Option<u32>, attributes: &[RouteAttribute]) -> Via {
     for attribute in attributes {
         match attribute {
             RouteAttribute::Gateway(RouteAddress::Inet(address)) => {
-                via = Via::Gateway {
-                    interface,
-                    address: *address,
-                };
+                let address = IpAddr::V4(*address);
+                via = Via::Gateway { interface, address };
             }
-            // Through an IPv6 neighbour or a tunnel: the kernel can, the fast path cannot yet.
+            RouteAttribute::Gateway(RouteAddress::Inet6(address)) => {
+                let address = IpAddr::V6(*address);
+                via = Via::Gateway { interface, address };
+            }
+            // IPv4 through an IPv6 neighbour, or a tunnel: the kernel can, the fast path cannot yet.
             RouteAttribute::Gateway(_)
             | RouteAttribute::Via(_)
             | RouteAttribute::Encap(_)

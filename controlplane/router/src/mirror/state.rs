@@ -2,10 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::IpAddr,
 };
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use voicelane_dataplane::units::MacAddress;
 
 /// The two tables that a packet is looked up in, one after the other.
@@ -30,7 +30,7 @@ pub enum Via {
         /// The kernel's number of it.
         interface: u32,
         /// The gateway.
-        address: Ipv4Addr,
+        address: IpAddr,
     },
     /// To the kernel.
     Kernel,
@@ -46,9 +46,11 @@ pub struct Route {
     /// Its table.
     pub table: Table,
     /// To where, truncated.
-    pub prefix: Ipv4Net,
+    pub prefix: IpNet,
     /// The lower one wins.
     pub metric: u32,
+    /// Whether it has several next hops, of which `via` is the first that is alive.
+    pub multipath: bool,
     /// Where to.
     pub via: Via,
 }
@@ -85,7 +87,7 @@ pub enum Event {
         /// On which interface.
         interface: u32,
         /// Who.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// What is known.
         neighbour: Option<Neighbour>,
     },
@@ -94,14 +96,14 @@ pub enum Event {
         /// Which.
         interface: u32,
         /// The address with its prefix length.
-        address: Ipv4Net,
+        address: IpNet,
     },
     /// An interface has an address no more.
     AddressRemoved {
         /// Which.
         interface: u32,
         /// The address with its prefix length.
-        address: Ipv4Net,
+        address: IpNet,
     },
     /// A link is there, or has changed.
     Link {
@@ -127,9 +129,9 @@ pub enum Event {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dirty {
     /// Prefixes whose route may be another.
-    pub prefixes: BTreeSet<Ipv4Net>,
+    pub prefixes: BTreeSet<IpNet>,
     /// Neighbours whose address may be another.
-    pub neighbours: BTreeSet<(u32, Ipv4Addr)>,
+    pub neighbours: BTreeSet<(u32, IpAddr)>,
     /// What the QoS server is told of interfaces may be another.
     pub interfaces: bool,
     /// Things may have changed of which the kernel says nothing: it must be asked for everything.
@@ -147,16 +149,16 @@ pub struct LinkState {
     pub carrier: bool,
 }
 
-type Routes = BTreeMap<Ipv4Net, Vec<Route>>;
+type Routes = BTreeMap<IpNet, Vec<Route>>;
 
 /// All of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     links: BTreeMap<u32, LinkState>,
-    addresses: BTreeMap<u32, BTreeSet<Ipv4Net>>,
+    addresses: BTreeMap<u32, BTreeSet<IpNet>>,
     local: Routes,
     main: Routes,
-    neighbours: BTreeMap<(Ipv4Addr, u32), Neighbour>,
+    neighbours: BTreeMap<(IpAddr, u32), Neighbour>,
 }
 
 impl State {
@@ -191,7 +193,7 @@ impl State {
                 let link = LinkState { name, up, carrier };
                 let before = self.links.insert(interface, link.clone());
                 dirty.interfaces |= before.as_ref() != Some(&link);
-                // The kernel drops routes of a link that goes down without saying so (IPv4).
+                // The kernel drops routes of a link that goes down, those of IPv4 without saying so.
                 dirty.resync |= before.is_some_and(|before| before.up && !up);
             }
             Event::LinkRemoved { interface } => {
@@ -233,6 +235,10 @@ impl State {
             return;
         };
         routes.remove(position);
+        // Of IPv6 it may be that only one next hop of several went.
+        dirty.resync |= routes
+            .iter()
+            .any(|other| other.metric == route.metric && other.multipath);
         if routes.is_empty() {
             table.remove(&route.prefix);
         }
@@ -254,13 +260,13 @@ impl State {
         let neighbours = self.neighbours.range(first..=last);
         dirty
             .prefixes
-            .extend(neighbours.map(|(&(address, _), _)| Ipv4Net::from(address)));
+            .extend(neighbours.map(|(&(address, _), _)| IpNet::from(address)));
     }
 
     fn set_neighbour(
         &mut self,
         interface: u32,
-        address: Ipv4Addr,
+        address: IpAddr,
         neighbour: Option<Neighbour>,
         dirty: &mut Dirty,
     ) {
@@ -270,7 +276,7 @@ impl State {
             None => self.neighbours.remove(&key),
         };
         if before.map(|before| before.mac) != neighbour.map(|neighbour| neighbour.mac) {
-            dirty.prefixes.insert(Ipv4Net::from(address));
+            dirty.prefixes.insert(IpNet::from(address));
             dirty.neighbours.insert((interface, address));
         }
     }
@@ -289,7 +295,7 @@ impl State {
                 .prefixes
                 .extend(state.local.keys().chain(state.main.keys()));
             for &(address, interface) in state.neighbours.keys() {
-                dirty.prefixes.insert(Ipv4Net::from(address));
+                dirty.prefixes.insert(IpNet::from(address));
                 dirty.neighbours.insert((interface, address));
             }
         }
@@ -298,36 +304,36 @@ impl State {
 
     /// Whether the local table has a route to this prefix or one around it.
     #[must_use]
-    pub fn is_local(&self, prefix: Ipv4Net) -> bool {
+    pub fn is_local(&self, prefix: IpNet) -> bool {
         around(prefix).any(|outer| self.local.contains_key(&outer))
     }
 
     /// Where the local table sends exactly this prefix.
     #[must_use]
-    pub fn local_route(&self, prefix: Ipv4Net) -> Option<Via> {
+    pub fn local_route(&self, prefix: IpNet) -> Option<Via> {
         self.local.get(&prefix)?.first().map(|route| route.via)
     }
 
     /// Where the main table sends exactly this prefix.
     #[must_use]
-    pub fn main_route(&self, prefix: Ipv4Net) -> Option<Via> {
+    pub fn main_route(&self, prefix: IpNet) -> Option<Via> {
         self.main.get(&prefix)?.first().map(|route| route.via)
     }
 
     /// Where the main table sends an address.
     #[must_use]
-    pub fn main_lookup(&self, address: Ipv4Addr) -> Option<Via> {
-        around(Ipv4Net::from(address)).find_map(|prefix| self.main_route(prefix))
+    pub fn main_lookup(&self, address: IpAddr) -> Option<Via> {
+        around(IpNet::from(address)).find_map(|prefix| self.main_route(prefix))
     }
 
     /// What is known of a neighbour.
     #[must_use]
-    pub fn neighbour(&self, interface: u32, address: Ipv4Addr) -> Option<Neighbour> {
+    pub fn neighbour(&self, interface: u32, address: IpAddr) -> Option<Neighbour> {
         self.neighbours.get(&(address, interface)).copied()
     }
 
     /// The interfaces on which an address is a known neighbour.
-    pub fn neighbour_interfaces(&self, address: Ipv4Addr) -> impl Iterator<Item = u32> {
+    pub fn neighbour_interfaces(&self, address: IpAddr) -> impl Iterator<Item = u32> {
         self.neighbours
             .range((address, 0)..=(address, u32::MAX))
             .map(|(&(_, index), _)| index)
@@ -352,7 +358,7 @@ impl State {
     }
 
     /// An interface's addresses, in order.
-    pub fn addresses(&self, interface: u32) -> impl Iterator<Item = Ipv4Net> {
+    pub fn addresses(&self, interface: u32) -> impl Iterator<Item = IpNet> {
         self.addresses
             .get(&interface)
             .into_iter()
@@ -361,7 +367,7 @@ impl State {
     }
 
     /// Prefixes of the main table, each with where it leads, in order.
-    pub fn prefixes(&self) -> impl Iterator<Item = (Ipv4Net, Via)> {
+    pub fn prefixes(&self) -> impl Iterator<Item = (IpNet, Via)> {
         self.main
             .iter()
             .filter_map(|(&prefix, routes)| Some((prefix, routes.first()?.via)))
@@ -376,14 +382,24 @@ impl State {
 }
 
 /// The prefix itself and all around it, the longest first.
-fn around(prefix: Ipv4Net) -> impl Iterator<Item = Ipv4Net> {
+fn around(prefix: IpNet) -> impl Iterator<Item = IpNet> {
     let start = prefix.trunc();
-    std::iter::successors(Some(start), Ipv4Net::supernet)
+    std::iter::successors(Some(start), IpNet::supernet)
 }
 
-fn within(routes: &Routes, prefix: Ipv4Net) -> impl Iterator<Item = (&Ipv4Net, &Vec<Route>)> {
+fn within(routes: &Routes, prefix: IpNet) -> impl Iterator<Item = (&IpNet, &Vec<Route>)> {
     // Prefixes are ordered by address, then length.
     routes
-        .range(prefix..=Ipv4Net::from(prefix.broadcast()))
+        .range(prefix..=IpNet::from(prefix.broadcast()))
         .filter(move |(inner, _)| prefix.contains(*inner))
+}
+
+/// Whether an IPv6 prefix is one of link-local addresses: each link has the same. IPv4's, which are
+/// rarely on more than one link, are routed like others.
+#[must_use]
+pub fn is_link_local(prefix: IpNet) -> bool {
+    match prefix {
+        IpNet::V4(_) => false,
+        IpNet::V6(prefix) => prefix.prefix_len() >= 10 && prefix.addr().is_unicast_link_local(),
+    }
 }

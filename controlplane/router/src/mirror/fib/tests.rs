@@ -1,204 +1,14 @@
 //! Random events against the kernel's own way of looking up, written out naively.
 
-use std::net::IpAddr;
+mod model;
+
+use std::net::Ipv4Addr;
 
 use proptest::prelude::*;
 
+use self::model::{CORE, Kernel, LAN, Worker, events, host, link_local, twins};
 use super::*;
 use crate::mirror::state::{Event, Neighbour, Place, Route, Table};
-
-/// Two twins, and an interface that only the kernel has.
-const LAN: u32 = 7;
-const CORE: u32 = 8;
-const MANAGEMENT: u32 = 2;
-
-fn v4(prefix: IpAddr, length: u8) -> Ipv4Net {
-    let IpAddr::V4(prefix) = prefix else {
-        panic!("{prefix} is not IPv4")
-    };
-    Ipv4Net::new(prefix, length).unwrap()
-}
-
-fn twins() -> Twins {
-    let twin = |port, last| TwinPort {
-        port: PortIndex(port),
-        mac: MacAddress([2, 0, 0, 0, 0, last]),
-    };
-    Twins::from([(LAN, twin(0, 1)), (CORE, twin(1, 2))])
-}
-
-/// A worker's table that takes requests and looks up by brute force.
-#[derive(Default)]
-struct Worker {
-    adjacencies: HashMap<NextHop, Adjacency>,
-    routes: BTreeMap<Ipv4Net, NextHop>,
-    requests: usize,
-}
-
-impl Worker {
-    fn take(&mut self, requests: Vec<Request>) {
-        self.requests += requests.len();
-        for request in requests {
-            match request {
-                Request::SetAdjacency {
-                    next_hop,
-                    adjacency,
-                } => {
-                    assert!((1..1 << 15).contains(&next_hop.0));
-                    self.adjacencies.insert(next_hop, adjacency);
-                }
-                Request::SetRoute {
-                    prefix,
-                    length,
-                    next_hop,
-                } => {
-                    assert!(
-                        self.adjacencies.contains_key(&next_hop),
-                        "set before it is used"
-                    );
-                    let prefix = v4(prefix, length);
-                    assert_eq!(prefix, prefix.trunc());
-                    self.routes.insert(prefix, next_hop);
-                }
-                Request::RemoveRoute { prefix, length } => {
-                    let prefix = v4(prefix, length);
-                    assert!(self.routes.remove(&prefix).is_some(), "{prefix} was there");
-                }
-                other => panic!("{other:?} is no request of the mirror"),
-            }
-        }
-    }
-
-    fn lookup(&self, address: Ipv4Addr) -> Option<Adjacency> {
-        let covering = self
-            .routes
-            .iter()
-            .filter(|(prefix, _)| prefix.contains(&address));
-        let (_, next_hop) = covering.max_by_key(|(prefix, _)| prefix.prefix_len())?;
-        Some(self.adjacencies[next_hop])
-    }
-}
-
-/// The kernel, as far as it matters here: all that was said, in order, kept as lists.
-#[derive(Default)]
-struct Kernel {
-    routes: Vec<Route>,
-    neighbours: Vec<(u32, Ipv4Addr, MacAddress)>,
-}
-
-impl Kernel {
-    fn apply(&mut self, event: &Event) {
-        match *event {
-            Event::RouteAdded(route, _) => self.routes.push(route),
-            Event::RouteRemoved(route) => self.routes.retain(|other| *other != route),
-            Event::Neighbour {
-                interface,
-                address,
-                neighbour,
-            } => {
-                self.neighbours
-                    .retain(|&(i, a, _)| (i, a) != (interface, address));
-                self.neighbours
-                    .extend(neighbour.map(|n| (interface, address, n.mac)));
-            }
-            _ => {}
-        }
-    }
-
-    fn find(&self, table: Table, address: Ipv4Addr) -> Option<Via> {
-        let matching = self
-            .routes
-            .iter()
-            .filter(|r| r.table == table && r.prefix.contains(&address));
-        let best = matching.min_by_key(|r| (32 - r.prefix.prefix_len(), r.metric))?;
-        Some(best.via)
-    }
-
-    fn lookup(&self, address: Ipv4Addr) -> Option<Adjacency> {
-        let via = self
-            .find(Table::Local, address)
-            .or_else(|| self.find(Table::Main, address))?;
-        let neighbour = |interface, address| {
-            let twin = twins()[&interface];
-            let known = self
-                .neighbours
-                .iter()
-                .find(|&&(i, a, _)| (i, a) == (interface, address));
-            known.map_or(Adjacency::Resolve, |&(_, _, destination)| {
-                Adjacency::Forward {
-                    port: twin.port,
-                    destination,
-                    source: twin.mac,
-                }
-            })
-        };
-        Some(match via {
-            Via::Kernel => Adjacency::Local,
-            Via::Nowhere => Adjacency::Blackhole,
-            Via::Refused => Adjacency::Resolve,
-            Via::Link {
-                interface: MANAGEMENT,
-            }
-            | Via::Gateway {
-                interface: MANAGEMENT,
-                ..
-            } => Adjacency::Local,
-            Via::Link { interface } => neighbour(interface, address),
-            Via::Gateway { interface, address } => neighbour(interface, address),
-        })
-    }
-}
-
-/// Few addresses, so that everything meets everything.
-fn addresses() -> impl Strategy<Value = Ipv4Addr> {
-    (0..2_u8, 0..4_u8).prop_map(|(net, host)| Ipv4Addr::new(10, 0, net, host))
-}
-
-fn interfaces() -> impl Strategy<Value = u32> {
-    prop_oneof![Just(LAN), Just(CORE), Just(MANAGEMENT)]
-}
-
-fn routes() -> impl Strategy<Value = Route> {
-    let main = prop_oneof![
-        4 => interfaces().prop_map(|interface| Via::Link { interface }),
-        4 => (interfaces(), addresses())
-            .prop_map(|(interface, address)| Via::Gateway { interface, address }),
-        1 => Just(Via::Nowhere),
-        1 => Just(Via::Refused),
-    ];
-    let table = prop_oneof![
-        4 => main.prop_map(|via| (Table::Main, via)),
-        1 => Just((Table::Local, Via::Kernel)),
-    ];
-    let length = prop_oneof![Just(0), Just(8), Just(24), Just(30), Just(31), Just(32)];
-    // One route a prefix and metric, as `ip route add` insists on: the order of others is tested apart.
-    (table, addresses(), length, 0..3_u32).prop_map(|((table, via), address, length, metric)| {
-        let prefix = Ipv4Net::new(address, length).unwrap().trunc();
-        Route {
-            table,
-            prefix,
-            metric,
-            via,
-        }
-    })
-}
-
-fn events() -> impl Strategy<Value = Event> {
-    let neighbour =
-        prop::option::of(
-            (1..4_u8, any::<bool>()).prop_map(|(last, stale)| Neighbour {
-                mac: MacAddress([6, 0, 0, 0, 0, last]),
-                stale,
-            }),
-        );
-    prop_oneof![
-        3 => routes().prop_map(|route| Event::RouteAdded(route, Place::First)),
-        2 => routes().prop_map(Event::RouteRemoved),
-        4 => (interfaces(), addresses(), neighbour).prop_map(|(interface, address, neighbour)| {
-            Event::Neighbour { interface, address, neighbour }
-        }),
-    ]
-}
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
@@ -239,12 +49,12 @@ proptest! {
             prop_assert!(!dirty.resync);
             worker.take(fib.update(&state, &dirty));
             fib.invariants();
-            for net in 0..3 {
-                for host in 0..5 {
-                    let address = Ipv4Addr::new(10, 0, net, host);
+            for (net, last) in (0..3).flat_map(|net| (0..5).map(move |last| (net, last))) {
+                for address in [host(false, net, last), host(true, net, last)] {
                     prop_assert_eq!(worker.lookup(address), kernel.lookup(address), "{}", address);
                 }
             }
+            prop_assert!(!worker.routes.keys().any(|&prefix| is_link_local(prefix)));
         }
         let mut scratch = Fib::new(twins());
         let mut fresh = Worker::default();
@@ -263,7 +73,7 @@ proptest! {
     }
 }
 
-fn net(text: &str) -> Ipv4Net {
+fn net(text: &str) -> IpNet {
     text.parse().unwrap()
 }
 
@@ -272,6 +82,7 @@ fn main_route(prefix: &str, metric: u32, via: Via) -> Route {
         table: Table::Main,
         prefix: net(prefix),
         metric,
+        multipath: false,
         via,
     }
 }
@@ -279,7 +90,7 @@ fn main_route(prefix: &str, metric: u32, via: Via) -> Route {
 #[test]
 fn a_gateway_that_moves_costs_one_request() {
     let (mut state, mut fib) = (State::default(), Fib::new(twins()));
-    let gateway = Ipv4Addr::new(10, 0, 0, 1);
+    let gateway = host(false, 0, 1);
     let mut dirty = Dirty::default();
     state.apply(
         Event::RouteAdded(
@@ -289,7 +100,8 @@ fn a_gateway_that_moves_costs_one_request() {
         &mut dirty,
     );
     for number in 0..1000_u32 {
-        let prefix = Ipv4Net::new((0x1400_0000 + (number << 8)).into(), 24).unwrap();
+        let prefix = Ipv4Addr::from(0x1400_0000 + (number << 8));
+        let prefix = IpNet::new(prefix.into(), 24).unwrap();
         let via = Via::Gateway {
             interface: CORE,
             address: gateway,
@@ -298,6 +110,7 @@ fn a_gateway_that_moves_costs_one_request() {
             table: Table::Main,
             prefix,
             metric: 0,
+            multipath: false,
             via,
         };
         state.apply(Event::RouteAdded(route, Place::First), &mut dirty);
@@ -334,7 +147,7 @@ fn a_gateway_that_moves_costs_one_request() {
 fn routes_of_one_prefix_keep_the_kernels_order() {
     let gateway = |last| Via::Gateway {
         interface: CORE,
-        address: Ipv4Addr::new(10, 0, 0, last),
+        address: host(false, 0, last),
     };
     let mut state = State::default();
     let mut said = |event| {
@@ -366,6 +179,35 @@ fn routes_of_one_prefix_keep_the_kernels_order() {
     assert_eq!(said(Event::RouteRemoved(route(9, 3))), (None, false));
 }
 
+/// IPv6 tells each next hop that goes from a route with several as a route of its own.
+#[test]
+fn a_next_hop_that_goes_leaves_the_kernel_to_be_asked_for_the_others() {
+    let one = main_route(
+        "2001:db8:5::/48",
+        1024,
+        Via::Gateway {
+            interface: CORE,
+            address: link_local(1),
+        },
+    );
+    let several = Route {
+        multipath: true,
+        ..one
+    };
+    let (mut state, mut dirty) = (State::default(), Dirty::default());
+    state.apply(Event::RouteAdded(one, Place::Last), &mut dirty);
+    state.apply(Event::RouteAdded(several, Place::Last), &mut dirty);
+    assert!(!dirty.resync);
+    state.apply(Event::RouteRemoved(one), &mut dirty);
+    assert!(dirty.resync);
+    for known in [several, one] {
+        let (mut state, mut dirty) = (State::default(), Dirty::default());
+        state.apply(Event::RouteAdded(known, Place::Last), &mut dirty);
+        state.apply(Event::RouteRemoved(one), &mut dirty);
+        assert_eq!(dirty.resync, known.multipath);
+    }
+}
+
 #[test]
 fn what_the_kernel_does_silently_is_asked_for() {
     let mut state = State::default();
@@ -394,7 +236,7 @@ fn what_the_kernel_does_silently_is_asked_for() {
 /// are. So it is asked for everything, and what came in the same breath must not be forgotten.
 #[test]
 fn a_neighbour_that_goes_with_its_link_leaves_no_route() {
-    let host: Ipv4Addr = "10.1.0.10".parse().unwrap();
+    let host: IpAddr = "10.1.0.10".parse().unwrap();
     let link = |up| Event::Link {
         interface: LAN,
         name: "lan".into(),

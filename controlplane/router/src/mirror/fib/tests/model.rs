@@ -1,0 +1,233 @@
+//! A worker and a kernel as lists, and what may happen to them.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use proptest::prelude::*;
+
+use super::super::*;
+use crate::mirror::state::{Event, Neighbour, Place, Route, Table};
+
+/// Two twins, and an interface that only the kernel has.
+pub(super) const LAN: u32 = 7;
+pub(super) const CORE: u32 = 8;
+const MANAGEMENT: u32 = 2;
+
+/// A host of the small world that both families have alike: 10.0.`net`.`host`, or
+/// 2001:db8::`net`:`host`.
+pub(super) fn host(ipv6: bool, net: u8, host: u8) -> IpAddr {
+    if ipv6 {
+        Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, net.into(), host.into()).into()
+    } else {
+        Ipv4Addr::new(10, 0, net, host).into()
+    }
+}
+
+/// A gateway that may be link-local, and then is another one on each link.
+pub(super) fn link_local(last: u8) -> IpAddr {
+    Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, last.into()).into()
+}
+
+pub(super) fn twins() -> Twins {
+    let twin = |port, last| TwinPort {
+        port: PortIndex(port),
+        mac: MacAddress([2, 0, 0, 0, 0, last]),
+    };
+    Twins::from([(LAN, twin(0, 1)), (CORE, twin(1, 2))])
+}
+
+/// A worker's table that takes requests and looks up by brute force.
+#[derive(Default)]
+pub(super) struct Worker {
+    adjacencies: HashMap<NextHop, Adjacency>,
+    pub(super) routes: BTreeMap<IpNet, NextHop>,
+    pub(super) requests: usize,
+}
+
+impl Worker {
+    pub(super) fn take(&mut self, requests: Vec<Request>) {
+        self.requests += requests.len();
+        for request in requests {
+            match request {
+                Request::SetAdjacency {
+                    next_hop,
+                    adjacency,
+                } => {
+                    assert!((1..1 << 15).contains(&next_hop.0));
+                    self.adjacencies.insert(next_hop, adjacency);
+                }
+                Request::SetRoute {
+                    prefix,
+                    length,
+                    next_hop,
+                } => {
+                    assert!(
+                        self.adjacencies.contains_key(&next_hop),
+                        "set before it is used"
+                    );
+                    let prefix = IpNet::new(prefix, length).unwrap();
+                    assert_eq!(prefix, prefix.trunc());
+                    self.routes.insert(prefix, next_hop);
+                }
+                Request::RemoveRoute { prefix, length } => {
+                    let prefix = IpNet::new(prefix, length).unwrap();
+                    assert!(self.routes.remove(&prefix).is_some(), "{prefix} was there");
+                }
+                other => panic!("{other:?} is no request of the mirror"),
+            }
+        }
+    }
+
+    pub(super) fn lookup(&self, address: IpAddr) -> Option<Adjacency> {
+        let covering = self
+            .routes
+            .iter()
+            .filter(|(prefix, _)| prefix.contains(&address));
+        let (_, next_hop) = covering.max_by_key(|(prefix, _)| prefix.prefix_len())?;
+        Some(self.adjacencies[next_hop])
+    }
+}
+
+/// The kernel, as far as it matters here: all that was said, in order, kept as lists.
+#[derive(Default)]
+pub(super) struct Kernel {
+    pub(super) routes: Vec<Route>,
+    neighbours: Vec<(u32, IpAddr, MacAddress)>,
+}
+
+impl Kernel {
+    pub(super) fn apply(&mut self, event: &Event) {
+        match *event {
+            Event::RouteAdded(route, _) => self.routes.push(route),
+            Event::RouteRemoved(route) => self.routes.retain(|other| *other != route),
+            Event::Neighbour {
+                interface,
+                address,
+                neighbour,
+            } => {
+                self.neighbours
+                    .retain(|&(i, a, _)| (i, a) != (interface, address));
+                self.neighbours
+                    .extend(neighbour.map(|n| (interface, address, n.mac)));
+            }
+            _ => {}
+        }
+    }
+
+    fn find(&self, table: Table, address: IpAddr) -> Option<Via> {
+        let matching = self
+            .routes
+            .iter()
+            .filter(|r| r.table == table && r.prefix.contains(&address));
+        let best = matching.min_by_key(|r| (128 - r.prefix.prefix_len(), r.metric))?;
+        Some(best.via)
+    }
+
+    pub(super) fn lookup(&self, address: IpAddr) -> Option<Adjacency> {
+        let via = self
+            .find(Table::Local, address)
+            .or_else(|| self.find(Table::Main, address))?;
+        let neighbour = |interface, address| {
+            let twin = twins()[&interface];
+            let known = self
+                .neighbours
+                .iter()
+                .find(|&&(i, a, _)| (i, a) == (interface, address));
+            known.map_or(Adjacency::Resolve, |&(_, _, destination)| {
+                Adjacency::Forward {
+                    port: twin.port,
+                    destination,
+                    source: twin.mac,
+                }
+            })
+        };
+        Some(match via {
+            Via::Kernel => Adjacency::Local,
+            Via::Nowhere => Adjacency::Blackhole,
+            Via::Refused => Adjacency::Resolve,
+            Via::Link {
+                interface: MANAGEMENT,
+            }
+            | Via::Gateway {
+                interface: MANAGEMENT,
+                ..
+            } => Adjacency::Local,
+            Via::Link { interface } => neighbour(interface, address),
+            Via::Gateway { interface, address } => neighbour(interface, address),
+        })
+    }
+}
+
+/// Few addresses, so that everything meets everything.
+fn addresses(ipv6: bool) -> impl Strategy<Value = IpAddr> {
+    (0..2_u8, 0..4_u8).prop_map(move |(net, last)| host(ipv6, net, last))
+}
+
+fn gateways(ipv6: bool) -> impl Strategy<Value = IpAddr> {
+    (any::<bool>(), 1..3_u8, addresses(ipv6)).prop_map(move |(local, last, address)| {
+        if ipv6 && local {
+            link_local(last)
+        } else {
+            address
+        }
+    })
+}
+
+fn interfaces() -> impl Strategy<Value = u32> {
+    prop_oneof![Just(LAN), Just(CORE), Just(MANAGEMENT)]
+}
+
+fn routes() -> impl Strategy<Value = Route> {
+    any::<bool>().prop_flat_map(routes_of)
+}
+
+fn routes_of(ipv6: bool) -> impl Strategy<Value = Route> {
+    let main = prop_oneof![
+        4 => interfaces().prop_map(|interface| Via::Link { interface }),
+        4 => (interfaces(), gateways(ipv6))
+            .prop_map(|(interface, address)| Via::Gateway { interface, address }),
+        1 => Just(Via::Nowhere),
+        1 => Just(Via::Refused),
+    ];
+    let table = prop_oneof![
+        4 => main.prop_map(|via| (Table::Main, via)),
+        1 => Just((Table::Local, Via::Kernel)),
+    ];
+    // Of a host, of two, of four, of a network, of all networks, of everything.
+    let shorter = prop_oneof![Just(0), Just(1), Just(2), Just(8), Just(24), Just(32)];
+    // One route a prefix and metric, as `ip route add` insists on: the order of others is tested apart.
+    (table, addresses(ipv6), shorter, 0..3_u32).prop_map(
+        |((table, via), address, shorter, metric)| {
+            let host = IpNet::from(address);
+            let length = match (shorter, host.max_prefix_len()) {
+                (32, _) => 0,
+                (shorter, longest) => longest - shorter,
+            };
+            let prefix = IpNet::new(address, length).unwrap().trunc();
+            Route {
+                table,
+                prefix,
+                metric,
+                multipath: false,
+                via,
+            }
+        },
+    )
+}
+
+pub(super) fn events() -> impl Strategy<Value = Event> {
+    let neighbours = any::<bool>().prop_flat_map(gateways);
+    let neighbour =
+        prop::option::of(
+            (1..4_u8, any::<bool>()).prop_map(|(last, stale)| Neighbour {
+                mac: MacAddress([6, 0, 0, 0, 0, last]),
+                stale,
+            }),
+        );
+    prop_oneof![
+        3 => routes().prop_map(|route| Event::RouteAdded(route, Place::First)),
+        2 => routes().prop_map(Event::RouteRemoved),
+        4 => (interfaces(), neighbours, neighbour).prop_map(|(interface, address, neighbour)| {
+            Event::Neighbour { interface, address, neighbour }
+        }),
+    ]
+}
