@@ -11,7 +11,7 @@ pub const EXIT_RUNTIME: u8 = 1;
 /// Exit code after a wrong command line or configuration.
 pub const EXIT_USAGE: u8 = 2;
 
-/// Voicelane's router: forwards IPv4 between DPDK ports, and gives voice calls their own lane.
+/// Voicelane's router: forwards IPv4 and IPv6 between DPDK ports, and gives voice calls their own lane.
 ///
 /// Each port gets a twin: an interface of the port's name, with which ip(8), ping and routing
 /// daemons work as on any Linux router. Needs root (CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_ADMIN).

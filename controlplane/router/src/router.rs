@@ -16,11 +16,13 @@ use voicelane_dpdk::Mempool;
 use crate::{
     agent::{Agent, Identity, Interfaces},
     api::{Api, Kept, Source},
-    config::Config,
+    config::{Config, PortConfig},
     dataplane::{self, Client, Dataplane, OpenPort, StartError, WorkerEnd, cores, links},
     mirror::{self, Mirror, MirrorError, View, fib::TwinPort},
     sessions::Sessions,
-    twin::{self, Frames, QuietError, Quieted, Twin, TwinCounters, TwinError},
+    twin::{
+        self, Forwarding6, Frames, QuietError, Quieted, SysctlError, Twin, TwinCounters, TwinError,
+    },
 };
 
 /// Why the router could not start, or not go on.
@@ -35,6 +37,9 @@ pub enum RunError {
     /// A twin.
     #[error(transparent)]
     Twin(#[from] TwinError),
+    /// Forwarding of IPv6.
+    #[error("the kernel cannot be told to forward IPv6: {0}")]
+    Forwarding(#[from] SysctlError),
     /// The twins' thread, or signals.
     #[error("{what}: {source}")]
     System {
@@ -122,6 +127,12 @@ async fn forward(
         }
     }
 
+    let has_ipv6 = |port: &PortConfig| port.addresses.iter().any(|net| net.addr().is_ipv6());
+    let _forwarding = if config.ports.iter().any(has_ipv6) {
+        Forwarding6::enable()?
+    } else {
+        Forwarding6::default()
+    };
     let (twins, twin_ports) = create_twins(&handle, config, &ports).await?;
     let frames = Frames::start(twins, frames, pool).map_err(|source| RunError::System {
         what: "starting the twins",

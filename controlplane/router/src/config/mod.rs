@@ -7,7 +7,7 @@ mod values;
 
 use std::{fmt, net::SocketAddr, path::PathBuf};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use thiserror::Error;
 use tonic::transport::Uri;
 use voicelane_dataplane::{
@@ -71,8 +71,8 @@ pub struct PortConfig {
     pub role: Role,
     /// Whether code points from there are believed.
     pub trust: Trust,
-    /// The router's own addresses on it.
-    pub addresses: Vec<Ipv4Net>,
+    /// The router's own addresses on it, of both families.
+    pub addresses: Vec<IpNet>,
     /// Its MAC address; nothing: the device's own.
     pub mac: Option<MacAddress>,
     /// The shaper's rate, on the wire.

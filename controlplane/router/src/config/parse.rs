@@ -23,6 +23,8 @@ use crate::dataplane::{cores, memory};
 
 const DEFAULT_MEMORY_MIB: i64 = 320;
 const DEFAULT_SESSION_ENTRIES: i64 = 65_536;
+/// RFC 8200 section 5: every link must carry as much.
+const IPV6_MIN_MTU: u16 = 1280;
 /// A router has a bit for each port in places, and [`voicelane_dataplane::units::PortIndex`] is a byte.
 const MAX_PORTS: usize = 32;
 
@@ -188,8 +190,15 @@ fn port(index: usize, raw: &RawPort, problems: &mut Problems) -> Option<PortConf
     let overhead_bytes = problems.keep(key("overhead_bytes"), overhead);
     let mtu = problems.keep(
         key("mtu"),
-        values::bounded(raw.mtu.unwrap_or(1500), 576, 9216),
+        values::bounded::<u16>(raw.mtu.unwrap_or(1500), 576, 9216),
     );
+    if let (Some(mtu), Some(addresses)) = (mtu, &addresses)
+        && mtu < IPV6_MIN_MTU
+        && addresses.iter().any(|net| net.addr().is_ipv6())
+    {
+        let reason = format!("{mtu} is too little for IPv6: write at least {IPV6_MIN_MTU}");
+        problems.add(key("mtu"), reason);
+    }
     let limit = values::bounded(raw.queue_limit_ms.unwrap_or(100), 1, 10_000);
     let queue_limit_ms = problems.keep(key("queue_limit_ms"), limit);
     if let (Some(device), Some(name)) = (&device, &name)

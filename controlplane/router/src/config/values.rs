@@ -1,6 +1,6 @@
 //! Single values: text to type, or the reason why not.
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tonic::transport::Uri;
 use voicelane_dataplane::units::{BitRate, MacAddress};
 
@@ -50,28 +50,48 @@ pub(super) fn interface_name(text: &str) -> Result<String, String> {
 }
 
 /// An address that an interface can have, with its prefix length.
-pub(super) fn address(text: &str) -> Result<Ipv4Net, String> {
-    let wanted = "write an address with its prefix length, such as \"10.1.0.1/24\"";
-    if text.contains(':') {
-        return Err(format!(
-            "{text:?} is IPv6, which this router does not carry yet: {wanted}"
-        ));
-    }
-    let net: Ipv4Net = text
+pub(super) fn address(text: &str) -> Result<IpNet, String> {
+    let wanted = "write an address with its prefix length, such as \"10.1.0.1/24\" or \
+                  \"2001:db8:1::1/64\"";
+    let net: IpNet = text
         .parse()
         .map_err(|_| format!("{text:?} is no address: {wanted}"))?;
-    let ip = net.addr();
-    let ends = net.prefix_len() < 31 && (ip == net.network() || ip == net.broadcast());
-    if ends || net.prefix_len() == 0 {
+    let (network, reserved) = match net {
+        IpNet::V4(net) => (names_network4(net), is_reserved4(net)),
+        IpNet::V6(net) => (names_network6(net), is_reserved6(net)),
+    };
+    if network || net.prefix_len() == 0 {
         return Err(format!(
             "{text:?} names a network, not a host in it: {wanted}"
         ));
     }
-    let reserved = ip.octets()[0] >= 240 || ip.octets()[0] == 0;
-    if ip.is_multicast() || ip.is_loopback() || reserved {
+    if reserved {
+        let ip = net.addr();
         return Err(format!("{ip} cannot be an interface's address: {wanted}"));
     }
     Ok(net)
+}
+
+fn names_network4(net: Ipv4Net) -> bool {
+    let ip = net.addr();
+    net.prefix_len() < 31 && (ip == net.network() || ip == net.broadcast())
+}
+
+/// RFC 4291 section 2.6.1: the first address of a subnet is that of any of its routers. RFC 6164:
+/// not on links between two.
+fn names_network6(net: Ipv6Net) -> bool {
+    net.prefix_len() < 127 && net.addr() == net.network()
+}
+
+fn is_reserved4(net: Ipv4Net) -> bool {
+    let ip = net.addr();
+    let reserved = ip.octets()[0] >= 240 || ip.octets()[0] == 0;
+    ip.is_multicast() || ip.is_loopback() || reserved
+}
+
+fn is_reserved6(net: Ipv6Net) -> bool {
+    let ip = net.addr();
+    ip.is_multicast() || ip.is_loopback() || ip.is_unspecified() || ip.to_ipv4_mapped().is_some()
 }
 
 /// A unicast MAC address.

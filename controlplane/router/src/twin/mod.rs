@@ -1,11 +1,13 @@
 //! Kernel twins: for each port a TAP that carries its MAC and its addresses, so that the kernel
-//! does what is not the fast path's: ARP, ICMP, TTL expiry, unknown neighbours, local delivery.
+//! does what is not the fast path's: ARP, ND, ICMP, TTL expiry, unknown neighbours, local delivery.
 
+mod forwarding;
 mod frames;
 mod quiet;
 mod sysctl;
 mod tap;
 
+pub use forwarding::Forwarding6;
 pub use frames::{Frames, TwinCounters};
 pub use quiet::{QuietError, Quieted, warn_of_overruling_parameters};
 pub use sysctl::SysctlError;

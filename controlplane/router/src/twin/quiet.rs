@@ -9,6 +9,7 @@ use std::process::Command;
 use futures_util::TryStreamExt as _;
 use netlink_packet_route::{
     AddressFamily,
+    address::{AddressHeaderFlags, AddressScope},
     link::{LinkAttribute, LinkFlags, LinkMessage},
 };
 use rtnetlink::{Handle, LinkUnspec};
@@ -131,7 +132,7 @@ impl Quieted {
                 interface: interface.to_owned(),
             })?;
         let index = link.header.index;
-        if let Some(address) = ipv4_address(handle, index).await.map_err(netlink)? {
+        if let Some(address) = own_address(handle, index).await.map_err(netlink)? {
             let (port, interface) = (port.to_owned(), interface.to_owned());
             return Err(QuietError::HasAddress {
                 port,
@@ -139,7 +140,7 @@ impl Quieted {
                 address,
             });
         }
-        if sysctl::exists(Family::V6, interface) {
+        if sysctl::exists(Family::V6, interface, "") {
             self.changed
                 .set(Family::V6, interface, "disable_ipv6", "1")
                 .map_err(sysctl)?;
@@ -257,14 +258,19 @@ pub(super) async fn find(
     }
 }
 
-async fn ipv4_address(handle: &Handle, index: u32) -> Result<Option<String>, rtnetlink::Error> {
+/// An address that somebody gave the interface: not those that IPv6 makes by itself, which go and
+/// come with it.
+async fn own_address(handle: &Handle, index: u32) -> Result<Option<String>, rtnetlink::Error> {
     let mut addresses = handle
         .address()
         .get()
         .set_link_index_filter(index)
         .execute();
     while let Some(message) = addresses.try_next().await? {
-        if message.header.family == AddressFamily::Inet && message.header.index == index {
+        let made = message.header.family == AddressFamily::Inet6
+            && (message.header.scope == AddressScope::Link
+                || !message.header.flags.contains(AddressHeaderFlags::Permanent));
+        if message.header.index == index && !made {
             let address = crate::mirror::messages::address(&message);
             return Ok(address
                 .map(|address| address.to_string())

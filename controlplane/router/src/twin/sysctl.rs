@@ -55,10 +55,18 @@ pub(super) fn write(
     fs::write(&path, value).map_err(|source| SysctlError { path, source })
 }
 
-/// Whether the kernel has the family at all.
+/// Whether the kernel has a parameter, or, without a key, the family at all.
 #[must_use]
-pub(super) fn exists(family: Family, interface: &str) -> bool {
-    path(family, interface, "").is_dir()
+pub(super) fn exists(family: Family, interface: &str, key: &str) -> bool {
+    path(family, interface, key).exists()
+}
+
+/// All interfaces that have the family, and `default`, which those to come begin with.
+pub(super) fn interfaces(family: Family) -> Vec<String> {
+    let all = fs::read_dir(path(family, "", "")).into_iter().flatten();
+    all.filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name != "all")
+        .collect()
 }
 
 /// Parameters that were changed, and are set back when this goes.
@@ -87,7 +95,7 @@ impl Changed {
 impl Drop for Changed {
     fn drop(&mut self) {
         for (family, interface, key, before) in self.0.drain(..).rev() {
-            if exists(family, &interface)
+            if exists(family, &interface, &key)
                 && let Err(error) = write(family, &interface, &key, &before)
             {
                 warn!(%error, before, "a kernel parameter could not be set back");

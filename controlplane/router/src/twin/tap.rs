@@ -9,6 +9,7 @@ use tun_rs::{AsyncDevice, DeviceBuilder, Layer};
 use voicelane_dataplane::units::{MacAddress, PortIndex};
 
 use super::{
+    forwarding,
     quiet::find,
     sysctl::{self, Family, SysctlError},
 };
@@ -119,10 +120,15 @@ pub async fn create(
             source,
         })?;
     }
+    let ipv6 = config.addresses.iter().any(|net| net.addr().is_ipv6());
+    forwarding::set_up(name, ipv6).map_err(|source| TwinError::Sysctl {
+        name: name.clone(),
+        source,
+    })?;
     for address in &config.addresses {
         handle
             .address()
-            .add(index, address.addr().into(), address.prefix_len())
+            .add(index, address.addr(), address.prefix_len())
             .execute()
             .await
             .map_err(|source| netlink(&format!("the address {address}"), source))?;

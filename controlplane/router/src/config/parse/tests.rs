@@ -22,7 +22,8 @@ fn the_example_is_right() {
         (core.trust, core.mtu, core.queue_limit_ms),
         (Trust::Trusted, 1500, 100)
     );
-    assert_eq!(core.addresses, ["10.9.0.1/30".parse().unwrap()]);
+    let own = ["10.9.0.1/30", "2001:db8:9::1/64"].map(|net| net.parse().unwrap());
+    assert_eq!(core.addresses, own);
 }
 
 /// Each mistake, the key that it is at, and a word of the way out.
@@ -146,11 +147,30 @@ fn mistakes_are_named_with_file_key_and_remedy() {
             "cannot",
         ),
         (
-            "10.1.0.1/24",
-            "2001:db8::1/64",
+            "2001:db8:1::1/64",
+            "2001:db8:1::1",
             "port.lan.addresses",
-            "IPv6",
+            "prefix length",
         ),
+        (
+            "2001:db8:1::1/64",
+            "2001:db8:1::/64",
+            "port.lan.addresses",
+            "network",
+        ),
+        (
+            "2001:db8:1::1/64",
+            "ff02::1/64",
+            "port.lan.addresses",
+            "cannot",
+        ),
+        (
+            "2001:db8:1::1/64",
+            "2001:db8:9::1/48",
+            "port.core.addresses",
+            "already",
+        ),
+        ("mtu = 1500", "mtu = 1279", "port.lan.mtu", "at least 1280"),
         (
             "10.1.0.1/24",
             "10.9.0.1/24",

@@ -1,0 +1,100 @@
+//! Forwarding of IPv6 where the kernel takes over from the fast path.
+//!
+//! Since Linux 6.17 an interface can forward by itself (`force_forwarding`). Before, the kernel
+//! forwards IPv6 for all interfaces or for none: then it does for all while the router runs, and
+//! every other interface stays the host that it was in all else, which accepts router
+//! advertisements and keeps what it learned from them.
+
+use tracing::{info, warn};
+
+use super::sysctl::{self, Changed, Family, SysctlError};
+
+/// The kernel forwards IPv6 between the twins. What was before is again when this goes.
+#[derive(Debug, Default)]
+pub struct Forwarding6 {
+    /// `forwarding` of every interface, and of those to come, if all of them had to forward.
+    others: Vec<(String, String)>,
+    /// Dropped after it was set back for all.
+    _advertisements: Changed,
+}
+
+impl Forwarding6 {
+    /// Lets the kernel forward. Call before there are twins, and only if they are to have IPv6.
+    pub fn enable() -> Result<Self, SysctlError> {
+        if sysctl::exists(Family::V6, "all", "force_forwarding")
+            || sysctl::read(Family::V6, "all", "forwarding")? == "1"
+        {
+            return Ok(Self::default());
+        }
+        let mut others = Vec::new();
+        let mut advertisements = Changed::default();
+        for interface in sysctl::interfaces(Family::V6) {
+            let read = |key| sysctl::read(Family::V6, &interface, key);
+            let (Ok(forwarding), Ok(accept_ra)) = (read("forwarding"), read("accept_ra")) else {
+                continue; // It went away meanwhile.
+            };
+            // An interface that begins to forward forgets its default route, unless this is 2.
+            if forwarding == "0" && accept_ra == "1" {
+                advertisements.set(Family::V6, &interface, "accept_ra", "2")?;
+            }
+            others.push((interface, forwarding));
+        }
+        let this = Self {
+            others,
+            _advertisements: advertisements,
+        };
+        sysctl::write(Family::V6, "all", "forwarding", "1")?;
+        this.set_back_others();
+        info!("the kernel forwards IPv6 between all interfaces while the router runs");
+        Ok(this)
+    }
+
+    fn set_back_others(&self) {
+        for (interface, before) in &self.others {
+            if sysctl::exists(Family::V6, interface, "forwarding")
+                && let Err(error) = sysctl::write(Family::V6, interface, "forwarding", before)
+            {
+                warn!(%error, "IPv6 forwarding could not be set back");
+            }
+        }
+    }
+}
+
+impl Drop for Forwarding6 {
+    fn drop(&mut self) {
+        if self.others.is_empty() {
+            return;
+        }
+        // This sets it for each interface, too.
+        if let Err(error) = sysctl::write(Family::V6, "all", "forwarding", "0") {
+            warn!(%error, "IPv6 forwarding could not be set back");
+        }
+        self.set_back_others();
+    }
+}
+
+/// Makes a twin an IPv6 router's interface. Its addresses are there at once, without the question
+/// whether somebody else has them (RFC 4862 section 5.4): its frames pass the port only once the
+/// worker runs, so nobody would hear it, and for as long as it is asked an address cannot be used.
+pub(super) fn set_up(twin: &str, wanted: bool) -> Result<(), SysctlError> {
+    if !sysctl::exists(Family::V6, twin, "") && !wanted {
+        return Ok(()); // A kernel without IPv6.
+    }
+    let mut parameters = vec![
+        ("accept_ra", "0"),
+        ("accept_dad", "0"),
+        // As IPv4 does: what is set down keeps the addresses that were given to it.
+        ("keep_addr_on_down", "1"),
+        ("forwarding", "1"),
+    ];
+    if sysctl::exists(Family::V6, twin, "force_forwarding") {
+        parameters.push(("force_forwarding", "1"));
+    }
+    if wanted {
+        parameters.insert(0, ("disable_ipv6", "0"));
+    }
+    for (key, value) in parameters {
+        sysctl::write(Family::V6, twin, key, value)?;
+    }
+    Ok(())
+}
