@@ -60,6 +60,8 @@ pub struct RouterOptions {
     pub idle: String,
     /// Worker cores; empty: core 0 for router A, core 1 (or 0, where that is all) for B.
     pub cores: Vec<usize>,
+    /// Whether its phones' LAN and its core link have IPv6, too.
+    pub ipv6: bool,
     /// Whether it attaches to the QoS server.
     pub attach: bool,
     /// TOML that is put behind the rest.
@@ -75,6 +77,7 @@ impl Default for RouterOptions {
             ef_budget: "50%".to_owned(),
             idle: "adaptive".to_owned(),
             cores: Vec::new(),
+            ipv6: false,
             attach: true,
             more_toml: String::new(),
         }

@@ -9,7 +9,12 @@
 
 use std::time::{Duration, Instant};
 
-use voicelane_lab::{RouterOptions, Site, TwoSites, topology::addresses};
+use voicelane_lab::{
+    Capture, RouterOptions, Site, TwoSites,
+    control::call_session,
+    topology::{addresses, ipv6},
+    traffic::Calls,
+};
 use voicelane_proto::v1::{
     Endpoint, GetStatusRequest, ListEntriesRequest, ListPortsRequest, MediaFlow, SessionKey,
     SessionSpec, router_operator_client::RouterOperatorClient,
@@ -221,5 +226,90 @@ fn sessions_are_installed_survive_the_server_and_are_removed() {
             "{}",
             router.process.log()
         );
+    }
+}
+
+/// A call between IPv6 endpoints: reported, placed, installed, marked and counted as one of IPv4.
+#[test]
+fn a_call_over_ipv6_has_its_own_lane() {
+    let sites = TwoSites::new("server6").unwrap();
+    sites.add_ipv6().unwrap();
+    let _server = sites.start_server().unwrap();
+    let options = RouterOptions {
+        ipv6: true,
+        ..RouterOptions::default()
+    };
+    let mut routers = Site::BOTH.map(|site| sites.start_router(site, &options).unwrap());
+    for router in &mut routers {
+        router.wait_attached().unwrap();
+    }
+    let callee = ipv6::phone(Site::B).to_string();
+    eventually("a way between the sites", || {
+        let args = ["-n", "-c1", "-W1", &callee];
+        sites.caller.run("ping", &args, BOUND).is_ok()
+    });
+    let agent = sites.connect_agent().unwrap();
+    let interface = |name: &str| {
+        let routers = agent.routers().unwrap();
+        let router = routers.into_iter().find(|r| r.router_id == "a").unwrap();
+        let mut interfaces = router.interfaces.into_iter();
+        interfaces.find(|i| i.name == name).unwrap()
+    };
+    // Nothing link-local: every link has the same.
+    let lan = interface("lan");
+    assert_eq!(lan.addresses, ["10.1.0.1/24", "2001:db8:1::1/64"]);
+    assert_eq!(lan.prefixes, ["10.1.0.0/24", "2001:db8:1::/64"]);
+    let behind_core = ["2001:db8:2::/64", "2001:db8:9::/64"].map(str::to_owned);
+    eventually("the routes in the report", || {
+        interface("core").prefixes.ends_with(&behind_core)
+    });
+
+    // Two calls that claim nothing, and get EF; one that claims EF, and has no session.
+    let mut flows = sites.calls6(3);
+    for flow in flows.iter_mut().skip(4) {
+        flow.tos = 46 << 2;
+    }
+    for (call, flows) in (0..).zip(flows.chunks(2)).take(2) {
+        let (session, _) = agent.add_session(call_session(key(call), flows)).unwrap();
+        assert_eq!(session.routers.len(), 2);
+    }
+    let captures = Site::BOTH
+        .map(|site| Capture::start(&sites.lab, sites.router(site), "u-core", "udp").unwrap());
+    let mut calls = Calls::start(flows.clone()).unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    calls.stop(true).unwrap();
+    let fields = [
+        "ipv6.src",
+        "udp.srcport",
+        "ipv6.tclass.dscp",
+        "ipv6.hlim",
+        "udp.checksum.status",
+    ];
+    let mut seen = vec![0; flows.len()];
+    for capture in captures {
+        let (pcap, _) = capture.stop().unwrap();
+        for row in Capture::fields(&pcap, "udp && ipv6", &fields).unwrap() {
+            let [source, port, dscp, hop_limit, checksum] = row.as_slice() else {
+                panic!("{row:?}")
+            };
+            let is_it = |flow: &voicelane_lab::traffic::Flow| {
+                flow.source.ip().to_string() == *source && flow.source.port().to_string() == *port
+            };
+            let flow = flows.iter().position(is_it).unwrap();
+            let expected = if flow < 4 { "46" } else { "0" };
+            assert_eq!(
+                [dscp, hop_limit, checksum].map(String::as_str),
+                [expected, "63", "1"],
+                "{row:?}"
+            );
+            seen[flow] += 1;
+        }
+    }
+    for (flow, seen) in seen.into_iter().enumerate() {
+        assert!(seen > 90 && seen == calls.sent(flow), "{flow}: {seen}");
+    }
+    for site in Site::BOTH {
+        let text = metrics(&sites, site);
+        assert!(text.contains("\nvoicelane_session_entries 8\n"), "{text}");
     }
 }

@@ -9,6 +9,7 @@
 //! ```
 
 pub mod addresses;
+pub mod ipv6;
 
 mod routers;
 mod sites;

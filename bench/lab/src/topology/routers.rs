@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::IpAddr,
     path::PathBuf,
     thread,
     time::{Duration, Instant},
@@ -13,6 +14,7 @@ use super::{
         CORE_PREFIX, LAN_PREFIX, ROUTER_PORT, SERVER, SERVER_PORT, bulk_gateway, core, lan_gateway,
         management, server_url,
     },
+    ipv6,
     sites::{UNDERLAYS, routes},
 };
 use crate::{
@@ -108,6 +110,9 @@ impl TwoSites {
             }
         }
         namespace.ip(&routes(site, "core"))?;
+        if options.ipv6 {
+            namespace.ip(&ipv6::routes(site))?;
+        }
         Ok(RouterProcess { process, config })
     }
 }
@@ -144,7 +149,7 @@ fn router_config(site: Site, options: &RouterOptions) -> RouterConfig {
             name: name.to_owned(),
             device: device(number, underlay),
             role,
-            addresses: vec![format!("{address}/{prefix}")],
+            addresses: addresses(site, name, address, prefix, options.ipv6),
             rate: rate.clone(),
             overhead_bytes: WIRE_OVERHEAD_BYTES,
             ef_budget: options.ef_budget.clone(),
@@ -165,6 +170,20 @@ fn router_config(site: Site, options: &RouterOptions) -> RouterConfig {
         },
         port: port.collect(),
     }
+}
+
+fn addresses(site: Site, port: &str, address: IpAddr, prefix: u8, ipv6: bool) -> Vec<String> {
+    let mut all = vec![format!("{address}/{prefix}")];
+    let more = match port {
+        "lan" => Some(ipv6::lan_gateway(site)),
+        "core" => Some(ipv6::core(site)),
+        _ => None,
+    };
+    all.extend(
+        more.filter(|_| ipv6)
+            .map(|address| format!("{address}/{}", ipv6::PREFIX)),
+    );
+    all
 }
 
 /// One core for each router where there are two.

@@ -1,6 +1,6 @@
 //! Namespaces and links of the two sites.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::addresses::{
     self, AGENT, CORE_PREFIX, LAN_PREFIX, SERVER, bulk, bulk_gateway, core, lan_gateway,
@@ -138,13 +138,17 @@ impl TwoSites {
     /// Both flows of each of `count` calls between caller and callee, call by call, the way to the
     /// callee first.
     pub fn calls(&self, count: u16) -> Vec<Flow> {
+        self.calls_of(count, addresses::rtp)
+    }
+
+    pub(super) fn calls_of(&self, count: u16, rtp: fn(Site, u16) -> SocketAddr) -> Vec<Flow> {
         let flow = |call: u16, direction, from: Site| Flow {
             call: call.into(),
             direction,
             source_namespace: self.phone(from).clone(),
-            source: addresses::rtp(from, call),
+            source: rtp(from, call),
             destination_namespace: self.phone(from.other()).clone(),
-            destination: addresses::rtp(from.other(), call),
+            destination: rtp(from.other(), call),
             tos: 0,
         };
         (0..count)
