@@ -286,8 +286,8 @@ mod tests {
 
     #[test]
     fn both_sides_make_both_directions() {
-        let line =
-            "voicelane call add x --a 10.1.0.5:4000 --b 10.2.0.7:5000 --flow 10.0.0.1:1,10.0.0.2:2";
+        let line = "voicelane call add x --a 10.1.0.5:4000 --b 10.2.0.7:5000 --flow 10.0.0.1:1,10.0.0.2:2 \
+             --from [2001:db8:1::10]:4000 --to [2001:db8:2::10]:4002";
         let Command::Call(Call::Add { media, .. }) =
             Cli::try_parse_from(line.split(' ')).unwrap().command
         else {
@@ -299,7 +299,8 @@ mod tests {
             [
                 "10.0.0.1:1->10.0.0.2:2",
                 "10.1.0.5:4000->10.2.0.7:5000",
-                "10.2.0.7:5000->10.1.0.5:4000"
+                "10.2.0.7:5000->10.1.0.5:4000",
+                "[2001:db8:1::10]:4000->[2001:db8:2::10]:4002"
             ]
         );
     }

@@ -53,6 +53,47 @@ async fn a_call_is_installed_on_both_routers_before_the_answer() {
     assert_status(delete(&mut net.client, "c1").await, Code::NotFound, &["c1"]);
 }
 
+/// Each family is looked up in its own prefixes, the longest first, and a default route of one is
+/// none of the other.
+#[tokio::test]
+async fn an_ipv6_call_is_placed_by_the_ipv6_prefixes() {
+    let server = TestServer::start().await;
+    let a = FakeRouter::reaching("a", &["0.0.0.0/0", "2001:db8:1::/64"]);
+    let b = FakeRouter::reaching("b", &["10.2.0.0/24", "2001:db8::/32"]);
+    let _streams = (
+        a.attach(server.address).await,
+        b.attach(server.address).await,
+    );
+    let mut client = server.sessions().await;
+    let (caller, callee) = ("[2001:db8:1::10]:4000", "[2001:DB8:2:0::10]:4000");
+    let flows = vec![flow(caller, callee), flow(callee, caller)];
+    let session = add(&mut client, spec("c6", flows)).await.unwrap();
+    let place = &session.placements[0];
+    let prefixes = [&place.source, &place.destination].map(|end| {
+        let end = end.as_ref().unwrap();
+        (end.router_id.as_str(), end.prefix.as_str())
+    });
+    assert_eq!(prefixes, [("a", "2001:db8:1::/64"), ("b", "2001:db8::/32")]);
+    for router in [&a, &b] {
+        let installed = &router.sessions()[&("test".to_owned(), "c6".to_owned())];
+        assert_eq!(installed.entries.len(), 4);
+        assert_eq!(
+            installed.entries[1].source,
+            endpoint("[2001:db8:1::10]:4001")
+        );
+        assert_eq!(
+            installed.entries[0].destination,
+            endpoint("[2001:db8:2::10]:4000")
+        );
+    }
+    let nowhere = spec("n6", vec![flow(caller, "[2001:db9::1]:4000")]);
+    assert_status(
+        add(&mut client, nowhere).await,
+        Code::NotFound,
+        &["2001:db9::1"],
+    );
+}
+
 #[tokio::test]
 async fn the_same_request_again_gets_the_same_answer_and_does_nothing() {
     let mut net = Network::start().await;
