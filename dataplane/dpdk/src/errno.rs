@@ -21,12 +21,6 @@ impl Errno {
         // SAFETY: reads a thread-local integer.
         Self(unsafe { sys::vl_errno() })
     }
-
-    /// The number itself.
-    #[must_use]
-    pub fn number(self) -> i32 {
-        self.0
-    }
 }
 
 impl fmt::Display for Errno {

@@ -160,13 +160,6 @@ impl Mbuf {
         unsafe { slice::from_raw_parts_mut(self.start(), usize::from(length)) }
     }
 
-    /// Asks the CPU to fetch the mbuf's own first line.
-    #[inline]
-    pub fn prefetch(&self) {
-        // SAFETY: the mbuf is valid memory.
-        crate::prefetch(unsafe { self.0.cast::<u8>().as_ref() });
-    }
-
     /// Asks the CPU to fetch the start of the frame.
     #[inline]
     pub fn prefetch_frame(&self) {

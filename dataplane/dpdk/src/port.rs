@@ -85,7 +85,6 @@ struct Inner {
     device: String,
     driver: String,
     mac: [u8; 6],
-    socket: i32,
 }
 
 impl Port {
@@ -160,7 +159,6 @@ impl Port {
             device,
             driver,
             mac: info.mac,
-            socket: info.socket,
         })))
     }
 
@@ -210,12 +208,6 @@ impl Port {
     #[must_use]
     pub fn mac(&self) -> [u8; 6] {
         self.0.mac
-    }
-
-    /// The NUMA node, -1 for any.
-    #[must_use]
-    pub fn socket(&self) -> i32 {
-        self.0.socket
     }
 
     /// The link now.

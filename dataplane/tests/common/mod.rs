@@ -218,6 +218,26 @@ impl Rig {
     }
 }
 
+fn flow(source: IpAddr, destination: IpAddr, ports: (u16, u16)) -> FiveTuple {
+    FiveTuple {
+        source: (source, ports.0).into(),
+        destination: (destination, ports.1).into(),
+        protocol: Protocol::UDP,
+    }
+}
+
+fn session(flow: FiveTuple, rate_text: &str, burst_bytes: u32) -> EntrySpec {
+    let policer = Policer {
+        rate: rate(rate_text),
+        burst_bytes,
+    };
+    EntrySpec {
+        flow,
+        dscp: Dscp::EF,
+        policer,
+    }
+}
+
 /// An IPv4 UDP packet under construction.
 #[derive(Clone)]
 pub struct Udp {
@@ -280,23 +300,11 @@ impl Udp {
     }
 
     pub fn flow(&self) -> FiveTuple {
-        FiveTuple {
-            source: (self.source, self.ports.0).into(),
-            destination: (self.destination, self.ports.1).into(),
-            protocol: Protocol::UDP,
-        }
+        flow(self.source.into(), self.destination.into(), self.ports)
     }
 
     pub fn session(&self, rate_text: &str, burst_bytes: u32) -> EntrySpec {
-        let policer = Policer {
-            rate: rate(rate_text),
-            burst_bytes,
-        };
-        EntrySpec {
-            flow: self.flow(),
-            dscp: Dscp::EF,
-            policer,
-        }
+        session(self.flow(), rate_text, burst_bytes)
     }
 }
 
@@ -354,23 +362,11 @@ impl Udp6 {
     }
 
     pub fn flow(&self) -> FiveTuple {
-        FiveTuple {
-            source: (self.source, self.ports.0).into(),
-            destination: (self.destination, self.ports.1).into(),
-            protocol: Protocol::UDP,
-        }
+        flow(self.source.into(), self.destination.into(), self.ports)
     }
 
     pub fn session(&self, rate_text: &str, burst_bytes: u32) -> EntrySpec {
-        let policer = Policer {
-            rate: rate(rate_text),
-            burst_bytes,
-        };
-        EntrySpec {
-            flow: self.flow(),
-            dscp: Dscp::EF,
-            policer,
-        }
+        session(self.flow(), rate_text, burst_bytes)
     }
 }
 
