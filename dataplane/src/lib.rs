@@ -12,6 +12,7 @@ pub mod counters;
 pub mod device;
 pub mod diffserv;
 mod pipeline;
+pub mod policy;
 pub mod session;
 pub mod settings;
 pub mod units;

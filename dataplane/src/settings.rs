@@ -1,15 +1,7 @@
 //! What a worker is told once, at its start.
 
+pub use crate::policy::Trust;
 use crate::units::{BitRate, MacAddress};
-
-/// Whether an interface's own code points are believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trust {
-    /// A core interface: other routers have marked what comes from there.
-    Trusted,
-    /// An edge interface: what no session covers is bleached.
-    Untrusted,
-}
 
 /// What a worker does when nothing comes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -91,7 +91,7 @@ fn main() -> anyhow::Result<()> {
         queues.extend(port.start(1)?);
         ports.push(PortSettings {
             strict_cap: rate,
-            ..PortSettings::new(mac, Trust::Untrusted, rate)
+            ..PortSettings::new(mac, Trust::Bleach, rate)
         });
     }
     let settings = Settings {

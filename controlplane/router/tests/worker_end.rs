@@ -48,7 +48,7 @@ impl Device for Faulty {
 fn worker(name: &str, turns: u32) -> (WorkerThread, Client) {
     let port = PortSettings::new(
         MacAddress([2, 0, 0, 0, 0, 1]),
-        Trust::Trusted,
+        Trust::Keep,
         BitRate::from_bps(1_000_000).unwrap(),
     );
     let device = Faulty(SimDevice::new(1, TickRate::from_hz(1_000_000_000)), turns);

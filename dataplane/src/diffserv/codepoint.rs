@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use thiserror::Error;
 
@@ -10,6 +10,14 @@ pub struct Dscp(u8);
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("{0} is no DSCP: it must be 0 to 63")]
 pub struct InvalidDscp(pub u32);
+
+/// A text that names no DSCP.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error(
+    "{0:?} is no code point: write a name (EF, VOICE-ADMIT, CS0 to CS7, AF11 to AF43, DF, LE) or a \
+     number from 0 to 63"
+)]
+pub struct UnknownDscp(pub String);
 
 impl Dscp {
     /// Default forwarding (RFC 2474).
@@ -36,6 +44,17 @@ impl Dscp {
     pub const VOICE_ADMIT: Self = Self(44);
     /// Multimedia conferencing (RFC 4594 section 4.3).
     pub const AF41: Self = Self(34);
+
+    /// All, in order.
+    pub const ALL: [Self; 64] = {
+        let mut all = [Self(0); 64];
+        let mut number = 0_u8;
+        while number < 64 {
+            all[number as usize] = Self(number);
+            number += 1;
+        }
+        all
+    };
 
     /// From a number.
     pub fn new(number: u32) -> Result<Self, InvalidDscp> {
@@ -74,6 +93,22 @@ impl fmt::Display for Dscp {
             Self(n) if (8..40).contains(&n) && n % 2 == 0 => write!(f, "AF{}{}", n / 8, n % 8 / 2),
             Self(n) => write!(f, "{n}"),
         }
+    }
+}
+
+/// A name as [`Dscp`] is displayed, in either case, or a decimal number.
+impl FromStr for Dscp {
+    type Err = UnknownDscp;
+
+    fn from_str(text: &str) -> Result<Self, UnknownDscp> {
+        let named = |dscp: &Self| dscp.to_string().eq_ignore_ascii_case(text);
+        let number = || text.parse().ok().and_then(|number| Self::new(number).ok());
+        match text.to_ascii_uppercase().as_str() {
+            "CS0" => Some(Self::DF),
+            "VA" => Some(Self::VOICE_ADMIT),
+            _ => Self::ALL.into_iter().find(named).or_else(number),
+        }
+        .ok_or_else(|| UnknownDscp(text.to_owned()))
     }
 }
 
@@ -139,6 +174,17 @@ mod tests {
             (Dscp::new(42).unwrap(), 42, "42"),
         ] {
             assert_eq!((dscp.number(), dscp.to_string().as_str()), (number, name));
+            assert_eq!(name.parse(), Ok(dscp));
+            assert_eq!(name.to_lowercase().parse(), Ok(dscp));
+            assert_eq!(number.to_string().parse(), Ok(dscp));
+        }
+        assert_eq!(
+            ("CS0".parse(), "VA".parse()),
+            (Ok(Dscp::DF), Ok(Dscp::VOICE_ADMIT))
+        );
+        for text in ["", "AF14", "CS8", "64", "-1", "EF "] {
+            let error = text.parse::<Dscp>().unwrap_err().to_string();
+            assert!(error.contains("AF11 to AF43"), "{error}");
         }
         assert_eq!(Dscp::new(64), Err(InvalidDscp(64)));
         assert_eq!((Dscp::af(5, 1), Dscp::af(1, 0)), (None, None));

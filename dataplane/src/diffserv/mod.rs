@@ -4,6 +4,6 @@ mod codepoint;
 mod phb;
 mod token_bucket;
 
-pub use codepoint::{Dscp, Ecn, InvalidDscp, TrafficClass};
+pub use codepoint::{Dscp, Ecn, InvalidDscp, TrafficClass, UnknownDscp};
 pub use phb::{Phb, PhbMap, Treatment};
 pub use token_bucket::{BucketError, BucketProfile, TokenBucket};

@@ -4,9 +4,8 @@ use super::{Burst, Meta, Placed};
 use crate::{
     counters::PortCounters,
     device::Buffer,
-    diffserv::Dscp,
+    policy::DscpMap,
     session::{FlowId, FlowKey, SessionTable, Sessions, Slot},
-    settings::Trust,
 };
 
 /// Decides each packet's code point: its session's, by exact five-tuple (written by `police`);
@@ -15,7 +14,7 @@ use crate::{
 pub(super) fn classify<B: Buffer>(
     burst: &mut Burst<B>,
     sessions: &Sessions,
-    trust: Trust,
+    trust: &DscpMap,
     counters: &mut PortCounters,
 ) {
     let Burst { metas, lookups, .. } = burst;
@@ -25,10 +24,9 @@ pub(super) fn classify<B: Buffer>(
     for (_, meta) in burst.forwarded() {
         let own = meta.class.dscp();
         meta.dscp = own;
-        // Lower effort harms nobody: it may be asked for without a session.
-        if meta.session.is_none() && trust == Trust::Untrusted && own != Dscp::LE {
-            meta.dscp = Dscp::DF;
-            counters.bleached_packets += u64::from(own != Dscp::DF);
+        if meta.session.is_none() {
+            meta.dscp = trust.get(own);
+            counters.bleached_packets += u64::from(meta.dscp != own);
         }
     }
 }

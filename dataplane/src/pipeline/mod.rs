@@ -34,8 +34,9 @@ use crate::{
     counters::{DropReason, PortCounters, PuntReason},
     device::{Buffer, Device},
     diffserv::{Dscp, Phb, PhbMap, TrafficClass},
+    policy::DscpMap,
     session::{FlowId, FlowKey4, FlowKey6, Sessions},
-    settings::{PortSettings, Settings, Trust},
+    settings::{PortSettings, Settings},
     units::{MacAddress, PortIndex, TickRate, Ticks},
 };
 
@@ -170,7 +171,7 @@ impl<B: Buffer> Burst<B> {
 #[derive(Debug)]
 struct Port<B> {
     mac: MacAddress,
-    trust: Trust,
+    trust: DscpMap,
     mtu: u16,
     counters: PortCounters,
     scheduler: PortScheduler<B>,
@@ -198,7 +199,7 @@ impl<B: Buffer> Pipeline<B> {
     ) -> Self {
         let port = |port: &PortSettings| Port {
             mac: port.mac,
-            trust: port.trust,
+            trust: port.trust.map(),
             mtu: port.mtu,
             counters: PortCounters::default(),
             scheduler: PortScheduler::new(port, clock, now),
@@ -233,7 +234,7 @@ impl<B: Buffer> Pipeline<B> {
             return 0;
         }
         parse::parse(burst, port.mac, &mut port.counters);
-        classify::classify(burst, &self.sessions, port.trust, &mut port.counters);
+        classify::classify(burst, &self.sessions, &port.trust, &mut port.counters);
         police::police(burst, &mut self.sessions, now);
         mark::mark(burst, &self.phbs);
         route::route(burst, &self.routes, &self.ports);

@@ -67,8 +67,8 @@ pub fn fibs() -> Fibs {
 /// Ports with the two ends' usual rates; tests change what they are about.
 pub fn settings(core_rate: &str) -> Settings {
     Settings::new(vec![
-        PortSettings::new(EDGE_MAC, Trust::Untrusted, rate("100Gbit/s")),
-        PortSettings::new(CORE_MAC, Trust::Trusted, rate(core_rate)),
+        PortSettings::new(EDGE_MAC, Trust::Bleach, rate("100Gbit/s")),
+        PortSettings::new(CORE_MAC, Trust::Keep, rate(core_rate)),
     ])
 }
 

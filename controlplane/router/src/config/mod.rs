@@ -11,7 +11,8 @@ use ipnet::IpNet;
 use thiserror::Error;
 use tonic::transport::Uri;
 use voicelane_dataplane::{
-    settings::{Idle, Trust},
+    policy::Trust,
+    settings::Idle,
     units::{BitRate, MacAddress},
 };
 use voicelane_dpdk::Hugepages;
@@ -69,7 +70,7 @@ pub struct PortConfig {
     pub device: Device,
     /// What is behind it.
     pub role: Role,
-    /// Whether code points from there are believed.
+    /// How far code points from there are believed.
     pub trust: Trust,
     /// The router's own addresses on it, of both families.
     pub addresses: Vec<IpNet>,

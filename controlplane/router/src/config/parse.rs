@@ -1,7 +1,7 @@
 //! From the file to the typed configuration, with every problem in it named at once.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fmt::Display,
     fs,
     hash::Hash,
@@ -9,7 +9,9 @@ use std::{
 };
 
 use voicelane_dataplane::{
-    settings::{Idle, Trust},
+    diffserv::Dscp,
+    policy::{DscpMap, Trust},
+    settings::Idle,
     units::BitRate,
 };
 use voicelane_dpdk::Hugepages;
@@ -162,6 +164,50 @@ fn worker_core(wanted: &[i64], available: &[usize]) -> Result<usize, String> {
     }
 }
 
+/// How far an interface's code points are believed; nothing where its role decides. Outside there is
+/// nothing where something is wrong.
+#[allow(clippy::option_option, reason = "wrong is not absent")]
+fn trust(
+    path: &str,
+    word: Option<&str>,
+    remark: Option<&BTreeMap<String, String>>,
+    problems: &mut Problems,
+) -> Option<Option<Trust>> {
+    let mut map = DscpMap::IDENTITY;
+    let mut right = true;
+    for (from, to) in remark.into_iter().flatten() {
+        let key = format!("{path}.remark");
+        let mut dscp = |text: &String| problems.keep(key.as_str(), text.parse::<Dscp>());
+        match (dscp(from), dscp(to)) {
+            (Some(from), Some(to)) => map = map.with(from, to),
+            _ => right = false,
+        }
+    }
+    let words = [
+        ("keep", Trust::Keep),
+        ("bleach", Trust::Bleach),
+        ("remark", Trust::Remark(map)),
+        ("trusted", Trust::Keep),
+        ("untrusted", Trust::Bleach),
+    ];
+    let trust = word.map(|word| values::word(word, &words)).transpose();
+    let trust = problems.keep(format!("{path}.trust"), trust)?;
+    match (&trust, remark) {
+        (Some(Trust::Remark(_)), None) => {
+            let reason = "is missing: trust = \"remark\" needs a map beside it, such as \
+                          remark = { CS3 = \"CS5\" }; what it does not name stays";
+            problems.add(format!("{path}.remark"), reason);
+            None
+        }
+        (None | Some(Trust::Keep | Trust::Bleach), Some(_)) => {
+            let reason = "is used with trust = \"remark\" only: write that, or leave the map out";
+            problems.add(format!("{path}.remark"), reason);
+            None
+        }
+        _ => right.then_some(trust),
+    }
+}
+
 fn port(index: usize, raw: &RawPort, problems: &mut Problems) -> Option<PortConfig> {
     let path = path(index, &raw.name);
     let key = |name: &str| format!("{path}.{name}");
@@ -169,13 +215,7 @@ fn port(index: usize, raw: &RawPort, problems: &mut Problems) -> Option<PortConf
     let device = problems.keep(key("device"), Device::parse(&raw.device));
     let role = values::word(&raw.role, &[("edge", Role::Edge), ("core", Role::Core)]);
     let role = problems.keep(key("role"), role);
-    let trusts = [("trusted", Trust::Trusted), ("untrusted", Trust::Untrusted)];
-    let trust = raw
-        .trust
-        .as_deref()
-        .map(|text| values::word(text, &trusts))
-        .transpose();
-    let trust = problems.keep(key("trust"), trust);
+    let trust = trust(&path, raw.trust.as_deref(), raw.remark.as_ref(), problems);
     let addresses: Option<Vec<_>> = raw
         .addresses
         .iter()
@@ -212,8 +252,8 @@ fn port(index: usize, raw: &RawPort, problems: &mut Problems) -> Option<PortConf
     }
     let role = role?;
     let by_role = match role {
-        Role::Edge => Trust::Untrusted,
-        Role::Core => Trust::Trusted,
+        Role::Edge => Trust::Bleach,
+        Role::Core => Trust::Keep,
     };
     Some(PortConfig {
         name: name?,

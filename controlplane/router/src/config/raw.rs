@@ -1,5 +1,7 @@
 //! The configuration file as it is written, before anything in it is believed.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 #[derive(Debug, Deserialize)]
@@ -31,6 +33,7 @@ pub(super) struct RawPort {
     pub(super) device: String,
     pub(super) role: String,
     pub(super) trust: Option<String>,
+    pub(super) remark: Option<BTreeMap<String, String>>,
     #[serde(default)]
     pub(super) addresses: Vec<String>,
     pub(super) mac: Option<String>,

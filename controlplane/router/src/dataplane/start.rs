@@ -188,7 +188,7 @@ fn open(config: &PortConfig, pool: Mempool) -> Result<(OpenPort, Queues), StartE
         rate = %config.rate,
         ef_budget = %config.ef_budget,
         role = %config.role,
-        trust = ?config.trust,
+        trust = %config.trust,
         "port started"
     );
     Ok((OpenPort { port, mac }, queues))

@@ -15,15 +15,34 @@ fn the_example_is_right() {
     };
     assert_eq!(
         (lan.name.as_str(), lan.role, lan.trust),
-        ("lan", Role::Edge, Trust::Untrusted)
+        ("lan", Role::Edge, Trust::Bleach)
     );
     assert_eq!(lan.ef_budget.bps(), 500_000_000);
+    let remark = DscpMap::IDENTITY
+        .with(Dscp::CS3, Dscp::CS5)
+        .with(Dscp::af(3, 1).unwrap(), Dscp::CS5);
     assert_eq!(
         (core.trust, core.mtu, core.queue_limit_ms),
-        (Trust::Trusted, 1500, 100)
+        (Trust::Remark(remark), 1500, 100)
     );
     let own = ["10.9.0.1/30", "2001:db8:9::1/64"].map(|net| net.parse().unwrap());
     assert_eq!(core.addresses, own);
+}
+
+#[test]
+fn trust_follows_the_role_where_it_is_not_written() {
+    for (role, trust, expected) in [
+        ("edge", "", Trust::Bleach),
+        ("core", "", Trust::Keep),
+        ("edge", "trust = \"trusted\"", Trust::Keep),
+        ("core", "trust = \"untrusted\"", Trust::Bleach),
+    ] {
+        let text = EXAMPLE
+            .replace("role = \"edge\"", &format!("role = {role:?}"))
+            .replace("trust = \"bleach\"", trust);
+        let config = parse(&text).unwrap();
+        assert_eq!(config.ports[0].trust, expected, "{role} {trust}");
+    }
 }
 
 /// Each mistake, the key that it is at, and a word of the way out.
@@ -123,10 +142,29 @@ fn mistakes_are_named_with_file_key_and_remedy() {
             "\"edge\" or \"core\"",
         ),
         (
-            "\"untrusted\"",
+            "\"bleach\"",
             "\"perhaps\"",
             "port.lan.trust",
-            "\"trusted\"",
+            "\"keep\" or \"bleach\" or \"remark\"",
+        ),
+        (
+            "trust = \"remark\"",
+            "trust = \"untrusted\"",
+            "port.core.remark",
+            "trust = \"remark\" only",
+        ),
+        ("remark = {", "# remark = {", "port.core.remark", "missing"),
+        (
+            "CS3 = \"CS5\"",
+            "EG = \"CS5\"",
+            "port.core.remark",
+            "\"EG\" is no code point",
+        ),
+        (
+            "CS3 = \"CS5\"",
+            "CS3 = \"64\"",
+            "port.core.remark",
+            "0 to 63",
         ),
         (
             "10.1.0.1/24",
