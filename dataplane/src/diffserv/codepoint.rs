@@ -75,6 +75,16 @@ impl Dscp {
         }
     }
 
+    /// The drop precedence, 1 to 3, of an assured forwarding code point (RFC 2597 section 6).
+    #[inline]
+    #[must_use]
+    pub const fn drop_precedence(self) -> Option<u8> {
+        match (self.0 / 8, self.0 % 8) {
+            (1..=4, low @ (2 | 4 | 6)) => Some(low / 2),
+            _ => None,
+        }
+    }
+
     /// As a number from 0 to 63.
     #[must_use]
     pub const fn number(self) -> u8 {

@@ -129,6 +129,40 @@ impl TokenBucket {
         self.credit = (self.credit.saturating_add(gain.cast_signed())).min(profile.depth);
     }
 
+    /// As [`Self::refill`]; returns the credit for which there was no room. For buckets that are
+    /// never in deficit.
+    #[inline]
+    pub(super) fn refill_with_overflow(&mut self, profile: &BucketProfile, now: Ticks) -> u64 {
+        // Even when it saturates this is more than two bursts, so whoever gets the rest is full.
+        let gain = now.since(self.last).0.saturating_mul(profile.rate);
+        self.last = self.last.max(now);
+        self.take_in(profile, gain)
+    }
+
+    /// Adds credit that comes from elsewhere.
+    #[inline]
+    pub(super) fn pour(&mut self, profile: &BucketProfile, now: Ticks, credit: u64) {
+        self.last = self.last.max(now);
+        self.take_in(profile, credit);
+    }
+
+    /// Adds what there is room for; returns the rest. A profile that has become smaller cuts what
+    /// was saved up.
+    #[inline]
+    fn take_in(&mut self, profile: &BucketProfile, credit: u64) -> u64 {
+        self.credit = self.credit.min(profile.depth);
+        let room = profile.depth.abs_diff(self.credit);
+        let taken = credit.min(room);
+        self.credit = self.credit.saturating_add_unsigned(taken);
+        credit - taken
+    }
+
+    /// The credit that a packet would leave; negative when there is not enough for it.
+    #[inline]
+    pub(super) fn left_after(&self, profile: &BucketProfile, bytes: u32) -> i64 {
+        self.credit.saturating_sub(profile.cost(bytes))
+    }
+
     /// Whether a packet conforms, as a meter asks: its whole length must be covered. Takes the
     /// tokens if so.
     #[inline]

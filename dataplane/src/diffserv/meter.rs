@@ -1,0 +1,404 @@
+use std::fmt;
+
+use thiserror::Error;
+
+use super::{BucketError, BucketProfile, Dscp, TokenBucket};
+use crate::units::{BitRate, TickRate, Ticks};
+
+/// What a meter says of a packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Colour {
+    /// Within what was committed.
+    #[default]
+    Green,
+    /// Over that, within the excess or the peak.
+    Yellow,
+    /// Over all.
+    Red,
+}
+
+impl Colour {
+    /// All, in order.
+    pub const ALL: [Self; 3] = [Self::Green, Self::Yellow, Self::Red];
+
+    /// The colour that a code point stands for: "the color can be coded as the drop precedence of
+    /// the packet" (RFC 2697 section 4, RFC 2698 section 4). Outside of assured forwarding nothing
+    /// codes a colour, so all of that is green.
+    #[inline]
+    #[must_use]
+    pub const fn of(dscp: Dscp) -> Self {
+        match dscp.drop_precedence() {
+            Some(2) => Self::Yellow,
+            Some(3) => Self::Red,
+            _ => Self::Green,
+        }
+    }
+
+    /// As an index into an array of three.
+    #[inline]
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// In the form of a metric label.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Green => "green",
+            Self::Yellow => "yellow",
+            Self::Red => "red",
+        }
+    }
+}
+
+/// What becomes of a packet of one colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ColourAction {
+    /// It goes on with the code point that it has.
+    Keep,
+    /// It goes on with this one.
+    Mark(Dscp),
+    /// It goes no further.
+    Drop,
+}
+
+/// What becomes of the packets of each colour: the marker behind the meter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marking {
+    /// Of those within what was committed.
+    pub green: ColourAction,
+    /// Of those over it.
+    pub yellow: ColourAction,
+    /// Of those over all.
+    pub red: ColourAction,
+}
+
+impl Marking {
+    /// What becomes of a colour.
+    #[inline]
+    #[must_use]
+    pub const fn action(&self, colour: Colour) -> ColourAction {
+        match colour {
+            Colour::Green => self.green,
+            Colour::Yellow => self.yellow,
+            Colour::Red => self.red,
+        }
+    }
+}
+
+/// Whether a meter heeds the colour that a packet comes with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ColourMode {
+    /// No: each packet is metered as if it were green.
+    #[default]
+    Blind,
+    /// Yes: a packet never leaves with a better colour than it came with.
+    Aware,
+}
+
+/// Which three-colour marker, with what it knows beside the committed rate and burst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MeterKind {
+    /// RFC 2697: one rate; what the committed burst cannot hold goes to the excess burst.
+    SrTcm {
+        /// EBS, bytes.
+        ebs_bytes: u32,
+    },
+    /// RFC 2698: a packet must be within the peak to be yellow, and within both to be green.
+    TrTcm {
+        /// PIR, at the IP layer; at least CIR.
+        pir: BitRate,
+        /// PBS, bytes.
+        pbs_bytes: u32,
+    },
+    /// RFC 4115: two rates that know nothing of each other.
+    Rfc4115 {
+        /// EIR, at the IP layer.
+        eir: BitRate,
+        /// EBS, bytes.
+        ebs_bytes: u32,
+    },
+}
+
+impl MeterKind {
+    /// What configuration calls it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SrTcm { .. } => "srtcm",
+            Self::TrTcm { .. } => "trtcm",
+            Self::Rfc4115 { .. } => "rfc4115",
+        }
+    }
+}
+
+/// What a meter is to do, in the words of its RFC. Rates and bytes are of IP packets: with the IP
+/// header, without the link's (RFC 2697 section 2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MeterSpec {
+    /// Which, and its second bucket.
+    pub kind: MeterKind,
+    /// CIR.
+    pub cir: BitRate,
+    /// CBS, bytes.
+    pub cbs_bytes: u32,
+    /// Whether colours are heeded.
+    pub mode: ColourMode,
+}
+
+impl fmt::Display for MeterSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, cir, cbs) = (self.kind.name(), self.cir, self.cbs_bytes);
+        write!(f, "{name} cir {cir} cbs {cbs}B")?;
+        match self.kind {
+            MeterKind::SrTcm { ebs_bytes } => write!(f, " ebs {ebs_bytes}B")?,
+            MeterKind::TrTcm { pir, pbs_bytes } => write!(f, " pir {pir} pbs {pbs_bytes}B")?,
+            MeterKind::Rfc4115 { eir, ebs_bytes } => write!(f, " eir {eir} ebs {ebs_bytes}B")?,
+        }
+        f.write_str(match self.mode {
+            ColourMode::Blind => "",
+            ColourMode::Aware => " colour-aware",
+        })
+    }
+}
+
+/// Terms that no meter can have.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum MeterError {
+    /// Nothing would ever be green or yellow (RFC 2697 section 2: at least one must be larger
+    /// than 0).
+    #[error("CBS and EBS are both 0: every packet would be red; give one of them a size")]
+    NoBurst,
+    /// RFC 2698 section 2: the PIR must be equal to or greater than the CIR.
+    #[error("PIR {pir} is under CIR {cir}: the peak must be at least what is committed")]
+    PeakUnderCommitted {
+        /// As given.
+        cir: BitRate,
+        /// As given.
+        pir: BitRate,
+    },
+    /// One that must not be 0, or does not fit the clock.
+    #[error("{name}: {reason}")]
+    Burst {
+        /// "CBS", "EBS" or "PBS".
+        name: &'static str,
+        /// What is wrong with it.
+        reason: BucketError,
+    },
+}
+
+/// A meter's terms, in the clock's ticks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MeterProfile {
+    marker: Marker,
+    mode: ColourMode,
+    committed: BucketProfile,
+    /// E or P. Of the single-rate marker only its depth counts: C fills it.
+    second: BucketProfile,
+}
+
+/// Which rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Marker {
+    SingleRate,
+    TwoRate,
+    Rfc4115,
+}
+
+impl MeterProfile {
+    /// Checks a specification against its RFC and the clock.
+    pub fn new(spec: &MeterSpec, clock: TickRate) -> Result<Self, MeterError> {
+        let bucket = |name, rate: BitRate, bytes: u32, may_be_empty: bool| {
+            BucketProfile::new(rate, bytes.into(), clock)
+                .or_else(|reason| match reason {
+                    BucketError::EmptyBurst if may_be_empty => {
+                        Ok(BucketProfile::of_admitted(rate, 0, clock))
+                    }
+                    other => Err(other),
+                })
+                .map_err(|reason| MeterError::Burst { name, reason })
+        };
+        match spec.kind {
+            MeterKind::SrTcm { ebs_bytes } | MeterKind::Rfc4115 { ebs_bytes, .. } => {
+                if spec.cbs_bytes == 0 && ebs_bytes == 0 {
+                    return Err(MeterError::NoBurst);
+                }
+                bucket("CBS", spec.cir, spec.cbs_bytes, true)?;
+                bucket("EBS", spec.cir, ebs_bytes, true)?;
+            }
+            MeterKind::TrTcm { pir, pbs_bytes } => {
+                if pir < spec.cir {
+                    let cir = spec.cir;
+                    return Err(MeterError::PeakUnderCommitted { cir, pir });
+                }
+                // RFC 2698 section 2: "both of them must be configured to be greater than 0".
+                bucket("CBS", spec.cir, spec.cbs_bytes, false)?;
+                bucket("PBS", pir, pbs_bytes, false)?;
+            }
+        }
+        Ok(Self::of_admitted(spec, clock))
+    }
+
+    /// The same as [`Self::new`] of a specification that it has accepted at this clock: without the
+    /// checks, for each packet.
+    #[inline]
+    pub(crate) fn of_admitted(spec: &MeterSpec, clock: TickRate) -> Self {
+        let (marker, rate, bytes) = match spec.kind {
+            MeterKind::SrTcm { ebs_bytes } => (Marker::SingleRate, spec.cir, ebs_bytes),
+            MeterKind::TrTcm { pir, pbs_bytes } => (Marker::TwoRate, pir, pbs_bytes),
+            MeterKind::Rfc4115 { eir, ebs_bytes } => (Marker::Rfc4115, eir, ebs_bytes),
+        };
+        Self {
+            marker,
+            mode: spec.mode,
+            committed: BucketProfile::of_admitted(spec.cir, spec.cbs_bytes, clock),
+            second: BucketProfile::of_admitted(rate, bytes, clock),
+        }
+    }
+}
+
+/// A three-colour marker's state. Time is an argument; it may stand still, and going back counts as
+/// standing still. It may be given another profile at any time: it goes on with the credit that it
+/// has, as far as the new bursts hold it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meter {
+    committed: TokenBucket,
+    second: TokenBucket,
+}
+
+impl Meter {
+    /// "The token buckets are initially (at time 0) full" (section 3 of each RFC).
+    #[must_use]
+    pub fn full(profile: &MeterProfile, now: Ticks) -> Self {
+        Self {
+            committed: TokenBucket::full(&profile.committed, now),
+            second: TokenBucket::full(&profile.second, now),
+        }
+    }
+
+    /// The colour of a packet of `bytes` at the IP layer that came with the colour `came_with`.
+    #[inline]
+    pub fn colour(
+        &mut self,
+        profile: &MeterProfile,
+        now: Ticks,
+        bytes: u32,
+        came_with: Colour,
+    ) -> Colour {
+        let came_with = match profile.mode {
+            // "The Meter assumes that the packet stream is uncolored": the rules for green ones.
+            ColourMode::Blind => Colour::Green,
+            ColourMode::Aware => came_with,
+        };
+        match profile.marker {
+            Marker::SingleRate => self.single_rate(profile, now, bytes, came_with),
+            Marker::TwoRate => self.two_rate(profile, now, bytes, came_with),
+            Marker::Rfc4115 => self.rfc4115(profile, now, bytes, came_with),
+        }
+    }
+
+    /// RFC 2697 section 3.
+    #[inline]
+    fn single_rate(
+        &mut self,
+        profile: &MeterProfile,
+        now: Ticks,
+        bytes: u32,
+        came_with: Colour,
+    ) -> Colour {
+        // "If Tc is less than CBS, Tc is incremented by one, else if Te is less than EBS, Te is
+        // incremented by one, else neither".
+        let overflow = self.committed.refill_with_overflow(&profile.committed, now);
+        self.second.pour(&profile.second, now, overflow);
+        let green_left = self.committed.left_after(&profile.committed, bytes);
+        let yellow_left = self.second.left_after(&profile.second, bytes);
+        // "If the packet has been precolored as green and Tc(t)-B >= 0, the packet is green and Tc
+        // is decremented by B, else if the packet has been precolored as green or yellow and if
+        // Te(t)-B >= 0, the packet is yellow and Te is decremented by B, else the packet is red".
+        if came_with == Colour::Green && green_left >= 0 {
+            self.committed.charge(&profile.committed, bytes);
+            Colour::Green
+        } else if came_with != Colour::Red && yellow_left >= 0 {
+            self.second.charge(&profile.second, bytes);
+            Colour::Yellow
+        } else {
+            Colour::Red
+        }
+    }
+
+    /// RFC 2698 section 3.
+    #[inline]
+    fn two_rate(
+        &mut self,
+        profile: &MeterProfile,
+        now: Ticks,
+        bytes: u32,
+        came_with: Colour,
+    ) -> Colour {
+        self.committed.refill(&profile.committed, now);
+        self.second.refill(&profile.second, now);
+        let peak_left = self.second.left_after(&profile.second, bytes);
+        let green_left = self.committed.left_after(&profile.committed, bytes);
+        // "If the packet has been precolored as red or if Tp(t)-B < 0, the packet is red, else if
+        // the packet has been precolored as yellow or if Tc(t)-B < 0, the packet is yellow and Tp
+        // is decremented by B, else the packet is green and both Tp and Tc are decremented by B".
+        if came_with == Colour::Red || peak_left < 0 {
+            return Colour::Red;
+        }
+        self.second.charge(&profile.second, bytes);
+        if came_with == Colour::Yellow || green_left < 0 {
+            return Colour::Yellow;
+        }
+        self.committed.charge(&profile.committed, bytes);
+        Colour::Green
+    }
+
+    /// RFC 4115.
+    #[inline]
+    fn rfc4115(
+        &mut self,
+        profile: &MeterProfile,
+        now: Ticks,
+        bytes: u32,
+        came_with: Colour,
+    ) -> Colour {
+        self.committed.refill(&profile.committed, now);
+        self.second.refill(&profile.second, now);
+        let green_left = self.committed.left_after(&profile.committed, bytes);
+        let yellow_left = self.second.left_after(&profile.second, bytes);
+        // Of a green packet: "if Tc(t)-B > 0, the packet is green, and Tc(t) is decremented by B;
+        // else if Te(t)-B > 0, the packet is yellow, and Te(t) is decremented by B; else red". Of a
+        // yellow one: only the second half. "Incoming red packets are not tested". More than 0, not
+        // 0 or more as in the other two.
+        if came_with == Colour::Green && green_left > 0 {
+            self.committed.charge(&profile.committed, bytes);
+            Colour::Green
+        } else if came_with != Colour::Red && yellow_left > 0 {
+            self.second.charge(&profile.second, bytes);
+            Colour::Yellow
+        } else {
+            Colour::Red
+        }
+    }
+
+    /// Time of the last packet.
+    #[must_use]
+    pub fn last(&self) -> Ticks {
+        self.committed.last()
+    }
+
+    /// Checks what must hold between calls with one profile.
+    pub fn invariants(&self, profile: &MeterProfile) {
+        self.committed.invariants(&profile.committed);
+        self.second.invariants(&profile.second);
+        debug_assert!(
+            self.committed.left_after(&profile.committed, 0) >= 0
+                && self.second.left_after(&profile.second, 0) >= 0,
+            "a meter never owes"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests;
