@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender};
 use thiserror::Error;
 
 use crate::{
-    Adjacency,
+    Adjacency, Paths,
     counters::Report,
     session::{FiveTuple, FlowCounters, InstallError, SessionChange},
     units::PortIndex,
@@ -35,7 +35,8 @@ pub enum Request {
     Session(SessionChange),
     /// Read flows' counters.
     ReadFlows(Vec<FiveTuple>),
-    /// Add a route or change its next hop; `next_hop` must have been set by [`Request::SetAdjacency`].
+    /// Add a route or change its next hop; `next_hop` must have been set by [`Request::SetAdjacency`]
+    /// or [`Request::SetPaths`].
     SetRoute {
         /// Network address.
         prefix: IpAddr,
@@ -57,6 +58,13 @@ pub enum Request {
         next_hop: NextHop,
         /// What it means from now on.
         adjacency: Adjacency,
+    },
+    /// Say that a next hop stands for several others, each of which has an adjacency.
+    SetPaths {
+        /// Which.
+        next_hop: NextHop,
+        /// The others.
+        paths: Box<Paths>,
     },
     /// Fill in a report, made by [`Report::new`].
     Report(Box<Report>),

@@ -19,4 +19,4 @@ pub mod units;
 pub mod wire;
 pub mod worker;
 
-pub use pipeline::{Adjacency, Fibs};
+pub use pipeline::{Adjacency, Fibs, Paths};

@@ -162,6 +162,9 @@ impl<D: Device> Worker<D> {
                 adjacency,
                 self.ports.into(),
             )),
+            Request::SetPaths { next_hop, paths } => {
+                Answer::Route(pipeline.routes.set_paths(next_hop, *paths))
+            }
             Request::Report(mut report) => {
                 self.fill(&mut report, now);
                 Answer::Report(report)

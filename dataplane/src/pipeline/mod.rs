@@ -27,7 +27,7 @@ use voicelane_dpdk::BURST;
 
 pub(crate) use queue::Queued;
 pub(crate) use route::Routes;
-pub use route::{Adjacency, Fibs};
+pub use route::{Adjacency, Fibs, Paths};
 pub(crate) use schedule::PortScheduler;
 
 use crate::{

@@ -1,3 +1,5 @@
+mod paths;
+
 use std::net::IpAddr;
 
 use arrayvec::ArrayVec;
@@ -11,6 +13,8 @@ use crate::{
     units::{MacAddress, PortIndex},
     wire::{Ethernet, Ipv4Mut, Ipv6Mut},
 };
+
+pub use paths::Paths;
 
 /// What a next hop means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +36,15 @@ pub enum Adjacency {
     },
 }
 
+/// What a next hop's number stands for.
+#[derive(Clone, Copy, Debug)]
+enum Hop {
+    Unset,
+    One(Adjacency),
+    /// Several other next hops, in this place of the groups.
+    Several(u16),
+}
+
 /// The empty route tables that a worker starts with.
 #[derive(Debug)]
 pub struct Fibs {
@@ -45,14 +58,22 @@ pub struct Fibs {
 #[derive(Debug)]
 pub(crate) struct Routes {
     fibs: Fibs,
-    adjacencies: Vec<Option<Adjacency>>,
+    hops: Vec<Hop>,
+    groups: Vec<Paths>,
+    /// Places of the groups that are nobody's.
+    free: Vec<u16>,
+    /// Random, so that flows spread here as they did not at the router before.
+    seed: [u64; 4],
 }
 
 impl Routes {
     pub(super) fn new(fibs: Fibs) -> Self {
         Self {
             fibs,
-            adjacencies: Vec::new(),
+            hops: Vec::new(),
+            groups: Vec::new(),
+            free: Vec::new(),
+            seed: rand::random(),
         }
     }
 
@@ -62,20 +83,39 @@ impl Routes {
         adjacency: Adjacency,
         ports: usize,
     ) -> Result<(), RouteError> {
-        let NextHop(number) = next_hop;
-        if number == Fib4::NONE || number > Fib4::MAX_NEXT_HOP {
-            return Err(RouteError::NextHop(number));
-        }
         if let Adjacency::Forward { port, .. } = adjacency
             && port.index() >= ports
         {
             return Err(RouteError::Port(port.0));
         }
-        let index = usize::from(number);
-        if self.adjacencies.len() <= index {
-            self.adjacencies.resize(index + 1, None);
+        let hop = self.hop_mut(next_hop)?;
+        if let Hop::Several(group) = std::mem::replace(hop, Hop::One(adjacency)) {
+            self.free.push(group);
         }
-        self.adjacencies[index] = Some(adjacency);
+        Ok(())
+    }
+
+    /// Makes a next hop stand for several others, which must have been set, and be no such ones.
+    pub(crate) fn set_paths(&mut self, next_hop: NextHop, paths: Paths) -> Result<(), RouteError> {
+        for path in paths.buckets() {
+            if path == next_hop || !matches!(self.hop(path.0), Hop::One(_)) {
+                return Err(RouteError::NextHop(path.0));
+            }
+        }
+        if let Hop::Several(group) = *self.hop_mut(next_hop)? {
+            self.groups[usize::from(group)] = paths;
+            return Ok(());
+        }
+        let group = if let Some(group) = self.free.pop() {
+            self.groups[usize::from(group)] = paths;
+            group
+        } else {
+            let group =
+                u16::try_from(self.groups.len()).map_err(|_| RouteError::NextHop(next_hop.0))?;
+            self.groups.push(paths);
+            group
+        };
+        *self.hop_mut(next_hop)? = Hop::Several(group);
         Ok(())
     }
 
@@ -85,7 +125,7 @@ impl Routes {
         length: u8,
         next_hop: NextHop,
     ) -> Result<(), RouteError> {
-        if self.adjacency(next_hop.0).is_none() {
+        if matches!(self.hop(next_hop.0), Hop::Unset) {
             return Err(RouteError::NextHop(next_hop.0));
         }
         match prefix {
@@ -127,8 +167,34 @@ impl Routes {
     }
 
     #[inline]
-    fn adjacency(&self, next_hop: u16) -> Option<&Adjacency> {
-        self.adjacencies.get(usize::from(next_hop))?.as_ref()
+    fn hop(&self, next_hop: u16) -> Hop {
+        let hop = self.hops.get(usize::from(next_hop));
+        hop.copied().unwrap_or(Hop::Unset)
+    }
+
+    fn hop_mut(&mut self, NextHop(number): NextHop) -> Result<&mut Hop, RouteError> {
+        if number == Fib4::NONE || number > Fib4::MAX_NEXT_HOP {
+            return Err(RouteError::NextHop(number));
+        }
+        let index = usize::from(number);
+        if self.hops.len() <= index {
+            self.hops.resize(index + 1, Hop::Unset);
+        }
+        Ok(&mut self.hops[index])
+    }
+
+    /// Which of several ways a packet takes.
+    #[inline(never)]
+    fn choose(&self, group: u16, frame: &[u8], family: Family) -> Hop {
+        let packet = frame.get(Ethernet::LENGTH..).unwrap_or_default();
+        let hash = match family {
+            Family::V4 => paths::hash4(packet, &self.seed),
+            Family::V6 => paths::hash6(packet, &self.seed),
+        };
+        match (self.groups.get(usize::from(group)), hash) {
+            (Some(paths), Some(hash)) => self.hop(paths.choose(hash).0),
+            _ => Hop::Unset,
+        }
     }
 }
 
@@ -145,8 +211,12 @@ pub(super) fn route<B: Buffer>(burst: &mut Burst<B>, routes: &Routes, ports: &[P
         if !meta.is_forwarded() {
             continue;
         }
-        meta.verdict = match routes.adjacency(next_hop) {
-            Some(&Adjacency::Forward {
+        let mut hop = routes.hop(next_hop);
+        if let Hop::Several(group) = hop {
+            hop = routes.choose(group, buffer.bytes(), meta.family);
+        }
+        meta.verdict = match hop {
+            Hop::One(Adjacency::Forward {
                 port,
                 destination,
                 source,
@@ -180,14 +250,15 @@ pub(super) fn route<B: Buffer>(burst: &mut Burst<B>, routes: &Routes, ports: &[P
 
 /// What becomes of a packet that is not simply sent to a neighbour.
 #[cold]
-fn exceptional(adjacency: Option<&Adjacency>, ttl: u8) -> Verdict {
-    match adjacency {
-        None => Verdict::Punt(PuntReason::NoRoute),
-        Some(Adjacency::Blackhole) => Verdict::Drop(DropReason::Blackhole),
-        Some(Adjacency::Local) => Verdict::Punt(PuntReason::Local),
+fn exceptional(hop: Hop, ttl: u8) -> Verdict {
+    match hop {
+        // A group of groups cannot be set; it would be the kernel's.
+        Hop::Unset | Hop::Several(_) => Verdict::Punt(PuntReason::NoRoute),
+        Hop::One(Adjacency::Blackhole) => Verdict::Drop(DropReason::Blackhole),
+        Hop::One(Adjacency::Local) => Verdict::Punt(PuntReason::Local),
         // The kernel takes the TTL off itself, where it forwards.
-        Some(_) if ttl <= 1 => Verdict::Punt(PuntReason::TtlExpired),
-        Some(Adjacency::Resolve) => Verdict::Punt(PuntReason::UnknownNeighbour),
-        Some(Adjacency::Forward { .. }) => Verdict::Punt(PuntReason::Oversize),
+        Hop::One(_) if ttl <= 1 => Verdict::Punt(PuntReason::TtlExpired),
+        Hop::One(Adjacency::Resolve) => Verdict::Punt(PuntReason::UnknownNeighbour),
+        Hop::One(Adjacency::Forward { .. }) => Verdict::Punt(PuntReason::Oversize),
     }
 }

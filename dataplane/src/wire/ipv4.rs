@@ -51,6 +51,13 @@ impl<'a> Ipv4<'a> {
         u16::from_be_bytes([self.0[6], self.0[7]]) & 0x1fff
     }
 
+    /// Whether it is only a part of a packet, the first one included.
+    #[inline]
+    #[must_use]
+    pub fn is_fragment(&self) -> bool {
+        u16::from_be_bytes([self.0[6], self.0[7]]) & 0x3fff != 0
+    }
+
     /// How many more routers it may pass.
     #[inline]
     #[must_use]
