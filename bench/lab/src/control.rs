@@ -1,6 +1,10 @@
 //! Asynchronous clients inside a namespace, used from blocking code.
 
-use std::{future::Future, net::SocketAddr, time::Duration};
+use std::{
+    future::Future,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use tokio::runtime::{Builder, Runtime};
 use tonic::transport::{self, Channel};
@@ -15,13 +19,11 @@ use crate::{
     clock::Moment,
     error::LabError,
     namespace::Namespace,
-    topology::{Site, addresses},
+    topology::{IpVersion, Site, addresses},
     traffic::Flow,
 };
 
 const CALL_BOUND: Duration = Duration::from_secs(10);
-/// At the IP layer, with 20 ms a packet.
-const G711_BITS_PER_SECOND: u64 = 80_000;
 
 /// A runtime whose thread is in a namespace: every connection that its tasks open starts there.
 #[derive(Debug)]
@@ -180,7 +182,7 @@ pub fn call_session(key: SessionKey, flows: &[Flow]) -> SessionSpec {
     let flow = |flow: &Flow| MediaFlow {
         source: endpoint(flow.source),
         destination: endpoint(flow.destination),
-        max_bitrate_bps: G711_BITS_PER_SECOND,
+        max_bitrate_bps: g711_bits_per_second(flow.source.ip()),
         ..MediaFlow::default()
     };
     SessionSpec {
@@ -188,6 +190,14 @@ pub fn call_session(key: SessionKey, flows: &[Flow]) -> SessionSpec {
         revision: 1,
         flows: flows.iter().map(flow).collect(),
         service_class: ServiceClass::Telephony.into(),
+    }
+}
+
+/// At the IP layer, with 20 ms a packet: 200 bytes of IPv4 or 220 of IPv6.
+fn g711_bits_per_second(address: IpAddr) -> u64 {
+    match IpVersion::of(address) {
+        IpVersion::V4 => 80_000,
+        IpVersion::V6 => 88_000,
     }
 }
 

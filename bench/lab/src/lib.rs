@@ -37,5 +37,5 @@ pub use self::{
     namespace::Namespace,
     process::Process,
     programs::{PortDriver, RouterOptions, bin_dir},
-    topology::{RouterProcess, Site, TwoSites},
+    topology::{IpVersion, RouterProcess, Site, TwoSites},
 };

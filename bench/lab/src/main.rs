@@ -7,7 +7,7 @@ use std::{fs, path::PathBuf, process::ExitCode, thread, time::Duration};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
 use voicelane_lab::{
-    PortDriver, TwoSites,
+    IpVersion, PortDriver, TwoSites,
     demo::{self, Options, Ports, Report},
     sweep,
 };
@@ -45,6 +45,9 @@ struct DemoArguments {
     /// The DPDK driver of the routers' ports.
     #[arg(long, value_enum, default_value_t = PortsArgument::AfPacket)]
     ports: PortsArgument,
+    /// The version of IP of calls and bulk.
+    #[arg(long, value_enum, default_value_t = IpArgument::V4)]
+    ip: IpArgument,
     /// Length of each phase's measured window.
     #[arg(long, value_name = "S", default_value_t = 10,
           value_parser = clap::value_parser!(u64).range(1..=600))]
@@ -62,6 +65,23 @@ enum PortsArgument {
     /// The kernel forwards, and there are no sessions.
     #[value(hide = true)]
     Kernel,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum IpArgument {
+    #[value(name = "4")]
+    V4,
+    #[value(name = "6")]
+    V6,
+}
+
+impl From<IpArgument> for IpVersion {
+    fn from(argument: IpArgument) -> Self {
+        match argument {
+            IpArgument::V4 => Self::V4,
+            IpArgument::V6 => Self::V6,
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -91,6 +111,7 @@ fn run_demo(arguments: &DemoArguments) -> anyhow::Result<ExitCode> {
     let options = Options {
         calls: arguments.calls,
         ports,
+        ip: arguments.ip.into(),
         phase: Duration::from_secs(arguments.phase_seconds),
     };
     demo::run(options, |sites, report| {

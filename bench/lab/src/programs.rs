@@ -60,7 +60,7 @@ pub struct RouterOptions {
     pub idle: String,
     /// Worker cores; empty: core 0 for router A, core 1 (or 0, where that is all) for B.
     pub cores: Vec<usize>,
-    /// Whether its phones' LAN and its core link have IPv6, too.
+    /// Whether its links have IPv6, too.
     pub ipv6: bool,
     /// Whether it attaches to the QoS server.
     pub attach: bool,

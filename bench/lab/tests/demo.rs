@@ -4,14 +4,15 @@
 use std::time::Duration;
 
 use voicelane_lab::{
-    LabError, PortDriver,
+    IpVersion, LabError, PortDriver,
     demo::{self, Check, Options, Ports},
 };
 
-fn failed_checks(ports: PortDriver) -> Result<Vec<Check>, LabError> {
+fn failed_checks(ports: PortDriver, ip: IpVersion) -> Result<Vec<Check>, LabError> {
     let options = Options {
         calls: 20,
         ports: Ports::Routers(ports),
+        ip,
         phase: Duration::from_secs(4),
     };
     let report = demo::run(options, |_, report| report.clone())?;
@@ -25,12 +26,21 @@ fn failed_checks(ports: PortDriver) -> Result<Vec<Check>, LabError> {
 
 #[test]
 fn all_checks_hold_over_af_packet() {
-    let failed = failed_checks(PortDriver::AfPacket).expect("needs root and the built programs");
+    let failed = failed_checks(PortDriver::AfPacket, IpVersion::V4)
+        .expect("needs root and the built programs");
     assert_eq!(failed, []);
 }
 
 #[test]
 fn all_checks_hold_over_tap() {
-    let failed = failed_checks(PortDriver::Tap).expect("needs root and the built programs");
+    let failed =
+        failed_checks(PortDriver::Tap, IpVersion::V4).expect("needs root and the built programs");
+    assert_eq!(failed, []);
+}
+
+#[test]
+fn all_checks_hold_over_ipv6() {
+    let failed = failed_checks(PortDriver::AfPacket, IpVersion::V6)
+        .expect("needs root and the built programs");
     assert_eq!(failed, []);
 }

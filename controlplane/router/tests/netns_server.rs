@@ -259,7 +259,7 @@ fn a_call_over_ipv6_has_its_own_lane() {
     let lan = interface("lan");
     assert_eq!(lan.addresses, ["10.1.0.1/24", "2001:db8:1::1/64"]);
     assert_eq!(lan.prefixes, ["10.1.0.0/24", "2001:db8:1::/64"]);
-    let behind_core = ["2001:db8:2::/64", "2001:db8:9::/64"].map(str::to_owned);
+    let behind_core = ["2001:db8:2::/64", "2001:db8:4::/64", "2001:db8:9::/64"].map(str::to_owned);
     eventually("the routes in the report", || {
         interface("core").prefixes.ends_with(&behind_core)
     });

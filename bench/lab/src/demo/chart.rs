@@ -35,8 +35,10 @@ fn draw_on<'a>(report: &Report, root: &Area<'a>) -> Result<(), Failure<'a>> {
         .map(|phase| phase.calls)
         .max()
         .unwrap_or(0);
-    let title =
-        format!("{calls} calls on a core link of 10 Mbit/s that bulk traffic overloads twice");
+    let title = format!(
+        "{calls} calls over IPv{} on a core link of 10 Mbit/s that bulk traffic overloads twice",
+        report.ip
+    );
     let body = root.titled(&title, ("sans-serif", 26).into_font().color(&GREY))?;
     let panels = body.split_evenly((2, 2));
     let longest = report
@@ -206,16 +208,21 @@ mod tests {
             machine: Machine::new(),
             commit: String::new(),
             ports: "af_packet",
+            ip: 6,
             notes: Vec::new(),
         };
         let file = std::env::temp_dir().join(format!("voicelane-chart-{}.svg", std::process::id()));
         draw(&report, &file).unwrap();
         let svg = fs::read_to_string(&file).unwrap();
         fs::remove_file(&file).unwrap();
-        for text in names
-            .into_iter()
-            .chain(["20 calls", "(ms)", "(%)", "Mbit/s", "12.5", "7.85"])
-        {
+        for text in names.into_iter().chain([
+            "20 calls over IPv6",
+            "(ms)",
+            "(%)",
+            "Mbit/s",
+            "12.5",
+            "7.85",
+        ]) {
             assert!(svg.contains(text), "{text}");
         }
     }

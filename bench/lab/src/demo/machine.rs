@@ -4,7 +4,7 @@ use std::{fs, process::Command, thread};
 
 use serde::Serialize;
 
-/// What figures depend on.
+/// What figures depend on, at the time when it was asked for.
 #[derive(Clone, Debug, Serialize)]
 pub struct Machine {
     /// The processor's name.
@@ -15,6 +15,8 @@ pub struct Machine {
     pub kernel: String,
     /// The installed DPDK's release.
     pub dpdk: String,
+    /// How many threads wanted a core over the last minute, those under test included.
+    pub load_average: Option<f64>,
 }
 
 impl Machine {
@@ -30,6 +32,9 @@ impl Machine {
             cores: thread::available_parallelism().map_or(0, usize::from),
             kernel: known(kernel.map(|release| release.trim().to_owned())),
             dpdk: known(output("pkg-config", &["--modversion", "libdpdk"])),
+            load_average: fs::read_to_string("/proc/loadavg")
+                .ok()
+                .and_then(|line| line.split(' ').next()?.parse().ok()),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod chart;
 mod checks;
+mod course;
 mod machine;
 mod report;
 mod run;
@@ -22,8 +23,8 @@ pub(crate) const BULK_BITS_PER_SECOND: u64 = 2 * CORE_BITS_PER_SECOND;
 pub(crate) const BULK_PACKET_BYTES: u16 = 1_200;
 /// Ethernet header 14, FCS 4, preamble and start 8, gap 12: IP packet to wire.
 pub(crate) const WIRE_BYTES: u64 = 38;
-/// A G.711 packet of 20 ms at the IP layer, and how many a second.
-pub(crate) const CALL_PACKET_BYTES: u64 = 200;
+/// A G.711 packet of 20 ms below IP and UDP, and how many a second.
+pub(crate) const CALL_PAYLOAD_BYTES: u64 = 172;
 pub(crate) const CALL_PACKETS_PER_SECOND: u64 = 50;
 /// Expedited Forwarding (RFC 3246).
 pub(crate) const EF: u8 = 46;

@@ -21,6 +21,8 @@ pub struct Report {
     pub commit: String,
     /// The drivers of the routers' ports.
     pub ports: &'static str,
+    /// The version of IP of calls and bulk.
+    pub ip: u8,
     /// How these figures were taken.
     pub notes: Vec<String>,
 }

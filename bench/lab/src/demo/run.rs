@@ -1,31 +1,20 @@
 //! The demo's course.
 
-use std::{
-    fmt, thread,
-    time::{Duration, Instant},
-};
-
-use voicelane_proto::v1::SessionKey;
+use std::time::Duration;
 
 use super::{
-    BULK_BITS_PER_SECOND, BULK_PACKET_BYTES, Check, DELETED, DelayMs, EF, EF_MARKED_BULK, IDLE,
-    Machine, OVERLOAD, Phase, Report, SESSIONS, check, machine,
+    BULK_BITS_PER_SECOND, BULK_PACKET_BYTES, DELETED, EF, EF_MARKED_BULK, IDLE, Machine, OVERLOAD,
+    Phase, Report, SESSIONS, check,
+    course::{Course, Progress, SETTLE, Voicelane, meet},
+    machine,
 };
 use crate::{
-    clock::{Moment, Window},
-    control::{Agent, call_session},
     error::LabError,
-    process::Process,
     programs::{PortDriver, RouterOptions},
-    quality::{DRAIN, Delay, FIXED_DELAY_MS},
-    topology::{RouterProcess, Site, TwoSites, addresses},
-    traffic::{Bulk, Calls, Direction, Flow, Sink},
+    quality::{DRAIN, FIXED_DELAY_MS},
+    topology::{IpVersion, Site, TwoSites},
+    traffic::{Bulk, Calls, Sink},
 };
-
-/// From the start of a phase to its measured window.
-const SETTLE: Duration = Duration::from_secs(1);
-const PING_BOUND: Duration = Duration::from_secs(20);
-const AGENT_ID: &str = "demo";
 
 /// What forwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +42,8 @@ pub struct Options {
     pub calls: u16,
     /// What forwards.
     pub ports: Ports,
+    /// What calls and bulk go by.
+    pub ip: IpVersion,
     /// The measured window of each phase.
     pub phase: Duration,
 }
@@ -63,16 +54,22 @@ pub fn run<T>(
     options: Options,
     finish: impl FnOnce(&TwoSites, &Report) -> T,
 ) -> Result<T, LabError> {
-    let progress = Progress(Instant::now());
+    let progress = Progress::new();
     progress.say("building two sites, a core link and a management network in namespaces");
-    let sites = TwoSites::new("demo")?;
-    let voicelane = Voicelane::start(&sites, options.ports, &progress)?;
-    meet(&sites)?;
+    let ip = options.ip;
+    let sites = TwoSites::with_ip("demo", ip)?;
+    let voicelane = start(&sites, options, progress)?;
+    let agent = voicelane.as_ref().map(|voicelane| &voicelane.agent);
+    meet(&sites, ip)?;
 
-    progress.say(format_args!("starting {} calls", options.calls));
+    progress.say(format_args!(
+        "starting {} calls over IPv{}",
+        options.calls,
+        ip.number()
+    ));
     let mut course = Course {
-        calls: Calls::start(sites.calls(options.calls))?,
-        sink: Sink::start(&sites.bulk_sink, addresses::bulk(Site::B))?,
+        calls: Calls::start(sites.calls_over(ip, options.calls))?,
+        sinks: vec![Sink::start(&sites.bulk_sink, ip.bulk(Site::B))?],
         answers: Vec::new(),
         length: options.phase,
         progress,
@@ -81,14 +78,14 @@ pub fn run<T>(
 
     let bulk = Bulk::start(
         &sites.bulk_src,
-        addresses::bulk(Site::A),
-        addresses::bulk(Site::B),
+        ip.bulk(Site::A),
+        ip.bulk(Site::B),
         BULK_BITS_PER_SECOND,
         BULK_PACKET_BYTES,
     )?;
     phases.push(course.measure(OVERLOAD, "20 Mbit/s of bulk traffic into a core link of 10")?);
 
-    let control = course.add_sessions(&voicelane)?;
+    let control = agent.map(|agent| course.add_sessions(agent)).transpose()?;
     phases.push(Phase {
         control_ms: control,
         ..course.measure(SESSIONS, "the same, with the calls' sessions")?
@@ -101,14 +98,16 @@ pub fn run<T>(
     )?);
     bulk.set_tos(0);
 
-    let control = course.delete_sessions(&voicelane)?;
+    let control = agent
+        .map(|agent| course.delete_sessions(agent))
+        .transpose()?;
     phases.push(Phase {
         control_ms: control,
         ..course.measure(DELETED, "the same, with the sessions deleted again")?
     });
 
-    let mut checks = check(&phases);
-    checks.push(course.own_faults(&bulk));
+    let mut checks = check(&phases, ip);
+    checks.push(course.own_faults(bulk.lapses()));
     bulk.stop()?;
     course.calls.stop(false)?;
     let report = Report {
@@ -117,17 +116,41 @@ pub fn run<T>(
         machine: Machine::new(),
         commit: machine::commit(),
         ports: options.ports.name(),
-        notes: notes(options.phase),
+        ip: ip.number(),
+        notes: notes(options),
     };
     Ok(finish(&sites, &report))
 }
 
-fn notes(phase: Duration) -> Vec<String> {
+/// The programs under test; nothing where the kernel forwards.
+fn start(
+    sites: &TwoSites,
+    options: Options,
+    progress: Progress,
+) -> Result<Option<Voicelane>, LabError> {
+    let ipv6 = options.ip == IpVersion::V6;
+    let Ports::Routers(ports) = options.ports else {
+        sites.forward_by_kernel(Some("10mbit"))?;
+        if ipv6 {
+            sites.forward_ipv6_by_kernel()?;
+        }
+        return Ok(None);
+    };
+    let router = RouterOptions {
+        ports,
+        ipv6,
+        ..RouterOptions::default()
+    };
+    Voicelane::start(sites, [&router; 2], progress).map(Some)
+}
+
+fn notes(options: Options) -> Vec<String> {
     vec![
+        format!("calls and bulk go over IPv{}", options.ip.number()),
         format!(
             "each phase is measured over {} s, from {} s after its beginning; packets sent in this \
              window count as lost when they have not arrived {} s after its end",
-            phase.as_secs_f64(),
+            options.phase.as_secs_f64(),
             SETTLE.as_secs_f64(),
             DRAIN.as_secs_f64(),
         ),
@@ -139,185 +162,4 @@ fn notes(phase: Duration) -> Vec<String> {
              mean network delay plus {FIXED_DELAY_MS} ms for packetisation and playout"
         ),
     ]
-}
-
-/// Says what happens, and since when.
-struct Progress(Instant);
-
-impl Progress {
-    fn say(&self, what: impl fmt::Display) {
-        eprintln!("[{:5.1} s] {what}", self.0.elapsed().as_secs_f64());
-    }
-}
-
-/// The programs under test; nothing where the kernel forwards.
-struct Voicelane {
-    agent: Option<Agent>,
-    _routers: Vec<RouterProcess>,
-    _server: Option<Process>,
-}
-
-impl Voicelane {
-    fn start(sites: &TwoSites, ports: Ports, progress: &Progress) -> Result<Self, LabError> {
-        let Ports::Routers(driver) = ports else {
-            sites.forward_by_kernel(Some("10mbit"))?;
-            return Ok(Self {
-                agent: None,
-                _routers: Vec::new(),
-                _server: None,
-            });
-        };
-        progress.say("starting the QoS server");
-        let server = sites.start_server()?;
-        let options = RouterOptions {
-            ports: driver,
-            ..RouterOptions::default()
-        };
-        let mut routers = Vec::new();
-        for site in Site::BOTH {
-            progress.say(format_args!("starting router {}", site.router_id()));
-            routers.push(sites.start_router(site, &options)?);
-        }
-        for router in &mut routers {
-            router.wait_attached()?;
-        }
-        let agent = Some(sites.connect_agent()?);
-        Ok(Self {
-            agent,
-            _routers: routers,
-            _server: Some(server),
-        })
-    }
-}
-
-/// Lets each host meet its neighbour, so that no call waits for an address to be resolved.
-fn meet(sites: &TwoSites) -> Result<(), LabError> {
-    let pairs = [
-        (&sites.caller, addresses::phone(Site::B)),
-        (&sites.bulk_src, addresses::bulk(Site::B).ip()),
-    ];
-    for (from, to) in pairs {
-        let to = to.to_string();
-        from.run(
-            "ping",
-            &["-n", "-c", "3", "-i", "0.2", "-W", "2", &to],
-            PING_BOUND,
-        )?;
-    }
-    Ok(())
-}
-
-struct Course {
-    calls: Calls,
-    sink: Sink,
-    /// By call: when AddSession's answer was there. Empty without sessions.
-    answers: Vec<Moment>,
-    length: Duration,
-    progress: Progress,
-}
-
-impl Course {
-    fn measure(&mut self, name: &'static str, what: &str) -> Result<Phase, LabError> {
-        let whole = SETTLE + self.length + DRAIN;
-        self.progress
-            .say(format_args!("{name}: {what}, {:.0} s", whole.as_secs_f64()));
-        thread::sleep(SETTLE);
-        let window = Window::pass(self.length);
-        thread::sleep(DRAIN);
-
-        let (mut to_callee, mut to_caller) = (Vec::new(), Vec::new());
-        for (index, flow) in self.calls.flows().iter().enumerate() {
-            let figures = self.calls.figures(index, window);
-            match flow.direction {
-                Direction::ToCallee => to_callee.extend(figures),
-                Direction::ToCaller => to_caller.extend(figures),
-            }
-        }
-        let bulk = self.sink.figures(window);
-        Ok(Phase {
-            seconds: window.seconds(),
-            bulk_mbit_s: bulk.mbit_s,
-            bulk_dscp: bulk.dscp,
-            unmarked_after_answer: self.unmarked(window.to),
-            ..Phase::of_calls(name, &to_callee, &to_caller)
-        })
-    }
-
-    /// Counts packets without EF that were sent between their session's answer and `end`.
-    fn unmarked(&self, end: Moment) -> Option<u64> {
-        if self.answers.is_empty() {
-            return None;
-        }
-        let mut unmarked = 0;
-        for (index, flow) in self.calls.flows().iter().enumerate() {
-            let call = usize::try_from(flow.call).unwrap_or(usize::MAX);
-            let Some(&answer) = self.answers.get(call) else {
-                continue;
-            };
-            let arrivals = self.calls.arrivals(index);
-            let count = arrivals
-                .iter()
-                .filter(|(sent, arrival)| answer <= *sent && *sent < end && arrival.dscp() != EF)
-                .count();
-            unmarked += count as u64;
-        }
-        Some(unmarked)
-    }
-
-    fn add_sessions(&mut self, voicelane: &Voicelane) -> Result<Option<DelayMs>, LabError> {
-        let Some(agent) = &voicelane.agent else {
-            return Ok(None);
-        };
-        self.progress
-            .say("adding the calls' sessions over gRPC, with traffic running");
-        let mut took = Delay::new();
-        for flows in self.calls.flows().chunks(2) {
-            let asked = Moment::now();
-            let (_, answer) = agent.add_session(call_session(key(flows), flows))?;
-            took.packet(answer.since(asked));
-            self.answers.push(answer);
-        }
-        Ok(Some(DelayMs::of(&took)))
-    }
-
-    fn delete_sessions(&mut self, voicelane: &Voicelane) -> Result<Option<DelayMs>, LabError> {
-        let Some(agent) = &voicelane.agent else {
-            return Ok(None);
-        };
-        self.progress.say("deleting the sessions");
-        let mut took = Delay::new();
-        for flows in self.calls.flows().chunks(2) {
-            let asked = Moment::now();
-            agent.delete_session(key(flows))?;
-            took.packet(Moment::now().since(asked));
-        }
-        self.answers.clear();
-        Ok(Some(DelayMs::of(&took)))
-    }
-
-    /// Whether the testbed itself kept up: otherwise its figures are not the routers'.
-    fn own_faults(&self, bulk: &Bulk) -> Check {
-        let calls = self.calls.send_failures() + self.calls.kernel_drops() + self.calls.strangers();
-        Check::timed(
-            "the testbed kept up",
-            calls == 0 && self.sink.kernel_drops() == 0 && bulk.lapses() == 0,
-            format!(
-                "call packets not sent {}, dropped by sockets {}, strange {}; bulk dropped by its \
-                 socket {}, lapses of its sender {}",
-                self.calls.send_failures(),
-                self.calls.kernel_drops(),
-                self.calls.strangers(),
-                self.sink.kernel_drops(),
-                bulk.lapses(),
-            ),
-        )
-    }
-}
-
-fn key(flows: &[Flow]) -> SessionKey {
-    let call = flows.first().map_or(0, |flow| flow.call);
-    SessionKey {
-        agent_id: AGENT_ID.to_owned(),
-        session_id: format!("call-{call}"),
-    }
 }

@@ -1,12 +1,18 @@
-//! The same network in IPv6, beside IPv4: phones and routers have an address of each family.
+//! The same network in IPv6, beside IPv4: hosts and routers have an address of each family.
 //!
 //! ```text
-//! caller 2001:db8:1::10 ─ router A ── 2001:db8:9::/64 core ── router B ─ callee 2001:db8:2::10
+//! caller   2001:db8:1::10 ─┐lan                              lan┌─ callee    2001:db8:2::10
+//!                          router A ── 2001:db8:9::/64 core ── router B
+//! bulk-src 2001:db8:3::10 ─┘bulk                            bulk└─ bulk-sink 2001:db8:4::10
 //! ```
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use super::{Site, TwoSites, addresses};
+use super::{
+    Site, TwoSites,
+    addresses::{self, BULK_PORT},
+    sites::UNDERLAYS,
+};
 use crate::{error::LabError, namespace::Namespace, traffic::Flow};
 
 /// Length of all prefixes.
@@ -22,6 +28,16 @@ pub const fn lan_gateway(site: Site) -> IpAddr {
     address(lan(site), 1)
 }
 
+/// The bulk host's address at a site.
+pub const fn bulk(site: Site) -> SocketAddr {
+    SocketAddr::new(address(bulk_lan(site), 0x10), BULK_PORT)
+}
+
+/// The router's address on its bulk LAN.
+pub const fn bulk_gateway(site: Site) -> IpAddr {
+    address(bulk_lan(site), 1)
+}
+
 /// The router's address on the core link.
 pub const fn core(site: Site) -> IpAddr {
     match site {
@@ -35,15 +51,22 @@ pub fn rtp(site: Site, call: u16) -> SocketAddr {
     SocketAddr::new(phone(site), addresses::rtp(site, call).port())
 }
 
-/// The prefix behind a site's router.
-pub fn prefix(site: Site) -> String {
-    format!("2001:db8:{}::/{PREFIX}", lan(site))
+/// The prefixes behind a site's router.
+pub fn prefixes(site: Site) -> [String; 2] {
+    [lan(site), bulk_lan(site)].map(|network| format!("2001:db8:{network}::/{PREFIX}"))
 }
 
 const fn lan(site: Site) -> u16 {
     match site {
         Site::A => 1,
         Site::B => 2,
+    }
+}
+
+const fn bulk_lan(site: Site) -> u16 {
+    match site {
+        Site::A => 3,
+        Site::B => 4,
     }
 }
 
@@ -67,16 +90,34 @@ impl Namespace {
 }
 
 impl TwoSites {
-    /// Gives the phones IPv6. The routers have it by their options.
+    /// Gives the hosts IPv6. The routers have it by their options.
     pub fn add_ipv6(&self) -> Result<(), LabError> {
         for site in Site::BOTH {
-            let host = self.phone(site);
-            host.enable_ipv6("eth0")?;
-            host.ip(&format!(
-                "address add {}/{PREFIX} dev eth0\nroute add default via {}",
-                phone(site),
-                lan_gateway(site)
-            ))?;
+            for (host, own, gateway) in [
+                (self.phone(site), phone(site), lan_gateway(site)),
+                (self.bulk(site), bulk(site).ip(), bulk_gateway(site)),
+            ] {
+                host.enable_ipv6("eth0")?;
+                host.ip(&format!(
+                    "address add {own}/{PREFIX} dev eth0\nroute add default via {gateway}"
+                ))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Self::forward_by_kernel`], for IPv6 beside it.
+    pub fn forward_ipv6_by_kernel(&self) -> Result<(), LabError> {
+        for site in Site::BOTH {
+            let router = self.router(site);
+            router.sysctl("net.ipv6.conf.all.forwarding", "1")?;
+            let mut lines = String::new();
+            let own = [lan_gateway(site), bulk_gateway(site), core(site)];
+            for (interface, address) in UNDERLAYS.into_iter().zip(own) {
+                router.enable_ipv6(interface)?;
+                lines.push_str(&format!("address add {address}/{PREFIX} dev {interface}\n"));
+            }
+            router.ip(&(lines + &routes(site, "u-core")))?;
         }
         Ok(())
     }
@@ -88,11 +129,9 @@ impl TwoSites {
 }
 
 /// `ip` commands that lead from a site's router to the other site.
-pub(super) fn routes(site: Site) -> String {
-    let other = site.other();
-    format!(
-        "route replace {} via {} dev core\n",
-        prefix(other),
-        core(other)
-    )
+pub(super) fn routes(site: Site, core_interface: &str) -> String {
+    let via = core(site.other());
+    prefixes(site.other())
+        .map(|prefix| format!("route replace {prefix} via {via} dev {core_interface}\n"))
+        .concat()
 }

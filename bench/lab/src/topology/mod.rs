@@ -13,8 +13,10 @@ pub mod ipv6;
 
 mod routers;
 mod sites;
+mod version;
 
 pub use self::{
     routers::RouterProcess,
     sites::{Site, TwoSites},
+    version::IpVersion,
 };

@@ -111,7 +111,7 @@ impl TwoSites {
         }
         namespace.ip(&routes(site, "core"))?;
         if options.ipv6 {
-            namespace.ip(&ipv6::routes(site))?;
+            namespace.ip(&ipv6::routes(site, "core"))?;
         }
         Ok(RouterProcess { process, config })
     }
@@ -176,6 +176,7 @@ fn addresses(site: Site, port: &str, address: IpAddr, prefix: u8, ipv6: bool) ->
     let mut all = vec![format!("{address}/{prefix}")];
     let more = match port {
         "lan" => Some(ipv6::lan_gateway(site)),
+        "bulk" => Some(ipv6::bulk_gateway(site)),
         "core" => Some(ipv6::core(site)),
         _ => None,
     };

@@ -15,7 +15,6 @@ use std::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{
-    packet::IPV4_UDP_BYTES,
     socket::{self, Receiver},
     thread::Worker,
 };
@@ -24,6 +23,7 @@ use crate::{
     error::LabError,
     lab::lock,
     namespace::Namespace,
+    topology::IpVersion,
 };
 
 /// How long the sender sleeps at least: it sends what is due by then in one go.
@@ -33,7 +33,7 @@ const TOO_LATE: Duration = Duration::from_millis(200);
 /// Resolution of the sink's record.
 const BIN_NANOS: u64 = 1_000_000;
 
-/// A paced UDP sender over IPv4 that runs until it is stopped or dropped.
+/// A paced UDP sender that runs until it is stopped or dropped.
 #[derive(Debug)]
 pub struct Bulk {
     worker: Worker<()>,
@@ -57,7 +57,8 @@ impl Bulk {
         bits_per_second: u64,
         ip_packet_bytes: u16,
     ) -> Result<Self, LabError> {
-        let payload = usize::from(ip_packet_bytes).saturating_sub(IPV4_UDP_BYTES);
+        let headers = IpVersion::of(source.ip()).udp_headers_bytes();
+        let payload = usize::from(ip_packet_bytes.saturating_sub(headers));
         let mut sockets = socket::bind(namespace, &[source])?;
         let (Some(socket), Some(_)) = (
             sockets.pop(),
@@ -187,9 +188,10 @@ impl Sink {
         let state = Arc::new(Sinking::default());
         let shared = Arc::clone(&state);
         let worker = Worker::start("bulk sink", move |stop| {
+            let headers = IpVersion::of(address.ip()).udp_headers_bytes();
             sockets
                 .iter()
-                .try_for_each(|socket| receive(socket, &shared, stop))
+                .try_for_each(|socket| receive(socket, headers.into(), &shared, stop))
         })?;
         Ok(Self { worker, state })
     }
@@ -223,7 +225,12 @@ impl Sink {
     }
 }
 
-fn receive(socket: &UdpSocket, state: &Sinking, stop: &AtomicBool) -> io::Result<()> {
+fn receive(
+    socket: &UdpSocket,
+    headers: usize,
+    state: &Sinking,
+    stop: &AtomicBool,
+) -> io::Result<()> {
     let mut receiver = Receiver::new();
     let mut batch: Vec<Bin> = Vec::new();
     while !stop.load(Ordering::Relaxed) {
@@ -237,7 +244,7 @@ fn receive(socket: &UdpSocket, state: &Sinking, stop: &AtomicBool) -> io::Result
                 state.kernel_drops.store(drops.into(), Ordering::Relaxed);
             }
             let start = Moment::from_nanos(received.at.nanos() / BIN_NANOS * BIN_NANOS);
-            let ip_bytes = (received.length + IPV4_UDP_BYTES) as u64;
+            let ip_bytes = (received.length + headers) as u64;
             match batch.last_mut() {
                 Some(bin) if bin.start == start && bin.tos == received.tos => {
                     bin.packets += 1;

@@ -9,5 +9,5 @@ mod thread;
 pub use self::{
     bulk::{Bulk, BulkFigures, Sink},
     calls::{Calls, Direction, Flow},
-    packet::{FRAME_NANOS, IPV4_UDP_BYTES, MediaPacket, PAYLOAD_BYTES, RTP_BYTES},
+    packet::{FRAME_NANOS, MediaPacket, PAYLOAD_BYTES, RTP_BYTES},
 };

@@ -14,9 +14,6 @@ pub const FRAME_NANOS: u64 = 20_000_000;
 pub const RTP_BYTES: usize = 12;
 /// G.711 for 20 ms.
 pub const PAYLOAD_BYTES: usize = 160;
-/// IPv4 and UDP headers: with RTP and payload an IP packet of 200 bytes.
-pub const IPV4_UDP_BYTES: usize = 28;
-
 const LENGTH: usize = RTP_BYTES + PAYLOAD_BYTES;
 const MAGIC: u32 = 0x564c_616e;
 const PCMU: u8 = 0;
@@ -74,6 +71,7 @@ impl MediaPacket {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topology::IpVersion;
 
     #[test]
     fn round_trip_and_header() {
@@ -83,7 +81,8 @@ mod tests {
             sent: Moment::from_nanos(123_456_789_012),
         };
         let bytes = packet.encode();
-        assert_eq!(bytes.len() + IPV4_UDP_BYTES, 200);
+        let headers = usize::from(IpVersion::V4.udp_headers_bytes());
+        assert_eq!(bytes.len() + headers, 200);
         assert_eq!(MediaPacket::decode(&bytes), Some(packet));
         // 70,000 modulo 65,536, and 160 samples a packet.
         assert_eq!(bytes[2..4], 4_464u16.to_be_bytes());
