@@ -25,6 +25,14 @@ enum vl_mbuf_offset {
 	VL_MBUF_PKT_LEN = offsetof(struct rte_mbuf, pkt_len),   /* uint32_t */
 	VL_MBUF_BUF_LEN = offsetof(struct rte_mbuf, buf_len),   /* uint16_t */
 	VL_MBUF_NB_SEGS = offsetof(struct rte_mbuf, nb_segs),   /* uint16_t */
+	VL_MBUF_OL_FLAGS = offsetof(struct rte_mbuf, ol_flags), /* uint64_t */
+	VL_MBUF_VLAN_TCI = offsetof(struct rte_mbuf, vlan_tci), /* uint16_t */
+};
+
+/* Bits of ol_flags. */
+enum vl_mbuf_flag {
+	/* The device took a VLAN tag out of the frame, and its TCI is in vlan_tci. */
+	VL_MBUF_VLAN_STRIPPED = RTE_MBUF_F_RX_VLAN_STRIPPED,
 };
 
 enum vl_limit {

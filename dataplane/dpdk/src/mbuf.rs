@@ -174,6 +174,57 @@ impl Mbuf {
         self.field::<u16>(sys::VL_MBUF_NB_SEGS) == 1
     }
 
+    /// The TCI of a VLAN tag that the device took out of the frame, in host byte order; nothing when
+    /// it took none. The frame stays without the tag.
+    #[inline]
+    #[must_use]
+    pub fn stripped_vlan(&self) -> Option<u16> {
+        let flags: u64 = self.field(sys::VL_MBUF_OL_FLAGS);
+        (flags & u64::from(sys::VL_MBUF_VLAN_STRIPPED) != 0)
+            .then(|| self.field(sys::VL_MBUF_VLAN_TCI))
+    }
+
+    /// Takes bytes off the frame's front; a frame that is shorter or in several pieces stays as it
+    /// is, and the answer is no.
+    #[inline]
+    #[must_use]
+    pub fn shrink_front(&mut self, bytes: u16) -> bool {
+        let length: u16 = self.field(sys::VL_MBUF_DATA_LEN);
+        let offset: u16 = self.field(sys::VL_MBUF_DATA_OFF);
+        let (Some(length), Some(offset)) = (length.checked_sub(bytes), offset.checked_add(bytes))
+        else {
+            return false;
+        };
+        self.is_contiguous() && self.set_extent(offset, length)
+    }
+
+    /// Adds bytes, whatever stands there, at the frame's front; without room for them in front of
+    /// it, or when it is in several pieces, it stays as it is, and the answer is no.
+    #[inline]
+    #[must_use]
+    pub fn grow_front(&mut self, bytes: u16) -> bool {
+        let length: u16 = self.field(sys::VL_MBUF_DATA_LEN);
+        let offset: u16 = self.field(sys::VL_MBUF_DATA_OFF);
+        let (Some(length), Some(offset)) = (length.checked_add(bytes), offset.checked_sub(bytes))
+        else {
+            return false;
+        };
+        self.is_contiguous() && self.set_extent(offset, length)
+    }
+
+    /// Says where a frame of one piece is in its buffer.
+    #[inline]
+    fn set_extent(&mut self, offset: u16, length: u16) -> bool {
+        let buffer: u16 = self.field(sys::VL_MBUF_BUF_LEN);
+        let fits = u32::from(offset) + u32::from(length) <= u32::from(buffer);
+        if fits {
+            self.set_field(sys::VL_MBUF_DATA_OFF, offset);
+            self.set_field(sys::VL_MBUF_DATA_LEN, length);
+            self.set_field(sys::VL_MBUF_PKT_LEN, u32::from(length));
+        }
+        fits
+    }
+
     /// Puts a frame in place of what is there.
     pub fn write(&mut self, frame: &[u8]) -> Result<(), TooLong> {
         let buffer: u16 = self.field(sys::VL_MBUF_BUF_LEN);

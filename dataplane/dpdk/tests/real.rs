@@ -34,6 +34,16 @@ fn buffers_ports_and_routes() {
     buffer.bytes_mut()[59] = 8;
     assert_eq!(buffer.bytes()[58..], [7, 8]);
     assert!(buffer.is_contiguous());
+    assert_eq!(buffer.stripped_vlan(), None);
+    assert!(buffer.grow_front(4), "there is headroom");
+    assert_eq!((buffer.bytes().len(), buffer.bytes()[63]), (64, 8));
+    assert!(buffer.shrink_front(5));
+    assert_eq!((buffer.bytes().len(), buffer.bytes()[58]), (59, 8));
+    assert!(!buffer.shrink_front(60), "more than there is");
+    assert!(buffer.grow_front(129), "all that there is in front");
+    assert!(!buffer.grow_front(1), "no headroom left");
+    assert_eq!((buffer.bytes().len(), buffer.bytes()[187]), (188, 8));
+    assert!(buffer.shrink_front(128));
     assert_eq!(
         buffer.write(&[0; 2049]),
         Err(TooLong {
