@@ -12,7 +12,7 @@ use crate::{
     Adjacency, Paths,
     counters::Report,
     session::{FiveTuple, FlowCounters, InstallError, SessionChange},
-    units::PortIndex,
+    units::InterfaceIndex,
 };
 
 /// An index into the worker's table of adjacencies, 1 to 32,767. 0 stands for "no route".
@@ -107,9 +107,9 @@ pub enum RouteError {
     /// No such next hop, or 0.
     #[error("next hop {0} is not between 1 and 32767")]
     NextHop(u16),
-    /// No such port.
-    #[error("there is no port {0}")]
-    Port(u8),
+    /// No such interface.
+    #[error("there is no interface {0}")]
+    Interface(u8),
     /// The route table refused.
     #[error("{0}")]
     Table(String),
@@ -124,11 +124,12 @@ pub struct Control {
     pub replies: Receiver<Reply>,
 }
 
-/// The kernel twins' end of a worker's queues: whole Ethernet frames, with the port they belong to.
+/// The kernel twins' end of a worker's queues: whole Ethernet frames without VLAN tags, with the
+/// interface they belong to.
 #[derive(Clone, Debug)]
 pub struct Twins<B> {
     /// Frames for the kernel.
-    pub from_worker: Receiver<(PortIndex, B)>,
-    /// Frames that the kernel sends out of a port.
-    pub to_worker: Sender<(PortIndex, B)>,
+    pub from_worker: Receiver<(InterfaceIndex, B)>,
+    /// Frames that the kernel sends out of an interface.
+    pub to_worker: Sender<(InterfaceIndex, B)>,
 }

@@ -45,12 +45,16 @@ macro_rules! reasons {
 reasons! {
     /// Why a packet was dropped.
     DropReason {
-        /// Shorter than an Ethernet header.
+        /// Shorter than an Ethernet header, or than its VLAN tag.
         Runt = "runt",
         /// In several buffers.
         Segmented = "segmented",
         /// For another MAC address.
         NotForUs = "not-for-us",
+        /// Of a VLAN that the port does not have.
+        UnknownVlan = "unknown-vlan",
+        /// With a VLAN tag in a VLAN tag, or a service tag (IEEE 802.1ad).
+        DoubleTagged = "double-tagged",
         /// Neither IPv4, IPv6 nor ARP.
         UnknownEthertype = "unknown-ethertype",
         /// Shorter than an IPv4 header (RFC 1812 section 5.2.2, 1).
@@ -83,6 +87,8 @@ reasons! {
         PuntPoliced = "punt-policed",
         /// The kernel twin does not keep up.
         PuntQueueFull = "punt-queue-full",
+        /// No room in the buffer for the VLAN tag that it goes out with.
+        NoHeadroom = "no-headroom",
         /// The packet's queue at the egress port is full.
         QueueFull = "queue-full",
     }
@@ -110,8 +116,8 @@ reasons! {
     }
 }
 
-/// One port's counters.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One port's counters: what its device gave and took, of all its interfaces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PortCounters {
     /// Packets received.
     pub rx_packets: u64,
@@ -121,7 +127,17 @@ pub struct PortCounters {
     pub tx_packets: u64,
     /// Their bytes, frames without FCS.
     pub tx_bytes: u64,
-    /// Packets from the kernel twin for this port, queued or dropped.
+}
+
+/// One interface's counters: what came in on it. What is of no VLAN of its port is the port's own
+/// interface's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterfaceCounters {
+    /// Packets received.
+    pub rx_packets: u64,
+    /// Their bytes, frames without FCS, with the tag.
+    pub rx_bytes: u64,
+    /// Packets from the kernel twin of this interface, queued or dropped.
     pub twin_packets: u64,
     /// Packets received whose code point was taken away, because no session covers them and the
     /// interface is not trusted.
@@ -134,13 +150,11 @@ pub struct PortCounters {
     pub punts: [u64; PuntReason::COUNT],
 }
 
-impl Default for PortCounters {
+impl Default for InterfaceCounters {
     fn default() -> Self {
         Self {
             rx_packets: 0,
             rx_bytes: 0,
-            tx_packets: 0,
-            tx_bytes: 0,
             twin_packets: 0,
             bleached_packets: 0,
             fragments: 0,
@@ -229,6 +243,8 @@ pub struct Report {
     pub clock: TickRate,
     /// Each port's, in order.
     pub ports: Vec<PortReport>,
+    /// Each interface's, in the order of [`crate::units::InterfaceIndex`].
+    pub interfaces: Vec<InterfaceCounters>,
     /// Session entries in use.
     pub entries: usize,
     /// Session entries in all.
@@ -236,13 +252,15 @@ pub struct Report {
 }
 
 impl Report {
-    /// One to be filled in by a worker with as many ports. Can be used again and again.
+    /// One to be filled in by a worker with as many ports and interfaces (ports and VLANs). Can be
+    /// used again and again.
     #[must_use]
-    pub fn new(ports: usize) -> Box<Self> {
+    pub fn new(ports: usize, interfaces: usize) -> Box<Self> {
         Box::new(Self {
             now: Ticks(0),
             clock: TickRate::from_hz(1),
             ports: (0..ports).map(|_| PortReport::default()).collect(),
+            interfaces: vec![InterfaceCounters::default(); interfaces],
             entries: 0,
             entry_capacity: 0,
         })

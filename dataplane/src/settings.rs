@@ -1,7 +1,7 @@
 //! What a worker is told once, at its start.
 
 pub use crate::policy::Trust;
-use crate::units::{BitRate, MacAddress};
+use crate::units::{BitRate, MacAddress, PortIndex, VlanId};
 
 /// What a worker does when nothing comes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub enum Idle {
 pub struct PortSettings {
     /// The address that frames for the router carry.
     pub mac: MacAddress,
-    /// Of what comes from it.
+    /// Of what comes from it without a tag.
     pub trust: Trust,
     /// The shaper's rate, on the wire.
     pub rate: BitRate,
@@ -27,8 +27,10 @@ pub struct PortSettings {
     pub overhead_bytes: u32,
     /// The most of the rate that strict-priority queues get while others wait.
     pub strict_cap: BitRate,
-    /// The largest IP packet.
+    /// The largest IP packet, with a tag or without.
     pub mtu: u16,
+    /// Its VLANs, each another one.
+    pub vlans: Vec<VlanSettings>,
     /// The most that a queue holds, as the time that the port's whole rate needs to send it.
     pub queue_limit_ms: u32,
     /// The most that a queue holds, in packets.
@@ -50,10 +52,35 @@ impl PortSettings {
             overhead_bytes: 24,
             strict_cap: rate.percent(50),
             mtu: 1500,
+            vlans: Vec::new(),
             queue_limit_ms: 100,
             queue_limit_packets: 4096,
         }
     }
+}
+
+/// One VLAN of a port.
+#[derive(Clone, Debug)]
+pub struct VlanSettings {
+    /// Which.
+    pub id: VlanId,
+    /// Of what comes from it.
+    pub trust: Trust,
+    /// The largest IP packet, at most the port's.
+    pub mtu: u16,
+}
+
+/// One interface: a port without a tag, or one of its VLANs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InterfaceSettings {
+    /// Which port it is on.
+    pub port: PortIndex,
+    /// Its VLAN, if it is one.
+    pub vlan: Option<VlanId>,
+    /// Of what comes from it.
+    pub trust: Trust,
+    /// The largest IP packet.
+    pub mtu: u16,
 }
 
 /// A worker.
@@ -72,6 +99,26 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The interfaces, in the order of [`crate::units::InterfaceIndex`].
+    pub fn interfaces(&self) -> impl Iterator<Item = InterfaceSettings> {
+        let ports = || (0..).map(PortIndex).zip(&self.ports);
+        let untagged = ports().map(|(index, port)| InterfaceSettings {
+            port: index,
+            vlan: None,
+            trust: port.trust,
+            mtu: port.mtu,
+        });
+        let vlans = ports().flat_map(|(index, port)| {
+            port.vlans.iter().map(move |vlan| InterfaceSettings {
+                port: index,
+                vlan: Some(vlan.id),
+                trust: vlan.trust,
+                mtu: vlan.mtu,
+            })
+        });
+        untagged.chain(vlans)
+    }
+
     /// With the defaults.
     #[must_use]
     pub fn new(ports: Vec<PortSettings>) -> Self {

@@ -158,6 +158,58 @@ impl PortIndex {
     }
 }
 
+/// Which of the router's interfaces: what a packet comes in on at layer 3. The first ones are the
+/// ports without a tag, and have their port's number; behind them come the VLANs, port by port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InterfaceIndex(pub u8);
+
+impl InterfaceIndex {
+    /// As an index into per-interface arrays.
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+impl From<PortIndex> for InterfaceIndex {
+    /// The port's interface for what has no tag.
+    fn from(port: PortIndex) -> Self {
+        Self(port.0)
+    }
+}
+
+/// An IEEE 802.1Q VLAN identifier that names a VLAN: 1 to 4094.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VlanId(u16);
+
+/// A number that names no VLAN.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("{0} is no VLAN identifier: it must be 1 to 4094")]
+pub struct InvalidVlan(pub u64);
+
+impl VlanId {
+    /// From a number.
+    pub fn new(number: u64) -> Result<Self, InvalidVlan> {
+        u16::try_from(number)
+            .ok()
+            .filter(|number| (1..=4094).contains(number))
+            .map(Self)
+            .ok_or(InvalidVlan(number))
+    }
+
+    /// As a number from 1 to 4094.
+    #[must_use]
+    pub fn number(self) -> u16 {
+        self.0
+    }
+}
+
+impl fmt::Display for VlanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
 /// An Ethernet address.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct MacAddress(pub [u8; 6]);
@@ -212,6 +264,17 @@ mod tests {
             "2T",
         ] {
             assert!(text.parse::<BitRate>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn vlans_have_numbers_from_1_to_4094() {
+        for number in [1, 100, 4094] {
+            let id = VlanId::new(number).unwrap();
+            assert_eq!(id.to_string(), number.to_string());
+        }
+        for number in [0, 4095, 4096, 65_537, u64::MAX] {
+            assert_eq!(VlanId::new(number), Err(InvalidVlan(number)));
         }
     }
 

@@ -15,7 +15,7 @@ use crate::{
     pipeline::{Fibs, Pipeline},
     session::FiveTuple,
     settings::{Idle, Settings},
-    units::{PortIndex, TickRate, Ticks},
+    units::{InterfaceIndex, PortIndex, TickRate, Ticks},
 };
 
 /// Commands, and twin frames, that one turn of the loop takes at most.
@@ -38,11 +38,12 @@ pub struct Worker<D: Device> {
     last_packet: Ticks,
     commands: Receiver<Command>,
     replies: Sender<Reply>,
-    from_twins: Receiver<(PortIndex, D::Buffer)>,
+    from_twins: Receiver<(InterfaceIndex, D::Buffer)>,
 }
 
 impl<D: Device> Worker<D> {
-    /// A worker on a device whose ports are in the order of `settings.ports`, at most 255 of them.
+    /// A worker on a device whose ports are in the order of `settings.ports`; ports and VLANs are at
+    /// most 255 together.
     pub fn new(settings: &Settings, device: D, fibs: Fibs) -> (Self, Control, Twins<D::Buffer>) {
         let (command_sender, commands) = bounded(settings.queue_capacity);
         let (replies, reply_receiver) = bounded(settings.queue_capacity);
@@ -98,8 +99,8 @@ impl<D: Device> Worker<D> {
             self.last_packet = now;
         }
         let mut moved = received;
-        for (port, frame) in self.from_twins.try_iter().take(COMMANDS_A_TURN) {
-            self.pipeline.inject(port, frame, now);
+        for (interface, frame) in self.from_twins.try_iter().take(COMMANDS_A_TURN) {
+            self.pipeline.inject(interface, frame, now);
             moved += 1;
         }
         moved += self.obey(now);
@@ -157,11 +158,13 @@ impl<D: Device> Worker<D> {
             Request::SetAdjacency {
                 next_hop,
                 adjacency,
-            } => Answer::Route(pipeline.routes.set_adjacency(
-                next_hop,
-                adjacency,
-                self.ports.into(),
-            )),
+            } => {
+                let interfaces = pipeline.interfaces();
+                let set = pipeline
+                    .routes
+                    .set_adjacency(next_hop, adjacency, interfaces);
+                Answer::Route(set)
+            }
             Request::SetPaths { next_hop, paths } => {
                 Answer::Route(pipeline.routes.set_paths(next_hop, *paths))
             }
@@ -185,6 +188,13 @@ impl<D: Device> Worker<D> {
         report.clock = self.clock;
         report.entries = self.pipeline.sessions.len();
         report.entry_capacity = self.pipeline.sessions.capacity();
+        for (to, from) in report
+            .interfaces
+            .iter_mut()
+            .zip(self.pipeline.interface_counters())
+        {
+            to.clone_from(from);
+        }
         for (to, (port, scheduler)) in report.ports.iter_mut().zip(self.pipeline.counters()) {
             to.port.clone_from(port);
             for (to, from) in to.queues.iter_mut().zip(scheduler.queue_counters()) {

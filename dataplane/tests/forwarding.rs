@@ -187,18 +187,18 @@ fn the_kernel_is_not_flooded() {
         rig.deliver(EDGE, &frame);
         rig.worker.turn();
     }
-    let port = rig.report().ports[0].port.clone();
+    let edge = rig.report().interfaces[0].clone();
     assert_eq!(
-        port.punts[PuntReason::Local.index()],
+        edge.punts[PuntReason::Local.index()],
         20,
         "as many as the twin's queue holds"
     );
     assert_eq!(
-        port.drops[DropReason::PuntQueueFull.index()],
+        edge.drops[DropReason::PuntQueueFull.index()],
         44,
         "the rest of a burst of 64"
     );
-    assert_eq!(port.drops[DropReason::PuntPoliced.index()], 936);
+    assert_eq!(edge.drops[DropReason::PuntPoliced.index()], 936);
     // Another kind has its own share, and a second later there are 100 more of this one, of which
     // a burst may come at once.
     while rig.twins.from_worker.try_recv().is_ok() {}
@@ -229,7 +229,7 @@ fn code_points_are_taken_from_whom_no_session_covers() {
         assert_eq!(u16::from_be_bytes([went[24], went[25]]), checksum(&went));
     }
     let report = rig.report();
-    assert_eq!(report.ports[0].port.bleached_packets, 5);
+    assert_eq!(report.interfaces[0].bleached_packets, 5);
     assert_eq!(
         report.ports[1].queues[Phb::Telephony.index()].enqueued_packets,
         0
@@ -271,7 +271,7 @@ fn a_session_marks_and_polices_exactly_its_flow() {
     for other in [&other_port, &other_protocol, &fragment, &other_source] {
         assert_eq!(rig.forward(&other.frame()).unwrap()[15], 0);
     }
-    assert_eq!(rig.report().ports[0].port.fragments, 1);
+    assert_eq!(rig.report().interfaces[0].fragments, 1);
     // The first fragment carries the ports: it belongs to the session.
     let mut first = call.clone();
     first.fragment = 0x2000;
@@ -343,7 +343,7 @@ fn what_the_kernel_sends_goes_out_by_its_code_point() {
     for frame in [packet.frame(), arp.clone(), ipv6.clone(), vec![1, 2, 3]] {
         rig.twins
             .to_worker
-            .try_send((CORE, rig.pool.frame(frame)))
+            .try_send((CORE.into(), rig.pool.frame(frame)))
             .unwrap();
     }
     rig.worker.turn();
@@ -356,7 +356,7 @@ fn what_the_kernel_sends_goes_out_by_its_code_point() {
         "unchanged"
     );
     let report = rig.report();
-    assert_eq!(report.ports[1].port.twin_packets, 4);
+    assert_eq!(report.interfaces[1].twin_packets, 4);
     assert_eq!(
         report.ports[1].queues[Phb::NetworkControl.index()].sent_packets,
         3

@@ -160,8 +160,8 @@ fn sessions_mark_and_police_exactly_their_flow() {
         assert_eq!(class(&rig.forward(&other.frame()).unwrap()), 1, "bleached");
     }
     let report = rig.report();
-    assert_eq!(report.ports[0].port.bleached_packets, 3);
-    assert_eq!(report.ports[0].port.fragments, 1);
+    assert_eq!(report.interfaces[0].bleached_packets, 3);
+    assert_eq!(report.interfaces[0].fragments, 1);
     assert_eq!(
         report.ports[1].queues[Phb::Telephony.index()].sent_packets,
         3
@@ -215,11 +215,11 @@ fn mixed_bursts_keep_their_places() {
     }
     let report = rig.report();
     assert_eq!(
-        report.ports[0].port.punts.iter().sum::<u64>(),
+        report.interfaces[0].punts.iter().sum::<u64>(),
         count(&[5]) as u64
     );
     assert_eq!(
-        report.ports[0].port.drops.iter().sum::<u64>(),
+        report.interfaces[0].drops.iter().sum::<u64>(),
         count(&[4]) as u64
     );
 }

@@ -13,9 +13,10 @@ use proptest::prelude::*;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use voicelane_dataplane::{
     control::{Answer, Request},
-    counters::{DropReason, PortReport, Report},
+    counters::{DropReason, InterfaceCounters, PortReport, Report},
     session::SessionChange,
-    units::PortIndex,
+    settings::{Settings, Trust},
+    units::{InterfaceIndex, PortIndex},
 };
 
 /// Each packet that came in, or from the kernel, is in a queue, on its way out, sent, dropped for a
@@ -23,16 +24,22 @@ use voicelane_dataplane::{
 fn assert_conserved(rig: &mut Rig, report: &Report, to_kernel: u64) {
     let total =
         |count: &dyn Fn(&PortReport) -> u64| -> u64 { report.ports.iter().map(count).sum() };
-    let received = total(&|port| port.port.rx_packets);
-    let injected = total(&|port| port.port.twin_packets);
-    let dropped = total(&|port| port.port.drops.iter().sum());
-    let punted = total(&|port| port.port.punts.iter().sum());
+    let each = |count: &dyn Fn(&InterfaceCounters) -> u64| -> u64 {
+        report.interfaces.iter().map(count).sum()
+    };
+    let received = each(&|interface| interface.rx_packets);
+    assert_eq!(received, total(&|port| port.port.rx_packets));
+    let bytes = each(&|interface| interface.rx_bytes);
+    assert_eq!(bytes, total(&|port| port.port.rx_bytes));
+    let injected = each(&|interface| interface.twin_packets);
+    let dropped = each(&|interface| interface.drops.iter().sum());
+    let punted = each(&|interface| interface.punts.iter().sum());
     let enqueued = total(&|port| port.queues.iter().map(|queue| queue.enqueued_packets).sum());
     let sent = total(&|port| port.queues.iter().map(|queue| queue.sent_packets).sum());
     let waiting = total(&|port| port.queues.iter().map(|queue| queue.depth_packets).sum());
     let refused = total(&|port| port.queues.iter().map(|queue| queue.dropped_packets).sum());
     let queue_full = DropReason::QueueFull.index();
-    let counted_twice = total(&|port| port.port.drops[queue_full]); // where it came in, too
+    let counted_twice = each(&|interface| interface.drops[queue_full]); // where it came in, too
     assert_eq!(
         received + injected,
         enqueued + refused + dropped - counted_twice + punted
@@ -70,7 +77,28 @@ fn templates() -> Vec<Vec<u8>> {
         .collect();
     frames.extend([call6, chain, local6].iter().map(Udp6::frame));
     frames.extend([arp, vec![], vec![0; 14]]);
+    let on_vlans: Vec<_> = frames
+        .iter()
+        .zip([100, 0, 200, 300, 0x8000 | 100].into_iter().cycle())
+        .map(|(frame, tci)| tagged(frame, tci))
+        .collect();
+    let to_vlans = [
+        Udp::new(HOST, FAR_VLAN, 1, 80),
+        Udp::new(HOST, NEAR_VLAN, 4000, 172),
+    ];
+    frames.extend(to_vlans.iter().map(Udp::frame));
+    frames.extend(on_vlans.first().map(|double| tagged(double, 200)));
+    frames.extend(on_vlans);
     frames
+}
+
+/// Two ports with VLANs, and routes that lead out of some.
+fn rig(settings: &mut Settings) -> Rig {
+    settings.ports[0].vlans = vec![vlan(100, Trust::Bleach), vlan(200, Trust::Keep)];
+    settings.ports[1].vlans = vec![vlan(300, Trust::Keep)];
+    let mut rig = Rig::new(settings);
+    route_to_vlans(&mut rig);
+    rig
 }
 
 /// A frame that is wrong somewhere: bits flipped, bytes set to borders, cut, grown; half of the
@@ -113,7 +141,7 @@ fn mutate(random: &mut SmallRng, template: &[u8]) -> Vec<u8> {
 fn ten_million_mutated_frames() {
     let mut settings = settings("100Mbit/s");
     settings.punt_packets_per_second = 50_000;
-    let mut rig = Rig::new(&settings);
+    let mut rig = rig(&mut settings);
     rig.install(vec![
         Udp::new(HOST, FAR, 4000, 172).session("10Mbit/s", 10_000),
     ]);
@@ -128,7 +156,16 @@ fn ten_million_mutated_frames() {
             if port == CORE && frame.len() >= 6 {
                 frame[5] ^= EDGE_MAC.0[5] ^ CORE_MAC.0[5];
             }
-            rig.deliver(port, &frame);
+            let mut buffer = rig.pool.frame(frame);
+            match random.random_range(0..64) {
+                0 => buffer = buffer.with_headroom(random.random_range(0..8)),
+                1 => {
+                    buffer =
+                        buffer.with_stripped_vlan([0, 100, 101, 200][random.random_range(0..4)])
+                }
+                _ => {}
+            }
+            rig.worker.device_mut().deliver(port, buffer);
         }
         rig.advance_to(rig.now + 50_000);
         rig.worker.turn();
@@ -156,7 +193,10 @@ fn ten_million_mutated_frames() {
     // The mutations reach every corner but those that this device or this test leaves out.
     let silent: Vec<_> = DropReason::ALL
         .iter()
-        .filter(|reason| report.ports[0].port.drops[reason.index()] == 0)
+        .filter(|reason| {
+            let mut interfaces = report.interfaces.iter();
+            interfaces.all(|interface| interface.drops[reason.index()] == 0)
+        })
         .map(|reason| reason.name())
         .collect();
     assert_eq!(silent, ["segmented", "punt-queue-full"], "never seen");
@@ -175,7 +215,7 @@ enum Event {
     },
     FromKernel {
         template: usize,
-        port: u8,
+        interface: u8,
     },
     Install(u16),
     Remove(u16),
@@ -185,10 +225,10 @@ enum Event {
 
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        6 => (0..12_usize, 0..2_u8, 1..100_u8)
+        6 => (0..27_usize, 0..2_u8, 1..100_u8)
             .prop_map(|(template, port, count)| Event::Arrive { template, port, count }),
-        1 => (0..12_usize, 0..4_u8)
-            .prop_map(|(template, port)| Event::FromKernel { template, port }),
+        1 => (0..27_usize, 0..6_u8)
+            .prop_map(|(template, interface)| Event::FromKernel { template, interface }),
         1 => (3_998..4_002_u16).prop_map(Event::Install),
         1 => (3_998..4_002_u16).prop_map(Event::Remove),
         1 => any::<bool>().prop_map(Event::Block),
@@ -204,7 +244,7 @@ proptest! {
     fn packets_are_conserved(events in prop::collection::vec(event(), 1..100)) {
         let mut settings = settings("10Mbit/s");
         settings.session_entries = 3;
-        let mut rig = Rig::new(&settings);
+        let mut rig = rig(&mut settings);
         let templates = templates();
         let mut to_kernel = 0;
         for event in events {
@@ -214,9 +254,9 @@ proptest! {
                         rig.deliver(PortIndex(port), &templates[template]);
                     }
                 }
-                Event::FromKernel { template, port } => {
+                Event::FromKernel { template, interface } => {
                     let frame = rig.pool.frame(templates[template].clone());
-                    let _ = rig.twins.to_worker.try_send((PortIndex(port), frame));
+                    let _ = rig.twins.to_worker.try_send((InterfaceIndex(interface), frame));
                 }
                 Event::Install(port) => {
                     let spec = Udp::new(HOST, FAR, port, 1).session("80kbit/s", 1_000);

@@ -46,7 +46,7 @@ fn rig(paths: Paths) -> Rig {
     let mut rig = Rig::new(&settings("100Gbit/s"));
     for path in 0..4 {
         let adjacency = Adjacency::Forward {
-            port: CORE,
+            interface: CORE.into(),
             destination: peer(path),
             source: CORE_MAC,
         };

@@ -173,7 +173,7 @@ fn strict_priority_waits_for_one_packet_at_most() {
     let telephony = &report.ports[1].queues[Phb::Telephony.index()];
     assert_eq!(telephony.dropped_packets, 0);
     assert!(telephony.delay_ns.max() <= longest + 2 * own + 40_000);
-    assert!(report.ports[0].port.drops[DropReason::QueueFull.index()] > 0);
+    assert!(report.interfaces[0].drops[DropReason::QueueFull.index()] > 0);
 }
 
 /// Telephony that is more than the whole link gets its cap, not more, and the others the rest; when
@@ -277,7 +277,7 @@ fn a_queue_holds_what_its_limits_say() {
     let sent = rig.sent(CORE).len() as u64;
     assert_eq!(standard.dropped_packets, 150 - sent);
     assert_eq!(
-        report.ports[0].port.drops[DropReason::QueueFull.index()],
+        report.interfaces[0].drops[DropReason::QueueFull.index()],
         150 - sent
     );
     assert_eq!(rig.pool.in_use(), 50);

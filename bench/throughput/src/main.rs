@@ -24,7 +24,7 @@ use voicelane_dataplane::{
     diffserv::Dscp,
     session::{EntrySpec, Policer, SessionChange},
     settings::{Idle, PortSettings, Settings, Trust},
-    units::{BitRate, MacAddress, PortIndex},
+    units::{BitRate, InterfaceIndex, MacAddress},
     worker::Worker,
 };
 use voicelane_dpdk::{
@@ -140,7 +140,7 @@ fn main() -> anyhow::Result<()> {
         received / 1e6,
         per_second(&|report| report.ports[1].port.tx_packets) / 1e6,
         per_second(&|report| report.ports[1].queues[1].enqueued_packets) / received,
-        per_second(&|report| report.ports[0].port.drops.iter().sum()),
+        per_second(&|report| report.interfaces[0].drops.iter().sum()),
         after.clock.hz() as f64 / received,
         eal.hugepages(),
     );
@@ -169,7 +169,7 @@ fn ask(control: &Control, request: Request) -> anyhow::Result<Answer> {
 }
 
 fn report(control: &Control) -> anyhow::Result<Box<Report>> {
-    match ask(control, Request::Report(Report::new(2)))? {
+    match ask(control, Request::Report(Report::new(2, 2)))? {
         Answer::Report(report) => Ok(report),
         other => bail!("{other:?}"),
     }
@@ -178,7 +178,7 @@ fn report(control: &Control) -> anyhow::Result<Box<Report>> {
 fn install(control: &Control, flows: u32, mac: MacAddress) -> anyhow::Result<()> {
     let next_hop = NextHop(1);
     let adjacency = Adjacency::Forward {
-        port: PortIndex(1),
+        interface: InterfaceIndex(1),
         destination: MacAddress([2, 0, 0, 0, 0, 9]),
         source: mac,
     };

@@ -10,7 +10,7 @@ use tokio::{
     time::Instant,
 };
 use tracing::{info, warn};
-use voicelane_dataplane::units::PortIndex;
+use voicelane_dataplane::units::InterfaceIndex;
 use voicelane_dpdk::Mempool;
 
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
     api::{Api, Kept, Source},
     config::{Config, PortConfig},
     dataplane::{self, Client, Dataplane, OpenPort, StartError, WorkerEnd, cores, links},
-    mirror::{self, Mirror, MirrorError, View, fib::TwinPort},
+    mirror::{self, Mirror, MirrorError, View, fib::TwinOf},
     sessions::Sessions,
     twin::{
         self, Forwarding6, Frames, QuietError, Quieted, SysctlError, Twin, TwinCounters, TwinError,
@@ -224,12 +224,12 @@ async fn create_twins(
 ) -> Result<(Vec<Twin>, mirror::fib::Twins), TwinError> {
     let mut twins = Vec::new();
     let mut by_interface = mirror::fib::Twins::new();
-    for ((port, settings), open) in (0..).map(PortIndex).zip(&config.ports).zip(ports) {
-        let twin = twin::create(handle, port, settings, open.mac).await?;
+    for ((interface, settings), open) in (0..).map(InterfaceIndex).zip(&config.ports).zip(ports) {
+        let twin = twin::create(handle, interface, settings, open.mac).await?;
         by_interface.insert(
             twin.index,
-            TwinPort {
-                port,
+            TwinOf {
+                interface,
                 mac: open.mac,
             },
         );

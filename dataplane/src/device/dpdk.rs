@@ -21,6 +21,21 @@ impl Buffer for Mbuf {
     }
 
     #[inline]
+    fn stripped_vlan(&self) -> Option<u16> {
+        Self::stripped_vlan(self)
+    }
+
+    #[inline]
+    fn shrink_front(&mut self, bytes: u16) -> bool {
+        Self::shrink_front(self, bytes)
+    }
+
+    #[inline]
+    fn grow_front(&mut self, bytes: u16) -> bool {
+        Self::grow_front(self, bytes)
+    }
+
+    #[inline]
     fn prefetch(&self) {
         self.prefetch_frame();
     }

@@ -19,6 +19,14 @@ pub trait Buffer: Send {
     fn bytes_mut(&mut self) -> &mut [u8];
     /// Whether the frame lies in one piece.
     fn is_contiguous(&self) -> bool;
+    /// The TCI of a VLAN tag that the device took out of the frame (a NIC's offload); nothing when it
+    /// took none.
+    fn stripped_vlan(&self) -> Option<u16>;
+    /// Takes bytes off the front. When there are fewer, nothing changes and the answer is no.
+    fn shrink_front(&mut self, bytes: u16) -> bool;
+    /// Adds bytes, whatever stands there, at the front. Without room, nothing changes and the answer
+    /// is no.
+    fn grow_front(&mut self, bytes: u16) -> bool;
     /// Asks the CPU to fetch the frame's headers.
     fn prefetch(&self);
 }

@@ -29,16 +29,39 @@ impl SimPool {
         self.0.fetch_add(1, Ordering::SeqCst);
         SimBuffer {
             bytes: bytes.into(),
+            headroom: HEADROOM,
+            stripped_vlan: None,
             pool: self.clone(),
         }
     }
 }
 
+/// As much as DPDK's buffers have.
+const HEADROOM: u16 = 128;
+
 /// A simulated frame.
 #[derive(Debug)]
 pub struct SimBuffer {
     bytes: Vec<u8>,
+    headroom: u16,
+    stripped_vlan: Option<u16>,
     pool: SimPool,
+}
+
+impl SimBuffer {
+    /// The same with another room in front of the frame.
+    #[must_use]
+    pub fn with_headroom(mut self, bytes: u16) -> Self {
+        self.headroom = bytes;
+        self
+    }
+
+    /// The same as if the device had taken a VLAN tag out of it.
+    #[must_use]
+    pub fn with_stripped_vlan(mut self, tci: u16) -> Self {
+        self.stripped_vlan = Some(tci);
+        self
+    }
 }
 
 impl Drop for SimBuffer {
@@ -57,6 +80,30 @@ impl Buffer for SimBuffer {
     }
 
     fn is_contiguous(&self) -> bool {
+        true
+    }
+
+    fn stripped_vlan(&self) -> Option<u16> {
+        self.stripped_vlan
+    }
+
+    fn shrink_front(&mut self, bytes: u16) -> bool {
+        let enough = self.bytes.len() >= bytes.into();
+        if enough {
+            self.bytes.drain(..usize::from(bytes));
+            self.headroom = self.headroom.saturating_add(bytes);
+        }
+        enough
+    }
+
+    fn grow_front(&mut self, bytes: u16) -> bool {
+        let Some(headroom) = self.headroom.checked_sub(bytes) else {
+            return false;
+        };
+        self.headroom = headroom;
+        // What stood there before is nothing that anybody may count on.
+        let rubbish = std::iter::repeat_n(0xee, bytes.into());
+        self.bytes.splice(..0, rubbish);
         true
     }
 

@@ -4,6 +4,7 @@ mod codepoint;
 mod meter;
 mod phb;
 mod token_bucket;
+mod user_priority;
 
 pub use codepoint::{Dscp, Ecn, InvalidDscp, TrafficClass, UnknownDscp};
 pub use meter::{
@@ -12,3 +13,4 @@ pub use meter::{
 };
 pub use phb::{Phb, PhbMap, Treatment};
 pub use token_bucket::{BucketError, BucketProfile, TokenBucket};
+pub use user_priority::user_priority;

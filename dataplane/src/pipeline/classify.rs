@@ -1,10 +1,8 @@
 use voicelane_dpdk::BURST;
 
-use super::{Burst, Meta, Placed};
+use super::{Burst, Interface, Meta, Placed};
 use crate::{
-    counters::PortCounters,
     device::Buffer,
-    policy::DscpMap,
     session::{FlowId, FlowKey, SessionTable, Sessions, Slot},
 };
 
@@ -14,8 +12,7 @@ use crate::{
 pub(super) fn classify<B: Buffer>(
     burst: &mut Burst<B>,
     sessions: &Sessions,
-    trust: &DscpMap,
-    counters: &mut PortCounters,
+    interfaces: &mut [Interface],
 ) {
     let Burst { metas, lookups, .. } = burst;
     find(&sessions.ipv4, &lookups.flows4, metas, FlowId::V4);
@@ -25,8 +22,9 @@ pub(super) fn classify<B: Buffer>(
         let own = meta.class.dscp();
         meta.dscp = own;
         if meta.session.is_none() {
-            meta.dscp = trust.get(own);
-            counters.bleached_packets += u64::from(meta.dscp != own);
+            let interface = &mut interfaces[meta.ingress.index()];
+            meta.dscp = interface.trust.get(own);
+            interface.counters.bleached_packets += u64::from(meta.dscp != own);
         }
     }
 }

@@ -20,6 +20,7 @@ mod schedule;
 mod tx;
 
 mod punt;
+mod tag;
 
 use arrayvec::ArrayVec;
 use crossbeam_channel::Sender;
@@ -31,13 +32,13 @@ pub use route::{Adjacency, Fibs, Paths};
 pub(crate) use schedule::PortScheduler;
 
 use crate::{
-    counters::{DropReason, PortCounters, PuntReason},
+    counters::{DropReason, InterfaceCounters, PortCounters, PuntReason},
     device::{Buffer, Device},
     diffserv::{Dscp, Phb, PhbMap, TrafficClass},
     policy::DscpMap,
     session::{FlowId, FlowKey4, FlowKey6, Sessions},
-    settings::{PortSettings, Settings},
-    units::{MacAddress, PortIndex, TickRate, Ticks},
+    settings::{InterfaceSettings, PortSettings, Settings},
+    units::{InterfaceIndex, MacAddress, PortIndex, TickRate, Ticks, VlanId},
 };
 
 /// What becomes of a packet.
@@ -59,6 +60,7 @@ enum Family {
 #[derive(Clone, Copy, Debug)]
 struct Meta {
     verdict: Verdict,
+    ingress: InterfaceIndex,
     /// The IP packet's length, as its header says.
     ip_bytes: u32,
     family: Family,
@@ -79,6 +81,7 @@ impl Meta {
     fn of(verdict: Verdict) -> Self {
         Self {
             verdict,
+            ingress: InterfaceIndex(0),
             ip_bytes: 0,
             family: Family::V4,
             destination: 0,
@@ -171,17 +174,48 @@ impl<B: Buffer> Burst<B> {
 #[derive(Debug)]
 struct Port<B> {
     mac: MacAddress,
-    trust: DscpMap,
-    mtu: u16,
+    vlans: Vlans,
     counters: PortCounters,
     scheduler: PortScheduler<B>,
     /// Scheduled, and not taken by the device yet.
     leaving: ArrayVec<B, BURST>,
 }
 
+/// The interface of each VLAN identifier on a port. 0 has the port's own: such a tag says a priority
+/// only.
+#[derive(Debug)]
+struct Vlans(Vec<Option<InterfaceIndex>>);
+
+impl Vlans {
+    fn new(port: PortIndex, interfaces: &[Interface]) -> Self {
+        let mut table = vec![None; 4096];
+        let interfaces = (0..=u8::MAX).map(InterfaceIndex).zip(interfaces);
+        for (index, interface) in interfaces.filter(|(_, interface)| interface.port == port) {
+            let number = interface.vlan.map_or(0, VlanId::number);
+            table[usize::from(number)] = Some(index);
+        }
+        Self(table)
+    }
+
+    fn interface(&self, vlan: u16) -> Option<InterfaceIndex> {
+        self.0.get(usize::from(vlan)).copied().flatten()
+    }
+}
+
+/// An interface, as the stages see it.
+#[derive(Debug)]
+struct Interface {
+    port: PortIndex,
+    vlan: Option<VlanId>,
+    mtu: u16,
+    trust: DscpMap,
+    counters: InterfaceCounters,
+}
+
 /// All state of one worker's packet path.
 pub(crate) struct Pipeline<B> {
     ports: Vec<Port<B>>,
+    interfaces: Vec<Interface>,
     pub(crate) sessions: Sessions,
     pub(crate) routes: Routes,
     phbs: PhbMap,
@@ -193,20 +227,32 @@ impl<B: Buffer> Pipeline<B> {
     pub(crate) fn new(
         settings: &Settings,
         fibs: Fibs,
-        twins: Sender<(PortIndex, B)>,
+        twins: Sender<(InterfaceIndex, B)>,
         clock: TickRate,
         now: Ticks,
     ) -> Self {
-        let port = |port: &PortSettings| Port {
+        let interface = |interface: InterfaceSettings| Interface {
+            port: interface.port,
+            vlan: interface.vlan,
+            mtu: interface.mtu,
+            trust: interface.trust.map(),
+            counters: InterfaceCounters::default(),
+        };
+        let interfaces: Vec<_> = settings.interfaces().map(interface).collect();
+        let port = |(index, port): (PortIndex, &PortSettings)| Port {
             mac: port.mac,
-            trust: port.trust.map(),
-            mtu: port.mtu,
+            vlans: Vlans::new(index, &interfaces),
             counters: PortCounters::default(),
             scheduler: PortScheduler::new(port, clock, now),
             leaving: ArrayVec::new(),
         };
         Self {
-            ports: settings.ports.iter().map(port).collect(),
+            ports: (0..)
+                .map(PortIndex)
+                .zip(&settings.ports)
+                .map(port)
+                .collect(),
+            interfaces,
             sessions: Sessions::new(settings.session_entries, clock),
             routes: Routes::new(fibs),
             phbs: PhbMap::default(),
@@ -227,24 +273,27 @@ impl<B: Buffer> Pipeline<B> {
         ingress: PortIndex,
         now: Ticks,
     ) -> usize {
-        let burst = &mut self.burst;
+        let (burst, interfaces) = (&mut self.burst, &mut self.interfaces);
         let port = &mut self.ports[ingress.index()];
-        let count = rx::receive(burst, device, ingress, &mut port.counters);
+        let count = rx::receive(burst, device, ingress, &mut port.counters, interfaces);
         if count == 0 {
             return 0;
         }
-        parse::parse(burst, port.mac, &mut port.counters);
-        classify::classify(burst, &self.sessions, &port.trust, &mut port.counters);
+        parse::parse(burst, port.mac, &port.vlans, interfaces);
+        classify::classify(burst, &self.sessions, interfaces);
         police::police(burst, &mut self.sessions, now);
         mark::mark(burst, &self.phbs);
-        route::route(burst, &self.routes, &self.ports);
-        queue::queue(burst, &mut self.ports, &mut self.punts, now);
+        route::route(burst, &self.routes, interfaces);
+        queue::queue(burst, &mut self.ports, interfaces, &mut self.punts, now);
         count
     }
 
-    /// Takes in a frame that the kernel sends out of a port.
-    pub(crate) fn inject(&mut self, egress: PortIndex, frame: B, now: Ticks) {
-        queue::queue_from_twin(&mut self.ports, &self.phbs, egress, frame, now);
+    /// Takes in a frame that the kernel sends out of an interface.
+    pub(crate) fn inject(&mut self, egress: InterfaceIndex, frame: B, now: Ticks) {
+        if let Some(interface) = self.interfaces.get_mut(egress.index()) {
+            let port = &mut self.ports[interface.port.index()];
+            queue::queue_from_twin(interface, port, &self.phbs, frame, now);
+        }
     }
 
     /// Sends what a port's shaper lets go; returns how many packets were sent.
@@ -265,6 +314,16 @@ impl<B: Buffer> Pipeline<B> {
             .iter()
             .filter_map(|port| port.scheduler.next_departure())
             .min()
+    }
+
+    /// How many interfaces there are.
+    pub(crate) fn interfaces(&self) -> usize {
+        self.interfaces.len()
+    }
+
+    /// Each interface's counters.
+    pub(crate) fn interface_counters(&self) -> impl Iterator<Item = &InterfaceCounters> {
+        self.interfaces.iter().map(|interface| &interface.counters)
     }
 
     /// Each port's counters and queues.

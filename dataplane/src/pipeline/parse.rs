@@ -1,33 +1,84 @@
 use std::net::Ipv6Addr;
 
-use super::{Burst, Family, Lookups, Meta, Verdict};
+use super::{Burst, Family, Interface, Lookups, Meta, Verdict, Vlans, tag};
 use crate::{
-    counters::{DropReason, PortCounters, PuntReason},
+    counters::{DropReason, InterfaceCounters, PuntReason},
     device::Buffer,
     diffserv::TrafficClass,
     session::{FlowKey4, FlowKey6, Protocol},
-    units::MacAddress,
+    units::{InterfaceIndex, MacAddress},
     wire::{
         EtherType, Ethernet, Ipv4, Ipv6, Transport, Upper, header_checksum_is_right, upper_layer,
     },
 };
 
-/// Finds each packet's headers and checks them.
+/// Finds each packet's interface and headers, takes its VLAN tag off, and checks it.
 #[inline(never)]
-pub(super) fn parse<B: Buffer>(burst: &mut Burst<B>, mac: MacAddress, counters: &mut PortCounters) {
-    burst.lookups.clear();
-    for (place, buffer) in (0..).zip(&burst.buffers) {
-        let meta = if !buffer.is_contiguous() {
-            Meta::of(Verdict::Drop(DropReason::Segmented))
-        } else if let Some((meta, flow)) = parse_plain(buffer.bytes(), mac) {
-            burst.lookups.flows4.push(place, flow);
-            meta
+pub(super) fn parse<B: Buffer>(
+    burst: &mut Burst<B>,
+    mac: MacAddress,
+    vlans: &Vlans,
+    interfaces: &mut [Interface],
+) {
+    let lookups = &mut burst.lookups;
+    lookups.clear();
+    let own = InterfaceIndex::from(burst.ingress);
+    for (place, buffer) in (0..).zip(&mut burst.buffers) {
+        let (meta, ingress) = if buffer.is_contiguous() & buffer.stripped_vlan().is_none()
+            && let Some((meta, flow)) = parse_plain(buffer.bytes(), mac)
+        {
+            lookups.flows4.push(place, flow);
+            (meta, own)
         } else {
-            parse_frame(buffer.bytes(), mac, place, &mut burst.lookups, counters)
-                .unwrap_or_else(Meta::of)
+            let (ingress, found) = parse_any(buffer, mac, place, lookups, (own, vlans), interfaces);
+            (found.unwrap_or_else(Meta::of), ingress)
         };
-        burst.metas.push(meta);
+        burst.metas.push(Meta { ingress, ..meta });
     }
+}
+
+/// Any frame: the interface that it came in on, and what it is.
+#[inline(never)]
+fn parse_any<B: Buffer>(
+    buffer: &mut B,
+    mac: MacAddress,
+    place: u8,
+    lookups: &mut Lookups,
+    (own, vlans): (InterfaceIndex, &Vlans),
+    interfaces: &mut [Interface],
+) -> (InterfaceIndex, Result<Meta, Verdict>) {
+    let drop = |reason| (own, Err(Verdict::Drop(reason)));
+    if !buffer.is_contiguous() {
+        return drop(DropReason::Segmented);
+    }
+    let received_bytes = buffer.bytes().len() as u64;
+    let tci = match tag::take(buffer) {
+        Ok(tci) => tci,
+        Err(reason) => return drop(reason),
+    };
+    let mut ingress = own;
+    if let Some(tci) = tci {
+        match vlans.interface(tci.vlan()) {
+            Some(interface) => ingress = interface,
+            None => return drop(DropReason::UnknownVlan),
+        }
+        // It was counted on the port's own interface.
+        let own = &mut interfaces[own.index()].counters;
+        own.rx_packets -= 1;
+        own.rx_bytes -= received_bytes;
+        let counters = &mut interfaces[ingress.index()].counters;
+        counters.rx_packets += 1;
+        counters.rx_bytes += received_bytes;
+        if let Some((meta, flow)) = parse_plain(buffer.bytes(), mac) {
+            lookups.flows4.push(place, flow);
+            return (ingress, Ok(meta));
+        }
+    }
+    let counters = &mut interfaces[ingress.index()].counters;
+    (
+        ingress,
+        parse_frame(buffer.bytes(), mac, place, lookups, counters),
+    )
 }
 
 /// [`parse_frame`] of the packets that are most of the traffic: unicast, IPv4 without options, UDP or
@@ -71,13 +122,13 @@ fn is_host(first_octet: u8) -> bool {
     !matches!(first_octet, 0 | 127 | 224..)
 }
 
-#[inline(never)]
+/// A frame without a tag.
 fn parse_frame(
     frame: &[u8],
     mac: MacAddress,
     place: u8,
     lookups: &mut Lookups,
-    counters: &mut PortCounters,
+    counters: &mut InterfaceCounters,
 ) -> Result<Meta, Verdict> {
     let (ethernet, packet) = Ethernet::split(frame).ok_or(Verdict::Drop(DropReason::Runt))?;
     let destination = ethernet.destination();
@@ -89,6 +140,7 @@ fn parse_frame(
         EtherType::IPV4 => parse_ipv4(packet, to_group, place, lookups, counters),
         EtherType::IPV6 => parse_ipv6(packet, to_group, place, lookups, counters),
         EtherType::ARP => Err(Verdict::Punt(PuntReason::Arp)),
+        EtherType::VLAN | EtherType::SERVICE_VLAN => Err(Verdict::Drop(DropReason::DoubleTagged)),
         _ => Err(Verdict::Drop(DropReason::UnknownEthertype)),
     }
 }
@@ -98,7 +150,7 @@ fn parse_ipv4(
     to_group: bool,
     place: u8,
     lookups: &mut Lookups,
-    counters: &mut PortCounters,
+    counters: &mut InterfaceCounters,
 ) -> Result<Meta, Verdict> {
     let drop = |reason| Err(Verdict::Drop(reason));
     // RFC 1812 section 5.2.2: "(1) The packet length reported by the Link Layer must be large
@@ -160,7 +212,7 @@ fn parse_ipv6(
     to_group: bool,
     place: u8,
     lookups: &mut Lookups,
-    counters: &mut PortCounters,
+    counters: &mut InterfaceCounters,
 ) -> Result<Meta, Verdict> {
     let drop = |reason| Err(Verdict::Drop(reason));
     let Some(ip) = Ipv6::new(packet) else {
@@ -302,7 +354,7 @@ mod tests {
         #[test]
         fn plain_packets_are_parsed_alike(frame in frame()) {
             let mut lookups = Lookups::default();
-            let long = parse_frame(&frame, MAC, 0, &mut lookups, &mut PortCounters::default());
+            let long = parse_frame(&frame, MAC, 0, &mut lookups, &mut InterfaceCounters::default());
             if let Some((meta, flow)) = parse_plain(&frame, MAC) {
                 prop_assert_eq!(format!("{meta:?}"), format!("{:?}", long.unwrap()));
                 prop_assert_eq!(lookups.flows4.items.as_slice(), [flow]);

@@ -1,16 +1,16 @@
 use crossbeam_channel::Sender;
 
 use crate::{
-    counters::{DropReason, PortCounters, PuntReason},
+    counters::{DropReason, InterfaceCounters, PuntReason},
     diffserv::{BucketProfile, TokenBucket},
-    units::{BitRate, PortIndex, TickRate, Ticks},
+    units::{BitRate, InterfaceIndex, TickRate, Ticks},
 };
 
 /// The way to the kernel twins: for each reason so many packets a second, so that no kind of
 /// packet, and nobody who sends it, can take the kernel's time from the others.
 #[derive(Debug)]
 pub(super) struct Punts<B> {
-    twins: Sender<(PortIndex, B)>,
+    twins: Sender<(InterfaceIndex, B)>,
     /// Counts a packet as one byte.
     profile: Option<BucketProfile>,
     buckets: [TokenBucket; PuntReason::COUNT],
@@ -21,7 +21,7 @@ const BURST_PACKETS: u64 = 64;
 
 impl<B> Punts<B> {
     pub(super) fn new(
-        twins: Sender<(PortIndex, B)>,
+        twins: Sender<(InterfaceIndex, B)>,
         packets_per_second: u32,
         clock: TickRate,
         now: Ticks,
@@ -40,13 +40,13 @@ impl<B> Punts<B> {
         }
     }
 
-    /// Gives a frame to the twin of the port it came in on, or counts why not.
+    /// Gives a frame to the twin of the interface it came in on, or counts why not.
     pub(super) fn punt(
         &mut self,
-        ingress: PortIndex,
+        ingress: InterfaceIndex,
         frame: B,
         reason: PuntReason,
-        counters: &mut PortCounters,
+        counters: &mut InterfaceCounters,
         now: Ticks,
     ) {
         let bucket = &mut self.buckets[reason.index()];

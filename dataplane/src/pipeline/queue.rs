@@ -1,9 +1,10 @@
-use super::{Burst, Port, PortIndex, Verdict, parse, punt::Punts};
+use super::{Burst, Interface, Port, Verdict, parse, punt::Punts, tag};
 use crate::{
     counters::DropReason,
     device::Buffer,
-    diffserv::{Phb, PhbMap},
+    diffserv::{Dscp, PhbMap, TrafficClass},
     units::Ticks,
+    wire::Tci,
 };
 
 /// A packet that waits in a queue.
@@ -22,10 +23,10 @@ pub(crate) struct Queued<B> {
 pub(super) fn queue<B: Buffer>(
     burst: &mut Burst<B>,
     ports: &mut [Port<B>],
+    interfaces: &mut [Interface],
     punts: &mut Punts<B>,
     now: Ticks,
 ) {
-    let ingress = burst.ingress;
     for (buffer, meta) in burst.buffers.drain(..).zip(burst.metas.drain(..)) {
         let dropped = match meta.verdict {
             Verdict::Forward => {
@@ -36,31 +37,35 @@ pub(super) fn queue<B: Buffer>(
                 }
             }
             Verdict::Punt(reason) => {
-                let counters = &mut ports[ingress.index()].counters;
-                punts.punt(ingress, buffer, reason, counters, now);
+                let counters = &mut interfaces[meta.ingress.index()].counters;
+                punts.punt(meta.ingress, buffer, reason, counters, now);
                 continue;
             }
             Verdict::Drop(reason) => reason,
         };
-        ports[ingress.index()].counters.drops[dropped.index()] += 1;
+        interfaces[meta.ingress.index()].counters.drops[dropped.index()] += 1;
     }
 }
 
-/// Queues a frame that the kernel sends: by its code point if it is IP, as network control if not
-/// (ARP).
+/// Queues a frame that the kernel sends out of an interface of a port, on its VLAN: by its code point
+/// if it is IP, as network control if not (ARP).
 pub(super) fn queue_from_twin<B: Buffer>(
-    ports: &mut [Port<B>],
+    interface: &mut Interface,
+    port: &mut Port<B>,
     phbs: &PhbMap,
-    egress: PortIndex,
-    frame: B,
+    mut frame: B,
     now: Ticks,
 ) {
-    let Some(port) = ports.get_mut(egress.index()) else {
-        return;
-    };
+    let counters = &mut interface.counters;
+    counters.twin_packets += 1;
     let class = parse::traffic_class(frame.bytes());
-    let phb = class.map_or(Phb::NetworkControl, |class| phbs.phb(class.dscp()));
-    port.counters.twin_packets += 1;
+    let dscp = class.map_or(Dscp::CS6, TrafficClass::dscp);
+    if let Some(vlan) = interface.vlan
+        && let Err(reason) = tag::put(&mut frame, Tci::new(vlan, dscp))
+    {
+        counters.drops[reason.index()] += 1;
+        return;
+    }
     // A full queue counts the drop itself.
-    let _ = port.scheduler.enqueue(phb, frame, now);
+    let _ = port.scheduler.enqueue(phbs.phb(dscp), frame, now);
 }

@@ -5,13 +5,13 @@ use std::net::IpAddr;
 use arrayvec::ArrayVec;
 use voicelane_dpdk::{BURST, Fib4, Fib6};
 
-use super::{Burst, Family, Placed, Port, Verdict};
+use super::{Burst, Family, Interface, Placed, Verdict, tag};
 use crate::{
     control::{NextHop, RouteError},
     counters::{DropReason, PuntReason},
     device::Buffer,
-    units::{MacAddress, PortIndex},
-    wire::{Ethernet, Ipv4Mut, Ipv6Mut},
+    units::{InterfaceIndex, MacAddress},
+    wire::{Ethernet, Ipv4Mut, Ipv6Mut, Tci},
 };
 
 pub use paths::Paths;
@@ -25,10 +25,10 @@ pub enum Adjacency {
     Local,
     /// The kernel must find the neighbour first, or answer that there is none.
     Resolve,
-    /// Out of this port, to this neighbour.
+    /// Out of this interface, to this neighbour.
     Forward {
-        /// Which port.
-        port: PortIndex,
+        /// Which interface.
+        interface: InterfaceIndex,
         /// The neighbour's address.
         destination: MacAddress,
         /// The port's own.
@@ -81,12 +81,12 @@ impl Routes {
         &mut self,
         next_hop: NextHop,
         adjacency: Adjacency,
-        ports: usize,
+        interfaces: usize,
     ) -> Result<(), RouteError> {
-        if let Adjacency::Forward { port, .. } = adjacency
-            && port.index() >= ports
+        if let Adjacency::Forward { interface, .. } = adjacency
+            && interface.index() >= interfaces
         {
-            return Err(RouteError::Port(port.0));
+            return Err(RouteError::Interface(interface.0));
         }
         let hop = self.hop_mut(next_hop)?;
         if let Hop::Several(group) = std::mem::replace(hop, Hop::One(adjacency)) {
@@ -198,9 +198,9 @@ impl Routes {
     }
 }
 
-/// Finds each packet's way, by the longest prefix, and addresses it to the next hop.
+/// Finds each packet's way, by the longest prefix, and addresses it to the next hop, on its VLAN.
 #[inline(never)]
-pub(super) fn route<B: Buffer>(burst: &mut Burst<B>, routes: &Routes, ports: &[Port<B>]) {
+pub(super) fn route<B: Buffer>(burst: &mut Burst<B>, routes: &Routes, interfaces: &[Interface]) {
     let next_hops = routes.lookup(burst);
     for ((buffer, meta), next_hop) in burst
         .buffers
@@ -217,14 +217,15 @@ pub(super) fn route<B: Buffer>(burst: &mut Burst<B>, routes: &Routes, ports: &[P
         }
         meta.verdict = match hop {
             Hop::One(Adjacency::Forward {
-                port,
+                interface,
                 destination,
                 source,
             }) if meta.ttl > 1
-                && ports
-                    .get(port.index())
-                    .is_some_and(|port| meta.ip_bytes <= u32::from(port.mtu)) =>
+                && interfaces
+                    .get(interface.index())
+                    .is_some_and(|interface| meta.ip_bytes <= u32::from(interface.mtu)) =>
             {
+                let interface = &interfaces[interface.index()];
                 let frame = buffer.bytes_mut();
                 Ethernet::readdress(frame, destination, source);
                 let packet = frame.get_mut(Ethernet::LENGTH..).unwrap_or_default();
@@ -240,8 +241,12 @@ pub(super) fn route<B: Buffer>(burst: &mut Burst<B>, routes: &Routes, ports: &[P
                         }
                     }
                 }
-                meta.egress = port;
-                Verdict::Forward
+                meta.egress = interface.port;
+                let tagged = match interface.vlan {
+                    Some(vlan) => tag::put(buffer, Tci::new(vlan, meta.dscp)),
+                    None => Ok(()),
+                };
+                tagged.map_or_else(Verdict::Drop, |()| Verdict::Forward)
             }
             exception => exceptional(exception, meta.ttl),
         };

@@ -11,6 +11,10 @@ impl EtherType {
     pub const ARP: Self = Self(0x0806);
     /// IPv6.
     pub const IPV6: Self = Self(0x86dd);
+    /// An IEEE 802.1Q tag: the type of what it is before stands behind it.
+    pub const VLAN: Self = Self(0x8100);
+    /// A service tag, outside of another (IEEE 802.1ad).
+    pub const SERVICE_VLAN: Self = Self(0x88a8);
 }
 
 /// An Ethernet II header.

@@ -4,8 +4,10 @@ mod checksum;
 mod ethernet;
 mod ipv4;
 mod ipv6;
+mod vlan;
 
 pub use checksum::{header_checksum_is_right, replace_word};
 pub use ethernet::{EtherType, Ethernet};
 pub use ipv4::{Ipv4, Ipv4Mut};
 pub use ipv6::{Ipv6, Ipv6Mut, Transport, Upper, upper_layer};
+pub use vlan::Tci;

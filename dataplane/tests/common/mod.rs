@@ -21,8 +21,8 @@ use voicelane_dataplane::{
     device::{SimBuffer, SimDevice, SimPool},
     diffserv::Dscp,
     session::{EntrySpec, FiveTuple, Policer, Protocol, SessionChange},
-    settings::{PortSettings, Settings, Trust},
-    units::{BitRate, MacAddress, PortIndex, TickRate, Ticks},
+    settings::{PortSettings, Settings, Trust, VlanSettings},
+    units::{BitRate, InterfaceIndex, MacAddress, PortIndex, TickRate, Ticks, VlanId},
     worker::Worker,
 };
 use voicelane_dpdk::{Eal, EalConfig, Fib4, Fib6, Hugepages};
@@ -79,6 +79,7 @@ pub struct Rig {
     pub pool: SimPool,
     pub now: u64,
     ports: usize,
+    interfaces: usize,
 }
 
 impl Rig {
@@ -96,9 +97,10 @@ impl Rig {
             pool: SimPool::default(),
             now: 0,
             ports,
+            interfaces: settings.interfaces().count(),
         };
         let forward = |port, source, destination| Adjacency::Forward {
-            port,
+            interface: InterfaceIndex::from(port),
             destination,
             source,
         };
@@ -114,23 +116,28 @@ impl Rig {
             (5, Adjacency::Local, "10.1.0.1", 32),
             (5, Adjacency::Local, "2001:db8:1::1", 128),
         ] {
-            let next_hop = NextHop(number);
-            let prefix: IpAddr = prefix.parse().unwrap();
-            for request in [
-                Request::SetAdjacency {
-                    next_hop,
-                    adjacency,
-                },
-                Request::SetRoute {
-                    prefix,
-                    length,
-                    next_hop,
-                },
-            ] {
-                assert!(matches!(rig.ask(request), Answer::Route(Ok(()))));
-            }
+            rig.route(number, adjacency, prefix, length);
         }
         rig
+    }
+
+    /// Sets a next hop, and a route to it.
+    pub fn route(&mut self, number: u16, adjacency: Adjacency, prefix: &str, length: u8) {
+        let next_hop = NextHop(number);
+        let prefix: IpAddr = prefix.parse().unwrap();
+        for request in [
+            Request::SetAdjacency {
+                next_hop,
+                adjacency,
+            },
+            Request::SetRoute {
+                prefix,
+                length,
+                next_hop,
+            },
+        ] {
+            assert!(matches!(self.ask(request), Answer::Route(Ok(()))));
+        }
     }
 
     pub fn ask(&mut self, request: Request) -> Answer {
@@ -154,7 +161,7 @@ impl Rig {
     }
 
     pub fn report(&mut self) -> Report {
-        let report = Report::new(self.ports);
+        let report = Report::new(self.ports, self.interfaces);
         match self.ask(Request::Report(report)) {
             Answer::Report(report) => *report,
             other => panic!("{other:?}"),
@@ -188,10 +195,10 @@ impl Rig {
 
     /// What one frame into the edge port is dropped for.
     pub fn dropped_for(&mut self, frame: &[u8]) -> Option<DropReason> {
-        let before = self.report().ports[0].port.drops;
+        let before = self.report().interfaces[0].drops;
         self.deliver(EDGE, frame);
         self.worker.turn();
-        let after = self.report().ports[0].port.drops;
+        let after = self.report().interfaces[0].drops;
         DropReason::ALL
             .iter()
             .copied()
@@ -201,18 +208,19 @@ impl Rig {
     /// What one frame into the edge port is given to the kernel for; the kernel gets it as it came
     /// but for its code point.
     pub fn punted_for(&mut self, frame: &[u8]) -> Option<PuntReason> {
-        let before = self.report().ports[0].port.punts;
+        let before = self.report().interfaces[0].punts;
         self.deliver(EDGE, frame);
         self.worker.turn();
-        let after = self.report().ports[0].port.punts;
+        let after = self.report().interfaces[0].punts;
         let reason = PuntReason::ALL
             .iter()
             .copied()
             .find(|r| after[r.index()] > before[r.index()]);
         if reason.is_some() {
             use voicelane_dataplane::device::Buffer as _;
-            let (port, punted) = self.twins.from_worker.try_recv().unwrap();
-            assert_eq!((port, punted.bytes().len()), (EDGE, frame.len()));
+            let (interface, punted) = self.twins.from_worker.try_recv().unwrap();
+            let edge = InterfaceIndex::from(EDGE);
+            assert_eq!((interface, punted.bytes().len()), (edge, frame.len()));
         }
         reason
     }
@@ -368,6 +376,47 @@ impl Udp6 {
     pub fn session(&self, rate_text: &str, burst_bytes: u32) -> EntrySpec {
         session(self.flow(), rate_text, burst_bytes)
     }
+}
+
+/// Behind VLAN 300 of the core port.
+pub const FAR_VLAN: Ipv4Addr = Ipv4Addr::new(10, 5, 0, 7);
+/// Behind VLAN 100 of the edge port.
+pub const NEAR_VLAN: Ipv4Addr = Ipv4Addr::new(10, 6, 0, 7);
+/// Behind VLAN 300 of the core port.
+pub const FAR_VLAN6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 5, 0, 0, 0, 0, 7);
+/// Interfaces of a router whose edge port has VLANs 100 and 200, and whose core port has 300.
+pub const EDGE_100: InterfaceIndex = InterfaceIndex(2);
+pub const EDGE_200: InterfaceIndex = InterfaceIndex(3);
+pub const CORE_300: InterfaceIndex = InterfaceIndex(4);
+
+pub fn vlan(id: u64, trust: Trust) -> VlanSettings {
+    VlanSettings {
+        id: VlanId::new(id).unwrap(),
+        trust,
+        mtu: 1500,
+    }
+}
+
+/// Routes to what is behind [`CORE_300`] and [`EDGE_100`].
+pub fn route_to_vlans(rig: &mut Rig) {
+    for (number, interface, source, destination, prefix, length) in [
+        (6, CORE_300, CORE_MAC, PEER_MAC, "10.5.0.0", 16),
+        (6, CORE_300, CORE_MAC, PEER_MAC, "2001:db8:5::", 48),
+        (7, EDGE_100, EDGE_MAC, HOST_MAC, "10.6.0.0", 16),
+    ] {
+        let adjacency = Adjacency::Forward {
+            interface,
+            destination,
+            source,
+        };
+        rig.route(number, adjacency, prefix, length);
+    }
+}
+
+/// The frame with a VLAN tag behind its addresses, or where it ends.
+pub fn tagged(frame: &[u8], tci: u16) -> Vec<u8> {
+    let (addresses, rest) = frame.split_at(frame.len().min(12));
+    [addresses, &[0x81, 0], &tci.to_be_bytes(), rest].concat()
 }
 
 /// The IPv4 header checksum, computed from nothing (RFC 1071).

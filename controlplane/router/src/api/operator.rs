@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 use voicelane_dataplane::{
-    counters::{DropReason, PortReport, PuntReason},
+    counters::{DropReason, InterfaceCounters, PortReport, PuntReason},
     diffserv::Phb,
 };
 use voicelane_dpdk::Eal;
@@ -88,15 +88,14 @@ impl RouterOperator for Operator {
             .ports
             .iter()
             .map(|port| port.device.to_string());
-        let ports =
-            interfaces
-                .zip(devices)
-                .zip(&report.ports)
-                .map(|((interface, device), port)| PortStatus {
-                    interface: Some(interface),
-                    device,
-                    ..port_status(port)
-                });
+        let ports = interfaces
+            .zip(devices)
+            .zip(report.ports.iter().zip(&report.interfaces))
+            .map(|((interface, device), (port, untagged))| PortStatus {
+                interface: Some(interface),
+                device,
+                ..port_status(port, untagged)
+            });
         Ok(Response::new(ListPortsResponse {
             ports: ports.collect(),
         }))
@@ -134,7 +133,7 @@ impl RouterOperator for Operator {
     }
 }
 
-fn port_status(report: &PortReport) -> PortStatus {
+fn port_status(report: &PortReport, untagged: &InterfaceCounters) -> PortStatus {
     let port = &report.port;
     let queues = Phb::ALL
         .iter()
@@ -157,15 +156,15 @@ fn port_status(report: &PortReport) -> PortStatus {
         tx_bytes: port.tx_bytes,
         drops: named(
             DropReason::ALL.iter().map(|reason| reason.name()),
-            &port.drops,
+            &untagged.drops,
         ),
         punts: named(
             PuntReason::ALL.iter().map(|reason| reason.name()),
-            &port.punts,
+            &untagged.punts,
         ),
-        bleached_packets: port.bleached_packets,
-        twin_packets: port.twin_packets,
-        fragment_packets: port.fragments,
+        bleached_packets: untagged.bleached_packets,
+        twin_packets: untagged.twin_packets,
+        fragment_packets: untagged.fragments,
         queues: queues.collect(),
     }
 }

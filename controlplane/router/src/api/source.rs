@@ -93,7 +93,7 @@ impl Source {
             // Its memory is used again where nobody reads it any more.
             old = Arc::into_inner(report).map(Box::new);
         }
-        let empty = old.unwrap_or_else(|| Report::new(self.ports.len()));
+        let empty = old.unwrap_or_else(|| Report::new(self.ports.len(), self.ports.len()));
         let Answer::Report(report) = self.kept.client.ask(Request::Report(empty)).await? else {
             return Err(WorkerGone);
         };

@@ -12,19 +12,19 @@ use ipnet::IpNet;
 use voicelane_dataplane::{
     Adjacency,
     control::{NextHop, Request},
-    units::{MacAddress, PortIndex},
+    units::{InterfaceIndex, MacAddress},
 };
 
 use super::state::{Dirty, State, Via, is_link_local};
 
 /// The twins, by the kernel's number of the interface.
-pub type Twins = BTreeMap<u32, TwinPort>;
+pub type Twins = BTreeMap<u32, TwinOf>;
 
 /// Whose twin an interface is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TwinPort {
-    /// The port.
-    pub port: PortIndex,
+pub struct TwinOf {
+    /// The router's interface.
+    pub interface: InterfaceIndex,
     /// Its address.
     pub mac: MacAddress,
 }
@@ -285,7 +285,7 @@ fn adjacency(state: &State, twins: &Twins, target: Target) -> Adjacency {
         Target::Neighbour { interface, address } => {
             match (twins.get(&interface), state.neighbour(interface, address)) {
                 (Some(twin), Some(neighbour)) => Adjacency::Forward {
-                    port: twin.port,
+                    interface: twin.interface,
                     destination: neighbour.mac,
                     source: twin.mac,
                 },

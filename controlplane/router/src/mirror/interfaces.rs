@@ -33,10 +33,12 @@ pub struct View {
 pub(super) fn view(state: &State, fib: &Fib, underlays: &[Option<String>]) -> View {
     let mut interfaces = vec![InterfaceView::default(); underlays.len()];
     for (&index, twin) in fib.twins() {
-        let Some(view) = interfaces.get_mut(twin.port.index()) else {
+        let Some(view) = interfaces.get_mut(twin.interface.index()) else {
             continue;
         };
-        let underlay = underlays.get(twin.port.index()).and_then(Option::as_deref);
+        let underlay = underlays
+            .get(twin.interface.index())
+            .and_then(Option::as_deref);
         let carrier = underlay.is_none_or(|name| {
             state
                 .link_named(name)
@@ -55,7 +57,10 @@ pub(super) fn view(state: &State, fib: &Fib, underlays: &[Option<String>]) -> Vi
         let (Via::Link { interface } | Via::Gateway { interface, .. }) = via else {
             continue;
         };
-        let port = fib.twins().get(&interface).map(|twin| twin.port.index());
+        let port = fib
+            .twins()
+            .get(&interface)
+            .map(|twin| twin.interface.index());
         if let Some(view) = port.and_then(|port| interfaces.get_mut(port)) {
             view.prefixes.push(prefix);
         }

@@ -14,7 +14,7 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use tokio::{sync::Notify, task::JoinSet};
 use tracing::{error, warn};
-use voicelane_dataplane::{control::Twins, units::PortIndex};
+use voicelane_dataplane::{control::Twins, units::InterfaceIndex};
 use voicelane_dpdk::{Mbuf, Mempool};
 
 use super::tap::Twin;
@@ -45,7 +45,7 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Starts them. `twins` are in the order of their ports.
+    /// Starts them. `twins` are in the order of their interfaces.
     pub fn start(twins: Vec<Twin>, frames: Twins<Mbuf>, pool: Mempool) -> io::Result<Self> {
         let counters = Arc::new(TwinCounters::default());
         let lost = Arc::new(Notify::new());
@@ -95,13 +95,13 @@ impl Frames {
 }
 
 fn write_frames(
-    from_worker: &Receiver<(PortIndex, Mbuf)>,
+    from_worker: &Receiver<(InterfaceIndex, Mbuf)>,
     twins: &[Twin],
     counters: &TwinCounters,
 ) {
-    for (port, frame) in from_worker {
+    for (interface, frame) in from_worker {
         let written = twins
-            .get(port.index())
+            .get(interface.index())
             .map(|twin| twin.device.try_send(frame.bytes()));
         if !matches!(written, Some(Ok(_))) {
             counters.kernel_refused.fetch_add(1, Ordering::Relaxed);
@@ -112,7 +112,7 @@ fn write_frames(
 struct Reader {
     twins: Arc<[Twin]>,
     position: usize,
-    to_worker: Sender<(PortIndex, Mbuf)>,
+    to_worker: Sender<(InterfaceIndex, Mbuf)>,
     pool: Mempool,
     counters: Arc<TwinCounters>,
     lost: Arc<Notify>,
@@ -127,19 +127,19 @@ impl Reader {
         loop {
             match twin.device.recv(&mut frame).await {
                 Ok(length) => {
-                    if !self.pass_on(twin.port, frame.get(..length).unwrap_or_default()) {
+                    if !self.pass_on(twin.interface, frame.get(..length).unwrap_or_default()) {
                         return;
                     }
                 }
                 Err(error) if error.raw_os_error() == Some(nix::libc::EBADFD) => {
-                    error!(port = twin.port.0, "the twin was deleted");
+                    error!(interface = twin.interface.0, "the twin was deleted");
                     self.lost.notify_one();
                     return;
                 }
                 Err(error) => {
                     // A twin that is set down reads as EIO until it is up again.
                     if error.raw_os_error() != Some(nix::libc::EIO) {
-                        warn!(port = twin.port.0, %error, "the twin cannot be read");
+                        warn!(interface = twin.interface.0, %error, "the twin cannot be read");
                     }
                     tokio::time::sleep(AFTER_ERROR).await;
                 }
@@ -148,7 +148,7 @@ impl Reader {
     }
 
     /// Whether the worker is still there.
-    fn pass_on(&self, port: PortIndex, frame: &[u8]) -> bool {
+    fn pass_on(&self, interface: InterfaceIndex, frame: &[u8]) -> bool {
         let Some(mut buffer) = self.pool.allocate() else {
             self.counters.no_buffer.fetch_add(1, Ordering::Relaxed);
             return true;
@@ -157,7 +157,7 @@ impl Reader {
             self.counters.no_buffer.fetch_add(1, Ordering::Relaxed);
             return true;
         }
-        match self.to_worker.try_send((port, buffer)) {
+        match self.to_worker.try_send((interface, buffer)) {
             Ok(()) => true,
             Err(TrySendError::Full(_)) => {
                 self.counters.worker_full.fetch_add(1, Ordering::Relaxed);

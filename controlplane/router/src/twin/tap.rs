@@ -6,7 +6,7 @@ use rtnetlink::{Handle, LinkUnspec};
 use thiserror::Error;
 use tracing::info;
 use tun_rs::{AsyncDevice, DeviceBuilder, Layer};
-use voicelane_dataplane::units::{MacAddress, PortIndex};
+use voicelane_dataplane::units::{InterfaceIndex, MacAddress};
 
 use super::{
     forwarding,
@@ -55,8 +55,8 @@ pub enum TwinError {
 /// A twin. The interface goes away with this value.
 pub struct Twin {
     /// Whose.
-    pub port: PortIndex,
-    /// The kernel's number of the interface.
+    pub interface: InterfaceIndex,
+    /// The kernel's number of it.
     pub index: u32,
     /// The port's address, and the twin's.
     pub mac: MacAddress,
@@ -67,10 +67,13 @@ pub struct Twin {
 impl fmt::Debug for Twin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            port, index, mac, ..
+            interface,
+            index,
+            mac,
+            ..
         } = self;
         f.debug_struct("Twin")
-            .field("port", port)
+            .field("interface", interface)
             .field("index", index)
             .field("mac", mac)
             .finish()
@@ -80,7 +83,7 @@ impl fmt::Debug for Twin {
 /// Makes a port's twin, and sets it up. Call within the runtime.
 pub async fn create(
     handle: &Handle,
-    port: PortIndex,
+    interface: InterfaceIndex,
     config: &PortConfig,
     mac: MacAddress,
 ) -> Result<Twin, TwinError> {
@@ -142,7 +145,7 @@ pub async fn create(
         .map_err(|source| netlink("the state", source))?;
     info!(port = name, interface = index, addresses = ?config.addresses, "twin is up");
     Ok(Twin {
-        port,
+        interface,
         index,
         mac,
         device,

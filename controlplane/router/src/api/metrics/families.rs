@@ -3,7 +3,7 @@
 use std::fmt;
 
 use voicelane_dataplane::{
-    counters::{DropReason, PortCounters, PuntReason, QueueCounters},
+    counters::{DropReason, InterfaceCounters, PortCounters, PuntReason, QueueCounters},
     diffserv::Phb,
 };
 use voicelane_dpdk::PortStats;
@@ -58,12 +58,19 @@ impl Figures {
             .zip(self.report.ports.iter().map(|port| &port.port))
     }
 
+    fn each_interface(&self) -> impl Iterator<Item = (&str, &InterfaceCounters)> {
+        self.names
+            .iter()
+            .map(String::as_str)
+            .zip(&self.report.interfaces)
+    }
+
     pub(super) fn ports(&self, out: &mut Out<'_>) -> fmt::Result {
         let up = self.names.iter().zip(&self.up);
         let up = up.map(|(name, &up)| ([("port", name.as_str())], u32::from(up)));
         out.gauges("voicelane_port_up", "1: the port and its twin are up", up)?;
         type Count = fn(&PortCounters) -> u64;
-        let plain: [(&str, &str, Count); 7] = [
+        let plain: [(&str, &str, Count); 4] = [
             ("voicelane_port_rx_packets", "Packets received", |port| {
                 port.rx_packets
             }),
@@ -80,6 +87,17 @@ impl Figures {
                 "Bytes that the device took",
                 |port| port.tx_bytes,
             ),
+        ];
+        for (name, help, count) in plain {
+            out.counters(
+                name,
+                help,
+                self.each_port()
+                    .map(|(port, c)| ([("port", port)], count(c))),
+            )?;
+        }
+        type CountIn = fn(&InterfaceCounters) -> u64;
+        let plain: [(&str, &str, CountIn); 3] = [
             (
                 "voicelane_port_twin_packets",
                 "Packets from the kernel",
@@ -100,11 +118,11 @@ impl Figures {
             out.counters(
                 name,
                 help,
-                self.each_port()
+                self.each_interface()
                     .map(|(port, c)| ([("port", port)], count(c))),
             )?;
         }
-        let drops = self.each_port().flat_map(|(port, counters)| {
+        let drops = self.each_interface().flat_map(|(port, counters)| {
             let reasons = DropReason::ALL.iter().zip(counters.drops);
             reasons.map(move |(reason, n)| ([("port", port), ("reason", reason.name())], n))
         });
@@ -113,7 +131,7 @@ impl Figures {
             "Packets received here and dropped",
             drops,
         )?;
-        let punts = self.each_port().flat_map(|(port, counters)| {
+        let punts = self.each_interface().flat_map(|(port, counters)| {
             let reasons = PuntReason::ALL.iter().zip(counters.punts);
             reasons.map(move |(reason, n)| ([("port", port), ("reason", reason.name())], n))
         });

@@ -28,8 +28,8 @@ pub(super) fn link_local(last: u8) -> IpAddr {
 }
 
 pub(super) fn twins() -> Twins {
-    let twin = |port, last| TwinPort {
-        port: PortIndex(port),
+    let twin = |port, last| TwinOf {
+        interface: InterfaceIndex(port),
         mac: MacAddress([2, 0, 0, 0, 0, last]),
     };
     Twins::from([(LAN, twin(0, 1)), (CORE, twin(1, 2))])
@@ -134,7 +134,7 @@ impl Kernel {
                 .find(|&&(i, a, _)| (i, a) == (interface, address));
             known.map_or(Adjacency::Resolve, |&(_, _, destination)| {
                 Adjacency::Forward {
-                    port: twin.port,
+                    interface: twin.interface,
                     destination,
                     source: twin.mac,
                 }
