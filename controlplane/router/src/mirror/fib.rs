@@ -4,18 +4,20 @@
 //! gets another MAC address costs one request, whatever the number of routes through it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
+    sync::Arc,
 };
 
 use ipnet::IpNet;
+use tracing::warn;
 use voicelane_dataplane::{
-    Adjacency,
+    Adjacency, Paths,
     control::{NextHop, Request},
     units::{InterfaceIndex, MacAddress},
 };
 
-use super::state::{Dirty, State, Via, is_link_local};
+use super::state::{Dirty, Path, State, Via, is_link_local};
 
 /// The twins, by the kernel's number of the interface.
 pub type Twins = BTreeMap<u32, TwinOf>;
@@ -33,20 +35,68 @@ pub struct TwinOf {
 const LAST_NEXT_HOP: u16 = (1 << 15) - 1;
 
 /// Where a prefix leads, before anybody asks whether the neighbour is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Target {
     Kernel,
     Nowhere,
     Resolve,
-    Neighbour { interface: u32, address: IpAddr },
+    Neighbour {
+        interface: u32,
+        address: IpAddr,
+    },
+    /// Several neighbours, each of which is a target of its own.
+    Paths(Arc<[Path]>),
+}
+
+impl Target {
+    fn neighbour(path: &Path) -> Self {
+        let &Path {
+            interface, address, ..
+        } = path;
+        Self::Neighbour { interface, address }
+    }
+
+    /// The neighbours that flows are shared among.
+    fn members(&self) -> &[Path] {
+        match self {
+            Self::Paths(paths) => paths.get(..Paths::MAX).unwrap_or(paths),
+            _ => &[],
+        }
+    }
 }
 
 /// A next hop that the worker knows.
 #[derive(Debug)]
 struct Hop {
     number: NextHop,
-    routes: usize,
-    adjacency: Adjacency,
+    /// How many routes and groups of next hops lead to it.
+    users: usize,
+    meaning: Meaning,
+}
+
+/// What the worker was told of a next hop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Meaning {
+    One(Adjacency),
+    Several(Box<Paths>),
+}
+
+/// Of a next hop that meant nothing before.
+const UNKNOWN: Meaning = Meaning::One(Adjacency::Resolve);
+
+impl Meaning {
+    fn request(&self, next_hop: NextHop) -> Request {
+        match self {
+            &Self::One(adjacency) => Request::SetAdjacency {
+                next_hop,
+                adjacency,
+            },
+            Self::Several(paths) => Request::SetPaths {
+                next_hop,
+                paths: paths.clone(),
+            },
+        }
+    }
 }
 
 /// What the worker was told.
@@ -92,13 +142,23 @@ impl Fib {
         })
     }
 
+    /// Neighbours that share a route with others and are not known: as no packet is sent to them,
+    /// the kernel must be asked to find them.
+    pub fn missing_neighbours(&self, state: &State) -> BTreeSet<(u32, IpAddr)> {
+        let members = self.hops.keys().flat_map(Target::members);
+        members
+            .map(|path| (path.interface, path.address))
+            .filter(|&(interface, address)| state.neighbour(interface, address).is_none())
+            .collect()
+    }
+
     /// What to tell the worker, in this order, after a change of the state.
     pub fn update(&mut self, state: &State, dirty: &Dirty) -> Vec<Request> {
         let mut requests = Vec::new();
         for &(interface, address) in &dirty.neighbours {
             self.refresh(
                 state,
-                Target::Neighbour { interface, address },
+                &Target::Neighbour { interface, address },
                 &mut requests,
             );
         }
@@ -111,18 +171,48 @@ impl Fib {
         requests
     }
 
-    /// Says anew what a next hop means, if it is in use and means something else now.
-    fn refresh(&mut self, state: &State, target: Target, requests: &mut Vec<Request>) {
-        let adjacency = adjacency(state, &self.twins, target);
-        if let Some(hop) = self.hops.get_mut(&target)
-            && hop.adjacency != adjacency
-        {
-            hop.adjacency = adjacency;
-            requests.push(Request::SetAdjacency {
-                next_hop: hop.number,
-                adjacency,
-            });
+    /// Says anew what a next hop means, if it is in use and means something else now; and then what
+    /// groups mean that it is in.
+    fn refresh(&mut self, state: &State, target: &Target, requests: &mut Vec<Request>) {
+        let Some(hop) = self.hops.get(target) else {
+            return;
+        };
+        let meaning = self.meaning(state, target, &hop.meaning);
+        if hop.meaning == meaning {
+            return;
         }
+        if let Some(hop) = self.hops.get_mut(target) {
+            requests.push(meaning.request(hop.number));
+            hop.meaning = meaning;
+        }
+        let groups = self.hops.keys().filter(|group| {
+            let mut members = group.members().iter().map(Target::neighbour);
+            members.any(|member| member == *target)
+        });
+        for group in groups.cloned().collect::<Vec<_>>() {
+            self.refresh(state, &group, requests);
+        }
+    }
+
+    /// What a target means now that meant something `before`: a group keeps as much of it as it can.
+    fn meaning(&self, state: &State, target: &Target, before: &Meaning) -> Meaning {
+        let resolved: Vec<_> = target
+            .members()
+            .iter()
+            .filter(|path| {
+                let adjacency = adjacency(state, &self.twins, &Target::neighbour(path));
+                matches!(adjacency, Adjacency::Forward { .. })
+            })
+            .filter_map(|path| Some((self.hops.get(&Target::neighbour(path))?.number, path.weight)))
+            .collect();
+        let paths = match before {
+            Meaning::Several(before) => before.change(&resolved),
+            Meaning::One(_) => Paths::new(&resolved),
+        };
+        paths.map_or_else(
+            || Meaning::One(adjacency(state, &self.twins, target)),
+            |paths| Meaning::Several(Box::new(paths)),
+        )
     }
 
     fn set_route(
@@ -132,10 +222,14 @@ impl Fib {
         target: Target,
         requests: &mut Vec<Request>,
     ) {
-        if self.routes.get(&prefix) == Some(&target) {
+        let before = self.routes.get(&prefix);
+        if before == Some(&target) {
             return;
         }
-        let (target, next_hop) = self.acquire(state, target, requests);
+        let meant = before
+            .and_then(|before| self.hops.get(before))
+            .map_or(UNKNOWN, |hop| hop.meaning.clone());
+        let (target, next_hop) = self.acquire(state, target, &meant, requests);
         let before = self.routes.insert(prefix, target);
         let (address, length) = (prefix.network(), prefix.prefix_len());
         requests.push(Request::SetRoute {
@@ -144,7 +238,7 @@ impl Fib {
             next_hop,
         });
         if let Some(before) = before {
-            self.release(before);
+            self.release(&before);
         }
     }
 
@@ -152,76 +246,99 @@ impl Fib {
         if let Some(target) = self.routes.remove(&prefix) {
             let (prefix, length) = (prefix.network(), prefix.prefix_len());
             requests.push(Request::RemoveRoute { prefix, length });
-            self.release(target);
+            self.release(&target);
         }
     }
 
-    /// The next hop of a target, made if there is none. With no number left it is the kernel that
+    /// The next hop of a target, made if there is none, for a route that `meant` something before. With no number left it is the kernel that
     /// forwards: slow, but right.
     fn acquire(
         &mut self,
         state: &State,
         target: Target,
+        meant: &Meaning,
         requests: &mut Vec<Request>,
     ) -> (Target, NextHop) {
         if let Some(hop) = self.hops.get_mut(&target) {
-            hop.routes += 1;
+            hop.users += 1;
             return (target, hop.number);
         }
+        if let Target::Paths(paths) = &target
+            && paths.len() > Paths::MAX
+        {
+            let (all, most) = (paths.len(), Paths::MAX);
+            warn!(all, most, "a route has more next hops than share flows");
+        }
+        let members: Vec<_> = target
+            .members()
+            .iter()
+            .map(|path| {
+                self.acquire(state, Target::neighbour(path), &UNKNOWN, requests)
+                    .0
+            })
+            .collect();
         // Three numbers are kept for the targets that are no neighbours.
-        let neighbour = matches!(target, Target::Neighbour { .. });
+        let neighbour = matches!(target, Target::Neighbour { .. } | Target::Paths(_));
         let last = if neighbour {
             LAST_NEXT_HOP - 3
         } else {
             LAST_NEXT_HOP
         };
-        let number = self.free.pop().or_else(|| {
-            (self.unused <= last).then(|| {
-                let number = NextHop(self.unused);
-                self.unused += 1;
-                number
-            })
-        });
+        let complete = members.iter().all(|member| *member != Target::Resolve);
+        let number = complete.then(|| self.number(last)).flatten();
         let Some(number) = number else {
+            for member in &members {
+                self.release(member);
+            }
             if neighbour {
-                return self.acquire(state, Target::Resolve, requests);
+                return self.acquire(state, Target::Resolve, &UNKNOWN, requests);
             }
             return (target, NextHop::default()); // "no route" goes to the kernel, too
         };
-        let adjacency = adjacency(state, &self.twins, target);
-        requests.push(Request::SetAdjacency {
-            next_hop: number,
-            adjacency,
-        });
-        self.hops.insert(
-            target,
-            Hop {
-                number,
-                routes: 1,
-                adjacency,
-            },
-        );
+        let meaning = self.meaning(state, &target, meant);
+        requests.push(meaning.request(number));
+        let hop = Hop {
+            number,
+            users: 1,
+            meaning,
+        };
+        self.hops.insert(target.clone(), hop);
         (target, number)
     }
 
+    /// A number that is free, up to the last.
+    fn number(&mut self, last: u16) -> Option<NextHop> {
+        let unused = NextHop(self.unused);
+        self.free.pop().or_else(|| {
+            let left = unused.0 <= last;
+            self.unused += u16::from(left);
+            left.then_some(unused)
+        })
+    }
+
     /// A number can be used again at once, as the worker takes requests in order.
-    fn release(&mut self, target: Target) {
-        if let Some(hop) = self.hops.get_mut(&target) {
-            hop.routes -= 1;
-            if hop.routes == 0 {
-                self.free.push(hop.number);
-                self.hops.remove(&target);
+    fn release(&mut self, target: &Target) {
+        let Some(hop) = self.hops.get_mut(target) else {
+            return;
+        };
+        hop.users -= 1;
+        if hop.users == 0 {
+            self.free.push(hop.number);
+            self.hops.remove(target);
+            for path in target.members() {
+                self.release(&Target::neighbour(path));
             }
         }
     }
 
     /// Checks what must hold between updates.
     pub fn invariants(&self) {
-        let counted: usize = self.hops.values().map(|hop| hop.routes).sum();
+        let counted: usize = self.hops.values().map(|hop| hop.users).sum();
+        let members: usize = self.hops.keys().map(|group| group.members().len()).sum();
         assert_eq!(
             counted,
-            self.routes.len(),
-            "each route counts for one next hop"
+            self.routes.len() + members,
+            "each route, and each place in a group, counts for one next hop"
         );
         let numbers = self.hops.len() + self.free.len() + 1;
         assert_eq!(
@@ -252,7 +369,7 @@ fn wanted(state: &State, twins: &Twins, prefix: IpNet) -> Option<Target> {
     // A host is reached directly where the route that covers it says so.
     let address = prefix.addr();
     let covering = via.or_else(|| state.main_lookup(address));
-    if let Some(Via::Link { interface }) = covering
+    if let Some(&Via::Link { interface }) = covering
         && twins.contains_key(&interface)
         && state.neighbour(interface, address).is_some()
     {
@@ -261,11 +378,11 @@ fn wanted(state: &State, twins: &Twins, prefix: IpNet) -> Option<Target> {
     via.map(|via| target(twins, via))
 }
 
-fn target(twins: &Twins, via: Via) -> Target {
-    match via {
+fn target(twins: &Twins, via: &Via) -> Target {
+    match *via {
         Via::Kernel => Target::Kernel,
         Via::Nowhere => Target::Nowhere,
-        Via::Refused => Target::Resolve,
+        Via::Refused | Via::Dead => Target::Resolve,
         // Over an interface that only the kernel has.
         Via::Link { interface } | Via::Gateway { interface, .. }
             if !twins.contains_key(&interface) =>
@@ -274,14 +391,23 @@ fn target(twins: &Twins, via: Via) -> Target {
         }
         Via::Link { .. } => Target::Resolve,
         Via::Gateway { interface, address } => Target::Neighbour { interface, address },
+        Via::Paths(ref paths) => {
+            let ours = |path: &Path| twins.contains_key(&path.interface);
+            if paths.iter().all(ours) {
+                Target::Paths(Arc::clone(paths))
+            } else {
+                Target::Resolve // The kernel shares the flows.
+            }
+        }
     }
 }
 
-fn adjacency(state: &State, twins: &Twins, target: Target) -> Adjacency {
-    match target {
+fn adjacency(state: &State, twins: &Twins, target: &Target) -> Adjacency {
+    match *target {
         Target::Kernel => Adjacency::Local,
         Target::Nowhere => Adjacency::Blackhole,
-        Target::Resolve => Adjacency::Resolve,
+        // Of several those that are known are asked for one by one.
+        Target::Resolve | Target::Paths(_) => Adjacency::Resolve,
         Target::Neighbour { interface, address } => {
             match (twins.get(&interface), state.neighbour(interface, address)) {
                 (Some(twin), Some(neighbour)) => Adjacency::Forward {

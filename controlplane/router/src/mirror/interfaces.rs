@@ -1,5 +1,7 @@
 //! What the kernel's state says of each port, for the QoS server and for operators.
 
+use std::collections::BTreeSet;
+
 use ipnet::IpNet;
 
 use super::{
@@ -54,15 +56,17 @@ pub(super) fn view(state: &State, fib: &Fib, underlays: &[Option<String>]) -> Vi
         if is_link_local(prefix) {
             continue;
         }
-        let (Via::Link { interface } | Via::Gateway { interface, .. }) = via else {
-            continue;
+        let links: BTreeSet<u32> = match via {
+            Via::Link { interface } | Via::Gateway { interface, .. } => [*interface].into(),
+            Via::Paths(paths) => paths.iter().map(|path| path.interface).collect(),
+            Via::Kernel | Via::Nowhere | Via::Refused | Via::Dead => continue,
         };
-        let port = fib
-            .twins()
-            .get(&interface)
-            .map(|twin| twin.interface.index());
-        if let Some(view) = port.and_then(|port| interfaces.get_mut(port)) {
-            view.prefixes.push(prefix);
+        for interface in links {
+            let twin = fib.twins().get(&interface);
+            let port = twin.map(|twin| twin.interface.index());
+            if let Some(view) = port.and_then(|port| interfaces.get_mut(port)) {
+                view.prefixes.push(prefix);
+            }
         }
     }
     View {

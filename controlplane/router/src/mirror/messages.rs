@@ -1,6 +1,9 @@
 //! From netlink's messages to events: what the kernel said, as far as the mirror wants to know it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    num::NonZeroU16,
+};
 
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_REPLACE, NetlinkMessage, NetlinkPayload};
@@ -11,11 +14,14 @@ use netlink_packet_route::{
     neighbour::{
         NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
     },
-    route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHopFlags, RouteType},
+    route::{
+        RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHop, RouteNextHopFlags,
+        RouteType,
+    },
 };
 use voicelane_dataplane::units::MacAddress;
 
-use super::state::{Event, Neighbour, Place, Route, Table, Via};
+use super::state::{Event, Neighbour, Path, Place, Route, Table, Via};
 
 const TABLE_MAIN: u32 = 254;
 const TABLE_LOCAL: u32 = 255;
@@ -176,11 +182,9 @@ pub fn neighbour(message: &NeighbourMessage) -> Option<Event> {
 #[must_use]
 pub fn route(message: &RouteMessage) -> Option<Route> {
     let header = &message.header;
-    let unusable = header
-        .flags
-        .intersects(RouteFlags::Dead | RouteFlags::Cloned);
+    let cloned = header.flags.contains(RouteFlags::Cloned);
     // Routes by type of service, which RFC 2474 made obsolete, and by source are not followed.
-    if header.tos != 0 || header.source_prefix_length != 0 || unusable {
+    if header.tos != 0 || header.source_prefix_length != 0 || cloned {
         return None;
     }
     let mut destination = match header.address_family {
@@ -210,6 +214,7 @@ pub fn route(message: &RouteMessage) -> Option<Route> {
         _ => return None,
     };
     let via = match header.kind {
+        _ if header.flags.contains(RouteFlags::Dead) => Via::Dead,
         RouteType::Unicast => unicast(&message.attributes),
         RouteType::Local | RouteType::Broadcast | RouteType::Anycast => Via::Kernel,
         RouteType::BlackHole => Via::Nowhere,
@@ -231,7 +236,7 @@ pub fn route(message: &RouteMessage) -> Option<Route> {
     })
 }
 
-/// Of several next hops the first that is alive: no equal-cost multipath yet.
+/// Of several next hops those that are alive.
 fn unicast(attributes: &[RouteAttribute]) -> Via {
     let hops = attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::MultiPath(hops) => Some(hops),
@@ -244,11 +249,27 @@ fn unicast(attributes: &[RouteAttribute]) -> Via {
         });
         return next_hop(interface, attributes);
     };
-    hops.iter()
-        .find(|hop| !hop.flags.contains(RouteNextHopFlags::Dead))
-        .map_or(Via::Refused, |hop| {
-            next_hop(Some(hop.interface_index), &hop.attributes)
-        })
+    let alive: Vec<_> = hops
+        .iter()
+        .filter(|hop| !hop.flags.contains(RouteNextHopFlags::Dead))
+        .collect();
+    if let [only] = *alive {
+        return next_hop(Some(only.interface_index), &only.attributes);
+    }
+    let path = |hop: &RouteNextHop| match next_hop(Some(hop.interface_index), &hop.attributes) {
+        Via::Gateway { interface, address } => Some(Path {
+            interface,
+            address,
+            weight: NonZeroU16::MIN.saturating_add(hop.hops.into()),
+        }),
+        _ => None,
+    };
+    // Where one is no gateway, the kernel shares the flows.
+    alive
+        .into_iter()
+        .map(path)
+        .collect::<Option<Vec<_>>>()
+        .map_or(Via::Refused, Via::paths)
 }
 
 fn next_hop(interface: Option<u32>, attributes: &[RouteAttribute]) -> Via {

@@ -3,6 +3,8 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    num::NonZeroU16,
+    sync::Arc,
 };
 
 use ipnet::IpNet;
@@ -17,8 +19,19 @@ pub enum Table {
     Main,
 }
 
-/// Where a route leads.
+/// One of several next hops of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Path {
+    /// The kernel's number of the interface.
+    pub interface: u32,
+    /// The gateway.
+    pub address: IpAddr,
+    /// Its share of the flows, beside the others'.
+    pub weight: NonZeroU16,
+}
+
+/// Where a route leads.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Via {
     /// To neighbours on an interface.
     Link {
@@ -32,16 +45,56 @@ pub enum Via {
         /// The gateway.
         address: IpAddr,
     },
+    /// To one of several gateways, by the packet's flow: made by [`Via::paths`].
+    Paths(Arc<[Path]>),
     /// To the kernel.
     Kernel,
     /// To the bin.
     Nowhere,
     /// To the kernel, which answers that this does not go, or knows a way that is not ours.
     Refused,
+    /// Over a link that has no carrier: for as long as that is so, as if the route were not there.
+    Dead,
+}
+
+impl Via {
+    /// To one of several gateways, in whatever order, or to the only one.
+    #[must_use]
+    pub fn paths(mut paths: Vec<Path>) -> Self {
+        paths.sort_unstable();
+        paths.dedup_by(|path, kept| {
+            let same = (path.interface, path.address) == (kept.interface, kept.address);
+            if same {
+                kept.weight = kept.weight.saturating_add(path.weight.get());
+            }
+            same
+        });
+        match *paths.as_slice() {
+            [] => Self::Dead,
+            [
+                Path {
+                    interface, address, ..
+                },
+            ] => Self::Gateway { interface, address },
+            _ => Self::Paths(paths.into()),
+        }
+    }
+
+    /// The interfaces and gateways that it leads to.
+    fn gateways(&self) -> BTreeSet<(u32, IpAddr)> {
+        match self {
+            Self::Gateway { interface, address } => BTreeSet::from([(*interface, *address)]),
+            Self::Paths(paths) => paths
+                .iter()
+                .map(|path| (path.interface, path.address))
+                .collect(),
+            _ => BTreeSet::new(),
+        }
+    }
 }
 
 /// A route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// Its table.
     pub table: Table,
@@ -49,7 +102,7 @@ pub struct Route {
     pub prefix: IpNet,
     /// The lower one wins.
     pub metric: u32,
-    /// Whether it has several next hops, of which `via` is the first that is alive.
+    /// Whether it has several next hops, those that are not alive counted in.
     pub multipath: bool,
     /// Where to.
     pub via: Via,
@@ -193,8 +246,10 @@ impl State {
                 let link = LinkState { name, up, carrier };
                 let before = self.links.insert(interface, link.clone());
                 dirty.interfaces |= before.as_ref() != Some(&link);
-                // The kernel drops routes of a link that goes down, those of IPv4 without saying so.
-                dirty.resync |= before.is_some_and(|before| before.up && !up);
+                // The kernel drops routes of a link that goes down, those of IPv4 without saying so,
+                // and says nothing of those that die and live again with a carrier.
+                dirty.resync |=
+                    before.is_some_and(|before| before.up && !up || before.carrier != carrier);
             }
             Event::LinkRemoved { interface } => {
                 dirty.interfaces |= self.links.remove(&interface).is_some();
@@ -206,27 +261,39 @@ impl State {
     }
 
     fn add_route(&mut self, route: Route, place: Place, dirty: &mut Dirty) {
-        let routes = self.table_mut(route.table).entry(route.prefix).or_default();
+        let (table, prefix) = (route.table, route.prefix);
+        let routes = self.table_mut(table).entry(prefix).or_default();
         if routes.contains(&route) && place != Place::Replace {
             return; // Said twice: once in the answer to a question, once by subscription.
         }
+        // IPv6 says all next hops when one is added to others.
+        let whole = route.multipath && route.prefix.addr().is_ipv6();
+        let gateways = route.via.gateways();
+        let is_part = |other: &Route| {
+            let part = other.via.gateways();
+            whole && other.metric == route.metric && !part.is_empty() && part.is_subset(&gateways)
+        };
+        let part = routes.iter().position(is_part);
+        routes.retain(|other| !is_part(other));
         let first = routes.partition_point(|other| other.metric < route.metric);
         let after = routes.partition_point(|other| other.metric <= route.metric);
-        match place {
-            Place::Replace if first < after => {
+        match (place, part) {
+            (_, Some(part)) => routes.insert(part, route),
+            (Place::Replace, None) if first < after => {
                 if let Some(replaced) = routes.get_mut(first) {
                     *replaced = route;
                 }
             }
-            Place::Replace | Place::First => routes.insert(first, route),
-            Place::Last => routes.insert(after, route),
+            (Place::Replace | Place::First, None) => routes.insert(first, route),
+            (Place::Last, None) => routes.insert(after, route),
         }
-        self.touch(&route, dirty);
+        self.touch(table, prefix, dirty);
     }
 
     fn remove_route(&mut self, route: &Route, dirty: &mut Dirty) {
-        let table = self.table_mut(route.table);
-        let Some(routes) = table.get_mut(&route.prefix) else {
+        let (table, prefix) = (route.table, route.prefix);
+        let table_routes = self.table_mut(table);
+        let Some(routes) = table_routes.get_mut(&prefix) else {
             return;
         };
         let Some(position) = routes.iter().position(|other| other == route) else {
@@ -240,18 +307,17 @@ impl State {
             .iter()
             .any(|other| other.metric == route.metric && other.multipath);
         if routes.is_empty() {
-            table.remove(&route.prefix);
+            table_routes.remove(&prefix);
         }
-        self.touch(route, dirty);
+        self.touch(table, prefix, dirty);
     }
 
     /// A route decides on its own prefix and on the neighbours in it, and a local one on every
     /// prefix in it.
-    fn touch(&self, route: &Route, dirty: &mut Dirty) {
-        let prefix = route.prefix;
+    fn touch(&self, table: Table, prefix: IpNet, dirty: &mut Dirty) {
         dirty.interfaces = true;
         dirty.prefixes.insert(prefix);
-        if route.table == Table::Local {
+        if table == Table::Local {
             dirty
                 .prefixes
                 .extend(within(&self.main, prefix).map(|(&inner, _)| inner));
@@ -305,24 +371,24 @@ impl State {
     /// Whether the local table has a route to this prefix or one around it.
     #[must_use]
     pub fn is_local(&self, prefix: IpNet) -> bool {
-        around(prefix).any(|outer| self.local.contains_key(&outer))
+        around(prefix).any(|outer| first_alive(&self.local, outer).is_some())
     }
 
     /// Where the local table sends exactly this prefix.
     #[must_use]
-    pub fn local_route(&self, prefix: IpNet) -> Option<Via> {
-        self.local.get(&prefix)?.first().map(|route| route.via)
+    pub fn local_route(&self, prefix: IpNet) -> Option<&Via> {
+        first_alive(&self.local, prefix)
     }
 
     /// Where the main table sends exactly this prefix.
     #[must_use]
-    pub fn main_route(&self, prefix: IpNet) -> Option<Via> {
-        self.main.get(&prefix)?.first().map(|route| route.via)
+    pub fn main_route(&self, prefix: IpNet) -> Option<&Via> {
+        first_alive(&self.main, prefix)
     }
 
     /// Where the main table sends an address.
     #[must_use]
-    pub fn main_lookup(&self, address: IpAddr) -> Option<Via> {
+    pub fn main_lookup(&self, address: IpAddr) -> Option<&Via> {
         around(IpNet::from(address)).find_map(|prefix| self.main_route(prefix))
     }
 
@@ -367,10 +433,10 @@ impl State {
     }
 
     /// Prefixes of the main table, each with where it leads, in order.
-    pub fn prefixes(&self) -> impl Iterator<Item = (IpNet, Via)> {
+    pub fn prefixes(&self) -> impl Iterator<Item = (IpNet, &Via)> {
         self.main
-            .iter()
-            .filter_map(|(&prefix, routes)| Some((prefix, routes.first()?.via)))
+            .keys()
+            .filter_map(|&prefix| Some((prefix, self.main_route(prefix)?)))
     }
 
     fn table_mut(&mut self, table: Table) -> &mut Routes {
@@ -379,6 +445,12 @@ impl State {
             Table::Main => &mut self.main,
         }
     }
+}
+
+/// Where the first of a prefix's routes leads that leads anywhere.
+fn first_alive(routes: &Routes, prefix: IpNet) -> Option<&Via> {
+    let mut vias = routes.get(&prefix)?.iter().map(|route| &route.via);
+    vias.find(|via| **via != Via::Dead)
 }
 
 /// The prefix itself and all around it, the longest first.

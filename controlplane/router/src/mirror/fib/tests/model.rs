@@ -1,11 +1,14 @@
 //! A worker and a kernel as lists, and what may happen to them.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    num::NonZeroU16,
+};
 
 use proptest::prelude::*;
 
 use super::super::*;
-use crate::mirror::state::{Event, Neighbour, Place, Route, Table};
+use crate::mirror::state::{Event, Neighbour, Path, Place, Route, Table};
 
 /// Two twins, and an interface that only the kernel has.
 pub(super) const LAN: u32 = 7;
@@ -35,10 +38,40 @@ pub(super) fn twins() -> Twins {
     Twins::from([(LAN, twin(0, 1)), (CORE, twin(1, 2))])
 }
 
+/// Where an address leads: each way with its share of the flows, of 256.
+pub(super) type Ways = Vec<(Adjacency, u32)>;
+
+/// Whether each way has its share, give or take a part of 256.
+pub(super) fn alike(got: Option<&Ways>, wanted: Option<&Ways>) -> bool {
+    let (Some(got), Some(wanted)) = (got, wanted) else {
+        return got.is_none() && wanted.is_none();
+    };
+    let total: u32 = wanted.iter().map(|(_, weight)| weight).sum();
+    let exact = |weight: u32| 256.0 * f64::from(weight) / f64::from(total);
+    got.len() == wanted.len()
+        && wanted.iter().all(|(way, weight)| {
+            let mut same = got.iter().filter(|(other, _)| other == way);
+            same.any(|&(_, count)| (f64::from(count) - exact(*weight)).abs() <= 1.0)
+        })
+}
+
+/// Shares of a way that stands there twice are one.
+fn merged(ways: impl IntoIterator<Item = (Adjacency, u32)>) -> Ways {
+    let mut merged: Ways = Vec::new();
+    for (way, weight) in ways {
+        match merged.iter_mut().find(|(other, _)| *other == way) {
+            Some((_, sum)) => *sum += weight,
+            None => merged.push((way, weight)),
+        }
+    }
+    merged
+}
+
 /// A worker's table that takes requests and looks up by brute force.
 #[derive(Default)]
 pub(super) struct Worker {
     adjacencies: HashMap<NextHop, Adjacency>,
+    paths: HashMap<NextHop, Vec<NextHop>>,
     pub(super) routes: BTreeMap<IpNet, NextHop>,
     pub(super) requests: usize,
 }
@@ -53,7 +86,17 @@ impl Worker {
                     adjacency,
                 } => {
                     assert!((1..1 << 15).contains(&next_hop.0));
+                    self.paths.remove(&next_hop);
                     self.adjacencies.insert(next_hop, adjacency);
+                }
+                Request::SetPaths { next_hop, paths } => {
+                    assert!((1..1 << 15).contains(&next_hop.0));
+                    let paths: Vec<_> = paths.buckets().collect();
+                    for path in &paths {
+                        assert!(self.adjacencies.contains_key(path), "set before it is used");
+                    }
+                    self.adjacencies.remove(&next_hop);
+                    self.paths.insert(next_hop, paths);
                 }
                 Request::SetRoute {
                     prefix,
@@ -61,7 +104,8 @@ impl Worker {
                     next_hop,
                 } => {
                     assert!(
-                        self.adjacencies.contains_key(&next_hop),
+                        self.adjacencies.contains_key(&next_hop)
+                            || self.paths.contains_key(&next_hop),
                         "set before it is used"
                     );
                     let prefix = IpNet::new(prefix, length).unwrap();
@@ -77,13 +121,16 @@ impl Worker {
         }
     }
 
-    pub(super) fn lookup(&self, address: IpAddr) -> Option<Adjacency> {
+    pub(super) fn lookup(&self, address: IpAddr) -> Option<Ways> {
         let covering = self
             .routes
             .iter()
             .filter(|(prefix, _)| prefix.contains(&address));
         let (_, next_hop) = covering.max_by_key(|(prefix, _)| prefix.prefix_len())?;
-        Some(self.adjacencies[next_hop])
+        Some(match self.paths.get(next_hop) {
+            Some(paths) => merged(paths.iter().map(|path| (self.adjacencies[path], 1))),
+            None => vec![(self.adjacencies[next_hop], 256)],
+        })
     }
 }
 
@@ -96,10 +143,10 @@ pub(super) struct Kernel {
 
 impl Kernel {
     pub(super) fn apply(&mut self, event: &Event) {
-        match *event {
-            Event::RouteAdded(route, _) => self.routes.push(route),
-            Event::RouteRemoved(route) => self.routes.retain(|other| *other != route),
-            Event::Neighbour {
+        match event {
+            Event::RouteAdded(route, _) => self.routes.push(route.clone()),
+            Event::RouteRemoved(route) => self.routes.retain(|other| other != route),
+            &Event::Neighbour {
                 interface,
                 address,
                 neighbour,
@@ -113,37 +160,38 @@ impl Kernel {
         }
     }
 
-    fn find(&self, table: Table, address: IpAddr) -> Option<Via> {
+    fn find(&self, table: Table, address: IpAddr) -> Option<&Via> {
         let matching = self
             .routes
             .iter()
-            .filter(|r| r.table == table && r.prefix.contains(&address));
+            .filter(|r| r.table == table && r.prefix.contains(&address) && r.via != Via::Dead);
         let best = matching.min_by_key(|r| (128 - r.prefix.prefix_len(), r.metric))?;
-        Some(best.via)
+        Some(&best.via)
     }
 
-    pub(super) fn lookup(&self, address: IpAddr) -> Option<Adjacency> {
+    fn neighbour(&self, interface: u32, address: IpAddr) -> Adjacency {
+        let twin = twins()[&interface];
+        let known = self
+            .neighbours
+            .iter()
+            .find(|&&(i, a, _)| (i, a) == (interface, address));
+        known.map_or(Adjacency::Resolve, |&(_, _, destination)| {
+            Adjacency::Forward {
+                interface: twin.interface,
+                destination,
+                source: twin.mac,
+            }
+        })
+    }
+
+    pub(super) fn lookup(&self, address: IpAddr) -> Option<Ways> {
         let via = self
             .find(Table::Local, address)
             .or_else(|| self.find(Table::Main, address))?;
-        let neighbour = |interface, address| {
-            let twin = twins()[&interface];
-            let known = self
-                .neighbours
-                .iter()
-                .find(|&&(i, a, _)| (i, a) == (interface, address));
-            known.map_or(Adjacency::Resolve, |&(_, _, destination)| {
-                Adjacency::Forward {
-                    interface: twin.interface,
-                    destination,
-                    source: twin.mac,
-                }
-            })
-        };
-        Some(match via {
+        let one = match *via {
             Via::Kernel => Adjacency::Local,
             Via::Nowhere => Adjacency::Blackhole,
-            Via::Refused => Adjacency::Resolve,
+            Via::Refused | Via::Dead => Adjacency::Resolve,
             Via::Link {
                 interface: MANAGEMENT,
             }
@@ -151,9 +199,25 @@ impl Kernel {
                 interface: MANAGEMENT,
                 ..
             } => Adjacency::Local,
-            Via::Link { interface } => neighbour(interface, address),
-            Via::Gateway { interface, address } => neighbour(interface, address),
-        })
+            Via::Link { interface } => self.neighbour(interface, address),
+            Via::Gateway { interface, address } => self.neighbour(interface, address),
+            Via::Paths(ref paths) => {
+                if paths.iter().any(|path| path.interface == MANAGEMENT) {
+                    return Some(vec![(Adjacency::Resolve, 256)]);
+                }
+                let ways = paths.iter().map(|path| {
+                    let way = self.neighbour(path.interface, path.address);
+                    (way, u32::from(path.weight.get()))
+                });
+                let known = ways.filter(|(way, _)| *way != Adjacency::Resolve);
+                let known = merged(known);
+                if !known.is_empty() {
+                    return Some(known);
+                }
+                Adjacency::Resolve
+            }
+        };
+        Some(vec![(one, 256)])
     }
 }
 
@@ -176,6 +240,20 @@ fn interfaces() -> impl Strategy<Value = u32> {
     prop_oneof![Just(LAN), Just(CORE), Just(MANAGEMENT)]
 }
 
+/// Some of them the same twice, most of them over twins only.
+fn paths(ipv6: bool) -> impl Strategy<Value = Via> {
+    let interface = prop_oneof![8 => Just(LAN), 8 => Just(CORE), 1 => Just(MANAGEMENT)];
+    let path = (interface, gateways(ipv6), 1..5_u16).prop_map(|(interface, address, weight)| {
+        let weight = NonZeroU16::new(weight).unwrap();
+        Path {
+            interface,
+            address,
+            weight,
+        }
+    });
+    prop::collection::vec(path, 1..5).prop_map(Via::paths)
+}
+
 fn routes() -> impl Strategy<Value = Route> {
     any::<bool>().prop_flat_map(routes_of)
 }
@@ -185,8 +263,10 @@ fn routes_of(ipv6: bool) -> impl Strategy<Value = Route> {
         4 => interfaces().prop_map(|interface| Via::Link { interface }),
         4 => (interfaces(), gateways(ipv6))
             .prop_map(|(interface, address)| Via::Gateway { interface, address }),
+        4 => paths(ipv6),
         1 => Just(Via::Nowhere),
         1 => Just(Via::Refused),
+        1 => Just(Via::Dead),
     ];
     let table = prop_oneof![
         4 => main.prop_map(|via| (Table::Main, via)),
