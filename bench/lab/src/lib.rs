@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
+pub mod compare;
 pub mod control;
 pub mod demo;
 pub mod quality;
@@ -28,6 +29,7 @@ mod link;
 mod namespace;
 mod process;
 mod programs;
+mod rate;
 
 pub use self::{
     capture::Capture,
@@ -37,5 +39,6 @@ pub use self::{
     namespace::Namespace,
     process::Process,
     programs::{PortDriver, RouterOptions, bin_dir},
+    rate::Rate,
     topology::{IpVersion, RouterProcess, Site, TwoSites},
 };

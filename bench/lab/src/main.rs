@@ -1,14 +1,21 @@
-//! `voicelane-lab`: the demo, and the testbed's broom.
+//! `voicelane-lab`: the demo, measurements, and the testbed's broom.
 
 #![forbid(unsafe_code)]
 
-use std::{fs, path::PathBuf, process::ExitCode, thread, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    thread,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
+use serde::Serialize;
 use voicelane_lab::{
-    IpVersion, PortDriver, TwoSites,
-    demo::{self, Options, Ports, Report},
+    IpVersion, PortDriver, Rate, TwoSites, compare,
+    demo::{self, Check, Options, Ports, Report},
     sweep,
 };
 
@@ -26,6 +33,10 @@ enum Command {
     ///
     /// Ends with status 1 when something that it must show is not so.
     Demo(DemoArguments),
+    /// Puts Voicelane and Linux tc HTB side by side, on one network and load.
+    ///
+    /// Ends with status 1 when something that it must show is not so.
+    Compare(CompareArguments),
     /// Deletes what labs have left behind whose process is dead.
     Sweep,
 }
@@ -55,6 +66,39 @@ struct DemoArguments {
     /// Leaves everything running at the end, until Ctrl-C.
     #[arg(long)]
     keep: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct CompareArguments {
+    /// Writes all figures to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Writes the table, with how it was made, to this file.
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+    /// The core link's rate on the wire, 5Mbit/s to 100Mbit/s; bulk sends twice as much.
+    #[arg(long, default_value_t = Rate::new(10_000_000), value_parser = core_rate)]
+    rate: Rate,
+    /// The version of IP of calls and bulk.
+    #[arg(long, value_enum, default_value_t = IpArgument::V4)]
+    ip: IpArgument,
+    /// How many calls; 20 take 1.9 Mbit/s of the core link.
+    #[arg(long, value_name = "N", default_value_t = 20,
+          value_parser = clap::value_parser!(u16).range(1..=20))]
+    calls: u16,
+    /// Length of each phase's measured window; there are nine.
+    #[arg(long, value_name = "S", default_value_t = 8,
+          value_parser = clap::value_parser!(u64).range(1..=600))]
+    phase_seconds: u64,
+}
+
+fn core_rate(text: &str) -> Result<Rate, String> {
+    let rate: Rate = text.parse()?;
+    if (Rate::new(5_000_000)..=Rate::new(100_000_000)).contains(&rate) {
+        Ok(rate)
+    } else {
+        Err(format!("{rate} is not within 5Mbit/s and 100Mbit/s"))
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -87,6 +131,7 @@ impl From<IpArgument> for IpVersion {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo(arguments) => run_demo(&arguments),
+        Command::Compare(arguments) => run_compare(&arguments),
         Command::Sweep => run_sweep(),
     };
     result.unwrap_or_else(|error| {
@@ -133,22 +178,54 @@ fn publish(arguments: &DemoArguments, report: &Report) -> anyhow::Result<ExitCod
         .map_err(anyhow::Error::msg)
         .with_context(|| format!("cannot draw {}", arguments.svg.display()))?;
     println!("picture: {}", arguments.svg.display());
-    if let Some(file) = &arguments.json {
-        fs::write(file, serde_json::to_string_pretty(report)? + "\n")
-            .with_context(|| format!("cannot write {}", file.display()))?;
-        println!("figures: {}", file.display());
+    write_json(arguments.json.as_deref(), report)?;
+    Ok(judge(&report.checks))
+}
+
+fn run_compare(arguments: &CompareArguments) -> anyhow::Result<ExitCode> {
+    let report = compare::run(compare::Options {
+        calls: arguments.calls,
+        rate: arguments.rate,
+        ip: arguments.ip.into(),
+        phase: Duration::from_secs(arguments.phase_seconds),
+    })?;
+    println!("{report}");
+    for note in &report.notes {
+        println!("- {note}");
     }
-    for check in &report.checks {
+    write_json(arguments.json.as_deref(), &report)?;
+    write_page(arguments.markdown.as_deref(), &report.markdown())?;
+    Ok(judge(&report.checks))
+}
+
+fn write_json(file: Option<&Path>, report: &impl Serialize) -> anyhow::Result<()> {
+    let Some(file) = file else { return Ok(()) };
+    fs::write(file, serde_json::to_string_pretty(report)? + "\n")
+        .with_context(|| format!("cannot write {}", file.display()))?;
+    println!("figures: {}", file.display());
+    Ok(())
+}
+
+fn write_page(file: Option<&Path>, page: &str) -> anyhow::Result<()> {
+    let Some(file) = file else { return Ok(()) };
+    fs::write(file, page).with_context(|| format!("cannot write {}", file.display()))?;
+    println!("table: {}", file.display());
+    Ok(())
+}
+
+/// Says which checks hold.
+fn judge(checks: &[Check]) -> ExitCode {
+    for check in checks {
         let verdict = if check.pass { "ok    " } else { "FAILED" };
         println!("{verdict} {}: {}", check.name, check.detail);
     }
-    let failed = report.checks.iter().filter(|check| !check.pass).count();
+    let failed = checks.iter().filter(|check| !check.pass).count();
     if failed == 0 {
-        println!("all {} checks hold", report.checks.len());
-        Ok(ExitCode::SUCCESS)
+        println!("all {} checks hold", checks.len());
+        ExitCode::SUCCESS
     } else {
-        println!("{failed} of {} checks failed", report.checks.len());
-        Ok(ExitCode::FAILURE)
+        println!("{failed} of {} checks failed", checks.len());
+        ExitCode::FAILURE
     }
 }
 

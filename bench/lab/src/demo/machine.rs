@@ -1,6 +1,6 @@
 //! Where the demo ran.
 
-use std::{fs, process::Command, thread};
+use std::{fmt, fs, process::Command, thread};
 
 use serde::Serialize;
 
@@ -39,6 +39,19 @@ impl Machine {
     }
 }
 
+/// One line.
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} cores of {}, Linux {}, DPDK {}",
+            self.cores, self.cpu, self.kernel, self.dpdk
+        )?;
+        self.load_average
+            .map_or(Ok(()), |load| write!(f, ", load average {load}"))
+    }
+}
+
 impl Default for Machine {
     fn default() -> Self {
         Self::new()
@@ -46,7 +59,7 @@ impl Default for Machine {
 }
 
 /// The commit of the sources that are around, from `git describe`.
-pub(super) fn commit() -> String {
+pub(crate) fn commit() -> String {
     let args = [
         "-c",
         "safe.directory=*",

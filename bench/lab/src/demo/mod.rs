@@ -1,12 +1,14 @@
 //! The demo: what a congested core link does to calls, without and with their sessions.
 
+pub(crate) mod course;
+
 mod chart;
 mod checks;
-mod course;
 mod machine;
 mod report;
 mod run;
 
+pub(crate) use self::machine::commit;
 pub use self::{
     chart::draw,
     checks::{Check, check},

@@ -1,0 +1,28 @@
+//! The comparison with HTB, in short, as a test: all that it must show holds, but for what is about
+//! time. Needs root and the built programs.
+
+use std::time::Duration;
+
+use voicelane_lab::{
+    IpVersion, Rate,
+    compare::{self, Options},
+};
+
+/// Over IPv6, which people will run less often.
+#[test]
+fn calls_have_their_lane_and_htb_believes_the_cheater() {
+    let report = compare::run(Options {
+        calls: 20,
+        rate: Rate::new(10_000_000),
+        ip: IpVersion::V6,
+        phase: Duration::from_secs(2),
+    })
+    .expect("needs root and the built programs");
+    println!("{report}");
+    let failed: Vec<_> = report
+        .checks
+        .iter()
+        .filter(|check| !check.pass && !check.timed)
+        .collect();
+    assert_eq!(failed, Vec::<&compare::Check>::new());
+}
