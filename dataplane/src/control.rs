@@ -11,6 +11,7 @@ use thiserror::Error;
 use crate::{
     Adjacency, Paths,
     counters::Report,
+    policy::Policy,
     session::{FiveTuple, FlowCounters, InstallError, SessionChange},
     units::InterfaceIndex,
 };
@@ -66,6 +67,9 @@ pub enum Request {
         /// The others.
         paths: Box<Paths>,
     },
+    /// Obey another policy from now on, between two bursts. What is in both keeps its counters and
+    /// meters.
+    SetPolicy(Box<Policy>),
     /// Fill in a report, made by [`Report::new`].
     Report(Box<Report>),
 }
@@ -88,6 +92,8 @@ pub enum Answer {
     Flows(Vec<Option<FlowReading>>),
     /// Of the requests about routes and adjacencies.
     Route(Result<(), RouteError>),
+    /// Of [`Request::SetPolicy`]: the policy that was obeyed until now.
+    Policy(Box<Policy>),
     /// Of [`Request::Report`].
     Report(Box<Report>),
 }

@@ -5,6 +5,7 @@ use hdrhistogram::Histogram;
 
 use crate::{
     diffserv::Phb,
+    policy::PolicyReport,
     units::{TickRate, Ticks},
 };
 
@@ -81,6 +82,12 @@ reasons! {
         LinkGroupUnicast = "link-group-unicast",
         /// Over what the session was admitted with.
         SessionPoliced = "session-policed",
+        /// A rule that says so.
+        RuleDrop = "rule-drop",
+        /// Of a colour that the rule's meter drops.
+        RuleMetered = "rule-metered",
+        /// Of a colour that the interface's meter of its behaviour drops.
+        AggregatePoliced = "aggregate-policed",
         /// A route that says so.
         Blackhole = "blackhole",
         /// The kernel's share of such packets is used up.
@@ -139,8 +146,8 @@ pub struct InterfaceCounters {
     pub rx_bytes: u64,
     /// Packets from the kernel twin of this interface, queued or dropped.
     pub twin_packets: u64,
-    /// Packets received whose code point was taken away, because no session covers them and the
-    /// interface is not trusted.
+    /// Packets received whose code point was taken away or changed, because neither a session nor a
+    /// rule covers them and the interface's trust does not keep it.
     pub bleached_packets: u64,
     /// Packets received that are fragments other than the first: without ports, so in no session.
     pub fragments: u64,
@@ -245,6 +252,8 @@ pub struct Report {
     pub ports: Vec<PortReport>,
     /// Each interface's, in the order of [`crate::units::InterfaceIndex`].
     pub interfaces: Vec<InterfaceCounters>,
+    /// The policy's.
+    pub policy: PolicyReport,
     /// Session entries in use.
     pub entries: usize,
     /// Session entries in all.
@@ -261,6 +270,7 @@ impl Report {
             clock: TickRate::from_hz(1),
             ports: (0..ports).map(|_| PortReport::default()).collect(),
             interfaces: vec![InterfaceCounters::default(); interfaces],
+            policy: PolicyReport::new(interfaces),
             entries: 0,
             entry_capacity: 0,
         })

@@ -13,6 +13,7 @@ use crate::{
     counters::Report,
     device::Device,
     pipeline::{Fibs, Pipeline},
+    policy::Policy,
     session::FiveTuple,
     settings::{Idle, Settings},
     units::{InterfaceIndex, PortIndex, TickRate, Ticks},
@@ -112,6 +113,11 @@ impl<D: Device> Worker<D> {
         moved
     }
 
+    /// Obeys another policy from now on, as [`Request::SetPolicy`]; gives the old one back.
+    pub fn set_policy(&mut self, policy: Box<Policy>) -> Box<Policy> {
+        self.pipeline.set_policy(policy)
+    }
+
     /// The device, for tests that hold its other end.
     pub fn device_mut(&mut self) -> &mut D {
         &mut self.device
@@ -120,6 +126,7 @@ impl<D: Device> Worker<D> {
     /// Checks what must hold between turns.
     pub fn invariants(&mut self) {
         self.pipeline.sessions.invariants();
+        self.pipeline.policy.invariants();
         for (_, scheduler) in self.pipeline.counters() {
             scheduler.invariants();
         }
@@ -168,6 +175,7 @@ impl<D: Device> Worker<D> {
             Request::SetPaths { next_hop, paths } => {
                 Answer::Route(pipeline.routes.set_paths(next_hop, *paths))
             }
+            Request::SetPolicy(policy) => Answer::Policy(pipeline.set_policy(policy)),
             Request::Report(mut report) => {
                 self.fill(&mut report, now);
                 Answer::Report(report)
@@ -186,6 +194,7 @@ impl<D: Device> Worker<D> {
     fn fill(&mut self, report: &mut Report, now: Ticks) {
         report.now = now;
         report.clock = self.clock;
+        self.pipeline.fill_policy(&mut report.policy);
         report.entries = self.pipeline.sessions.len();
         report.entry_capacity = self.pipeline.sessions.capacity();
         for (to, from) in report

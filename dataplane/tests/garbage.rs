@@ -14,9 +14,11 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 use voicelane_dataplane::{
     control::{Answer, Request},
     counters::{DropReason, InterfaceCounters, PortReport, Report},
-    session::SessionChange,
-    settings::{Settings, Trust},
-    units::{InterfaceIndex, PortIndex},
+    diffserv::{ColourAction, ColourMode, Dscp, Marking, MeterKind, MeterSpec, Phb},
+    policy::{Action, InterfacePolicy, Match, Metering, Policy, PolicySpec, Prefix, Rule, Trust},
+    session::{Protocol, SessionChange},
+    settings::Settings,
+    units::{InterfaceIndex, PortIndex, TickRate},
 };
 
 /// Each packet that came in, or from the kernel, is in a queue, on its way out, sent, dropped for a
@@ -137,6 +139,60 @@ fn mutate(random: &mut SmallRng, template: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// Rules that look at every field, one that drops, one with a meter, and an aggregate.
+fn policy() -> Box<Policy> {
+    let metering = Metering {
+        spec: MeterSpec {
+            kind: MeterKind::SrTcm { ebs_bytes: 50 },
+            cir: rate("8kbit/s"),
+            cbs_bytes: 100,
+            mode: ColourMode::Aware,
+        },
+        marking: Marking {
+            green: ColourAction::Keep,
+            yellow: ColourAction::Mark(Dscp::LE),
+            red: ColourAction::Drop,
+        },
+    };
+    let rule = |name: &str, action, meter, matches| Rule {
+        name: name.to_owned(),
+        matches,
+        action,
+        meter,
+    };
+    let reserved = Match {
+        dscps: vec![Dscp::CS7],
+        ..Match::default()
+    };
+    let odd = Match {
+        interfaces: vec![EDGE.into()],
+        sources: vec![
+            Prefix::new(HOST.into(), 31).unwrap(),
+            Prefix::new(HOST6.into(), 127).unwrap(),
+        ],
+        source_ports: vec![0..=3_999, 4_001..=u16::MAX],
+        ..Match::default()
+    };
+    let tcp = Match {
+        protocols: vec![Protocol::TCP],
+        ..Match::default()
+    };
+    let spec = PolicySpec {
+        rules: vec![
+            rule("reserved", Action::Drop, None, reserved),
+            rule("odd", Action::Mark(Dscp::CS5), None, odd),
+            rule("tcp", Action::Keep, Some(metering), tcp),
+        ],
+        interfaces: [Trust::Bleach, Trust::Keep]
+            .map(|trust| InterfacePolicy {
+                trust,
+                police: vec![(Phb::Telephony, metering)],
+            })
+            .into(),
+    };
+    Policy::new(&spec, 1, TickRate::from_hz(CLOCK_HZ)).unwrap()
+}
+
 #[test]
 fn ten_million_mutated_frames() {
     let mut settings = settings("100Mbit/s");
@@ -145,6 +201,7 @@ fn ten_million_mutated_frames() {
     rig.install(vec![
         Udp::new(HOST, FAR, 4000, 172).session("10Mbit/s", 10_000),
     ]);
+    rig.worker.set_policy(policy());
     let templates = templates();
     let mut random = SmallRng::seed_from_u64(7);
     let mut to_kernel = 0;
@@ -219,6 +276,7 @@ enum Event {
     },
     Install(u16),
     Remove(u16),
+    Policy,
     Block(bool),
     Wait(u32),
 }
@@ -231,6 +289,7 @@ fn event() -> impl Strategy<Value = Event> {
             .prop_map(|(template, interface)| Event::FromKernel { template, interface }),
         1 => (3_998..4_002_u16).prop_map(Event::Install),
         1 => (3_998..4_002_u16).prop_map(Event::Remove),
+        1 => Just(Event::Policy),
         1 => any::<bool>().prop_map(Event::Block),
         3 => (0..10_000_000_u32).prop_map(Event::Wait),
     ]
@@ -269,6 +328,12 @@ proptest! {
                     prop_assert!(matches!(
                         rig.ask(Request::Session(change)),
                         Answer::Session(Ok(()))
+                    ));
+                }
+                Event::Policy => {
+                    prop_assert!(matches!(
+                        rig.ask(Request::SetPolicy(policy())),
+                        Answer::Policy(_)
                     ));
                 }
                 Event::Block(blocked) => rig.worker.device_mut().block(CORE, blocked),

@@ -1,32 +1,70 @@
 use voicelane_dpdk::BURST;
 
-use super::{Burst, Interface, Meta, Placed};
+use super::{Burst, Interface, Meta, Placed, fields};
 use crate::{
     device::Buffer,
+    policy::{Policy, RuleIndex},
     session::{FlowId, FlowKey, SessionTable, Sessions, Slot},
+    units::Ticks,
 };
 
-/// Decides each packet's code point: its session's, by exact five-tuple (written by `police`);
-/// without one, its own as far as the interface is trusted.
+/// Who decides a packet's class.
+enum Decision {
+    /// Its session, by exact five-tuple; `police` writes the code point.
+    Session,
+    /// The first rule that matches.
+    Rule(RuleIndex),
+    /// The trust of the interface that it came in on.
+    Trust,
+}
+
+/// Decides each packet's code point, and by whose word.
 #[inline(never)]
 pub(super) fn classify<B: Buffer>(
     burst: &mut Burst<B>,
     sessions: &Sessions,
+    policy: &Policy,
     interfaces: &mut [Interface],
+    now: Ticks,
 ) {
     let Burst { metas, lookups, .. } = burst;
     find(&sessions.ipv4, &lookups.flows4, metas, FlowId::V4);
     find(&sessions.ipv6, &lookups.flows6, metas, FlowId::V6);
 
-    for (_, meta) in burst.forwarded() {
+    for (buffer, meta) in burst.forwarded() {
         let own = meta.class.dscp();
-        meta.dscp = own;
-        if meta.session.is_none() {
-            let interface = &mut interfaces[meta.ingress.index()];
-            meta.dscp = interface.trust.get(own);
-            interface.counters.bleached_packets += u64::from(meta.dscp != own);
-        }
+        meta.dscp = match decide(policy, buffer, meta) {
+            Decision::Session => own,
+            Decision::Rule(rule) => {
+                meta.rule = Some(rule);
+                policy.code_point(rule, own)
+            }
+            Decision::Trust => {
+                let trusted = policy.trust(meta.ingress).get(own);
+                if trusted != own {
+                    let interface = &mut interfaces[meta.ingress.index()];
+                    interface.counters.bleached_packets += 1;
+                    let source = fields::source(buffer.bytes(), meta.family);
+                    interface.senders.count(source, own, meta.ip_bytes, now);
+                }
+                trusted
+            }
+        };
     }
+}
+
+/// The order in which a packet's class is decided: session, rule, trust. Without rules nothing is
+/// read from the packet.
+#[inline]
+fn decide<B: Buffer>(policy: &Policy, buffer: &B, meta: &Meta) -> Decision {
+    if meta.session.is_some() {
+        return Decision::Session;
+    }
+    let rule = policy.classifier().and_then(|rules| {
+        let fields = fields::fields(buffer.bytes(), meta)?;
+        rules.first_match(&fields)
+    });
+    rule.map_or(Decision::Trust, Decision::Rule)
 }
 
 /// Looks the flows of one family up, and tells each packet its session.

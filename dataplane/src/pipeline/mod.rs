@@ -19,8 +19,11 @@ mod queue;
 mod schedule;
 mod tx;
 
+mod fields;
 mod punt;
 mod tag;
+
+use std::mem;
 
 use arrayvec::ArrayVec;
 use crossbeam_channel::Sender;
@@ -35,7 +38,7 @@ use crate::{
     counters::{DropReason, InterfaceCounters, PortCounters, PuntReason},
     device::{Buffer, Device},
     diffserv::{Dscp, Phb, PhbMap, TrafficClass},
-    policy::DscpMap,
+    policy::{Policy, PolicyReport, RuleIndex, TopSenders},
     session::{FlowId, FlowKey4, FlowKey6, Sessions},
     settings::{InterfaceSettings, PortSettings, Settings},
     units::{InterfaceIndex, MacAddress, PortIndex, TickRate, Ticks, VlanId},
@@ -75,6 +78,8 @@ struct Meta {
     phb: Phb,
     egress: PortIndex,
     session: Option<FlowId>,
+    /// The rule that decides, where there is no session.
+    rule: Option<RuleIndex>,
 }
 
 impl Meta {
@@ -91,6 +96,7 @@ impl Meta {
             phb: Phb::Standard,
             egress: PortIndex(0),
             session: None,
+            rule: None,
         }
     }
 
@@ -208,8 +214,9 @@ struct Interface {
     port: PortIndex,
     vlan: Option<VlanId>,
     mtu: u16,
-    trust: DscpMap,
     counters: InterfaceCounters,
+    /// Who claims what is taken away here.
+    senders: TopSenders,
 }
 
 /// All state of one worker's packet path.
@@ -217,6 +224,7 @@ pub(crate) struct Pipeline<B> {
     ports: Vec<Port<B>>,
     interfaces: Vec<Interface>,
     pub(crate) sessions: Sessions,
+    pub(crate) policy: Box<Policy>,
     pub(crate) routes: Routes,
     phbs: PhbMap,
     punts: punt::Punts<B>,
@@ -235,8 +243,8 @@ impl<B: Buffer> Pipeline<B> {
             port: interface.port,
             vlan: interface.vlan,
             mtu: interface.mtu,
-            trust: interface.trust.map(),
             counters: InterfaceCounters::default(),
+            senders: TopSenders::new(rand::random()),
         };
         let interfaces: Vec<_> = settings.interfaces().map(interface).collect();
         let port = |(index, port): (PortIndex, &PortSettings)| Port {
@@ -254,6 +262,7 @@ impl<B: Buffer> Pipeline<B> {
                 .collect(),
             interfaces,
             sessions: Sessions::new(settings.session_entries, clock),
+            policy: Policy::of_trusts(settings.interfaces().map(|interface| interface.trust.map())),
             routes: Routes::new(fibs),
             phbs: PhbMap::default(),
             punts: punt::Punts::new(twins, settings.punt_packets_per_second, clock, now),
@@ -280,12 +289,28 @@ impl<B: Buffer> Pipeline<B> {
             return 0;
         }
         parse::parse(burst, port.mac, &port.vlans, interfaces);
-        classify::classify(burst, &self.sessions, interfaces);
-        police::police(burst, &mut self.sessions, now);
+        classify::classify(burst, &self.sessions, &self.policy, interfaces, now);
+        police::police(burst, &mut self.sessions, &mut self.policy, &self.phbs, now);
         mark::mark(burst, &self.phbs);
         route::route(burst, &self.routes, interfaces);
         queue::queue(burst, &mut self.ports, interfaces, &mut self.punts, now);
         count
+    }
+
+    /// Obeys another policy from the next burst on; gives the old one back.
+    pub(crate) fn set_policy(&mut self, mut policy: Box<Policy>) -> Box<Policy> {
+        policy.take_over(&self.policy);
+        mem::replace(&mut self.policy, policy)
+    }
+
+    /// Writes down what the policy has counted, and who claims what is taken away.
+    pub(crate) fn fill_policy(&self, report: &mut PolicyReport) {
+        self.policy.fill(report);
+        for (to, from) in report.interfaces.iter_mut().zip(&self.interfaces) {
+            to.senders.clear();
+            let room = to.senders.capacity();
+            to.senders.extend(from.senders.iter().take(room));
+        }
     }
 
     /// Takes in a frame that the kernel sends out of an interface.

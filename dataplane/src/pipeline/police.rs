@@ -1,17 +1,49 @@
-use super::{Burst, Verdict};
-use crate::{counters::DropReason, device::Buffer, session::Sessions, units::Ticks};
+use super::{Burst, Meta, Verdict};
+use crate::{
+    counters::DropReason,
+    device::Buffer,
+    diffserv::{Dscp, PhbMap},
+    policy::Policy,
+    session::Sessions,
+    units::Ticks,
+};
 
 /// Meters each session's packets against what it was admitted with. What conforms gets the
 /// session's code point; what exceeds is dropped (RFC 4594 section 4.1: police to one rate and
-/// burst).
+/// burst). What has no session is metered by its rule, then by its interface's aggregate.
 #[inline(never)]
-pub(super) fn police<B: Buffer>(burst: &mut Burst<B>, sessions: &mut Sessions, now: Ticks) {
+pub(super) fn police<B: Buffer>(
+    burst: &mut Burst<B>,
+    sessions: &mut Sessions,
+    policy: &mut Policy,
+    phbs: &PhbMap,
+    now: Ticks,
+) {
     for (_, meta) in burst.forwarded() {
-        if let Some(flow) = meta.session {
-            match sessions.meter(flow, now, meta.ip_bytes) {
-                Some(dscp) => meta.dscp = dscp,
-                None => meta.verdict = Verdict::Drop(DropReason::SessionPoliced),
-            }
+        let metered = match meta.session {
+            Some(flow) => sessions
+                .meter(flow, now, meta.ip_bytes)
+                .ok_or(DropReason::SessionPoliced),
+            None => police_rest(policy, phbs, meta, now),
+        };
+        match metered {
+            Ok(dscp) => meta.dscp = dscp,
+            Err(reason) => meta.verdict = Verdict::Drop(reason),
         }
     }
+}
+
+/// Of packets without sessions.
+#[inline]
+fn police_rest(
+    policy: &mut Policy,
+    phbs: &PhbMap,
+    meta: &Meta,
+    now: Ticks,
+) -> Result<Dscp, DropReason> {
+    let mut dscp = meta.dscp;
+    if let Some(rule) = meta.rule {
+        dscp = policy.meter_rule(rule, (meta.class.dscp(), dscp), meta.ip_bytes, now)?;
+    }
+    policy.meter_aggregate(meta.ingress, (phbs.phb(dscp), dscp), meta.ip_bytes, now)
 }

@@ -8,6 +8,12 @@ use std::{
 pub struct Protocol(pub u8);
 
 impl Protocol {
+    /// ICMP.
+    pub const ICMP: Self = Self(1);
+    /// ICMPv6.
+    pub const ICMP_V6: Self = Self(58);
+    /// What a fragment of IPv6 shows of what it carries, unless it is the first one.
+    pub const IPV6_FRAGMENT: Self = Self(44);
     /// TCP.
     pub const TCP: Self = Self(6);
     /// UDP.

@@ -1,0 +1,72 @@
+//! What rules and the list of senders look at, read from the packet when it is asked for.
+
+use super::{Family, Meta};
+use crate::{
+    policy::{Addresses, Fields},
+    session::Protocol,
+    wire::{Ethernet, Ipv4, Ipv6, Transport, Upper, upper_layer},
+};
+
+/// Of a packet that `parse` has checked; nothing of any other.
+#[inline]
+pub(super) fn fields(frame: &[u8], meta: &Meta) -> Option<Fields> {
+    let packet = frame.get(Ethernet::LENGTH..)?;
+    let (addresses, protocol, ports) = match meta.family {
+        Family::V4 => {
+            let ip = Ipv4::new(packet)?;
+            let first = ip.fragment_offset() == 0;
+            let transport = first.then_some(ip.header_length());
+            let addresses = Addresses::V4(source4(&ip), ip.destination());
+            (addresses, Protocol(ip.protocol()), transport)
+        }
+        Family::V6 => {
+            let ip = Ipv6::new(packet)?;
+            let (protocol, transport) = match upper_layer(packet, ip.next_header()) {
+                Upper::Transport(Transport { protocol, offset }) => {
+                    (Protocol(protocol), Some(offset))
+                }
+                Upper::Fragment => (Protocol::IPV6_FRAGMENT, None),
+                Upper::Opaque => (Protocol(ip.next_header()), None),
+            };
+            let [source, destination] =
+                [ip.source(), ip.destination()].map(|address| u128::from_be_bytes(*address));
+            (Addresses::V6(source, destination), protocol, transport)
+        }
+    };
+    Some(Fields {
+        interface: meta.ingress,
+        addresses,
+        protocol,
+        ports: ports.and_then(|offset| self::ports(packet, meta, offset, protocol)),
+        dscp: meta.class.dscp(),
+    })
+}
+
+/// Source and destination port, of the protocols that have them.
+#[inline]
+fn ports(packet: &[u8], meta: &Meta, offset: usize, protocol: Protocol) -> Option<(u16, u16)> {
+    if !matches!(protocol, Protocol::UDP | Protocol::TCP) {
+        return None;
+    }
+    // What is past the IP packet is padding.
+    let packet = packet.get(..usize::try_from(meta.ip_bytes).ok()?)?;
+    let &[a, b, c, d] = packet.get(offset..)?.first_chunk()?;
+    Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
+}
+
+/// Where a packet that `parse` has checked comes from; IPv4 mapped into IPv6.
+#[inline]
+pub(super) fn source(frame: &[u8], family: Family) -> u128 {
+    const MAPPED: u128 = 0xffff << 32;
+    let packet = frame.get(Ethernet::LENGTH..).unwrap_or_default();
+    match family {
+        Family::V4 => Ipv4::new(packet).map_or(0, |ip| MAPPED | u128::from(source4(&ip))),
+        Family::V6 => Ipv6::new(packet).map_or(0, |ip| u128::from_be_bytes(*ip.source())),
+    }
+}
+
+#[inline]
+fn source4(ip: &Ipv4<'_>) -> u32 {
+    let &[a, b, c, d, ..] = ip.addresses();
+    u32::from_be_bytes([a, b, c, d])
+}
