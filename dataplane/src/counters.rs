@@ -4,7 +4,7 @@
 use hdrhistogram::Histogram;
 
 use crate::{
-    diffserv::Phb,
+    diffserv::{EfError, EfMeter, Phb},
     policy::PolicyReport,
     units::{TickRate, Ticks},
 };
@@ -98,6 +98,8 @@ reasons! {
         NoHeadroom = "no-headroom",
         /// The packet's queue at the egress port is full.
         QueueFull = "queue-full",
+        /// Random early detection, by drop precedence.
+        EarlyDrop = "early-drop",
     }
 }
 
@@ -180,8 +182,14 @@ pub struct QueueCounters {
     pub sent_packets: u64,
     /// Their bytes on the wire.
     pub sent_wire_bytes: u64,
-    /// Packets that found the queue full.
-    pub dropped_packets: u64,
+    /// Packets that found the queue full, by drop precedence.
+    pub full_packets: [u64; 3],
+    /// Packets that random early detection dropped, by drop precedence.
+    pub early_packets: [u64; 3],
+    /// Packets that controlled delay dropped on their way out.
+    pub delay_dropped_packets: u64,
+    /// Packets that controlled delay marked in place of that (RFC 3168: congestion experienced).
+    pub ecn_marked_packets: u64,
     /// Packets waiting.
     pub depth_packets: u64,
     /// How long packets waited, in nanoseconds, from their burst's arrival on.
@@ -200,7 +208,10 @@ impl Default for QueueCounters {
             enqueued_packets: 0,
             sent_packets: 0,
             sent_wire_bytes: 0,
-            dropped_packets: 0,
+            full_packets: [0; 3],
+            early_packets: [0; 3],
+            delay_dropped_packets: 0,
+            ecn_marked_packets: 0,
             depth_packets: 0,
             delay_ns,
         }
@@ -208,18 +219,60 @@ impl Default for QueueCounters {
 }
 
 impl QueueCounters {
+    /// Packets that were not let into the queue.
+    #[must_use]
+    pub fn refused_packets(&self) -> u64 {
+        self.full_packets.iter().sum::<u64>() + self.early_packets.iter().sum::<u64>()
+    }
+
+    /// Packets that were for this queue and will not be sent.
+    #[must_use]
+    pub fn dropped_packets(&self) -> u64 {
+        self.refused_packets() + self.delay_dropped_packets
+    }
+
     /// Takes over the other's numbers, without allocating.
     pub(crate) fn copy_from(&mut self, other: &Self) {
         self.enqueued_packets = other.enqueued_packets;
         self.sent_packets = other.sent_packets;
         self.sent_wire_bytes = other.sent_wire_bytes;
-        self.dropped_packets = other.dropped_packets;
+        self.full_packets = other.full_packets;
+        self.early_packets = other.early_packets;
+        self.delay_dropped_packets = other.delay_dropped_packets;
+        self.ecn_marked_packets = other.ecn_marked_packets;
         self.depth_packets = other.depth_packets;
         if self.delay_ns.len() != other.delay_ns.len() {
             self.delay_ns.reset();
             // Both have the same bounds, so this cannot fail.
             let _ = self.delay_ns.add(&other.delay_ns);
         }
+    }
+}
+
+/// How well a port served the EF aggregate.
+#[derive(Clone, Debug)]
+pub struct EfReport {
+    /// Since the start.
+    pub total: EfError,
+    /// Second by second, from the one that has begun backwards.
+    pub seconds: Box<[EfError; EfMeter::SECONDS]>,
+}
+
+impl Default for EfReport {
+    fn default() -> Self {
+        Self {
+            total: EfError::default(),
+            seconds: Box::new([EfError::default(); EfMeter::SECONDS]),
+        }
+    }
+}
+
+impl EfReport {
+    /// Over this many seconds, with the one that has begun.
+    #[must_use]
+    pub fn last(&self, seconds: usize) -> EfError {
+        let last = self.seconds.iter().take(seconds);
+        last.copied().fold(EfError::default(), EfError::with)
     }
 }
 
@@ -230,6 +283,8 @@ pub struct PortReport {
     pub port: PortCounters,
     /// Of each queue, in the order of [`Phb::ALL`].
     pub queues: Vec<QueueCounters>,
+    /// Of the EF aggregate: the strict-priority queues.
+    pub ef: EfReport,
 }
 
 impl Default for PortReport {
@@ -237,6 +292,7 @@ impl Default for PortReport {
         Self {
             port: PortCounters::default(),
             queues: (0..Phb::COUNT).map(|_| QueueCounters::default()).collect(),
+            ef: EfReport::default(),
         }
     }
 }

@@ -1,7 +1,10 @@
 //! What a worker is told once, at its start.
 
 pub use crate::policy::Trust;
-use crate::units::{BitRate, MacAddress, PortIndex, VlanId};
+use crate::{
+    diffserv::{ClassSettings, Phb},
+    units::{BitRate, MacAddress, PortIndex, VlanId},
+};
 
 /// What a worker does when nothing comes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,17 +34,14 @@ pub struct PortSettings {
     pub mtu: u16,
     /// Its VLANs, each another one.
     pub vlans: Vec<VlanSettings>,
-    /// The most that a queue holds, as the time that the port's whole rate needs to send it.
-    pub queue_limit_ms: u32,
-    /// The most that a queue holds, in packets.
-    pub queue_limit_packets: usize,
+    /// The depth of the shaper, as time: how much may be sent at once to catch up after the loop
+    /// was late.
+    pub shaper_burst_ms: u32,
+    /// How each class is served, in the order of [`Phb::ALL`].
+    pub classes: [ClassSettings; Phb::COUNT],
 }
 
 impl PortSettings {
-    /// The depth of the shaper, as time: how much may be sent at once to catch up after the loop
-    /// was late.
-    pub const SHAPER_BURST_MS: u64 = 1;
-
     /// An Ethernet port with the defaults.
     #[must_use]
     pub fn new(mac: MacAddress, trust: Trust, rate: BitRate) -> Self {
@@ -53,8 +53,8 @@ impl PortSettings {
             strict_cap: rate.percent(50),
             mtu: 1500,
             vlans: Vec::new(),
-            queue_limit_ms: 100,
-            queue_limit_packets: 4096,
+            shaper_burst_ms: 1,
+            classes: Phb::ALL.map(|phb| ClassSettings::of(phb, rate)),
         }
     }
 }

@@ -209,6 +209,7 @@ impl<D: Device> Worker<D> {
             for (to, from) in to.queues.iter_mut().zip(scheduler.queue_counters()) {
                 to.copy_from(from);
             }
+            scheduler.report_ef(&mut to.ef, now);
         }
     }
 

@@ -63,6 +63,12 @@ struct Queue {
     sent_packets: u64,
     sent_bytes: u64,
     dropped_packets: u64,
+    /// By drop precedence.
+    full_packets: Vec<u64>,
+    /// By drop precedence.
+    early_packets: Vec<u64>,
+    delay_dropped_packets: u64,
+    ecn_marked_packets: u64,
     depth_packets: u64,
     /// null: nothing was queued.
     delay_us: Option<Quantiles>,
@@ -130,6 +136,7 @@ impl Stats {
                     queue.phb.clone(),
                     queue.sent_packets.to_string(),
                     queue.dropped_packets.to_string(),
+                    queue.ecn_marked_packets.to_string(),
                     queue.depth_packets.to_string(),
                     us(delay.map(|delay| delay.p50)),
                     us(delay.map(|delay| delay.p99)),
@@ -140,7 +147,7 @@ impl Stats {
         text += "\n";
         text += &table(
             [
-                "PORT", "PHB", "SENT", "DROPPED", "DEPTH", "p50 us", "p99 us", "MAX us",
+                "PORT", "PHB", "SENT", "DROPPED", "MARKED", "DEPTH", "p50 us", "p99 us", "MAX us",
             ],
             queues,
         );
@@ -233,6 +240,10 @@ impl From<v1::QueueStatus> for Queue {
             sent_packets: queue.sent_packets,
             sent_bytes: queue.sent_bytes,
             dropped_packets: queue.dropped_packets,
+            full_packets: queue.full_packets,
+            early_packets: queue.early_packets,
+            delay_dropped_packets: queue.delay_dropped_packets,
+            ecn_marked_packets: queue.ecn_marked_packets,
             depth_packets: queue.depth_packets,
             delay_us: queue
                 .delay_us

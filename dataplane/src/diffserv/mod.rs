@@ -1,16 +1,25 @@
-//! Differentiated services: code points, per-hop behaviours, and the meters that police them.
+//! Differentiated services: code points, per-hop behaviours, the meters that police them, what keeps
+//! their queues short, and how well EF is served.
 
+mod class;
+mod codel;
 mod codepoint;
+mod ef;
 mod meter;
 mod phb;
 mod token_bucket;
 mod user_priority;
+mod wred;
 
+pub use class::{ClassSettings, Management, Service};
+pub use codel::{Codel, CodelProfile};
 pub use codepoint::{Dscp, Ecn, InvalidDscp, TrafficClass, UnknownDscp};
+pub use ef::{EfError, EfMeter};
 pub use meter::{
     Colour, ColourAction, ColourMode, Marking, Meter, MeterError, MeterKind, MeterProfile,
     MeterSpec,
 };
-pub use phb::{Phb, PhbMap, Treatment};
+pub use phb::{Phb, PhbMap};
 pub use token_bucket::{BucketError, BucketProfile, TokenBucket};
 pub use user_priority::user_priority;
+pub use wred::{FULL, Fill, Wred, WredCurve, WredProfile};

@@ -34,16 +34,6 @@ pub enum Phb {
     LowerEffort,
 }
 
-/// How the scheduler serves a queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Treatment {
-    /// Before all others, while the port's cap for strict priority allows it.
-    Strict,
-    /// By weight: its share, in percent of what strict priority leaves, when all have something
-    /// to send.
-    Weighted(u16),
-}
-
 impl Phb {
     /// How many there are.
     pub const COUNT: usize = 13;
@@ -112,24 +102,6 @@ impl Phb {
             _ => Self::Standard,
         }
     }
-
-    /// How the scheduler serves it. The weights add up to 100.
-    #[must_use]
-    pub const fn treatment(self) -> Treatment {
-        match self {
-            Self::Telephony | Self::AdmittedTelephony => Treatment::Strict,
-            Self::NetworkControl => Treatment::Weighted(10),
-            Self::Signalling | Self::Oam => Treatment::Weighted(5),
-            Self::MultimediaConferencing => Treatment::Weighted(15),
-            Self::RealtimeInteractive
-            | Self::MultimediaStreaming
-            | Self::BroadcastVideo
-            | Self::LowLatencyData
-            | Self::HighThroughputData => Treatment::Weighted(9),
-            Self::Standard => Treatment::Weighted(19),
-            Self::LowerEffort => Treatment::Weighted(1),
-        }
-    }
 }
 
 /// [`Phb::of`] as a table.
@@ -163,15 +135,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_class_has_its_place_and_the_weights_add_up() {
-        let mut weights = 0;
+    fn every_class_has_its_place() {
         for (index, phb) in Phb::ALL.into_iter().enumerate() {
             assert_eq!(phb.index(), index);
-            if let Treatment::Weighted(weight) = phb.treatment() {
-                weights += weight;
-            }
         }
-        assert_eq!(weights, 100);
     }
 
     #[test]

@@ -29,7 +29,6 @@ use arrayvec::ArrayVec;
 use crossbeam_channel::Sender;
 use voicelane_dpdk::BURST;
 
-pub(crate) use queue::Queued;
 pub(crate) use route::Routes;
 pub use route::{Adjacency, Fibs, Paths};
 pub(crate) use schedule::PortScheduler;

@@ -1,21 +1,10 @@
 use super::{Burst, Interface, Port, Verdict, parse, punt::Punts, tag};
 use crate::{
-    counters::DropReason,
     device::Buffer,
     diffserv::{Dscp, PhbMap, TrafficClass},
     units::Ticks,
     wire::Tci,
 };
-
-/// A packet that waits in a queue.
-#[derive(Debug)]
-pub(crate) struct Queued<B> {
-    pub(crate) buffer: B,
-    /// What it will take of the wire.
-    pub(crate) wire_bytes: u32,
-    /// When its burst came in.
-    pub(crate) since: Ticks,
-}
 
 /// Carries the verdicts out: each packet of the burst goes to a queue, to the kernel, or is
 /// dropped and counted.
@@ -31,9 +20,9 @@ pub(super) fn queue<B: Buffer>(
         let dropped = match meta.verdict {
             Verdict::Forward => {
                 let scheduler = &mut ports[meta.egress.index()].scheduler;
-                match scheduler.enqueue(meta.phb, buffer, now) {
+                match scheduler.enqueue(meta.phb, meta.dscp, buffer, now) {
                     Ok(()) => continue,
-                    Err(_full) => DropReason::QueueFull,
+                    Err(reason) => reason,
                 }
             }
             Verdict::Punt(reason) => {
@@ -66,6 +55,6 @@ pub(super) fn queue_from_twin<B: Buffer>(
         counters.drops[reason.index()] += 1;
         return;
     }
-    // A full queue counts the drop itself.
-    let _ = port.scheduler.enqueue(phbs.phb(dscp), frame, now);
+    // The queue counts what it refuses.
+    let _ = port.scheduler.enqueue(phbs.phb(dscp), dscp, frame, now);
 }

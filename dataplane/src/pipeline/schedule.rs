@@ -1,128 +1,198 @@
-use std::collections::VecDeque;
+mod queue;
+
+use std::array;
 
 use arrayvec::ArrayVec;
 use voicelane_dpdk::BURST;
 
-use super::Queued;
+use queue::{Queue, Queued};
+
 use crate::{
-    counters::QueueCounters,
+    counters::{DropReason, EfReport, QueueCounters},
     device::Buffer,
-    diffserv::{BucketProfile, Phb, TokenBucket, Treatment},
+    diffserv::{BucketProfile, Dscp, EfMeter, Phb, Service, TokenBucket},
     settings::PortSettings,
     units::{BitRate, TickRate, Ticks},
 };
 
-/// Bytes that a weight of 1 % adds to a queue's deficit in a round. Small, so that a round of all
-/// queues takes about 10 kB of the wire.
-const QUANTUM_BYTES: i64 = 100;
+/// Bytes of the wire in a round of deficit round robin over all weighted queues. Small, so that
+/// nobody waits long for his turn.
+const ROUND_BYTES: i64 = 10_000;
 
 /// The shortest Ethernet frame, without FCS.
 const SHORTEST_FRAME: usize = 60;
 
-/// A queue that has no room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct QueueFull;
+/// The depth of the cap on strict priority and of the classes' minima and maxima, as time.
+const CLASS_BURST_MS: u64 = 10;
 
+/// A rate that something is held to.
 #[derive(Debug)]
-struct Queue<B> {
-    packets: VecDeque<Queued<B>>,
-    wire_bytes: u64,
-    /// Bytes added in a round; strict queues have none.
-    quantum: i64,
-    deficit: i64,
-    counters: QueueCounters,
+struct Limiter {
+    profile: BucketProfile,
+    bucket: TokenBucket,
+}
+
+impl Limiter {
+    fn new(rate: BitRate, burst_bytes: u64, clock: TickRate, now: Ticks) -> Self {
+        let profile = BucketProfile::clamped(rate, burst_bytes, clock);
+        let bucket = TokenBucket::full(&profile, now);
+        Self { profile, bucket }
+    }
+
+    #[inline]
+    fn refill(&mut self, now: Ticks) {
+        self.bucket.refill(&self.profile, now);
+    }
+
+    #[inline]
+    fn charge(&mut self, wire_bytes: u32) {
+        self.bucket.charge(&self.profile, wire_bytes);
+    }
+
+    #[inline]
+    fn is_open(&self) -> bool {
+        self.bucket.is_open()
+    }
+
+    fn opens_at(&self) -> Ticks {
+        self.bucket.opens_at(&self.profile)
+    }
+}
+
+/// A set of queues: a bit for each.
+type Queues = u16;
+
+/// Why a queue is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// Strict priority, under its cap or alone.
+    Strict,
+    /// A class's guaranteed minimum.
+    Minimum,
+    /// Its turn by weight.
+    Weight,
+    /// What nobody else wants.
+    Rest,
 }
 
 /// One port's queues, its scheduler and its shaper.
 ///
-/// Strict priority first (telephony before admitted telephony), as long as its cap has tokens;
-/// then the weighted queues by deficit round robin (Shreedhar and Varghese, SIGCOMM 1995); then
-/// strict priority that is over its cap, so that nothing is left unused. Then the shaper: a packet
-/// goes when the token bucket is not in deficit, and is charged in full, with the wire's overhead.
+/// In this order:
+/// 1. strict priority (telephony before admitted telephony), while its cap has tokens or nobody
+///    else waits;
+/// 2. classes that have not had their guaranteed minimum;
+/// 3. weighted classes by deficit round robin (Shreedhar and Varghese, SIGCOMM 1995);
+/// 4. strict priority that is over its cap, so that nothing is left unused;
+/// 5. lower effort.
+///
+/// A class that has had its maximum does not take part. Then the shaper: a packet goes when its
+/// token bucket is not in deficit, and is charged in full, with the wire's overhead.
 #[derive(Debug)]
 pub(crate) struct PortScheduler<B> {
     queues: [Queue<B>; Phb::COUNT],
-    /// A bit for each queue that is not empty.
-    waiting: u16,
+    /// Those that are not empty.
+    waiting: Queues,
+    strict: Queues,
+    weighted: Queues,
+    /// Those whose minimum is not used up.
+    under_minimum: Queues,
+    /// Those whose maximum is.
+    at_maximum: Queues,
+    minima: [Option<Limiter>; Phb::COUNT],
+    maxima: [Option<Limiter>; Phb::COUNT],
+    /// Those that have a minimum or a maximum.
+    limited: Queues,
+    /// Bytes that a round adds to a weighted queue's deficit.
+    quanta: [i64; Phb::COUNT],
+    deficits: [i64; Phb::COUNT],
     /// The weighted queue whose turn it is; one bit.
-    turn: u16,
-    shaper: (BucketProfile, TokenBucket),
-    strict_cap: (BucketProfile, TokenBucket),
+    turn: Queues,
+    shaper: Limiter,
+    strict_cap: Limiter,
+    ef: EfMeter,
     overhead_bytes: u32,
-    limit_packets: usize,
-    limit_wire_bytes: u64,
+    longest: i64,
     clock: TickRate,
-}
-
-const STRICT: u16 = mask_of_strict();
-
-const fn mask_of_strict() -> u16 {
-    let mut mask = 0;
-    let mut index = 0;
-    while index < Phb::COUNT {
-        if matches!(Phb::ALL[index].treatment(), Treatment::Strict) {
-            mask |= 1 << index;
-        }
-        index += 1;
-    }
-    mask
 }
 
 impl<B: Buffer> PortScheduler<B> {
     pub(super) fn new(port: &PortSettings, clock: TickRate, now: Ticks) -> Self {
-        let queue = |phb: Phb| Queue {
-            packets: VecDeque::with_capacity(port.queue_limit_packets.min(1 << 16)),
-            wire_bytes: 0,
-            quantum: match phb.treatment() {
-                Treatment::Strict => 0,
-                Treatment::Weighted(percent) => i64::from(percent) * QUANTUM_BYTES,
-            },
-            deficit: 0,
-            counters: QueueCounters::default(),
-        };
+        // A VLAN's tag is the last thing that a frame gets.
         let longest = u64::from(port.mtu) + 18 + u64::from(port.overhead_bytes);
-        let bucket = |rate: BitRate, milliseconds: u64, least: u64| {
-            let depth = rate.bytes_in_ms(milliseconds).max(least);
-            let profile = BucketProfile::clamped(rate, depth, clock);
-            (profile, TokenBucket::full(&profile, now))
+        let limiter = |rate: BitRate, milliseconds: u64, least: u64| {
+            Limiter::new(rate, rate.bytes_in_ms(milliseconds).max(least), clock, now)
         };
-        let limit_wire_bytes = port.rate.bytes_in_ms(port.queue_limit_ms.into());
+        let class_limiter = |rate: BitRate| limiter(rate, CLASS_BURST_MS, 1);
+        let services = port.classes.each_ref().map(|class| class.service);
+        let weight = |service| match service {
+            Service::Weighted(weight) => i64::from(weight.max(1)),
+            Service::Strict | Service::LowerEffort => 0,
+        };
+        let weights = services.map(weight);
+        let all = weights.iter().sum::<i64>().max(1);
+        let minima = port.classes.each_ref().map(|class| {
+            let guaranteed = class.service != Service::Strict;
+            class.minimum.filter(|_| guaranteed).map(class_limiter)
+        });
+        let maxima = port
+            .classes
+            .each_ref()
+            .map(|class| class.maximum.map(class_limiter));
+        let limits = minima.each_ref().map(Option::is_some);
+        let limited = set(&limits) | set(&maxima.each_ref().map(Option::is_some));
         Self {
-            queues: Phb::ALL.map(queue),
+            queues: port
+                .classes
+                .each_ref()
+                .map(|class| Queue::new(class, port.rate, longest, clock)),
             waiting: 0,
+            strict: set(&services.map(|service| service == Service::Strict)),
+            weighted: set(&weights.map(|weight| weight > 0)),
+            under_minimum: set(&limits),
+            at_maximum: 0,
+            minima,
+            maxima,
+            limited,
+            quanta: weights.map(|weight| (weight * ROUND_BYTES / all).max(i64::from(weight > 0))),
+            deficits: [0; Phb::COUNT],
             turn: 1,
-            shaper: bucket(port.rate, PortSettings::SHAPER_BURST_MS, 1),
-            strict_cap: bucket(port.strict_cap, 10, 2 * longest),
+            shaper: limiter(port.rate, port.shaper_burst_ms.into(), 1),
+            strict_cap: limiter(port.strict_cap, CLASS_BURST_MS, 2 * longest),
+            ef: EfMeter::new(port.strict_cap, port.rate, clock, now),
             overhead_bytes: port.overhead_bytes,
-            limit_packets: port.queue_limit_packets.max(1),
-            // Room for a few packets, however slow the port.
-            limit_wire_bytes: limit_wire_bytes.max(4 * longest),
+            longest: i64::try_from(longest).unwrap_or(i64::MAX),
             clock,
         }
     }
 
-    /// Adds a packet to a queue; a full queue counts it and gives it up.
+    /// Adds a packet to its class's queue, which counts it and gives it up if it is refused.
     #[inline]
-    pub(super) fn enqueue(&mut self, phb: Phb, buffer: B, now: Ticks) -> Result<(), QueueFull> {
+    pub(super) fn enqueue(
+        &mut self,
+        phb: Phb,
+        dscp: Dscp,
+        buffer: B,
+        now: Ticks,
+    ) -> Result<(), DropReason> {
         let frame = buffer.bytes().len().max(SHORTEST_FRAME);
         let wire_bytes = u32::try_from(frame)
             .unwrap_or(u32::MAX)
             .saturating_add(self.overhead_bytes);
         let queue = &mut self.queues[phb.index()];
-        // A queue is full or not, whoever asks: were the packet's own length added here, the last
-        // gap would stay open to short packets only.
-        if queue.packets.len() >= self.limit_packets || queue.wire_bytes >= self.limit_wire_bytes {
-            queue.counters.dropped_packets += 1;
-            return Err(QueueFull);
-        }
-        queue.packets.push_back(Queued {
+        queue.admit(dscp, now)?;
+        let bit = 1 << phb.index();
+        let number = if self.strict & bit != 0 {
+            self.ef.arrive(now)
+        } else {
+            0
+        };
+        queue.push(Queued {
             buffer,
             wire_bytes,
+            number,
             since: now,
         });
-        queue.wire_bytes += u64::from(wire_bytes);
-        queue.counters.enqueued_packets += 1;
-        self.waiting |= 1 << phb.index();
+        self.waiting |= bit;
         Ok(())
     }
 
@@ -132,128 +202,184 @@ impl<B: Buffer> PortScheduler<B> {
         if self.waiting == 0 {
             return;
         }
-        let (profile, bucket) = &mut self.shaper;
-        bucket.refill(profile, now);
-        let (cap_profile, cap) = &mut self.strict_cap;
-        cap.refill(cap_profile, now);
-        // Packets of one burst have waited for the same time: counted together.
-        let mut run = DelayRun::default();
-        while self.waiting != 0 && !into.is_full() && self.shaper.1.is_open() {
-            let Some(packet) = self.next() else { break };
-            let (profile, bucket) = &mut self.shaper;
-            bucket.charge(profile, packet.wire_bytes);
-            if (run.index, run.since) != (packet.index, packet.since) {
-                self.record(&run, now);
-                run = DelayRun {
-                    index: packet.index,
-                    since: packet.since,
-                    ..DelayRun::default()
-                };
-            }
-            run.packets += 1;
-            run.wire_bytes += u64::from(packet.wire_bytes);
-            into.push(packet.buffer);
+        self.shaper.refill(now);
+        self.strict_cap.refill(now);
+        if self.limited & self.waiting != 0 {
+            self.refill_classes(now);
         }
-        self.record(&run, now);
+        while !into.is_full() && self.shaper.is_open() {
+            let Some((index, turn)) = self.pick() else {
+                break;
+            };
+            self.serve(index, turn, into, now);
+        }
     }
 
-    /// Counts a run of packets as sent, with the time that they waited.
+    /// The queue that is to be served next.
     #[inline]
-    fn record(&mut self, run: &DelayRun, now: Ticks) {
-        if run.packets > 0 {
-            let counters = &mut self.queues[run.index].counters;
-            counters.sent_packets += run.packets;
-            counters.sent_wire_bytes += run.wire_bytes;
-            let waited = self.clock.nanoseconds(now.since(run.since));
-            counters
-                .delay_ns
-                .saturating_record_n(waited.max(1), run.packets);
+    fn pick(&mut self) -> Option<(usize, Turn)> {
+        let waiting = self.waiting & !self.at_maximum;
+        let strict = waiting & self.strict;
+        let others = waiting & !self.strict;
+        if strict != 0 && (others == 0 || self.strict_cap.is_open()) {
+            return Some((first(strict), Turn::Strict));
         }
-    }
-
-    /// When the shaper lets the next packet go; nothing when none waits.
-    pub(super) fn next_departure(&self) -> Option<Ticks> {
-        let (profile, bucket) = &self.shaper;
-        (self.waiting != 0).then(|| bucket.opens_at(profile))
-    }
-
-    /// Of each queue.
-    pub(crate) fn queue_counters(&mut self) -> impl Iterator<Item = &QueueCounters> {
-        self.queues.iter_mut().map(|queue| {
-            queue.counters.depth_packets = queue.packets.len() as u64;
-            &queue.counters
-        })
-    }
-
-    /// The next packet in the order of service.
-    #[inline]
-    fn next(&mut self) -> Option<Departing<B>> {
-        let strict = self.waiting & STRICT;
-        let weighted = self.waiting & !STRICT;
-        if strict != 0 && (weighted == 0 || self.strict_cap.1.is_open()) {
-            let index = strict.trailing_zeros() as usize;
-            let departing = self.pop(index)?;
-            let (profile, cap) = &mut self.strict_cap;
-            cap.charge(profile, departing.wire_bytes);
-            return Some(departing);
+        let guaranteed = others & self.under_minimum;
+        if guaranteed != 0 {
+            return Some((first(guaranteed), Turn::Minimum));
         }
-        self.next_weighted(weighted)
+        let weighted = others & self.weighted;
+        if weighted != 0 {
+            return Some((self.next_weighted(weighted), Turn::Weight));
+        }
+        if strict != 0 {
+            return Some((first(strict), Turn::Strict));
+        }
+        (others != 0).then(|| (first(others), Turn::Rest))
     }
 
     /// Deficit round robin: the queue whose turn it is sends while its deficit covers its first
     /// packet; then the turn goes on, and the next queue gets its quantum.
     #[inline]
-    fn next_weighted(&mut self, weighted: u16) -> Option<Departing<B>> {
-        if weighted == 0 {
-            return None;
-        }
+    fn next_weighted(&mut self, weighted: Queues) -> usize {
         // Each round adds to every waiting queue's deficit, so the first packet is covered after
         // a bounded number of rounds.
         loop {
             if self.turn & weighted != 0 {
-                let index = self.turn.trailing_zeros() as usize;
-                let queue = &mut self.queues[index];
-                let first = queue
-                    .packets
-                    .front()
-                    .map_or(0, |packet| i64::from(packet.wire_bytes));
+                let index = first(self.turn);
                 // Alone, a queue needs no credit.
-                if queue.deficit >= first || weighted == self.turn {
-                    queue.deficit = (queue.deficit - first).max(0);
-                    let departing = self.pop(index)?;
-                    if self.waiting & self.turn == 0 {
-                        self.queues[index].deficit = 0;
-                    }
-                    return Some(departing);
+                if weighted == self.turn
+                    || self.deficits[index] >= self.queues[index].first_wire_bytes()
+                {
+                    return index;
                 }
             }
             // The next waiting queue after this one, in a circle.
             let after = weighted & !(self.turn | (self.turn - 1));
             let candidates = if after == 0 { weighted } else { after };
             self.turn = candidates & candidates.wrapping_neg();
-            let queue = &mut self.queues[self.turn.trailing_zeros() as usize];
-            queue.deficit += queue.quantum;
+            let index = first(self.turn);
+            self.deficits[index] += self.quanta[index];
+        }
+    }
+
+    /// Sends from one queue for as long as the same choice would be made again.
+    #[inline]
+    fn serve(&mut self, index: usize, turn: Turn, into: &mut ArrayVec<B, BURST>, now: Ticks) {
+        let bit = 1 << index;
+        // Packets of one burst have waited for the same time: counted together.
+        let mut run = DelayRun::default();
+        loop {
+            let queue = &mut self.queues[index];
+            let Some(packet) = queue.pop(now) else {
+                self.waiting &= !bit;
+                self.deficits[index] = 0;
+                break;
+            };
+            self.shaper.charge(packet.wire_bytes);
+            if run.since != packet.since {
+                run.record(&mut queue.counters, self.clock, now);
+                run = DelayRun {
+                    since: packet.since,
+                    ..DelayRun::default()
+                };
+            }
+            run.packets += 1;
+            run.wire_bytes += u64::from(packet.wire_bytes);
+            match turn {
+                Turn::Strict => {
+                    self.strict_cap.charge(packet.wire_bytes);
+                    self.ef.depart(packet.number, packet.wire_bytes, now);
+                }
+                Turn::Weight => self.deficits[index] -= i64::from(packet.wire_bytes),
+                Turn::Minimum => self.charge_minimum(index, packet.wire_bytes),
+                Turn::Rest => {}
+            }
+            self.charge_maximum(index, packet.wire_bytes);
+            into.push(packet.buffer);
+
+            let queue = &self.queues[index];
+            if queue.is_empty() {
+                self.waiting &= !bit;
+                self.deficits[index] = 0;
+                break;
+            }
+            let again = !into.is_full()
+                && self.shaper.is_open()
+                && self.at_maximum & bit == 0
+                && match turn {
+                    Turn::Strict => self.strict_cap.is_open() || self.waiting & !self.strict == 0,
+                    Turn::Weight => self.deficits[index] >= queue.first_wire_bytes(),
+                    Turn::Minimum => self.under_minimum & bit != 0,
+                    Turn::Rest => true,
+                };
+            if !again {
+                // Credit is not saved up by being alone, nor debt.
+                self.deficits[index] = self.deficits[index].max(0);
+                break;
+            }
+        }
+        run.record(&mut self.queues[index].counters, self.clock, now);
+    }
+
+    /// Brings the minima and maxima of the classes up to date.
+    #[cold]
+    fn refill_classes(&mut self, now: Ticks) {
+        for index in 0..Phb::COUNT {
+            let bit = 1 << index;
+            if let Some(limiter) = &mut self.minima[index] {
+                limiter.refill(now);
+                self.under_minimum = with(self.under_minimum, bit, limiter.is_open());
+            }
+            if let Some(limiter) = &mut self.maxima[index] {
+                limiter.refill(now);
+                self.at_maximum = with(self.at_maximum, bit, !limiter.is_open());
+            }
         }
     }
 
     #[inline]
-    fn pop(&mut self, index: usize) -> Option<Departing<B>> {
-        let queue = &mut self.queues[index];
-        let Queued {
-            buffer,
-            wire_bytes,
-            since,
-        } = queue.packets.pop_front()?;
-        queue.wire_bytes -= u64::from(wire_bytes);
-        if queue.packets.is_empty() {
-            self.waiting &= !(1 << index);
+    fn charge_minimum(&mut self, index: usize, wire_bytes: u32) {
+        if let Some(limiter) = &mut self.minima[index] {
+            limiter.charge(wire_bytes);
+            self.under_minimum = with(self.under_minimum, 1 << index, limiter.is_open());
         }
-        Some(Departing {
-            buffer,
-            wire_bytes,
-            since,
-            index,
-        })
+    }
+
+    #[inline]
+    fn charge_maximum(&mut self, index: usize, wire_bytes: u32) {
+        if let Some(limiter) = &mut self.maxima[index] {
+            limiter.charge(wire_bytes);
+            self.at_maximum = with(self.at_maximum, 1 << index, !limiter.is_open());
+        }
+    }
+
+    /// When the next packet may go; nothing when none waits.
+    pub(super) fn next_departure(&self) -> Option<Ticks> {
+        if self.waiting == 0 {
+            return None;
+        }
+        let shaper = self.shaper.opens_at();
+        if self.waiting & !self.at_maximum != 0 {
+            return Some(shaper);
+        }
+        // All that wait have had their maximum.
+        let opens = |index: usize| self.maxima[index].as_ref().map(Limiter::opens_at);
+        (0..Phb::COUNT)
+            .filter(|index| self.waiting >> index & 1 == 1)
+            .filter_map(opens)
+            .min()
+            .map(|opens| opens.max(shaper))
+    }
+
+    /// Of each queue.
+    pub(crate) fn queue_counters(&mut self) -> impl Iterator<Item = &QueueCounters> {
+        self.queues.iter_mut().map(Queue::counters)
+    }
+
+    /// How well the EF aggregate was served.
+    pub(crate) fn report_ef(&mut self, into: &mut EfReport, now: Ticks) {
+        self.ef.report(into, now);
     }
 
     /// Checks what must hold between calls.
@@ -262,53 +388,65 @@ impl<B: Buffer> PortScheduler<B> {
             let waiting = self.waiting >> index & 1 == 1;
             assert_eq!(
                 waiting,
-                !queue.packets.is_empty(),
+                !queue.is_empty(),
                 "the waiting bit of queue {index}"
             );
-            let bytes: u64 = queue
-                .packets
-                .iter()
-                .map(|packet| u64::from(packet.wire_bytes))
-                .sum();
-            assert_eq!(queue.wire_bytes, bytes, "the bytes of queue {index}");
+            queue.invariants();
+            let deficit = self.deficits[index];
             assert!(
-                queue.packets.len() <= self.limit_packets,
-                "queue {index} is over its limit"
-            );
-            let before_last = queue
-                .packets
-                .back()
-                .map_or(0, |last| bytes - u64::from(last.wire_bytes));
-            assert!(
-                before_last < self.limit_wire_bytes,
-                "queue {index} is over its limit"
-            );
-            assert!(queue.deficit >= 0, "the deficit of queue {index}");
-            let counters = &queue.counters;
-            assert_eq!(
-                counters.enqueued_packets,
-                counters.sent_packets + queue.packets.len() as u64,
-                "a packet of queue {index} is lost"
+                deficit >= -self.longest && deficit <= self.longest + ROUND_BYTES,
+                "the deficit of queue {index}: {deficit}"
             );
         }
-        self.shaper.1.invariants(&self.shaper.0);
-        self.strict_cap.1.invariants(&self.strict_cap.0);
+        let strict = (0..Phb::COUNT).filter(|index| self.strict >> index & 1 == 1);
+        self.ef
+            .invariants(strict.map(|index| self.queues[index].len()).sum());
+        for limiter in [&self.shaper, &self.strict_cap]
+            .into_iter()
+            .chain(self.minima.iter().flatten())
+            .chain(self.maxima.iter().flatten())
+        {
+            limiter.bucket.invariants(&limiter.profile);
+        }
     }
 }
 
-/// A packet on its way out of a queue.
-struct Departing<B> {
-    buffer: B,
-    wire_bytes: u32,
-    since: Ticks,
-    index: usize,
+/// The first queue of a set that is not empty.
+#[inline]
+fn first(queues: Queues) -> usize {
+    queues.trailing_zeros() as usize
+}
+
+fn set(members: &[bool; Phb::COUNT]) -> Queues {
+    array::from_fn::<Queues, { Phb::COUNT }, _>(|index| Queues::from(members[index]) << index)
+        .iter()
+        .sum()
+}
+
+#[inline]
+fn with(queues: Queues, bit: Queues, member: bool) -> Queues {
+    if member { queues | bit } else { queues & !bit }
 }
 
 /// Packets that left one queue one after the other, of the same burst.
 #[derive(Clone, Copy, Debug, Default)]
 struct DelayRun {
-    index: usize,
     since: Ticks,
     packets: u64,
     wire_bytes: u64,
+}
+
+impl DelayRun {
+    /// Counts them as sent, with the time that they waited.
+    #[inline]
+    fn record(&self, counters: &mut QueueCounters, clock: TickRate, now: Ticks) {
+        if self.packets > 0 {
+            counters.sent_packets += self.packets;
+            counters.sent_wire_bytes += self.wire_bytes;
+            let waited = clock.nanoseconds(now.since(self.since));
+            counters
+                .delay_ns
+                .saturating_record_n(waited.max(1), self.packets);
+        }
+    }
 }

@@ -1,12 +1,14 @@
 //! Packet headers: fields by name over a length that was proved once, after which nothing can panic.
 
 mod checksum;
+mod ecn;
 mod ethernet;
 mod ipv4;
 mod ipv6;
 mod vlan;
 
 pub use checksum::{header_checksum_is_right, replace_word};
+pub use ecn::mark_congestion_experienced;
 pub use ethernet::{EtherType, Ethernet};
 pub use ipv4::{Ipv4, Ipv4Mut};
 pub use ipv6::{Ipv6, Ipv6Mut, Transport, Upper, upper_layer};

@@ -6,6 +6,8 @@
     reason = "each test file is a crate that uses its part"
 )]
 
+pub mod overload;
+
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::{

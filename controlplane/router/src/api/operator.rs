@@ -143,9 +143,13 @@ fn port_status(report: &PortReport, untagged: &InterfaceCounters) -> PortStatus 
             enqueued_packets: queue.enqueued_packets,
             sent_packets: queue.sent_packets,
             sent_bytes: queue.sent_wire_bytes,
-            dropped_packets: queue.dropped_packets,
+            dropped_packets: queue.dropped_packets(),
             depth_packets: queue.depth_packets,
             delay_us: Some(figures::quantiles(queue)),
+            full_packets: queue.full_packets.to_vec(),
+            early_packets: queue.early_packets.to_vec(),
+            delay_dropped_packets: queue.delay_dropped_packets,
+            ecn_marked_packets: queue.ecn_marked_packets,
         });
     PortStatus {
         interface: None,

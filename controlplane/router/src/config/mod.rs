@@ -2,6 +2,7 @@
 
 mod device;
 mod parse;
+mod queue;
 mod raw;
 mod values;
 
@@ -11,6 +12,7 @@ use ipnet::IpNet;
 use thiserror::Error;
 use tonic::transport::Uri;
 use voicelane_dataplane::{
+    diffserv::{ClassSettings, Phb},
     policy::Trust,
     settings::Idle,
     units::{BitRate, MacAddress},
@@ -84,8 +86,10 @@ pub struct PortConfig {
     pub ef_budget: BitRate,
     /// The largest IP packet.
     pub mtu: u16,
-    /// The most that a queue holds, as time at the port's rate.
-    pub queue_limit_ms: u32,
+    /// How much may be sent at once to catch up, as time at the port's rate.
+    pub shaper_burst_ms: u32,
+    /// How each class is served, in the order of [`Phb::ALL`].
+    pub classes: [ClassSettings; Phb::COUNT],
 }
 
 /// One thing that is wrong, where, and what would be right.

@@ -18,6 +18,7 @@ use voicelane_dpdk::Hugepages;
 
 use super::{
     Config, ConfigError, Device, PortConfig, Problem, Role, RouterConfig,
+    queue::{self, PortRates},
     raw::{RawConfig, RawPort, RawRouter},
     values,
 };
@@ -74,10 +75,10 @@ impl Config {
 
 /// What was found wrong so far.
 #[derive(Debug, Default)]
-struct Problems(Vec<Problem>);
+pub(super) struct Problems(Vec<Problem>);
 
 impl Problems {
-    fn add(&mut self, key: impl Into<String>, reason: impl Display) {
+    pub(super) fn add(&mut self, key: impl Into<String>, reason: impl Display) {
         self.0.push(Problem {
             key: key.into(),
             reason: reason.to_string(),
@@ -85,11 +86,15 @@ impl Problems {
     }
 
     /// Notes an error, and goes on without the value.
-    fn keep<T, E: Display>(&mut self, key: impl Into<String>, value: Result<T, E>) -> Option<T> {
+    pub(super) fn keep<T, E: Display>(
+        &mut self,
+        key: impl Into<String>,
+        value: Result<T, E>,
+    ) -> Option<T> {
         value.map_err(|error| self.add(key, error)).ok()
     }
 
-    fn into_error(self, file: PathBuf) -> ConfigError {
+    pub(super) fn into_error(self, file: PathBuf) -> ConfigError {
         ConfigError::Invalid {
             file,
             problems: self.0,
@@ -240,7 +245,20 @@ fn port(index: usize, raw: &RawPort, problems: &mut Problems) -> Option<PortConf
         problems.add(key("mtu"), reason);
     }
     let limit = values::bounded(raw.queue_limit_ms.unwrap_or(100), 1, 10_000);
-    let queue_limit_ms = problems.keep(key("queue_limit_ms"), limit);
+    let limit_ms = problems.keep(key("queue_limit_ms"), limit);
+    let burst = values::bounded(raw.shaper_burst_ms.unwrap_or(1), 1, 1_000);
+    let shaper_burst_ms = problems.keep(key("shaper_burst_ms"), burst);
+    let classes = if let (Some(rate), Some(ef_budget), Some(limit_ms)) = (rate, ef_budget, limit_ms)
+    {
+        let port = PortRates {
+            rate,
+            ef_budget,
+            limit_ms,
+        };
+        queue::classes(&path, &port, &raw.queue, problems)
+    } else {
+        None
+    };
     if let (Some(device), Some(name)) = (&device, &name)
         && [device.underlay(), device.made_interface()].contains(&Some(name.as_str()))
     {
@@ -266,7 +284,8 @@ fn port(index: usize, raw: &RawPort, problems: &mut Problems) -> Option<PortConf
         overhead_bytes: overhead_bytes?,
         ef_budget: ef_budget?,
         mtu: mtu?,
-        queue_limit_ms: queue_limit_ms?,
+        shaper_burst_ms: shaper_burst_ms?,
+        classes: classes?,
     })
 }
 

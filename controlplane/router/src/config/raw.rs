@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::queue::RawQueues;
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawConfig {
@@ -42,4 +44,7 @@ pub(super) struct RawPort {
     pub(super) ef_budget: Option<String>,
     pub(super) mtu: Option<i64>,
     pub(super) queue_limit_ms: Option<i64>,
+    pub(super) shaper_burst_ms: Option<i64>,
+    #[serde(default)]
+    pub(super) queue: RawQueues,
 }

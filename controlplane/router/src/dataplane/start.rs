@@ -6,6 +6,7 @@ use voicelane_dataplane::{
     Fibs,
     control::Twins,
     device::DpdkDevice,
+    diffserv::ClassSettings,
     settings::{PortSettings, Settings},
     units::MacAddress,
     worker::Worker,
@@ -199,8 +200,11 @@ fn port_settings(port: &PortConfig, mac: MacAddress, plan: &memory::Plan) -> Por
         overhead_bytes: port.overhead_bytes,
         strict_cap: port.ef_budget,
         mtu: port.mtu,
-        queue_limit_ms: port.queue_limit_ms,
-        queue_limit_packets: plan.queue_limit_packets,
+        shaper_burst_ms: port.shaper_burst_ms,
+        classes: port.classes.map(|class| ClassSettings {
+            limit_packets: class.limit_packets.min(plan.queue_limit_packets),
+            ..class
+        }),
         ..PortSettings::new(mac, port.trust, port.rate)
     }
 }

@@ -179,7 +179,7 @@ impl Figures {
 
     pub(super) fn queues(&self, out: &mut Out<'_>) -> fmt::Result {
         type Count = fn(&QueueCounters) -> u64;
-        let plain: [(&str, &str, Count); 4] = [
+        let plain: [(&str, &str, Count); 5] = [
             (
                 "voicelane_queue_enqueued_packets",
                 "Packets taken in",
@@ -197,8 +197,13 @@ impl Figures {
             ),
             (
                 "voicelane_queue_dropped_packets",
-                "Packets that found it full",
-                |q| q.dropped_packets,
+                "Packets that it refused or gave up, for whatever reason",
+                QueueCounters::dropped_packets,
+            ),
+            (
+                "voicelane_queue_ecn_marked_packets",
+                "Packets marked as having experienced congestion",
+                |q| q.ecn_marked_packets,
             ),
         ];
         for (name, help, count) in plain {

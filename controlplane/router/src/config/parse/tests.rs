@@ -22,7 +22,7 @@ fn the_example_is_right() {
         .with(Dscp::CS3, Dscp::CS5)
         .with(Dscp::af(3, 1).unwrap(), Dscp::CS5);
     assert_eq!(
-        (core.trust, core.mtu, core.queue_limit_ms),
+        (core.trust, core.mtu, core.classes[0].limit_ms),
         (Trust::Remark(remark), 1500, 100)
     );
     let own = ["10.9.0.1/30", "2001:db8:9::1/64"].map(|net| net.parse().unwrap());

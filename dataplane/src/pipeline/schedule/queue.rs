@@ -1,0 +1,188 @@
+use std::collections::VecDeque;
+
+use crate::{
+    counters::{DropReason, QueueCounters},
+    device::Buffer,
+    diffserv::{ClassSettings, Codel, Colour, Dscp, FULL, Fill, Management, Wred},
+    units::{BitRate, TickRate, Ticks},
+    wire::mark_congestion_experienced,
+};
+
+/// A packet that waits in a queue.
+#[derive(Debug)]
+pub(crate) struct Queued<B> {
+    pub(crate) buffer: B,
+    /// What it will take of the wire.
+    pub(crate) wire_bytes: u32,
+    /// Its number in the EF aggregate, if it is of that.
+    pub(super) number: u32,
+    /// When its burst came in.
+    pub(crate) since: Ticks,
+}
+
+/// One class's packets, and what keeps them few.
+#[derive(Debug)]
+pub(super) struct Queue<B> {
+    packets: VecDeque<Queued<B>>,
+    wire_bytes: u64,
+    limit_packets: usize,
+    limit_wire_bytes: u64,
+    /// The longest packet.
+    longest: u64,
+    manager: Manager,
+    pub(super) counters: QueueCounters,
+}
+
+#[derive(Debug)]
+enum Manager {
+    TailDrop,
+    Wred(Box<Wred>),
+    Codel { codel: Codel, ecn: bool },
+}
+
+impl<B: Buffer> Queue<B> {
+    /// An empty queue at a port of `rate`, whose longest packet takes `longest` bytes of the wire.
+    pub(super) fn new(class: &ClassSettings, rate: BitRate, longest: u64, clock: TickRate) -> Self {
+        let limit_packets = class.limit_packets.max(1);
+        // Room for a few packets, however slow the port.
+        let limit_wire_bytes = rate.bytes_in_ms(class.limit_ms.into()).max(4 * longest);
+        let manager = match &class.management {
+            Management::TailDrop => Manager::TailDrop,
+            Management::Wred(profile) => {
+                let packets = (limit_wire_bytes / longest.max(1)).min(limit_packets as u64);
+                let packet_ns = u128::from(longest) * 8 * 1_000_000_000 / u128::from(rate.bps());
+                let packet = clock.ticks(u64::try_from(packet_ns).unwrap_or(u64::MAX));
+                let wred = Wred::new(profile, packets, packet, rand::random());
+                Manager::Wred(Box::new(wred))
+            }
+            Management::Codel(profile) => Manager::Codel {
+                codel: Codel::new(profile, clock),
+                ecn: profile.ecn,
+            },
+        };
+        Self {
+            packets: VecDeque::with_capacity(limit_packets.min(1 << 16)),
+            wire_bytes: 0,
+            limit_packets,
+            limit_wire_bytes,
+            longest,
+            manager,
+            counters: QueueCounters::default(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.packets.is_empty()
+    }
+
+    /// What the first packet will take of the wire.
+    #[inline]
+    pub(super) fn first_wire_bytes(&self) -> i64 {
+        self.packets
+            .front()
+            .map_or(0, |packet| i64::from(packet.wire_bytes))
+    }
+
+    /// Whether a packet may join; if not, that is counted.
+    #[inline]
+    pub(super) fn admit(&mut self, dscp: Dscp, now: Ticks) -> Result<(), DropReason> {
+        // A queue is full or not, whoever asks: were the packet's own length added here, the last
+        // gap would stay open to short packets only.
+        if self.packets.len() >= self.limit_packets || self.wire_bytes >= self.limit_wire_bytes {
+            self.counters.full_packets[Colour::of(dscp).index()] += 1;
+            return Err(DropReason::QueueFull);
+        }
+        if let Manager::Wred(_) = self.manager {
+            return self.admit_early(dscp, now);
+        }
+        Ok(())
+    }
+
+    fn admit_early(&mut self, dscp: Dscp, now: Ticks) -> Result<(), DropReason> {
+        let (fill, colour) = (self.fill(), Colour::of(dscp));
+        if let Manager::Wred(wred) = &mut self.manager
+            && wred.drops(colour, fill, now)
+        {
+            self.counters.early_packets[colour.index()] += 1;
+            return Err(DropReason::EarlyDrop);
+        }
+        Ok(())
+    }
+
+    /// By that of its limits which is nearer.
+    fn fill(&self) -> Fill {
+        let by_bytes = self.wire_bytes * u64::from(FULL) / self.limit_wire_bytes;
+        let by_packets = (self.packets.len() * FULL as usize / self.limit_packets) as u64;
+        Fill::try_from(by_bytes.max(by_packets)).unwrap_or(FULL)
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, packet: Queued<B>) {
+        self.wire_bytes += u64::from(packet.wire_bytes);
+        self.counters.enqueued_packets += 1;
+        self.packets.push_back(packet);
+    }
+
+    /// The next packet that goes on its way, after those that controlled delay drops.
+    #[inline]
+    pub(super) fn pop(&mut self, now: Ticks) -> Option<Queued<B>> {
+        loop {
+            let mut packet = self.packets.pop_front()?;
+            self.wire_bytes -= u64::from(packet.wire_bytes);
+            match &mut self.manager {
+                Manager::TailDrop => {}
+                Manager::Wred(wred) => {
+                    if self.packets.is_empty() {
+                        wred.emptied(now);
+                    }
+                }
+                Manager::Codel { codel, ecn } => {
+                    let waited = now.since(packet.since);
+                    if codel.signals(now, waited, self.wire_bytes > self.longest) {
+                        if !(*ecn && mark_congestion_experienced(packet.buffer.bytes_mut())) {
+                            self.counters.delay_dropped_packets += 1;
+                            continue;
+                        }
+                        self.counters.ecn_marked_packets += 1;
+                    }
+                }
+            }
+            return Some(packet);
+        }
+    }
+
+    pub(super) fn counters(&mut self) -> &QueueCounters {
+        self.counters.depth_packets = self.packets.len() as u64;
+        &self.counters
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.packets.len()
+    }
+
+    /// Checks what must hold between calls.
+    pub(super) fn invariants(&self) {
+        let sum = self
+            .packets
+            .iter()
+            .map(|packet| u64::from(packet.wire_bytes))
+            .sum::<u64>();
+        assert_eq!(self.wire_bytes, sum, "the bytes of a queue");
+        assert!(self.packets.len() <= self.limit_packets, "too many packets");
+        let last = self
+            .packets
+            .back()
+            .map_or(0, |last| u64::from(last.wire_bytes));
+        assert!(
+            sum == 0 || sum - last < self.limit_wire_bytes,
+            "too many bytes"
+        );
+        let counters = &self.counters;
+        assert_eq!(
+            counters.enqueued_packets,
+            counters.sent_packets + counters.delay_dropped_packets + self.packets.len() as u64,
+            "a packet is lost"
+        );
+    }
+}
