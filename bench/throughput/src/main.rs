@@ -208,7 +208,7 @@ fn install(control: &Control, flows: u32, mac: MacAddress) -> anyhow::Result<()>
             .map(|i| EntrySpec {
                 flow: flows::flow(i),
                 dscp: Dscp::EF,
-                policer,
+                terms: policer.into(),
             })
             .collect();
         let change = SessionChange {

@@ -277,6 +277,15 @@ impl Meter {
         }
     }
 
+    /// Of a flow that had a policer until now: its credit goes on as what is committed, and the
+    /// second bucket is full.
+    pub(crate) fn after_policer(profile: &MeterProfile, policer: TokenBucket) -> Self {
+        Self {
+            committed: policer,
+            second: TokenBucket::full(&profile.second, policer.last()),
+        }
+    }
+
     /// The colour of a packet of `bytes` at the IP layer that came with the colour `came_with`.
     #[inline]
     pub fn colour(

@@ -10,7 +10,8 @@ use crate::{
 
 /// Meters each session's packets against what it was admitted with. What conforms gets the
 /// session's code point; what exceeds is dropped (RFC 4594 section 4.1: police to one rate and
-/// burst). What has no session is metered by its rule, then by its interface's aggregate.
+/// burst), or with a three-colour meter gets what the session says for its colour (section 4.3).
+/// What has no session is metered by its rule, then by its interface's aggregate.
 #[inline(never)]
 pub(super) fn police<B: Buffer>(
     burst: &mut Burst<B>,
@@ -22,7 +23,7 @@ pub(super) fn police<B: Buffer>(
     for (_, meta) in burst.forwarded() {
         let metered = match meta.session {
             Some(flow) => sessions
-                .meter(flow, now, meta.ip_bytes)
+                .meter(flow, now, meta.ip_bytes, meta.class.dscp())
                 .ok_or(DropReason::SessionPoliced),
             None => police_rest(policy, phbs, meta, now),
         };

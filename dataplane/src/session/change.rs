@@ -1,6 +1,6 @@
 use thiserror::Error;
 
-use super::{FiveTuple, Policer, table::InsertError};
+use super::{FiveTuple, Terms, table::InsertError};
 use crate::diffserv::Dscp;
 
 /// One flow to install.
@@ -8,10 +8,10 @@ use crate::diffserv::Dscp;
 pub struct EntrySpec {
     /// Which packets.
     pub flow: FiveTuple,
-    /// What to mark them with; decides their queue, too.
+    /// What to mark them with, if they conform or are green; decides their queue, too.
     pub dscp: Dscp,
-    /// How much of them is admitted.
-    pub policer: Policer,
+    /// How much of them is admitted, and what becomes of the rest.
+    pub terms: Terms,
 }
 
 /// What becomes of one session's flows, all at once between two bursts: `install` is added or gets

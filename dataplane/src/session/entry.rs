@@ -1,9 +1,15 @@
+use super::{
+    InsertError,
+    meters::{Count, Metered, Meters},
+};
 use crate::{
-    diffserv::{BucketError, BucketProfile, Dscp, TokenBucket},
+    diffserv::{
+        BucketError, BucketProfile, ColourAction, Dscp, MeterProfile, MeterSpec, TokenBucket,
+    },
     units::{BitRate, TickRate, Ticks},
 };
 
-/// What a flow was admitted with, at the IP layer.
+/// One rate and burst, at the IP layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policer {
     /// bit/s.
@@ -19,78 +25,202 @@ impl Policer {
     }
 }
 
+/// What a flow was admitted with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Terms {
+    /// What conforms gets the flow's code point, what exceeds is dropped.
+    Policer(Policer),
+    /// What is green gets the flow's code point; the other colours, what is said here.
+    ThreeColour {
+        /// The meter.
+        spec: MeterSpec,
+        /// What becomes of yellow packets.
+        yellow: ColourAction,
+        /// What becomes of red packets.
+        red: ColourAction,
+    },
+}
+
+impl From<Policer> for Terms {
+    fn from(policer: Policer) -> Self {
+        Self::Policer(policer)
+    }
+}
+
+impl Terms {
+    /// Whether they can be metered at this clock.
+    pub fn check(&self, clock: TickRate) -> Result<(), InsertError> {
+        match self {
+            Self::Policer(policer) => drop(policer.profile(clock)?),
+            Self::ThreeColour { spec, .. } => drop(MeterProfile::new(spec, clock)?),
+        }
+        Ok(())
+    }
+}
+
 /// What the dataplane counted of one flow since it was installed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowCounters {
-    /// Packets that came, conforming ones.
+    /// Packets that came and went on.
     pub packets: u64,
     /// Their bytes, at the IP layer.
     pub bytes: u64,
-    /// Packets that the policer dropped.
+    /// Packets that the policer, or the meter's marking, dropped.
     pub policed_packets: u64,
     /// Their bytes.
     pub policed_bytes: u64,
     /// When the last packet came, conforming or not.
     pub last_seen: Option<Ticks>,
+    /// By [`Colour::index`](crate::diffserv::Colour::index), whether they went on or not; of flows
+    /// that have, or have had, a three-colour meter. What came under a policer counts as green, or
+    /// if it was dropped as red.
+    pub colours: Option<[Count; 3]>,
 }
 
 /// One flow's state. With its key it fills one cache line, so a hit costs two: the bucket and this.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Flow {
-    bucket: TokenBucket,
-    rate: BitRate,
-    burst_bytes: u32,
-    pub(super) dscp: Dscp,
-    pub(super) packets: u64,
-    pub(super) bytes: u64,
+    control: Control,
+    packets: u64,
+    bytes: u64,
 }
 
-/// What is written only when a flow misbehaves.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Policed {
-    pub(super) packets: u64,
-    pub(super) bytes: u64,
+/// What decides about a flow's packets.
+#[derive(Clone, Copy, Debug)]
+enum Control {
+    Policed {
+        bucket: TokenBucket,
+        rate: BitRate,
+        burst_bytes: u32,
+        dscp: Dscp,
+    },
+    /// By the meter in this place.
+    Metered(u32),
 }
 
 impl Flow {
-    pub(super) fn new(dscp: Dscp, policer: Policer, profile: &BucketProfile, now: Ticks) -> Self {
+    /// A new flow, whose terms have been checked.
+    pub(super) fn new(
+        dscp: Dscp,
+        terms: &Terms,
+        clock: TickRate,
+        now: Ticks,
+        meters: &mut Meters,
+    ) -> Self {
+        let control = match *terms {
+            Terms::Policer(Policer { rate, burst_bytes }) => {
+                let profile = BucketProfile::of_admitted(rate, burst_bytes, clock);
+                Control::Policed {
+                    bucket: TokenBucket::full(&profile, now),
+                    rate,
+                    burst_bytes,
+                    dscp,
+                }
+            }
+            Terms::ThreeColour { .. } => {
+                Control::Metered(meters.insert(Metered::new(dscp, terms, clock, now)))
+            }
+        };
         Self {
-            bucket: TokenBucket::full(profile, now),
-            rate: policer.rate,
-            burst_bytes: policer.burst_bytes,
-            dscp,
+            control,
             packets: 0,
             bytes: 0,
         }
     }
 
-    /// Takes new terms, keeps the credit and the counters.
-    pub(super) fn modify(&mut self, dscp: Dscp, policer: Policer) {
-        self.dscp = dscp;
-        self.rate = policer.rate;
-        self.burst_bytes = policer.burst_bytes;
+    /// Takes new terms, which have been checked; keeps the credit and the counters.
+    pub(super) fn modify(
+        &mut self,
+        dscp: Dscp,
+        terms: &Terms,
+        clock: TickRate,
+        policed: Count,
+        meters: &mut Meters,
+    ) {
+        match (&mut self.control, terms) {
+            (Control::Metered(place), _) => meters.at_mut(*place).modify(dscp, terms),
+            (
+                Control::Policed {
+                    rate: old_rate,
+                    burst_bytes: old_burst,
+                    dscp: old_dscp,
+                    ..
+                },
+                &Terms::Policer(Policer { rate, burst_bytes }),
+            ) => (*old_rate, *old_burst, *old_dscp) = (rate, burst_bytes, dscp),
+            (&mut Control::Policed { bucket, .. }, Terms::ThreeColour { .. }) => {
+                let conforming = Count {
+                    packets: self.packets,
+                    bytes: self.bytes,
+                };
+                let counts = [conforming, policed];
+                let metered = Metered::after_policer(dscp, terms, clock, bucket, counts);
+                self.control = Control::Metered(meters.insert(metered));
+            }
+        }
     }
 
-    /// Meters a packet; counts it if it conforms.
+    /// Gives back what it has beside its entry.
+    pub(super) fn release(&self, meters: &mut Meters) {
+        if let Control::Metered(place) = self.control {
+            meters.remove(place);
+        }
+    }
+
+    /// Meters a packet that came with a code point, counts it if it goes on: the code point to mark
+    /// it with, or nothing if it is to be dropped.
     #[inline]
-    pub(super) fn meter(&mut self, clock: TickRate, now: Ticks, ip_bytes: u32) -> bool {
-        let profile = BucketProfile::of_admitted(self.rate, self.burst_bytes, clock);
-        self.bucket.refill(&profile, now);
-        let conforms = self.bucket.conforms(&profile, ip_bytes);
-        if conforms {
+    pub(super) fn meter(
+        &mut self,
+        clock: TickRate,
+        now: Ticks,
+        ip_bytes: u32,
+        came_with: Dscp,
+        meters: &mut Meters,
+    ) -> Option<Dscp> {
+        let marked = match &mut self.control {
+            Control::Policed {
+                bucket,
+                rate,
+                burst_bytes,
+                dscp,
+            } => {
+                let profile = BucketProfile::of_admitted(*rate, *burst_bytes, clock);
+                bucket.refill(&profile, now);
+                bucket.conforms(&profile, ip_bytes).then_some(*dscp)
+            }
+            Control::Metered(place) => meters.at_mut(*place).mark(clock, now, ip_bytes, came_with),
+        };
+        if marked.is_some() {
             self.packets += 1;
             self.bytes += u64::from(ip_bytes);
         }
-        conforms
+        marked
     }
 
-    pub(super) fn counters(&self, policed: &Policed) -> FlowCounters {
+    pub(super) fn counters(&self, policed: Count, meters: &Meters) -> FlowCounters {
+        let (last, colours) = match self.control {
+            Control::Policed { bucket, .. } => (bucket.last(), None),
+            Control::Metered(place) => {
+                let metered = meters.at(place);
+                (metered.last(), Some(metered.colours()))
+            }
+        };
         FlowCounters {
             packets: self.packets,
             bytes: self.bytes,
             policed_packets: policed.packets,
             policed_bytes: policed.bytes,
-            last_seen: (self.packets + policed.packets > 0).then(|| self.bucket.last()),
+            last_seen: (self.packets + policed.packets > 0).then_some(last),
+            colours,
+        }
+    }
+
+    /// The place of its meter.
+    pub(super) fn meter_place(&self) -> Option<u32> {
+        match self.control {
+            Control::Policed { .. } => None,
+            Control::Metered(place) => Some(place),
         }
     }
 }

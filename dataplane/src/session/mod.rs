@@ -3,11 +3,13 @@
 mod change;
 mod entry;
 mod five_tuple;
+mod meters;
 mod sessions;
 mod table;
 
 pub use change::{EntrySpec, InstallError, SessionChange};
-pub use entry::{FlowCounters, Policer};
+pub use entry::{FlowCounters, Policer, Terms};
 pub use five_tuple::{FiveTuple, FlowKey, FlowKey4, FlowKey6, Protocol};
+pub use meters::Count;
 pub use sessions::{FlowId, Sessions};
 pub use table::{InsertError, SessionTable, Slot, TableFull};

@@ -52,12 +52,19 @@ impl Sessions {
         self.capacity
     }
 
-    /// Meters a packet of a flow: the code point to mark it with, or nothing if it exceeds.
+    /// Meters a packet of a flow that came with a code point: the one to mark it with, or nothing
+    /// if it is to be dropped.
     #[inline]
-    pub fn meter(&mut self, flow: FlowId, now: Ticks, ip_bytes: u32) -> Option<Dscp> {
+    pub fn meter(
+        &mut self,
+        flow: FlowId,
+        now: Ticks,
+        ip_bytes: u32,
+        came_with: Dscp,
+    ) -> Option<Dscp> {
         match flow {
-            FlowId::V4(slot) => self.ipv4.meter(slot, now, ip_bytes),
-            FlowId::V6(slot) => self.ipv6.meter(slot, now, ip_bytes),
+            FlowId::V4(slot) => self.ipv4.meter(slot, now, ip_bytes, came_with),
+            FlowId::V6(slot) => self.ipv6.meter(slot, now, ip_bytes, came_with),
         }
     }
 
@@ -73,14 +80,11 @@ impl Sessions {
     /// Makes a change, whole or not at all.
     pub fn apply(&mut self, change: &SessionChange, now: Ticks) -> Result<(), InstallError> {
         let mut keys = Vec::with_capacity(change.install.len());
-        for &EntrySpec { flow, policer, .. } in &change.install {
+        for &EntrySpec { flow, terms, .. } in &change.install {
             let key = AnyKey::of(&flow).ok_or(InstallError::Family { flow })?;
-            policer
-                .profile(self.ipv4.clock())
-                .map_err(|reason| InstallError::Insert {
-                    flow,
-                    reason: reason.into(),
-                })?;
+            terms
+                .check(self.ipv4.clock())
+                .map_err(|reason| InstallError::Insert { flow, reason })?;
             keys.push(key);
         }
         // Only a flow that is new can fail from here on, and taking it out again restores all.
@@ -136,14 +140,8 @@ impl Sessions {
             .into());
         }
         match key {
-            AnyKey::V4(key) => self
-                .ipv4
-                .install(key, spec.dscp, spec.policer, now)
-                .map(drop),
-            AnyKey::V6(key) => self
-                .ipv6
-                .install(key, spec.dscp, spec.policer, now)
-                .map(drop),
+            AnyKey::V4(key) => self.ipv4.install(key, spec.dscp, spec.terms, now).map(drop),
+            AnyKey::V6(key) => self.ipv6.install(key, spec.dscp, spec.terms, now).map(drop),
         }
     }
 
@@ -176,7 +174,7 @@ mod tests {
         EntrySpec {
             flow,
             dscp: Dscp::EF,
-            policer,
+            terms: policer.into(),
         }
     }
 

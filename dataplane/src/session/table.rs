@@ -1,14 +1,11 @@
-use std::{mem, num::NonZeroU32};
+use std::{collections::HashSet, mem, num::NonZeroU32};
 
 use thiserror::Error;
 use voicelane_dpdk::{BURST, prefetch};
 
-use super::{
-    FlowCounters, FlowKey, Policer,
-    entry::{Flow, Policed},
-};
+use super::{Count, FlowCounters, FlowKey, Terms, entry::Flow, meters::Meters};
 use crate::{
-    diffserv::{BucketError, Dscp},
+    diffserv::{BucketError, Dscp, MeterError},
     units::{TickRate, Ticks},
 };
 
@@ -101,7 +98,9 @@ pub struct SessionTable<K> {
     clock: TickRate,
     buckets: Vec<Bucket>,
     entries: Vec<Entry<K>>,
-    policed: Vec<Policed>,
+    /// What was dropped of each entry: written only when a flow misbehaves.
+    policed: Vec<Count>,
+    meters: Meters,
     free: Vec<u32>,
     capacity: usize,
 }
@@ -119,6 +118,7 @@ impl<K: FlowKey> SessionTable<K> {
             buckets: vec![Bucket::default(); buckets],
             entries: Vec::with_capacity(capacity),
             policed: Vec::with_capacity(capacity),
+            meters: Meters::new(capacity),
             free: Vec::new(),
             capacity,
         }
@@ -219,13 +219,16 @@ impl<K: FlowKey> SessionTable<K> {
         &mut self,
         key: K,
         dscp: Dscp,
-        policer: Policer,
+        terms: impl Into<Terms>,
         now: Ticks,
     ) -> Result<(Slot, bool), InsertError> {
-        let profile = policer.profile(self.clock)?;
+        let terms = terms.into();
+        terms.check(self.clock)?;
         let hash = key.hash(&self.seed);
         if let Some(slot) = self.find_hashed(&key, hash) {
-            self.entries[slot.index()].flow.modify(dscp, policer);
+            let policed = self.policed[slot.index()];
+            let flow = &mut self.entries[slot.index()].flow;
+            flow.modify(dscp, &terms, self.clock, policed, &mut self.meters);
             return Ok((slot, false));
         }
         let full = TableFull {
@@ -238,16 +241,16 @@ impl<K: FlowKey> SessionTable<K> {
         let (bucket, way) = self.make_room(self.first(hash), tag).ok_or(full)?;
         let entry = Entry {
             key,
-            flow: Flow::new(dscp, policer, &profile, now),
+            flow: Flow::new(dscp, &terms, self.clock, now, &mut self.meters),
         };
         let slot = if let Some(slot) = self.free.pop() {
             self.entries[slot as usize] = entry;
-            self.policed[slot as usize] = Policed::default();
+            self.policed[slot as usize] = Count::default();
             slot
         } else {
             let slot = u32::try_from(self.entries.len()).map_err(|_| full)?;
             self.entries.push(entry);
-            self.policed.push(Policed::default());
+            self.policed.push(Count::default());
             slot
         };
         self.buckets[bucket].tags[way] = tag;
@@ -270,25 +273,31 @@ impl<K: FlowKey> SessionTable<K> {
             if let Some(way) = way {
                 bucket.tags[way] = 0;
                 self.buckets[first].displaced -= u32::from(index != first);
+                let counters = self.counters(slot);
+                self.entries[slot.index()].flow.release(&mut self.meters);
                 self.free.push(slot.number());
-                return Some(self.counters(slot));
+                return Some(counters);
             }
         }
         None
     }
 
-    /// Meters a packet of a flow: the code point to mark it with, or nothing if it exceeds.
+    /// Meters a packet of a flow that came with a code point: the one to mark it with, or nothing
+    /// if it is to be dropped.
     #[inline]
-    pub fn meter(&mut self, slot: Slot, now: Ticks, ip_bytes: u32) -> Option<Dscp> {
+    pub fn meter(
+        &mut self,
+        slot: Slot,
+        now: Ticks,
+        ip_bytes: u32,
+        came_with: Dscp,
+    ) -> Option<Dscp> {
         let flow = &mut self.entries[slot.index()].flow;
-        if flow.meter(self.clock, now, ip_bytes) {
-            Some(flow.dscp)
-        } else {
-            let policed = &mut self.policed[slot.index()];
-            policed.packets += 1;
-            policed.bytes += u64::from(ip_bytes);
-            None
+        let marked = flow.meter(self.clock, now, ip_bytes, came_with, &mut self.meters);
+        if marked.is_none() {
+            self.policed[slot.index()].add(ip_bytes);
         }
+        marked
     }
 
     /// What an entry has counted.
@@ -296,7 +305,7 @@ impl<K: FlowKey> SessionTable<K> {
     pub fn counters(&self, slot: Slot) -> FlowCounters {
         self.entries[slot.index()]
             .flow
-            .counters(&self.policed[slot.index()])
+            .counters(self.policed[slot.index()], &self.meters)
     }
 
     #[inline]
@@ -417,6 +426,11 @@ impl<K: FlowKey> SessionTable<K> {
             self.free.iter().all(|&slot| !seen[slot as usize]),
             "a free entry in use"
         );
+        let metered = (self.entries.iter().zip(&seen))
+            .filter_map(|(entry, &seen)| entry.flow.meter_place().filter(|_| seen));
+        let places: HashSet<u32> = metered.clone().collect();
+        assert_eq!(places.len(), metered.count(), "two flows with one meter");
+        assert_eq!(places.len(), self.meters.len(), "a meter is lost");
     }
 }
 
@@ -439,6 +453,9 @@ pub enum InsertError {
     /// The terms cannot be metered.
     #[error(transparent)]
     Terms(#[from] BucketError),
+    /// No meter can have these terms.
+    #[error(transparent)]
+    Meter(#[from] MeterError),
 }
 
 #[cfg(test)]

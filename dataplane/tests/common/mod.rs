@@ -244,7 +244,7 @@ fn session(flow: FiveTuple, rate_text: &str, burst_bytes: u32) -> EntrySpec {
     EntrySpec {
         flow,
         dscp: Dscp::EF,
-        policer,
+        terms: policer.into(),
     }
 }
 

@@ -143,7 +143,7 @@ fn entry(entry: &v1::FlowEntry, field: &dyn Fn(&str) -> String) -> Result<Entry,
     let spec = EntrySpec {
         flow,
         dscp,
-        policer,
+        terms: policer.into(),
     };
     Ok(Entry {
         flow_index: entry.flow_index,

@@ -5,7 +5,11 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{session::FlowKey4, units::BitRate};
+use crate::{
+    diffserv::{ColourAction, ColourMode, MeterKind, MeterSpec},
+    session::{FlowKey4, Policer},
+    units::BitRate,
+};
 
 const CLOCK: u64 = 1_000_000_000;
 
@@ -63,7 +67,7 @@ proptest! {
         }
         for number in 0..300 {
             let slot = table.find(&key(number));
-            let dscp = slot.map(|slot| table.meter(slot, Ticks(0), 1).unwrap());
+            let dscp = slot.map(|slot| table.meter(slot, Ticks(0), 1, Dscp::DF).unwrap());
             prop_assert_eq!(dscp, model.get(&number).copied());
         }
     }
@@ -127,11 +131,11 @@ fn metering_counts_what_conforms_and_what_does_not() {
     assert_eq!(table.counters(slot), FlowCounters::default());
     // 1,000 bytes at once, then 10,000 bytes a second.
     for _ in 0..5 {
-        assert_eq!(table.meter(slot, Ticks(10), 200), Some(Dscp::EF));
+        assert_eq!(table.meter(slot, Ticks(10), 200, Dscp::DF), Some(Dscp::EF));
     }
-    assert_eq!(table.meter(slot, Ticks(10), 200), None);
+    assert_eq!(table.meter(slot, Ticks(10), 200, Dscp::DF), None);
     assert_eq!(
-        table.meter(slot, Ticks(10 + CLOCK / 50), 200),
+        table.meter(slot, Ticks(10 + CLOCK / 50), 200, Dscp::DF),
         Some(Dscp::EF)
     );
     let counters = FlowCounters {
@@ -140,6 +144,7 @@ fn metering_counts_what_conforms_and_what_does_not() {
         policed_packets: 1,
         policed_bytes: 200,
         last_seen: Some(Ticks(10 + CLOCK / 50)),
+        colours: None,
     };
     assert_eq!(table.counters(slot), counters);
     // New terms keep the counters.
@@ -157,4 +162,153 @@ fn metering_counts_what_conforms_and_what_does_not() {
         (again, table.counters(again)),
         (slot, FlowCounters::default())
     );
+}
+
+#[test]
+fn an_ipv4_flow_is_one_cache_line() {
+    assert_eq!(size_of::<Entry<FlowKey4>>(), 64);
+}
+
+/// Terms of every sort: policers and each marker, with small buckets, marking and dropping.
+fn terms() -> impl Strategy<Value = (Dscp, Terms)> {
+    let actions = prop_oneof![
+        Just(ColourAction::Keep),
+        Just(ColourAction::Drop),
+        (0_u32..64).prop_map(|dscp| ColourAction::Mark(Dscp::new(dscp).unwrap())),
+    ];
+    let rate = |bps| BitRate::from_bps(bps).unwrap();
+    let sizes = (8_000_u64..10_000_000, 1_u32..5_000, 1_u32..5_000);
+    (
+        sizes,
+        0..4,
+        any::<bool>(),
+        actions.clone(),
+        actions,
+        0_u32..64,
+    )
+        .prop_map(
+            move |((bps, first, second), kind, aware, yellow, red, dscp)| {
+                let kind = match kind {
+                    0 => Some(MeterKind::SrTcm { ebs_bytes: second }),
+                    1 => Some(MeterKind::TrTcm {
+                        pir: rate(bps * 2),
+                        pbs_bytes: second,
+                    }),
+                    2 => Some(MeterKind::Rfc4115 {
+                        eir: rate(bps),
+                        ebs_bytes: second,
+                    }),
+                    _ => None,
+                };
+                let mode = if aware {
+                    ColourMode::Aware
+                } else {
+                    ColourMode::Blind
+                };
+                let terms = kind.map_or(
+                    Terms::Policer(Policer {
+                        rate: rate(bps),
+                        burst_bytes: first,
+                    }),
+                    |kind| Terms::ThreeColour {
+                        spec: MeterSpec {
+                            kind,
+                            cir: rate(bps),
+                            cbs_bytes: first,
+                            mode,
+                        },
+                        yellow,
+                        red,
+                    },
+                );
+                (Dscp::new(dscp).unwrap(), terms)
+            },
+        )
+}
+
+proptest! {
+    /// Flows come, get other terms, carry packets and go, in any order: each packet is counted once
+    /// as gone on or dropped, and once by its colour; new terms lose no count; no meter is lost or
+    /// shared.
+    #[test]
+    fn counters_outlive_any_change_of_terms(
+        steps in prop::collection::vec(
+            (0_u32..6, 0..8, terms(), 0_u64..50_000_000, 20_u32..3_000, 0_u32..64),
+            1..120,
+        ),
+    ) {
+        let mut table = table(4);
+        let mut model: HashMap<u32, (Count, Count, bool)> = HashMap::new();
+        let mut now = 0;
+        for (number, what, (dscp, terms), elapsed, bytes, came_with) in steps {
+            now += elapsed;
+            let key = key(number);
+            match what {
+                0 => {
+                    let there = model.remove(&number);
+                    prop_assert_eq!(table.remove(&key).is_some(), there.is_some());
+                }
+                1 | 2 => {
+                    let Ok((_, new)) = table.install(key, dscp, terms, Ticks(now)) else {
+                        prop_assert!(model.len() == 4 && !model.contains_key(&number));
+                        continue;
+                    };
+                    let (_, _, metered) = model.entry(number).or_insert_with(|| {
+                        assert!(new);
+                        Default::default()
+                    });
+                    *metered |= matches!(terms, Terms::ThreeColour { .. });
+                }
+                _ => {
+                    let Some(slot) = table.find(&key) else { continue };
+                    let came_with = Dscp::new(came_with).unwrap();
+                    let (on, dropped, _) = model.get_mut(&number).unwrap();
+                    match table.meter(slot, Ticks(now), bytes, came_with) {
+                        Some(_) => on.add(bytes),
+                        None => dropped.add(bytes),
+                    }
+                }
+            }
+            table.invariants();
+            for (number, (on, dropped, metered)) in &model {
+                let counted = table.counters(table.find(&self::key(*number)).unwrap());
+                prop_assert_eq!((counted.packets, counted.bytes), (on.packets, on.bytes));
+                prop_assert_eq!(counted.policed_packets, dropped.packets);
+                prop_assert_eq!(counted.policed_bytes, dropped.bytes);
+                prop_assert_eq!(counted.colours.is_some(), *metered);
+                if let Some(colours) = counted.colours {
+                    let packets: u64 = colours.iter().map(|colour| colour.packets).sum();
+                    let bytes: u64 = colours.iter().map(|colour| colour.bytes).sum();
+                    prop_assert_eq!(packets, on.packets + dropped.packets);
+                    prop_assert_eq!(bytes, on.bytes + dropped.bytes);
+                }
+            }
+        }
+    }
+
+    /// A policer that was a meter once is the same policer, to the packet.
+    #[test]
+    fn a_policer_in_a_meters_place_is_the_same(
+        policer in (8_000_u64..10_000_000, 1_500_u32..10_000).prop_map(|(bps, burst_bytes)| {
+            Policer { rate: BitRate::from_bps(bps).unwrap(), burst_bytes }
+        }),
+        (dscp, other) in terms(),
+        packets in prop::collection::vec((0_u64..50_000_000, 20_u32..3_000, 0_u32..64), 1..200),
+    ) {
+        let mut table = table(2);
+        let (plain, _) = table.install(key(1), Dscp::EF, policer, Ticks(0)).unwrap();
+        table.install(key(2), Dscp::EF, policer, Ticks(0)).unwrap();
+        table.install(key(2), dscp, other, Ticks(0)).unwrap();
+        let (once, new) = table.install(key(2), Dscp::EF, policer, Ticks(0)).unwrap();
+        prop_assert!(!new);
+        let mut now = 0;
+        for (elapsed, bytes, came_with) in packets {
+            now += elapsed;
+            let came_with = Dscp::new(came_with).unwrap();
+            let of = |slot, table: &mut SessionTable<_>| {
+                table.meter(slot, Ticks(now), bytes, came_with)
+            };
+            prop_assert_eq!(of(plain, &mut table), of(once, &mut table));
+        }
+    }
 }
