@@ -168,6 +168,7 @@ pub(crate) fn spec(key: v1::SessionKey, revision: u64, media: &Media) -> v1::Ses
             source: None,
             destination: None,
         }),
+        meter: None,
     };
     v1::SessionSpec {
         key: Some(key),

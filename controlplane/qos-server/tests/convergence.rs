@@ -20,7 +20,7 @@ use voicelane_server::{
         ids::{Fingerprint, Revision, RouterId, SessionKey},
         placement::shares,
         registry::{Identity, Interface, Role},
-        session::{MediaFlow, Path, RateBps, Rtcp, ServiceClass, SessionSpec, SessionState},
+        session::{MediaFlow, Path, RateBps, Rtcp, ServiceClass, SessionSpec, SessionState, Terms},
     },
 };
 
@@ -61,8 +61,10 @@ fn spec(session: u8, revision: u64, port: u16, from: u8, to: u8) -> SessionSpec 
         revision: Revision::parse("revision", revision).unwrap(),
         flows: vec![MediaFlow {
             path,
-            rate: RateBps::parse("rate", 80_000).unwrap(),
-            burst: None,
+            terms: Terms::Policer {
+                rate: RateBps::parse("rate", 80_000).unwrap(),
+                burst: None,
+            },
             rtcp: Rtcp::Mux,
         }],
         class: ServiceClass::Telephony,

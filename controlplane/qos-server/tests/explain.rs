@@ -63,6 +63,7 @@ fn counted(flow_index: u32, ago: Option<u64>, policed: u64) -> v1::EntryCounters
         policed_bytes: policed * 200,
         last_seen_ms_ago: ago,
         key: key("c1"),
+        colours: None,
     }
 }
 

@@ -1,6 +1,26 @@
 //! What a dataplane saw of one entry.
 
+use std::fmt;
+
 use crate::model::entries::{FiveTuple, FlowKind};
+
+/// Packets and their bytes by the colour that they were given, gone on or dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Colours {
+    /// Within what was committed.
+    pub green: [u64; 2],
+    /// Over it.
+    pub yellow: [u64; 2],
+    /// Over all.
+    pub red: [u64; 2],
+}
+
+impl fmt::Display for Colours {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [green, yellow, red] = [self.green, self.yellow, self.red].map(|[packets, _]| packets);
+        write!(f, "{green} green, {yellow} yellow, {red} red")
+    }
+}
 
 /// Since the entry was installed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,10 +35,12 @@ pub struct EntryCounters {
     pub packets: u64,
     /// Their bytes at the IP layer.
     pub bytes: u64,
-    /// Packets dropped by the policer.
+    /// Packets dropped by the policer, or for their colour.
     pub policed_packets: u64,
     /// Their bytes.
     pub policed_bytes: u64,
     /// Milliseconds since the last packet; absent when none came.
     pub last_seen_ms_ago: Option<u64>,
+    /// Of an entry that has, or has had, a three-colour meter.
+    pub colours: Option<Colours>,
 }

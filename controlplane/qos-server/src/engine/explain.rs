@@ -317,10 +317,19 @@ fn seen(router: &RouterId, media: Option<&EntryCounters>, at_source: bool) -> St
 
 fn conforming(router: &RouterId, counters: &[EntryCounters]) -> Step {
     let policed: u64 = counters.iter().map(|entry| entry.policed_packets).sum();
-    let (verdict, detail) = match policed {
+    let colours = counters.iter().find_map(|entry| entry.colours);
+    let (verdict, detail) = match (policed, colours) {
         _ if counters.is_empty() => (Verdict::Unknown, "the router told no counters".to_owned()),
-        0 => (Verdict::Ok, "nothing policed".to_owned()),
-        _ => (
+        (0, None) => (Verdict::Ok, "nothing policed".to_owned()),
+        (0, Some(colours)) => (Verdict::Ok, format!("nothing dropped; {colours}")),
+        (_, Some(colours)) => (
+            Verdict::Broken,
+            format!(
+                "{policed} packets were dropped ({colours}); modify the session with the media's \
+                 real rate, or without drop_red to have red ones marked"
+            ),
+        ),
+        (_, None) => (
             Verdict::Broken,
             format!(
                 "{policed} packets exceeded the rate and were dropped; modify the session with \

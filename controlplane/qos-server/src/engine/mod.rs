@@ -31,7 +31,7 @@ use tokio::sync::{Notify, Semaphore, broadcast, watch as latest};
 
 use self::state::State;
 pub use self::{
-    counters::EntryCounters,
+    counters::{Colours, EntryCounters},
     events::{Event, EventKind, InstallationView, SessionView},
     explain::{Explanation, FlowExplanation, LinkName, Step, Verdict},
     link::{Command, Ended, Link, Reply, Summary, ToRouter},

@@ -6,14 +6,15 @@ use ipnet::IpNet;
 use voicelane_proto::v1;
 
 use crate::{
-    engine::{EntryCounters, Reply, Reported},
+    engine::{Colours, EntryCounters, Reply, Reported},
     model::{
         entries::{FiveTuple, FlowKind, expand_distinct},
         error::{Error, Refusal, RefusalKind},
         ids::{Fingerprint, Revision, RouterId, SessionKey},
+        meter::{Marker, Meter},
         registry::{Identity, Interface, Role},
         session::{
-            BurstBytes, MAX_FLOWS, MediaFlow, Path, RateBps, Rtcp, ServiceClass, SessionSpec,
+            BurstBytes, MAX_FLOWS, MediaFlow, Path, RateBps, Rtcp, ServiceClass, SessionSpec, Terms,
         },
     },
 };
@@ -51,7 +52,7 @@ pub fn spec(spec: Option<v1::SessionSpec>) -> Result<SessionSpec, Error> {
         key: key("spec.key", spec.key)?,
         revision: Revision::parse("spec.revision", spec.revision)?,
         flows: flows
-            .map(|(index, media)| flow(&format!("spec.flows[{index}]"), media))
+            .map(|(index, media)| flow(&format!("spec.flows[{index}]"), media, class))
             .collect::<Result<_, _>>()?,
         class,
     };
@@ -59,18 +60,64 @@ pub fn spec(spec: Option<v1::SessionSpec>) -> Result<SessionSpec, Error> {
     Ok(spec)
 }
 
-fn flow(field: &str, flow: v1::MediaFlow) -> Result<MediaFlow, Error> {
+fn flow(field: &str, flow: v1::MediaFlow, class: ServiceClass) -> Result<MediaFlow, Error> {
     let path = path(field, flow.source, flow.destination)?;
+    let (rate, burst) = (flow.max_bitrate_bps, flow.max_burst_bytes);
+    let terms = match flow.meter {
+        None => Terms::Policer {
+            rate: RateBps::parse(&format!("{field}.max_bitrate_bps"), rate)?,
+            burst: BurstBytes::parse(&format!("{field}.max_burst_bytes"), burst)?,
+        },
+        Some(_) if rate != 0 || burst != 0 => {
+            return Err(Error::invalid(
+                format!("{field}.meter"),
+                "is given, and so is max_bitrate_bps or max_burst_bytes; drop one or the other",
+            ));
+        }
+        Some(it) => Terms::Meter(meter(&format!("{field}.meter"), it, class)?),
+    };
     Ok(MediaFlow {
         path,
-        rate: RateBps::parse(&format!("{field}.max_bitrate_bps"), flow.max_bitrate_bps)?,
-        burst: BurstBytes::parse(&format!("{field}.max_burst_bytes"), flow.max_burst_bytes)?,
+        terms,
         rtcp: rtcp(
             &format!("{field}.rtcp"),
             flow.rtcp.unwrap_or_default(),
             path,
         )?,
     })
+}
+
+fn meter(field: &str, meter: v1::Meter, class: ServiceClass) -> Result<Meter, Error> {
+    use v1::meter::Marker as Given;
+
+    let rate = |name: &str, bps| RateBps::parse(&format!("{field}.{name}"), bps);
+    let marker = match meter.marker {
+        Some(Given::Srtcm(it)) => Marker::SrTcm {
+            ebs_bytes: it.ebs_bytes,
+        },
+        Some(Given::Trtcm(it)) => Marker::TrTcm {
+            pir: rate("trtcm.pir_bps", it.pir_bps)?,
+            pbs_bytes: it.pbs_bytes,
+        },
+        Some(Given::Rfc4115(it)) => Marker::Rfc4115 {
+            eir: rate("rfc4115.eir_bps", it.eir_bps)?,
+            ebs_bytes: it.ebs_bytes,
+        },
+        None => {
+            return Err(Error::invalid(
+                format!("{field}.marker"),
+                "is missing; give srtcm, trtcm or rfc4115",
+            ));
+        }
+    };
+    let meter = Meter {
+        marker,
+        cir: rate("cir_bps", meter.cir_bps)?,
+        cbs_bytes: meter.cbs_bytes,
+        colour_aware: meter.colour_aware,
+        drop_red: meter.drop_red,
+    };
+    Meter::parse(field, meter, class)
 }
 
 fn rtcp(field: &str, rtcp: v1::Rtcp, media: Path) -> Result<Rtcp, Error> {
@@ -246,6 +293,11 @@ fn counters(counters: v1::EntryCounters) -> EntryCounters {
         policed_packets: counters.policed_packets,
         policed_bytes: counters.policed_bytes,
         last_seen_ms_ago: counters.last_seen_ms_ago,
+        colours: counters.colours.map(|it| Colours {
+            green: [it.green_packets, it.green_bytes],
+            yellow: [it.yellow_packets, it.yellow_bytes],
+            red: [it.red_packets, it.red_bytes],
+        }),
     }
 }
 

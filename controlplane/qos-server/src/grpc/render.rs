@@ -12,9 +12,10 @@ use crate::{
     model::{
         entries::{FiveTuple, FlowEntry, FlowKind},
         ids::SessionKey,
+        meter::{Marker, Meter},
         placement::Placement,
         registry::{Interface, Location, Presence, Role},
-        session::{MediaFlow, Rtcp, ServiceClass, SessionSpec, SessionState},
+        session::{MediaFlow, Rtcp, ServiceClass, SessionSpec, SessionState, Terms},
         store::InstallationState,
     },
 };
@@ -62,16 +63,43 @@ fn flow(flow: &MediaFlow) -> v1::MediaFlow {
         Rtcp::Explicit(path) => (Mode::Explicit, Some(path)),
         Rtcp::None => (Mode::None, None),
     };
+    let (max_bitrate_bps, max_burst_bytes, meter) = match &flow.terms {
+        Terms::Policer { rate, burst } => (rate.get(), burst.map_or(0, |it| it.get()), None),
+        Terms::Meter(it) => (0, 0, Some(meter(it))),
+    };
     v1::MediaFlow {
         source: Some(endpoint(flow.path.source())),
         destination: Some(endpoint(flow.path.destination())),
-        max_bitrate_bps: flow.rate.get(),
-        max_burst_bytes: flow.burst.map_or(0, |burst| burst.get()),
+        max_bitrate_bps,
+        max_burst_bytes,
+        meter,
         rtcp: Some(v1::Rtcp {
             mode: mode.into(),
             source: path.map(|path| endpoint(path.source())),
             destination: path.map(|path| endpoint(path.destination())),
         }),
+    }
+}
+
+fn meter(meter: &Meter) -> v1::Meter {
+    use v1::meter::Marker as Given;
+
+    v1::Meter {
+        marker: Some(match meter.marker {
+            Marker::SrTcm { ebs_bytes } => Given::Srtcm(v1::meter::SrTcm { ebs_bytes }),
+            Marker::TrTcm { pir, pbs_bytes } => Given::Trtcm(v1::meter::TrTcm {
+                pir_bps: pir.get(),
+                pbs_bytes,
+            }),
+            Marker::Rfc4115 { eir, ebs_bytes } => Given::Rfc4115(v1::meter::Rfc4115 {
+                eir_bps: eir.get(),
+                ebs_bytes,
+            }),
+        }),
+        cir_bps: meter.cir.get(),
+        cbs_bytes: meter.cbs_bytes,
+        colour_aware: meter.colour_aware,
+        drop_red: meter.drop_red,
     }
 }
 
@@ -186,6 +214,7 @@ fn entry(entry: &FlowEntry) -> v1::FlowEntry {
         dscp: entry.dscp.get().into(),
         rate_bps: entry.rate_bps,
         burst_bytes: entry.burst_bytes,
+        meter: entry.meter.as_ref().map(meter),
     }
 }
 
@@ -303,6 +332,14 @@ fn counters(whose: &SessionKey, entry: &EntryCounters) -> v1::EntryCounters {
         policed_bytes: entry.policed_bytes,
         last_seen_ms_ago: entry.last_seen_ms_ago,
         key: Some(key(whose)),
+        colours: entry.colours.map(|it| v1::ColourCounts {
+            green_packets: it.green[0],
+            green_bytes: it.green[1],
+            yellow_packets: it.yellow[0],
+            yellow_bytes: it.yellow[1],
+            red_packets: it.red[0],
+            red_bytes: it.red[1],
+        }),
     }
 }
 

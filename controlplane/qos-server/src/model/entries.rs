@@ -1,4 +1,4 @@
-//! What a session means to a dataplane: five-tuples with a code point and a policer each.
+//! What a session means to a dataplane: five-tuples with a code point and a policer or meter each.
 
 use std::{
     collections::HashMap,
@@ -11,7 +11,8 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{
     error::Error,
     ids::Fingerprint,
-    session::{Dscp, MediaFlow, Path, Rtcp, SessionSpec},
+    meter::{Marker, Meter},
+    session::{Dscp, MediaFlow, Path, Rtcp, SessionSpec, Terms},
 };
 
 /// RTCP's share of the session bandwidth (RFC 3550 section 6.2): 5 %.
@@ -56,10 +57,12 @@ pub struct FlowEntry {
     pub tuple: FiveTuple,
     /// What to write into them.
     pub dscp: Dscp,
-    /// The policer's rate, bit/s at the IP layer.
+    /// The policer's rate, bit/s at the IP layer; beside a meter, the most that is not red.
     pub rate_bps: u64,
     /// The policer's bucket.
     pub burst_bytes: u32,
+    /// In place of the policer.
+    pub meter: Option<Meter>,
 }
 
 impl FlowEntry {
@@ -76,34 +79,51 @@ impl FlowEntry {
 pub fn expand(spec: &SessionSpec) -> Vec<FlowEntry> {
     let dscp = spec.class.dscp();
     let of = |(flow, media): (usize, &MediaFlow)| {
-        let rtp_bps = media.rate.get();
+        let (rtp_bps, rtp_burst, meter) = match media.terms {
+            Terms::Policer { rate, burst } => {
+                let bps = rate.get();
+                let burst = burst.map_or_else(|| default_burst(bps), |burst| burst.get());
+                (bps, burst, None)
+            }
+            Terms::Meter(meter) => {
+                let (bps, burst) = meter.most();
+                (bps, burst, Some(meter))
+            }
+        };
         let rtcp_bps = (rtp_bps / RTCP_SHARE).max(RTCP_MIN_BPS);
-        let rtp_burst = media
-            .burst
-            .map_or_else(|| default_burst(rtp_bps), |burst| burst.get());
         let rtcp_burst = default_burst(rtcp_bps);
-        let entry = |kind, path, rate_bps, burst_bytes| FlowEntry {
+        let rtp = FlowEntry {
             flow,
-            kind,
-            tuple: FiveTuple(path),
+            kind: FlowKind::Rtp,
+            tuple: FiveTuple(media.path),
             dscp,
-            rate_bps,
-            burst_bytes,
+            rate_bps: rtp_bps,
+            burst_bytes: rtp_burst,
+            meter,
         };
         let (rtp, rtcp) = match media.rtcp {
-            Rtcp::NextPort(path) | Rtcp::Explicit(path) => (
-                entry(FlowKind::Rtp, media.path, rtp_bps, rtp_burst),
-                Some(entry(FlowKind::Rtcp, path, rtcp_bps, rtcp_burst)),
-            ),
-            // One five-tuple has one policer, with room for both.
-            Rtcp::Mux => {
-                let burst = rtp_burst.saturating_add(rtcp_burst);
-                (
-                    entry(FlowKind::Rtp, media.path, rtp_bps + rtcp_bps, burst),
-                    None,
-                )
+            Rtcp::NextPort(path) | Rtcp::Explicit(path) => {
+                let rtcp = FlowEntry {
+                    kind: FlowKind::Rtcp,
+                    tuple: FiveTuple(path),
+                    rate_bps: rtcp_bps,
+                    burst_bytes: rtcp_burst,
+                    meter: None,
+                    ..rtp
+                };
+                (rtp, Some(rtcp))
             }
-            Rtcp::None => (entry(FlowKind::Rtp, media.path, rtp_bps, rtp_burst), None),
+            // One five-tuple has one policer or meter, with room for both.
+            Rtcp::Mux => {
+                let both = FlowEntry {
+                    rate_bps: rtp_bps + rtcp_bps,
+                    burst_bytes: rtp_burst.saturating_add(rtcp_burst),
+                    meter: meter.map(|meter| meter.with_room(rtcp_bps, rtcp_burst)),
+                    ..rtp
+                };
+                (both, None)
+            }
+            Rtcp::None => (rtp, None),
         };
         std::iter::once(rtp).chain(rtcp)
     };
@@ -137,8 +157,10 @@ fn default_burst(rate_bps: u64) -> u32 {
 
 /// XXH3-64, seed 0, over each entry's fields in order, integers big-endian: flow (u32), kind
 /// (u8: 1 RTP, 2 RTCP), source and destination (u8 4 or 6, address, port u16), protocol (u8),
-/// DSCP (u8), rate (u64), burst (u32). It does not depend on the process, the machine or the
-/// compiler, so it survives a restart of the server.
+/// DSCP (u8), rate (u64), burst (u32); of a meter, marker (u8: 1 srTCM, 2 trTCM, 3 RFC 4115), CIR
+/// (u64), CBS (u32), second rate (u64; of srTCM 0), second burst (u32), colour-aware (u8), drop red
+/// (u8). It does not depend on the process, the machine or the compiler, so it survives a restart
+/// of the server.
 pub fn fingerprint(entries: &[FlowEntry]) -> Fingerprint {
     let mut hash = Xxh3::new();
     for entry in entries {
@@ -152,8 +174,26 @@ pub fn fingerprint(entries: &[FlowEntry]) -> Fingerprint {
         hash.update(&[17, entry.dscp.get()]);
         hash.update(&entry.rate_bps.to_be_bytes());
         hash.update(&entry.burst_bytes.to_be_bytes());
+        if let Some(meter) = &entry.meter {
+            hash_meter(&mut hash, meter);
+        }
     }
     Fingerprint(hash.digest())
+}
+
+/// The first byte is not 0, as that of the next entry is: nothing is read as something else.
+fn hash_meter(hash: &mut Xxh3, meter: &Meter) {
+    let (marker, rate, burst) = match meter.marker {
+        Marker::SrTcm { ebs_bytes } => (1, 0, ebs_bytes),
+        Marker::TrTcm { pir, pbs_bytes } => (2, pir.get(), pbs_bytes),
+        Marker::Rfc4115 { eir, ebs_bytes } => (3, eir.get(), ebs_bytes),
+    };
+    hash.update(&[marker]);
+    hash.update(&meter.cir.get().to_be_bytes());
+    hash.update(&meter.cbs_bytes.to_be_bytes());
+    hash.update(&rate.to_be_bytes());
+    hash.update(&burst.to_be_bytes());
+    hash.update(&[u8::from(meter.colour_aware), u8::from(meter.drop_red)]);
 }
 
 fn hash_end(hash: &mut Xxh3, end: SocketAddr) {

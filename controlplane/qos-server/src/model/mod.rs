@@ -4,6 +4,7 @@
 pub mod ids;
 pub mod error;
 pub mod session;
+pub mod meter;
 pub mod entries;
 pub mod registry;
 pub mod placement;

@@ -71,7 +71,8 @@ pub fn place(spec: &SessionSpec, registry: &Registry, now: UnixMs) -> Result<Pla
 }
 
 /// Deals the entries out: each goes to the router of its source and the router of its
-/// destination, once if they are the same.
+/// destination, once if they are the same. The latter heeds the colours that the former has marked:
+/// packets that it took for other ones would be lifted over those that were green.
 pub fn shares(placement: &Placement, entries: &[FlowEntry]) -> BTreeMap<RouterId, Share> {
     let mut dealt: BTreeMap<RouterId, Vec<FlowEntry>> = BTreeMap::new();
     for entry in entries {
@@ -79,7 +80,11 @@ pub fn shares(placement: &Placement, entries: &[FlowEntry]) -> BTreeMap<RouterId
             .get(entry.flow)
             .map(|flow| flow.routers(entry.kind));
         for router in routers.into_iter().flatten().collect::<BTreeSet<_>>() {
-            dealt.entry(router.clone()).or_default().push(*entry);
+            let mut entry = *entry;
+            if let Some(meter) = &mut entry.meter {
+                meter.colour_aware |= routers.is_some_and(|[source, _]| router != source);
+            }
+            dealt.entry(router.clone()).or_default().push(entry);
         }
     }
     dealt

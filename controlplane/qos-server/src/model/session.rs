@@ -8,6 +8,7 @@ use std::{
 use super::{
     error::Error,
     ids::{Revision, SessionKey},
+    meter::Meter,
 };
 
 /// The most flows of a session.
@@ -38,12 +39,24 @@ pub struct SessionSpec {
 pub struct MediaFlow {
     /// Where its packets come from and go to.
     pub path: Path,
-    /// The most that it may send.
-    pub rate: RateBps,
-    /// The most that may come at once; absent: from the rate.
-    pub burst: Option<BurstBytes>,
+    /// How much it may send.
+    pub terms: Terms,
     /// Where its RTCP goes.
     pub rtcp: Rtcp,
+}
+
+/// How much a flow may send, and what becomes of the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Terms {
+    /// One rate; the rest is dropped.
+    Policer {
+        /// The most that it may send.
+        rate: RateBps,
+        /// The most that may come at once; absent: from the rate.
+        burst: Option<BurstBytes>,
+    },
+    /// Each packet is marked with its colour.
+    Meter(Meter),
 }
 
 /// A source and a destination, of one address family, both unicast.
@@ -147,6 +160,12 @@ impl RateBps {
     pub fn get(self) -> u64 {
         self.0
     }
+
+    /// A greater rate, over the bounds if need be.
+    #[must_use]
+    pub fn plus(self, bps: u64) -> Self {
+        Self(self.0.saturating_add(bps))
+    }
 }
 
 /// Bytes at the IP layer.
@@ -224,6 +243,14 @@ impl Dscp {
     /// As a number.
     pub fn get(self) -> u8 {
         self.0
+    }
+
+    /// The drop precedence, 1 to 3, of an assured forwarding code point (RFC 2597 section 6).
+    pub fn drop_precedence(self) -> Option<u8> {
+        match (self.0 / 8, self.0 % 8) {
+            (1..=4, low @ (2 | 4 | 6)) => Some(low / 2),
+            _ => None,
+        }
     }
 }
 

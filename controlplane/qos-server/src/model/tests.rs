@@ -13,9 +13,10 @@ use super::{
     entries::{FiveTuple, expand, fingerprint},
     error::Error,
     ids::{AttachmentId, Fingerprint, Revision, RouterId, SessionKey, UnixMs},
+    meter::{Marker, Meter},
     placement::{place, shares},
     registry::{Identity, Interface, Registry, Role},
-    session::{MediaFlow, Path, RateBps, Rtcp, ServiceClass, SessionSpec},
+    session::{MediaFlow, Path, RateBps, Rtcp, ServiceClass, SessionSpec, Terms},
     store::{Installation, Phase, Session, Store},
 };
 
@@ -53,8 +54,10 @@ fn spec(session: &str, ports: &[(u16, u16)]) -> SessionSpec {
         let path = Path::parse("flow", end(1, *from), end(2, *to)).unwrap();
         MediaFlow {
             path,
-            rate: RateBps::parse("rate", 80_000).unwrap(),
-            burst: None,
+            terms: Terms::Policer {
+                rate: RateBps::parse("rate", 80_000).unwrap(),
+                burst: None,
+            },
             rtcp: Rtcp::NextPort(path.next_ports().unwrap()),
         }
     };
@@ -75,6 +78,71 @@ fn the_fingerprint_stays() {
     changed[0].rate_bps += 1;
     assert_ne!(fingerprint(&changed), fingerprint(&entries));
 }
+/// The same for one with a meter, which every field of it changes.
+#[test]
+fn the_fingerprint_has_all_of_a_meter() {
+    let rate = |bps| RateBps::parse("rate", bps).unwrap();
+    let meter = Meter {
+        marker: Marker::TrTcm {
+            pir: rate(2_000_000),
+            pbs_bytes: 40_000,
+        },
+        cir: rate(1_000_000),
+        cbs_bytes: 20_000,
+        colour_aware: false,
+        drop_red: false,
+    };
+    let of = |meter| {
+        let mut spec = spec("c", &[(4000, 5000)]);
+        spec.class = ServiceClass::MultimediaConferencing;
+        spec.flows[0].terms = Terms::Meter(meter);
+        let mut entries = expand(&spec);
+        // What an older router polices to follows from the meter: only the meter is to count here.
+        for entry in &mut entries {
+            (entry.rate_bps, entry.burst_bytes) = (1_000, 1_500);
+        }
+        fingerprint(&entries)
+    };
+    assert_eq!(of(meter), Fingerprint(METER_FINGERPRINT));
+    let others = [
+        Marker::TrTcm {
+            pir: rate(2_000_001),
+            pbs_bytes: 40_000,
+        },
+        Marker::TrTcm {
+            pir: rate(2_000_000),
+            pbs_bytes: 40_001,
+        },
+        Marker::Rfc4115 {
+            eir: rate(2_000_000),
+            ebs_bytes: 40_000,
+        },
+        Marker::SrTcm { ebs_bytes: 40_000 },
+    ]
+    .map(|marker| Meter { marker, ..meter });
+    let more = [
+        Meter {
+            cir: rate(1_000_001),
+            ..meter
+        },
+        Meter {
+            cbs_bytes: 20_001,
+            ..meter
+        },
+        Meter {
+            colour_aware: true,
+            ..meter
+        },
+        Meter {
+            drop_red: true,
+            ..meter
+        },
+    ];
+    let all = [meter].into_iter().chain(others).chain(more);
+    let distinct: BTreeSet<u64> = all.clone().map(|meter| of(meter).0).collect();
+    assert_eq!(distinct.len(), all.count());
+}
+const METER_FINGERPRINT: u64 = 15_945_759_908_268_595_510;
 const FINGERPRINT: u64 = 16_771_469_813_221_443_920;
 
 #[test]

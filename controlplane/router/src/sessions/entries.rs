@@ -8,8 +8,8 @@ use std::{
 
 use thiserror::Error;
 use voicelane_dataplane::{
-    diffserv::Dscp,
-    session::{EntrySpec, FiveTuple, Policer, Protocol},
+    diffserv::{ColourAction, ColourMode, Dscp, MeterKind, MeterSpec},
+    session::{EntrySpec, FiveTuple, Policer, Protocol, Terms},
     units::BitRate,
 };
 use voicelane_proto::v1;
@@ -127,28 +127,88 @@ fn entry(entry: &v1::FlowEntry, field: &dyn Fn(&str) -> String) -> Result<Entry,
         .filter(|&number| number != 0);
     let protocol = protocol.ok_or_else(|| invalid(field("protocol"), "must be 1 to 255"))?;
     let dscp = Dscp::new(entry.dscp).map_err(|error| invalid(field("dscp"), error))?;
-    let rate = BitRate::from_bps(entry.rate_bps).map_err(|e| invalid(field("rate_bps"), e))?;
-    if entry.burst_bytes == 0 {
-        return Err(invalid(field("burst_bytes"), "0 lets nothing through"));
-    }
     let flow = FiveTuple {
         source,
         destination,
         protocol: Protocol(protocol),
     };
-    let policer = Policer {
-        rate,
-        burst_bytes: entry.burst_bytes,
+    let terms = match &entry.meter {
+        Some(meter) => self::meter(meter, dscp, field)?,
+        None => policer(entry, field)?.into(),
     };
-    let spec = EntrySpec {
-        flow,
-        dscp,
-        terms: policer.into(),
-    };
+    let spec = EntrySpec { flow, dscp, terms };
     Ok(Entry {
         flow_index: entry.flow_index,
         kind,
         spec,
+    })
+}
+
+fn policer(entry: &v1::FlowEntry, field: &dyn Fn(&str) -> String) -> Result<Policer, InvalidField> {
+    let rate = BitRate::from_bps(entry.rate_bps).map_err(|e| invalid(field("rate_bps"), e))?;
+    if entry.burst_bytes == 0 {
+        return Err(invalid(field("burst_bytes"), "0 lets nothing through"));
+    }
+    Ok(Policer {
+        rate,
+        burst_bytes: entry.burst_bytes,
+    })
+}
+
+/// Whether the terms go together the worker says: it knows its clock.
+fn meter(
+    meter: &v1::Meter,
+    dscp: Dscp,
+    field: &dyn Fn(&str) -> String,
+) -> Result<Terms, InvalidField> {
+    use v1::meter::Marker;
+
+    let of_class = |precedence| match dscp.drop_precedence() {
+        Some(1) => Dscp::af(dscp.number() / 8, precedence),
+        _ => None,
+    };
+    let (Some(yellow), Some(red)) = (of_class(2), of_class(3)) else {
+        let reason = format!("{dscp} cannot tell colours; with a meter it must be an AFx1");
+        return Err(invalid(field("dscp"), reason));
+    };
+    let rate = |name, bps| BitRate::from_bps(bps).map_err(|error| invalid(field(name), error));
+    let kind = match meter.marker {
+        Some(Marker::Srtcm(it)) => MeterKind::SrTcm {
+            ebs_bytes: it.ebs_bytes,
+        },
+        Some(Marker::Trtcm(it)) => MeterKind::TrTcm {
+            pir: rate("meter.trtcm.pir_bps", it.pir_bps)?,
+            pbs_bytes: it.pbs_bytes,
+        },
+        Some(Marker::Rfc4115(it)) => MeterKind::Rfc4115 {
+            eir: rate("meter.rfc4115.eir_bps", it.eir_bps)?,
+            ebs_bytes: it.ebs_bytes,
+        },
+        None => {
+            return Err(invalid(
+                field("meter.marker"),
+                "is missing, or not known here",
+            ));
+        }
+    };
+    let spec = MeterSpec {
+        kind,
+        cir: rate("meter.cir_bps", meter.cir_bps)?,
+        cbs_bytes: meter.cbs_bytes,
+        mode: if meter.colour_aware {
+            ColourMode::Aware
+        } else {
+            ColourMode::Blind
+        },
+    };
+    Ok(Terms::ThreeColour {
+        spec,
+        yellow: ColourAction::Mark(yellow),
+        red: if meter.drop_red {
+            ColourAction::Drop
+        } else {
+            ColourAction::Mark(red)
+        },
     })
 }
 
@@ -186,7 +246,45 @@ pub(crate) mod tests {
             dscp: 46,
             rate_bps: 80_000,
             burst_bytes: 3_000,
+            meter: None,
         }
+    }
+
+    /// A right meter.
+    fn trtcm() -> v1::Meter {
+        let marker = v1::meter::TrTcm {
+            pir_bps: 2_000_000,
+            pbs_bytes: 40_000,
+        };
+        v1::Meter {
+            marker: Some(v1::meter::Marker::Trtcm(marker)),
+            cir_bps: 1_000_000,
+            cbs_bytes: 20_000,
+            colour_aware: true,
+            drop_red: true,
+        }
+    }
+
+    #[test]
+    fn a_meter_is_in_the_policers_place() {
+        let entry = v1::FlowEntry {
+            dscp: 34,
+            meter: Some(trtcm()),
+            ..flow_entry(1)
+        };
+        let Terms::ThreeColour { spec, yellow, red } = entries(&[entry]).unwrap()[0].spec.terms
+        else {
+            panic!("no meter")
+        };
+        assert_eq!(
+            spec.to_string(),
+            "trtcm cir 1Mbit/s cbs 20000B pir 2Mbit/s pbs 40000B colour-aware"
+        );
+        let af42 = Dscp::af(4, 2).unwrap();
+        assert_eq!(
+            (yellow, red),
+            (ColourAction::Mark(af42), ColourAction::Drop)
+        );
     }
 
     #[test]
@@ -219,6 +317,21 @@ pub(crate) mod tests {
         case("entries[1].rate_bps", &|e| e.rate_bps = u64::MAX);
         case("entries[1].burst_bytes", &|e| e.burst_bytes = 0);
         case("entries[1].source", &|e| *e = flow_entry(1));
+        let mut of_meter = |field, change: &dyn Fn(&mut v1::Meter)| {
+            case(field, &|e| {
+                e.dscp = 34;
+                change(e.meter.insert(trtcm()));
+            });
+        };
+        of_meter("entries[1].meter.marker", &|m| m.marker = None);
+        of_meter("entries[1].meter.cir_bps", &|m| m.cir_bps = 0);
+        of_meter("entries[1].meter.trtcm.pir_bps", &|m| {
+            m.marker = Some(v1::meter::Marker::Trtcm(Default::default()));
+        });
+        of_meter("entries[1].meter.rfc4115.eir_bps", &|m| {
+            m.marker = Some(v1::meter::Marker::Rfc4115(Default::default()));
+        });
+        case("entries[1].dscp", &|e| e.meter = Some(trtcm()));
         for (expected, field) in all {
             assert_eq!(field, expected);
         }

@@ -129,6 +129,17 @@ impl EntryReading {
                 agent_id: key.agent.clone(),
                 session_id: key.session.clone(),
             }),
+            colours: reading
+                .counters
+                .colours
+                .map(|[green, yellow, red]| v1::ColourCounts {
+                    green_packets: green.packets,
+                    green_bytes: green.bytes,
+                    yellow_packets: yellow.packets,
+                    yellow_bytes: yellow.bytes,
+                    red_packets: red.packets,
+                    red_bytes: red.bytes,
+                }),
         }
     }
 }

@@ -1,0 +1,126 @@
+//! Three-colour meters, as an agent asks for one in place of a rate and burst.
+
+use super::{
+    error::Error,
+    session::{MIN_BURST_BYTES, RateBps, ServiceClass},
+};
+
+/// A three-colour meter, every field valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meter {
+    /// Which, and its second bucket.
+    pub marker: Marker,
+    /// What is committed, bit/s at the IP layer.
+    pub cir: RateBps,
+    /// How much of it at once, bytes.
+    pub cbs_bytes: u32,
+    /// Whether the drop precedence is heeded with which packets come.
+    pub colour_aware: bool,
+    /// Whether red packets are dropped instead of marked.
+    pub drop_red: bool,
+}
+
+/// Which meter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Marker {
+    /// RFC 2697.
+    SrTcm {
+        /// 0: nothing is yellow.
+        ebs_bytes: u32,
+    },
+    /// RFC 2698.
+    TrTcm {
+        /// At least what is committed.
+        pir: RateBps,
+        /// How much of it at once.
+        pbs_bytes: u32,
+    },
+    /// RFC 4115.
+    Rfc4115 {
+        /// On top of what is committed.
+        eir: RateBps,
+        /// 0: nothing is yellow.
+        ebs_bytes: u32,
+    },
+}
+
+impl Meter {
+    /// Checks what goes together; `field` is where it came from. The rates are within their bounds
+    /// already.
+    pub fn parse(field: &str, meter: Self, class: ServiceClass) -> Result<Self, Error> {
+        let invalid = |name: &str, reason: String| {
+            let path = match name {
+                "" => field.to_owned(),
+                name => format!("{field}.{name}"),
+            };
+            Err(Error::invalid(path, reason))
+        };
+        if class.dscp().drop_precedence() != Some(1) {
+            return invalid(
+                "",
+                "marks drop precedences, which only the class MULTIMEDIA_CONFERENCING has; ask \
+                 for that class, or give max_bitrate_bps in place of the meter"
+                    .to_owned(),
+            );
+        }
+        // RFC 4115 wants more tokens than the packet has bytes.
+        let least = match meter.marker {
+            Marker::SrTcm { .. } | Marker::TrTcm { .. } => MIN_BURST_BYTES,
+            Marker::Rfc4115 { .. } => MIN_BURST_BYTES + 1,
+        };
+        let (name, second, may_be_0) = match meter.marker {
+            Marker::SrTcm { ebs_bytes } => ("srtcm.ebs_bytes", ebs_bytes, true),
+            Marker::TrTcm { pbs_bytes, .. } => ("trtcm.pbs_bytes", pbs_bytes, false),
+            Marker::Rfc4115 { ebs_bytes, .. } => ("rfc4115.ebs_bytes", ebs_bytes, true),
+        };
+        for (name, bytes, may_be_0) in [
+            ("cbs_bytes", meter.cbs_bytes, false),
+            (name, second, may_be_0),
+        ] {
+            if bytes < least && !(bytes == 0 && may_be_0) {
+                let or_0 = if may_be_0 {
+                    ", or 0 if nothing is to be yellow"
+                } else {
+                    ""
+                };
+                let reason = format!(
+                    "is {bytes} bytes, which no full packet of 1500 fits; give at least \
+                     {least}{or_0}"
+                );
+                return invalid(name, reason);
+            }
+        }
+        if let Marker::TrTcm { pir, .. } = meter.marker
+            && pir < meter.cir
+        {
+            let (pir, cir) = (pir.get(), meter.cir.get());
+            let reason = format!("is {pir} bit/s, under the CIR; give at least {cir}");
+            return invalid("trtcm.pir_bps", reason);
+        }
+        Ok(meter)
+    }
+
+    /// The most that is not red: bit/s, and bytes at once.
+    pub fn most(&self) -> (u64, u32) {
+        let (cir, cbs) = (self.cir.get(), self.cbs_bytes);
+        match self.marker {
+            Marker::SrTcm { ebs_bytes } => (cir, cbs.saturating_add(ebs_bytes)),
+            Marker::TrTcm { pir, pbs_bytes } => (pir.get(), pbs_bytes),
+            Marker::Rfc4115 { eir, ebs_bytes } => {
+                (cir.saturating_add(eir.get()), cbs.saturating_add(ebs_bytes))
+            }
+        }
+    }
+
+    /// The same meter with room for something that is committed beside.
+    #[must_use]
+    pub fn with_room(mut self, rate_bps: u64, burst_bytes: u32) -> Self {
+        self.cir = self.cir.plus(rate_bps);
+        self.cbs_bytes = self.cbs_bytes.saturating_add(burst_bytes);
+        if let Marker::TrTcm { pir, pbs_bytes } = &mut self.marker {
+            *pir = pir.plus(rate_bps);
+            *pbs_bytes = pbs_bytes.saturating_add(burst_bytes);
+        }
+        self
+    }
+}
