@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::ArgPredicate};
 
-use crate::media::{Codec, End, Flow, Rate};
+use crate::{
+    media::{Codec, End, Flow, Rate},
+    meter::MeterArgs,
+};
 
 /// Gives voice calls their own lane, and tells why one does not have it.
 ///
@@ -23,6 +26,8 @@ const HELP_END: &str = "\
 Examples:
   voicelane call add c1 --a 10.1.0.5:4000 --b 10.2.0.7:5000 --codec g711
   voicelane call add c2 --flow '10.1.0.5:4000->10.2.0.7:5000' --rate 80k --rtcp mux
+  voicelane call add v1 --a 10.1.0.5:4002 --b 10.2.0.7:5002 --meter trtcm --cir 1M --cbs 20000 \
+      --pir 2M --pbs 40000
   voicelane call explain c1
   voicelane call watch --existing --for 60 --json
   voicelane router list
@@ -72,21 +77,21 @@ pub(crate) enum Call {
     Add {
         /// The call's name, unique for the agent.
         id: String,
-        #[command(flatten)]
-        media: Media,
         /// Its version.
         #[arg(long, default_value_t = 1)]
         revision: u64,
+        #[command(flatten)]
+        media: Media,
     },
     /// Replace a call's flows; the new work before the old go.
     Modify {
         /// The call's name.
         id: String,
-        #[command(flatten)]
-        media: Media,
         /// Its version; must grow [default: one more than what is there].
         #[arg(long)]
         revision: Option<u64>,
+        #[command(flatten)]
+        media: Media,
     },
     /// Take a call's lane away.
     Delete {
@@ -138,7 +143,7 @@ pub(crate) struct Media {
     /// whose clock is fast.
     #[arg(long, value_enum, default_value_t = Codec::G711, conflicts_with = "rate")]
     pub(crate) codec: Codec,
-    /// The rate instead, bit/s at the IP layer: 80000, 80k, 1.5M. Taken as it is, with nothing on
+    /// The rate instead, bit/s at the IP layer: 80000, 80k, 1.5M, 1.5Mbit/s. Taken as it is, with nothing on
     /// top: what exceeds it is dropped.
     #[arg(long, value_name = "RATE")]
     pub(crate) rate: Option<Rate>,
@@ -157,8 +162,15 @@ pub(crate) struct Media {
     #[arg(long, value_enum, default_value_t = RtcpMode::Next)]
     pub(crate) rtcp: RtcpMode,
     /// The treatment.
-    #[arg(long, value_enum, default_value_t = Class::Telephony)]
+    #[arg(
+        long,
+        value_enum,
+        default_value_t = Class::Telephony,
+        default_value_if("meter", ArgPredicate::IsPresent, "multimedia-conferencing")
+    )]
     pub(crate) class: Class,
+    #[command(flatten)]
+    pub(crate) meter: Box<MeterArgs>,
 }
 
 /// From where to where.
@@ -314,6 +326,12 @@ mod tests {
             "voicelane call add x --flow 10.0.0.1:1->10.0.0.2",
             "voicelane call add x --flow 10.0.0.1:1->10.0.0.2:2 --rate 80k --srtp",
             "voicelane call add x --flow 10.0.0.1:1->10.0.0.2:2 --rate 80k --codec g729",
+            "voicelane call add x --flow 10.0.0.1:1->10.0.0.2:2 --meter trtcm",
+            "voicelane call add x --flow 10.0.0.1:1->10.0.0.2:2 --meter leaky --cir 1M --cbs 9000",
+            "voicelane call add x --flow 10.0.0.1:1->10.0.0.2:2 --cir 1M --cbs 9000",
+            "voicelane call add x --flow 10.0.0.1:1->10.0.0.2:2 --drop-red",
+            "voicelane call add x --flow 10.0.0.1:1->10.0.0.2:2 --meter srtcm --cir 1M --cbs 9000 --rate 1M",
+            "voicelane call add x --flow 10.0.0.1:1->10.0.0.2:2 --meter srtcm --cir 1M --cbs 9000 --codec g711",
             "voicelane --timeout 0 router list",
             "voicelane router stats",
         ] {

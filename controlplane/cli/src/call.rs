@@ -32,7 +32,7 @@ pub(crate) async fn run(global: &Global, call: Call) -> Result<(), Failure> {
             media,
             revision,
         } => {
-            let spec = Some(spec(key(id), revision, &media));
+            let spec = Some(spec(key(id), revision, &media)?);
             let request = v1::AddSessionRequest { spec };
             let answer = connection.answer(client.add_session(request)).await?;
             print_session(output, answer.session)
@@ -46,7 +46,7 @@ pub(crate) async fn run(global: &Global, call: Call) -> Result<(), Failure> {
                 Some(revision) => revision,
                 None => current_revision(&connection, &mut client, key(id.clone())).await? + 1,
             };
-            let spec = Some(spec(key(id), revision, &media));
+            let spec = Some(spec(key(id), revision, &media)?);
             let request = v1::ModifySessionRequest { spec };
             let answer = connection.answer(client.modify_session(request)).await?;
             print_session(output, answer.session)

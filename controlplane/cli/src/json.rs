@@ -4,6 +4,8 @@
 use serde::Serialize;
 use voicelane_proto::v1;
 
+use crate::meter::{Colours, Meter};
+
 /// `call add|modify|delete|get`, and inside other documents.
 #[derive(Serialize)]
 pub(crate) struct Session {
@@ -30,6 +32,8 @@ pub(crate) struct Flow {
     pub(crate) max_bitrate_bps: u64,
     /// 0: from the rate.
     pub(crate) max_burst_bytes: u32,
+    /// In place of the two above, which are 0 then; null without.
+    pub(crate) meter: Option<Meter>,
     /// "next_port", "mux", "explicit", "none".
     pub(crate) rtcp: String,
     pub(crate) rtcp_source: Option<String>,
@@ -119,6 +123,8 @@ pub(crate) struct Counters {
     pub(crate) policed_bytes: u64,
     /// null: no packet came.
     pub(crate) last_seen_ms_ago: Option<u64>,
+    /// null: it never had a three-colour meter.
+    pub(crate) colours: Option<Colours>,
 }
 
 /// `router entries`.
@@ -195,6 +201,7 @@ impl From<v1::Session> for Session {
                 destination: endpoint(flow.destination),
                 max_bitrate_bps: flow.max_bitrate_bps,
                 max_burst_bytes: flow.max_burst_bytes,
+                meter: flow.meter.map(Into::into),
                 rtcp: word(rtcp.mode().as_str_name(), "MODE_"),
                 rtcp_source: rtcp.source.map(|end| endpoint(Some(end))),
                 rtcp_destination: rtcp.destination.map(|end| endpoint(Some(end))),
@@ -293,6 +300,7 @@ impl From<v1::EntryCounters> for Counters {
             policed_packets: entry.policed_packets,
             policed_bytes: entry.policed_bytes,
             last_seen_ms_ago: entry.last_seen_ms_ago,
+            colours: entry.colours.map(Into::into),
         }
     }
 }

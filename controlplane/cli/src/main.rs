@@ -4,6 +4,7 @@
 
 mod args;
 mod media;
+mod meter;
 mod client;
 mod json;
 mod output;

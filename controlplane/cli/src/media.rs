@@ -5,7 +5,10 @@ use std::{fmt, net::SocketAddr, str::FromStr};
 use clap::ValueEnum;
 use voicelane_proto::v1;
 
-use crate::args::{Class, Media, RtcpMode};
+use crate::{
+    args::{Class, Media, RtcpMode},
+    client::Failure,
+};
 
 /// Packets a second, at 20 ms a packet.
 const PACKETS_PER_SECOND: u64 = 50;
@@ -67,11 +70,12 @@ impl FromStr for Rate {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("{text:?} is no rate; give bit/s like 80000, 80k or 1.5M");
-        let (number, unit) = match text.strip_suffix(['k', 'K']) {
+        let bare = text.strip_suffix("bit/s").unwrap_or(text);
+        let (number, unit) = match bare.strip_suffix(['k', 'K']) {
             Some(number) => (number, 1_000),
-            None => match text.strip_suffix('M') {
+            None => match bare.strip_suffix('M') {
                 Some(number) => (number, 1_000_000),
-                None => (text, 1),
+                None => (bare, 1),
             },
         };
         let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
@@ -145,7 +149,12 @@ impl fmt::Display for Flow {
 }
 
 /// What was typed, as the server wants it.
-pub(crate) fn spec(key: v1::SessionKey, revision: u64, media: &Media) -> v1::SessionSpec {
+pub(crate) fn spec(
+    key: v1::SessionKey,
+    revision: u64,
+    media: &Media,
+) -> Result<v1::SessionSpec, Failure> {
+    let meter = media.meter.message().map_err(Failure::Usage)?;
     let mode = match media.rtcp {
         RtcpMode::Next => v1::rtcp::Mode::NextPort,
         RtcpMode::Mux => v1::rtcp::Mode::Mux,
@@ -154,23 +163,22 @@ pub(crate) fn spec(key: v1::SessionKey, revision: u64, media: &Media) -> v1::Ses
     let flow = |flow: &Flow| v1::MediaFlow {
         source: Some(flow.source.message()),
         destination: Some(flow.destination.message()),
-        max_bitrate_bps: media.rate.map_or_else(
-            || {
-                media
-                    .codec
-                    .rate_bps(flow.destination.0.is_ipv6(), media.srtp)
-            },
-            |rate| rate.0,
-        ),
+        max_bitrate_bps: match (meter, media.rate) {
+            (Some(_), _) => 0,
+            (None, Some(rate)) => rate.0,
+            (None, None) => media
+                .codec
+                .rate_bps(flow.destination.0.is_ipv6(), media.srtp),
+        },
         max_burst_bytes: media.burst,
         rtcp: Some(v1::Rtcp {
             mode: mode.into(),
             source: None,
             destination: None,
         }),
-        meter: None,
+        meter,
     };
-    v1::SessionSpec {
+    Ok(v1::SessionSpec {
         key: Some(key),
         revision,
         flows: media.ends.all().iter().map(flow).collect(),
@@ -182,7 +190,7 @@ pub(crate) fn spec(key: v1::SessionKey, revision: u64, media: &Media) -> v1::Ses
             Class::RealtimeInteractive => v1::ServiceClass::RealtimeInteractive,
         }
         .into(),
-    }
+    })
 }
 
 #[cfg(test)]
@@ -213,6 +221,8 @@ mod tests {
             ("40.4k", 40_400),
             ("1.5M", 1_500_000),
             ("0.25k", 250),
+            ("80000bit/s", 80_000),
+            ("1.5Mbit/s", 1_500_000),
         ] {
             assert_eq!(text.parse(), Ok(Rate(bps)), "{text}");
         }
@@ -226,6 +236,8 @@ mod tests {
             "20000000000000M",
             ".",
             "1.2.3",
+            "bit/s",
+            "1 Mbit/s",
         ] {
             assert!(text.parse::<Rate>().is_err(), "{text}");
         }

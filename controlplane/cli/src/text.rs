@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::{
     json::{Counters, Event, Explanation, Installation, Router, Session, Sessions, Step},
+    meter::{Colours, Meter},
     output::{rate, table},
 };
 
@@ -30,7 +31,9 @@ pub(crate) fn session(session: &Session) -> String {
                 at(&flow.source_attachment),
                 flow.destination.clone(),
                 at(&flow.destination_attachment),
-                rate(flow.max_bitrate_bps),
+                flow.meter
+                    .as_ref()
+                    .map_or_else(|| rate(flow.max_bitrate_bps), Meter::text),
                 flow.rtcp.clone(),
             ]
         }),
@@ -61,7 +64,17 @@ pub(crate) fn sessions(sessions: &Sessions) -> String {
             session
                 .flows
                 .iter()
-                .map(|flow| format!("{} -> {}", flow.source, flow.destination))
+                .map(|flow| match &flow.meter {
+                    Some(meter) => {
+                        format!(
+                            "{} -> {} ({})",
+                            flow.source,
+                            flow.destination,
+                            meter.short()
+                        )
+                    }
+                    None => format!("{} -> {}", flow.source, flow.destination),
+                })
                 .collect::<Vec<_>>()
                 .join("\n"),
             session
@@ -239,13 +252,25 @@ pub(crate) fn entries(entries: &[Counters]) -> String {
             entry.packets.to_string(),
             entry.policed_packets.to_string(),
             entry
+                .colours
+                .as_ref()
+                .map_or_else(String::new, Colours::text),
+            entry
                 .last_seen_ms_ago
                 .map_or_else(|| "never".to_owned(), |ago| format!("{ago} ms ago")),
         ]
     });
     table(
         [
-            "CALL", "FLOW", "KIND", "FROM", "TO", "PACKETS", "POLICED", "LAST",
+            "CALL",
+            "FLOW",
+            "KIND",
+            "FROM",
+            "TO",
+            "PACKETS",
+            "POLICED",
+            "GREEN / YELLOW / RED",
+            "LAST",
         ],
         rows,
     )

@@ -108,7 +108,7 @@ async fn a_call_lives_its_life() {
         let at = |[_, router, prefix]: [&str; 3]| json!({"router_id": router, "interface": "lan0", "prefix": prefix});
         json!({
             "source": source[0], "destination": destination[0], "max_bitrate_bps": 28_280,
-            "max_burst_bytes": 0, "rtcp": "next_port", "rtcp_source": null,
+            "max_burst_bytes": 0, "meter": null, "rtcp": "next_port", "rtcp_source": null,
             "rtcp_destination": null, "source_attachment": at(source),
             "destination_attachment": at(destination),
         })
@@ -225,6 +225,104 @@ async fn explain_prints_the_chain_and_names_what_is_broken() {
     let explained: Value = serde_json::from_str(&broken.stdout).unwrap();
     assert_eq!(explained["first_broken"]["link"], "conforming");
     run(&net, "call explain zzz").await.fails(1, &["NOT_FOUND"]);
+}
+
+#[tokio::test]
+async fn video_has_a_three_colour_meter() {
+    let net = Network::start().await;
+    let add = "call add v1 --from 10.1.0.5:4000 --to 10.2.0.7:4000 --rtcp none";
+    let trtcm = "--meter trtcm --cir 1Mbit/s --cbs 20000 --pir 2M --pbs 40000";
+    run(&net, &format!("{add} {trtcm}")).await.shows(&[
+        "multimedia_conferencing",
+        "trtcm cir 1 Mbit/s, cbs 20000 B",
+        "pir 2 Mbit/s, pbs 40000 B",
+    ]);
+    run(&net, "call list")
+        .await
+        .shows(&["10.1.0.5:4000 -> 10.2.0.7:4000 (trtcm 1 Mbit/s)"]);
+    let flow = run(&net, "call get v1 --json").await.json()["flows"][0].clone();
+    let meter = json!({
+        "kind": "trtcm", "cir_bps": 1_000_000, "cbs_bytes": 20_000, "pir_bps": 2_000_000,
+        "pbs_bytes": 40_000, "eir_bps": null, "ebs_bytes": null, "colour_aware": false,
+        "drop_red": false,
+    });
+    assert_eq!(
+        (&flow["meter"], &flow["max_bitrate_bps"]),
+        (&meter, &json!(0))
+    );
+
+    let modify = add.replace("add", "modify");
+    let excess =
+        "--meter rfc4115 --cir 1M --cbs 20000 --eir 0.5M --ebs 8000 --colour-aware --drop-red";
+    run(&net, &format!("{modify} {excess}")).await.shows(&[
+        "rfc4115 cir 1 Mbit/s, cbs 20000 B",
+        "eir 500 kbit/s, ebs 8000 B",
+        "colour-aware",
+        "drops red",
+    ]);
+    let single = "--meter srtcm --cir 1M --cbs 20000 --ebs 8000";
+    let session = run(&net, &format!("{modify} {single} --json")).await.json();
+    let meter = &session["flows"][0]["meter"];
+    assert_eq!(
+        (&meter["kind"], &meter["ebs_bytes"]),
+        (&json!("srtcm"), &json!(8_000))
+    );
+
+    let counters = v1::EntryCounters {
+        kind: v1::FlowKind::Rtp.into(),
+        packets: 90,
+        last_seen_ms_ago: Some(10),
+        source: endpoint("10.1.0.5:4000"),
+        destination: endpoint("10.2.0.7:4000"),
+        colours: Some(v1::ColourCounts {
+            green_packets: 60,
+            yellow_packets: 26,
+            red_packets: 4,
+            red_bytes: 4_000,
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    net.a.count(vec![counters.clone()]);
+    net.b.count(vec![counters]);
+    run(&net, "call explain v1")
+        .await
+        .shows(&["nothing dropped; 60 green, 26 yellow, 4 red"]);
+    let explained = run(&net, "call explain v1 --json").await.json();
+    let colours = &explained["flows"][0]["source_counters"][0]["colours"];
+    assert_eq!(
+        (&colours["yellow_packets"], &colours["red_bytes"]),
+        (&json!(26), &json!(4_000))
+    );
+
+    run(&net, "call add --help")
+        .await
+        .shows(&["Three-colour meter", "--pir", "RFC 2698", "AF42"]);
+    // What the kind does not have, and what it lacks, is said before the server is asked.
+    let wrong = trtcm.replace("--pbs", "--ebs");
+    run(&net, &format!("{add} {wrong}"))
+        .await
+        .fails(2, &["--meter trtcm needs --pbs"]);
+    run(&net, &format!("{add} {single} --pir 2M"))
+        .await
+        .fails(2, &["--meter srtcm has no --pir"]);
+    // What is wrong with the numbers the server says.
+    run(
+        &net,
+        &format!("{add} {}", trtcm.replace("--pir 2M", "--pir 999k")),
+    )
+    .await
+    .fails(
+        1,
+        &[
+            "INVALID_ARGUMENT",
+            "meter.trtcm.pir_bps",
+            "at least 1000000",
+        ],
+    );
+    run(&net, &format!("{add} {trtcm} --class telephony"))
+        .await
+        .fails(1, &["INVALID_ARGUMENT", "MULTIMEDIA_CONFERENCING"]);
 }
 
 #[tokio::test]
@@ -382,6 +480,12 @@ impl RouterOperator for FakeApi {
                     source: endpoint("[2001:db8::5]:4000"),
                     destination: endpoint("10.2.0.7:4000"),
                     packets: 9,
+                    colours: (name == "c2").then(|| v1::ColourCounts {
+                        green_packets: 5,
+                        yellow_packets: 3,
+                        red_packets: 1,
+                        ..Default::default()
+                    }),
                     ..Default::default()
                 }],
             })
@@ -418,12 +522,18 @@ async fn a_router_itself_is_asked() {
     assert_eq!(stats["ports"][0]["queues"][0]["delay_us"]["p99"], 90.0);
     assert_eq!(stats["ports"][0]["queues"][1]["delay_us"], Value::Null);
     assert_eq!(stats["status"]["dpdk_version"], "DPDK 22.11");
-    ask("router entries")
-        .await
-        .shows(&["test/c1", "test/c2", "[2001:db8::5]:4000", "never"]);
+    ask("router entries").await.shows(&[
+        "test/c1",
+        "test/c2",
+        "[2001:db8::5]:4000",
+        "5 / 3 / 1",
+        "never",
+    ]);
     let entries = ask("router entries --json").await.json();
     assert_eq!(entries["entries"][1]["session_id"], "c2");
     assert_eq!(entries["entries"][1]["kind"], "rtcp");
+    assert_eq!(entries["entries"][0]["colours"], Value::Null);
+    assert_eq!(entries["entries"][1]["colours"]["yellow_packets"], 3);
 }
 
 #[tokio::test]
