@@ -13,6 +13,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod classes;
 pub mod clock;
 pub mod compare;
 pub mod control;

@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 use voicelane_lab::{
-    IpVersion, PortDriver, Rate, TwoSites, compare,
+    IpVersion, PortDriver, Rate, TwoSites, classes, compare,
     demo::{self, Check, Options, Ports, Report},
     sweep,
 };
@@ -37,6 +37,10 @@ enum Command {
     ///
     /// Ends with status 1 when something that it must show is not so.
     Compare(CompareArguments),
+    /// Sends in every service class at once and tells what each gets, under several loads.
+    ///
+    /// Ends with status 1 when something that it must show is not so.
+    Classes(ClassesArguments),
     /// Deletes what labs have left behind whose process is dead.
     Sweep,
 }
@@ -92,6 +96,43 @@ struct CompareArguments {
     phase_seconds: u64,
 }
 
+#[derive(Debug, clap::Args)]
+struct ClassesArguments {
+    /// Writes all figures to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Writes the tables, with how they were made, to this file.
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+    /// The core link's rate on the wire, 5Mbit/s to 100Mbit/s.
+    #[arg(long, default_value_t = Rate::new(10_000_000), value_parser = core_rate)]
+    rate: Rate,
+    /// What to offer each class, in parts of its fair share: 0.1 to 4.
+    #[arg(long = "load", value_name = "L,L,…", value_delimiter = ',', value_parser = load_percent,
+          default_value = "0.5,1,1.5,2,3")]
+    loads_percent: Vec<u64>,
+    /// The version of IP.
+    #[arg(long, value_enum, default_value_t = IpArgument::V4)]
+    ip: IpArgument,
+    /// Length of each load's measured window.
+    #[arg(long, value_name = "S", default_value_t = 12,
+          value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    /// TOML that is put into the core port's section of the routers' configuration.
+    #[arg(long, value_name = "TOML", default_value = "")]
+    core_toml: String,
+}
+
+/// "1.5" is 150.
+fn load_percent(text: &str) -> Result<u64, String> {
+    let load: f64 = text.parse().map_err(|_| format!("{text:?} is no number"))?;
+    if !(0.1..=4.0).contains(&load) {
+        return Err(format!("{text} is not within 0.1 and 4"));
+    }
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // 10 to 400
+    Ok((load * 100.0).round() as u64)
+}
+
 fn core_rate(text: &str) -> Result<Rate, String> {
     let rate: Rate = text.parse()?;
     if (Rate::new(5_000_000)..=Rate::new(100_000_000)).contains(&rate) {
@@ -132,6 +173,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo(arguments) => run_demo(&arguments),
         Command::Compare(arguments) => run_compare(&arguments),
+        Command::Classes(arguments) => run_classes(arguments),
         Command::Sweep => run_sweep(),
     };
     result.unwrap_or_else(|error| {
@@ -190,6 +232,23 @@ fn run_compare(arguments: &CompareArguments) -> anyhow::Result<ExitCode> {
         phase: Duration::from_secs(arguments.phase_seconds),
     })?;
     println!("{report}");
+    for note in &report.notes {
+        println!("- {note}");
+    }
+    write_json(arguments.json.as_deref(), &report)?;
+    write_page(arguments.markdown.as_deref(), &report.markdown())?;
+    Ok(judge(&report.checks))
+}
+
+fn run_classes(arguments: ClassesArguments) -> anyhow::Result<ExitCode> {
+    let report = classes::run(&classes::Options {
+        rate: arguments.rate,
+        loads_percent: arguments.loads_percent,
+        ip: arguments.ip.into(),
+        window: Duration::from_secs(arguments.seconds),
+        core_toml: arguments.core_toml,
+    })?;
+    print!("{report}");
     for note in &report.notes {
         println!("- {note}");
     }

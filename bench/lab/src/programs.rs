@@ -62,6 +62,8 @@ pub struct RouterOptions {
     pub cores: Vec<usize>,
     /// Whether its links have IPv6, too.
     pub ipv6: bool,
+    /// Whether the bulk host's own marks are believed.
+    pub trusts_bulk: bool,
     /// Whether it attaches to the QoS server.
     pub attach: bool,
     /// TOML that is put behind the rest.
@@ -78,6 +80,7 @@ impl Default for RouterOptions {
             idle: "adaptive".to_owned(),
             cores: Vec::new(),
             ipv6: false,
+            trusts_bulk: false,
             attach: true,
             more_toml: String::new(),
         }
@@ -106,6 +109,8 @@ pub(crate) struct PortSection {
     pub(crate) name: String,
     pub(crate) device: String,
     pub(crate) role: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) trust: Option<&'static str>,
     pub(crate) addresses: Vec<String>,
     pub(crate) rate: String,
     pub(crate) overhead_bytes: u32,

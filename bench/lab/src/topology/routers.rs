@@ -149,6 +149,7 @@ fn router_config(site: Site, options: &RouterOptions) -> RouterConfig {
             name: name.to_owned(),
             device: device(number, underlay),
             role,
+            trust: (name == "bulk" && options.trusts_bulk).then_some("keep"),
             addresses: addresses(site, name, address, prefix, options.ipv6),
             rate: rate.clone(),
             overhead_bytes: WIRE_OVERHEAD_BYTES,

@@ -12,11 +12,9 @@ use std::{
     time::Duration,
 };
 
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
-
 use super::{
     packet::{FRAME_NANOS, MediaPacket},
-    socket::{self, Receiver},
+    socket,
     thread::{Worker, keep_time},
 };
 use crate::{
@@ -26,8 +24,6 @@ use crate::{
     namespace::Namespace,
     quality::{Arrival, FlowFigures, flow_figures},
 };
-
-const WAIT_MS: u8 = 100;
 
 /// Which way a flow goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -226,7 +222,7 @@ struct Outgoing {
 }
 
 /// Spreads the flows over a frame's 20 ms by the golden ratio: evenly, and in step with nothing.
-fn phase(index: u32) -> Duration {
+pub(crate) fn phase(index: u32) -> Duration {
     let fraction = u64::from(index.wrapping_mul(0x9e37_79b9));
     Duration::from_nanos((FRAME_NANOS * fraction) >> 32)
 }
@@ -275,49 +271,23 @@ fn send(mut flows: Vec<Outgoing>, records: &Records, stop: &AtomicBool) -> io::R
 /// Receives on all sockets of one namespace.
 fn receive(sockets: &[Arc<UdpSocket>], records: &Records, stop: &AtomicBool) -> io::Result<()> {
     keep_time();
-    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-    for (index, socket) in (0u64..).zip(sockets) {
-        epoll.add(socket.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, index))?;
-    }
-    let mut events = [EpollEvent::empty(); 64];
-    let mut receiver = Receiver::new();
-    let mut drops = vec![0u32; sockets.len()];
-    while !stop.load(Ordering::Relaxed) {
-        let ready = match epoll.wait(&mut events, WAIT_MS) {
-            Err(nix::errno::Errno::EINTR) => 0,
-            other => other?,
+    socket::receive_all(sockets, stop, |_, payload, received, drops| {
+        records.kernel_drops.fetch_add(drops, Ordering::Relaxed);
+        let packet = MediaPacket::decode(payload);
+        let log = packet.and_then(|packet| {
+            let log = records.arrived.get(usize::try_from(packet.flow).ok()?)?;
+            Some((packet, log))
+        });
+        let Some((packet, log)) = log else {
+            records.strangers.fetch_add(1, Ordering::Relaxed);
+            return;
         };
-        for event in events.iter().take(ready) {
-            let index = usize::try_from(event.data()).unwrap_or(usize::MAX);
-            let (Some(socket), Some(drops)) = (sockets.get(index), drops.get_mut(index)) else {
-                continue;
-            };
-            while let Some(received) = receiver.receive(socket)? {
-                if let Some(now) = received.kernel_drops {
-                    let more = u64::from(now.wrapping_sub(std::mem::replace(drops, now)));
-                    records.kernel_drops.fetch_add(more, Ordering::Relaxed);
-                }
-                let packet = receiver
-                    .bytes
-                    .get(..received.length)
-                    .and_then(MediaPacket::decode);
-                let log = packet.and_then(|packet| {
-                    let log = records.arrived.get(usize::try_from(packet.flow).ok()?)?;
-                    Some((packet, log))
-                });
-                let Some((packet, log)) = log else {
-                    records.strangers.fetch_add(1, Ordering::Relaxed);
-                    continue;
-                };
-                lock(log).push(Arrival {
-                    sequence: packet.sequence,
-                    received: received.at,
-                    tos: received.tos,
-                });
-            }
-        }
-    }
-    Ok(())
+        lock(log).push(Arrival {
+            sequence: packet.sequence,
+            received: received.at,
+            tos: received.tos,
+        });
+    })
 }
 
 #[cfg(test)]

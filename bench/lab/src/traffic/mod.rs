@@ -3,9 +3,10 @@
 mod bulk;
 mod calls;
 mod packet;
-mod socket;
-mod thread;
+pub(crate) mod socket;
+pub(crate) mod thread;
 
+pub(crate) use self::calls::phase;
 pub use self::{
     bulk::{Bulk, BulkFigures, Sink},
     calls::{Calls, Direction, Flow},

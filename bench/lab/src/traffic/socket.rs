@@ -4,18 +4,26 @@ use std::{
     io::{self, IoSliceMut},
     net::{SocketAddr, UdpSocket},
     os::fd::{AsFd, AsRawFd},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use nix::{
     cmsg_space,
     errno::Errno,
-    sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt},
+    sys::{
+        epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags},
+        socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt},
+    },
 };
 
 use crate::{clock::Moment, error::LabError, namespace::Namespace};
 
 /// Room for a stall of a second at full rate, so that the kernel's drops are not the network's.
 const RECEIVE_BUFFER_BYTES: usize = 16 << 20;
+const WAIT_MS: u8 = 100;
 
 /// Opens sockets bound to `addresses` in a namespace.
 pub(crate) fn bind(
@@ -65,6 +73,42 @@ pub(crate) struct Received {
     /// How many the kernel has dropped at this socket so far, if it said so.
     pub(crate) kernel_drops: Option<u32>,
     pub(crate) at: Moment,
+}
+
+/// Receives on several sockets until told to stop. `take` gets the socket's index, the payload, the
+/// packet, and how many the kernel has dropped at this socket since the last one.
+pub(crate) fn receive_all(
+    sockets: &[Arc<UdpSocket>],
+    stop: &AtomicBool,
+    mut take: impl FnMut(usize, &[u8], &Received, u64),
+) -> io::Result<()> {
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+    for (index, socket) in (0u64..).zip(sockets) {
+        epoll.add(socket.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, index))?;
+    }
+    let mut events = [EpollEvent::empty(); 64];
+    let mut receiver = Receiver::new();
+    let mut dropped = vec![0u32; sockets.len()];
+    while !stop.load(Ordering::Relaxed) {
+        let ready = match epoll.wait(&mut events, WAIT_MS) {
+            Err(Errno::EINTR) => 0,
+            other => other?,
+        };
+        for event in events.iter().take(ready) {
+            let index = usize::try_from(event.data()).unwrap_or(usize::MAX);
+            let (Some(socket), Some(dropped)) = (sockets.get(index), dropped.get_mut(index)) else {
+                continue;
+            };
+            while let Some(received) = receiver.receive(socket)? {
+                let drops = received.kernel_drops.map_or(0, |now| {
+                    u64::from(now.wrapping_sub(std::mem::replace(dropped, now)))
+                });
+                let payload = receiver.bytes.get(..received.length).unwrap_or_default();
+                take(index, payload, &received, drops);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Buffers to receive with.

@@ -1,0 +1,207 @@
+//! What the measurement must show.
+
+use super::{
+    ClassFigures, LoadReport,
+    plan::{CLASSES, LOWER_EFFORT, Share},
+};
+use crate::{demo::Check, rate::Rate};
+
+/// The part of its fair share that a class must get.
+const FAIR: f64 = 0.95;
+/// How many standard deviations a difference of losses must have, to be one.
+const CHANCE: f64 = 4.0;
+/// Above it, a busy machine can be too slow for sender, routers and receivers together.
+const EASY_RATE: Rate = Rate::new(20_000_000);
+/// What the window's edges and the shaper's burst may add to the link's rate.
+const RATE_MARGIN: f64 = 1.01;
+
+/// Judges the loads.
+pub(super) fn check(loads: &[LoadReport], rate: Rate) -> Vec<Check> {
+    loads
+        .iter()
+        .flat_map(|load| check_load(load, rate))
+        .collect()
+}
+
+fn check_load(load: &LoadReport, rate: Rate) -> Vec<Check> {
+    let name = |what: &str| format!("load {}: {what}", load.load);
+    let all = || load.classes.iter().zip(&CLASSES);
+    let listed = |classes: Vec<String>| {
+        if classes.is_empty() {
+            "none does not".to_owned()
+        } else {
+            classes.join(", ")
+        }
+    };
+    let wrong = |is_wrong: &dyn Fn(&ClassFigures) -> Option<String>| {
+        let said = load
+            .classes
+            .iter()
+            .filter_map(|class| is_wrong(class).map(|what| format!("{}: {what}", class.class)));
+        said.collect::<Vec<_>>()
+    };
+    let mut checks = Vec::new();
+    let mut every = |what: &str, timed: bool, classes: Vec<String>| {
+        let pass = classes.is_empty();
+        checks.push(Check {
+            timed,
+            ..Check::new(name(what), pass, listed(classes))
+        });
+    };
+
+    let voice_lost = all()
+        .filter(|(figures, class)| matches!(class.share, Share::Strict(_)) && figures.lost > 0)
+        .map(|(figures, _)| format!("{}: {} lost", figures.class, figures.lost))
+        .collect();
+    every("admitted voice loses nothing", rate > EASY_RATE, voice_lost);
+    every(
+        "every class keeps its order",
+        false,
+        wrong(&|class| (class.reordered > 0).then(|| format!("{} overtaken", class.reordered))),
+    );
+    every(
+        "every class keeps its code points",
+        false,
+        wrong(&|class| (class.remarked > 0).then(|| format!("{} changed", class.remarked))),
+    );
+    every(
+        "every class moves",
+        false,
+        wrong(&|class| {
+            let still = class.delivered_mbit_s == 0.0 && class.class != LOWER_EFFORT;
+            still.then(|| "nothing arrived".to_owned())
+        }),
+    );
+    every(
+        "a higher drop precedence is not the better one",
+        false,
+        wrong(&|class| {
+            let losses: Vec<_> = class.loss_percent_by_dscp.values().copied().collect();
+            // Of two losses near one half, each over its third of the packets.
+            #[allow(clippy::cast_precision_loss)] // counts of one run
+            let packets = class.sent as f64 / losses.len().max(1) as f64;
+            let chance = 100.0 * CHANCE * (0.5 / packets.max(1.0)).sqrt();
+            let better = losses
+                .windows(2)
+                .any(|pair| matches!(pair, [low, high] if *low > high + chance));
+            better.then(|| format!("{losses:.1?} % lost"))
+        }),
+    );
+    every(
+        "each class gets its fair share",
+        true,
+        wrong(&|class| {
+            let short = class.delivered_mbit_s < FAIR * class.fair_mbit_s;
+            (short && class.class != LOWER_EFFORT).then(|| {
+                format!(
+                    "{:.3} of {:.3} Mbit/s",
+                    class.delivered_mbit_s, class.fair_mbit_s
+                )
+            })
+        }),
+    );
+    if load.load < 0.95 {
+        every(
+            "no class loses anything",
+            true,
+            wrong(&|class| (class.lost > 0).then(|| format!("{} lost", class.lost))),
+        );
+    }
+    let total: f64 = load
+        .classes
+        .iter()
+        .map(|class| class.delivered_mbit_s)
+        .sum();
+    checks.push(Check::new(
+        name("no more than the link's rate arrives"),
+        total <= rate.mbit_s() * RATE_MARGIN,
+        format!("{total:.3} Mbit/s at {rate}"),
+    ));
+    checks.push(Check::timed(
+        name("the testbed kept up"),
+        load.sender_lapses == 0 && load.receiver_faults == 0,
+        format!(
+            "lapses of its sender {}, dropped by or strange to its receivers {}",
+            load.sender_lapses, load.receiver_faults
+        ),
+    ));
+    checks
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn load(change: impl Fn(&mut ClassFigures)) -> LoadReport {
+        let classes = CLASSES.map(|class| {
+            let mut figures = ClassFigures {
+                class: class.name,
+                fair_mbit_s: 0.7,
+                offered_mbit_s: 1.0,
+                delivered_mbit_s: 0.7,
+                sent: 3_000,
+                lost: 900,
+                loss_percent_by_dscp: class.points.iter().map(|(name, _)| (*name, 30.0)).collect(),
+                ..ClassFigures::default()
+            };
+            if matches!(class.share, Share::Strict(_)) {
+                figures.lost = 0;
+                figures.loss_percent_by_dscp = BTreeMap::new();
+            }
+            change(&mut figures);
+            figures
+        });
+        LoadReport {
+            load: 1.5,
+            calls: 15,
+            classes: classes.into(),
+            queues: Vec::new(),
+            sender_lapses: 0,
+            receiver_faults: 0,
+            load_average: None,
+        }
+    }
+
+    fn failed(change: impl Fn(&mut ClassFigures)) -> Vec<String> {
+        check(&[load(change)], Rate::new(10_000_000))
+            .into_iter()
+            .filter(|check| !check.pass)
+            .map(|check| check.name)
+            .collect()
+    }
+
+    #[test]
+    fn each_fault_fails_its_check() {
+        assert_eq!(failed(|_| ()), Vec::<String>::new());
+        let voice = failed(|class| class.lost += u64::from(class.class == "telephony"));
+        assert_eq!(voice, ["load 1.5: admitted voice loses nothing"]);
+        let order = failed(|class| class.reordered += u64::from(class.class == "oam"));
+        assert_eq!(order, ["load 1.5: every class keeps its order"]);
+        let precedence = failed(|class| {
+            if let Some(loss) = class.loss_percent_by_dscp.get_mut("AF21") {
+                *loss = 60.0;
+            }
+        });
+        assert_eq!(
+            precedence,
+            ["load 1.5: a higher drop precedence is not the better one"]
+        );
+        let rate = failed(|class| class.delivered_mbit_s *= 2.0);
+        assert_eq!(rate, ["load 1.5: no more than the link's rate arrives"]);
+    }
+
+    #[test]
+    fn lower_effort_may_have_to_wait() {
+        let still = |name: &'static str| {
+            failed(move |class| {
+                if class.class == name {
+                    class.delivered_mbit_s = 0.0;
+                }
+            })
+        };
+        assert_eq!(still("lower-effort"), Vec::<String>::new());
+        assert_eq!(still("standard").len(), 2);
+    }
+}

@@ -1,0 +1,204 @@
+//! What the measurement found, for people and for programs.
+
+use std::fmt;
+
+use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
+use serde::Serialize;
+use voicelane_proto::v1::QueueStatus;
+
+use super::{
+    ClassFigures,
+    plan::{CLASSES, Share},
+};
+use crate::{
+    demo::{Check, Machine},
+    rate::Rate,
+};
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Strict(percent) => write!(f, "strict, {percent} %"),
+            Self::Weight(percent) => write!(f, "weight {percent}"),
+        }
+    }
+}
+
+/// Everything that was found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Of the core link, on the wire.
+    pub rate_bit_s: u64,
+    /// The version of IP.
+    pub ip: u8,
+    /// Of each load's window.
+    pub seconds: f64,
+    /// In the order in which they ran.
+    pub loads: Vec<LoadReport>,
+    /// What must hold, and whether it does.
+    pub checks: Vec<Check>,
+    /// What the routers' configuration said of the core port besides the lab's own.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub core_toml: String,
+    /// Where it ran.
+    pub machine: Machine,
+    /// The commit that was built.
+    pub commit: String,
+    /// How these figures were taken.
+    pub notes: Vec<String>,
+}
+
+/// One load.
+#[derive(Clone, Debug, Serialize)]
+pub struct LoadReport {
+    /// Of each class's fair share.
+    pub load: f64,
+    /// Of both voice classes.
+    pub calls: usize,
+    /// In the order of RFC 4594's table.
+    pub classes: Vec<ClassFigures>,
+    /// The core port's queues as router A counted them since its start, at the window's end.
+    pub queues: Vec<QueueFigures>,
+    /// How often the sender lost its rate: then offers are not what they should be.
+    pub sender_lapses: u64,
+    /// Packets that receiving sockets dropped, or did not know.
+    pub receiver_faults: u64,
+    /// How many threads wanted a core over the last minute, those under test included.
+    pub load_average: Option<f64>,
+}
+
+/// A queue as its router counted it.
+#[derive(Clone, Debug, Serialize)]
+pub struct QueueFigures {
+    /// Of which class.
+    pub phb: String,
+    /// Packets taken in.
+    pub enqueued_packets: u64,
+    /// Packets that left.
+    pub sent_packets: u64,
+    /// Packets refused.
+    pub dropped_packets: u64,
+    /// Packets inside.
+    pub depth_packets: u64,
+    /// Time in the queue in microseconds.
+    pub delay_us: QuantilesUs,
+}
+
+/// Quantiles in microseconds.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct QuantilesUs {
+    /// Median.
+    pub p50: f64,
+    /// 99th percentile.
+    pub p99: f64,
+    /// 99.9th percentile.
+    pub p999: f64,
+    /// Longest.
+    pub max: f64,
+}
+
+impl QueueFigures {
+    pub(super) fn of(queue: &QueueStatus) -> Self {
+        let delay = queue.delay_us.unwrap_or_default();
+        Self {
+            phb: queue.phb.clone(),
+            enqueued_packets: queue.enqueued_packets,
+            sent_packets: queue.sent_packets,
+            dropped_packets: queue.dropped_packets,
+            depth_packets: queue.depth_packets,
+            delay_us: QuantilesUs {
+                p50: delay.p50,
+                p99: delay.p99,
+                p999: delay.p999,
+                max: delay.max,
+            },
+        }
+    }
+}
+
+impl LoadReport {
+    /// One table: a class a row.
+    pub fn table(&self) -> Table {
+        let mut table = Table::new();
+        table.load_style(ASCII_MARKDOWN).set_header([
+            "class",
+            "code points",
+            "offered Mbit/s",
+            "delivered",
+            "fair",
+            "lost %",
+            "delay p50 ms",
+            "p99 ms",
+            "p99.9 ms",
+        ]);
+        for (figures, class) in self.classes.iter().zip(&CLASSES) {
+            let points: Vec<_> = class.points.iter().map(|(name, _)| *name).collect();
+            let losses = class.points.iter().map(|(name, _)| {
+                let loss = figures.loss_percent_by_dscp.get(name).copied();
+                format!("{:.2}", loss.unwrap_or_default())
+            });
+            table.add_row([
+                figures.class.to_owned(),
+                points.join(" / "),
+                format!("{:.3}", figures.offered_mbit_s),
+                format!("{:.3}", figures.delivered_mbit_s),
+                format!("{:.3}", figures.fair_mbit_s),
+                losses.collect::<Vec<_>>().join(" / "),
+                format!("{:.2}", figures.delay_ms.p50),
+                format!("{:.2}", figures.delay_ms.p99),
+                format!("{:.2}", figures.delay_ms.p999),
+            ]);
+        }
+        let sum =
+            |figure: fn(&ClassFigures) -> f64| -> f64 { self.classes.iter().map(figure).sum() };
+        table.add_row([
+            "all".to_owned(),
+            String::new(),
+            format!("{:.3}", sum(|class| class.offered_mbit_s)),
+            format!("{:.3}", sum(|class| class.delivered_mbit_s)),
+            format!("{:.3}", sum(|class| class.fair_mbit_s)),
+            String::new(),
+            String::new(),
+            String::new(),
+            String::new(),
+        ]);
+        for column in table.column_iter_mut().skip(2) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        table
+    }
+}
+
+impl Report {
+    /// As a page.
+    pub fn markdown(&self) -> String {
+        let rate = Rate::new(self.rate_bit_s);
+        let mut page = format!("# Every class at once at {rate}, on real ports\n\n");
+        for note in &self.notes {
+            page.push_str(&format!("- {note}\n"));
+        }
+        if !self.core_toml.is_empty() {
+            let toml = self.core_toml.trim().replace('\n', "; ");
+            page.push_str(&format!("- core port: `{toml}`\n"));
+        }
+        page.push_str(&format!(
+            "- IPv{}; {}\n- commit {}\n\n{self}",
+            self.ip, self.machine, self.commit
+        ));
+        page
+    }
+}
+
+/// A table for each load.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, load) in self.loads.iter().enumerate() {
+            let space = if number == 0 { "" } else { "\n" };
+            let busy = load
+                .load_average
+                .map_or_else(String::new, |load| format!(" (load average {load})"));
+            writeln!(f, "{space}## Load {}{busy}\n\n{}", load.load, load.table())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,38 @@
+//! The measurement of all classes at once, in short, as a test: all that it must show holds, but for
+//! what is about time. Needs root and the built programs.
+
+use std::time::Duration;
+
+use voicelane_lab::{
+    IpVersion, LabError, Rate,
+    classes::{self, Options},
+    demo::Check,
+};
+
+fn failed_checks(load_percent: u64, ip: IpVersion) -> Result<Vec<Check>, LabError> {
+    let report = classes::run(&Options {
+        rate: Rate::new(10_000_000),
+        loads_percent: vec![load_percent],
+        ip,
+        window: Duration::from_secs(4),
+        core_toml: String::new(),
+    })?;
+    println!("{report}");
+    Ok(report
+        .checks
+        .into_iter()
+        .filter(|check| !check.pass && !check.timed)
+        .collect())
+}
+
+#[test]
+fn every_class_has_its_place_under_overload() {
+    let failed = failed_checks(300, IpVersion::V4).expect("needs root and the built programs");
+    assert_eq!(failed, []);
+}
+
+#[test]
+fn every_class_has_its_place_over_ipv6() {
+    let failed = failed_checks(150, IpVersion::V6).expect("needs root and the built programs");
+    assert_eq!(failed, []);
+}
