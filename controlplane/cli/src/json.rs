@@ -168,6 +168,10 @@ pub(crate) struct Interface {
     pub(crate) rate_bps: u64,
     pub(crate) ef_budget_bps: u64,
     pub(crate) mtu_bytes: u32,
+    /// null: it has no tag.
+    pub(crate) vlan_id: Option<u32>,
+    /// The port that it is on.
+    pub(crate) port: String,
 }
 
 /// "1.2.3.4:5", "[2001:db8::1]:5".
@@ -334,6 +338,8 @@ impl From<v1::Interface> for Interface {
             rate_bps: it.rate_bps,
             ef_budget_bps: it.ef_budget_bps,
             mtu_bytes: it.mtu_bytes,
+            vlan_id: (it.vlan_id != 0).then_some(it.vlan_id),
+            port: it.port,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! `router stats`: what a router itself says of its ports.
 
+use std::iter;
+
 use serde::Serialize;
 use voicelane_proto::v1;
 
@@ -48,6 +50,20 @@ pub(crate) struct Port {
     drops: Vec<Count>,
     punts: Vec<Count>,
     queues: Vec<Queue>,
+    vlans: Vec<Vlan>,
+}
+
+/// Of a VLAN of a port.
+#[derive(Serialize)]
+struct Vlan {
+    interface: Option<Interface>,
+    rx_packets: u64,
+    rx_bytes: u64,
+    bleached_packets: u64,
+    twin_packets: u64,
+    fragment_packets: u64,
+    drops: Vec<Count>,
+    punts: Vec<Count>,
 }
 
 #[derive(Serialize)]
@@ -111,8 +127,8 @@ impl Stats {
             of.software_version,
             of.dpdk_version
         );
-        let rows = self.ports.iter().map(|port| {
-            [
+        let rows = self.ports.iter().flat_map(|port| {
+            let own = [
                 port.name().to_owned(),
                 port.device.clone(),
                 port.rx_packets.to_string(),
@@ -120,7 +136,8 @@ impl Stats {
                 port.bleached_packets.to_string(),
                 counts(&port.drops),
                 counts(&port.punts),
-            ]
+            ];
+            iter::once(own).chain(port.vlans.iter().map(|vlan| vlan.row(port)))
         });
         text += &table(
             ["PORT", "DEVICE", "RX", "TX", "BLEACHED", "DROPS", "PUNTS"],
@@ -174,6 +191,23 @@ impl Port {
     }
 }
 
+impl Vlan {
+    /// Below its port's: what is sent is the port's.
+    fn row(&self, port: &Port) -> [String; 7] {
+        let interface = self.interface.as_ref();
+        let id = interface.and_then(|it| it.vlan_id).unwrap_or_default();
+        [
+            interface.map_or_else(String::new, |it| it.name.clone()),
+            format!("VLAN {id} of {}", port.name()),
+            self.rx_packets.to_string(),
+            String::new(),
+            self.bleached_packets.to_string(),
+            counts(&self.drops),
+            counts(&self.punts),
+        ]
+    }
+}
+
 fn counts(counts: &[Count]) -> String {
     counts
         .iter()
@@ -219,6 +253,22 @@ impl From<v1::PortStatus> for Port {
             drops: port.drops.into_iter().map(Into::into).collect(),
             punts: port.punts.into_iter().map(Into::into).collect(),
             queues: port.queues.into_iter().map(Into::into).collect(),
+            vlans: port.vlans.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<v1::VlanStatus> for Vlan {
+    fn from(vlan: v1::VlanStatus) -> Self {
+        Self {
+            interface: vlan.interface.map(Into::into),
+            rx_packets: vlan.rx_packets,
+            rx_bytes: vlan.rx_bytes,
+            bleached_packets: vlan.bleached_packets,
+            twin_packets: vlan.twin_packets,
+            fragment_packets: vlan.fragment_packets,
+            drops: vlan.drops.into_iter().map(Into::into).collect(),
+            punts: vlan.punts.into_iter().map(Into::into).collect(),
         }
     }
 }

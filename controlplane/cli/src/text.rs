@@ -207,6 +207,7 @@ pub(crate) fn router(router: &Router) -> String {
     let interfaces = table(
         [
             "INTERFACE",
+            "VLAN",
             "ROLE",
             "LINK",
             "ADDRESSES",
@@ -218,6 +219,7 @@ pub(crate) fn router(router: &Router) -> String {
         router.interfaces.iter().map(|it| {
             [
                 it.name.clone(),
+                it.vlan_id.map_or_else(String::new, |id| id.to_string()),
                 it.role.clone(),
                 if it.up { "up" } else { "down" }.to_owned(),
                 it.addresses.join("\n"),

@@ -413,10 +413,45 @@ async fn routers_are_listed_and_shown() {
     ]);
     let router = run(&net, "router show b --json").await.json();
     assert_eq!(router["interfaces"][0]["role"], "edge");
+    assert_eq!(router["interfaces"][0]["vlan_id"], Value::Null);
     assert_eq!(router["sessions"], 1);
     run(&net, "router show zzz")
         .await
         .fails(1, &["NOT_FOUND", "zzz"]);
+}
+
+/// The interface of a VLAN.
+fn phones() -> v1::Interface {
+    v1::Interface {
+        vlan_id: 100,
+        port: "lan0".into(),
+        ..edge("lan0.100", &["10.1.100.0/24"])
+    }
+}
+
+#[tokio::test]
+async fn calls_are_placed_by_vlans() {
+    let mut net = Network::start().await;
+    let interfaces = vec![edge("lan0", &["10.1.0.0/24"]), phones()];
+    net.a.report(&net.a_stream, interfaces).await;
+    let mut on_vlan = call("c1", 4000);
+    for flow in &mut on_vlan.flows {
+        for end in [&mut flow.source, &mut flow.destination] {
+            let end = end.as_mut().unwrap();
+            end.address = end.address.replace("10.1.0.", "10.1.100.");
+        }
+    }
+    let session = add(&mut net.client, on_vlan).await.unwrap();
+    let place = session.placements[0].source.as_ref().unwrap();
+    assert_eq!(
+        (place.interface.as_str(), place.prefix.as_str()),
+        ("lan0.100", "10.1.100.0/24")
+    );
+    let shown = run(&net, "router show a").await;
+    shown.shows(&["INTERFACE", "VLAN", "lan0.100    100    edge"]);
+    let router = run(&net, "router show a --json").await.json();
+    assert_eq!(router["interfaces"][1]["vlan_id"], 100);
+    assert_eq!(router["interfaces"][1]["port"], "lan0");
 }
 
 struct FakeApi;
@@ -460,6 +495,12 @@ impl RouterOperator for FakeApi {
                 packets: 3,
             }],
             queues: vec![queue("ef", 5), queue("default", 0)],
+            vlans: vec![v1::VlanStatus {
+                interface: Some(phones()),
+                rx_packets: 33,
+                bleached_packets: 4,
+                ..Default::default()
+            }],
             ..Default::default()
         };
         Ok(Response::new(v1::ListPortsResponse { ports: vec![port] }))
@@ -515,12 +556,17 @@ async fn a_router_itself_is_asked() {
         "net_af_packet0",
         "77",
         "ttl_expired 3",
+        "lan0.100",
+        "VLAN 100 of lan0",
+        "33",
         "ef",
         "90",
     ]);
     let stats = ask("router stats --json").await.json();
     assert_eq!(stats["ports"][0]["queues"][0]["delay_us"]["p99"], 90.0);
     assert_eq!(stats["ports"][0]["queues"][1]["delay_us"], Value::Null);
+    assert_eq!(stats["ports"][0]["vlans"][0]["bleached_packets"], 4);
+    assert_eq!(stats["ports"][0]["vlans"][0]["interface"]["vlan_id"], 100);
     assert_eq!(stats["status"]["dpdk_version"], "DPDK 22.11");
     ask("router entries").await.shows(&[
         "test/c1",

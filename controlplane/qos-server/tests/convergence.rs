@@ -93,6 +93,8 @@ impl Router {
             rate_bps: 0,
             ef_budget_bps: 0,
             mtu_bytes: 1500,
+            vlan_id: 0,
+            port: "lan0".into(),
         }]
     }
 

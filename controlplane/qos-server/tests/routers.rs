@@ -487,6 +487,16 @@ async fn what_cannot_be_understood_ends_the_stream() {
         (
             vec![
                 Some(hello("a")),
+                Some(interfaces(vec![v1::Interface {
+                    vlan_id: 4095,
+                    ..edge("e", &[])
+                }])),
+            ],
+            "interfaces.interfaces[0].vlan_id",
+        ),
+        (
+            vec![
+                Some(hello("a")),
                 Some(installed(vec![v1::InstalledSession::default()])),
             ],
             "installed.sessions.key",

@@ -16,7 +16,7 @@ use voicelane_dpdk::Mempool;
 use crate::{
     agent::{Agent, Identity, Interfaces},
     api::{Api, Kept, Source},
-    config::{Config, PortConfig},
+    config::Config,
     dataplane::{self, Client, Dataplane, OpenPort, StartError, WorkerEnd, cores, links},
     mirror::{self, Mirror, MirrorError, View, fib::TwinOf},
     sessions::Sessions,
@@ -63,7 +63,7 @@ pub enum RunError {
     #[error(transparent)]
     Worker(#[from] WorkerEnd),
     /// Somebody deleted a twin.
-    #[error("a port's twin was deleted")]
+    #[error("a twin was deleted")]
     TwinLost,
 }
 
@@ -127,8 +127,7 @@ async fn forward(
         }
     }
 
-    let has_ipv6 = |port: &PortConfig| port.addresses.iter().any(|net| net.addr().is_ipv6());
-    let _forwarding = if config.ports.iter().any(has_ipv6) {
+    let _forwarding = if config.interfaces().any(|interface| interface.has_ipv6()) {
         Forwarding6::enable()?
     } else {
         Forwarding6::default()
@@ -138,11 +137,10 @@ async fn forward(
         what: "starting the twins",
         source,
     })?;
-    let underlays = config.ports.iter().map(|port| {
-        port.device
-            .underlay()
-            .or(port.device.made_interface())
-            .map(str::to_owned)
+    let underlays = config.interfaces().map(|interface| {
+        let device = &interface.port.device;
+        let under = device.underlay().or(device.made_interface());
+        under.map(str::to_owned)
     });
     let underlays = underlays.collect();
     let mut mirror = Mirror::start(handle, messages, twin_ports, underlays, client.clone()).await?;
@@ -224,15 +222,12 @@ async fn create_twins(
 ) -> Result<(Vec<Twin>, mirror::fib::Twins), TwinError> {
     let mut twins = Vec::new();
     let mut by_interface = mirror::fib::Twins::new();
-    for ((interface, settings), open) in (0..).map(InterfaceIndex).zip(&config.ports).zip(ports) {
-        let twin = twin::create(handle, interface, settings, open.mac).await?;
-        by_interface.insert(
-            twin.index,
-            TwinOf {
-                interface,
-                mac: open.mac,
-            },
-        );
+    for (interface, settings) in (0..).map(InterfaceIndex).zip(config.interfaces()) {
+        let Some(mac) = ports.get(settings.index.index()).map(|open| open.mac) else {
+            continue;
+        };
+        let twin = twin::create(handle, interface, settings, mac).await?;
+        by_interface.insert(twin.index, TwinOf { interface, mac });
         twins.push(twin);
     }
     Ok((twins, by_interface))

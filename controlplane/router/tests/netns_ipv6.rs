@@ -68,7 +68,7 @@ fn it_answers_forwards_and_shows_up_in_traceroute() {
     );
 
     // Through the fast path, not the kernel: the hop limit is less one, once, and nothing is punted.
-    let punts = "voicelane_port_punts_total{port=\"lan\",reason=\"unknown-neighbour\"}";
+    let punts = "voicelane_interface_punts_total{interface=\"lan\",reason=\"unknown-neighbour\"}";
     let punted = counted(&network, punts, || {
         let args = ["-n", "-c20", "-i0.02", "-W1", "2001:db8:9::2"];
         let answers = network.left.run("ping", &args, BOUND).unwrap();
@@ -79,7 +79,7 @@ fn it_answers_forwards_and_shows_up_in_traceroute() {
     });
     assert!(punted < 2.0, "{punted} of 20 went through the kernel");
 
-    let expired = "voicelane_port_punts_total{port=\"lan\",reason=\"ttl-expired\"}";
+    let expired = "voicelane_interface_punts_total{interface=\"lan\",reason=\"ttl-expired\"}";
     let expired = counted(&network, expired, || {
         let args = ["-6", "-n", "-q1", "-w1", "2001:db8:9::2"];
         let hops = network.left.run("traceroute", &args, BOUND).unwrap();
@@ -122,7 +122,7 @@ fn what_is_too_large_is_refused_by_the_kernel() {
         refused.contains("From 2001:db8:1::1") && refused.contains("too big: mtu=1400"),
         "{refused}"
     );
-    let punted = "voicelane_port_punts_total{port=\"lan\",reason=\"oversize\"}";
+    let punted = "voicelane_interface_punts_total{interface=\"lan\",reason=\"oversize\"}";
     assert!(network.metric(punted) >= 1.0);
     // The host has learned it, and sends fragments.
     ping("1452", "-Mdont").unwrap();
@@ -139,7 +139,7 @@ fn routes_and_neighbours_take_effect_while_it_runs() {
     network.reaches("2001:db8:2::1");
     ip("route replace blackhole 2001:db8:2::/64");
     eventually("a dropped ping", || !network.pings("2001:db8:2::1"));
-    let blackholed = "voicelane_port_drops_total{port=\"lan\",reason=\"blackhole\"}";
+    let blackholed = "voicelane_interface_drops_total{interface=\"lan\",reason=\"blackhole\"}";
     eventually("counted drops", || network.metric(blackholed) > 0.0);
     ip("route del blackhole 2001:db8:2::/64");
 
@@ -154,7 +154,7 @@ fn routes_and_neighbours_take_effect_while_it_runs() {
         .unwrap();
     ip(&format!("route add default via {gateway} dev core"));
     network.reaches("2001:db8:2::1");
-    let punts = "voicelane_port_punts_total{port=\"lan\",reason=\"unknown-neighbour\"}";
+    let punts = "voicelane_interface_punts_total{interface=\"lan\",reason=\"unknown-neighbour\"}";
     let punted = counted(&network, punts, || {
         let args = ["-n", "-c20", "-i0.02", "-W1", "2001:db8:2::1"];
         network.left.run("ping", &args, BOUND).unwrap();

@@ -77,7 +77,7 @@ fn what_is_too_large_is_fragmented_or_refused_by_the_kernel() {
         refused.contains("From 10.1.0.1") && refused.contains("mtu = 1400"),
         "{refused}"
     );
-    let punted = "voicelane_port_punts_total{port=\"lan\",reason=\"oversize\"}";
+    let punted = "voicelane_interface_punts_total{interface=\"lan\",reason=\"oversize\"}";
     assert!(network.metric(punted) >= 2.0);
 }
 
@@ -97,7 +97,7 @@ fn routes_and_neighbours_take_effect_while_it_runs() {
         .ip("route replace blackhole 10.2.0.0/24")
         .unwrap();
     eventually("a dropped ping", || !network.pings("10.2.0.1"));
-    let blackholed = "voicelane_port_drops_total{port=\"lan\",reason=\"blackhole\"}";
+    let blackholed = "voicelane_interface_drops_total{interface=\"lan\",reason=\"blackhole\"}";
     eventually("counted drops", || network.metric(blackholed) > 0.0);
     network
         .router

@@ -215,9 +215,21 @@ pub fn interfaces(report: v1::InterfaceReport) -> Result<Vec<Interface>, Error> 
             rate_bps: it.rate_bps,
             ef_budget_bps: it.ef_budget_bps,
             mtu_bytes: it.mtu_bytes,
+            vlan_id: vlan(&format!("{field}.vlan_id"), it.vlan_id)?,
+            port: text(&format!("{field}.port"), &it.port)?.into(),
         })
     };
     report.interfaces.into_iter().enumerate().map(one).collect()
+}
+
+/// A VLAN's number, or 0.
+fn vlan(field: &str, number: u32) -> Result<u32, Error> {
+    if number <= 4094 {
+        Ok(number)
+    } else {
+        let reason = format!("{number} is no VLAN: it must be 1 to 4094, or 0 for none");
+        Err(Error::invalid(field, reason))
+    }
 }
 
 fn networks(field: &str, values: &[String]) -> Result<Vec<IpNet>, Error> {

@@ -265,6 +265,8 @@ fn interface(it: &Interface) -> v1::Interface {
         rate_bps: it.rate_bps,
         ef_budget_bps: it.ef_budget_bps,
         mtu_bytes: it.mtu_bytes,
+        vlan_id: it.vlan_id,
+        port: it.port.to_string(),
     }
 }
 

@@ -60,6 +60,10 @@ pub struct Interface {
     pub ef_budget_bps: u64,
     /// Largest packet, bytes.
     pub mtu_bytes: u32,
+    /// The VLAN that it is; 0: it has no tag.
+    pub vlan_id: u32,
+    /// The port whose rate and budget it shares; empty: the router did not say.
+    pub port: Arc<str>,
 }
 
 /// Whether a router's stream is there.

@@ -45,6 +45,8 @@ fn interface(name: &str, role: Role, up: bool, prefixes: Vec<IpNet>) -> Interfac
         rate_bps: 0,
         ef_budget_bps: 0,
         mtu_bytes: 1500,
+        vlan_id: 0,
+        port: name.into(),
     }
 }
 

@@ -487,6 +487,8 @@ pub fn edge(name: &str, prefixes: &[&str]) -> v1::Interface {
         rate_bps: 1_000_000_000,
         ef_budget_bps: 300_000_000,
         mtu_bytes: 1500,
+        vlan_id: 0,
+        port: name.into(),
     }
 }
 

@@ -3,17 +3,27 @@
 use voicelane_proto::v1::{Interface, InterfaceReport, interface};
 
 use crate::{
-    config::{PortConfig, Role},
-    mirror::View,
+    config::{InterfaceConfig, PortConfig, Role, interfaces},
+    mirror::{InterfaceView, View},
 };
 
 /// All interfaces, from the configuration, the kernel's state and the devices' links.
 #[must_use]
 pub fn report(ports: &[PortConfig], view: &View, links: &[bool]) -> InterfaceReport {
-    let interfaces = ports.iter().zip(&view.interfaces).zip(links);
-    let interfaces = interfaces.map(|((port, view), &link)| Interface {
-        name: port.name.clone(),
-        role: match port.role {
+    let interfaces = interfaces(ports).zip(&view.interfaces);
+    let interfaces = interfaces.map(|(config, view)| {
+        let link = links.get(config.index.index());
+        interface(config, view, link.copied().unwrap_or(true))
+    });
+    InterfaceReport {
+        interfaces: interfaces.collect(),
+    }
+}
+
+fn interface(config: InterfaceConfig<'_>, view: &InterfaceView, link: bool) -> Interface {
+    Interface {
+        name: config.name().to_owned(),
+        role: match config.role() {
             Role::Edge => interface::Role::Edge,
             Role::Core => interface::Role::Core,
         }
@@ -21,11 +31,10 @@ pub fn report(ports: &[PortConfig], view: &View, links: &[bool]) -> InterfaceRep
         up: view.up && link,
         addresses: view.addresses.iter().map(ToString::to_string).collect(),
         prefixes: view.prefixes.iter().map(ToString::to_string).collect(),
-        rate_bps: port.rate.bps(),
-        ef_budget_bps: port.ef_budget.bps(),
-        mtu_bytes: port.mtu.into(),
-    });
-    InterfaceReport {
-        interfaces: interfaces.collect(),
+        rate_bps: config.port.rate.bps(),
+        ef_budget_bps: config.port.ef_budget.bps(),
+        mtu_bytes: config.mtu().into(),
+        vlan_id: config.vlan.map_or(0, |vlan| vlan.id.number().into()),
+        port: config.port.name.clone(),
     }
 }

@@ -118,7 +118,7 @@ async fn setup() -> Setup {
         ..InterfaceView::default()
     };
     let view = View {
-        interfaces: vec![up.clone(), up],
+        interfaces: vec![up.clone(), up.clone(), up],
         ..View::default()
     };
     let (view, view_receiver) = watch::channel(Arc::new(view));
@@ -173,9 +173,17 @@ async fn it_introduces_itself_obeys_in_order_and_comes_back_with_what_it_has() {
     let names: Vec<_> = report
         .interfaces
         .iter()
-        .map(|it| (it.name.as_str(), it.up))
+        .map(|it| (it.name.as_str(), it.vlan_id, it.port.as_str(), it.up))
         .collect();
-    assert_eq!(names, [("lan", true), ("core", true)]);
+    assert_eq!(
+        names,
+        [
+            ("lan", 0, "lan", true),
+            ("core", 0, "core", true),
+            ("phones", 100, "lan", true)
+        ]
+    );
+    assert_eq!(report.interfaces[2].rate_bps, 1_000_000_000, "its port's");
     assert_eq!(report.interfaces[1].ef_budget_bps, 50_000_000);
     assert_eq!(
         parts,

@@ -1,6 +1,7 @@
 //! The figures as OpenMetrics text.
 //!
-//! Series: for each port about 60 and for each of its queues 11; for each session entry 4, of at
+//! Series: for each interface (a port, or one of its VLANs) about 40, for each port 8 and for each
+//! of its queues 11; for each session entry 4, of at
 //! most [`MAX_SESSION_SERIES`] entries in the order of their keys. What is left out is counted in
 //! `voicelane_session_entries_omitted`; `ListEntries` gives all.
 
@@ -27,18 +28,18 @@ pub const MAX_SESSION_SERIES: usize = 1_000;
 pub(super) fn text(source: &Source, report: Arc<Report>, entries: Vec<EntryReading>) -> String {
     let view = Arc::clone(&source.interfaces.view.borrow());
     let figures = Figures {
-        names: source
+        ports: source
             .interfaces
             .ports
             .iter()
             .map(|port| port.name.clone())
             .collect(),
-        up: source
+        interfaces: source
             .interfaces
             .now()
             .interfaces
-            .iter()
-            .map(|interface| interface.up)
+            .into_iter()
+            .map(|interface| (interface.name, interface.up))
             .collect(),
         devices: source
             .ports
@@ -65,8 +66,9 @@ pub(super) fn text(source: &Source, report: Arc<Report>, entries: Vec<EntryReadi
 
 #[derive(Debug)]
 struct Figures {
-    names: Vec<String>,
-    up: Vec<bool>,
+    ports: Vec<String>,
+    /// Each one's name, and whether it is up.
+    interfaces: Vec<(String, bool)>,
     devices: Vec<PortStats>,
     report: Arc<Report>,
     entries: Vec<EntryReading>,
@@ -83,6 +85,7 @@ impl Collector for Figures {
     fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
         let mut out = Out(encoder);
         self.router(&mut out)?;
+        self.interfaces(&mut out)?;
         self.ports(&mut out)?;
         self.queues(&mut out)?;
         self.sessions(&mut out)

@@ -11,12 +11,13 @@ use voicelane_dataplane::{
 };
 use voicelane_dpdk::Eal;
 use voicelane_proto::v1::{
-    GetStatusRequest, GetStatusResponse, ListEntriesRequest, ListEntriesResponse, ListPortsRequest,
-    ListPortsResponse, NamedCount, PortStatus, QueueStatus, router_operator_server::RouterOperator,
+    GetStatusRequest, GetStatusResponse, Interface, ListEntriesRequest, ListEntriesResponse,
+    ListPortsRequest, ListPortsResponse, NamedCount, PortStatus, QueueStatus, VlanStatus,
+    router_operator_server::RouterOperator,
 };
 
 use super::{figures, source::Source};
-use crate::{dataplane::WorkerGone, sessions::EntryReading};
+use crate::{config, dataplane::WorkerGone, sessions::EntryReading};
 
 /// Entries in one message.
 const ENTRIES_A_PART: usize = 512;
@@ -81,24 +82,27 @@ impl RouterOperator for Operator {
         _: Request<ListPortsRequest>,
     ) -> Result<Response<ListPortsResponse>, Status> {
         let report = self.source.report().await.map_err(gone)?;
-        let interfaces = self.source.interfaces.now().interfaces.into_iter();
-        let devices = self
-            .source
-            .interfaces
+        let interfaces = &self.source.interfaces;
+        let mut reported = interfaces.now().interfaces.into_iter();
+        let mut counted = report.interfaces.iter();
+        let mut ports: Vec<_> = interfaces
             .ports
             .iter()
-            .map(|port| port.device.to_string());
-        let ports = interfaces
-            .zip(devices)
-            .zip(report.ports.iter().zip(&report.interfaces))
-            .map(|((interface, device), (port, untagged))| PortStatus {
+            .zip(&report.ports)
+            .zip(reported.by_ref().zip(counted.by_ref()))
+            .map(|((config, port), (interface, untagged))| PortStatus {
                 interface: Some(interface),
-                device,
+                device: config.device.to_string(),
                 ..port_status(port, untagged)
-            });
-        Ok(Response::new(ListPortsResponse {
-            ports: ports.collect(),
-        }))
+            })
+            .collect();
+        let vlans = config::interfaces(&interfaces.ports).filter(|one| one.vlan.is_some());
+        for (config, vlan) in vlans.zip(reported.zip(counted)) {
+            if let Some(port) = ports.get_mut(config.index.index()) {
+                port.vlans.push(vlan_status(vlan));
+            }
+        }
+        Ok(Response::new(ListPortsResponse { ports }))
     }
 
     type ListEntriesStream =
@@ -158,19 +162,37 @@ fn port_status(report: &PortReport, untagged: &InterfaceCounters) -> PortStatus 
         rx_bytes: port.rx_bytes,
         tx_packets: port.tx_packets,
         tx_bytes: port.tx_bytes,
-        drops: named(
-            DropReason::ALL.iter().map(|reason| reason.name()),
-            &untagged.drops,
-        ),
-        punts: named(
-            PuntReason::ALL.iter().map(|reason| reason.name()),
-            &untagged.punts,
-        ),
+        drops: drops(untagged),
+        punts: punts(untagged),
         bleached_packets: untagged.bleached_packets,
         twin_packets: untagged.twin_packets,
         fragment_packets: untagged.fragments,
         queues: queues.collect(),
+        vlans: Vec::new(),
     }
+}
+
+fn vlan_status((interface, counters): (Interface, &InterfaceCounters)) -> VlanStatus {
+    VlanStatus {
+        interface: Some(interface),
+        rx_packets: counters.rx_packets,
+        rx_bytes: counters.rx_bytes,
+        drops: drops(counters),
+        punts: punts(counters),
+        bleached_packets: counters.bleached_packets,
+        twin_packets: counters.twin_packets,
+        fragment_packets: counters.fragments,
+    }
+}
+
+fn drops(counters: &InterfaceCounters) -> Vec<NamedCount> {
+    let names = DropReason::ALL.iter().map(|reason| reason.name());
+    named(names, &counters.drops)
+}
+
+fn punts(counters: &InterfaceCounters) -> Vec<NamedCount> {
+    let names = PuntReason::ALL.iter().map(|reason| reason.name());
+    named(names, &counters.punts)
 }
 
 fn named(names: impl Iterator<Item = &'static str>, counts: &[u64]) -> Vec<NamedCount> {

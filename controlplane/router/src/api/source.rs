@@ -17,6 +17,7 @@ use voicelane_dpdk::Mempool;
 
 use crate::{
     agent::{Identity, Interfaces},
+    config::interfaces,
     dataplane::{Client, OpenPort, WorkerGone},
     sessions::Sessions,
     twin::TwinCounters,
@@ -34,7 +35,7 @@ pub struct Source {
     pub started: Instant,
     /// The QoS server, if there is one, and whether the router is attached to it.
     pub server: Option<(String, watch::Receiver<bool>)>,
-    /// The ports as configured, and as they are.
+    /// The ports and their VLANs as configured, and as they are.
     pub interfaces: Interfaces,
     /// The ports' devices.
     pub ports: Vec<OpenPort>,
@@ -93,7 +94,10 @@ impl Source {
             // Its memory is used again where nobody reads it any more.
             old = Arc::into_inner(report).map(Box::new);
         }
-        let empty = old.unwrap_or_else(|| Report::new(self.ports.len(), self.ports.len()));
+        let empty = old.unwrap_or_else(|| {
+            let interfaces = interfaces(&self.interfaces.ports).count();
+            Report::new(self.ports.len(), interfaces)
+        });
         let Answer::Report(report) = self.kept.client.ask(Request::Report(empty)).await? else {
             return Err(WorkerGone);
         };

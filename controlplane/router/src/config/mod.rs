@@ -1,6 +1,7 @@
 //! The configuration: what an operator writes, understood once and typed from then on.
 
 mod device;
+mod interface;
 mod parse;
 mod queue;
 mod raw;
@@ -20,6 +21,7 @@ use voicelane_dataplane::{
 use voicelane_dpdk::Hugepages;
 
 pub use device::{DRIVERS, Device, DeviceError};
+pub use interface::{InterfaceConfig, VlanConfig, interfaces};
 
 /// A complete configuration, as `--help` shows it.
 pub const EXAMPLE: &str = include_str!("example.toml");
@@ -90,6 +92,15 @@ pub struct PortConfig {
     pub shaper_burst_ms: u32,
     /// How each class is served, in the order of [`Phb::ALL`].
     pub classes: [ClassSettings; Phb::COUNT],
+    /// Its VLANs, each another one.
+    pub vlans: Vec<VlanConfig>,
+}
+
+impl Config {
+    /// All interfaces, in the order of [`voicelane_dataplane::units::InterfaceIndex`].
+    pub fn interfaces(&self) -> impl Iterator<Item = InterfaceConfig<'_>> {
+        interfaces(&self.ports)
+    }
 }
 
 /// One thing that is wrong, where, and what would be right.
@@ -134,6 +145,17 @@ fn list(file: &std::path::Path, problems: &[Problem]) -> String {
     let line =
         |problem: &Problem| format!("{}: {}: {}", file.display(), problem.key, problem.reason);
     problems.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+impl Role {
+    /// How far code points from there are believed where nobody says.
+    #[must_use]
+    pub fn trust(self) -> Trust {
+        match self {
+            Self::Edge => Trust::Bleach,
+            Self::Core => Trust::Keep,
+        }
+    }
 }
 
 impl fmt::Display for Role {

@@ -1,5 +1,7 @@
 //! From the file to the typed configuration, with every problem in it named at once.
 
+mod vlan;
+
 use std::{
     collections::{BTreeMap, HashMap},
     fmt::Display,
@@ -8,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use ipnet::IpNet;
 use voicelane_dataplane::{
     diffserv::Dscp,
     policy::{DscpMap, Trust},
@@ -30,6 +33,8 @@ const DEFAULT_SESSION_ENTRIES: i64 = 65_536;
 const IPV6_MIN_MTU: u16 = 1280;
 /// A router has a bit for each port in places, and [`voicelane_dataplane::units::PortIndex`] is a byte.
 const MAX_PORTS: usize = 32;
+/// Ports and VLANs: [`voicelane_dataplane::units::InterfaceIndex`] is a byte.
+const MAX_INTERFACES: usize = 255;
 
 impl Config {
     /// Reads and understands a file.
@@ -55,7 +60,7 @@ impl Config {
             .enumerate()
             .map(|(i, p)| port(i, p, &mut problems))
             .collect();
-        count_ports(raw.port.len(), &mut problems);
+        count_ports(&raw.port, &mut problems);
         duplicates(&raw.port, &ports, &mut problems);
         let (Some(router), Some(ports)) = (router, ports.into_iter().collect::<Option<Vec<_>>>())
         else {
@@ -218,14 +223,9 @@ fn port(index: usize, raw: &RawPort, problems: &mut Problems) -> Option<PortConf
     let key = |name: &str| format!("{path}.{name}");
     let name = problems.keep(key("name"), values::interface_name(&raw.name));
     let device = problems.keep(key("device"), Device::parse(&raw.device));
-    let role = values::word(&raw.role, &[("edge", Role::Edge), ("core", Role::Core)]);
-    let role = problems.keep(key("role"), role);
+    let role = role(&path, &raw.role, problems);
     let trust = trust(&path, raw.trust.as_deref(), raw.remark.as_ref(), problems);
-    let addresses: Option<Vec<_>> = raw
-        .addresses
-        .iter()
-        .map(|text| problems.keep(key("addresses"), values::address(text)))
-        .collect();
+    let addresses = addresses(&path, &raw.addresses, problems);
     let mac = problems.keep(key("mac"), raw.mac.as_deref().map(values::mac).transpose());
     let rate = problems.keep(key("rate"), raw.rate.parse::<BitRate>());
     let budget = raw.ef_budget.as_deref().unwrap_or("50%");
@@ -233,17 +233,14 @@ fn port(index: usize, raw: &RawPort, problems: &mut Problems) -> Option<PortConf
         rate.and_then(|rate| problems.keep(key("ef_budget"), values::budget(budget, rate)));
     let overhead = values::bounded(raw.overhead_bytes.unwrap_or(24), 0, 255);
     let overhead_bytes = problems.keep(key("overhead_bytes"), overhead);
-    let mtu = problems.keep(
-        key("mtu"),
-        values::bounded::<u16>(raw.mtu.unwrap_or(1500), 576, 9216),
+    let mtu = mtu(
+        &path,
+        raw.mtu.unwrap_or(1500),
+        9216,
+        addresses.as_deref(),
+        problems,
     );
-    if let (Some(mtu), Some(addresses)) = (mtu, &addresses)
-        && mtu < IPV6_MIN_MTU
-        && addresses.iter().any(|net| net.addr().is_ipv6())
-    {
-        let reason = format!("{mtu} is too little for IPv6: write at least {IPV6_MIN_MTU}");
-        problems.add(key("mtu"), reason);
-    }
+    let vlans = vlan::vlans(&path, raw, mtu, problems);
     let limit = values::bounded(raw.queue_limit_ms.unwrap_or(100), 1, 10_000);
     let limit_ms = problems.keep(key("queue_limit_ms"), limit);
     let burst = values::bounded(raw.shaper_burst_ms.unwrap_or(1), 1, 1_000);
@@ -259,25 +256,26 @@ fn port(index: usize, raw: &RawPort, problems: &mut Problems) -> Option<PortConf
     } else {
         None
     };
-    if let (Some(device), Some(name)) = (&device, &name)
-        && [device.underlay(), device.made_interface()].contains(&Some(name.as_str()))
-    {
-        let reason = format!(
-            "the interface under the port and the port's twin cannot both be called {name:?}: \
-             give the port another name"
-        );
-        problems.add(key("name"), reason);
+    let vlan_names = vlans.iter().flatten();
+    let vlan_names = vlan_names.map(|one| (vlan::path(&path, one.id), &one.name));
+    let names = name.iter().map(|name| (path.clone(), name));
+    for (path, name) in names.chain(vlan_names) {
+        if let Some(device) = &device
+            && [device.underlay(), device.made_interface()].contains(&Some(name.as_str()))
+        {
+            let reason = format!(
+                "the interface under the port and a twin cannot both be called {name:?}: write \
+                 another name"
+            );
+            problems.add(format!("{path}.name"), reason);
+        }
     }
     let role = role?;
-    let by_role = match role {
-        Role::Edge => Trust::Bleach,
-        Role::Core => Trust::Keep,
-    };
     Some(PortConfig {
         name: name?,
         device: device?,
         role,
-        trust: trust?.unwrap_or(by_role),
+        trust: trust?.unwrap_or(role.trust()),
         addresses: addresses?,
         mac: mac?,
         rate: rate?,
@@ -286,7 +284,37 @@ fn port(index: usize, raw: &RawPort, problems: &mut Problems) -> Option<PortConf
         mtu: mtu?,
         shaper_burst_ms: shaper_burst_ms?,
         classes: classes?,
+        vlans: vlans?,
     })
+}
+
+fn role(path: &str, word: &str, problems: &mut Problems) -> Option<Role> {
+    let role = values::word(word, &[("edge", Role::Edge), ("core", Role::Core)]);
+    problems.keep(format!("{path}.role"), role)
+}
+
+fn addresses(path: &str, raw: &[String], problems: &mut Problems) -> Option<Vec<IpNet>> {
+    raw.iter()
+        .map(|text| problems.keep(format!("{path}.addresses"), values::address(text)))
+        .collect()
+}
+
+fn mtu(
+    path: &str,
+    raw: i64,
+    most: i64,
+    addresses: Option<&[IpNet]>,
+    problems: &mut Problems,
+) -> Option<u16> {
+    let key = format!("{path}.mtu");
+    let mtu = problems.keep(key.as_str(), values::bounded(raw, 576, most))?;
+    let has_ipv6 = addresses.is_some_and(|all| all.iter().any(|net| net.addr().is_ipv6()));
+    if mtu < IPV6_MIN_MTU && has_ipv6 {
+        let reason = format!("{mtu} is too little for IPv6: write at least {IPV6_MIN_MTU}");
+        problems.add(key, reason);
+        return None;
+    }
+    Some(mtu)
 }
 
 /// `port.lan`, or `port[2]` where the name is of no use.
@@ -298,9 +326,15 @@ fn path(index: usize, name: &str) -> String {
     }
 }
 
-fn count_ports(count: usize, problems: &mut Problems) {
+fn count_ports(ports: &[RawPort], problems: &mut Problems) {
+    let count = ports.len();
     if !(1..=MAX_PORTS).contains(&count) {
         let reason = format!("there are {count} ports: write between 1 and {MAX_PORTS} [[port]]");
+        problems.add("port", reason);
+    }
+    let count = count + ports.iter().map(|port| port.vlan.len()).sum::<usize>();
+    if count > MAX_INTERFACES {
+        let reason = format!("there are {count} ports and VLANs: write at most {MAX_INTERFACES}");
         problems.add("port", reason);
     }
 }
@@ -311,9 +345,33 @@ fn duplicates(raw: &[RawPort], ports: &[Option<PortConfig>], problems: &mut Prob
         .enumerate()
         .map(|(i, port)| path(i, &port.name))
         .collect();
-    let names = raw.iter().map(|port| vec![port.name.clone()]);
-    once("name", "name", &paths, names, problems);
     let parsed = || ports.iter().map(Option::as_ref);
+    let vlans = paths.iter().zip(parsed());
+    let vlans: Vec<_> = vlans
+        .flat_map(|(path, port)| {
+            port.into_iter().flat_map(move |port| {
+                port.vlans
+                    .iter()
+                    .map(move |one| (vlan::path(path, one.id), one))
+            })
+        })
+        .collect();
+    let all_paths: Vec<_> = paths
+        .iter()
+        .cloned()
+        .chain(vlans.iter().map(|(path, _)| path.clone()))
+        .collect();
+    let names = raw
+        .iter()
+        .map(|port| &port.name)
+        .chain(vlans.iter().map(|(_, one)| &one.name));
+    once(
+        "name",
+        "name",
+        &all_paths,
+        names.map(|name| vec![name]),
+        problems,
+    );
     let devices = parsed().map(|port| port.map(|port| port.device.name().to_owned()));
     once(
         "device",
@@ -339,9 +397,13 @@ fn duplicates(raw: &[RawPort], ports: &[Option<PortConfig>], problems: &mut Prob
     let macs = parsed().map(|port| port.and_then(|port| port.mac).into_iter().collect());
     once("mac", "MAC address", &paths, macs, problems);
     let addresses = parsed()
-        .map(|port| port.map(|port| port.addresses.iter().map(|net| net.addr()).collect()))
-        .map(Option::unwrap_or_default);
-    once("addresses", "address", &paths, addresses, problems);
+        .map(|port| {
+            port.map(|port| port.addresses.as_slice())
+                .unwrap_or_default()
+        })
+        .chain(vlans.iter().map(|(_, one)| one.addresses.as_slice()))
+        .map(|all| all.iter().map(IpNet::addr).collect());
+    once("addresses", "address", &all_paths, addresses, problems);
 }
 
 /// Each value may occur once over all ports.

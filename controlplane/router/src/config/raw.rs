@@ -47,4 +47,19 @@ pub(super) struct RawPort {
     pub(super) shaper_burst_ms: Option<i64>,
     #[serde(default)]
     pub(super) queue: RawQueues,
+    #[serde(default)]
+    pub(super) vlan: Vec<RawVlan>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawVlan {
+    pub(super) id: i64,
+    pub(super) name: Option<String>,
+    pub(super) role: Option<String>,
+    pub(super) trust: Option<String>,
+    pub(super) remark: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    pub(super) addresses: Vec<String>,
+    pub(super) mtu: Option<i64>,
 }

@@ -7,7 +7,7 @@ use voicelane_dataplane::{
     control::Twins,
     device::DpdkDevice,
     diffserv::ClassSettings,
-    settings::{PortSettings, Settings},
+    settings::{PortSettings, Settings, VlanSettings},
     units::MacAddress,
     worker::Worker,
 };
@@ -16,7 +16,7 @@ use voicelane_dpdk::{
 };
 
 use super::{Client, WorkerThread, memory};
-use crate::config::{Config, Device, PortConfig};
+use crate::config::{Config, Device, PortConfig, VlanConfig};
 
 /// DPDK with its ports, ready to be given to a worker.
 #[derive(Debug)]
@@ -205,6 +205,45 @@ fn port_settings(port: &PortConfig, mac: MacAddress, plan: &memory::Plan) -> Por
             limit_packets: class.limit_packets.min(plan.queue_limit_packets),
             ..class
         }),
+        vlans: port.vlans.iter().map(vlan_settings).collect(),
         ..PortSettings::new(mac, port.trust, port.rate)
+    }
+}
+
+fn vlan_settings(vlan: &VlanConfig) -> VlanSettings {
+    VlanSettings {
+        id: vlan.id,
+        trust: vlan.trust,
+        mtu: vlan.mtu,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::EXAMPLE;
+
+    /// What the control side and the worker call interface 3 is the same one.
+    #[test]
+    fn both_sides_count_interfaces_alike() {
+        let vlans = "[[port.vlan]]\nid = 7\nmtu = 1300\n[[port.vlan]]\nid = 6\n";
+        let text = format!("{EXAMPLE}{vlans}");
+        let config = Config::parse(Path::new("x"), &text, &[0]).unwrap();
+        let plan = memory::plan(&config).unwrap();
+        let ports = config.ports.iter();
+        let ports = ports.map(|port| port_settings(port, MacAddress::default(), &plan));
+        let settings = Settings::new(ports.collect());
+        let workers: Vec<_> = settings
+            .interfaces()
+            .map(|it| (it.port, it.vlan, it.mtu))
+            .collect();
+        let ours: Vec<_> = config
+            .interfaces()
+            .map(|it| (it.index, it.vlan.map(|vlan| vlan.id), it.mtu()))
+            .collect();
+        assert_eq!(workers, ours);
+        assert_eq!(ours.len(), 5);
     }
 }

@@ -95,7 +95,8 @@ pub struct Mirror {
 
 impl Mirror {
     /// Takes over the kernel's routes and neighbours, and follows them from then on. When this
-    /// returns, the worker has them all. `underlays` are the interfaces under the ports.
+    /// returns, the worker has them all. `underlays` are the
+    /// kernel's interfaces under each interface's port.
     pub async fn start(
         handle: Handle,
         messages: Messages,

@@ -1,4 +1,4 @@
-//! What the kernel's state says of each port, for the QoS server and for operators.
+//! What the kernel's state says of each interface, for the QoS server and for operators.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use super::{
     state::{State, Via, is_link_local},
 };
 
-/// A port's twin, in the order of the ports.
+/// An interface's twin.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InterfaceView {
     /// Whether the twin, and the interface under the port if there is one, are up.
@@ -23,7 +23,7 @@ pub struct InterfaceView {
 /// What others want to know of the mirror.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct View {
-    /// Each port's.
+    /// Each interface's, in their order.
     pub interfaces: Vec<InterfaceView>,
     /// Routes that the worker has.
     pub routes: usize,
@@ -31,7 +31,7 @@ pub struct View {
     pub neighbours: usize,
 }
 
-/// Looks at the state. `underlays` are the interfaces under the ports.
+/// Looks at the state. `underlays` are the kernel's interfaces under each interface's port.
 pub(super) fn view(state: &State, fib: &Fib, underlays: &[Option<String>]) -> View {
     let mut interfaces = vec![InterfaceView::default(); underlays.len()];
     for (&index, twin) in fib.twins() {
@@ -63,8 +63,8 @@ pub(super) fn view(state: &State, fib: &Fib, underlays: &[Option<String>]) -> Vi
         };
         for interface in links {
             let twin = fib.twins().get(&interface);
-            let port = twin.map(|twin| twin.interface.index());
-            if let Some(view) = port.and_then(|port| interfaces.get_mut(port)) {
+            let position = twin.map(|twin| twin.interface.index());
+            if let Some(view) = position.and_then(|position| interfaces.get_mut(position)) {
                 view.prefixes.push(prefix);
             }
         }

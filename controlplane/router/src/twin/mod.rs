@@ -1,4 +1,4 @@
-//! Kernel twins: for each port a TAP that carries its MAC and its addresses, so that the kernel
+//! Kernel twins: for each interface a TAP with its port's MAC and its addresses, so that the kernel
 //! does what is not the fast path's: ARP, ND, ICMP, TTL expiry, unknown neighbours, local delivery.
 
 mod forwarding;

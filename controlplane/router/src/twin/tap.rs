@@ -1,4 +1,4 @@
-//! One port's twin: a TAP with the port's name, MAC, MTU and addresses.
+//! One interface's twin: a TAP with its name, MTU and addresses, and its port's MAC.
 
 use std::{fmt, io};
 
@@ -13,40 +13,45 @@ use super::{
     quiet::find,
     sysctl::{self, Family, SysctlError},
 };
-use crate::config::PortConfig;
+use crate::config::InterfaceConfig;
 
 /// Why a twin could not be made.
 #[derive(Debug, Error)]
 pub enum TwinError {
     /// The name is taken.
     #[error(
-        "port {0}: there is an interface {0} already: give the port another name, or delete it \
-         with: ip link del {0}"
+        "{of}: there is an interface {name} already: write another name, or delete it with: ip \
+         link del {name}"
     )]
-    Exists(String),
-    /// The TAP.
-    #[error("port {name}: its twin could not be made: {source}")]
-    Tap {
-        /// The port.
+    Exists {
+        /// Whose twin: `port lan, VLAN 100`.
+        of: String,
+        /// The name.
         name: String,
+    },
+    /// The TAP.
+    #[error("{of}: its twin could not be made: {source}")]
+    Tap {
+        /// Whose twin.
+        of: String,
         /// Why.
         source: io::Error,
     },
     /// Addresses or state.
-    #[error("port {name}: setting {what} of its twin failed: {source}")]
+    #[error("{of}: setting {what} of its twin failed: {source}")]
     Netlink {
-        /// The port.
-        name: String,
+        /// Whose twin.
+        of: String,
         /// What was to be set.
         what: String,
         /// Why.
         source: rtnetlink::Error,
     },
     /// A kernel parameter.
-    #[error("port {name}: {source}")]
+    #[error("{of}: {source}")]
     Sysctl {
-        /// The port.
-        name: String,
+        /// Whose twin.
+        of: String,
         /// Why.
         source: SysctlError,
     },
@@ -58,7 +63,7 @@ pub struct Twin {
     pub interface: InterfaceIndex,
     /// The kernel's number of it.
     pub index: u32,
-    /// The port's address, and the twin's.
+    /// The port's address, and that of each twin of the port.
     pub mac: MacAddress,
     /// The frames' way in and out.
     pub(super) device: AsyncDevice,
@@ -80,16 +85,17 @@ impl fmt::Debug for Twin {
     }
 }
 
-/// Makes a port's twin, and sets it up. Call within the runtime.
+/// Makes an interface's twin, and sets it up. Call within the runtime.
 pub async fn create(
     handle: &Handle,
     interface: InterfaceIndex,
-    config: &PortConfig,
+    config: InterfaceConfig<'_>,
     mac: MacAddress,
 ) -> Result<Twin, TwinError> {
-    let name = &config.name;
+    let name = config.name();
+    let of = || config.to_string();
     let netlink = |what: &str, source| TwinError::Netlink {
-        name: name.clone(),
+        of: of(),
         what: what.to_owned(),
         source,
     };
@@ -98,37 +104,31 @@ pub async fn create(
         .map_err(|source| netlink("the name", source))?
         .is_some()
     {
-        return Err(TwinError::Exists(name.clone()));
+        return Err(TwinError::Exists {
+            of: of(),
+            name: name.to_owned(),
+        });
     }
-    let tap = |source| TwinError::Tap {
-        name: name.clone(),
-        source,
-    };
+    let tap = |source| TwinError::Tap { of: of(), source };
+    let sysctl = |source| TwinError::Sysctl { of: of(), source };
     // Without offloads: the kernel then fills in every checksum and cuts every segment to the MTU.
     let device = DeviceBuilder::new()
         .name(name)
         .layer(Layer::L2)
         .mac_addr(mac.0)
-        .mtu(config.mtu)
+        .mtu(config.mtu())
         .enable(false)
         .build_async()
         .map_err(tap)?;
     let index = device.if_index().map_err(tap)?;
 
     // Forwarding is on where the kernel takes over: TTL expiry, unreachable, unknown neighbours.
-    // Nothing is said twice: a twin gets back only what its own port received.
+    // Nothing is said twice: a twin gets back only what its own interface received.
     for (key, value) in [("forwarding", "1"), ("rp_filter", "0")] {
-        sysctl::write(Family::V4, name, key, value).map_err(|source| TwinError::Sysctl {
-            name: name.clone(),
-            source,
-        })?;
+        sysctl::write(Family::V4, name, key, value).map_err(sysctl)?;
     }
-    let ipv6 = config.addresses.iter().any(|net| net.addr().is_ipv6());
-    forwarding::set_up(name, ipv6).map_err(|source| TwinError::Sysctl {
-        name: name.clone(),
-        source,
-    })?;
-    for address in &config.addresses {
+    forwarding::set_up(name, config.has_ipv6()).map_err(sysctl)?;
+    for address in config.addresses() {
         handle
             .address()
             .add(index, address.addr(), address.prefix_len())
@@ -143,7 +143,7 @@ pub async fn create(
         .execute()
         .await
         .map_err(|source| netlink("the state", source))?;
-    info!(port = name, interface = index, addresses = ?config.addresses, "twin is up");
+    info!(twin = name, index, addresses = ?config.addresses(), "twin is up");
     Ok(Twin {
         interface,
         index,

@@ -51,32 +51,74 @@ impl Figures {
         )
     }
 
-    fn each_port(&self) -> impl Iterator<Item = (&str, &PortCounters)> {
-        self.names
-            .iter()
-            .map(String::as_str)
-            .zip(self.report.ports.iter().map(|port| &port.port))
-    }
-
     fn each_interface(&self) -> impl Iterator<Item = (&str, &InterfaceCounters)> {
-        self.names
+        self.interfaces
             .iter()
-            .map(String::as_str)
+            .map(|(name, _)| name.as_str())
             .zip(&self.report.interfaces)
     }
 
+    pub(super) fn interfaces(&self, out: &mut Out<'_>) -> fmt::Result {
+        let up = self.interfaces.iter();
+        let up = up.map(|(name, up)| ([("interface", name.as_str())], u32::from(*up)));
+        let help = "1: the port and the interface's twin are up";
+        out.gauges("voicelane_interface_up", help, up)?;
+        type Count = fn(&InterfaceCounters) -> u64;
+        let plain: [(&str, &str, Count); 5] = [
+            ("voicelane_interface_rx_packets", "Packets received", |it| {
+                it.rx_packets
+            }),
+            ("voicelane_interface_rx_bytes", "Bytes received", |it| {
+                it.rx_bytes
+            }),
+            (
+                "voicelane_interface_twin_packets",
+                "Packets from the kernel",
+                |it| it.twin_packets,
+            ),
+            (
+                "voicelane_interface_bleached_packets",
+                "Packets whose code point was taken away",
+                |it| it.bleached_packets,
+            ),
+            (
+                "voicelane_interface_fragments",
+                "Fragments other than the first",
+                |it| it.fragments,
+            ),
+        ];
+        for (name, help, count) in plain {
+            let values = self.each_interface();
+            let values = values.map(|(name, it)| ([("interface", name)], count(it)));
+            out.counters(name, help, values)?;
+        }
+        let drops = self.each_interface().flat_map(|(name, it)| {
+            let reasons = DropReason::ALL.iter().zip(it.drops);
+            reasons.map(move |(reason, n)| ([("interface", name), ("reason", reason.name())], n))
+        });
+        let help = "Packets received here and dropped";
+        out.counters("voicelane_interface_drops", help, drops)?;
+        let punts = self.each_interface().flat_map(|(name, it)| {
+            let reasons = PuntReason::ALL.iter().zip(it.punts);
+            reasons.map(move |(reason, n)| ([("interface", name), ("reason", reason.name())], n))
+        });
+        let help = "Packets received here and given to the kernel";
+        out.counters("voicelane_interface_punts", help, punts)
+    }
+
     pub(super) fn ports(&self, out: &mut Out<'_>) -> fmt::Result {
-        let up = self.names.iter().zip(&self.up);
-        let up = up.map(|(name, &up)| ([("port", name.as_str())], u32::from(up)));
-        out.gauges("voicelane_port_up", "1: the port and its twin are up", up)?;
         type Count = fn(&PortCounters) -> u64;
         let plain: [(&str, &str, Count); 4] = [
-            ("voicelane_port_rx_packets", "Packets received", |port| {
-                port.rx_packets
-            }),
-            ("voicelane_port_rx_bytes", "Bytes received", |port| {
-                port.rx_bytes
-            }),
+            (
+                "voicelane_port_rx_packets",
+                "Packets received, of all interfaces",
+                |port| port.rx_packets,
+            ),
+            (
+                "voicelane_port_rx_bytes",
+                "Bytes received, of all interfaces",
+                |port| port.rx_bytes,
+            ),
             (
                 "voicelane_port_tx_packets",
                 "Packets that the device took",
@@ -89,59 +131,12 @@ impl Figures {
             ),
         ];
         for (name, help, count) in plain {
-            out.counters(
-                name,
-                help,
-                self.each_port()
-                    .map(|(port, c)| ([("port", port)], count(c))),
-            )?;
+            let values = self.ports.iter().zip(&self.report.ports);
+            let values = values.map(|(name, it)| ([("port", name.as_str())], count(&it.port)));
+            out.counters(name, help, values)?;
         }
-        type CountIn = fn(&InterfaceCounters) -> u64;
-        let plain: [(&str, &str, CountIn); 3] = [
-            (
-                "voicelane_port_twin_packets",
-                "Packets from the kernel",
-                |port| port.twin_packets,
-            ),
-            (
-                "voicelane_port_bleached_packets",
-                "Packets whose code point was taken away",
-                |port| port.bleached_packets,
-            ),
-            (
-                "voicelane_port_fragments",
-                "Fragments other than the first",
-                |port| port.fragments,
-            ),
-        ];
-        for (name, help, count) in plain {
-            out.counters(
-                name,
-                help,
-                self.each_interface()
-                    .map(|(port, c)| ([("port", port)], count(c))),
-            )?;
-        }
-        let drops = self.each_interface().flat_map(|(port, counters)| {
-            let reasons = DropReason::ALL.iter().zip(counters.drops);
-            reasons.map(move |(reason, n)| ([("port", port), ("reason", reason.name())], n))
-        });
-        out.counters(
-            "voicelane_port_drops",
-            "Packets received here and dropped",
-            drops,
-        )?;
-        let punts = self.each_interface().flat_map(|(port, counters)| {
-            let reasons = PuntReason::ALL.iter().zip(counters.punts);
-            reasons.map(move |(reason, n)| ([("port", port), ("reason", reason.name())], n))
-        });
-        out.counters(
-            "voicelane_port_punts",
-            "Packets received here and given to the kernel",
-            punts,
-        )?;
         let devices = self
-            .names
+            .ports
             .iter()
             .zip(&self.devices)
             .flat_map(|(port, stats)| {
@@ -167,7 +162,7 @@ impl Figures {
     }
 
     fn each_queue(&self) -> impl Iterator<Item = ([Label<'_>; 2], &QueueCounters)> {
-        self.names
+        self.ports
             .iter()
             .zip(&self.report.ports)
             .flat_map(|(name, port)| {

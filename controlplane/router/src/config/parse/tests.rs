@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::EXAMPLE;
+use crate::config::{EXAMPLE, InterfaceConfig};
 
 fn parse(text: &str) -> Result<Config, String> {
     Config::parse(Path::new("r.toml"), text, &[0, 1]).map_err(|error| error.to_string())
@@ -25,6 +25,14 @@ fn the_example_is_right() {
         (core.trust, core.mtu, core.classes[0].limit_ms),
         (Trust::Remark(remark), 1500, 100)
     );
+    let [phones] = lan.vlans.as_slice() else {
+        panic!("one VLAN")
+    };
+    assert_eq!(
+        (phones.id.number(), phones.name.as_str(), phones.role),
+        (100, "phones", Role::Edge)
+    );
+    assert_eq!((phones.trust, phones.mtu), (Trust::Bleach, 1500));
     let own = ["10.9.0.1/30", "2001:db8:9::1/64"].map(|net| net.parse().unwrap());
     assert_eq!(core.addresses, own);
 }
@@ -43,6 +51,36 @@ fn trust_follows_the_role_where_it_is_not_written() {
         let config = parse(&text).unwrap();
         assert_eq!(config.ports[0].trust, expected, "{role} {trust}");
     }
+}
+
+#[test]
+fn a_vlan_that_says_nothing_is_as_its_port() {
+    let vlan = "[[port.vlan]]\nid = 4094\n\n[[port.vlan]]\nid = 1\nrole = \"edge\"\n";
+    let rate = "rate = \"100Mbit/s\"";
+    let text = EXAMPLE.replace(rate, &format!("{rate}\nmtu = 1400"));
+    let config = parse(&format!("{text}\n{vlan}")).unwrap();
+    let interfaces: Vec<_> = config.interfaces().collect();
+    let names: Vec<_> = interfaces.iter().map(|it| it.name()).collect();
+    assert_eq!(names, ["lan", "core", "phones", "core.4094", "core.1"]);
+    let [.., plain, edge] = interfaces.as_slice() else {
+        panic!("five interfaces")
+    };
+    assert_eq!((plain.role(), plain.mtu()), (Role::Core, 1400));
+    let trust = |it: &InterfaceConfig<'_>| it.vlan.unwrap().trust;
+    assert_eq!((trust(plain), trust(edge)), (Trust::Keep, Trust::Bleach));
+    assert_eq!(edge.to_string(), "port core, VLAN 1");
+    assert!(edge.addresses().is_empty() && !edge.has_ipv6());
+}
+
+#[test]
+fn there_are_at_most_255_interfaces() {
+    let vlans = |count: u32| -> String {
+        let vlans = (1..=count).map(|id| format!("[[port.vlan]]\nid = {id}\n"));
+        vlans.collect()
+    };
+    assert!(parse(&format!("{EXAMPLE}{}", vlans(252))).is_ok());
+    let error = parse(&format!("{EXAMPLE}{}", vlans(253))).unwrap_err();
+    assert!(error.contains("256 ports and VLANs"), "{error}");
 }
 
 /// Each mistake, the key that it is at, and a word of the way out.
@@ -242,6 +280,63 @@ fn mistakes_are_named_with_file_key_and_remedy() {
             "queue_limit_ms = 0",
             "port.lan.queue_limit_ms",
             "between 1",
+        ),
+        ("id = 100", "id = 0", "port.lan.vlan[0].id", "1 to 4094"),
+        ("id = 100", "id = -1", "port.lan.vlan[0].id", "negative"),
+        ("id = 100", "id = 4095", "port.lan.vlan[0].id", "1 to 4094"),
+        (
+            "name = \"phones\"",
+            "name = \"all-the-telephones\"",
+            "port.lan.vlan.100.name",
+            "15",
+        ),
+        (
+            "name = \"phones\"",
+            "name = \"core\"",
+            "port.lan.vlan.100.name",
+            "port.core has the name core already",
+        ),
+        (
+            "name = \"phones\"",
+            "name = \"eth1\"",
+            "port.lan.vlan.100.name",
+            "another name",
+        ),
+        (
+            "10.1.100.1/24",
+            "10.9.0.1/24",
+            "port.lan.vlan.100.addresses",
+            "port.core has the address",
+        ),
+        (
+            "10.1.100.1/24",
+            "10.1.100.0/24",
+            "port.lan.vlan.100.addresses",
+            "network",
+        ),
+        (
+            "role = \"edge\"                           # default",
+            "role = \"side\" # default",
+            "port.lan.vlan.100.role",
+            "\"edge\" or \"core\"",
+        ),
+        (
+            "trust = \"bleach\"                        # and",
+            "trust = \"remark\" # and",
+            "port.lan.vlan.100.remark",
+            "missing",
+        ),
+        (
+            "mtu = 1500                              # without",
+            "mtu = 1501 # without",
+            "port.lan.vlan.100.mtu",
+            "between 576 and 1500",
+        ),
+        (
+            "id = 100 ",
+            "id = 100\nname = \"a\"\n[[port.vlan]]\nid = 100 ",
+            "port.lan.vlan.100",
+            "twice",
         ),
     ] {
         let text = EXAMPLE.replacen(from, to, 1);
