@@ -4,7 +4,8 @@ use std::fmt;
 
 use voicelane_dataplane::{
     counters::{DropReason, InterfaceCounters, PortCounters, PuntReason, QueueCounters},
-    diffserv::Phb,
+    diffserv::{Colour, Phb},
+    session::Count,
 };
 use voicelane_dpdk::PortStats;
 
@@ -259,8 +260,8 @@ impl Figures {
         out.gauge("voicelane_session_entries_omitted", help, omitted)?;
 
         let named: Vec<_> = self.entries.iter().map(Named::new).collect();
-        type Count = fn(&EntryReading) -> u64;
-        let plain: [(&str, &str, Count); 4] = [
+        type Read = fn(&EntryReading) -> u64;
+        let plain: [(&str, &str, Read); 4] = [
             ("voicelane_session_packets", "Packets that conformed", |e| {
                 e.reading.counters.packets
             }),
@@ -284,6 +285,28 @@ impl Figures {
                 values.map(|(named, entry)| (named.labels(), count(entry))),
             )?;
         }
+        type Of = fn(&Count) -> u64;
+        let by_colour: [(&str, &str, Of); 2] = [
+            (
+                "voicelane_session_colour_packets",
+                "Packets by the colour that their meter gave them",
+                |count| count.packets,
+            ),
+            (
+                "voicelane_session_colour_bytes",
+                "Their bytes, IP",
+                |count| count.bytes,
+            ),
+        ];
+        for (name, help, of) in by_colour {
+            let metered = named.iter().filter_map(|named| {
+                let colours = named.entry.reading.counters.colours?;
+                Some(Colour::ALL.iter().zip(colours).map(|(colour, count)| {
+                    (named.labels_with("colour", colour.name()), of(&count))
+                }))
+            });
+            out.counters(name, help, metered.flatten())?;
+        }
         Ok(())
     }
 }
@@ -305,6 +328,12 @@ impl<'a> Named<'a> {
             source: flow.source.to_string(),
             destination: flow.destination.to_string(),
         }
+    }
+
+    /// The labels, and one more.
+    fn labels_with<'l>(&'l self, name: &'static str, value: &'l str) -> [Label<'l>; 7] {
+        let [a, b, c, d, e, f] = self.labels();
+        [a, b, c, d, e, f, (name, value)]
     }
 
     fn labels(&self) -> [Label<'_>; 6] {
