@@ -151,7 +151,8 @@ pub struct InterfaceCounters {
     /// Packets received whose code point was taken away or changed, because neither a session nor a
     /// rule covers them and the interface's trust does not keep it.
     pub bleached_packets: u64,
-    /// Packets received that are fragments other than the first: without ports, so in no session.
+    /// Packets received that are fragments other than the first, and whose first one was of no session
+    /// or has not come: without ports, so in no session.
     pub fragments: u64,
     /// Packets received here and dropped, by [`DropReason`].
     pub drops: [u64; DropReason::COUNT],

@@ -150,7 +150,7 @@ fn sessions_mark_and_police_exactly_their_flow() {
         46 << 2
     );
     let mut fragment = call.clone();
-    fragment.extensions = (44, vec![17, 0, 0, 9, 0, 0, 0, 9]);
+    fragment.extensions = (44, vec![17, 0, 0, 9, 0, 0, 0, 8]);
     let mut other_port = call.clone();
     other_port.ports.1 = 4002;
     let mut other_source = call.clone();

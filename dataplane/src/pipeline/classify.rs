@@ -1,10 +1,10 @@
 use voicelane_dpdk::BURST;
 
-use super::{Burst, Interface, Meta, Placed, fields};
+use super::{Burst, Interface, Meta, Placed, fields, fragments};
 use crate::{
     device::Buffer,
     policy::{Policy, RuleIndex},
-    session::{FlowId, FlowKey, SessionTable, Sessions, Slot},
+    session::{FlowId, FlowKey, Fragments, SessionTable, Sessions, Slot},
     units::Ticks,
 };
 
@@ -22,7 +22,7 @@ enum Decision {
 #[inline(never)]
 pub(super) fn classify<B: Buffer>(
     burst: &mut Burst<B>,
-    sessions: &Sessions,
+    (sessions, parts): (&Sessions, &mut Fragments),
     policy: &Policy,
     interfaces: &mut [Interface],
     now: Ticks,
@@ -30,6 +30,9 @@ pub(super) fn classify<B: Buffer>(
     let Burst { metas, lookups, .. } = burst;
     find(&sessions.ipv4, &lookups.flows4, metas, FlowId::V4);
     find(&sessions.ipv6, &lookups.flows6, metas, FlowId::V6);
+    if !lookups.fragments.items.is_empty() {
+        fragments::follow(burst, parts, sessions, interfaces, now);
+    }
 
     for (buffer, meta) in burst.forwarded() {
         let own = meta.class.dscp();

@@ -22,10 +22,10 @@ pub(super) fn fields(frame: &[u8], meta: &Meta) -> Option<Fields> {
         Family::V6 => {
             let ip = Ipv6::new(packet)?;
             let (protocol, transport) = match upper_layer(packet, ip.next_header()) {
-                Upper::Transport(Transport { protocol, offset }) => {
-                    (Protocol(protocol), Some(offset))
-                }
-                Upper::Fragment => (Protocol::IPV6_FRAGMENT, None),
+                Upper::Transport(Transport {
+                    protocol, offset, ..
+                }) => (Protocol(protocol), Some(offset)),
+                Upper::Fragment(_) => (Protocol::IPV6_FRAGMENT, None),
                 Upper::Opaque => (Protocol(ip.next_header()), None),
             };
             let [source, destination] =

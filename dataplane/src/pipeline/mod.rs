@@ -20,6 +20,7 @@ mod schedule;
 mod tx;
 
 mod fields;
+mod fragments;
 mod punt;
 mod tag;
 
@@ -33,12 +34,14 @@ pub(crate) use route::Routes;
 pub use route::{Adjacency, Fibs, Paths};
 pub(crate) use schedule::PortScheduler;
 
+use fragments::Fragment;
+
 use crate::{
     counters::{DropReason, InterfaceCounters, PortCounters, PuntReason},
     device::{Buffer, Device},
     diffserv::{Dscp, Phb, PhbMap, TrafficClass},
     policy::{Policy, PolicyReport, RuleIndex, TopSenders},
-    session::{FlowId, FlowKey4, FlowKey6, Sessions},
+    session::{FlowId, FlowKey4, FlowKey6, Fragments, Sessions},
     settings::{InterfaceSettings, PortSettings, Settings},
     units::{InterfaceIndex, MacAddress, PortIndex, TickRate, Ticks, VlanId},
 };
@@ -123,6 +126,8 @@ struct Lookups {
     flows6: Placed<FlowKey6>,
     /// The destinations of the IPv6 packets.
     destinations6: Placed<[u8; 16]>,
+    /// The packets that are parts of larger ones.
+    fragments: Placed<Fragment>,
 }
 
 /// Items, and the place in the burst of each one's packet.
@@ -161,6 +166,7 @@ impl Lookups {
         self.flows4.clear();
         self.flows6.clear();
         self.destinations6.clear();
+        self.fragments.clear();
     }
 }
 
@@ -223,6 +229,7 @@ pub(crate) struct Pipeline<B> {
     ports: Vec<Port<B>>,
     interfaces: Vec<Interface>,
     pub(crate) sessions: Sessions,
+    fragments: Fragments,
     pub(crate) policy: Box<Policy>,
     pub(crate) routes: Routes,
     phbs: PhbMap,
@@ -261,6 +268,7 @@ impl<B: Buffer> Pipeline<B> {
                 .collect(),
             interfaces,
             sessions: Sessions::new(settings.session_entries, clock),
+            fragments: Fragments::new(clock, rand::random()),
             policy: Policy::of_trusts(settings.interfaces().map(|interface| interface.trust.map())),
             routes: Routes::new(fibs),
             phbs: PhbMap::default(),
@@ -288,7 +296,8 @@ impl<B: Buffer> Pipeline<B> {
             return 0;
         }
         parse::parse(burst, port.mac, &port.vlans, interfaces);
-        classify::classify(burst, &self.sessions, &self.policy, interfaces, now);
+        let sessions = (&self.sessions, &mut self.fragments);
+        classify::classify(burst, sessions, &self.policy, interfaces, now);
         police::police(burst, &mut self.sessions, &mut self.policy, &self.phbs, now);
         mark::mark(burst, &self.phbs);
         route::route(burst, &self.routes, interfaces);

@@ -1,11 +1,11 @@
 use std::net::Ipv6Addr;
 
-use super::{Burst, Family, Interface, Lookups, Meta, Verdict, Vlans, tag};
+use super::{Burst, Family, Fragment, Interface, Lookups, Meta, Verdict, Vlans, tag};
 use crate::{
-    counters::{DropReason, InterfaceCounters, PuntReason},
+    counters::{DropReason, PuntReason},
     device::Buffer,
     diffserv::TrafficClass,
-    session::{FlowKey4, FlowKey6, Protocol},
+    session::{AddressPair, FlowKey4, FlowKey6, FragmentId, Protocol},
     units::{InterfaceIndex, MacAddress},
     wire::{
         EtherType, Ethernet, Ipv4, Ipv6, Transport, Upper, header_checksum_is_right, upper_layer,
@@ -74,11 +74,7 @@ fn parse_any<B: Buffer>(
             return (ingress, Ok(meta));
         }
     }
-    let counters = &mut interfaces[ingress.index()].counters;
-    (
-        ingress,
-        parse_frame(buffer.bytes(), mac, place, lookups, counters),
-    )
+    (ingress, parse_frame(buffer.bytes(), mac, place, lookups))
 }
 
 /// [`parse_frame`] of the packets that are most of the traffic: unicast, IPv4 without options, UDP or
@@ -94,10 +90,10 @@ fn parse_plain(frame: &[u8], mac: MacAddress) -> Option<(Meta, FlowKey4)> {
     let [.., t0, t1] = *ethernet;
     let right_header = [m0, m1, m2, m3, m4, m5] == mac.0 && [t0, t1, ip[0]] == IPV4_WITHOUT_OPTIONS;
     let total_length = u16::from_be_bytes([ip[2], ip[3]]);
-    let fragment_offset = u16::from_be_bytes([ip[6], ip[7]]) & 0x1fff;
+    let fragment = u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff;
     let plain = right_header
         && usize::from(total_length).wrapping_sub(24) <= frame.len() - header.len()
-        && fragment_offset == 0
+        && fragment == 0
         && matches!(Protocol(ip[9]), Protocol::UDP | Protocol::TCP)
         && is_host(ip[12])
         && is_host(ip[16])
@@ -128,7 +124,6 @@ fn parse_frame(
     mac: MacAddress,
     place: u8,
     lookups: &mut Lookups,
-    counters: &mut InterfaceCounters,
 ) -> Result<Meta, Verdict> {
     let (ethernet, packet) = Ethernet::split(frame).ok_or(Verdict::Drop(DropReason::Runt))?;
     let destination = ethernet.destination();
@@ -137,8 +132,8 @@ fn parse_frame(
         return Err(Verdict::Drop(DropReason::NotForUs));
     }
     match ethernet.ether_type() {
-        EtherType::IPV4 => parse_ipv4(packet, to_group, place, lookups, counters),
-        EtherType::IPV6 => parse_ipv6(packet, to_group, place, lookups, counters),
+        EtherType::IPV4 => parse_ipv4(packet, to_group, place, lookups),
+        EtherType::IPV6 => parse_ipv6(packet, to_group, place, lookups),
         EtherType::ARP => Err(Verdict::Punt(PuntReason::Arp)),
         EtherType::VLAN | EtherType::SERVICE_VLAN => Err(Verdict::Drop(DropReason::DoubleTagged)),
         _ => Err(Verdict::Drop(DropReason::UnknownEthertype)),
@@ -150,7 +145,6 @@ fn parse_ipv4(
     to_group: bool,
     place: u8,
     lookups: &mut Lookups,
-    counters: &mut InterfaceCounters,
 ) -> Result<Meta, Verdict> {
     let drop = |reason| Err(Verdict::Drop(reason));
     // RFC 1812 section 5.2.2: "(1) The packet length reported by the Link Layer must be large
@@ -186,10 +180,17 @@ fn parse_ipv4(
         class: ip.traffic_class(),
         ..Meta::of(Verdict::Forward)
     };
-    if ip.fragment_offset() != 0 {
-        // What stands where the ports would be is payload.
-        counters.fragments += 1;
-    } else if let Some(ports) = ports(packet.get(..total_length), header_length, ip.protocol()) {
+    let first = ip.fragment_offset() == 0;
+    if ip.is_fragment() {
+        let id = FragmentId {
+            addresses: AddressPair::V4(*ip.addresses()),
+            protocol: ip.protocol(),
+            identification: ip.identification().into(),
+        };
+        lookups.fragments.push(place, Fragment { id, first });
+    }
+    // What stands where the ports would be is payload in the others.
+    if first && let Some(ports) = ports(packet.get(..total_length), header_length, ip.protocol()) {
         lookups.flows4.push(
             place,
             FlowKey4::from_wire(ip.addresses(), ports, ip.protocol()),
@@ -212,7 +213,6 @@ fn parse_ipv6(
     to_group: bool,
     place: u8,
     lookups: &mut Lookups,
-    counters: &mut InterfaceCounters,
 ) -> Result<Meta, Verdict> {
     let drop = |reason| Err(Verdict::Drop(reason));
     let Some(ip) = Ipv6::new(packet) else {
@@ -251,15 +251,34 @@ fn parse_ipv6(
     if to_group {
         return drop(DropReason::LinkGroupUnicast);
     }
+    let fragment = |identification, first| Fragment {
+        id: FragmentId {
+            addresses: AddressPair::V6(*ip.addresses()),
+            protocol: 0,
+            identification,
+        },
+        first,
+    };
     match upper_layer(whole, ip.next_header()) {
-        Upper::Transport(Transport { protocol, offset }) => {
+        Upper::Transport(Transport {
+            protocol,
+            offset,
+            fragment: part,
+        }) => {
+            if let Some(identification) = part {
+                let fragment = fragment(identification, true);
+                lookups.fragments.push(place, fragment);
+            }
             if let Some(ports) = ports(Some(whole), offset, protocol) {
                 lookups
                     .flows6
                     .push(place, FlowKey6::from_wire(ip.addresses(), ports, protocol));
             }
         }
-        Upper::Fragment => counters.fragments += 1,
+        Upper::Fragment(identification) => {
+            let fragment = fragment(identification, false);
+            lookups.fragments.push(place, fragment);
+        }
         Upper::Opaque => {}
     }
     lookups.destinations6.push(place, *ip.destination());
@@ -354,7 +373,7 @@ mod tests {
         #[test]
         fn plain_packets_are_parsed_alike(frame in frame()) {
             let mut lookups = Lookups::default();
-            let long = parse_frame(&frame, MAC, 0, &mut lookups, &mut InterfaceCounters::default());
+            let long = parse_frame(&frame, MAC, 0, &mut lookups);
             if let Some((meta, flow)) = parse_plain(&frame, MAC) {
                 prop_assert_eq!(format!("{meta:?}"), format!("{:?}", long.unwrap()));
                 prop_assert_eq!(lookups.flows4.items.as_slice(), [flow]);

@@ -95,7 +95,7 @@ impl FlowKey6 {
 
 /// The key of a flow, of either family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum AnyKey {
+pub(crate) enum AnyKey {
     V4(FlowKey4),
     V6(FlowKey6),
 }

@@ -3,13 +3,16 @@
 mod change;
 mod entry;
 mod five_tuple;
+mod fragments;
 mod meters;
 mod sessions;
 mod table;
 
 pub use change::{EntrySpec, InstallError, SessionChange};
 pub use entry::{FlowCounters, Policer, Terms};
+pub(crate) use five_tuple::AnyKey;
 pub use five_tuple::{FiveTuple, FlowKey, FlowKey4, FlowKey6, Protocol};
+pub use fragments::{AddressPair, FragmentId, Fragments};
 pub use meters::Count;
 pub use sessions::{FlowId, Sessions};
 pub use table::{InsertError, SessionTable, Slot, TableFull};

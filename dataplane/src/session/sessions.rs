@@ -68,6 +68,14 @@ impl Sessions {
         }
     }
 
+    /// Which flow has a key.
+    pub(crate) fn find(&self, key: &AnyKey) -> Option<FlowId> {
+        match key {
+            AnyKey::V4(key) => self.ipv4.find(key).map(FlowId::V4),
+            AnyKey::V6(key) => self.ipv6.find(key).map(FlowId::V6),
+        }
+    }
+
     /// What a flow has counted; nothing when it is not there.
     #[must_use]
     pub fn counters(&self, flow: &FiveTuple) -> Option<FlowCounters> {

@@ -44,6 +44,13 @@ impl<'a> Ipv4<'a> {
         u16::from_be_bytes([self.0[2], self.0[3]])
     }
 
+    /// The sender's number for the packet, which its fragments share.
+    #[inline]
+    #[must_use]
+    pub fn identification(&self) -> u16 {
+        u16::from_be_bytes([self.0[4], self.0[5]])
+    }
+
     /// Fragment offset, in units of 8 bytes: not 0 in fragments other than the first.
     #[inline]
     #[must_use]

@@ -80,6 +80,8 @@ pub struct Transport {
     pub protocol: u8,
     /// Where it starts, from the IPv6 header on.
     pub offset: usize,
+    /// The packet's identification, if this is its first fragment of several.
+    pub fragment: Option<u32>,
 }
 
 /// What the chain of extension headers leads to.
@@ -87,8 +89,8 @@ pub struct Transport {
 pub enum Upper {
     /// A transport header.
     Transport(Transport),
-    /// The middle of one: a fragment other than the first.
-    Fragment,
+    /// The middle of one: a fragment other than the first, of the packet with this identification.
+    Fragment(u32),
     /// Something without ports, or a chain that does not end in this packet.
     Opaque,
 }
@@ -105,7 +107,7 @@ pub fn upper_layer(packet: &[u8], first: u8) -> Upper {
     const FRAGMENT: u8 = 44;
     const AUTHENTICATION: u8 = 51;
     const DESTINATION_OPTIONS: u8 = 60;
-    let (mut protocol, mut offset) = (first, Ipv6::LENGTH);
+    let (mut protocol, mut offset, mut fragment) = (first, Ipv6::LENGTH, None);
     for _ in 0..LONGEST_CHAIN {
         let length = match protocol {
             HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | FRAGMENT | AUTHENTICATION => {
@@ -115,10 +117,22 @@ pub fn upper_layer(packet: &[u8], first: u8) -> Upper {
                     return Upper::Opaque;
                 };
                 let bytes = match protocol {
-                    FRAGMENT if u16::from_be_bytes([high, low]) >> 3 != 0 => {
-                        return Upper::Fragment;
+                    FRAGMENT => {
+                        let Some(identification) = packet
+                            .get(offset + 4..)
+                            .and_then(|header| header.first_chunk())
+                        else {
+                            return Upper::Opaque;
+                        };
+                        let identification = u32::from_be_bytes(*identification);
+                        let place = u16::from_be_bytes([high, low]);
+                        if place >> 3 != 0 {
+                            return Upper::Fragment(identification);
+                        }
+                        // RFC 6946: without more to come it is no fragment.
+                        fragment = (place & 1 == 1).then_some(identification);
+                        8
                     }
-                    FRAGMENT => 8,
                     // RFC 4302 section 2.2: in words of four bytes, less two.
                     AUTHENTICATION => (usize::from(length) + 2) * 4,
                     _ => (usize::from(length) + 1) * 8,
@@ -126,7 +140,13 @@ pub fn upper_layer(packet: &[u8], first: u8) -> Upper {
                 protocol = next;
                 bytes
             }
-            _ => return Upper::Transport(Transport { protocol, offset }),
+            _ => {
+                return Upper::Transport(Transport {
+                    protocol,
+                    offset,
+                    fragment,
+                });
+            }
         };
         offset += length;
     }
@@ -192,12 +212,14 @@ mod tests {
     #[test]
     fn chains_lead_to_the_transport_header() {
         let udp = [0x0f, 0xa0, 0x0f, 0xa0, 0, 8, 0, 0];
-        let transport = |offset| {
+        let transport_of = |offset, fragment| {
             Upper::Transport(Transport {
                 protocol: 17,
                 offset,
+                fragment,
             })
         };
+        let transport = |offset| transport_of(offset, None);
         for (first, headers, expected) in [
             (17, vec![&udp[..]], transport(40)),
             (0, vec![&[17, 0, 0, 0, 0, 0, 0, 0], &udp], transport(48)),
@@ -211,8 +233,18 @@ mod tests {
                 ],
                 transport(64),
             ),
-            (44, vec![&[17, 0, 0, 1, 0, 0, 0, 9], &udp], transport(48)),
-            (44, vec![&[17, 0, 0, 8, 0, 0, 0, 9], &udp], Upper::Fragment),
+            (44, vec![&[17, 0, 0, 0, 0, 0, 0, 9], &udp], transport(48)),
+            (
+                44,
+                vec![&[17, 0, 0, 1, 0, 0, 0, 9], &udp],
+                transport_of(48, Some(9)),
+            ),
+            (
+                44,
+                vec![&[17, 0, 0, 8, 0, 0, 0, 9], &udp],
+                Upper::Fragment(9),
+            ),
+            (44, vec![&[17, 0, 0, 8, 0, 0]], Upper::Opaque),
             (51, vec![&[17, 4, 0, 0], &[0; 20], &udp], transport(64)),
             (0, vec![], Upper::Opaque),
             (

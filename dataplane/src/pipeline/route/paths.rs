@@ -134,13 +134,17 @@ pub(super) fn hash6(packet: &[u8], seed: &[u64; 4]) -> Option<u64> {
         .get(..Ipv6::LENGTH + usize::from(ip.payload_length()))
         .unwrap_or(packet);
     let transport = match upper_layer(whole, ip.next_header()) {
-        Upper::Transport(Transport { protocol, offset }) => match Protocol(protocol) {
+        Upper::Transport(Transport {
+            protocol,
+            offset,
+            fragment: None,
+        }) => match Protocol(protocol) {
             Protocol::UDP | Protocol::TCP => whole
                 .get(offset..)
                 .and_then(|rest| Some((rest.first_chunk()?, protocol))),
             _ => None,
         },
-        Upper::Fragment | Upper::Opaque => None,
+        Upper::Transport(_) | Upper::Fragment(_) | Upper::Opaque => None,
     };
     let (ports, protocol) = transport.unwrap_or((&[0; 4], 0));
     Some(FlowKey6::from_wire(ip.addresses(), ports, protocol).hash(seed))

@@ -1,0 +1,60 @@
+//! Fragments: the parts of a session's packets that have no ports.
+
+use super::{Burst, Interface, Meta, Placed};
+use crate::{
+    session::{AnyKey, FragmentId, Fragments, Sessions},
+    units::Ticks,
+};
+
+/// A fragment, as `parse` found it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fragment {
+    pub(super) id: FragmentId,
+    /// Whether it has the ports.
+    pub(super) first: bool,
+}
+
+/// Gives the fragments of a packet the session of its first one, which must have come before; what
+/// follows nothing is in no session, and counted.
+#[cold]
+pub(super) fn follow<B>(
+    burst: &mut Burst<B>,
+    fragments: &mut Fragments,
+    sessions: &Sessions,
+    interfaces: &mut [Interface],
+    now: Ticks,
+) {
+    let Burst { metas, lookups, .. } = burst;
+    let found = lookups.fragments.items.iter();
+    for (&Fragment { id, first }, &place) in found.zip(&lookups.fragments.places) {
+        let Some(meta) = metas.get_mut(usize::from(place)) else {
+            continue;
+        };
+        if first {
+            let flow = at(&lookups.flows4, place)
+                .map(AnyKey::V4)
+                .or_else(|| at(&lookups.flows6, place).map(AnyKey::V6));
+            if let (Some(_), Some(flow)) = (meta.session, flow) {
+                fragments.remember(id, flow, now);
+            }
+        } else {
+            // The session may have ended meanwhile.
+            let flow = fragments.flow(&id, now);
+            meta.session = flow.and_then(|flow| sessions.find(&flow));
+            count(meta, interfaces);
+        }
+    }
+}
+
+fn at<K: Copy>(flows: &Placed<K>, place: u8) -> Option<K> {
+    let index = flows.places.iter().position(|&other| other == place)?;
+    flows.items.get(index).copied()
+}
+
+fn count(meta: &Meta, interfaces: &mut [Interface]) {
+    if meta.session.is_none()
+        && let Some(interface) = interfaces.get_mut(meta.ingress.index())
+    {
+        interface.counters.fragments += 1;
+    }
+}
