@@ -39,8 +39,8 @@ impl DelayMs {
 pub struct ClassFigures {
     /// As routers name its queue.
     pub class: &'static str,
-    /// What it should get of the link: what it is offered, or its weight's part of what the strict
-    /// classes leave.
+    /// What it should get of the link: what it is offered or, when that is more, its minimum or its
+    /// weight's part of what the strict classes and the minimum leave.
     pub fair_mbit_s: f64,
     /// Sent in the window.
     pub offered_mbit_s: f64,

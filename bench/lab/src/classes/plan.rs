@@ -13,14 +13,17 @@ use crate::{
 pub(super) enum Share {
     /// Strict priority: this part of the link in percent is its fair share.
     Strict(u64),
-    /// By weight: this part in percent of what the strict classes leave.
+    /// By weight: this part in percent of what the others here leave.
     Weight(u64),
+    /// After all others: this part of the link in percent is its minimum.
+    Rest(u64),
 }
 
 impl Share {
-    const fn strict_percent(self) -> u64 {
+    /// Of the link, beside the weights.
+    const fn percent(self) -> u64 {
         match self {
-            Self::Strict(percent) => percent,
+            Self::Strict(percent) | Self::Rest(percent) => percent,
             Self::Weight(_) => 0,
         }
     }
@@ -36,7 +39,7 @@ pub(super) struct Class {
     pub(super) share: Share,
 }
 
-/// In the order of the table there. The weights are the routers' defaults.
+/// In the order of the table there. Weights and the minimum are the routers' defaults.
 pub(super) const CLASSES: [Class; 13] = [
     class("network-control", &[("CS6", 48)], Share::Weight(10)),
     class("telephony", &[("EF", 46)], Share::Strict(10)),
@@ -65,12 +68,9 @@ pub(super) const CLASSES: [Class; 13] = [
         &[("AF11", 10), ("AF12", 12), ("AF13", 14)],
         Share::Weight(9),
     ),
-    class("standard", &[("DF", 0)], Share::Weight(19)),
-    class("lower-effort", &[("LE", 1)], Share::Weight(1)),
+    class("standard", &[("DF", 0)], Share::Weight(20)),
+    class("lower-effort", &[("LE", 1)], Share::Rest(1)),
 ];
-
-/// The class that gets only what others leave.
-pub(super) const LOWER_EFFORT: &str = "lower-effort";
 
 const fn class(name: &'static str, points: &'static [(&'static str, u8)], share: Share) -> Class {
     Class {
@@ -119,10 +119,7 @@ pub(super) fn streams(rate: Rate, percent: u64, ip: IpVersion) -> Vec<Stream> {
     let mut streams = Vec::new();
     let mut calls = 0;
     let full = rate.bits_per_second();
-    let strict: u64 = CLASSES
-        .iter()
-        .map(|class| class.share.strict_percent())
-        .sum();
+    let apart: u64 = CLASSES.iter().map(|class| class.share.percent()).sum();
     let voice_bytes = VOICE_PAYLOAD_BYTES + ip.udp_headers_bytes();
     let call = u64::from(voice_bytes + WIRE_BYTES) * 8 * 1_000_000_000 / FRAME_NANOS;
     let port = |offset: usize| FIRST_DATA_PORT.wrapping_add(u16::try_from(offset).unwrap_or(0));
@@ -149,8 +146,12 @@ pub(super) fn streams(rate: Rate, percent: u64, ip: IpVersion) -> Vec<Stream> {
                     });
                 }
             }
-            Share::Weight(weight) => {
-                let offered = full * (100 - strict) / 100 * weight / 100 * percent / 100;
+            Share::Weight(_) | Share::Rest(_) => {
+                let share = match class.share {
+                    Share::Weight(weight) => full * (100 - apart) / 100 * weight / 100,
+                    other => full * other.percent() / 100,
+                };
+                let offered = share * percent / 100;
                 for &(_, dscp) in class.points {
                     streams.push(Stream {
                         class: index,
@@ -172,7 +173,7 @@ pub(super) fn streams(rate: Rate, percent: u64, ip: IpVersion) -> Vec<Stream> {
 }
 
 /// What each class should get on the wire, in bits a second: what it is offered or, when that is
-/// more, its weight's part of what the strict classes leave.
+/// more, its weight's part of what the strict classes and the minimum leave.
 pub(super) fn fair_shares(streams: &[Stream], rate: Rate) -> [u64; CLASSES.len()] {
     let mut shares = [0; CLASSES.len()];
     for stream in streams {
@@ -180,12 +181,19 @@ pub(super) fn fair_shares(streams: &[Stream], rate: Rate) -> [u64; CLASSES.len()
             *share += stream.bits_per_second;
         }
     }
-    let of_calls = streams.iter().filter(|stream| stream.is_call());
-    let strict: u64 = of_calls.map(|stream| stream.bits_per_second).sum();
-    let left = rate.bits_per_second().saturating_sub(strict);
+    let full = rate.bits_per_second();
+    let mut left = full;
+    for (share, class) in shares.iter_mut().zip(&CLASSES) {
+        if let Share::Rest(minimum) = class.share {
+            *share = (full * minimum / 100).min(*share);
+        }
+        if !matches!(class.share, Share::Weight(_)) {
+            left = left.saturating_sub(*share);
+        }
+    }
     for (share, class) in shares.iter_mut().zip(&CLASSES) {
         if let Share::Weight(weight) = class.share {
-            *share = left.saturating_mul(weight).div_euclid(100).min(*share);
+            *share = (left * weight / 100).min(*share);
         }
     }
     shares
@@ -201,21 +209,22 @@ mod tests {
     fn weights_add_up() {
         let weights = CLASSES.iter().map(|class| match class.share {
             Share::Weight(weight) => weight,
-            Share::Strict(_) => 0,
+            Share::Strict(_) | Share::Rest(_) => 0,
         });
         assert_eq!(weights.sum::<u64>(), 100);
     }
 
     #[test]
     fn shares_by_hand() {
-        // 5.25 and 2.6 calls of 95,200 bit/s; the rest shares 85 % of half the link.
+        // 5.25 and 2.6 calls of 95,200 bit/s; the weights share 84 % of half the link.
         let half = fair_shares(&streams(RATE, 50, IpVersion::V4), RATE);
         assert_eq!((half[1], half[2]), (5 * 95_200, 3 * 95_200));
-        assert_eq!(half[11], 4_250_000 * 19 / 100);
-        // 32 and 16 calls, and what they leave.
+        assert_eq!((half[11], half[12]), (4_200_000 / 5, 50_000));
+        // 32 and 16 calls, the minimum, and what they leave.
         let triple = fair_shares(&streams(RATE, 300, IpVersion::V4), RATE);
         assert_eq!((triple[1], triple[2]), (32 * 95_200, 16 * 95_200));
-        assert_eq!(triple[11], (10_000_000 - 48 * 95_200) * 19 / 100);
+        assert_eq!(triple[12], 100_000);
+        assert_eq!(triple[11], (9_900_000 - 48 * 95_200) / 5);
     }
 
     #[test]

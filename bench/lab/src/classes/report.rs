@@ -20,6 +20,7 @@ impl fmt::Display for Share {
         match self {
             Self::Strict(percent) => write!(f, "strict, {percent} %"),
             Self::Weight(percent) => write!(f, "weight {percent}"),
+            Self::Rest(percent) => write!(f, "what is left, at least {percent} %"),
         }
     }
 }
@@ -76,8 +77,16 @@ pub struct QueueFigures {
     pub enqueued_packets: u64,
     /// Packets that left.
     pub sent_packets: u64,
-    /// Packets refused.
+    /// Packets dropped, for any of the reasons below.
     pub dropped_packets: u64,
+    /// Packets that found it full, by drop precedence.
+    pub full_packets: Vec<u64>,
+    /// Packets that random early detection dropped, by drop precedence.
+    pub early_packets: Vec<u64>,
+    /// Packets that controlled delay dropped.
+    pub delay_dropped_packets: u64,
+    /// Packets that it marked instead.
+    pub ecn_marked_packets: u64,
     /// Packets inside.
     pub depth_packets: u64,
     /// Time in the queue in microseconds.
@@ -105,6 +114,10 @@ impl QueueFigures {
             enqueued_packets: queue.enqueued_packets,
             sent_packets: queue.sent_packets,
             dropped_packets: queue.dropped_packets,
+            full_packets: queue.full_packets.clone(),
+            early_packets: queue.early_packets.clone(),
+            delay_dropped_packets: queue.delay_dropped_packets,
+            ecn_marked_packets: queue.ecn_marked_packets,
             depth_packets: queue.depth_packets,
             delay_us: QuantilesUs {
                 p50: delay.p50,

@@ -179,8 +179,8 @@ fn notes(options: &Options) -> Vec<String> {
             SETTLE.as_secs_f64(),
             options.window.as_secs_f64(),
         ),
-        "fair: what a class is offered or, when that is more, its weight's part of what the strict \
-         classes leave"
+        "fair: what a class is offered or, when that is more, its minimum or its weight's part of \
+         what the strict classes and the minimum leave"
             .to_owned(),
     ]
 }
