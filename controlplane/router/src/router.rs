@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc};
 
+use futures_util::FutureExt as _;
 use thiserror::Error;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -22,6 +23,7 @@ use crate::{
     sessions::Sessions,
     twin::{
         self, Forwarding6, Frames, QuietError, Quieted, SysctlError, Twin, TwinCounters, TwinError,
+        carrier,
     },
 };
 
@@ -72,12 +74,12 @@ pub enum RunError {
 pub async fn run(config: Config, beside: &[usize]) -> Result<(), RunError> {
     let signals = Signals::listen()?;
     let api = bind(&config).await?;
-    let (handle, messages) = mirror::open().map_err(MirrorError::from)?;
+    let (handle, said) = mirror::open().map_err(MirrorError::from)?;
     twin::warn_of_overruling_parameters();
     let mut quieted = Quieted::default();
     let kernel = Kernel {
         handle: handle.clone(),
-        messages,
+        said,
         quieted: &mut quieted,
     };
     let end = forward(&config, beside, kernel, api, signals).await;
@@ -89,7 +91,7 @@ pub async fn run(config: Config, beside: &[usize]) -> Result<(), RunError> {
 /// The router's ways to the kernel.
 struct Kernel<'a> {
     handle: rtnetlink::Handle,
-    messages: mirror::Messages,
+    said: mirror::Said,
     quieted: &'a mut Quieted,
 }
 
@@ -102,7 +104,7 @@ async fn forward(
 ) -> Result<(), RunError> {
     let Kernel {
         handle,
-        messages,
+        said,
         quieted,
     } = kernel;
     for port in &config.ports {
@@ -143,15 +145,21 @@ async fn forward(
         under.map(str::to_owned)
     });
     let underlays = underlays.collect();
-    let mut mirror = Mirror::start(handle, messages, twin_ports, underlays, client.clone()).await?;
+    let followers = followers(config, &twin_ports);
+    let mut mirror =
+        Mirror::start(handle.clone(), said, twin_ports, underlays, client.clone()).await?;
     let parts = Parts {
         client,
         ports: &ports,
         pool,
         twins: frames.counters(),
         view: mirror.view(),
+        links: links::follow(&ports),
     };
+    let carriers = carrier::follow(handle, followers, parts.links.clone(), mirror.view());
     let mut tasks = start_tasks(config, api, parts);
+    // It ends only with the mirror, which is watched anyway.
+    tasks.spawn(carriers.map(Ok));
     info!(
         id = config.router.id,
         core = config.router.core,
@@ -233,6 +241,21 @@ async fn create_twins(
     Ok((twins, by_interface))
 }
 
+/// Which twin's carrier follows which port's link.
+fn followers(config: &Config, twins: &mirror::fib::Twins) -> Vec<carrier::Follower> {
+    let ports: Vec<_> = config.interfaces().map(|settings| settings.index).collect();
+    let follower = |(&twin, of): (&u32, &TwinOf)| {
+        let interface = of.interface.index();
+        let port = ports.get(interface)?.index();
+        Some(carrier::Follower {
+            twin,
+            interface,
+            port,
+        })
+    };
+    twins.iter().filter_map(follower).collect()
+}
+
 /// What the server's client and the API work with.
 struct Parts<'a> {
     client: Client,
@@ -240,6 +263,7 @@ struct Parts<'a> {
     pool: Mempool,
     twins: Arc<TwinCounters>,
     view: watch::Receiver<Arc<View>>,
+    links: watch::Receiver<Vec<bool>>,
 }
 
 /// Starts the server's client and the API, as far as they are configured.
@@ -250,11 +274,12 @@ fn start_tasks(config: &Config, api: Option<Api>, parts: Parts<'_>) -> Tasks {
         pool,
         twins,
         view,
+        links,
     } = parts;
     let interfaces = Interfaces {
         ports: config.ports.as_slice().into(),
         view,
-        links: links::follow(ports),
+        links,
     };
     let identity = Identity {
         router_id: config.router.id.clone(),

@@ -1,6 +1,6 @@
-use std::{io, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, io, net::IpAddr, sync::Arc, time::Duration};
 
-use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use netlink_packet_core::NetlinkMessage;
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage, neighbour::NeighbourFlags, route::RouteMessage,
@@ -16,7 +16,8 @@ use voicelane_dataplane::control::{Answer, Request};
 use super::{
     fib::{Fib, Twins},
     interfaces::{View, view},
-    messages,
+    messages, objects,
+    retry::retry,
     state::{Dirty, Event, Place, State},
 };
 use crate::dataplane::{Client, WorkerGone};
@@ -24,6 +25,8 @@ use crate::dataplane::{Client, WorkerGone};
 /// How often the kernel is asked to look after stale neighbours that routes use: packets of the
 /// fast path do not pass it, so it would never notice that one has moved.
 const REFRESH: Duration = Duration::from_secs(30);
+/// How often it is asked to find neighbours that share a route with others and are not known.
+const SEARCH: Duration = Duration::from_secs(3);
 /// The most messages that one update of the route table takes in.
 const BATCH: usize = 4096;
 /// The most requests that are on their way to the worker.
@@ -32,7 +35,16 @@ const WINDOW: usize = 512;
 const SOCKET_BYTES: i32 = 4 << 20;
 
 /// What the kernel says, as it comes.
-pub type Messages = futures_util::stream::BoxStream<'static, NetlinkMessage<RouteNetlinkMessage>>;
+pub struct Said {
+    messages: BoxStream<'static, NetlinkMessage<RouteNetlinkMessage>>,
+    objects: BoxStream<'static, Event>,
+}
+
+impl fmt::Debug for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Said").finish_non_exhaustive()
+    }
+}
 
 /// Why the mirror cannot go on.
 #[derive(Debug, Error)]
@@ -58,14 +70,14 @@ pub enum MirrorError {
 
 /// A handle to ask and tell the kernel with, and a subscription to what it says. They have sockets
 /// of their own: a long answer does not push out what is said meanwhile. Call within the runtime.
-pub fn open() -> io::Result<(Handle, Messages)> {
+pub fn open() -> io::Result<(Handle, Said)> {
     let (connection, handle, _) = new_connection()?;
     tokio::spawn(connection);
     Ok((handle, subscribe()?))
 }
 
 /// A subscription to what the kernel says from now on.
-fn subscribe() -> io::Result<Messages> {
+fn subscribe() -> io::Result<Said> {
     let groups = [
         MulticastGroup::Link,
         MulticastGroup::Ipv4Ifaddr,
@@ -83,7 +95,10 @@ fn subscribe() -> io::Result<Messages> {
         debug!(%error, "netlink's receive buffer stays as it is");
     }
     tokio::spawn(connection);
-    Ok(messages.map(|(message, _)| message).boxed())
+    Ok(Said {
+        messages: messages.map(|(message, _)| message).boxed(),
+        objects: objects::subscribe()?,
+    })
 }
 
 /// The running mirror.
@@ -99,7 +114,7 @@ impl Mirror {
     /// kernel's interfaces under each interface's port.
     pub async fn start(
         handle: Handle,
-        messages: Messages,
+        said: Said,
         twins: Twins,
         underlays: Vec<Option<String>>,
         client: Client,
@@ -107,12 +122,13 @@ impl Mirror {
         let (sender, view) = watch::channel(Arc::new(View::default()));
         let mut follower = Follower {
             handle,
-            messages,
+            said,
             state: State::default(),
             fib: Fib::new(twins),
             client,
             underlays,
             view: sender,
+            searched: BTreeSet::new(),
         };
         follower.resync(&Dirty::default()).await?;
         let View {
@@ -146,24 +162,38 @@ impl Drop for Mirror {
 
 struct Follower {
     handle: Handle,
-    messages: Messages,
+    said: Said,
     state: State,
     fib: Fib,
     client: Client,
     underlays: Vec<Option<String>>,
     view: watch::Sender<Arc<View>>,
+    /// Neighbours that the kernel was asked to find lately.
+    searched: BTreeSet<(u32, IpAddr)>,
 }
 
 impl Follower {
     async fn follow(&mut self) -> Result<std::convert::Infallible, MirrorError> {
         let mut refresh = interval(REFRESH);
+        let mut search = interval(SEARCH);
         loop {
             tokio::select! {
-                message = self.messages.next() => {
+                message = self.said.messages.next() => {
                     let message = message.ok_or(MirrorError::Closed)?;
                     self.take_in(&message).await?;
                 }
+                event = self.said.objects.next() => {
+                    let mut dirty = Dirty::default();
+                    self.state.apply(event.ok_or(MirrorError::Closed)?, &mut dirty);
+                    if dirty.resync {
+                        self.resync(&dirty).await?;
+                    }
+                }
                 _ = refresh.tick() => self.refresh_neighbours().await,
+                _ = search.tick() => {
+                    self.searched.clear();
+                    self.search_neighbours().await;
+                }
             }
         }
     }
@@ -183,7 +213,7 @@ impl Follower {
         };
         apply(&mut self.state, first);
         for _ in 1..BATCH {
-            match self.messages.next().now_or_never() {
+            match self.said.messages.next().now_or_never() {
                 Some(Some(message)) => apply(&mut self.state, &message),
                 _ => break,
             }
@@ -192,7 +222,7 @@ impl Follower {
             warn!("the kernel said more than its socket holds: asking for everything");
             // The socket says so before it gives what it still holds: old news, whose end may be
             // among what was lost. A new one has nothing that is older than the answer.
-            self.messages = subscribe()?;
+            self.said = subscribe()?;
         }
         if dirty.resync {
             return self.resync(&dirty).await;
@@ -204,48 +234,11 @@ impl Follower {
     /// they say what is there already, or what came after. `touched` is what events have changed
     /// that the worker was not told of yet.
     async fn resync(&mut self, touched: &Dirty) -> Result<(), MirrorError> {
-        let state = self.dump().await?;
+        let dump = || dump(self.handle.clone());
+        let state = retry("reading the kernel's state", dump).await?;
         let dirty = state.all_dirty(&self.state, touched);
         self.state = state;
         self.update(&dirty).await
-    }
-
-    async fn dump(&mut self) -> Result<State, MirrorError> {
-        let mut state = State::default();
-        let mut dirty = Dirty::default();
-        let failed = |what| move |source| MirrorError::Dump { what, source };
-
-        let mut links = self.handle.link().get().execute();
-        while let Some(message) = links.try_next().await.map_err(failed("links"))? {
-            if let Some(event) = messages::link(&message) {
-                state.apply(event, &mut dirty);
-            }
-        }
-        let mut addresses = self.handle.address().get().execute();
-        while let Some(message) = addresses.try_next().await.map_err(failed("addresses"))? {
-            let interface = message.header.index;
-            if let Some(address) = messages::address(&message) {
-                state.apply(Event::AddressAdded { interface, address }, &mut dirty);
-            }
-        }
-        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            let mut question = RouteMessage::default();
-            question.header.address_family = family;
-            let mut routes = self.handle.route().get(question).execute();
-            while let Some(message) = routes.try_next().await.map_err(failed("routes"))? {
-                if let Some(route) = messages::route(&message) {
-                    state.apply(Event::RouteAdded(route, Place::Last), &mut dirty);
-                }
-            }
-            let neighbours = self.handle.neighbours().get();
-            let mut neighbours = neighbours.set_address_family(family).execute();
-            while let Some(message) = neighbours.try_next().await.map_err(failed("neighbours"))? {
-                if let Some(event) = messages::neighbour(&message) {
-                    state.apply(event, &mut dirty);
-                }
-            }
-        }
-        Ok(state)
     }
 
     /// Tells the worker what is different, and everybody else what is to be seen of it.
@@ -263,6 +256,7 @@ impl Follower {
                 "routes changed"
             );
         }
+        self.search_neighbours().await;
         let view = view(&self.state, &self.fib, &self.underlays);
         self.view.send_if_modified(|before| {
             let changed = **before != view;
@@ -306,11 +300,65 @@ impl Follower {
             {
                 continue;
             }
-            let request = self.handle.neighbours().add(interface, address);
-            let request = request.flags(NeighbourFlags::Use).replace();
-            if let Err(error) = request.execute().await {
-                debug!(%address, %error, "the kernel does not probe the neighbour");
+            probe(&self.handle, interface, address).await;
+        }
+    }
+
+    /// Lets the kernel find neighbours that share a route with others: it would find them itself if
+    /// they were sent packets, but those go to the others.
+    async fn search_neighbours(&mut self) {
+        let missing = self.fib.missing_neighbours(&self.state);
+        for (interface, address) in missing {
+            if self.searched.insert((interface, address)) {
+                probe(&self.handle, interface, address).await;
             }
         }
+    }
+}
+
+/// All that the kernel has.
+async fn dump(handle: Handle) -> Result<State, MirrorError> {
+    let mut state = State::default();
+    let mut dirty = Dirty::default();
+    let failed = |what| move |source| MirrorError::Dump { what, source };
+
+    let mut links = handle.link().get().execute();
+    while let Some(message) = links.try_next().await.map_err(failed("links"))? {
+        if let Some(event) = messages::link(&message) {
+            state.apply(event, &mut dirty);
+        }
+    }
+    let mut addresses = handle.address().get().execute();
+    while let Some(message) = addresses.try_next().await.map_err(failed("addresses"))? {
+        let interface = message.header.index;
+        if let Some(address) = messages::address(&message) {
+            state.apply(Event::AddressAdded { interface, address }, &mut dirty);
+        }
+    }
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut question = RouteMessage::default();
+        question.header.address_family = family;
+        let mut routes = handle.route().get(question).execute();
+        while let Some(message) = routes.try_next().await.map_err(failed("routes"))? {
+            if let Some(route) = messages::route(&message) {
+                state.apply(Event::RouteAdded(route, Place::Last), &mut dirty);
+            }
+        }
+        let neighbours = handle.neighbours().get();
+        let mut neighbours = neighbours.set_address_family(family).execute();
+        while let Some(message) = neighbours.try_next().await.map_err(failed("neighbours"))? {
+            if let Some(event) = messages::neighbour(&message) {
+                state.apply(event, &mut dirty);
+            }
+        }
+    }
+    Ok(state)
+}
+
+async fn probe(handle: &Handle, interface: u32, address: IpAddr) {
+    let request = handle.neighbours().add(interface, address);
+    let request = request.flags(NeighbourFlags::Use).replace();
+    if let Err(error) = request.execute().await {
+        debug!(%address, %error, "the kernel does not probe the neighbour");
     }
 }

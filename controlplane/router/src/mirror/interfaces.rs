@@ -14,6 +14,8 @@ use super::{
 pub struct InterfaceView {
     /// Whether the twin, and the interface under the port if there is one, are up.
     pub up: bool,
+    /// Whether the interface under the port, if there is one, is up and has a carrier.
+    pub carrier: bool,
     /// The twin's addresses, without link-local ones, which mean nothing beyond the link.
     pub addresses: Vec<IpNet>,
     /// What is reached through it, connected and routed.
@@ -41,12 +43,12 @@ pub(super) fn view(state: &State, fib: &Fib, underlays: &[Option<String>]) -> Vi
         let underlay = underlays
             .get(twin.interface.index())
             .and_then(Option::as_deref);
-        let carrier = underlay.is_none_or(|name| {
+        view.carrier = underlay.is_none_or(|name| {
             state
                 .link_named(name)
                 .is_some_and(|link| link.up && link.carrier)
         });
-        view.up = carrier && state.link(index).is_some_and(|link| link.up);
+        view.up = view.carrier && state.link(index).is_some_and(|link| link.up);
         view.addresses = state
             .addresses(index)
             .filter(|&address| !is_link_local(address))

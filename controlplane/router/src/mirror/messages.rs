@@ -193,7 +193,7 @@ pub fn route(message: &RouteMessage) -> Option<Route> {
         _ => return None,
     };
     let mut table = u32::from(header.table);
-    let (mut metric, mut multipath) = (0, false);
+    let (mut metric, mut multipath, mut object) = (0, false, None);
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Table(number) => table = *number,
@@ -205,6 +205,7 @@ pub fn route(message: &RouteMessage) -> Option<Route> {
             }
             RouteAttribute::MultiPath(_) => multipath = true,
             RouteAttribute::Priority(number) => metric = *number,
+            RouteAttribute::NhId(id) => object = Some(*id),
             _ => {}
         }
     }
@@ -232,6 +233,7 @@ pub fn route(message: &RouteMessage) -> Option<Route> {
         prefix,
         metric,
         multipath,
+        object,
         via,
     })
 }

@@ -8,6 +8,9 @@ pub mod state;
 
 mod follow;
 mod interfaces;
+mod objects;
+mod retry;
+mod routes;
 
-pub use follow::{Messages, Mirror, MirrorError, open};
+pub use follow::{Mirror, MirrorError, Said, open};
 pub use interfaces::{InterfaceView, View};

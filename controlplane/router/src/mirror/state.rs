@@ -3,121 +3,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    num::NonZeroU16,
-    sync::Arc,
 };
 
 use ipnet::IpNet;
 use voicelane_dataplane::units::MacAddress;
 
-/// The two tables that a packet is looked up in, one after the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Table {
-    /// The kernel's own addresses and broadcasts; asked first.
-    Local,
-    /// Everything else.
-    Main,
-}
-
-/// One of several next hops of a route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Path {
-    /// The kernel's number of the interface.
-    pub interface: u32,
-    /// The gateway.
-    pub address: IpAddr,
-    /// Its share of the flows, beside the others'.
-    pub weight: NonZeroU16,
-}
-
-/// Where a route leads.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Via {
-    /// To neighbours on an interface.
-    Link {
-        /// The kernel's number of it.
-        interface: u32,
-    },
-    /// To a gateway on an interface.
-    Gateway {
-        /// The kernel's number of it.
-        interface: u32,
-        /// The gateway.
-        address: IpAddr,
-    },
-    /// To one of several gateways, by the packet's flow: made by [`Via::paths`].
-    Paths(Arc<[Path]>),
-    /// To the kernel.
-    Kernel,
-    /// To the bin.
-    Nowhere,
-    /// To the kernel, which answers that this does not go, or knows a way that is not ours.
-    Refused,
-    /// Over a link that has no carrier: for as long as that is so, as if the route were not there.
-    Dead,
-}
-
-impl Via {
-    /// To one of several gateways, in whatever order, or to the only one.
-    #[must_use]
-    pub fn paths(mut paths: Vec<Path>) -> Self {
-        paths.sort_unstable();
-        paths.dedup_by(|path, kept| {
-            let same = (path.interface, path.address) == (kept.interface, kept.address);
-            if same {
-                kept.weight = kept.weight.saturating_add(path.weight.get());
-            }
-            same
-        });
-        match *paths.as_slice() {
-            [] => Self::Dead,
-            [
-                Path {
-                    interface, address, ..
-                },
-            ] => Self::Gateway { interface, address },
-            _ => Self::Paths(paths.into()),
-        }
-    }
-
-    /// The interfaces and gateways that it leads to.
-    fn gateways(&self) -> BTreeSet<(u32, IpAddr)> {
-        match self {
-            Self::Gateway { interface, address } => BTreeSet::from([(*interface, *address)]),
-            Self::Paths(paths) => paths
-                .iter()
-                .map(|path| (path.interface, path.address))
-                .collect(),
-            _ => BTreeSet::new(),
-        }
-    }
-}
-
-/// A route.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
-    /// Its table.
-    pub table: Table,
-    /// To where, truncated.
-    pub prefix: IpNet,
-    /// The lower one wins.
-    pub metric: u32,
-    /// Whether it has several next hops, those that are not alive counted in.
-    pub multipath: bool,
-    /// Where to.
-    pub via: Via,
-}
-
-/// Where a route goes among those of its prefix and metric, of which the first is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// `ip route add`, `ip route prepend`.
-    First,
-    /// `ip route append`.
-    Last,
-    /// `ip route replace`: instead of the first.
-    Replace,
-}
+use super::routes::add;
+pub use super::routes::{Path, Place, Route, Table, Via};
 
 /// A neighbour whose link-layer address is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,6 +66,11 @@ pub enum Event {
         /// Which.
         interface: u32,
     },
+    /// A next hop object is there, is another, or is gone.
+    ObjectChanged {
+        /// Its number.
+        id: u32,
+    },
     /// The kernel had more to say than it could keep.
     Overrun,
 }
@@ -212,6 +109,8 @@ pub struct State {
     local: Routes,
     main: Routes,
     neighbours: BTreeMap<(IpAddr, u32), Neighbour>,
+    /// The objects that routes are made of, and how many are of each.
+    objects: BTreeMap<u32, usize>,
 }
 
 impl State {
@@ -256,60 +155,65 @@ impl State {
                 self.addresses.remove(&interface);
                 dirty.resync = true;
             }
+            // Routes go and change with their objects silently.
+            Event::ObjectChanged { id } => dirty.resync |= self.objects.contains_key(&id),
             Event::Overrun => dirty.resync = true,
         }
     }
 
     fn add_route(&mut self, route: Route, place: Place, dirty: &mut Dirty) {
         let (table, prefix) = (route.table, route.prefix);
-        let routes = self.table_mut(table).entry(prefix).or_default();
-        if routes.contains(&route) && place != Place::Replace {
-            return; // Said twice: once in the answer to a question, once by subscription.
+        let mut routes = self.take(table, prefix);
+        // Said twice: once in the answer to a question, once by subscription.
+        let said = routes.contains(&route) && place != Place::Replace;
+        if !said {
+            add(&mut routes, route, place);
         }
-        // IPv6 says all next hops when one is added to others.
-        let whole = route.multipath && route.prefix.addr().is_ipv6();
-        let gateways = route.via.gateways();
-        let is_part = |other: &Route| {
-            let part = other.via.gateways();
-            whole && other.metric == route.metric && !part.is_empty() && part.is_subset(&gateways)
-        };
-        let part = routes.iter().position(is_part);
-        routes.retain(|other| !is_part(other));
-        let first = routes.partition_point(|other| other.metric < route.metric);
-        let after = routes.partition_point(|other| other.metric <= route.metric);
-        match (place, part) {
-            (_, Some(part)) => routes.insert(part, route),
-            (Place::Replace, None) if first < after => {
-                if let Some(replaced) = routes.get_mut(first) {
-                    *replaced = route;
-                }
-            }
-            (Place::Replace | Place::First, None) => routes.insert(first, route),
-            (Place::Last, None) => routes.insert(after, route),
+        self.put(table, prefix, routes);
+        if !said {
+            self.touch(table, prefix, dirty);
         }
-        self.touch(table, prefix, dirty);
     }
 
     fn remove_route(&mut self, route: &Route, dirty: &mut Dirty) {
         let (table, prefix) = (route.table, route.prefix);
-        let table_routes = self.table_mut(table);
-        let Some(routes) = table_routes.get_mut(&prefix) else {
-            return;
-        };
-        let Some(position) = routes.iter().position(|other| other == route) else {
-            // The kernel removed what the mirror does not have in this form.
-            dirty.resync |= routes.iter().any(|other| other.metric == route.metric);
-            return;
-        };
-        routes.remove(position);
-        // Of IPv6 it may be that only one next hop of several went.
+        let mut routes = self.take(table, prefix);
+        let position = routes.iter().position(|other| other == route);
+        if let Some(position) = position {
+            routes.remove(position);
+        }
+        // The kernel removed what the mirror does not have in this form, or, of IPv6, only one next
+        // hop of several.
         dirty.resync |= routes
             .iter()
-            .any(|other| other.metric == route.metric && other.multipath);
-        if routes.is_empty() {
-            table_routes.remove(&prefix);
+            .any(|other| other.metric == route.metric && (other.multipath || position.is_none()));
+        self.put(table, prefix, routes);
+        if position.is_some() {
+            self.touch(table, prefix, dirty);
         }
-        self.touch(table, prefix, dirty);
+    }
+
+    /// Takes a prefix's routes out, to be put back when they were changed.
+    fn take(&mut self, table: Table, prefix: IpNet) -> Vec<Route> {
+        let routes = self.table_mut(table).remove(&prefix).unwrap_or_default();
+        for id in routes.iter().filter_map(|route| route.object) {
+            if let Some(count) = self.objects.get_mut(&id) {
+                *count -= 1;
+                if *count == 0 {
+                    self.objects.remove(&id);
+                }
+            }
+        }
+        routes
+    }
+
+    fn put(&mut self, table: Table, prefix: IpNet, routes: Vec<Route>) {
+        for id in routes.iter().filter_map(|route| route.object) {
+            *self.objects.entry(id).or_default() += 1;
+        }
+        if !routes.is_empty() {
+            self.table_mut(table).insert(prefix, routes);
+        }
     }
 
     /// A route decides on its own prefix and on the neighbours in it, and a local one on every

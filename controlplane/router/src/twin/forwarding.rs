@@ -85,6 +85,7 @@ pub(super) fn set_up(twin: &str, wanted: bool) -> Result<(), SysctlError> {
         ("accept_dad", "0"),
         // As IPv4 does: what is set down keeps the addresses that were given to it.
         ("keep_addr_on_down", "1"),
+        ("ignore_routes_with_linkdown", "1"),
         ("forwarding", "1"),
     ];
     if sysctl::exists(Family::V6, twin, "force_forwarding") {

@@ -1,6 +1,8 @@
 //! Kernel twins: for each interface a TAP with its port's MAC and its addresses, so that the kernel
 //! does what is not the fast path's: ARP, ND, ICMP, TTL expiry, unknown neighbours, local delivery.
 
+pub mod carrier;
+
 mod forwarding;
 mod frames;
 mod quiet;

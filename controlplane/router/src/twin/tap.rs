@@ -123,8 +123,13 @@ pub async fn create(
     let index = device.if_index().map_err(tap)?;
 
     // Forwarding is on where the kernel takes over: TTL expiry, unreachable, unknown neighbours.
-    // Nothing is said twice: a twin gets back only what its own interface received.
-    for (key, value) in [("forwarding", "1"), ("rp_filter", "0")] {
+    // Nothing is said twice: a twin gets back only what its own interface received. A link that is
+    // lost takes its routes along.
+    for (key, value) in [
+        ("forwarding", "1"),
+        ("rp_filter", "0"),
+        ("ignore_routes_with_linkdown", "1"),
+    ] {
         sysctl::write(Family::V4, name, key, value).map_err(sysctl)?;
     }
     forwarding::set_up(name, config.has_ipv6()).map_err(sysctl)?;

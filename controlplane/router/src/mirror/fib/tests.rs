@@ -87,6 +87,7 @@ fn main_route(prefix: &str, metric: u32, via: Via) -> Route {
         prefix: net(prefix),
         metric,
         multipath: false,
+        object: None,
         via,
     }
 }
@@ -115,6 +116,7 @@ fn a_gateway_that_moves_costs_one_request() {
             prefix,
             metric: 0,
             multipath: false,
+            object: None,
             via,
         };
         state.apply(Event::RouteAdded(route, Place::First), &mut dirty);
@@ -253,6 +255,19 @@ fn what_the_kernel_does_silently_is_asked_for() {
     assert!(!resync(link(true, false)));
     assert!(resync(Event::LinkRemoved { interface: LAN }));
     assert!(resync(Event::Overrun));
+
+    // A next hop object matters for as long as a route is made of it.
+    let changed = |id| Event::ObjectChanged { id };
+    let made = |id| Route {
+        object: Some(id),
+        ..main_route("20.0.0.0/8", 0, Via::Link { interface: LAN })
+    };
+    assert!(!resync(Event::RouteAdded(made(5), Place::First)));
+    assert_eq!([4, 5].map(|id| resync(changed(id))), [false, true]);
+    assert!(!resync(Event::RouteAdded(made(4), Place::Replace)));
+    assert_eq!([4, 5].map(|id| resync(changed(id))), [true, false]);
+    assert!(!resync(Event::RouteRemoved(made(4))));
+    assert!(!resync(changed(4)));
 }
 
 /// A link goes down: the kernel says so, and that its neighbours are gone, but not that its routes

@@ -288,6 +288,7 @@ fn routes_of(ipv6: bool) -> impl Strategy<Value = Route> {
                 prefix,
                 metric,
                 multipath: false,
+                object: None,
                 via,
             }
         },

@@ -1,0 +1,141 @@
+//! The kernel's routes.
+
+use std::{collections::BTreeSet, net::IpAddr, num::NonZeroU16, sync::Arc};
+
+use ipnet::IpNet;
+
+/// The two tables that a packet is looked up in, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Table {
+    /// The kernel's own addresses and broadcasts; asked first.
+    Local,
+    /// Everything else.
+    Main,
+}
+
+/// One of several next hops of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Path {
+    /// The kernel's number of the interface.
+    pub interface: u32,
+    /// The gateway.
+    pub address: IpAddr,
+    /// Its share of the flows, beside the others'.
+    pub weight: NonZeroU16,
+}
+
+/// Where a route leads.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Via {
+    /// To neighbours on an interface.
+    Link {
+        /// The kernel's number of it.
+        interface: u32,
+    },
+    /// To a gateway on an interface.
+    Gateway {
+        /// The kernel's number of it.
+        interface: u32,
+        /// The gateway.
+        address: IpAddr,
+    },
+    /// To one of several gateways, by the packet's flow: made by [`Via::paths`].
+    Paths(Arc<[Path]>),
+    /// To the kernel.
+    Kernel,
+    /// To the bin.
+    Nowhere,
+    /// To the kernel, which answers that this does not go, or knows a way that is not ours.
+    Refused,
+    /// Over a link that has no carrier: for as long as that is so, as if the route were not there.
+    Dead,
+}
+
+impl Via {
+    /// To one of several gateways, in whatever order, or to the only one.
+    #[must_use]
+    pub fn paths(mut paths: Vec<Path>) -> Self {
+        paths.sort_unstable();
+        paths.dedup_by(|path, kept| {
+            let same = (path.interface, path.address) == (kept.interface, kept.address);
+            if same {
+                kept.weight = kept.weight.saturating_add(path.weight.get());
+            }
+            same
+        });
+        match *paths.as_slice() {
+            [] => Self::Dead,
+            [
+                Path {
+                    interface, address, ..
+                },
+            ] => Self::Gateway { interface, address },
+            _ => Self::Paths(paths.into()),
+        }
+    }
+
+    /// The interfaces and gateways that it leads to.
+    fn gateways(&self) -> BTreeSet<(u32, IpAddr)> {
+        match self {
+            Self::Gateway { interface, address } => BTreeSet::from([(*interface, *address)]),
+            Self::Paths(paths) => paths
+                .iter()
+                .map(|path| (path.interface, path.address))
+                .collect(),
+            _ => BTreeSet::new(),
+        }
+    }
+}
+
+/// A route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Its table.
+    pub table: Table,
+    /// To where, truncated.
+    pub prefix: IpNet,
+    /// The lower one wins.
+    pub metric: u32,
+    /// Whether it has several next hops, those that are not alive counted in.
+    pub multipath: bool,
+    /// The next hop object that it is made of.
+    pub object: Option<u32>,
+    /// Where to.
+    pub via: Via,
+}
+
+/// Where a route goes among those of its prefix and metric, of which the first is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// `ip route add`, `ip route prepend`.
+    First,
+    /// `ip route append`.
+    Last,
+    /// `ip route replace`: instead of the first.
+    Replace,
+}
+
+/// Adds a route to those of its prefix.
+pub(super) fn add(routes: &mut Vec<Route>, route: Route, place: Place) {
+    // IPv6 says all next hops when one is added to others.
+    let whole = route.multipath && route.prefix.addr().is_ipv6();
+    let gateways = route.via.gateways();
+    let is_part = |other: &Route| {
+        let part = other.via.gateways();
+        whole && other.metric == route.metric && !part.is_empty() && part.is_subset(&gateways)
+    };
+    let part = routes.iter().position(is_part);
+    routes.retain(|other| !is_part(other));
+    let first = routes.partition_point(|other| other.metric < route.metric);
+    let after = routes.partition_point(|other| other.metric <= route.metric);
+    match (place, part) {
+        (_, Some(part)) => routes.insert(part, route),
+        (Place::Replace, None) if first < after => {
+            if let Some(replaced) = routes.get_mut(first) {
+                *replaced = route;
+            }
+        }
+        (Place::Replace | Place::First, None) => routes.insert(first, route),
+        (Place::Last, None) => routes.insert(after, route),
+    }
+}
