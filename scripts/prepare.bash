@@ -8,7 +8,7 @@ target="${CARGO_TARGET_DIR:-$root/target}"
 # libdpdk and its port drivers, what bindgen and cc need, and the tools of the testbed.
 build_packages=(libdpdk-dev libclang-dev pkg-config gcc libc6-dev ca-certificates)
 lab_packages=(iproute2 ethtool util-linux iputils-ping)
-test_packages=(tcpdump tshark traceroute shellcheck)
+test_packages=(tcpdump tshark traceroute shellcheck frr)
 
 # 2 MiB pages: two routers and a test beside them.
 hugepages_wanted=384
@@ -26,6 +26,18 @@ need_root() {
     [ "$(id -u)" -eq 0 ] || die "needs root, for network namespaces and hugepages: sudo $0"
 }
 
+# Masks a unit, so that the package that brings it does not start it on this machine: the tests run
+# its daemons themselves, in namespaces.
+keep_from_starting() {
+    local unit="/etc/systemd/system/$1"
+    if [ -e "$unit" ] || [ -L "$unit" ]; then
+        return
+    fi
+    mkdir -p "$(dirname "$unit")"
+    ln -s /dev/null "$unit"
+    say "$1 is masked, so it does not run by itself; systemctl unmask $1 undoes that"
+}
+
 # Installs the packages among "$@" that are missing.
 need_packages() {
     local missing=() package
@@ -38,6 +50,9 @@ need_packages() {
             grep -qx installed || missing+=("$package")
     done
     [ "${#missing[@]}" -gt 0 ] || return 0
+    for package in "${missing[@]}"; do
+        [ "$package" != frr ] || keep_from_starting frr.service
+    done
     say "installing ${missing[*]}"
     export DEBIAN_FRONTEND=noninteractive
     local install=(apt-get install --yes --quiet --no-install-recommends "${missing[@]}")

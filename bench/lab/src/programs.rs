@@ -66,6 +66,8 @@ pub struct RouterOptions {
     pub trusts_bulk: bool,
     /// Whether it attaches to the QoS server.
     pub attach: bool,
+    /// Whether it is told the routes to the other site; if not, a routing daemon must.
+    pub fixed_routes: bool,
     /// TOML that is put behind the rest.
     pub more_toml: String,
 }
@@ -82,6 +84,7 @@ impl Default for RouterOptions {
             ipv6: false,
             trusts_bulk: false,
             attach: true,
+            fixed_routes: true,
             more_toml: String::new(),
         }
     }

@@ -76,6 +76,14 @@ pub const fn core(site: Site) -> IpAddr {
     }
 }
 
+/// The router's address on the backup link, where there is one.
+pub const fn backup(site: Site) -> IpAddr {
+    match site {
+        Site::A => v4([10, 9, 1, 1]),
+        Site::B => v4([10, 9, 1, 2]),
+    }
+}
+
 /// The prefixes behind a site's router.
 pub const fn prefixes(site: Site) -> [&'static str; 2] {
     match site {

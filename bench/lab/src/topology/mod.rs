@@ -9,6 +9,7 @@
 //! ```
 
 pub mod addresses;
+pub mod frr;
 pub mod ipv6;
 
 mod routers;

@@ -28,7 +28,7 @@ use crate::{
 const READY_BOUND: Duration = Duration::from_secs(30);
 const ATTACH_BOUND: Duration = Duration::from_secs(15);
 /// FCS 4, preamble and start 8, gap 12: what a wire adds to a frame.
-const WIRE_OVERHEAD_BYTES: u32 = 24;
+pub(super) const WIRE_OVERHEAD_BYTES: u32 = 24;
 const READY: &str = "router ready";
 const ATTACHED: &str = "attached to";
 
@@ -87,7 +87,8 @@ impl TwoSites {
         Agent::connect(&self.agent, &server_url())
     }
 
-    /// Starts a site's router, waits until it forwards, and adds the routes to the other site.
+    /// Starts a site's router, waits until it forwards, and adds the routes to the other site
+    /// if they are to be fixed.
     pub fn start_router(
         &self,
         site: Site,
@@ -109,8 +110,10 @@ impl TwoSites {
                 link::splice(namespace, underlay, &tap_interface(underlay))?;
             }
         }
-        namespace.ip(&routes(site, "core"))?;
-        if options.ipv6 {
+        if options.fixed_routes {
+            namespace.ip(&routes(site, "core"))?;
+        }
+        if options.fixed_routes && options.ipv6 {
             namespace.ip(&ipv6::routes(site, "core"))?;
         }
         Ok(RouterProcess { process, config })

@@ -24,11 +24,16 @@ pub struct Network {
 impl Network {
     pub fn new(name: &str, options: &RouterOptions) -> Self {
         let sites = TwoSites::new(name).expect("this test needs root");
+        Self::on(sites, |_| options.clone())
+    }
+
+    /// With what each router is to have of its own.
+    pub fn on(sites: TwoSites, options: impl Fn(Site) -> RouterOptions) -> Self {
         let server = sites
             .start_server()
             .expect("this test needs the built programs");
         let [router_a, router_b] = Site::BOTH.map(|site| {
-            let mut router = sites.start_router(site, options).unwrap();
+            let mut router = sites.start_router(site, &options(site)).unwrap();
             router.wait_attached().unwrap();
             router
         });
