@@ -471,6 +471,13 @@ impl RouterOperator for FakeApi {
         }))
     }
 
+    async fn report_ef(
+        &self,
+        _: Request<v1::ReportEfRequest>,
+    ) -> Result<Response<v1::ReportEfResponse>, Status> {
+        Err(Status::unimplemented("of the router's own program"))
+    }
+
     async fn list_ports(
         &self,
         _: Request<v1::ListPortsRequest>,

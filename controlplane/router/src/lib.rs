@@ -8,6 +8,7 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod dataplane;
+pub mod ef_report;
 pub mod mirror;
 pub mod router;
 pub mod sessions;

@@ -8,10 +8,10 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
 use voicelane_router::{
-    cli::{Cli, EXIT_RUNTIME, EXIT_USAGE},
+    cli::{Cli, Command, EXIT_RUNTIME, EXIT_USAGE},
     config::Config,
     dataplane::cores,
-    router,
+    ef_report, router,
 };
 
 /// What is logged by default. What netlink loses is said by the mirror.
@@ -21,7 +21,20 @@ const CONTROL_THREADS: usize = 2;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let config = match Config::load(&cli.config) {
+    if let Some(Command::EfReport(args)) = &cli.command {
+        return match ef_report::run(args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("voicelane-router: {error:#}");
+                ExitCode::from(EXIT_RUNTIME)
+            }
+        };
+    }
+    let Some(file) = cli.config else {
+        eprintln!("voicelane-router: --config FILE is missing");
+        return ExitCode::from(EXIT_USAGE);
+    };
+    let config = match Config::load(&file) {
         Ok(config) => config,
         Err(error) => {
             eprintln!("{error}");
@@ -29,7 +42,7 @@ fn main() -> ExitCode {
         }
     };
     if cli.check_config {
-        println!("{}: the configuration is right", cli.config.display());
+        println!("{}: the configuration is right", file.display());
         return ExitCode::SUCCESS;
     }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG));

@@ -1,7 +1,6 @@
 //! Quantiles of queue delays, and counters that are not zero.
 
 use hdrhistogram::Histogram;
-use voicelane_dataplane::counters::QueueCounters;
 use voicelane_proto::v1::{NamedCount, Quantiles};
 
 /// The quantiles that are shown, with their names as metric labels.
@@ -22,11 +21,11 @@ pub(super) fn delay_seconds(delays: &Histogram<u64>, quantile: f64) -> f64 {
     delays.value_at_quantile(quantile) as f64 / 1e9
 }
 
-/// A queue's delays, in microseconds.
-pub(super) fn quantiles(queue: &QueueCounters) -> Quantiles {
-    let microseconds = |quantile| delay_seconds(&queue.delay_ns, quantile) * 1e6;
+/// Delays, in microseconds.
+pub(super) fn quantiles(delays: &Histogram<u64>) -> Quantiles {
+    let microseconds = |quantile| delay_seconds(delays, quantile) * 1e6;
     Quantiles {
-        count: queue.delay_ns.len(),
+        count: delays.len(),
         p50: microseconds(0.5),
         p90: microseconds(0.9),
         p99: microseconds(0.99),

@@ -1,6 +1,7 @@
 //! What people and monitoring ask the router itself: gRPC (`RouterOperator`, health, reflection) and
 //! `GET /metrics`, on one port.
 
+mod ef;
 mod figures;
 mod metrics;
 mod operator;

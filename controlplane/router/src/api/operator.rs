@@ -1,6 +1,6 @@
 //! The `RouterOperator` service.
 
-use std::{pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, wrappers::ReceiverStream};
@@ -12,11 +12,11 @@ use voicelane_dataplane::{
 use voicelane_dpdk::Eal;
 use voicelane_proto::v1::{
     GetStatusRequest, GetStatusResponse, Interface, ListEntriesRequest, ListEntriesResponse,
-    ListPortsRequest, ListPortsResponse, NamedCount, PortStatus, QueueStatus, VlanStatus,
-    router_operator_server::RouterOperator,
+    ListPortsRequest, ListPortsResponse, NamedCount, PortStatus, QueueStatus, ReportEfRequest,
+    ReportEfResponse, VlanStatus, router_operator_server::RouterOperator,
 };
 
-use super::{figures, source::Source};
+use super::{ef, figures, source::Source};
 use crate::{config, dataplane::WorkerGone, sessions::EntryReading};
 
 /// Entries in one message.
@@ -105,6 +105,15 @@ impl RouterOperator for Operator {
         Ok(Response::new(ListPortsResponse { ports }))
     }
 
+    async fn report_ef(
+        &self,
+        request: Request<ReportEfRequest>,
+    ) -> Result<Response<ReportEfResponse>, Status> {
+        let window = window(request.get_ref().window_s)?;
+        let report = ef::report(&self.source, window).await.map_err(gone)?;
+        Ok(Response::new(report))
+    }
+
     type ListEntriesStream =
         Pin<Box<dyn Stream<Item = Result<ListEntriesResponse, Status>> + Send>>;
 
@@ -137,6 +146,18 @@ impl RouterOperator for Operator {
     }
 }
 
+/// What a request for a window asks for; nothing: since the start.
+fn window(seconds: u32) -> Result<Option<Duration>, Status> {
+    match seconds {
+        0 => Ok(None),
+        1..=ef::LONGEST_WINDOW_S => Ok(Some(Duration::from_secs(seconds.into()))),
+        _ => Err(Status::invalid_argument(format!(
+            "window_s: {seconds} s are more than {}, as far back as each second is remembered",
+            ef::LONGEST_WINDOW_S
+        ))),
+    }
+}
+
 fn port_status(report: &PortReport, untagged: &InterfaceCounters) -> PortStatus {
     let port = &report.port;
     let queues = Phb::ALL
@@ -149,7 +170,7 @@ fn port_status(report: &PortReport, untagged: &InterfaceCounters) -> PortStatus 
             sent_bytes: queue.sent_wire_bytes,
             dropped_packets: queue.dropped_packets(),
             depth_packets: queue.depth_packets,
-            delay_us: Some(figures::quantiles(queue)),
+            delay_us: Some(figures::quantiles(&queue.delay_ns)),
             full_packets: queue.full_packets.to_vec(),
             early_packets: queue.early_packets.to_vec(),
             delay_dropped_packets: queue.delay_dropped_packets,

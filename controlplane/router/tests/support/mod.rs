@@ -2,6 +2,8 @@
 //!
 //!     left 10.1.0.10 ── lan 10.1.0.1 [router] core 10.9.0.1 ── right 10.9.0.2, 10.2.0.1
 
+#![allow(dead_code, reason = "each test file is a crate that uses its part")]
+
 use std::{
     fs,
     path::{Path, PathBuf},
