@@ -72,7 +72,8 @@ impl Metered {
     }
 
     /// Meters a packet that came with a code point: the one to mark it with, or nothing if its
-    /// colour is dropped.
+    /// colour is dropped. Not inlined: it would be in the way of the policers.
+    #[inline(never)]
     pub(super) fn mark(
         &mut self,
         clock: TickRate,
