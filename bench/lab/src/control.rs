@@ -10,9 +10,9 @@ use tokio::runtime::{Builder, Runtime};
 use tonic::transport::{self, Channel};
 use voicelane_proto::v1::{
     AddSessionRequest, DeleteSessionRequest, Endpoint, GetStatusRequest, ListPortsRequest,
-    ListRoutersRequest, MediaFlow, PortStatus, RouterStatus, ServiceClass, Session, SessionKey,
-    SessionSpec, operator_client::OperatorClient, router_operator_client::RouterOperatorClient,
-    sessions_client::SessionsClient,
+    ListRoutersRequest, MediaFlow, PortStatus, ReportEfRequest, ReportEfResponse, RouterStatus,
+    ServiceClass, Session, SessionKey, SessionSpec, operator_client::OperatorClient,
+    router_operator_client::RouterOperatorClient, sessions_client::SessionsClient,
 };
 
 use crate::{
@@ -145,28 +145,46 @@ impl Agent {
 
     /// The ports of a router, and how many of its buffers are free, asked of the router itself.
     pub fn router_ports(&self, site: Site) -> Result<(Vec<PortStatus>, u64), LabError> {
+        self.ask_router(site, CALL_BOUND, async |mut client| {
+            let status = client.get_status(GetStatusRequest {}).await?.into_inner();
+            let ports = client.list_ports(ListPortsRequest {}).await?.into_inner();
+            Ok((ports.ports, status.buffers_free))
+        })
+    }
+
+    /// How well each port of a router serves EF from now on, for a window of 1 to 60 whole seconds.
+    /// Returns at its end.
+    pub fn router_ef(&self, site: Site, window: Duration) -> Result<ReportEfResponse, LabError> {
+        let request = ReportEfRequest {
+            window_s: u32::try_from(window.as_secs()).unwrap_or(u32::MAX).max(1),
+        };
+        self.ask_router(site, window + CALL_BOUND, async move |mut client| {
+            Ok(client.report_ef(request).await?.into_inner())
+        })
+    }
+
+    fn ask_router<T: Send + 'static, F>(
+        &self,
+        site: Site,
+        bound: Duration,
+        ask: impl FnOnce(RouterOperatorClient<Channel>) -> F + Send + 'static,
+    ) -> Result<T, LabError>
+    where
+        F: Future<Output = Result<T, tonic::Status>> + Send,
+    {
         let url = format!(
             "http://{}:{}",
             addresses::management(site),
             addresses::ROUTER_PORT
         );
-        let endpoint = transport::Endpoint::from_shared(url)?.timeout(CALL_BOUND);
-        let answer = self
-            .runtime
-            .run("a router's answer", CALL_BOUND, async move {
-                let channel = endpoint
-                    .connect()
-                    .await
-                    .map_err(|error| tonic::Status::unavailable(error.to_string()))?;
-                let mut client = RouterOperatorClient::new(channel);
-                let status = client.get_status(GetStatusRequest {}).await?.into_inner();
-                let ports = client
-                    .list_ports(ListPortsRequest {})
-                    .await?
-                    .into_inner()
-                    .ports;
-                Ok((ports, status.buffers_free))
-            })?;
+        let endpoint = transport::Endpoint::from_shared(url)?.timeout(bound);
+        let answer = self.runtime.run("a router's answer", bound, async move {
+            let channel = endpoint
+                .connect()
+                .await
+                .map_err(|error| tonic::Status::unavailable(error.to_string()))?;
+            ask(RouterOperatorClient::new(channel)).await
+        })?;
         answer.map_err(refused("a router"))
     }
 }

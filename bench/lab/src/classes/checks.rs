@@ -8,6 +8,8 @@ use crate::{demo::Check, rate::Rate};
 
 /// The part of its fair share that a class must get.
 const FAIR: f64 = 0.95;
+/// What E_a may be above one full packet's time: another one at 10 Mbit/s.
+const EF_MARGIN_MS: f64 = 1.25;
 /// How many standard deviations a difference of losses must have, to be one.
 const CHANCE: f64 = 4.0;
 /// Above it, a busy machine can be too slow for sender, routers and receivers together.
@@ -104,6 +106,14 @@ fn check_load(load: &LoadReport, rate: Rate) -> Vec<Check> {
             wrong(&|class| (class.lost > 0).then(|| format!("{} lost", class.lost))),
         );
     }
+    if let Some(ef) = &load.router.ef {
+        let most = ef.ideal_ms + EF_MARGIN_MS;
+        checks.push(Check::timed(
+            name("EF's error term is near its ideal"),
+            ef.e_a_ms <= most,
+            format!("E_a {:.2} ms, {most:.2} ms allowed", ef.e_a_ms),
+        ));
+    }
     let total: f64 = load
         .classes
         .iter()
@@ -130,6 +140,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::classes::RouterFigures;
 
     fn load(change: impl Fn(&mut ClassFigures)) -> LoadReport {
         let classes = CLASSES.map(|class| {
@@ -154,7 +165,7 @@ mod tests {
             load: 1.5,
             calls: 15,
             classes: classes.into(),
-            queues: Vec::new(),
+            router: RouterFigures::default(),
             sender_lapses: 0,
             receiver_faults: 0,
             load_average: None,

@@ -9,11 +9,13 @@ mod checks;
 mod figures;
 mod plan;
 mod report;
+mod router;
 mod run;
 mod traffic;
 
 pub use self::{
     figures::{ClassFigures, DelayMs},
-    report::{LoadReport, QueueFigures, Report},
+    report::{LoadReport, Report},
+    router::{EfFigures, QuantilesUs, QueueFigures, RouterFigures},
     run::{Options, run},
 };

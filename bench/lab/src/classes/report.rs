@@ -4,10 +4,9 @@ use std::fmt;
 
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 use serde::Serialize;
-use voicelane_proto::v1::QueueStatus;
 
 use super::{
-    ClassFigures,
+    ClassFigures, RouterFigures,
     plan::{CLASSES, Share},
 };
 use crate::{
@@ -58,75 +57,14 @@ pub struct LoadReport {
     pub calls: usize,
     /// In the order of RFC 4594's table.
     pub classes: Vec<ClassFigures>,
-    /// The core port's queues as router A counted them since its start, at the window's end.
-    pub queues: Vec<QueueFigures>,
+    /// Router A's core port, as the router itself measured it over the window.
+    pub router: RouterFigures,
     /// How often the sender lost its rate: then offers are not what they should be.
     pub sender_lapses: u64,
     /// Packets that receiving sockets dropped, or did not know.
     pub receiver_faults: u64,
     /// How many threads wanted a core over the last minute, those under test included.
     pub load_average: Option<f64>,
-}
-
-/// A queue as its router counted it.
-#[derive(Clone, Debug, Serialize)]
-pub struct QueueFigures {
-    /// Of which class.
-    pub phb: String,
-    /// Packets taken in.
-    pub enqueued_packets: u64,
-    /// Packets that left.
-    pub sent_packets: u64,
-    /// Packets dropped, for any of the reasons below.
-    pub dropped_packets: u64,
-    /// Packets that found it full, by drop precedence.
-    pub full_packets: Vec<u64>,
-    /// Packets that random early detection dropped, by drop precedence.
-    pub early_packets: Vec<u64>,
-    /// Packets that controlled delay dropped.
-    pub delay_dropped_packets: u64,
-    /// Packets that it marked instead.
-    pub ecn_marked_packets: u64,
-    /// Packets inside.
-    pub depth_packets: u64,
-    /// Time in the queue in microseconds.
-    pub delay_us: QuantilesUs,
-}
-
-/// Quantiles in microseconds.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct QuantilesUs {
-    /// Median.
-    pub p50: f64,
-    /// 99th percentile.
-    pub p99: f64,
-    /// 99.9th percentile.
-    pub p999: f64,
-    /// Longest.
-    pub max: f64,
-}
-
-impl QueueFigures {
-    pub(super) fn of(queue: &QueueStatus) -> Self {
-        let delay = queue.delay_us.unwrap_or_default();
-        Self {
-            phb: queue.phb.clone(),
-            enqueued_packets: queue.enqueued_packets,
-            sent_packets: queue.sent_packets,
-            dropped_packets: queue.dropped_packets,
-            full_packets: queue.full_packets.clone(),
-            early_packets: queue.early_packets.clone(),
-            delay_dropped_packets: queue.delay_dropped_packets,
-            ecn_marked_packets: queue.ecn_marked_packets,
-            depth_packets: queue.depth_packets,
-            delay_us: QuantilesUs {
-                p50: delay.p50,
-                p99: delay.p99,
-                p999: delay.p999,
-                max: delay.max,
-            },
-        }
-    }
 }
 
 impl LoadReport {
@@ -211,6 +149,9 @@ impl fmt::Display for Report {
                 .load_average
                 .map_or_else(String::new, |load| format!(" (load average {load})"));
             writeln!(f, "{space}## Load {}{busy}\n\n{}", load.load, load.table())?;
+            if let Some(ef) = &load.router.ef {
+                writeln!(f, "\n{ef}")?;
+            }
         }
         Ok(())
     }

@@ -8,11 +8,11 @@ use super::{
     checks::check,
     figures::figures,
     plan::{CLASSES, Stream, streams},
-    report::{LoadReport, QueueFigures, Report},
+    report::{LoadReport, Report},
+    router,
     traffic::Traffic,
 };
 use crate::{
-    clock::Window,
     control::{Agent, call_session},
     demo::{
         self, EF, Machine,
@@ -21,7 +21,7 @@ use crate::{
     error::LabError,
     programs::RouterOptions,
     rate::Rate,
-    topology::{IpVersion, Site, TwoSites},
+    topology::{IpVersion, TwoSites},
     traffic::{Direction, Flow},
 };
 
@@ -93,19 +93,13 @@ fn measure(options: &Options, percent: u64, progress: Progress) -> Result<LoadRe
     ));
     let traffic = Traffic::start(&sites, &streams)?;
     thread::sleep(SETTLE);
-    let window = Window::pass(options.window);
-    let (ports, _) = voicelane.agent.router_ports(Site::A)?;
+    let (window, router) = router::pass(&voicelane.agent, options.window)?;
     let log = traffic.stop(DRAIN)?;
-    let core = ports
-        .into_iter()
-        .find(|port| port.interface.as_ref().is_some_and(|i| i.name == "core"));
     Ok(LoadReport {
         load: times(percent),
         calls,
         classes: figures(&log, &streams, window, options.rate),
-        queues: core.map_or_else(Vec::new, |port| {
-            port.queues.iter().map(QueueFigures::of).collect()
-        }),
+        router,
         sender_lapses: log.lapses,
         receiver_faults: log.faults,
         load_average: Machine::new().load_average,
