@@ -13,7 +13,7 @@ use crate::{
     counters::Report,
     policy::Policy,
     session::{FiveTuple, FlowCounters, InstallError, SessionChange},
-    units::InterfaceIndex,
+    units::{InterfaceIndex, PortIndex},
 };
 
 /// An index into the worker's table of adjacencies, 1 to 32,767. 0 stands for "no route".
@@ -60,6 +60,13 @@ pub enum Request {
         /// What it means from now on.
         adjacency: Adjacency,
     },
+    /// Say whether a port's link is there. While it is not, what is to leave by it is dropped.
+    SetLink {
+        /// Which.
+        port: PortIndex,
+        /// Whether it is there.
+        up: bool,
+    },
     /// Say that a next hop stands for several others, each of which has an adjacency.
     SetPaths {
         /// Which.
@@ -92,6 +99,8 @@ pub enum Answer {
     Flows(Vec<Option<FlowReading>>),
     /// Of the requests about routes and adjacencies.
     Route(Result<(), RouteError>),
+    /// Of [`Request::SetLink`].
+    Link,
     /// Of [`Request::SetPolicy`]: the policy that was obeyed until now.
     Policy(Box<Policy>),
     /// Of [`Request::Report`].

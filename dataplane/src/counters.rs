@@ -136,6 +136,8 @@ pub struct PortCounters {
     pub tx_packets: u64,
     /// Their bytes, frames without FCS.
     pub tx_bytes: u64,
+    /// Packets that were to leave while the link was lost.
+    pub link_lost_packets: u64,
 }
 
 /// One interface's counters: what came in on it. What is of no VLAN of its port is the port's own

@@ -175,6 +175,10 @@ impl<D: Device> Worker<D> {
             Request::SetPaths { next_hop, paths } => {
                 Answer::Route(pipeline.routes.set_paths(next_hop, *paths))
             }
+            Request::SetLink { port, up } => {
+                pipeline.set_link(port, up);
+                Answer::Link
+            }
             Request::SetPolicy(policy) => Answer::Policy(pipeline.set_policy(policy)),
             Request::Report(mut report) => {
                 self.fill(&mut report, now);

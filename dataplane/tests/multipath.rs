@@ -224,3 +224,32 @@ fn what_a_group_is_made_of_is_checked() {
     set_paths(&mut rig, paths);
     assert_eq!(rig.forward(&packet.frame()).unwrap()[..6], peer(2).0);
 }
+
+/// What waits for a link that is lost is not sent when the link is back.
+#[test]
+fn what_was_to_leave_by_a_lost_link_is_dropped() {
+    let mut rig = Rig::new(&settings("1Mbit/s"));
+    for port in 4000..4050 {
+        rig.deliver(EDGE, &Udp::new(HOST, FAR, port, 160).frame());
+    }
+    rig.worker.turn();
+    let sent = rig.sent(CORE).len() as u64;
+    let set_link = |rig: &mut Rig, up| {
+        let answer = rig.ask(Request::SetLink { port: CORE, up });
+        assert!(matches!(answer, Answer::Link));
+    };
+    set_link(&mut rig, false);
+    for millisecond in 1..200 {
+        rig.advance_to(millisecond * 1_000_000);
+        rig.worker.turn();
+    }
+    assert!(rig.sent(CORE).is_empty());
+    let port = &rig.report().ports[1].port;
+    assert_eq!((port.tx_packets, port.link_lost_packets), (sent, 50 - sent));
+    assert_eq!(rig.pool.in_use(), 0);
+    set_link(&mut rig, true);
+    assert!(
+        rig.forward(&Udp::new(HOST, FAR, 4000, 160).frame())
+            .is_some()
+    );
+}

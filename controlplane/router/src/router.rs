@@ -156,7 +156,13 @@ async fn forward(
         view: mirror.view(),
         links: links::follow(&ports),
     };
-    let carriers = carrier::follow(handle, followers, parts.links.clone(), mirror.view());
+    let carriers = carrier::follow(
+        handle,
+        parts.client.clone(),
+        followers,
+        parts.links.clone(),
+        mirror.view(),
+    );
     let mut tasks = start_tasks(config, api, parts);
     // It ends only with the mirror, which is watched anyway.
     tasks.spawn(carriers.map(Ok));

@@ -190,6 +190,8 @@ route add 10.4.0.0/24 via 10.9.0.2")
         }
         assert!(link("core").contains("NO-CARRIER"), "{}", link("core"));
         assert_eq!(network.metric(up), 0.0);
+        let lost = network.metric("voicelane_port_link_lost_packets_total{port=\"core\"}");
+        println!("{lost} packets were to leave by the link that was lost");
         network.reaches("10.2.0.1");
         // Where only the lost link leads, the kernel says so.
         let refused = network

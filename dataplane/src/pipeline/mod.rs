@@ -186,6 +186,8 @@ impl<B: Buffer> Burst<B> {
 struct Port<B> {
     mac: MacAddress,
     vlans: Vlans,
+    /// Whether its link is there.
+    up: bool,
     counters: PortCounters,
     scheduler: PortScheduler<B>,
     /// Scheduled, and not taken by the device yet.
@@ -256,6 +258,7 @@ impl<B: Buffer> Pipeline<B> {
         let port = |(index, port): (PortIndex, &PortSettings)| Port {
             mac: port.mac,
             vlans: Vlans::new(index, &interfaces),
+            up: true,
             counters: PortCounters::default(),
             scheduler: PortScheduler::new(port, clock, now),
             leaving: ArrayVec::new(),
@@ -329,6 +332,13 @@ impl<B: Buffer> Pipeline<B> {
         }
     }
 
+    /// Says whether a port's link is there.
+    pub(crate) fn set_link(&mut self, port: PortIndex, up: bool) {
+        if let Some(port) = self.ports.get_mut(port.index()) {
+            port.up = up;
+        }
+    }
+
     /// Sends what a port's shaper lets go; returns how many packets were sent.
     pub(crate) fn egress<D: Device<Buffer = B>>(
         &mut self,
@@ -338,6 +348,13 @@ impl<B: Buffer> Pipeline<B> {
     ) -> usize {
         let port = &mut self.ports[egress.index()];
         port.scheduler.schedule(&mut port.leaving, now);
+        if !port.up {
+            // A driver would keep it, and send it when the link is back and it is of no use any more.
+            let lost = port.leaving.len();
+            port.leaving.clear();
+            port.counters.link_lost_packets += lost as u64;
+            return lost;
+        }
         tx::transmit(&mut port.leaving, device, egress, &mut port.counters)
     }
 

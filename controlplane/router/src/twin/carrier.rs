@@ -6,8 +6,9 @@ use std::sync::Arc;
 use rtnetlink::{Handle, LinkUnspec};
 use tokio::sync::watch;
 use tracing::{info, warn};
+use voicelane_dataplane::{control::Request, units::PortIndex};
 
-use crate::mirror::View;
+use crate::{dataplane::Client, mirror::View};
 
 /// A twin, and whose it is.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +25,7 @@ pub struct Follower {
 /// of the kernel, as the kernel does. Goes on until nobody tells of either.
 pub async fn follow(
     handle: Handle,
+    client: Client,
     twins: Vec<Follower>,
     mut links: watch::Receiver<Vec<bool>>,
     mut view: watch::Receiver<Arc<View>>,
@@ -47,6 +49,10 @@ pub async fn follow(
             if carrier == *told {
                 continue;
             }
+            // A port's own interface has its number.
+            if interface == port && !tell_worker(&client, port, carrier).await {
+                return;
+            }
             let link = LinkUnspec::new_with_index(twin).carrier(carrier);
             match handle.link().set(link.build()).execute().await {
                 Ok(()) => {
@@ -67,4 +73,13 @@ pub async fn follow(
             return;
         }
     }
+}
+
+/// Whether the worker is still there to be told.
+async fn tell_worker(client: &Client, port: usize, up: bool) -> bool {
+    let Ok(port) = u8::try_from(port) else {
+        return true; // There are no more ports than that.
+    };
+    let port = PortIndex(port);
+    client.ask(Request::SetLink { port, up }).await.is_ok()
 }

@@ -109,7 +109,7 @@ impl Figures {
 
     pub(super) fn ports(&self, out: &mut Out<'_>) -> fmt::Result {
         type Count = fn(&PortCounters) -> u64;
-        let plain: [(&str, &str, Count); 4] = [
+        let plain: [(&str, &str, Count); 5] = [
             (
                 "voicelane_port_rx_packets",
                 "Packets received, of all interfaces",
@@ -129,6 +129,11 @@ impl Figures {
                 "voicelane_port_tx_bytes",
                 "Bytes that the device took",
                 |port| port.tx_bytes,
+            ),
+            (
+                "voicelane_port_link_lost_packets",
+                "Packets that were to leave while the link was lost",
+                |port| port.link_lost_packets,
             ),
         ];
         for (name, help, count) in plain {
