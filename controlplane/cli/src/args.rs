@@ -32,6 +32,7 @@ Examples:
   voicelane call watch --existing --for 60 --json
   voicelane router list
   voicelane router stats --router-api http://192.0.2.1:7410
+  voicelane router senders --router-api http://192.0.2.1:7410
 
 Exit codes: 0 done, 1 the server said no (or explain found a broken link), 2 wrong usage,
 3 the server cannot be reached.";
@@ -65,7 +66,7 @@ pub(crate) enum Command {
     /// Calls: add, modify, delete, get, list, watch, explain.
     #[command(subcommand)]
     Call(Call),
-    /// Routers: list, show, stats, entries.
+    /// Routers: list, show, stats, entries, rules, senders, reload.
     #[command(subcommand)]
     Router(Router),
 }
@@ -262,6 +263,31 @@ pub(crate) enum Router {
     },
     /// Ask a router itself for the counters of every five-tuple in its session table.
     Entries {
+        #[command(flatten)]
+        api: RouterApi,
+    },
+    /// Ask a router itself for its rules, in the order in which they are tried, with what each has
+    /// matched; and for the trust of its interfaces, which decides where no rule matches.
+    Rules {
+        #[command(flatten)]
+        api: RouterApi,
+    },
+    /// Ask a router itself who claims code points without a session, the greatest first.
+    ///
+    /// Of each interface, whoever sends more than one in 32 of the packets whose code point is taken
+    /// away is in the list. Where others were counted in the same place, a sender's packets are told
+    /// as a range.
+    Senders {
+        #[command(flatten)]
+        api: RouterApi,
+    },
+    /// Have a router read its configuration again, and obey its rules, meters, trust, remark and
+    /// police.
+    ///
+    /// They change together, between two packets, and nothing is lost. When the file is wrong, or
+    /// differs in anything else, the router says where and goes on with what it has. SIGHUP to
+    /// voicelane-router does the same.
+    Reload {
         #[command(flatten)]
         api: RouterApi,
     },

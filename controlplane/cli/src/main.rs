@@ -10,6 +10,7 @@ mod json;
 mod output;
 mod text;
 mod stats;
+mod policy;
 mod call;
 mod router;
 

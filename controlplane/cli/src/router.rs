@@ -10,6 +10,7 @@ use crate::{
     client::{Connection, Failure},
     json,
     output::Output,
+    policy::{Reloaded, Rules, Senders},
     stats::Stats,
     text,
 };
@@ -46,10 +47,30 @@ pub(crate) async fn run(global: &Global, router: Router) -> Result<(), Failure> 
             let status = connection
                 .answer(client.get_status(v1::GetStatusRequest {}))
                 .await?;
-            let ports = connection
-                .answer(client.list_ports(v1::ListPortsRequest {}))
-                .await?;
+            let ports = ports(&connection).await?;
             output.print(&Stats::new(status, ports), Stats::text)
+        }
+        Router::Rules { api } => {
+            let connection = Connection::open(&api.url, global.timeout).await?;
+            let mut client = RouterOperatorClient::new(connection.channel.clone());
+            let rules = connection
+                .answer(client.list_rules(v1::ListRulesRequest {}))
+                .await?;
+            let ports = ports(&connection).await?;
+            output.print(&Rules::new(rules, ports), Rules::text)
+        }
+        Router::Senders { api } => {
+            let connection = Connection::open(&api.url, global.timeout).await?;
+            let ports = ports(&connection).await?;
+            output.print(&Senders::new(ports), Senders::text)
+        }
+        Router::Reload { api } => {
+            let connection = Connection::open(&api.url, global.timeout).await?;
+            let mut client = RouterOperatorClient::new(connection.channel.clone());
+            let answer = connection
+                .answer(client.reload(v1::ReloadRequest {}))
+                .await?;
+            output.print(&Reloaded::new(answer), Reloaded::text)
         }
         Router::Entries { api } => {
             let connection = Connection::open(&api.url, global.timeout).await?;
@@ -69,6 +90,14 @@ pub(crate) async fn run(global: &Global, router: Router) -> Result<(), Failure> 
             })
         }
     }
+}
+
+/// What a router says of its ports.
+async fn ports(connection: &Connection) -> Result<v1::ListPortsResponse, Failure> {
+    let mut client = RouterOperatorClient::new(connection.channel.clone());
+    connection
+        .answer(client.list_ports(v1::ListPortsRequest {}))
+        .await
 }
 
 fn operator(connection: &Connection) -> OperatorClient<Channel> {

@@ -5,7 +5,11 @@
 #[path = "../../qos-server/tests/common/mod.rs"]
 mod common;
 
-use std::{process::Stdio, time::Duration};
+use std::{
+    process::Stdio,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use common::*;
 use serde_json::{Value, json};
@@ -456,6 +460,30 @@ async fn calls_are_placed_by_vlans() {
 
 struct FakeApi;
 
+fn meter(name: &str) -> v1::MeterStatus {
+    v1::MeterStatus {
+        name: name.into(),
+        terms: "srtcm cir 1Mbit/s".into(),
+        colours: vec![v1::ColourStatus {
+            colour: "red".into(),
+            action: "drop".into(),
+            packets: 44,
+            bytes: 4_400,
+        }],
+    }
+}
+
+fn sender(address: &str, (packets, error_packets): (u64, u64)) -> v1::SenderStatus {
+    v1::SenderStatus {
+        address: address.into(),
+        dscp: "EF".into(),
+        packets,
+        error_packets,
+        bytes: (packets - error_packets) * 200,
+        last_seen_ms_ago: 8,
+    }
+}
+
 #[tonic::async_trait]
 impl RouterOperator for FakeApi {
     async fn get_status(
@@ -506,11 +534,66 @@ impl RouterOperator for FakeApi {
                 interface: Some(phones()),
                 rx_packets: 33,
                 bleached_packets: 4,
+                trust: "bleach".into(),
                 ..Default::default()
             }],
+            bleached_packets: 1_234,
+            trust: "remark EF->AF41".into(),
+            aggregates: vec![v1::AggregateStatus {
+                phb: "telephony".into(),
+                meter: Some(meter("trunk")),
+            }],
+            senders: vec![
+                sender("10.1.0.66", (1_000, 0)),
+                sender("2001:db8::66", (200, 30)),
+            ],
             ..Default::default()
         };
         Ok(Response::new(v1::ListPortsResponse { ports: vec![port] }))
+    }
+
+    async fn list_rules(
+        &self,
+        _: Request<v1::ListRulesRequest>,
+    ) -> Result<Response<v1::ListRulesResponse>, Status> {
+        let sip = v1::RuleStatus {
+            name: "sip".into(),
+            interfaces: vec!["lan0".into()],
+            destinations: vec!["10.2.0.0/16".into(), "2001:db8:2::/48".into()],
+            protocols: vec!["udp".into()],
+            destination_ports: vec!["5060-5061".into()],
+            action: "CS5".into(),
+            meter: Some(meter("signalling")),
+            packets: 99,
+            bytes: 9_900,
+            ..Default::default()
+        };
+        let rest = v1::RuleStatus {
+            name: "rest".into(),
+            action: "keep".into(),
+            ..Default::default()
+        };
+        let rules = vec![sip, rest];
+        Ok(Response::new(v1::ListRulesResponse { rules }))
+    }
+
+    async fn reload(
+        &self,
+        _: Request<v1::ReloadRequest>,
+    ) -> Result<Response<v1::ReloadResponse>, Status> {
+        static ASKED: AtomicU32 = AtomicU32::new(0);
+        match ASKED.fetch_add(1, Ordering::SeqCst) {
+            0 => Ok(Response::new(v1::ReloadResponse {
+                changes: vec![
+                    "rule sip is new".into(),
+                    "lan: trust was bleach, is keep".into(),
+                ],
+            })),
+            1 => Ok(Response::new(v1::ReloadResponse::default())),
+            _ => Err(Status::invalid_argument(
+                "router.toml: rule.sip.mark: \"CS9\" is no code point",
+            )),
+        }
     }
 
     type ListEntriesStream =
@@ -587,6 +670,42 @@ async fn a_router_itself_is_asked() {
     assert_eq!(entries["entries"][1]["kind"], "rtcp");
     assert_eq!(entries["entries"][0]["colours"], Value::Null);
     assert_eq!(entries["entries"][1]["colours"]["yellow_packets"], 3);
+
+    ask("router rules").await.shows(&[
+        "on lan0",
+        "to 10.2.0.0/16, 2001:db8:2::/48",
+        "destination port 5060-5061",
+        "CS5",
+        "signalling (srtcm cir 1Mbit/s)",
+        "red 44: drop",
+        "rest",
+        "all",
+        "remark EF->AF41",
+        "telephony: trunk",
+    ]);
+    let rules = ask("router rules --json").await.json();
+    assert_eq!(rules["rules"][0]["meter"]["colours"][0]["packets"], 44);
+    assert_eq!(rules["rules"][1]["meter"], Value::Null);
+    assert_eq!(rules["interfaces"][0]["trust"], "remark EF->AF41");
+    ask("router senders").await.shows(&[
+        "10.1.0.66",
+        " 1000 ",
+        "170 to 200",
+        "lan0: 1234 packets bleached",
+        "lan0.100: 4 packets bleached",
+    ]);
+    let senders = ask("router senders --json").await.json();
+    assert_eq!(senders["senders"][1]["error_packets"], 30);
+    assert_eq!(senders["interfaces"][0]["bleached_packets"], 1_234);
+    ask("router reload")
+        .await
+        .shows(&["rule sip is new\n", "trust was bleach"]);
+    let reloaded = ask("router reload --json").await.json();
+    assert_eq!(reloaded["changes"], Value::Array(vec![]));
+    ask("router reload")
+        .await
+        .fails(1, &["INVALID_ARGUMENT", "rule.sip.mark"]);
+    ask("router reload --help").await.shows(&["SIGHUP"]);
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ pub mod config;
 pub mod dataplane;
 pub mod ef_report;
 pub mod mirror;
+pub mod policy;
 pub mod router;
 pub mod sessions;
 pub mod twin;

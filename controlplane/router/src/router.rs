@@ -20,6 +20,7 @@ use crate::{
     config::Config,
     dataplane::{self, Client, Dataplane, OpenPort, StartError, WorkerEnd, cores, links},
     mirror::{self, Mirror, MirrorError, View, fib::TwinOf},
+    policy::Policies,
     sessions::Sessions,
     twin::{
         self, Forwarding6, Frames, QuietError, Quieted, SysctlError, Twin, TwinCounters, TwinError,
@@ -116,6 +117,7 @@ async fn forward(
         pool,
         ports,
         client,
+        clock,
         twins: frames,
         worker,
     } = dataplane::start(config)?;
@@ -148,7 +150,9 @@ async fn forward(
     let followers = followers(config, &twin_ports);
     let mut mirror =
         Mirror::start(handle.clone(), said, twin_ports, underlays, client.clone()).await?;
+    let policies = Arc::new(Policies::new(config.clone(), client.clone(), clock));
     let parts = Parts {
+        policies: Arc::clone(&policies),
         client,
         ports: &ports,
         pool,
@@ -174,7 +178,7 @@ async fn forward(
     );
 
     let end = tokio::select! {
-        signal = signals.next() => Ok(signal),
+        signal = signals.end(&policies) => Ok(signal),
         end = worker.ended() => Err(RunError::Worker(end)),
         error = mirror.ended() => Err(RunError::Mirror(error)),
         () = frames.lost() => Err(RunError::TwinLost),
@@ -190,10 +194,11 @@ async fn forward(
     end.map(drop)
 }
 
-/// The signals that end the router.
+/// The signals that end the router, or have it read its configuration again.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
@@ -208,13 +213,21 @@ impl Signals {
         Ok(Self {
             interrupt,
             terminate: listen(SignalKind::terminate())?,
+            hangup: listen(SignalKind::hangup())?,
         })
     }
 
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
+    /// Waits for the end; until then SIGHUP has the configuration read again.
+    async fn end(&mut self, policies: &Arc<Policies>) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.hangup.recv() => {
+                    // It says itself what came of it.
+                    let _ = policies.reload().await;
+                }
+            }
         }
     }
 }
@@ -264,6 +277,7 @@ fn followers(config: &Config, twins: &mirror::fib::Twins) -> Vec<carrier::Follow
 
 /// What the server's client and the API work with.
 struct Parts<'a> {
+    policies: Arc<Policies>,
     client: Client,
     ports: &'a [OpenPort],
     pool: Mempool,
@@ -275,6 +289,7 @@ struct Parts<'a> {
 /// Starts the server's client and the API, as far as they are configured.
 fn start_tasks(config: &Config, api: Option<Api>, parts: Parts<'_>) -> Tasks {
     let Parts {
+        policies,
         client,
         ports,
         pool,
@@ -320,6 +335,7 @@ fn start_tasks(config: &Config, api: Option<Api>, parts: Parts<'_>) -> Tasks {
             pool,
             twins,
             sessions,
+            policies,
             kept,
         };
         tasks.spawn(async move {

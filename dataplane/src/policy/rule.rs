@@ -76,6 +76,18 @@ impl Prefix {
         (length <= longest).then_some(Self { address, length })
     }
 
+    /// The address whose bits count.
+    #[must_use]
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// How many of them.
+    #[must_use]
+    pub fn length(&self) -> u8 {
+        self.length
+    }
+
     /// First and last of IPv4.
     pub(super) fn range4(&self) -> Option<RangeInclusive<u32>> {
         let IpAddr::V4(address) = self.address else {

@@ -4,8 +4,11 @@
 //! of its queues 11; for each session entry 4, and with a three-colour meter 6 more, of at most
 //! [`MAX_SESSION_SERIES`] entries in the order of their keys. What is left out is counted in
 //! `voicelane_session_entries_omitted`; `ListEntries` gives all.
+//! For each rule there are 2, and 6 more if it has a meter; for each aggregate 6; for each
+//! interface's greatest senders 1, at most 8.
 
 mod families;
+mod policy;
 
 use std::{fmt, sync::Arc};
 
@@ -19,13 +22,18 @@ use voicelane_dataplane::counters::Report;
 use voicelane_dpdk::PortStats;
 
 use super::source::{Source, TwinFigures};
-use crate::sessions::EntryReading;
+use crate::{policy::Installed, sessions::EntryReading};
 
 /// The most session entries that have series of their own.
 pub const MAX_SESSION_SERIES: usize = 1_000;
 
 /// All figures of one moment, as text.
-pub(super) fn text(source: &Source, report: Arc<Report>, entries: Vec<EntryReading>) -> String {
+pub(super) fn text(
+    source: &Source,
+    installed: &Arc<Installed>,
+    report: Arc<Report>,
+    entries: Vec<EntryReading>,
+) -> String {
     let view = Arc::clone(&source.interfaces.view.borrow());
     let figures = Figures {
         ports: source
@@ -46,6 +54,7 @@ pub(super) fn text(source: &Source, report: Arc<Report>, entries: Vec<EntryReadi
             .iter()
             .map(|open| open.port.stats().unwrap_or_default())
             .collect(),
+        installed: Arc::clone(installed),
         report,
         entries,
         sessions: source.sessions.table().len(),
@@ -70,6 +79,7 @@ struct Figures {
     /// Each one's name, and whether it is up.
     interfaces: Vec<(String, bool)>,
     devices: Vec<PortStats>,
+    installed: Arc<Installed>,
     report: Arc<Report>,
     entries: Vec<EntryReading>,
     sessions: usize,
@@ -88,6 +98,7 @@ impl Collector for Figures {
         self.interfaces(&mut out)?;
         self.ports(&mut out)?;
         self.queues(&mut out)?;
+        self.policy(&mut out)?;
         self.sessions(&mut out)
     }
 }

@@ -5,6 +5,7 @@ mod ef;
 mod figures;
 mod metrics;
 mod operator;
+mod policy;
 mod source;
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc};

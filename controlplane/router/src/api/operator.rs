@@ -12,12 +12,13 @@ use voicelane_dataplane::{
 use voicelane_dpdk::Eal;
 use voicelane_proto::v1::{
     GetStatusRequest, GetStatusResponse, Interface, ListEntriesRequest, ListEntriesResponse,
-    ListPortsRequest, ListPortsResponse, NamedCount, PortStatus, QueueStatus, ReportEfRequest,
-    ReportEfResponse, VlanStatus, router_operator_server::RouterOperator,
+    ListPortsRequest, ListPortsResponse, ListRulesRequest, ListRulesResponse, NamedCount,
+    PortStatus, QueueStatus, ReloadRequest, ReloadResponse, ReportEfRequest, ReportEfResponse,
+    VlanStatus, router_operator_server::RouterOperator,
 };
 
-use super::{ef, figures, source::Source};
-use crate::{config, dataplane::WorkerGone, sessions::EntryReading};
+use super::{ef, figures, policy, source::Source};
+use crate::{config, dataplane::WorkerGone, policy::ReloadError, sessions::EntryReading};
 
 /// Entries in one message.
 const ENTRIES_A_PART: usize = 512;
@@ -81,10 +82,12 @@ impl RouterOperator for Operator {
         &self,
         _: Request<ListPortsRequest>,
     ) -> Result<Response<ListPortsResponse>, Status> {
-        let report = self.source.report().await.map_err(gone)?;
+        let (installed, report) = self.source.policy_report().await.map_err(gone)?;
         let interfaces = &self.source.interfaces;
         let mut reported = interfaces.now().interfaces.into_iter();
         let mut counted = report.interfaces.iter();
+        let trusts = installed.config.trusts().zip(&report.policy.interfaces);
+        let mut policies = trusts.map(|(of, counted)| policy::Told::new(&of, counted, &report));
         let mut ports: Vec<_> = interfaces
             .ports
             .iter()
@@ -95,11 +98,13 @@ impl RouterOperator for Operator {
                 device: config.device.to_string(),
                 ..port_status(port, untagged)
             })
+            .zip(policies.by_ref())
+            .map(|(port, told)| told.of_port(port))
             .collect();
         let vlans = config::interfaces(&interfaces.ports).filter(|one| one.vlan.is_some());
-        for (config, vlan) in vlans.zip(reported.zip(counted)) {
+        for (config, (vlan, told)) in vlans.zip(reported.zip(counted).zip(policies)) {
             if let Some(port) = ports.get_mut(config.index.index()) {
-                port.vlans.push(vlan_status(vlan));
+                port.vlans.push(told.of_vlan(vlan_status(vlan)));
             }
         }
         Ok(Response::new(ListPortsResponse { ports }))
@@ -112,6 +117,32 @@ impl RouterOperator for Operator {
         let window = window(request.get_ref().window_s)?;
         let report = ef::report(&self.source, window).await.map_err(gone)?;
         Ok(Response::new(report))
+    }
+
+    async fn list_rules(
+        &self,
+        _: Request<ListRulesRequest>,
+    ) -> Result<Response<ListRulesResponse>, Status> {
+        let (installed, report) = self.source.policy_report().await.map_err(gone)?;
+        let interfaces: Vec<_> = installed.config.trusts().map(|of| of.name).collect();
+        let rules = installed.config.rules.iter().zip(&report.policy.rules);
+        let rules = rules.map(|(rule, counters)| policy::rule(rule, counters, &interfaces));
+        Ok(Response::new(ListRulesResponse {
+            rules: rules.collect(),
+        }))
+    }
+
+    async fn reload(&self, _: Request<ReloadRequest>) -> Result<Response<ReloadResponse>, Status> {
+        match self.source.policies.reload().await {
+            Ok(changes) => Ok(Response::new(ReloadResponse { changes })),
+            Err(error @ (ReloadError::Config(_) | ReloadError::Policy { .. })) => {
+                Err(Status::invalid_argument(error.to_string()))
+            }
+            Err(error @ ReloadError::Differs { .. }) => {
+                Err(Status::failed_precondition(error.to_string()))
+            }
+            Err(ReloadError::Worker(error)) => Err(gone(error)),
+        }
     }
 
     type ListEntriesStream =
@@ -189,7 +220,7 @@ fn port_status(report: &PortReport, untagged: &InterfaceCounters) -> PortStatus 
         twin_packets: untagged.twin_packets,
         fragment_packets: untagged.fragments,
         queues: queues.collect(),
-        vlans: Vec::new(),
+        ..PortStatus::default()
     }
 }
 
@@ -203,6 +234,7 @@ fn vlan_status((interface, counters): (Interface, &InterfaceCounters)) -> VlanSt
         bleached_packets: counters.bleached_packets,
         twin_packets: counters.twin_packets,
         fragment_packets: counters.fragments,
+        ..VlanStatus::default()
     }
 }
 

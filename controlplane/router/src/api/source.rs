@@ -1,13 +1,14 @@
 //! Where the figures come from, and how often the worker may be asked for them.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    cmp::Ordering,
+    sync::{Arc, atomic},
     time::Duration,
 };
 
 use tokio::{
     sync::{Mutex, Semaphore, watch},
-    time::Instant,
+    time::{Instant, sleep},
 };
 use voicelane_dataplane::{
     control::{Answer, Request},
@@ -19,6 +20,7 @@ use crate::{
     agent::{Identity, Interfaces},
     config::interfaces,
     dataplane::{Client, OpenPort, WorkerGone},
+    policy::{Installed, Policies},
     sessions::Sessions,
     twin::TwinCounters,
 };
@@ -45,6 +47,8 @@ pub struct Source {
     pub twins: Arc<TwinCounters>,
     /// The sessions.
     pub sessions: Arc<Sessions>,
+    /// What the worker obeys beside them.
+    pub policies: Arc<Policies>,
     /// The worker's report, and the metrics made of one.
     pub kept: Kept,
 }
@@ -106,6 +110,21 @@ impl Source {
         Ok(report)
     }
 
+    /// As [`Self::report`], with the policy that it is of.
+    pub async fn policy_report(&self) -> Result<(Arc<Installed>, Arc<Report>), WorkerGone> {
+        loop {
+            let report = self.report().await?;
+            let installed = self.policies.installed();
+            match report.policy.generation.cmp(&installed.generation) {
+                Ordering::Equal => return Ok((installed, report)),
+                // Kept from before the change.
+                Ordering::Less => *self.kept.report.lock().await = None,
+                // The change is made, and noted in a moment.
+                Ordering::Greater => sleep(Duration::from_millis(1)).await,
+            }
+        }
+    }
+
     /// The metrics' text, at most [`KEPT`] old.
     pub async fn metrics(&self) -> Result<Arc<str>, WorkerGone> {
         let mut kept = self.kept.metrics.lock().await;
@@ -114,9 +133,9 @@ impl Source {
         {
             return Ok(Arc::clone(text));
         }
-        let report = self.report().await?;
+        let (installed, report) = self.policy_report().await?;
         let readings = self.sessions.read_all(super::MAX_SESSION_SERIES).await?;
-        let text: Arc<str> = super::metrics::text(self, report, readings).into();
+        let text: Arc<str> = super::metrics::text(self, &installed, report, readings).into();
         *kept = Some((Instant::now(), Arc::clone(&text)));
         Ok(text)
     }
@@ -137,9 +156,9 @@ impl Source {
             no_buffer,
             kernel_refused,
         } = &*self.twins;
-        let figure = |name, counter: &std::sync::atomic::AtomicU64| TwinFigures {
+        let figure = |name, counter: &atomic::AtomicU64| TwinFigures {
             name,
-            frames: counter.load(Ordering::Relaxed),
+            frames: counter.load(atomic::Ordering::Relaxed),
         };
         [
             figure("twin-worker-full", worker_full),

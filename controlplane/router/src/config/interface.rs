@@ -6,7 +6,7 @@ use voicelane_dataplane::{
     units::{PortIndex, VlanId},
 };
 
-use super::{PortConfig, Role};
+use super::{PoliceConfig, PortConfig, Role};
 
 /// A section `[[port.vlan]]`.
 #[derive(Clone, Debug)]
@@ -19,6 +19,8 @@ pub struct VlanConfig {
     pub role: Role,
     /// How far code points from there are believed.
     pub trust: Trust,
+    /// How much of each behaviour may come from there without sessions.
+    pub police: Vec<PoliceConfig>,
     /// The router's own addresses on it, of both families.
     pub addresses: Vec<IpNet>,
     /// The largest IP packet, at most the port's.

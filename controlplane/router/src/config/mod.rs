@@ -3,9 +3,11 @@
 mod device;
 mod interface;
 mod parse;
+mod policy;
 mod queue;
 mod raw;
 mod values;
+mod words;
 
 use std::{fmt, net::SocketAddr, path::PathBuf};
 
@@ -22,6 +24,7 @@ use voicelane_dpdk::Hugepages;
 
 pub use device::{DRIVERS, Device, DeviceError};
 pub use interface::{InterfaceConfig, VlanConfig, interfaces};
+pub use policy::{InterfaceTrust, PoliceConfig, RuleConfig};
 
 /// A complete configuration, as `--help` shows it.
 pub const EXAMPLE: &str = include_str!("example.toml");
@@ -29,10 +32,16 @@ pub const EXAMPLE: &str = include_str!("example.toml");
 /// The whole file.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Where it is written.
+    pub file: PathBuf,
+    /// As it is written.
+    pub document: toml::Table,
     /// The router as such.
     pub router: RouterConfig,
     /// Its ports, in the order of [`voicelane_dataplane::units::PortIndex`]. At least one.
     pub ports: Vec<PortConfig>,
+    /// What is to become of what no session covers, in the order of the file.
+    pub rules: Vec<RuleConfig>,
 }
 
 /// Section `[router]`.
@@ -76,6 +85,8 @@ pub struct PortConfig {
     pub role: Role,
     /// How far code points from there are believed.
     pub trust: Trust,
+    /// How much of each behaviour may come from there without sessions.
+    pub police: Vec<PoliceConfig>,
     /// The router's own addresses on it, of both families.
     pub addresses: Vec<IpNet>,
     /// Its MAC address; nothing: the device's own.

@@ -1,5 +1,6 @@
 //! From the file to the typed configuration, with every problem in it named at once.
 
+mod policy;
 mod vlan;
 
 use std::{
@@ -15,14 +16,16 @@ use voicelane_dataplane::{
     diffserv::Dscp,
     policy::{DscpMap, Trust},
     settings::Idle,
-    units::BitRate,
+    units::{BitRate, InterfaceIndex},
 };
 use voicelane_dpdk::Hugepages;
+
+use policy::Meters;
 
 use super::{
     Config, ConfigError, Device, PortConfig, Problem, Role, RouterConfig,
     queue::{self, PortRates},
-    raw::{RawConfig, RawPort, RawRouter},
+    raw::{RawConfig, RawPort, RawRouter, RawVlan},
     values,
 };
 use crate::dataplane::{cores, memory};
@@ -46,27 +49,52 @@ impl Config {
         Self::parse(file, &text, &cores::available())
     }
 
+    /// Reads and understands the same file as it is now, in a process that runs already.
+    pub fn read_again(&self) -> Result<Self, ConfigError> {
+        let file = &self.file;
+        let text = fs::read_to_string(file).map_err(|source| ConfigError::Read {
+            file: file.clone(),
+            source,
+        })?;
+        // The worker has its core for itself.
+        let mut cores = cores::available();
+        cores.push(self.router.core);
+        Self::parse(file, &text, &cores)
+    }
+
     /// Understands a file's text on a machine with these cores.
     pub fn parse(file: &Path, text: &str, cores: &[usize]) -> Result<Self, ConfigError> {
         let raw: RawConfig = toml::from_str(text).map_err(|source| ConfigError::Syntax {
             file: file.to_owned(),
             source: Box::new(source),
         })?;
+        let document = text.parse().map_err(|source| ConfigError::Syntax {
+            file: file.to_owned(),
+            source: Box::new(source),
+        })?;
         let mut problems = Problems::default();
         let router = router(&raw.router, cores, &mut problems);
+        let meters = policy::meters(&raw.meter, &mut problems);
         let ports: Vec<_> = raw
             .port
             .iter()
             .enumerate()
-            .map(|(i, p)| port(i, p, &mut problems))
+            .map(|(i, p)| port(i, p, &meters, &mut problems))
             .collect();
+        let rules = policy::rules(&raw.rule, &interfaces(&raw.port), &meters, &mut problems);
         count_ports(&raw.port, &mut problems);
         duplicates(&raw.port, &ports, &mut problems);
-        let (Some(router), Some(ports)) = (router, ports.into_iter().collect::<Option<Vec<_>>>())
-        else {
+        let ports = ports.into_iter().collect::<Option<Vec<_>>>();
+        let (Some(router), Some(ports), Some(rules)) = (router, ports, rules) else {
             return Err(problems.into_error(file.to_owned()));
         };
-        let config = Self { router, ports };
+        let config = Self {
+            file: file.to_owned(),
+            document,
+            router,
+            ports,
+            rules,
+        };
         if let Err(error) = memory::plan(&config) {
             problems.add("router.memory_mb", error);
         }
@@ -218,13 +246,19 @@ fn trust(
     }
 }
 
-fn port(index: usize, raw: &RawPort, problems: &mut Problems) -> Option<PortConfig> {
+fn port(
+    index: usize,
+    raw: &RawPort,
+    meters: &Meters,
+    problems: &mut Problems,
+) -> Option<PortConfig> {
     let path = path(index, &raw.name);
     let key = |name: &str| format!("{path}.{name}");
     let name = problems.keep(key("name"), values::interface_name(&raw.name));
     let device = problems.keep(key("device"), Device::parse(&raw.device));
     let role = role(&path, &raw.role, problems);
     let trust = trust(&path, raw.trust.as_deref(), raw.remark.as_ref(), problems);
+    let police = policy::police(&path, &raw.police, meters, problems);
     let addresses = addresses(&path, &raw.addresses, problems);
     let mac = problems.keep(key("mac"), raw.mac.as_deref().map(values::mac).transpose());
     let rate = problems.keep(key("rate"), raw.rate.parse::<BitRate>());
@@ -240,7 +274,7 @@ fn port(index: usize, raw: &RawPort, problems: &mut Problems) -> Option<PortConf
         addresses.as_deref(),
         problems,
     );
-    let vlans = vlan::vlans(&path, raw, mtu, problems);
+    let vlans = vlan::vlans(&path, raw, mtu, meters, problems);
     let limit = values::bounded(raw.queue_limit_ms.unwrap_or(100), 1, 10_000);
     let limit_ms = problems.keep(key("queue_limit_ms"), limit);
     let burst = values::bounded(raw.shaper_burst_ms.unwrap_or(1), 1, 1_000);
@@ -276,6 +310,7 @@ fn port(index: usize, raw: &RawPort, problems: &mut Problems) -> Option<PortConf
         device: device?,
         role,
         trust: trust?.unwrap_or(role.trust()),
+        police: police?,
         addresses: addresses?,
         mac: mac?,
         rate: rate?,
@@ -315,6 +350,25 @@ fn mtu(
         return None;
     }
     Some(mtu)
+}
+
+/// Each interface's name, for rules; the first one of a name.
+fn interfaces(ports: &[RawPort]) -> HashMap<String, InterfaceIndex> {
+    let vlans = ports.iter().flat_map(|port| {
+        let name = |vlan: &RawVlan| {
+            vlan.name
+                .clone()
+                .unwrap_or(format!("{}.{}", port.name, vlan.id))
+        };
+        port.vlan.iter().map(name)
+    });
+    let names = ports.iter().map(|port| port.name.clone()).chain(vlans);
+    let indices = (0..=u8::MAX).map(InterfaceIndex);
+    let mut interfaces = HashMap::new();
+    for (name, index) in names.zip(indices) {
+        interfaces.entry(name).or_insert(index);
+    }
+    interfaces
 }
 
 /// `port.lan`, or `port[2]` where the name is of no use.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::queue::RawQueues;
+use super::{queue::RawQueues, words::Words};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -12,6 +12,10 @@ pub(super) struct RawConfig {
     pub(super) router: RawRouter,
     #[serde(default)]
     pub(super) port: Vec<RawPort>,
+    #[serde(default)]
+    pub(super) rule: Vec<RawRule>,
+    #[serde(default)]
+    pub(super) meter: BTreeMap<String, RawMeter>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -37,6 +41,8 @@ pub(super) struct RawPort {
     pub(super) trust: Option<String>,
     pub(super) remark: Option<BTreeMap<String, String>>,
     #[serde(default)]
+    pub(super) police: BTreeMap<String, String>,
+    #[serde(default)]
     pub(super) addresses: Vec<String>,
     pub(super) mac: Option<String>,
     pub(super) rate: String,
@@ -60,6 +66,51 @@ pub(super) struct RawVlan {
     pub(super) trust: Option<String>,
     pub(super) remark: Option<BTreeMap<String, String>>,
     #[serde(default)]
+    pub(super) police: BTreeMap<String, String>,
+    #[serde(default)]
     pub(super) addresses: Vec<String>,
     pub(super) mtu: Option<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRule {
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) interface: Words,
+    #[serde(default)]
+    pub(super) source: Words,
+    #[serde(default)]
+    pub(super) destination: Words,
+    #[serde(default)]
+    pub(super) protocol: Words,
+    #[serde(default)]
+    pub(super) source_port: Words,
+    #[serde(default)]
+    pub(super) destination_port: Words,
+    #[serde(default)]
+    pub(super) dscp: Words,
+    pub(super) mark: Option<String>,
+    pub(super) drop: Option<bool>,
+    pub(super) meter: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawMeter {
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    pub(super) colour: Option<String>,
+    pub(super) cir: String,
+    pub(super) cbs: Option<i64>,
+    pub(super) cbs_ms: Option<i64>,
+    pub(super) ebs: Option<i64>,
+    pub(super) ebs_ms: Option<i64>,
+    pub(super) pir: Option<String>,
+    pub(super) pbs: Option<i64>,
+    pub(super) pbs_ms: Option<i64>,
+    pub(super) eir: Option<String>,
+    pub(super) green: Option<String>,
+    pub(super) yellow: Option<String>,
+    pub(super) red: Option<String>,
 }

@@ -16,6 +16,13 @@ pub(super) fn router_id(text: &str) -> Result<String, String> {
     }
 }
 
+/// The name of a rule or a meter: as an id.
+pub(super) fn name(text: &str) -> Result<String, String> {
+    router_id(text).map_err(|_| {
+        format!("{text:?} is no name: write 1 to 64 characters of A-Z, a-z, 0-9, '.', '_', '-'")
+    })
+}
+
 /// `http://HOST:PORT`.
 pub(super) fn server(text: &str) -> Result<Uri, String> {
     let wanted = "write \"http://HOST:PORT\", such as \"http://172.30.0.1:7400\"";

@@ -5,10 +5,11 @@ use tracing::{info, warn};
 use voicelane_dataplane::{
     Fibs,
     control::Twins,
-    device::DpdkDevice,
+    device::{Device as _, DpdkDevice},
     diffserv::ClassSettings,
+    policy::{Policy, PolicyError},
     settings::{PortSettings, Settings, VlanSettings},
-    units::MacAddress,
+    units::{MacAddress, TickRate},
     worker::Worker,
 };
 use voicelane_dpdk::{
@@ -16,7 +17,10 @@ use voicelane_dpdk::{
 };
 
 use super::{Client, WorkerThread, memory};
-use crate::config::{Config, Device, PortConfig, VlanConfig};
+use crate::{
+    config::{Config, Device, PortConfig, VlanConfig},
+    policy::FIRST_GENERATION,
+};
 
 /// DPDK with its ports, ready to be given to a worker.
 #[derive(Debug)]
@@ -27,6 +31,8 @@ pub struct Dataplane {
     pub ports: Vec<OpenPort>,
     /// Asks the worker.
     pub client: Client,
+    /// The worker's clock.
+    pub clock: TickRate,
     /// The kernel twins' frames.
     pub twins: Twins<Mbuf>,
     /// The worker; it waits in its thread for nothing: it forwards from now on.
@@ -78,6 +84,9 @@ pub enum StartError {
     /// Memory that does not suffice.
     #[error("router.memory_mb: {0}")]
     Memory(#[from] memory::TooSmall),
+    /// Rules or meters.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// A thread.
     #[error("a thread could not be started: {0}")]
     Thread(#[from] io::Error),
@@ -122,13 +131,18 @@ pub fn start(config: &Config) -> Result<Dataplane, StartError> {
         idle: config.router.idle,
         ..Settings::new(settings)
     };
-    let (worker, control, twins) = Worker::new(&settings, DpdkDevice::new(queues), fibs);
+    let device = DpdkDevice::new(queues);
+    let clock = device.tick_rate();
+    let (mut worker, control, twins) = Worker::new(&settings, device, fibs);
+    // Before the first packet.
+    worker.set_policy(Policy::new(&config.policy(), FIRST_GENERATION, clock)?);
     let client = Client::start(control)?;
     let worker = WorkerThread::spawn(worker, config.router.core)?;
     Ok(Dataplane {
         pool,
         ports,
         client,
+        clock,
         twins,
         worker,
     })

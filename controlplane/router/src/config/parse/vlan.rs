@@ -4,7 +4,11 @@ use std::collections::BTreeSet;
 
 use voicelane_dataplane::units::VlanId;
 
-use super::{Problems, addresses, mtu, role, trust};
+use super::{
+    Problems, addresses, mtu,
+    policy::{self, Meters},
+    role, trust,
+};
 use crate::config::{
     VlanConfig,
     raw::{RawPort, RawVlan},
@@ -16,11 +20,12 @@ pub(super) fn vlans(
     port: &str,
     raw: &RawPort,
     port_mtu: Option<u16>,
+    meters: &Meters,
     problems: &mut Problems,
 ) -> Option<Vec<VlanConfig>> {
     let vlans = raw.vlan.iter().enumerate();
     let vlans: Vec<_> = vlans
-        .map(|(i, one)| vlan(port, i, raw, one, port_mtu, problems))
+        .map(|(i, one)| vlan(port, (i, one), raw, port_mtu, meters, problems))
         .collect();
     let vlans: Vec<_> = vlans.into_iter().collect::<Option<_>>()?;
     let mut seen = BTreeSet::new();
@@ -39,10 +44,10 @@ pub(super) fn path(port: &str, id: VlanId) -> String {
 
 fn vlan(
     port: &str,
-    index: usize,
+    (index, raw): (usize, &RawVlan),
     raw_port: &RawPort,
-    raw: &RawVlan,
     port_mtu: Option<u16>,
+    meters: &Meters,
     problems: &mut Problems,
 ) -> Option<VlanConfig> {
     let id = u64::try_from(raw.id).map_err(|_| format!("{} is negative", raw.id));
@@ -55,6 +60,7 @@ fn vlan(
     let word = raw.role.as_deref().unwrap_or(&raw_port.role);
     let role = role(&path, word, problems);
     let trust = trust(&path, raw.trust.as_deref(), raw.remark.as_ref(), problems);
+    let police = policy::police(&path, &raw.police, meters, problems);
     let addresses = addresses(&path, &raw.addresses, problems);
     let most = port_mtu.map_or(i64::MAX, i64::from);
     let own_mtu = raw.mtu.or(port_mtu.map(i64::from));
@@ -66,6 +72,7 @@ fn vlan(
         name: name?,
         role,
         trust: trust?.unwrap_or(role.trust()),
+        police: police?,
         addresses: addresses?,
         mtu: mtu?,
     })

@@ -1,0 +1,65 @@
+use voicelane_dataplane::{
+    diffserv::Phb,
+    policy::{InterfacePolicy, Metering, PolicySpec, Rule, Trust},
+};
+
+use super::Config;
+
+/// A section `[[rule]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleConfig {
+    /// As the dataplane knows it.
+    pub rule: Rule,
+    /// The name of its meter.
+    pub meter: Option<String>,
+}
+
+/// An entry of `police`: how much of a behaviour comes in without sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoliceConfig {
+    /// Which behaviour.
+    pub phb: Phb,
+    /// The name of the meter.
+    pub meter: String,
+    /// Its terms.
+    pub metering: Metering,
+}
+
+/// What an interface does with what neither a session nor a rule covers.
+#[derive(Clone, Copy, Debug)]
+pub struct InterfaceTrust<'a> {
+    /// The interface.
+    pub name: &'a str,
+    /// How far code points from there are believed.
+    pub trust: Trust,
+    /// How much of each behaviour may come from there.
+    pub police: &'a [PoliceConfig],
+}
+
+impl Config {
+    /// Of each interface, in the order of [`voicelane_dataplane::units::InterfaceIndex`].
+    pub fn trusts(&self) -> impl Iterator<Item = InterfaceTrust<'_>> {
+        self.interfaces().map(|one| InterfaceTrust {
+            name: one.name(),
+            trust: one.vlan.map_or(one.port.trust, |vlan| vlan.trust),
+            police: one.vlan.map_or(&one.port.police, |vlan| &vlan.police),
+        })
+    }
+
+    /// What the dataplane is told of rules, trust and meters.
+    #[must_use]
+    pub fn policy(&self) -> PolicySpec {
+        let interfaces = self.trusts().map(|of| InterfacePolicy {
+            trust: of.trust,
+            police: of
+                .police
+                .iter()
+                .map(|one| (one.phb, one.metering))
+                .collect(),
+        });
+        PolicySpec {
+            rules: self.rules.iter().map(|rule| rule.rule.clone()).collect(),
+            interfaces: interfaces.collect(),
+        }
+    }
+}
