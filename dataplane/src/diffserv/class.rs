@@ -33,7 +33,8 @@ pub struct ClassSettings {
     pub minimum: Option<BitRate>,
     /// What it gets at most, even if nobody else wants it, on the wire.
     pub maximum: Option<BitRate>,
-    /// The most that its queue holds, as the time that the port's whole rate needs to send it.
+    /// The most that its queue holds, as time: what the port's whole rate sends in it, and no more
+    /// than a few packets once the first has waited for as long.
     pub limit_ms: u32,
     /// The most that its queue holds, in packets.
     pub limit_packets: usize,

@@ -3,7 +3,7 @@ use std::collections::VecDeque;
 use crate::{
     counters::{DropReason, QueueCounters},
     device::Buffer,
-    diffserv::{ClassSettings, Codel, Colour, Dscp, FULL, Fill, Management, Wred},
+    diffserv::{ClassSettings, Codel, Colour, Dscp, FULL, Fill, Management, Service, Wred},
     units::{BitRate, TickRate, Ticks},
     wire::mark_congestion_experienced,
 };
@@ -20,6 +20,9 @@ pub(crate) struct Queued<B> {
     pub(crate) since: Ticks,
 }
 
+/// So many packets may wait, however slowly they go: without them there is no queue.
+const FEW: usize = 8;
+
 /// One class's packets, and what keeps them few.
 #[derive(Debug)]
 pub(super) struct Queue<B> {
@@ -27,6 +30,9 @@ pub(super) struct Queue<B> {
     wire_bytes: u64,
     limit_packets: usize,
     limit_wire_bytes: u64,
+    /// A first packet that has waited for so long says that the class gets less than the queue is
+    /// long for.
+    limit_wait: Ticks,
     /// The longest packet.
     longest: u64,
     manager: Manager,
@@ -60,11 +66,17 @@ impl<B: Buffer> Queue<B> {
                 ecn: profile.ecn,
             },
         };
+        // What is served at once waits for the worker only.
+        let limit_wait = match class.service {
+            Service::Strict => Ticks(u64::MAX),
+            _ => clock.ticks(u64::from(class.limit_ms) * 1_000_000),
+        };
         Self {
             packets: VecDeque::with_capacity(limit_packets.min(1 << 16)),
             wire_bytes: 0,
             limit_packets,
             limit_wire_bytes,
+            limit_wait,
             longest,
             manager,
             counters: QueueCounters::default(),
@@ -89,7 +101,10 @@ impl<B: Buffer> Queue<B> {
     pub(super) fn admit(&mut self, dscp: Dscp, now: Ticks) -> Result<(), DropReason> {
         // A queue is full or not, whoever asks: were the packet's own length added here, the last
         // gap would stay open to short packets only.
-        if self.packets.len() >= self.limit_packets || self.wire_bytes >= self.limit_wire_bytes {
+        if self.packets.len() >= self.limit_packets
+            || self.wire_bytes >= self.limit_wire_bytes
+            || self.packets.len() >= FEW && self.waited(now) >= self.limit_wait
+        {
             self.counters.full_packets[Colour::of(dscp).index()] += 1;
             return Err(DropReason::QueueFull);
         }
@@ -100,7 +115,7 @@ impl<B: Buffer> Queue<B> {
     }
 
     fn admit_early(&mut self, dscp: Dscp, now: Ticks) -> Result<(), DropReason> {
-        let (fill, colour) = (self.fill(), Colour::of(dscp));
+        let (fill, colour) = (self.fill(now), Colour::of(dscp));
         if let Manager::Wred(wred) = &mut self.manager
             && wred.drops(colour, fill, now)
         {
@@ -110,11 +125,24 @@ impl<B: Buffer> Queue<B> {
         Ok(())
     }
 
-    /// By that of its limits which is nearer.
-    fn fill(&self) -> Fill {
-        let by_bytes = self.wire_bytes * u64::from(FULL) / self.limit_wire_bytes;
-        let by_packets = (self.packets.len() * FULL as usize / self.limit_packets) as u64;
-        Fill::try_from(by_bytes.max(by_packets)).unwrap_or(FULL)
+    /// How long the first packet has waited.
+    #[inline]
+    fn waited(&self, now: Ticks) -> Ticks {
+        let first = self.packets.front();
+        first.map_or(Ticks(0), |first| now.since(first.since))
+    }
+
+    /// By that of its limits which is nearest.
+    fn fill(&self, now: Ticks) -> Fill {
+        let full = u64::from(FULL);
+        let packets = self.packets.len() as u64;
+        let by_bytes = self.wire_bytes * full / self.limit_wire_bytes;
+        let by_packets = packets * full / self.limit_packets as u64;
+        let waited = self.waited(now).0.min(self.limit_wait.0);
+        let by_time = u128::from(waited) * u128::from(full) / u128::from(self.limit_wait.0.max(1));
+        // A few packets are no queue yet, however slowly they go.
+        let by_time = u64::try_from(by_time).unwrap_or(full) * packets.min(FEW as u64) / FEW as u64;
+        Fill::try_from(by_bytes.max(by_packets).max(by_time)).unwrap_or(FULL)
     }
 
     #[inline]

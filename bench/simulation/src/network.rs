@@ -1,0 +1,149 @@
+//! One worker on a simulated device: everything comes in at a trusted port and goes out at the
+//! other, which has the rate.
+
+use std::{
+    net::Ipv4Addr,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use anyhow::{Context as _, bail};
+use voicelane_dataplane::{
+    Adjacency, Fibs,
+    control::{Answer, Command, Control, NextHop, Request, Twins},
+    counters::Report,
+    device::{Buffer as _, SimBuffer, SimDevice, SimPool},
+    diffserv::Dscp,
+    session::{EntrySpec, FiveTuple, Policer, Protocol, SessionChange},
+    settings::{PortSettings, Settings, Trust},
+    units::{BitRate, InterfaceIndex, MacAddress, PortIndex, TickRate, Ticks},
+    worker::Worker,
+};
+use voicelane_dpdk::{Fib4, Fib6};
+
+/// The simulated clock ticks in nanoseconds.
+pub(crate) const CLOCK_HZ: u64 = 1_000_000_000;
+pub(crate) const EDGE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+const CORE_MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 2]);
+const PEER_MAC: MacAddress = MacAddress([2, 0, 0, 0, 2, 2]);
+const EDGE: PortIndex = PortIndex(0);
+const CORE: PortIndex = PortIndex(1);
+
+pub(crate) struct Network {
+    worker: Worker<SimDevice>,
+    control: Control,
+    _twins: Twins<SimBuffer>,
+    pool: SimPool,
+    now: u64,
+}
+
+impl Network {
+    pub(crate) fn new(rate: BitRate) -> anyhow::Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("simulation{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let fibs = Fibs {
+            ipv4: Fib4::create(&name, 100, -1)?,
+            ipv6: Fib6::create(&name, 100, -1)?,
+        };
+        let fast = BitRate::from_bps(1_000_000_000_000)?;
+        let settings = Settings::new(vec![
+            PortSettings::new(MacAddress(EDGE_MAC), Trust::Keep, fast),
+            PortSettings::new(CORE_MAC, Trust::Keep, rate),
+        ]);
+        let device = SimDevice::new(2, TickRate::from_hz(CLOCK_HZ));
+        let (worker, control, twins) = Worker::new(&settings, device, fibs);
+        let mut network = Self {
+            worker,
+            control,
+            _twins: twins,
+            pool: SimPool::default(),
+            now: 0,
+        };
+        let next_hop = NextHop(1);
+        let adjacency = Adjacency::Forward {
+            interface: InterfaceIndex(CORE.0),
+            destination: PEER_MAC,
+            source: CORE_MAC,
+        };
+        network.ask(Request::SetAdjacency {
+            next_hop,
+            adjacency,
+        })?;
+        network.ask(Request::SetRoute {
+            prefix: Ipv4Addr::new(10, 2, 0, 0).into(),
+            length: 16,
+            next_hop,
+        })?;
+        Ok(network)
+    }
+
+    fn ask(&mut self, request: Request) -> anyhow::Result<Answer> {
+        self.control
+            .commands
+            .try_send(Command { ticket: 0, request })
+            .ok()
+            .context("the worker takes no command")?;
+        self.worker.turn();
+        let answer = self.control.replies.try_recv()?.answer;
+        match answer {
+            Answer::Route(Err(error)) => bail!(error),
+            Answer::Session(Err(error)) => bail!(error),
+            answer => Ok(answer),
+        }
+    }
+
+    /// Makes a stream of calls a session: telephony where its port says so.
+    pub(crate) fn admit(&mut self, frame: &[u8]) -> anyhow::Result<()> {
+        let port = |at: usize| {
+            let bytes = frame.get(at..).and_then(<[u8]>::first_chunk);
+            bytes.copied().map(u16::from_be_bytes).context("a frame")
+        };
+        let flow = FiveTuple {
+            source: (Ipv4Addr::new(10, 1, 0, 5), port(34)?).into(),
+            destination: (Ipv4Addr::new(10, 2, 0, 7), port(36)?).into(),
+            protocol: Protocol::UDP,
+        };
+        let dscp = Dscp::new(u32::from(port(34)? & 63))?;
+        let policer = Policer {
+            rate: BitRate::from_bps(1_000_000_000_000)?,
+            burst_bytes: 10_000_000,
+        };
+        let change = SessionChange {
+            install: vec![EntrySpec {
+                flow,
+                dscp,
+                terms: policer.into(),
+            }],
+            remove: vec![],
+        };
+        self.ask(Request::Session(change)).map(drop)
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        self.now
+    }
+
+    pub(crate) fn arrive(&mut self, frame: &[u8]) {
+        let frame = self.pool.frame(frame);
+        self.worker.device_mut().deliver(EDGE, frame);
+    }
+
+    /// One turn of the worker's loop: what left, and when.
+    pub(crate) fn turn(&mut self) -> impl Iterator<Item = (u64, Vec<u8>)> {
+        self.worker.turn();
+        let sent = self.worker.device_mut().take_sent(CORE);
+        sent.into_iter()
+            .map(|(at, frame)| (at.0, frame.bytes().to_vec()))
+    }
+
+    pub(crate) fn advance(&mut self, nanoseconds: u64) {
+        self.now += nanoseconds;
+        self.worker.device_mut().advance_to(Ticks(self.now));
+    }
+
+    pub(crate) fn report(&mut self) -> anyhow::Result<Report> {
+        match self.ask(Request::Report(Report::new(2, 2)))? {
+            Answer::Report(report) => Ok(*report),
+            other => bail!("not a report: {other:?}"),
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! What the kept tables promise, over a shorter time.
+
+#![allow(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
+
+use voicelane_dpdk::{Eal, EalConfig, Hugepages};
+use voicelane_simulation::{LoadFigures, run};
+
+fn classes(load: &LoadFigures, check: impl Fn(&voicelane_simulation::ClassFigures)) {
+    load.classes.iter().for_each(check);
+}
+
+#[test]
+fn each_class_gets_what_is_promised() {
+    let _eal = Eal::init(&EalConfig {
+        hugepages: Hugepages::Never,
+        memory_mib: 512,
+        ..EalConfig::default()
+    })
+    .unwrap();
+    let figures = run("10Mbit/s".parse().unwrap(), 30, &[0.5, 1.5, 3.0]).unwrap();
+    let [half, over, triple] = figures.loads.as_slice() else {
+        unreachable!("three loads")
+    };
+    classes(half, |class| {
+        assert_eq!(class.lost_percent[0], Some(0.0), "{}", class.class);
+    });
+    for load in [half, over, triple] {
+        let voice = &load.classes[1..3];
+        for class in voice {
+            assert_eq!(class.lost_percent[0], Some(0.0), "{class:?}");
+        }
+        // One packet of the largest size, its own kind before it, and the turn of the loop.
+        let own = 2.0 * 238.0 * 8.0 / 10.0;
+        assert!(
+            voice[0].max_us <= load.largest_packet_us + own + 40.0,
+            "{voice:?}"
+        );
+        assert!(
+            load.e_a_us <= load.largest_packet_us + 40.0,
+            "{}",
+            load.e_a_us
+        );
+        classes(load, |class| {
+            assert_eq!(class.reordered, 0, "{}", class.class)
+        });
+    }
+    for load in [over, triple] {
+        let total: f64 = load.classes.iter().map(|class| class.got_percent).sum();
+        assert!((total - 100.0).abs() < 0.5, "{total} % of the link");
+        classes(load, |class| {
+            if let Some(promised) = class.promised_percent {
+                let off = (class.got_percent - promised).abs();
+                assert!(
+                    off < 0.5,
+                    "{}: {} of {promised} %",
+                    class.class,
+                    class.got_percent
+                );
+            }
+            if let [Some(low), Some(middle), Some(high)] = class.lost_percent {
+                assert!(low < 5.0 || middle > 90.0, "{class:?}");
+                assert!(low <= middle && middle <= high, "{class:?}");
+            }
+        });
+    }
+}
