@@ -101,14 +101,16 @@ impl<B: Buffer> Queue<B> {
     pub(super) fn admit(&mut self, dscp: Dscp, now: Ticks) -> Result<(), DropReason> {
         // A queue is full or not, whoever asks: were the packet's own length added here, the last
         // gap would stay open to short packets only.
+        // Random early detection has a measure of its own for what waits too long.
+        let early = matches!(self.manager, Manager::Wred(_));
         if self.packets.len() >= self.limit_packets
             || self.wire_bytes >= self.limit_wire_bytes
-            || self.packets.len() >= FEW && self.waited(now) >= self.limit_wait
+            || !early && self.packets.len() >= FEW && self.waited(now) >= self.limit_wait
         {
             self.counters.full_packets[Colour::of(dscp).index()] += 1;
             return Err(DropReason::QueueFull);
         }
-        if let Manager::Wred(_) = self.manager {
+        if early {
             return self.admit_early(dscp, now);
         }
         Ok(())
