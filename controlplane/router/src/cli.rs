@@ -74,6 +74,8 @@ fn after_help() -> String {
     format!(
         "A complete configuration:\n\n{EXAMPLE}\n\
          What it does goes to standard error, one line each; RUST_LOG=debug says more.\n\
+         SIGHUP has it read rules, meters, trust, remark and police again; a file that is wrong, or\n\
+         differs in anything else, is refused with all reasons, and it goes on with what it has.\n\
          `router ready`: it forwards. `attached to URL`: it has the server's sessions.\n\n\
          Exit codes: 0 ended by SIGINT or SIGTERM, or the configuration is right; 1 an error at\n\
          run time; 2 a wrong command line or configuration."
@@ -110,7 +112,7 @@ mod tests {
         Cli::command().debug_assert();
         let help = Cli::command().render_long_help().to_string();
         assert!(
-            help.contains("[[port]]") && help.contains("Exit codes"),
+            help.contains("[[port]]") && help.contains("SIGHUP") && help.contains("Exit codes"),
             "{help}"
         );
     }
