@@ -356,7 +356,7 @@ fn wanted(state: &State, twins: &Twins, prefix: IpNet) -> Option<Target> {
         return None;
     }
     if let Some(via) = state.local_route(prefix) {
-        return Some(target(twins, via));
+        return Some(target(state, twins, via));
     }
     // The kernel asks the local table first, whatever is more specific in the main one.
     if state.is_local(prefix) {
@@ -364,7 +364,7 @@ fn wanted(state: &State, twins: &Twins, prefix: IpNet) -> Option<Target> {
     }
     let via = state.main_route(prefix);
     if prefix.prefix_len() < prefix.max_prefix_len() {
-        return via.map(|via| target(twins, via));
+        return via.map(|via| target(state, twins, via));
     }
     // A host is reached directly where the route that covers it says so.
     let address = prefix.addr();
@@ -375,10 +375,10 @@ fn wanted(state: &State, twins: &Twins, prefix: IpNet) -> Option<Target> {
     {
         return Some(Target::Neighbour { interface, address });
     }
-    via.map(|via| target(twins, via))
+    via.map(|via| target(state, twins, via))
 }
 
-fn target(twins: &Twins, via: &Via) -> Target {
+fn target(state: &State, twins: &Twins, via: &Via) -> Target {
     match *via {
         Via::Kernel => Target::Kernel,
         Via::Nowhere => Target::Nowhere,
@@ -392,12 +392,14 @@ fn target(twins: &Twins, via: &Via) -> Target {
         Via::Link { .. } => Target::Resolve,
         Via::Gateway { interface, address } => Target::Neighbour { interface, address },
         Via::Paths(ref paths) => {
-            let ours = |path: &Path| twins.contains_key(&path.interface);
-            if paths.iter().all(ours) {
-                Target::Paths(Arc::clone(paths))
-            } else {
-                Target::Resolve // The kernel shares the flows.
+            if !paths.iter().all(|path| twins.contains_key(&path.interface)) {
+                return Target::Resolve; // The kernel shares the flows.
             }
+            if !paths.iter().any(|path| state.is_lost(path.interface)) {
+                return Target::Paths(Arc::clone(paths));
+            }
+            let alive = paths.iter().filter(|path| !state.is_lost(path.interface));
+            target(state, twins, &Via::paths(alive.copied().collect()))
         }
     }
 }

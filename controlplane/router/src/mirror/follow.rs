@@ -15,7 +15,7 @@ use voicelane_dataplane::control::{Answer, Request};
 
 use super::{
     fib::{Fib, Twins},
-    interfaces::{View, view},
+    interfaces::{self, View, view},
     messages, objects,
     retry::retry,
     state::{Dirty, Event, Place, State},
@@ -224,10 +224,12 @@ impl Follower {
             // among what was lost. A new one has nothing that is older than the answer.
             self.said = subscribe()?;
         }
+        // What is known already moves first: to ask takes time where there are many routes.
+        self.update(&dirty).await?;
         if dirty.resync {
-            return self.resync(&dirty).await;
+            self.resync(&Dirty::default()).await?;
         }
-        self.update(&dirty).await
+        Ok(())
     }
 
     /// Asks the kernel for everything. Events that come meanwhile are applied afterwards, in order;
@@ -243,7 +245,10 @@ impl Follower {
 
     /// Tells the worker what is different, and everybody else what is to be seen of it.
     async fn update(&mut self, dirty: &Dirty) -> Result<(), MirrorError> {
-        let requests = self.fib.update(&self.state, dirty);
+        let mut dirty = dirty.clone();
+        let lost = interfaces::lost(&self.state, self.fib.twins(), &self.underlays);
+        self.state.set_lost(lost, &mut dirty);
+        let requests = self.fib.update(&self.state, &dirty);
         if cfg!(debug_assertions) {
             self.fib.invariants();
         }

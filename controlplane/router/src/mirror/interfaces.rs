@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use ipnet::IpNet;
+use voicelane_dataplane::units::InterfaceIndex;
 
 use super::{
-    fib::Fib,
+    fib::{Fib, TwinOf, Twins},
     state::{State, Via, is_link_local},
 };
 
@@ -33,6 +34,22 @@ pub struct View {
     pub neighbours: usize,
 }
 
+/// The twins, by the kernel's number of them, of ports whose link is lost.
+pub(super) fn lost(state: &State, twins: &Twins, underlays: &[Option<String>]) -> BTreeSet<u32> {
+    let lost = |(_, twin): &(&u32, &TwinOf)| !has_carrier(state, underlays, twin.interface);
+    twins.iter().filter(lost).map(|(&index, _)| index).collect()
+}
+
+/// Whether the interface under an interface's port, if there is one, is up and has a carrier.
+fn has_carrier(state: &State, underlays: &[Option<String>], interface: InterfaceIndex) -> bool {
+    let underlay = underlays.get(interface.index()).and_then(Option::as_deref);
+    underlay.is_none_or(|name| {
+        state
+            .link_named(name)
+            .is_some_and(|link| link.up && link.carrier)
+    })
+}
+
 /// Looks at the state. `underlays` are the kernel's interfaces under each interface's port.
 pub(super) fn view(state: &State, fib: &Fib, underlays: &[Option<String>]) -> View {
     let mut interfaces = vec![InterfaceView::default(); underlays.len()];
@@ -40,14 +57,7 @@ pub(super) fn view(state: &State, fib: &Fib, underlays: &[Option<String>]) -> Vi
         let Some(view) = interfaces.get_mut(twin.interface.index()) else {
             continue;
         };
-        let underlay = underlays
-            .get(twin.interface.index())
-            .and_then(Option::as_deref);
-        view.carrier = underlay.is_none_or(|name| {
-            state
-                .link_named(name)
-                .is_some_and(|link| link.up && link.carrier)
-        });
+        view.carrier = has_carrier(state, underlays, twin.interface);
         view.up = view.carrier && state.link(index).is_some_and(|link| link.up);
         view.addresses = state
             .addresses(index)

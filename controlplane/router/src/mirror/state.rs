@@ -111,6 +111,8 @@ pub struct State {
     neighbours: BTreeMap<(IpAddr, u32), Neighbour>,
     /// The objects that routes are made of, and how many are of each.
     objects: BTreeMap<u32, usize>,
+    /// Interfaces whose link is lost, which the kernel may know a second later only.
+    lost: BTreeSet<u32>,
 }
 
 impl State {
@@ -251,13 +253,26 @@ impl State {
         }
     }
 
+    /// Says on which interfaces nothing gets anywhere: routes over them count for nothing.
+    pub fn set_lost(&mut self, lost: BTreeSet<u32>, dirty: &mut Dirty) {
+        if self.lost != lost {
+            *dirty = self.all_dirty(&Self::default(), dirty);
+            self.lost = lost;
+        }
+    }
+
+    /// Whether nothing gets anywhere on an interface.
+    #[must_use]
+    pub fn is_lost(&self, interface: u32) -> bool {
+        self.lost.contains(&interface)
+    }
+
     /// Everything that must be looked at when this takes the place of `other`, of which something
     /// was `touched` since it was looked at.
     #[must_use]
     pub fn all_dirty(&self, other: &Self, touched: &Dirty) -> Dirty {
         let mut dirty = Dirty {
             interfaces: true,
-            resync: false,
             ..touched.clone()
         };
         for state in [self, other] {
@@ -275,19 +290,19 @@ impl State {
     /// Whether the local table has a route to this prefix or one around it.
     #[must_use]
     pub fn is_local(&self, prefix: IpNet) -> bool {
-        around(prefix).any(|outer| first_alive(&self.local, outer).is_some())
+        around(prefix).any(|outer| self.first_alive(&self.local, outer).is_some())
     }
 
     /// Where the local table sends exactly this prefix.
     #[must_use]
     pub fn local_route(&self, prefix: IpNet) -> Option<&Via> {
-        first_alive(&self.local, prefix)
+        self.first_alive(&self.local, prefix)
     }
 
     /// Where the main table sends exactly this prefix.
     #[must_use]
     pub fn main_route(&self, prefix: IpNet) -> Option<&Via> {
-        first_alive(&self.main, prefix)
+        self.first_alive(&self.main, prefix)
     }
 
     /// Where the main table sends an address.
@@ -343,18 +358,23 @@ impl State {
             .filter_map(|&prefix| Some((prefix, self.main_route(prefix)?)))
     }
 
+    /// Where the first of a prefix's routes leads that leads anywhere.
+    fn first_alive<'a>(&self, routes: &'a Routes, prefix: IpNet) -> Option<&'a Via> {
+        let mut vias = routes.get(&prefix)?.iter().map(|route| &route.via);
+        vias.find(|via| match via {
+            Via::Dead => false,
+            Via::Link { interface } | Via::Gateway { interface, .. } => !self.is_lost(*interface),
+            Via::Paths(paths) => !paths.iter().all(|path| self.is_lost(path.interface)),
+            Via::Kernel | Via::Nowhere | Via::Refused => true,
+        })
+    }
+
     fn table_mut(&mut self, table: Table) -> &mut Routes {
         match table {
             Table::Local => &mut self.local,
             Table::Main => &mut self.main,
         }
     }
-}
-
-/// Where the first of a prefix's routes leads that leads anywhere.
-fn first_alive(routes: &Routes, prefix: IpNet) -> Option<&Via> {
-    let mut vias = routes.get(&prefix)?.iter().map(|route| &route.via);
-    vias.find(|via| **via != Via::Dead)
 }
 
 /// The prefix itself and all around it, the longest first.

@@ -420,3 +420,45 @@ fn without_numbers_the_kernel_forwards() {
         assert_eq!(fib.free.len(), usize::from(fib.unused - spent - 1));
     }
 }
+
+/// A port's link is known to be lost before the kernel says what it makes of it.
+#[test]
+fn what_leads_over_a_lost_link_counts_for_nothing() {
+    let (mut state, mut fib) = (State::default(), Fib::new(twins()));
+    let (mut worker, mut dirty) = (Worker::default(), Dirty::default());
+    let [one, other] = [path(CORE, 1, 1), path(LAN, 2, 1)];
+    let gateway = |path: &Path| Via::paths(vec![*path]);
+    for event in [
+        known(CORE, 1, Some(1)),
+        known(LAN, 2, Some(2)),
+        Event::RouteAdded(main_route("10.0.8.0/24", 0, gateway(&one)), Place::First),
+        Event::RouteAdded(main_route("10.0.8.0/24", 9, gateway(&other)), Place::First),
+        Event::RouteAdded(
+            main_route("10.0.9.0/24", 0, Via::paths(vec![one, other])),
+            Place::First,
+        ),
+    ] {
+        state.apply(event, &mut dirty);
+    }
+    let mut ports = |state: &mut State, lost: &[u32]| {
+        state.set_lost(lost.iter().copied().collect(), &mut dirty);
+        worker.take(fib.update(state, &dirty));
+        fib.invariants();
+        dirty = Dirty::default();
+        [8, 9].map(|net| {
+            let ways = worker.lookup(host(false, net, 9)).unwrap_or_default();
+            let interface = |way: &(Adjacency, u32)| match way.0 {
+                Adjacency::Forward { interface, .. } => interface.0,
+                other => panic!("{other:?}"),
+            };
+            let mut interfaces: Vec<_> = ways.iter().map(interface).collect();
+            interfaces.sort_unstable();
+            interfaces
+        })
+    };
+    assert_eq!(ports(&mut state, &[]), [vec![1], vec![0, 1]]);
+    assert_eq!(ports(&mut state, &[CORE]), [vec![0], vec![0]]);
+    assert_eq!(ports(&mut state, &[CORE, LAN]), <[Vec<u8>; 2]>::default());
+    assert_eq!(ports(&mut state, &[LAN]), [vec![1], vec![1]]);
+    assert_eq!(ports(&mut state, &[]), [vec![1], vec![0, 1]]);
+}
