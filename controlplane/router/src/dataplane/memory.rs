@@ -17,7 +17,7 @@ pub const QUEUE_CAPACITY: usize = 1024;
 /// Routes that each family's table takes; with them the two need [`ROUTE_TABLES_MIB`].
 pub const MAX_ROUTES: u32 = 65_536;
 
-const ROUTE_TABLES_MIB: u64 = 128;
+const ROUTE_TABLES_MIB: u64 = 144;
 /// More packets in one queue help nobody.
 const MAX_QUEUE_PACKETS: u64 = 4096;
 /// With fewer a queue is too short for one burst.
@@ -30,6 +30,8 @@ const FRAME_HEADER: u16 = 22;
 const MIN_FRAME: u16 = 2048;
 /// What DPDK adds to a frame's room: `rte_mbuf`, headroom, the pool's header, alignment.
 const BUFFER_OVERHEAD: u64 = 128 + 128 + 64 + 128;
+/// Without hugepages DPDK lets no buffer lie across two pages, so one takes up a page.
+const PAGE: u64 = 4096;
 /// A tenth of the memory is left over, for the drivers and for what allocation wastes.
 const USABLE_TENTHS: u64 = 9;
 
@@ -60,7 +62,7 @@ pub fn plan(config: &Config) -> Result<Plan, TooSmall> {
     let queues = ports.saturating_mul(u64::try_from(Phb::COUNT).unwrap_or(u64::MAX));
     let mtu = config.ports.iter().map(|port| port.mtu).max().unwrap_or(0);
     let frame_bytes = mtu.saturating_add(FRAME_HEADER).max(MIN_FRAME);
-    let buffer = u64::from(frame_bytes) + BUFFER_OVERHEAD;
+    let buffer = (u64::from(frame_bytes) + BUFFER_OVERHEAD).max(PAGE);
 
     let twins = 2 * u64::try_from(QUEUE_CAPACITY).unwrap_or(u64::MAX);
     let rings = ports * (u64::from(RX_RING) + u64::from(TX_RING));
@@ -97,7 +99,7 @@ mod tests {
 
     #[test]
     fn full_queues_leave_buffers_for_the_rings() {
-        for memory_mib in [192, 256, 1024, 1 << 20] {
+        for memory_mib in [224, 320, 1024, 1 << 20] {
             let plan = plan(&config(memory_mib)).unwrap();
             let queued = 2 * Phb::COUNT * plan.queue_limit_packets;
             let rings = 2 * usize::from(RX_RING + TX_RING) + 2 * QUEUE_CAPACITY;
@@ -105,7 +107,7 @@ mod tests {
                 usize::try_from(plan.buffers).unwrap() > queued + rings,
                 "{plan:?}"
             );
-            let bytes = u64::from(plan.buffers) * (2048 + BUFFER_OVERHEAD);
+            let bytes = u64::from(plan.buffers) * PAGE;
             assert!(bytes < (memory_mib - ROUTE_TABLES_MIB) << 20, "{plan:?}");
         }
         assert_eq!(plan(&config(1 << 20)).unwrap().queue_limit_packets, 4096);
@@ -113,7 +115,7 @@ mod tests {
 
     #[test]
     fn what_is_too_little_says_what_would_do() {
-        let TooSmall { needed_mib, .. } = plan(&config(129)).unwrap_err();
+        let TooSmall { needed_mib, .. } = plan(&config(145)).unwrap_err();
         assert!(plan(&config(needed_mib)).is_ok());
         assert!(plan(&config(needed_mib - 1)).is_err());
     }

@@ -104,6 +104,11 @@ pub fn start(config: &Config) -> Result<Dataplane, StartError> {
         queue_limit_packets = plan.queue_limit_packets,
         "DPDK is ready"
     );
+    // The largest pieces first, while the memory is in one.
+    let fibs = Fibs {
+        ipv4: Fib4::create("voicelane", memory::MAX_ROUTES, -1)?,
+        ipv6: Fib6::create("voicelane", memory::MAX_ROUTES, -1)?,
+    };
     let pool =
         Mempool::create("voicelane", plan.buffers, plan.frame_bytes, -1).map_err(|source| {
             StartError::Pool {
@@ -121,10 +126,6 @@ pub fn start(config: &Config) -> Result<Dataplane, StartError> {
         queues.push(queue);
         ports.push(open);
     }
-    let fibs = Fibs {
-        ipv4: Fib4::create("voicelane", memory::MAX_ROUTES, -1)?,
-        ipv6: Fib6::create("voicelane", memory::MAX_ROUTES, -1)?,
-    };
     let settings = Settings {
         session_entries: config.router.session_entries,
         queue_capacity: memory::QUEUE_CAPACITY,
