@@ -210,6 +210,7 @@ fn calls_follow_bgp_and_keep_their_sessions() {
 }
 
 /// How long the overload goes on, in seconds: some, or as many as `VOICELANE_BGP_SECONDS` says.
+/// With more than 200 it is for `cargo test`: nextest ends a test of this kind after four minutes.
 fn overload_seconds() -> u64 {
     let text = env::var("VOICELANE_BGP_SECONDS").unwrap_or_else(|_| "20".to_owned());
     text.parse().unwrap()
