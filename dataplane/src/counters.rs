@@ -4,8 +4,9 @@
 use hdrhistogram::Histogram;
 
 use crate::{
-    diffserv::{EfError, EfMeter, Phb},
+    diffserv::{EfError, Phb},
     policy::PolicyReport,
+    seconds::SECONDS,
     units::{TickRate, Ticks},
 };
 
@@ -258,14 +259,14 @@ pub struct EfReport {
     /// Since the start.
     pub total: EfError,
     /// Second by second, from the one that has begun backwards.
-    pub seconds: Box<[EfError; EfMeter::SECONDS]>,
+    pub seconds: Box<[EfError; SECONDS]>,
 }
 
 impl Default for EfReport {
     fn default() -> Self {
         Self {
             total: EfError::default(),
-            seconds: Box::new([EfError::default(); EfMeter::SECONDS]),
+            seconds: Box::new([EfError::default(); SECONDS]),
         }
     }
 }
@@ -276,6 +277,34 @@ impl EfReport {
     pub fn last(&self, seconds: usize) -> EfError {
         let last = self.seconds.iter().take(seconds);
         last.copied().fold(EfError::default(), EfError::with)
+    }
+}
+
+/// For how long the worker's loop stood still: from the start of a turn to that of the next, without
+/// the time that it meant to sleep. Nothing can be more punctual than that.
+#[derive(Clone, Debug)]
+pub struct StallReport {
+    /// The longest since the start.
+    pub longest: Ticks,
+    /// The longest of each second, from the one that has begun backwards.
+    pub seconds: Box<[Ticks; SECONDS]>,
+}
+
+impl Default for StallReport {
+    fn default() -> Self {
+        Self {
+            longest: Ticks(0),
+            seconds: Box::new([Ticks(0); SECONDS]),
+        }
+    }
+}
+
+impl StallReport {
+    /// Over this many seconds, with the one that has begun.
+    #[must_use]
+    pub fn last(&self, seconds: usize) -> Ticks {
+        let last = self.seconds.iter().take(seconds);
+        last.copied().max().unwrap_or_default()
     }
 }
 
@@ -313,6 +342,8 @@ pub struct Report {
     pub interfaces: Vec<InterfaceCounters>,
     /// The policy's.
     pub policy: PolicyReport,
+    /// The worker's loop's.
+    pub stalls: StallReport,
     /// Session entries in use.
     pub entries: usize,
     /// Session entries in all.
@@ -330,6 +361,7 @@ impl Report {
             ports: (0..ports).map(|_| PortReport::default()).collect(),
             interfaces: vec![InterfaceCounters::default(); interfaces],
             policy: PolicyReport::new(interfaces),
+            stalls: StallReport::default(),
             entries: 0,
             entry_capacity: 0,
         })

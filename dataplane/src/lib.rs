@@ -13,6 +13,7 @@ pub mod device;
 pub mod diffserv;
 mod pipeline;
 pub mod policy;
+pub mod seconds;
 pub mod session;
 pub mod settings;
 pub mod units;

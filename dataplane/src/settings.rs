@@ -11,7 +11,7 @@ use crate::{
 pub enum Idle {
     /// Polls on: the lowest delay, a whole core.
     Poll,
-    /// Sleeps, the longer the quieter it is, up to half a millisecond; shorter when a queue waits
+    /// Sleeps, the longer the quieter it is, up to a millisecond; shorter when a queue waits
     /// for its shaper.
     #[default]
     Adaptive,

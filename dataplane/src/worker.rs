@@ -10,10 +10,11 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::{
     control::{Answer, Command, Control, FlowReading, Reply, Request, Twins},
-    counters::Report,
+    counters::{Report, StallReport},
     device::Device,
     pipeline::{Fibs, Pipeline},
     policy::Policy,
+    seconds::Seconds,
     session::FiveTuple,
     settings::{Idle, Settings},
     units::{InterfaceIndex, PortIndex, TickRate, Ticks},
@@ -23,11 +24,56 @@ use crate::{
 const COMMANDS_A_TURN: usize = 32;
 
 /// How long an adaptive worker sleeps at most.
-const LONGEST_SLEEP_NS: u64 = 500_000;
+const LONGEST_SLEEP_NS: u64 = 1_000_000;
 /// How long it sleeps at most while packets have come lately.
 const SHORT_SLEEP_NS: u64 = 50_000;
 /// What "lately" means.
 const LATELY_NS: u64 = 100_000_000;
+
+/// For how long the loop stood still: see [`StallReport`].
+#[derive(Debug)]
+struct Stalls {
+    /// When the last turn should have been over at the latest.
+    expected: Ticks,
+    /// Of the second that has begun, and of all before it.
+    current: Ticks,
+    before: Ticks,
+    seconds: Seconds<Ticks>,
+}
+
+impl Stalls {
+    fn new(clock: TickRate, now: Ticks) -> Self {
+        Self {
+            expected: now,
+            current: Ticks(0),
+            before: Ticks(0),
+            seconds: Seconds::new(clock, now),
+        }
+    }
+
+    /// A turn begins.
+    #[inline]
+    fn turn(&mut self, now: Ticks) {
+        if self.seconds.is_over(now) {
+            self.before = self.before.max(self.current);
+            self.seconds.keep(self.current, now);
+            self.current = Ticks(0);
+        }
+        self.current = self.current.max(now.since(self.expected));
+        self.expected = now;
+    }
+
+    /// The loop has slept as it meant to.
+    fn slept(&mut self, meant: Duration, clock: TickRate) {
+        let nanoseconds = u64::try_from(meant.as_nanos()).unwrap_or(u64::MAX);
+        self.expected = self.expected + clock.ticks(nanoseconds);
+    }
+
+    fn report(&self, into: &mut StallReport) {
+        into.longest = self.before.max(self.current);
+        self.seconds.report(self.current, &mut into.seconds);
+    }
+}
 
 /// One core's whole data plane.
 pub struct Worker<D: Device> {
@@ -37,6 +83,7 @@ pub struct Worker<D: Device> {
     clock: TickRate,
     idle: Idle,
     last_packet: Ticks,
+    stalls: Stalls,
     commands: Receiver<Command>,
     replies: Sender<Reply>,
     from_twins: Receiver<(InterfaceIndex, D::Buffer)>,
@@ -58,6 +105,7 @@ impl<D: Device> Worker<D> {
             clock,
             idle: settings.idle,
             last_packet: now,
+            stalls: Stalls::new(clock, now),
             commands,
             replies,
             from_twins,
@@ -84,6 +132,7 @@ impl<D: Device> Worker<D> {
                 let sleep = self.idle_sleep(self.device.now());
                 if !sleep.is_zero() {
                     thread::sleep(sleep);
+                    self.stalls.slept(sleep, self.clock);
                 }
             }
         }
@@ -92,6 +141,7 @@ impl<D: Device> Worker<D> {
     /// One turn of the loop; returns how many packets and commands it moved.
     pub fn turn(&mut self) -> usize {
         let now = self.device.now();
+        self.stalls.turn(now);
         let mut received = 0;
         for port in (0..self.ports).map(PortIndex) {
             received += self.pipeline.ingress(&mut self.device, port, now);
@@ -165,13 +215,7 @@ impl<D: Device> Worker<D> {
             Request::SetAdjacency {
                 next_hop,
                 adjacency,
-            } => {
-                let interfaces = pipeline.interfaces();
-                let set = pipeline
-                    .routes
-                    .set_adjacency(next_hop, adjacency, interfaces);
-                Answer::Route(set)
-            }
+            } => Answer::Route(pipeline.set_adjacency(next_hop, adjacency)),
             Request::SetPaths { next_hop, paths } => {
                 Answer::Route(pipeline.routes.set_paths(next_hop, *paths))
             }
@@ -199,6 +243,7 @@ impl<D: Device> Worker<D> {
         report.now = now;
         report.clock = self.clock;
         self.pipeline.fill_policy(&mut report.policy);
+        self.stalls.report(&mut report.stalls);
         report.entries = self.pipeline.sessions.len();
         report.entry_capacity = self.pipeline.sessions.capacity();
         for (to, from) in report

@@ -257,9 +257,9 @@ fn what_it_cannot_work_with_is_said() {
 #[test]
 fn it_runs_without_hugepages() {
     let network = OneRouter::new("no-huge");
-    let config = std::fs::read_to_string(&network.config).unwrap();
+    let config = fs::read_to_string(&network.config).unwrap();
     let config = config.replace("[router]", "[router]\nhugepages = \"never\"");
-    std::fs::write(&network.config, config).unwrap();
+    fs::write(&network.config, config).unwrap();
     let _router = network.start();
     network.reaches("10.9.0.2");
 }

@@ -2,6 +2,7 @@ use std::collections::VecDeque;
 
 use crate::{
     counters::EfReport,
+    seconds::Seconds,
     units::{BitRate, TickRate, Ticks},
 };
 
@@ -21,7 +22,9 @@ pub struct EfError {
 }
 
 impl EfError {
+    #[inline]
     fn add(&mut self, aggregate: Ticks, packet: Ticks) {
+        self.packets += 1;
         self.aggregate = self.aggregate.max(aggregate);
         self.packet = self.packet.max(packet);
     }
@@ -38,7 +41,7 @@ impl EfError {
 }
 
 /// The recursion of RFC 3246: the target departure time, and the last departure.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Target {
     f: Ticks,
     d: Ticks,
@@ -81,11 +84,20 @@ struct Arrival {
     departed: Ticks,
 }
 
-/// Measures [`EfError`] over the whole run and for each of the last [`EfMeter::SECONDS`] seconds.
+/// The times that a length takes, kept as most packets are as long as the one before.
+#[derive(Clone, Copy, Debug, Default)]
+struct Lengths {
+    wire_bytes: u32,
+    at_ef_rate: Ticks,
+    at_port_rate: Ticks,
+}
+
+/// Measures [`EfError`] over the whole run and for each of the last [`crate::seconds::SECONDS`].
 #[derive(Debug)]
 pub struct EfMeter {
     ef_rate: ByteTime,
     port_rate: ByteTime,
+    lengths: Lengths,
     /// In the order of arrival; the first has not departed, or is about to be settled.
     arrivals: VecDeque<Arrival>,
     /// How many arrivals came before the first of `arrivals`.
@@ -94,35 +106,28 @@ pub struct EfMeter {
     departed: u32,
     aggregate: Target,
     packet: Target,
-    total: EfError,
-    /// A ring; each entry is of one second.
-    seconds: Box<[EfError; Self::SECONDS]>,
-    second: usize,
-    second_ends: Ticks,
-    second_ticks: Ticks,
+    /// Of the second that has begun, and of all before it.
+    current: EfError,
+    before: EfError,
+    seconds: Seconds<EfError>,
 }
 
 impl EfMeter {
-    /// How far back it remembers each second.
-    pub const SECONDS: usize = 64;
-
     /// At a port of `port_rate` whose EF aggregate is configured with `ef_rate`, both on the wire.
     #[must_use]
     pub fn new(ef_rate: BitRate, port_rate: BitRate, clock: TickRate, now: Ticks) -> Self {
-        let second_ticks = Ticks(clock.hz());
         Self {
             ef_rate: ByteTime::at(ef_rate, clock),
             port_rate: ByteTime::at(port_rate, clock),
+            lengths: Lengths::default(),
             arrivals: VecDeque::new(),
             settled: 0,
             departed: 0,
             aggregate: Target::default(),
             packet: Target::default(),
-            total: EfError::default(),
-            seconds: Box::new([EfError::default(); Self::SECONDS]),
-            second: 0,
-            second_ends: now + second_ticks,
-            second_ticks,
+            current: EfError::default(),
+            before: EfError::default(),
+            seconds: Seconds::new(clock, now),
         }
     }
 
@@ -141,7 +146,34 @@ impl EfMeter {
     /// A packet has been handed to the device.
     #[inline]
     pub fn depart(&mut self, number: u32, wire_bytes: u32, now: Ticks) {
-        let departure = now + self.port_rate.of(wire_bytes);
+        if wire_bytes != self.lengths.wire_bytes {
+            self.lengths = Lengths {
+                wire_bytes,
+                at_ef_rate: self.ef_rate.of(wire_bytes),
+                at_port_rate: self.port_rate.of(wire_bytes),
+            };
+        }
+        if self.seconds.is_over(now) {
+            self.next_second(now);
+        }
+        let departure = now + self.lengths.at_port_rate;
+        // As long as packets depart as they came, both terms are one.
+        let in_order = number == self.settled
+            && self.departed == self.settled
+            && self.aggregate == self.packet;
+        if in_order && let Some(arrival) = self.arrivals.pop_front() {
+            self.settled = self.settled.wrapping_add(1);
+            self.departed = self.settled;
+            let length = self.lengths.at_ef_rate;
+            let error = self.aggregate.depart(arrival.at, length, departure);
+            self.packet = self.aggregate;
+            self.current.add(error, error);
+        } else {
+            self.depart_out_of_order(number, departure);
+        }
+    }
+
+    fn depart_out_of_order(&mut self, number: u32, departure: Ticks) {
         // E_a: the j-th departure against the j-th arrival, whichever packets these are.
         let nth = self.departed.wrapping_sub(self.settled) as usize;
         self.departed = self.departed.wrapping_add(1);
@@ -149,8 +181,12 @@ impl EfMeter {
             debug_assert!(false, "more departures than arrivals");
             return;
         };
-        let length = self.ef_rate.of(wire_bytes);
-        let aggregate = self.aggregate.depart(arrival.at, length, departure);
+        let Lengths {
+            wire_bytes,
+            at_ef_rate,
+            ..
+        } = self.lengths;
+        let aggregate = self.aggregate.depart(arrival.at, at_ef_rate, departure);
 
         // E_p: packets in the order of their arrival, each with its own departure.
         let own = number.wrapping_sub(self.settled) as usize;
@@ -169,40 +205,23 @@ impl EfMeter {
             self.settled = self.settled.wrapping_add(1);
             packet = packet.max(self.packet.depart(at, self.ef_rate.of(bytes), departed));
         }
-        self.rotate(now);
-        for error in [&mut self.total, &mut self.seconds[self.second]] {
-            error.packets += 1;
-            error.add(aggregate, packet);
-        }
-    }
-
-    /// Fills in what was measured.
-    pub fn report(&mut self, into: &mut EfReport, now: Ticks) {
-        self.rotate(now);
-        into.total = self.total;
-        for (back, to) in into.seconds.iter_mut().enumerate() {
-            let index = self.second + Self::SECONDS - back % Self::SECONDS;
-            *to = self.seconds[index % Self::SECONDS];
-        }
-    }
-
-    #[inline]
-    fn rotate(&mut self, now: Ticks) {
-        if now >= self.second_ends {
-            self.next_second(now);
-        }
+        self.current.add(aggregate, packet);
     }
 
     #[cold]
     fn next_second(&mut self, now: Ticks) {
-        let late = now.since(self.second_ends).0 / self.second_ticks.0;
-        let steps = late + 1;
-        for _ in 0..steps.min(Self::SECONDS as u64) {
-            self.second = (self.second + 1) % Self::SECONDS;
-            self.seconds[self.second] = EfError::default();
+        self.before = self.before.with(self.current);
+        self.seconds.keep(self.current, now);
+        self.current = EfError::default();
+    }
+
+    /// Fills in what was measured.
+    pub fn report(&mut self, into: &mut EfReport, now: Ticks) {
+        if self.seconds.is_over(now) {
+            self.next_second(now);
         }
-        let gone = Ticks(self.second_ticks.0.saturating_mul(steps));
-        self.second_ends = self.second_ends + gone;
+        into.total = self.before.with(self.current);
+        self.seconds.report(self.current, &mut into.seconds);
     }
 
     /// Checks what must hold between calls.
@@ -230,6 +249,12 @@ mod tests {
     use super::*;
 
     const HZ: u64 = 1_000_000_000;
+
+    fn total(meter: &mut EfMeter) -> EfError {
+        let mut report = EfReport::default();
+        meter.report(&mut report, Ticks(0));
+        report.total
+    }
 
     /// Both recursions over all packets at once, in 2^-20 ticks: what the definition says.
     /// Packets are (arrival, departure, bytes).
@@ -298,7 +323,7 @@ mod tests {
                 }
             }
             meter.invariants(0);
-            let total = meter.total;
+            let total = total(&mut meter);
             prop_assert_eq!(total.packets, done.len() as u64);
             let (aggregate, packet) = model(&done, rate);
             // Lengths are rounded down to ticks, packet by packet.
@@ -322,7 +347,8 @@ mod tests {
                 meter.depart(number, 238, Ticks(start));
                 free = start + 238 * 800;
             }
-            prop_assert_eq!((meter.total.aggregate, meter.total.packet), (Ticks(0), Ticks(0)));
+            let total = total(&mut meter);
+            prop_assert_eq!((total.aggregate, total.packet), (Ticks(0), Ticks(0)));
         }
     }
 
@@ -336,7 +362,7 @@ mod tests {
         let second = meter.arrive(ms(10));
         meter.depart(first, 125, ms(10)); // f = 11, d = 11
         meter.depart(second, 125, ms(14)); // f = 12, d = 15
-        let total = meter.total;
+        let total = total(&mut meter);
         assert_eq!(
             (total.packets, total.aggregate, total.packet),
             (2, ms(3), ms(3))

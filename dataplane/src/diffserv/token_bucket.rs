@@ -68,7 +68,7 @@ impl BucketProfile {
 
     /// What a packet costs. Packets are shorter than 2^24 bytes and a byte costs at most 2^36.
     #[inline]
-    fn cost(&self, bytes: u32) -> i64 {
+    pub(crate) fn cost(&self, bytes: u32) -> i64 {
         debug_assert!(bytes < 1 << 24, "no packet is that long");
         (self.byte * u64::from(bytes)).cast_signed()
     }
@@ -186,7 +186,13 @@ impl TokenBucket {
     /// longer than the depth is no special case.
     #[inline]
     pub fn charge(&mut self, profile: &BucketProfile, bytes: u32) {
-        self.credit = self.credit.saturating_sub(profile.cost(bytes));
+        self.take(profile.cost(bytes));
+    }
+
+    /// Takes what [`BucketProfile::cost`] has said.
+    #[inline]
+    pub(crate) fn take(&mut self, cost: i64) {
+        self.credit = self.credit.saturating_sub(cost);
     }
 
     /// The first time at which it is open again, after the last refill.

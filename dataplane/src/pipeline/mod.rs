@@ -37,6 +37,7 @@ pub(crate) use schedule::PortScheduler;
 use fragments::Fragment;
 
 use crate::{
+    control::{NextHop, RouteError},
     counters::{DropReason, InterfaceCounters, PortCounters, PuntReason},
     device::{Buffer, Device},
     diffserv::{Dscp, Phb, PhbMap, TrafficClass},
@@ -303,7 +304,7 @@ impl<B: Buffer> Pipeline<B> {
         classify::classify(burst, sessions, &self.policy, interfaces, now);
         police::police(burst, &mut self.sessions, &mut self.policy, &self.phbs, now);
         mark::mark(burst, &self.phbs);
-        route::route(burst, &self.routes, interfaces);
+        route::route(burst, &self.routes);
         queue::queue(burst, &mut self.ports, interfaces, &mut self.punts, now);
         count
     }
@@ -366,9 +367,14 @@ impl<B: Buffer> Pipeline<B> {
             .min()
     }
 
-    /// How many interfaces there are.
-    pub(crate) fn interfaces(&self) -> usize {
-        self.interfaces.len()
+    /// Says what a next hop means.
+    pub(crate) fn set_adjacency(
+        &mut self,
+        next_hop: NextHop,
+        adjacency: Adjacency,
+    ) -> Result<(), RouteError> {
+        self.routes
+            .set_adjacency(next_hop, adjacency, &self.interfaces)
     }
 
     /// Each interface's counters.

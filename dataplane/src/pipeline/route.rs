@@ -10,7 +10,7 @@ use crate::{
     control::{NextHop, RouteError},
     counters::{DropReason, PuntReason},
     device::Buffer,
-    units::{InterfaceIndex, MacAddress},
+    units::{InterfaceIndex, MacAddress, PortIndex, VlanId},
     wire::{Ethernet, Ipv4Mut, Ipv6Mut, Tci},
 };
 
@@ -40,9 +40,35 @@ pub enum Adjacency {
 #[derive(Clone, Copy, Debug)]
 enum Hop {
     Unset,
-    One(Adjacency),
+    Forward(Way),
+    /// Anything but forwarding.
+    Exception(Adjacency),
     /// Several other next hops, in this place of the groups.
     Several(u16),
+}
+
+/// [`Adjacency::Forward`] with what is needed of its interface, so that a packet touches nothing else.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    /// Destination and source, as a frame begins.
+    addresses: [u8; 12],
+    mtu: u16,
+    vlan: Option<VlanId>,
+    port: PortIndex,
+}
+
+impl Way {
+    fn new(interface: &Interface, destination: MacAddress, source: MacAddress) -> Self {
+        let mut addresses = [0; 12];
+        addresses[..6].copy_from_slice(&destination.0);
+        addresses[6..].copy_from_slice(&source.0);
+        Self {
+            addresses,
+            mtu: interface.mtu,
+            vlan: interface.vlan,
+            port: interface.port,
+        }
+    }
 }
 
 /// The empty route tables that a worker starts with.
@@ -77,19 +103,27 @@ impl Routes {
         }
     }
 
-    pub(crate) fn set_adjacency(
+    pub(super) fn set_adjacency(
         &mut self,
         next_hop: NextHop,
         adjacency: Adjacency,
-        interfaces: usize,
+        interfaces: &[Interface],
     ) -> Result<(), RouteError> {
-        if let Adjacency::Forward { interface, .. } = adjacency
-            && interface.index() >= interfaces
-        {
-            return Err(RouteError::Interface(interface.0));
-        }
+        let new = match adjacency {
+            Adjacency::Forward {
+                interface: index,
+                destination,
+                source,
+            } => {
+                let interface = interfaces
+                    .get(index.index())
+                    .ok_or(RouteError::Interface(index.0))?;
+                Hop::Forward(Way::new(interface, destination, source))
+            }
+            exception => Hop::Exception(exception),
+        };
         let hop = self.hop_mut(next_hop)?;
-        if let Hop::Several(group) = std::mem::replace(hop, Hop::One(adjacency)) {
+        if let Hop::Several(group) = std::mem::replace(hop, new) {
             self.free.push(group);
         }
         Ok(())
@@ -98,7 +132,7 @@ impl Routes {
     /// Makes a next hop stand for several others, which must have been set, and be no such ones.
     pub(crate) fn set_paths(&mut self, next_hop: NextHop, paths: Paths) -> Result<(), RouteError> {
         for path in paths.buckets() {
-            if path == next_hop || !matches!(self.hop(path.0), Hop::One(_)) {
+            if path == next_hop || matches!(self.hop(path.0), Hop::Unset | Hop::Several(_)) {
                 return Err(RouteError::NextHop(path.0));
             }
         }
@@ -167,9 +201,8 @@ impl Routes {
     }
 
     #[inline]
-    fn hop(&self, next_hop: u16) -> Hop {
-        let hop = self.hops.get(usize::from(next_hop));
-        hop.copied().unwrap_or(Hop::Unset)
+    fn hop(&self, next_hop: u16) -> &Hop {
+        self.hops.get(usize::from(next_hop)).unwrap_or(&Hop::Unset)
     }
 
     fn hop_mut(&mut self, NextHop(number): NextHop) -> Result<&mut Hop, RouteError> {
@@ -185,7 +218,7 @@ impl Routes {
 
     /// Which of several ways a packet takes.
     #[inline(never)]
-    fn choose(&self, group: u16, frame: &[u8], family: Family) -> Hop {
+    fn choose(&self, group: u16, frame: &[u8], family: Family) -> &Hop {
         let packet = frame.get(Ethernet::LENGTH..).unwrap_or_default();
         let hash = match family {
             Family::V4 => paths::hash4(packet, &self.seed),
@@ -193,14 +226,14 @@ impl Routes {
         };
         match (self.groups.get(usize::from(group)), hash) {
             (Some(paths), Some(hash)) => self.hop(paths.choose(hash).0),
-            _ => Hop::Unset,
+            _ => &Hop::Unset,
         }
     }
 }
 
 /// Finds each packet's way, by the longest prefix, and addresses it to the next hop, on its VLAN.
 #[inline(never)]
-pub(super) fn route<B: Buffer>(burst: &mut Burst<B>, routes: &Routes, interfaces: &[Interface]) {
+pub(super) fn route<B: Buffer>(burst: &mut Burst<B>, routes: &Routes) {
     let next_hops = routes.lookup(burst);
     for ((buffer, meta), next_hop) in burst
         .buffers
@@ -212,22 +245,13 @@ pub(super) fn route<B: Buffer>(burst: &mut Burst<B>, routes: &Routes, interfaces
             continue;
         }
         let mut hop = routes.hop(next_hop);
-        if let Hop::Several(group) = hop {
+        if let Hop::Several(group) = *hop {
             hop = routes.choose(group, buffer.bytes(), meta.family);
         }
         meta.verdict = match hop {
-            Hop::One(Adjacency::Forward {
-                interface,
-                destination,
-                source,
-            }) if meta.ttl > 1
-                && interfaces
-                    .get(interface.index())
-                    .is_some_and(|interface| meta.ip_bytes <= u32::from(interface.mtu)) =>
-            {
-                let interface = &interfaces[interface.index()];
+            Hop::Forward(way) if meta.ttl > 1 && meta.ip_bytes <= u32::from(way.mtu) => {
                 let frame = buffer.bytes_mut();
-                Ethernet::readdress(frame, destination, source);
+                Ethernet::readdress(frame, &way.addresses);
                 let packet = frame.get_mut(Ethernet::LENGTH..).unwrap_or_default();
                 match meta.family {
                     Family::V4 => {
@@ -241,12 +265,12 @@ pub(super) fn route<B: Buffer>(burst: &mut Burst<B>, routes: &Routes, interfaces
                         }
                     }
                 }
-                meta.egress = interface.port;
-                let tagged = match interface.vlan {
-                    Some(vlan) => tag::put(buffer, Tci::new(vlan, meta.dscp)),
-                    None => Ok(()),
-                };
-                tagged.map_or_else(Verdict::Drop, |()| Verdict::Forward)
+                meta.egress = way.port;
+                match way.vlan {
+                    Some(vlan) => tag::put(buffer, Tci::new(vlan, meta.dscp))
+                        .map_or_else(Verdict::Drop, |()| Verdict::Forward),
+                    None => Verdict::Forward,
+                }
             }
             exception => exceptional(exception, meta.ttl),
         };
@@ -255,15 +279,15 @@ pub(super) fn route<B: Buffer>(burst: &mut Burst<B>, routes: &Routes, interfaces
 
 /// What becomes of a packet that is not simply sent to a neighbour.
 #[cold]
-fn exceptional(hop: Hop, ttl: u8) -> Verdict {
+fn exceptional(hop: &Hop, ttl: u8) -> Verdict {
     match hop {
         // A group of groups cannot be set; it would be the kernel's.
         Hop::Unset | Hop::Several(_) => Verdict::Punt(PuntReason::NoRoute),
-        Hop::One(Adjacency::Blackhole) => Verdict::Drop(DropReason::Blackhole),
-        Hop::One(Adjacency::Local) => Verdict::Punt(PuntReason::Local),
+        Hop::Exception(Adjacency::Blackhole) => Verdict::Drop(DropReason::Blackhole),
+        Hop::Exception(Adjacency::Local) => Verdict::Punt(PuntReason::Local),
         // The kernel takes the TTL off itself, where it forwards.
-        Hop::One(_) if ttl <= 1 => Verdict::Punt(PuntReason::TtlExpired),
-        Hop::One(Adjacency::Resolve) => Verdict::Punt(PuntReason::UnknownNeighbour),
-        Hop::One(Adjacency::Forward { .. }) => Verdict::Punt(PuntReason::Oversize),
+        _ if ttl <= 1 => Verdict::Punt(PuntReason::TtlExpired),
+        Hop::Exception(_) => Verdict::Punt(PuntReason::UnknownNeighbour),
+        Hop::Forward(_) => Verdict::Punt(PuntReason::Oversize),
     }
 }

@@ -49,6 +49,12 @@ impl Limiter {
         self.bucket.charge(&self.profile, wire_bytes);
     }
 
+    /// As [`Self::charge`], where the cost is known already: it is that of all limiters of a clock.
+    #[inline]
+    fn take(&mut self, cost: i64) {
+        self.bucket.take(cost);
+    }
+
     #[inline]
     fn is_open(&self) -> bool {
         self.bucket.is_open()
@@ -276,7 +282,8 @@ impl<B: Buffer> PortScheduler<B> {
                 self.deficits[index] = 0;
                 break;
             };
-            self.shaper.charge(packet.wire_bytes);
+            let cost = self.shaper.profile.cost(packet.wire_bytes);
+            self.shaper.take(cost);
             if run.since != packet.since {
                 run.record(&mut queue.counters, self.clock, now);
                 run = DelayRun {
@@ -288,14 +295,16 @@ impl<B: Buffer> PortScheduler<B> {
             run.wire_bytes += u64::from(packet.wire_bytes);
             match turn {
                 Turn::Strict => {
-                    self.strict_cap.charge(packet.wire_bytes);
+                    self.strict_cap.take(cost);
                     self.ef.depart(packet.number, packet.wire_bytes, now);
                 }
                 Turn::Weight => self.deficits[index] -= i64::from(packet.wire_bytes),
                 Turn::Minimum => self.charge_minimum(index, packet.wire_bytes),
                 Turn::Rest => {}
             }
-            self.charge_maximum(index, packet.wire_bytes);
+            if self.limited & bit != 0 {
+                self.charge_maximum(index, packet.wire_bytes);
+            }
             into.push(packet.buffer);
 
             let queue = &self.queues[index];

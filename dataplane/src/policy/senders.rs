@@ -277,35 +277,4 @@ mod tests {
         ];
         assert_eq!(listed, expected);
     }
-
-    /// By hand, in release: what a packet costs. From one sender, 32, 40 in turn, and a new one for
-    /// each packet.
-    #[test]
-    #[ignore = "a measurement"]
-    fn what_a_claim_costs() {
-        const PACKETS: u64 = 20_000_000;
-        for (name, senders) in [
-            ("1", 1),
-            ("32", 32),
-            ("40", 40),
-            ("1000", 1_000),
-            ("each", u64::MAX),
-        ] {
-            let mut list = TopSenders::new(rand::random());
-            let mut state = 1_u64;
-            let start = std::time::Instant::now();
-            for _ in 0..PACKETS {
-                state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-                list.count(
-                    u128::from((state >> 20) % senders),
-                    Dscp::EF,
-                    60,
-                    Ticks(state),
-                );
-            }
-            let ns = start.elapsed().as_secs_f64() * 1e9 / 20e6;
-            println!("{name} senders: {ns:.1} ns a packet, {:.1} Mpps", 1e3 / ns);
-            assert_eq!(list.packets(), PACKETS);
-        }
-    }
 }

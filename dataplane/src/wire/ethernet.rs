@@ -49,12 +49,11 @@ impl<'a> Ethernet<'a> {
         EtherType(u16::from_be_bytes([self.0[12], self.0[13]]))
     }
 
-    /// Addresses a frame anew. A frame that is too short stays as it is.
+    /// Addresses a frame anew: destination, then source. A frame that is too short stays as it is.
     #[inline]
-    pub fn readdress(frame: &mut [u8], destination: MacAddress, source: MacAddress) {
-        if let Some(header) = frame.first_chunk_mut::<12>() {
-            header[..6].copy_from_slice(&destination.0);
-            header[6..].copy_from_slice(&source.0);
+    pub fn readdress(frame: &mut [u8], addresses: &[u8; 12]) {
+        if let Some(header) = frame.first_chunk_mut() {
+            *header = *addresses;
         }
     }
 }

@@ -38,6 +38,8 @@ pub struct EfFigures {
     pub e_p_ms: f64,
     /// One packet of the largest size on the wire: what no scheduler can be without.
     pub ideal_ms: f64,
+    /// For how long the router's loop stood still at most, as when the machine took its core away.
+    pub longest_stall_ms: f64,
 }
 
 /// A queue as its router counted it.
@@ -89,6 +91,7 @@ pub(super) fn pass(agent: &Agent, length: Duration) -> Result<(Window, RouterFig
     let ef = agent.router_ef(Site::A, length.min(LONGEST_REPORT))?;
     window.to.sleep_at_most(length);
     let after = core_port(agent)?;
+    let stall_us = ef.longest_stall_us;
     let ef = ef.ports.into_iter().find(|port| port.port == CORE);
     let queues = after.queues.iter().map(|queue| {
         let before = before.queues.iter().find(|before| before.phb == queue.phb);
@@ -100,7 +103,7 @@ pub(super) fn pass(agent: &Agent, length: Duration) -> Result<(Window, RouterFig
     });
     let figures = RouterFigures {
         queues: queues.collect(),
-        ef: ef.as_ref().map(EfFigures::of),
+        ef: ef.as_ref().map(|port| EfFigures::of(port, stall_us)),
     };
     Ok((window, figures))
 }
@@ -112,13 +115,14 @@ fn core_port(agent: &Agent) -> Result<PortStatus, LabError> {
 }
 
 impl EfFigures {
-    fn of(port: &PortEf) -> Self {
+    fn of(port: &PortEf, stall_us: f64) -> Self {
         Self {
             ef_rate_bit_s: port.ef_rate_bps,
             packets: port.packets,
             e_a_ms: port.e_a_us / 1e3,
             e_p_ms: port.e_p_us / 1e3,
             ideal_ms: port.ideal_us / 1e3,
+            longest_stall_ms: stall_us / 1e3,
         }
     }
 }
@@ -129,8 +133,8 @@ impl fmt::Display for EfFigures {
         write!(
             f,
             "EF at the core port, by RFC 3246: E_a {:.2} ms, E_p {:.2} ms over {} packets; one full \
-             packet is {:.2} ms",
-            self.e_a_ms, self.e_p_ms, self.packets, self.ideal_ms
+             packet is {:.2} ms; the router's loop stood still for {:.2} ms at most",
+            self.e_a_ms, self.e_p_ms, self.packets, self.ideal_ms, self.longest_stall_ms
         )
     }
 }

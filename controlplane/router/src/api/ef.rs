@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use hdrhistogram::Histogram;
 use voicelane_dataplane::{
     counters::{PortReport, QueueCounters, Report},
-    diffserv::{EfMeter, Phb},
+    diffserv::Phb,
+    seconds::SECONDS,
     units::TickRate,
 };
 use voicelane_proto::v1::{PhbDelay, PortEf, ReportEfResponse};
@@ -16,7 +17,7 @@ use crate::{config::PortConfig, dataplane::WorkerGone};
 /// Each second is remembered for longer, so that nothing of a window is gone when it ends.
 pub(super) const LONGEST_WINDOW_S: u32 = 60;
 
-const _: () = assert!(EfMeter::SECONDS > LONGEST_WINDOW_S as usize + 2);
+const _: () = assert!(SECONDS > LONGEST_WINDOW_S as usize + 2);
 
 /// What Ethernet's header adds to an IP packet, without FCS.
 const HEADER_BYTES: u64 = 14;
@@ -39,6 +40,10 @@ pub(super) async fn report(
         || source.started.elapsed().as_secs_f64(),
         |before| seconds(before, &after),
     );
+    let stall = match &before {
+        None => after.stalls.longest,
+        Some(_) => after.stalls.last(whole(seconds) + 1),
+    };
     let ports = source.interfaces.ports.iter().zip(&after.ports).enumerate();
     let ports = ports.map(|(index, (config, port))| {
         let before = before.as_ref().and_then(|before| before.ports.get(index));
@@ -53,6 +58,7 @@ pub(super) async fn report(
         router_id: source.identity.router_id.clone(),
         since_start: before.is_none(),
         seconds,
+        longest_stall_us: microseconds(after.clock.nanoseconds(stall)),
         ports: ports.collect(),
     })
 }

@@ -28,6 +28,8 @@ struct Report {
     /// Else over a window.
     since_start: bool,
     seconds: f64,
+    /// For how long the worker's loop stood still at most.
+    longest_stall_us: f64,
     ports: Vec<Port>,
 }
 
@@ -122,6 +124,7 @@ impl From<v1::ReportEfResponse> for Report {
             router: report.router_id,
             since_start: report.since_start,
             seconds: report.seconds,
+            longest_stall_us: report.longest_stall_us,
             ports: report.ports.into_iter().map(Into::into).collect(),
         }
     }
@@ -202,8 +205,9 @@ impl Report {
             })
         });
         format!(
-            "{}\n{}\n\n{}",
+            "{}; the worker's loop stood still for {} us at most\n{}\n\n{}",
             self.title(),
+            us(self.longest_stall_us),
             table(
                 [
                     "PORT",
@@ -273,6 +277,7 @@ mod tests {
             router_id: "a".to_owned(),
             since_start: false,
             seconds: 10.0,
+            longest_stall_us: 42.5,
             ports: vec![port, idle],
         }
         .into()
@@ -283,6 +288,7 @@ mod tests {
         let text = report().text();
         for figure in [
             "router a over 10.0 s",
+            "42.5 us",
             "10Mbit/s",
             "1250.0",
             "1260.0",

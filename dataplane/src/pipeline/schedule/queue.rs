@@ -22,6 +22,8 @@ pub(crate) struct Queued<B> {
 
 /// So many packets may wait, however slowly they go: without them there is no queue.
 const FEW: usize = 8;
+/// More than any queue holds.
+const NEVER: usize = usize::MAX;
 
 /// One class's packets, and what keeps them few.
 #[derive(Debug)]
@@ -33,6 +35,8 @@ pub(super) struct Queue<B> {
     /// A first packet that has waited for so long says that the class gets less than the queue is
     /// long for.
     limit_wait: Ticks,
+    /// From how many packets on that is asked at all.
+    limit_wait_from: usize,
     /// The longest packet.
     longest: u64,
     manager: Manager,
@@ -66,17 +70,19 @@ impl<B: Buffer> Queue<B> {
                 ecn: profile.ecn,
             },
         };
-        // What is served at once waits for the worker only.
-        let limit_wait = match class.service {
-            Service::Strict => Ticks(u64::MAX),
-            _ => clock.ticks(u64::from(class.limit_ms) * 1_000_000),
+        // What is served at once waits for the worker only, and random early detection has a
+        // measure of its own for what waits too long.
+        let limit_wait_from = match (class.service, &class.management) {
+            (Service::Strict, _) | (_, Management::Wred(_)) => NEVER,
+            _ => FEW,
         };
         Self {
             packets: VecDeque::with_capacity(limit_packets.min(1 << 16)),
             wire_bytes: 0,
             limit_packets,
             limit_wire_bytes,
-            limit_wait,
+            limit_wait: clock.ticks(u64::from(class.limit_ms) * 1_000_000),
+            limit_wait_from,
             longest,
             manager,
             counters: QueueCounters::default(),
@@ -101,16 +107,15 @@ impl<B: Buffer> Queue<B> {
     pub(super) fn admit(&mut self, dscp: Dscp, now: Ticks) -> Result<(), DropReason> {
         // A queue is full or not, whoever asks: were the packet's own length added here, the last
         // gap would stay open to short packets only.
-        // Random early detection has a measure of its own for what waits too long.
-        let early = matches!(self.manager, Manager::Wred(_));
-        if self.packets.len() >= self.limit_packets
+        let packets = self.packets.len();
+        if packets >= self.limit_packets
             || self.wire_bytes >= self.limit_wire_bytes
-            || !early && self.packets.len() >= FEW && self.waited(now) >= self.limit_wait
+            || packets >= self.limit_wait_from && self.waited(now) >= self.limit_wait
         {
             self.counters.full_packets[Colour::of(dscp).index()] += 1;
             return Err(DropReason::QueueFull);
         }
-        if early {
+        if let Manager::Wred(_) = self.manager {
             return self.admit_early(dscp, now);
         }
         Ok(())
