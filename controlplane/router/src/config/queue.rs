@@ -1,6 +1,6 @@
 //! Sections `[port.queue.CLASS]`: how a port serves a class, where that is not RFC 4594's default.
 
-use std::{array, collections::BTreeMap};
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use voicelane_dataplane::{
@@ -62,8 +62,7 @@ pub(super) fn classes(
             right = false;
         }
     }
-    let classes: [Option<ClassSettings>; Phb::COUNT] = array::from_fn(|index| {
-        let phb = Phb::ALL[index];
+    let mut class_of = |phb: Phb| {
         let default = ClassSettings {
             limit_ms: port.limit_ms,
             ..ClassSettings::of(phb, port.rate)
@@ -75,11 +74,14 @@ pub(super) fn classes(
                 class(&path, port.rate, default, raw, problems)
             }
         }
-    });
-    if !right || classes.iter().any(Option::is_none) {
+    };
+    // All of them, so that each mistake is named.
+    let classes: Vec<_> = Phb::ALL.iter().map(|&phb| class_of(phb)).collect();
+    let classes: Vec<_> = classes.into_iter().collect::<Option<_>>()?;
+    let classes: [ClassSettings; Phb::COUNT] = classes.try_into().ok()?;
+    if !right {
         return None;
     }
-    let classes = classes.map(|class| class.unwrap_or_else(|| unreachable!("all are there")));
     let guaranteed = classes
         .iter()
         .filter(|class| class.service != Service::Strict)

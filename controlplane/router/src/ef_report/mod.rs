@@ -4,6 +4,7 @@
 mod chart;
 
 use std::{
+    convert::Infallible,
     io::{IsTerminal as _, Write as _},
     time::Duration,
 };
@@ -97,7 +98,7 @@ async fn ask(api: &str, window_s: u32) -> anyhow::Result<Report> {
     );
     let answer = tokio::select! {
         answer = asked => answer,
-        () = progress(window) => unreachable!("it goes on for ever"),
+        never = progress(window) => match never {},
     };
     let answer = answer
         .with_context(|| format!("the router at {api} does not answer"))?
@@ -106,7 +107,7 @@ async fn ask(api: &str, window_s: u32) -> anyhow::Result<Report> {
 }
 
 /// Says on a terminal how long it will still take.
-async fn progress(window: Duration) {
+async fn progress(window: Duration) -> Infallible {
     let end = Instant::now() + window;
     while std::io::stderr().is_terminal() && Instant::now() < end {
         eprint!("\rmeasuring, {} s to go ", (end - Instant::now()).as_secs());
