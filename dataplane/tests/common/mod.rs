@@ -7,6 +7,7 @@
 )]
 
 pub mod overload;
+pub mod policy;
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
