@@ -12,7 +12,7 @@ use crate::{
     control::{Answer, Command, Control, FlowReading, Reply, Request, Twins},
     counters::{Report, StallReport},
     device::Device,
-    pipeline::{Fibs, Pipeline},
+    pipeline::{Fibs, Forwarding, Scheduling},
     policy::Policy,
     seconds::Seconds,
     session::FiveTuple,
@@ -78,7 +78,8 @@ impl Stalls {
 /// One core's whole data plane.
 pub struct Worker<D: Device> {
     device: D,
-    pipeline: Pipeline<D::Buffer>,
+    forwarding: Forwarding<D::Buffer>,
+    scheduling: Scheduling<D::Buffer>,
     ports: u8,
     clock: TickRate,
     idle: Idle,
@@ -99,7 +100,8 @@ impl<D: Device> Worker<D> {
         let (to_worker, from_twins) = bounded(settings.queue_capacity);
         let (clock, now) = (device.tick_rate(), device.now());
         let worker = Self {
-            pipeline: Pipeline::new(settings, fibs, to_twins, clock, now),
+            forwarding: Forwarding::new(settings, fibs, to_twins, clock, now),
+            scheduling: Scheduling::new(settings, clock, now),
             device,
             ports: u8::try_from(settings.ports.len()).unwrap_or(u8::MAX),
             clock,
@@ -144,28 +146,30 @@ impl<D: Device> Worker<D> {
         self.stalls.turn(now);
         let mut received = 0;
         for port in (0..self.ports).map(PortIndex) {
-            received += self.pipeline.ingress(&mut self.device, port, now);
+            let (device, queues) = (&mut self.device, &mut self.scheduling);
+            received += self.forwarding.ingress(device, port, queues, now);
         }
         if received > 0 {
             self.last_packet = now;
         }
         let mut moved = received;
         for (interface, frame) in self.from_twins.try_iter().take(COMMANDS_A_TURN) {
-            self.pipeline.inject(interface, frame, now);
+            let queues = &mut self.scheduling;
+            self.forwarding.inject(interface, frame, queues, now);
             moved += 1;
         }
         moved += self.obey(now);
         // The clock anew: packets of this turn must not look as if they had waited for nothing.
         let now = self.device.now();
         for port in (0..self.ports).map(PortIndex) {
-            moved += self.pipeline.egress(&mut self.device, port, now);
+            moved += self.scheduling.egress(&mut self.device, port, now);
         }
         moved
     }
 
     /// Obeys another policy from now on, as [`Request::SetPolicy`]; gives the old one back.
     pub fn set_policy(&mut self, policy: Box<Policy>) -> Box<Policy> {
-        self.pipeline.set_policy(policy)
+        self.forwarding.set_policy(policy)
     }
 
     /// The device, for tests that hold its other end.
@@ -175,11 +179,9 @@ impl<D: Device> Worker<D> {
 
     /// Checks what must hold between turns.
     pub fn invariants(&mut self) {
-        self.pipeline.sessions.invariants();
-        self.pipeline.policy.invariants();
-        for (_, scheduler) in self.pipeline.counters() {
-            scheduler.invariants();
-        }
+        self.forwarding.sessions.invariants();
+        self.forwarding.policy.invariants();
+        self.scheduling.invariants();
     }
 
     /// Carries out commands, as long as there is room for their replies.
@@ -198,9 +200,9 @@ impl<D: Device> Worker<D> {
     }
 
     fn answer(&mut self, request: Request, now: Ticks) -> Answer {
-        let pipeline = &mut self.pipeline;
+        let forwarding = &mut self.forwarding;
         match request {
-            Request::Session(change) => Answer::Session(pipeline.sessions.apply(&change, now)),
+            Request::Session(change) => Answer::Session(forwarding.sessions.apply(&change, now)),
             Request::ReadFlows(flows) => {
                 Answer::Flows(flows.iter().map(|flow| self.read(flow, now)).collect())
             }
@@ -208,22 +210,22 @@ impl<D: Device> Worker<D> {
                 prefix,
                 length,
                 next_hop,
-            } => Answer::Route(pipeline.routes.insert(prefix, length, next_hop)),
+            } => Answer::Route(forwarding.routes.insert(prefix, length, next_hop)),
             Request::RemoveRoute { prefix, length } => {
-                Answer::Route(pipeline.routes.remove(prefix, length))
+                Answer::Route(forwarding.routes.remove(prefix, length))
             }
             Request::SetAdjacency {
                 next_hop,
                 adjacency,
-            } => Answer::Route(pipeline.set_adjacency(next_hop, adjacency)),
+            } => Answer::Route(forwarding.set_adjacency(next_hop, adjacency)),
             Request::SetPaths { next_hop, paths } => {
-                Answer::Route(pipeline.routes.set_paths(next_hop, *paths))
+                Answer::Route(forwarding.routes.set_paths(next_hop, *paths))
             }
             Request::SetLink { port, up } => {
-                pipeline.set_link(port, up);
+                self.scheduling.set_link(port, up);
                 Answer::Link
             }
-            Request::SetPolicy(policy) => Answer::Policy(pipeline.set_policy(policy)),
+            Request::SetPolicy(policy) => Answer::Policy(forwarding.set_policy(policy)),
             Request::Report(mut report) => {
                 self.fill(&mut report, now);
                 Answer::Report(report)
@@ -232,7 +234,7 @@ impl<D: Device> Worker<D> {
     }
 
     fn read(&self, flow: &FiveTuple, now: Ticks) -> Option<FlowReading> {
-        let counters = self.pipeline.sessions.counters(flow)?;
+        let counters = self.forwarding.sessions.counters(flow)?;
         let idle_ns = counters
             .last_seen
             .map(|seen| self.clock.nanoseconds(now.since(seen)));
@@ -242,23 +244,21 @@ impl<D: Device> Worker<D> {
     fn fill(&mut self, report: &mut Report, now: Ticks) {
         report.now = now;
         report.clock = self.clock;
-        self.pipeline.fill_policy(&mut report.policy);
+        self.forwarding.fill_policy(&mut report.policy);
         self.stalls.report(&mut report.stalls);
-        report.entries = self.pipeline.sessions.len();
-        report.entry_capacity = self.pipeline.sessions.capacity();
+        report.entries = self.forwarding.sessions.len();
+        report.entry_capacity = self.forwarding.sessions.capacity();
         for (to, from) in report
             .interfaces
             .iter_mut()
-            .zip(self.pipeline.interface_counters())
+            .zip(self.forwarding.interface_counters())
         {
             to.clone_from(from);
         }
-        for (to, (port, scheduler)) in report.ports.iter_mut().zip(self.pipeline.counters()) {
-            to.port.clone_from(port);
-            for (to, from) in to.queues.iter_mut().zip(scheduler.queue_counters()) {
-                to.copy_from(from);
-            }
-            scheduler.report_ef(&mut to.ef, now);
+        self.scheduling.fill(&mut report.ports, now);
+        for (to, came) in report.ports.iter_mut().zip(self.forwarding.port_counters()) {
+            to.port.rx_packets = came.rx_packets;
+            to.port.rx_bytes = came.rx_bytes;
         }
     }
 
@@ -272,7 +272,7 @@ impl<D: Device> Worker<D> {
             LONGEST_SLEEP_NS
         };
         let until_departure = self
-            .pipeline
+            .scheduling
             .next_departure()
             .map_or(u64::MAX, |departure| {
                 self.clock.nanoseconds(departure.since(now))

@@ -4,6 +4,9 @@
 //! rx → parse → classify → police → mark → route → queue ⇢ schedule → tx
 //! ```
 //!
+//! The stages up to `queue` are the forwarding half ([`Forwarding`]), the others the scheduling half
+//! ([`Scheduling`]).
+//!
 //! Each stage works over a whole burst. What a stage decides about a packet is its [`Verdict`];
 //! later stages pass over packets that are not to be forwarded, and `queue` carries the verdicts
 //! out. So each packet that comes in ends in exactly one place: a queue, a counted drop, or the
@@ -22,6 +25,7 @@ mod tx;
 mod fields;
 mod fragments;
 mod punt;
+mod scheduling;
 mod tag;
 
 use std::mem;
@@ -32,7 +36,7 @@ use voicelane_dpdk::BURST;
 
 pub(crate) use route::Routes;
 pub use route::{Adjacency, Fibs, Paths};
-pub(crate) use schedule::PortScheduler;
+pub(crate) use scheduling::Scheduling;
 
 use fragments::Fragment;
 
@@ -182,17 +186,13 @@ impl<B: Buffer> Burst<B> {
     }
 }
 
-/// A port, as the stages see it.
+/// A port, as the stages up to the hand-over see it.
 #[derive(Debug)]
-struct Port<B> {
+struct Port {
     mac: MacAddress,
     vlans: Vlans,
-    /// Whether its link is there.
-    up: bool,
+    /// Of what came in.
     counters: PortCounters,
-    scheduler: PortScheduler<B>,
-    /// Scheduled, and not taken by the device yet.
-    leaving: ArrayVec<B, BURST>,
 }
 
 /// The interface of each VLAN identifier on a port. 0 has the port's own: such a tag says a priority
@@ -227,9 +227,9 @@ struct Interface {
     senders: TopSenders,
 }
 
-/// All state of one worker's packet path.
-pub(crate) struct Pipeline<B> {
-    ports: Vec<Port<B>>,
+/// The forwarding half of the packet's way, up to the queues.
+pub(crate) struct Forwarding<B> {
+    ports: Vec<Port>,
     interfaces: Vec<Interface>,
     pub(crate) sessions: Sessions,
     fragments: Fragments,
@@ -240,7 +240,7 @@ pub(crate) struct Pipeline<B> {
     burst: Burst<B>,
 }
 
-impl<B: Buffer> Pipeline<B> {
+impl<B: Buffer> Forwarding<B> {
     pub(crate) fn new(
         settings: &Settings,
         fibs: Fibs,
@@ -259,10 +259,7 @@ impl<B: Buffer> Pipeline<B> {
         let port = |(index, port): (PortIndex, &PortSettings)| Port {
             mac: port.mac,
             vlans: Vlans::new(index, &interfaces),
-            up: true,
             counters: PortCounters::default(),
-            scheduler: PortScheduler::new(port, clock, now),
-            leaving: ArrayVec::new(),
         };
         Self {
             ports: (0..)
@@ -291,6 +288,7 @@ impl<B: Buffer> Pipeline<B> {
         &mut self,
         device: &mut D,
         ingress: PortIndex,
+        queues: &mut Scheduling<B>,
         now: Ticks,
     ) -> usize {
         let (burst, interfaces) = (&mut self.burst, &mut self.interfaces);
@@ -305,7 +303,7 @@ impl<B: Buffer> Pipeline<B> {
         police::police(burst, &mut self.sessions, &mut self.policy, &self.phbs, now);
         mark::mark(burst, &self.phbs);
         route::route(burst, &self.routes);
-        queue::queue(burst, &mut self.ports, interfaces, &mut self.punts, now);
+        queue::queue(burst, queues, interfaces, &mut self.punts, now);
         count
     }
 
@@ -326,45 +324,16 @@ impl<B: Buffer> Pipeline<B> {
     }
 
     /// Takes in a frame that the kernel sends out of an interface.
-    pub(crate) fn inject(&mut self, egress: InterfaceIndex, frame: B, now: Ticks) {
-        if let Some(interface) = self.interfaces.get_mut(egress.index()) {
-            let port = &mut self.ports[interface.port.index()];
-            queue::queue_from_twin(interface, port, &self.phbs, frame, now);
-        }
-    }
-
-    /// Says whether a port's link is there.
-    pub(crate) fn set_link(&mut self, port: PortIndex, up: bool) {
-        if let Some(port) = self.ports.get_mut(port.index()) {
-            port.up = up;
-        }
-    }
-
-    /// Sends what a port's shaper lets go; returns how many packets were sent.
-    pub(crate) fn egress<D: Device<Buffer = B>>(
+    pub(crate) fn inject(
         &mut self,
-        device: &mut D,
-        egress: PortIndex,
+        egress: InterfaceIndex,
+        frame: B,
+        queues: &mut Scheduling<B>,
         now: Ticks,
-    ) -> usize {
-        let port = &mut self.ports[egress.index()];
-        port.scheduler.schedule(&mut port.leaving, now);
-        if !port.up {
-            // A driver would keep it, and send it when the link is back and it is of no use any more.
-            let lost = port.leaving.len();
-            port.leaving.clear();
-            port.counters.link_lost_packets += lost as u64;
-            return lost;
+    ) {
+        if let Some(interface) = self.interfaces.get_mut(egress.index()) {
+            queue::queue_from_twin(interface, queues, &self.phbs, frame, now);
         }
-        tx::transmit(&mut port.leaving, device, egress, &mut port.counters)
-    }
-
-    /// When a port's queues next have something to send; nothing when they are empty.
-    pub(crate) fn next_departure(&self) -> Option<Ticks> {
-        self.ports
-            .iter()
-            .filter_map(|port| port.scheduler.next_departure())
-            .min()
     }
 
     /// Says what a next hop means.
@@ -382,12 +351,8 @@ impl<B: Buffer> Pipeline<B> {
         self.interfaces.iter().map(|interface| &interface.counters)
     }
 
-    /// Each port's counters and queues.
-    pub(crate) fn counters(
-        &mut self,
-    ) -> impl Iterator<Item = (&PortCounters, &mut PortScheduler<B>)> {
-        self.ports
-            .iter_mut()
-            .map(|port| (&port.counters, &mut port.scheduler))
+    /// Each port's counters of what came in.
+    pub(crate) fn port_counters(&self) -> impl Iterator<Item = &PortCounters> {
+        self.ports.iter().map(|port| &port.counters)
     }
 }

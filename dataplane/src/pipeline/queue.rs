@@ -1,4 +1,4 @@
-use super::{Burst, Interface, Port, Verdict, parse, punt::Punts, tag};
+use super::{Burst, Interface, Scheduling, Verdict, parse, punt::Punts, tag};
 use crate::{
     device::Buffer,
     diffserv::{Dscp, PhbMap, TrafficClass},
@@ -11,7 +11,7 @@ use crate::{
 #[inline(never)]
 pub(super) fn queue<B: Buffer>(
     burst: &mut Burst<B>,
-    ports: &mut [Port<B>],
+    queues: &mut Scheduling<B>,
     interfaces: &mut [Interface],
     punts: &mut Punts<B>,
     now: Ticks,
@@ -19,8 +19,7 @@ pub(super) fn queue<B: Buffer>(
     for (buffer, meta) in burst.buffers.drain(..).zip(burst.metas.drain(..)) {
         let dropped = match meta.verdict {
             Verdict::Forward => {
-                let scheduler = &mut ports[meta.egress.index()].scheduler;
-                match scheduler.enqueue(meta.phb, meta.dscp, buffer, now) {
+                match queues.enqueue(meta.egress, (meta.phb, meta.dscp), buffer, now) {
                     Ok(()) => continue,
                     Err(reason) => reason,
                 }
@@ -40,7 +39,7 @@ pub(super) fn queue<B: Buffer>(
 /// if it is IP, as network control if not (ARP).
 pub(super) fn queue_from_twin<B: Buffer>(
     interface: &mut Interface,
-    port: &mut Port<B>,
+    queues: &mut Scheduling<B>,
     phbs: &PhbMap,
     mut frame: B,
     now: Ticks,
@@ -56,5 +55,5 @@ pub(super) fn queue_from_twin<B: Buffer>(
         return;
     }
     // The queue counts what it refuses.
-    let _ = port.scheduler.enqueue(phbs.phb(dscp), dscp, frame, now);
+    let _ = queues.enqueue(interface.port, (phbs.phb(dscp), dscp), frame, now);
 }
