@@ -23,8 +23,7 @@ pub struct EfError {
 
 impl EfError {
     #[inline]
-    fn add(&mut self, aggregate: Ticks, packet: Ticks) {
-        self.packets += 1;
+    fn raise(&mut self, aggregate: Ticks, packet: Ticks) {
         self.aggregate = self.aggregate.max(aggregate);
         self.packet = self.packet.max(packet);
     }
@@ -55,6 +54,29 @@ impl Target {
         self.d = departure;
         departure.since(self.f)
     }
+
+    /// The same `packets` times, which is at least once; gives the largest of what each would give.
+    #[inline]
+    fn depart_together(
+        &mut self,
+        packets: u32,
+        arrival: Ticks,
+        length: Ticks,
+        departure: Ticks,
+    ) -> Ticks {
+        // f never goes back while a and d stay, so the first packet's error is the largest.
+        let error = self.depart(arrival, length, departure);
+        if packets > 1 {
+            // From the second on d is what it stays, and f grows by a length until it is past d.
+            let last = Ticks(
+                self.f
+                    .0
+                    .saturating_add(length.0.saturating_mul(u64::from(packets - 2))),
+            );
+            self.f = arrival.max(departure.min(last)) + length;
+        }
+        error
+    }
 }
 
 /// The time that bytes take at a rate, in 2^-32 ticks a byte.
@@ -75,12 +97,25 @@ impl ByteTime {
     }
 }
 
-/// A packet of the aggregate, from its arrival until it has departed and all before it.
+/// Packets of the aggregate that depart together: they came together, one after the other, and are
+/// equally long.
 #[derive(Clone, Copy, Debug)]
-struct Arrival {
-    at: Ticks,
-    /// 0 bytes: it is still here.
-    wire_bytes: u32,
+pub struct Departure {
+    /// What [`EfMeter::arrive`] gave for the first; those of the others follow it.
+    pub number: u32,
+    /// How many packets, at least one.
+    pub packets: u32,
+    /// What each takes of the wire, in bytes.
+    pub wire_bytes: u32,
+    /// When they came.
+    pub arrival: Ticks,
+}
+
+/// A packet that has departed while one that came before it has not.
+#[derive(Clone, Copy, Debug)]
+struct Early {
+    arrival: Ticks,
+    at_ef_rate: Ticks,
     departed: Ticks,
 }
 
@@ -93,17 +128,22 @@ struct Lengths {
 }
 
 /// Measures [`EfError`] over the whole run and for each of the last [`crate::seconds::SECONDS`].
+///
+/// Packets bring their times of arrival with them. As long as they depart in the order in which they
+/// came, nothing is kept of them.
 #[derive(Debug)]
 pub struct EfMeter {
     ef_rate: ByteTime,
     port_rate: ByteTime,
     lengths: Lengths,
-    /// In the order of arrival; the first has not departed, or is about to be settled.
-    arrivals: VecDeque<Arrival>,
-    /// How many arrivals came before the first of `arrivals`.
-    settled: u32,
-    /// How many packets have departed.
+    /// How many packets have come.
+    arrived: u32,
+    /// How many have departed.
     departed: u32,
+    /// How many packets at the front of the order of arrival have departed.
+    settled: u32,
+    /// Of the packets from `settled` on, those that have departed; the first has not.
+    early: VecDeque<Option<Early>>,
     aggregate: Target,
     packet: Target,
     /// Of the second that has begun, and of all before it.
@@ -120,9 +160,10 @@ impl EfMeter {
             ef_rate: ByteTime::at(ef_rate, clock),
             port_rate: ByteTime::at(port_rate, clock),
             lengths: Lengths::default(),
-            arrivals: VecDeque::new(),
-            settled: 0,
+            arrived: 0,
             departed: 0,
+            settled: 0,
+            early: VecDeque::new(),
             aggregate: Target::default(),
             packet: Target::default(),
             current: EfError::default(),
@@ -133,19 +174,27 @@ impl EfMeter {
 
     /// A packet has joined the aggregate; gives the number by which it departs.
     #[inline]
-    pub fn arrive(&mut self, at: Ticks) -> u32 {
-        let number = self.settled.wrapping_add(len(&self.arrivals));
-        self.arrivals.push_back(Arrival {
-            at,
-            wire_bytes: 0,
-            departed: Ticks(0),
-        });
+    pub fn arrive(&mut self) -> u32 {
+        let number = self.arrived;
+        self.arrived = number.wrapping_add(1);
         number
     }
 
-    /// A packet has been handed to the device.
+    /// Packets have been handed to the device. `waiting` gives the time of arrival of a packet that
+    /// has not been, by its number.
     #[inline]
-    pub fn depart(&mut self, number: u32, wire_bytes: u32, now: Ticks) {
+    pub fn depart(
+        &mut self,
+        departure: Departure,
+        now: Ticks,
+        waiting: impl Fn(u32) -> Option<Ticks>,
+    ) {
+        let Departure {
+            number,
+            packets,
+            wire_bytes,
+            arrival,
+        } = departure;
         if wire_bytes != self.lengths.wire_bytes {
             self.lengths = Lengths {
                 wire_bytes,
@@ -156,56 +205,69 @@ impl EfMeter {
         if self.seconds.is_over(now) {
             self.next_second(now);
         }
-        let departure = now + self.lengths.at_port_rate;
+        let departed = now + self.lengths.at_port_rate;
+        let length = self.lengths.at_ef_rate;
+        self.current.packets += u64::from(packets);
         // As long as packets depart as they came, both terms are one.
-        let in_order = number == self.settled
-            && self.departed == self.settled
-            && self.aggregate == self.packet;
-        if in_order && let Some(arrival) = self.arrivals.pop_front() {
-            self.settled = self.settled.wrapping_add(1);
+        if number == self.settled && self.departed == self.settled && self.aggregate == self.packet
+        {
+            self.settled = number.wrapping_add(packets);
             self.departed = self.settled;
-            let length = self.lengths.at_ef_rate;
-            let error = self.aggregate.depart(arrival.at, length, departure);
+            let error = (self.aggregate).depart_together(packets, arrival, length, departed);
             self.packet = self.aggregate;
-            self.current.add(error, error);
-        } else {
-            self.depart_out_of_order(number, departure);
+            self.current.raise(error, error);
+            return;
+        }
+        let waiting = |other: u32| {
+            let of_these = other.wrapping_sub(number) < packets;
+            of_these.then_some(arrival).or_else(|| waiting(other))
+        };
+        for place in 0..packets {
+            let early = Early {
+                arrival,
+                at_ef_rate: length,
+                departed,
+            };
+            self.depart_out_of_order(number.wrapping_add(place), early, &waiting);
         }
     }
 
-    fn depart_out_of_order(&mut self, number: u32, departure: Ticks) {
+    /// One packet, where not all that came before it have departed, or lately had not.
+    #[inline(never)]
+    fn depart_out_of_order(
+        &mut self,
+        number: u32,
+        packet: Early,
+        waiting: &impl Fn(u32) -> Option<Ticks>,
+    ) {
+        // E_p: packets in the order of their arrival, each with its own departure.
+        let place = number.wrapping_sub(self.settled) as usize;
+        if self.early.len() <= place {
+            self.early.resize(place + 1, None);
+        }
+        if let Some(free) = self.early.get_mut(place) {
+            *free = Some(packet);
+        }
+
         // E_a: the j-th departure against the j-th arrival, whichever packets these are.
         let nth = self.departed.wrapping_sub(self.settled) as usize;
-        self.departed = self.departed.wrapping_add(1);
-        let Some(arrival) = self.arrivals.get(nth) else {
-            debug_assert!(false, "more departures than arrivals");
-            return;
+        let arrival = match self.early.get(nth) {
+            Some(Some(early)) => Some(early.arrival),
+            _ => waiting(self.departed),
         };
-        let Lengths {
-            wire_bytes,
-            at_ef_rate,
-            ..
-        } = self.lengths;
-        let aggregate = self.aggregate.depart(arrival.at, at_ef_rate, departure);
+        debug_assert!(arrival.is_some(), "an arrival is lost");
+        let arrival = arrival.unwrap_or(packet.arrival);
+        self.departed = self.departed.wrapping_add(1);
+        let aggregate = (self.aggregate).depart(arrival, packet.at_ef_rate, packet.departed);
 
-        // E_p: packets in the order of their arrival, each with its own departure.
-        let own = number.wrapping_sub(self.settled) as usize;
-        if let Some(arrival) = self.arrivals.get_mut(own) {
-            arrival.wire_bytes = wire_bytes.max(1);
-            arrival.departed = departure;
-        }
-        let mut packet = Ticks(0);
-        while let Some(&Arrival {
-            at,
-            wire_bytes: bytes @ 1..,
-            departed,
-        }) = self.arrivals.front()
-        {
-            self.arrivals.pop_front();
+        let mut worst = Ticks(0);
+        while let Some(&Some(first)) = self.early.front() {
+            self.early.pop_front();
             self.settled = self.settled.wrapping_add(1);
-            packet = packet.max(self.packet.depart(at, self.ef_rate.of(bytes), departed));
+            let error = (self.packet).depart(first.arrival, first.at_ef_rate, first.departed);
+            worst = worst.max(error);
         }
-        self.current.add(aggregate, packet);
+        self.current.raise(aggregate, worst);
     }
 
     #[cold]
@@ -226,20 +288,16 @@ impl EfMeter {
 
     /// Checks what must hold between calls.
     pub fn invariants(&self, waiting: usize) {
-        let here = self.arrivals.iter().filter(|packet| packet.wire_bytes == 0);
-        assert_eq!(here.count(), waiting, "packets of the aggregate");
-        if let Some(first) = self.arrivals.front() {
-            assert_eq!(first.wire_bytes, 0, "a departed packet is not settled");
-        }
+        let here = self.arrived.wrapping_sub(self.departed);
+        assert_eq!(here as usize, waiting, "packets of the aggregate");
+        let early = self.early.iter().flatten().count();
+        let ahead = self.departed.wrapping_sub(self.settled);
+        assert_eq!(ahead as usize, early, "packets that departed early");
+        assert!(
+            !matches!(self.early.front(), Some(Some(_))),
+            "a departed packet is not settled"
+        );
     }
-}
-
-#[allow(
-    clippy::cast_possible_truncation,
-    reason = "queues are shorter; numbers wrap"
-)]
-fn len(arrivals: &VecDeque<Arrival>) -> u32 {
-    arrivals.len() as u32
 }
 
 #[cfg(test)]
@@ -249,6 +307,15 @@ mod tests {
     use super::*;
 
     const HZ: u64 = 1_000_000_000;
+
+    fn one(number: u32, arrival: u64, wire_bytes: u32) -> Departure {
+        Departure {
+            number,
+            packets: 1,
+            wire_bytes,
+            arrival: Ticks(arrival),
+        }
+    }
 
     fn total(meter: &mut EfMeter) -> EfError {
         let mut report = EfReport::default();
@@ -289,7 +356,15 @@ mod tests {
         #[test]
         fn agrees_with_the_definition(
             rate in 64_000_u64..100_000_000_000,
-            steps in prop::collection::vec((any::<bool>(), any::<bool>(), 40_u32..9_000, 1_u64..3_000_000), 1..300),
+            steps in prop::collection::vec(
+                (
+                    any::<bool>(),
+                    any::<bool>(),
+                    prop_oneof![40_u32..9_000, Just(238_u32)],
+                    prop_oneof![1_u64..3_000_000, Just(0_u64)],
+                ),
+                1..300,
+            ),
         ) {
             let ef_rate = BitRate::from_bps(rate).unwrap();
             let port_rate = BitRate::from_bps(rate * 2).unwrap();
@@ -297,39 +372,81 @@ mod tests {
             let mut queues = [VecDeque::new(), VecDeque::new()];
             let mut done = Vec::new();
             let (mut now, mut free) = (0, 0);
-            let mut depart = |queue: &mut VecDeque<(u32, u64, u32)>, meter: &mut EfMeter, now: &mut u64| {
-                if let Some((number, arrival, bytes)) = queue.pop_front() {
-                    // One packet after the other on the wire.
-                    *now = free.max(*now);
-                    meter.depart(number, bytes, Ticks(*now));
-                    let on_the_wire = u128::from(bytes) * 8 * u128::from(HZ) / u128::from(rate * 2);
-                    free = *now + u64::try_from(on_the_wire).unwrap() + 1;
-                    done.push((arrival, free - 1, bytes));
+            let mut depart = |queues: &mut [VecDeque<(u32, u64, u32)>; 2], which: usize, meter: &mut EfMeter, now: &mut u64| {
+                let Some((number, arrival, bytes)) = queues[which].pop_front() else {
+                    return;
+                };
+                // What came together goes together; else one packet after the other on the wire.
+                let mut packets = 1;
+                while queues[which].front() == Some(&(number + packets, arrival, bytes)) {
+                    queues[which].pop_front();
+                    packets += 1;
                 }
+                *now = free.max(*now);
+                let waiting = |number| {
+                    let mut waiting = queues.iter().flatten();
+                    waiting.find(|packet| packet.0 == number).map(|packet| Ticks(packet.1))
+                };
+                let departure = Departure { packets, ..one(number, arrival, bytes) };
+                meter.depart(departure, Ticks(*now), waiting);
+                let on_the_wire = u128::from(bytes) * 8 * u128::from(HZ) / u128::from(rate * 2);
+                free = *now + u64::try_from(on_the_wire).unwrap() + 1;
+                done.extend((number..number + packets).map(|number| (number, (arrival, free - 1, bytes))));
             };
             for (departs, which, bytes, step) in steps {
                 now += step;
-                let queue = &mut queues[usize::from(which)];
+                let which = usize::from(which);
                 if departs {
-                    depart(queue, &mut meter, &mut now);
+                    depart(&mut queues, which, &mut meter, &mut now);
                 } else {
-                    queue.push_back((meter.arrive(Ticks(now)), now, bytes));
+                    queues[which].push_back((meter.arrive(), now, bytes));
                 }
                 meter.invariants(queues.iter().map(VecDeque::len).sum());
             }
-            for queue in &mut queues {
-                while !queue.is_empty() {
-                    depart(queue, &mut meter, &mut now);
+            for which in 0..2 {
+                while !queues[which].is_empty() {
+                    depart(&mut queues, which, &mut meter, &mut now);
                 }
             }
             meter.invariants(0);
             let total = total(&mut meter);
             prop_assert_eq!(total.packets, done.len() as u64);
+            // What came at once is in the order of its numbers.
+            done.sort_by_key(|&(number, _)| number);
+            let done: Vec<_> = done.into_iter().map(|(_, packet)| packet).collect();
             let (aggregate, packet) = model(&done, rate);
             // Lengths are rounded down to ticks, packet by packet.
             let rounding = done.len() as u64 + 1;
             prop_assert!(total.aggregate.0.abs_diff(aggregate) <= rounding, "{:?} {}", total, aggregate);
             prop_assert!(total.packet.0.abs_diff(packet) <= rounding, "{:?} {}", total, packet);
+        }
+
+        /// Packets that depart together are what the same ones are that depart one by one.
+        #[test]
+        fn together_is_as_one_by_one(
+            runs in prop::collection::vec((1_u32..70, 40_u32..9_000, 0_u64..300_000, 0_u64..300_000), 1..60),
+        ) {
+            let rate = BitRate::from_bps(1_000_000_000).unwrap();
+            let meter = || EfMeter::new(rate, rate.percent(150), TickRate::from_hz(HZ), Ticks(0));
+            let (mut together, mut single, mut now) = (meter(), meter(), 0);
+            let none = |_| None;
+            for (packets, bytes, gap, wait) in runs {
+                let arrival = now + gap;
+                now = arrival + wait;
+                let first = one(together.arrive(), arrival, bytes);
+                single.arrive();
+                for _ in 1..packets {
+                    together.arrive();
+                    single.arrive();
+                }
+                together.depart(Departure { packets, ..first }, Ticks(now), none);
+                for place in 0..packets {
+                    single.depart(one(first.number + place, arrival, bytes), Ticks(now), none);
+                }
+                prop_assert_eq!(together.aggregate, single.aggregate);
+                prop_assert_eq!(together.current, single.current);
+            }
+            together.invariants(0);
         }
 
         /// A server at the EF rate, without rests, has no error but the wire time that it saves.
@@ -342,9 +459,9 @@ mod tests {
             let (mut now, mut free) = (0, 0);
             for gap in gaps {
                 now += gap;
-                let number = meter.arrive(Ticks(now));
+                let number = meter.arrive();
                 let start = now.max(free);
-                meter.depart(number, 238, Ticks(start));
+                meter.depart(one(number, now, 238), Ticks(start), |_| None);
                 free = start + 238 * 800;
             }
             let total = total(&mut meter);
@@ -358,10 +475,10 @@ mod tests {
         let rate = BitRate::from_bps(1_000_000).unwrap();
         let mut meter = EfMeter::new(rate, rate, TickRate::from_hz(HZ), Ticks(0));
         let ms = |ms: u64| Ticks(ms * 1_000_000);
-        let first = meter.arrive(ms(10));
-        let second = meter.arrive(ms(10));
-        meter.depart(first, 125, ms(10)); // f = 11, d = 11
-        meter.depart(second, 125, ms(14)); // f = 12, d = 15
+        let [first, second] =
+            [meter.arrive(), meter.arrive()].map(|number| one(number, 10_000_000, 125));
+        meter.depart(first, ms(10), |_| None); // f = 11, d = 11
+        meter.depart(second, ms(14), |_| None); // f = 12, d = 15
         let total = total(&mut meter);
         assert_eq!(
             (total.packets, total.aggregate, total.packet),

@@ -14,7 +14,7 @@ mod wred;
 pub use class::{ClassSettings, Management, Service};
 pub use codel::{Codel, CodelProfile};
 pub use codepoint::{Dscp, Ecn, InvalidDscp, TrafficClass, UnknownDscp};
-pub use ef::{EfError, EfMeter};
+pub use ef::{Departure, EfError, EfMeter};
 pub use meter::{
     Colour, ColourAction, ColourMode, Marking, Meter, MeterError, MeterKind, MeterProfile,
     MeterSpec,

@@ -119,14 +119,15 @@ impl TokenBucket {
     /// Adds what has come in since the last call.
     #[inline]
     pub fn refill(&mut self, profile: &BucketProfile, now: Ticks) {
-        let elapsed = now.since(self.last);
-        self.last = self.last.max(now);
-        // credit <= depth <= i64::MAX / 2, so the sum of a bounded gain cannot overflow.
+        let last = self.last.max(now);
+        let elapsed = last.0 - self.last.0;
+        self.last = last;
+        // Credit and gain are at most i64::MAX / 2 each, so that their sum does not overflow.
+        let most = (i64::MAX / 2).cast_unsigned();
         let gain = elapsed
-            .0
-            .saturating_mul(profile.rate)
-            .min((i64::MAX / 2).cast_unsigned());
-        self.credit = (self.credit.saturating_add(gain.cast_signed())).min(profile.depth);
+            .checked_mul(profile.rate)
+            .map_or(most, |gain| gain.min(most));
+        self.credit = (self.credit + gain.cast_signed()).min(profile.depth);
     }
 
     /// As [`Self::refill`]; returns the credit for which there was no room. For buckets that are

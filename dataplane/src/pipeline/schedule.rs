@@ -10,7 +10,7 @@ use queue::{Queue, Queued};
 use crate::{
     counters::{DropReason, EfReport, QueueCounters},
     device::Buffer,
-    diffserv::{BucketProfile, Dscp, EfMeter, Phb, Service, TokenBucket},
+    diffserv::{BucketProfile, Departure, Dscp, EfMeter, Phb, Service, TokenBucket},
     settings::PortSettings,
     units::{BitRate, TickRate, Ticks},
 };
@@ -188,7 +188,7 @@ impl<B: Buffer> PortScheduler<B> {
         queue.admit(dscp, now)?;
         let bit = 1 << phb.index();
         let number = if self.strict & bit != 0 {
-            self.ef.arrive(now)
+            self.ef.arrive()
         } else {
             0
         };
@@ -273,8 +273,7 @@ impl<B: Buffer> PortScheduler<B> {
     #[inline]
     fn serve(&mut self, index: usize, turn: Turn, into: &mut ArrayVec<B, BURST>, now: Ticks) {
         let bit = 1 << index;
-        // Packets of one burst have waited for the same time: counted together.
-        let mut run = DelayRun::default();
+        let mut run = Run::default();
         loop {
             let queue = &mut self.queues[index];
             let Some(packet) = queue.pop(now) else {
@@ -282,22 +281,16 @@ impl<B: Buffer> PortScheduler<B> {
                 self.deficits[index] = 0;
                 break;
             };
-            let cost = self.shaper.profile.cost(packet.wire_bytes);
-            self.shaper.take(cost);
-            if run.since != packet.since {
-                run.record(&mut queue.counters, self.clock, now);
-                run = DelayRun {
-                    since: packet.since,
-                    ..DelayRun::default()
-                };
+            if !run.goes_on_with(&packet, turn) {
+                self.settle(index, turn, run, Some(&packet), now);
+                run = Run::of(&packet);
             }
             run.packets += 1;
             run.wire_bytes += u64::from(packet.wire_bytes);
+            let cost = self.shaper.profile.cost(packet.wire_bytes);
+            self.shaper.take(cost);
             match turn {
-                Turn::Strict => {
-                    self.strict_cap.take(cost);
-                    self.ef.depart(packet.number, packet.wire_bytes, now);
-                }
+                Turn::Strict => self.strict_cap.take(cost),
                 Turn::Weight => self.deficits[index] -= i64::from(packet.wire_bytes),
                 Turn::Minimum => self.charge_minimum(index, packet.wire_bytes),
                 Turn::Rest => {}
@@ -307,18 +300,17 @@ impl<B: Buffer> PortScheduler<B> {
             }
             into.push(packet.buffer);
 
-            let queue = &self.queues[index];
-            if queue.is_empty() {
+            let Some(next) = self.queues[index].first() else {
                 self.waiting &= !bit;
                 self.deficits[index] = 0;
                 break;
-            }
+            };
             let again = !into.is_full()
                 && self.shaper.is_open()
                 && self.at_maximum & bit == 0
                 && match turn {
                     Turn::Strict => self.strict_cap.is_open() || self.waiting & !self.strict == 0,
-                    Turn::Weight => self.deficits[index] >= queue.first_wire_bytes(),
+                    Turn::Weight => self.deficits[index] >= i64::from(next.wire_bytes),
                     Turn::Minimum => self.under_minimum & bit != 0,
                     Turn::Rest => true,
                 };
@@ -328,7 +320,39 @@ impl<B: Buffer> PortScheduler<B> {
                 break;
             }
         }
+        self.settle(index, turn, run, None, now);
+    }
+
+    /// Counts packets that have left a queue. `taken` has left it, too, and is none of them.
+    #[inline(never)]
+    fn settle(
+        &mut self,
+        index: usize,
+        turn: Turn,
+        run: Run,
+        taken: Option<&Queued<B>>,
+        now: Ticks,
+    ) {
+        if run.packets == 0 {
+            return;
+        }
         run.record(&mut self.queues[index].counters, self.clock, now);
+        if turn == Turn::Strict {
+            let departure = Departure {
+                number: run.number,
+                packets: run.packets,
+                wire_bytes: run.each,
+                arrival: run.since,
+            };
+            let (queues, strict) = (&self.queues, self.strict);
+            self.ef.depart(departure, now, |number| {
+                let taken = taken.filter(|taken| taken.number == number);
+                taken.map(|taken| taken.since).or_else(|| {
+                    let mut strict = (0..Phb::COUNT).filter(|index| strict >> index & 1 == 1);
+                    strict.find_map(|index| queues[index].since(number))
+                })
+            });
+        }
     }
 
     /// Brings the minima and maxima of the classes up to date.
@@ -437,25 +461,48 @@ fn with(queues: Queues, bit: Queues, member: bool) -> Queues {
     if member { queues | bit } else { queues & !bit }
 }
 
-/// Packets that left one queue one after the other, of the same burst.
+/// Packets that leave one queue one after the other, and came in one burst: counted together, as they
+/// have waited for the same time. Of the EF aggregate they are equally long, too, and came one after
+/// the other.
 #[derive(Clone, Copy, Debug, Default)]
-struct DelayRun {
+struct Run {
     since: Ticks,
-    packets: u64,
+    packets: u32,
+    /// What the first takes of the wire, and all do.
+    each: u32,
     wire_bytes: u64,
+    /// The first one's, in the EF aggregate.
+    number: u32,
 }
 
-impl DelayRun {
-    /// Counts them as sent, with the time that they waited.
+impl Run {
+    /// None yet, but as this one will be.
     #[inline]
-    fn record(&self, counters: &mut QueueCounters, clock: TickRate, now: Ticks) {
-        if self.packets > 0 {
-            counters.sent_packets += self.packets;
-            counters.sent_wire_bytes += self.wire_bytes;
-            let waited = clock.nanoseconds(now.since(self.since));
-            counters
-                .delay_ns
-                .saturating_record_n(waited.max(1), self.packets);
+    fn of<B>(first: &Queued<B>) -> Self {
+        Self {
+            since: first.since,
+            packets: 0,
+            each: first.wire_bytes,
+            wire_bytes: 0,
+            number: first.number,
         }
+    }
+
+    #[inline]
+    fn goes_on_with<B>(&self, packet: &Queued<B>, turn: Turn) -> bool {
+        packet.since == self.since
+            && (turn != Turn::Strict
+                || packet.wire_bytes == self.each
+                    && packet.number.wrapping_sub(self.number) == self.packets)
+    }
+
+    /// Counts them as sent, with the time that they waited.
+    fn record(&self, counters: &mut QueueCounters, clock: TickRate, now: Ticks) {
+        counters.sent_packets += u64::from(self.packets);
+        counters.sent_wire_bytes += self.wire_bytes;
+        let waited = clock.nanoseconds(now.since(self.since));
+        counters
+            .delay_ns
+            .saturating_record_n(waited.max(1), self.packets.into());
     }
 }

@@ -14,7 +14,7 @@ pub(crate) struct Queued<B> {
     pub(crate) buffer: B,
     /// What it will take of the wire.
     pub(crate) wire_bytes: u32,
-    /// Its number in the EF aggregate, if it is of that.
+    /// Its number in the EF aggregate; 0 if it is not of that.
     pub(super) number: u32,
     /// When its burst came in.
     pub(crate) since: Ticks,
@@ -94,12 +94,29 @@ impl<B: Buffer> Queue<B> {
         self.packets.is_empty()
     }
 
+    /// The packet that is next, before controlled delay has looked at it.
+    #[inline]
+    pub(super) fn first(&self) -> Option<&Queued<B>> {
+        self.packets.front()
+    }
+
     /// What the first packet will take of the wire.
     #[inline]
     pub(super) fn first_wire_bytes(&self) -> i64 {
-        self.packets
-            .front()
+        self.first()
             .map_or(0, |packet| i64::from(packet.wire_bytes))
+    }
+
+    /// When a packet of the EF aggregate came, if it is here.
+    pub(super) fn since(&self, number: u32) -> Option<Ticks> {
+        // Numbers grow by one or more from packet to packet, and wrap.
+        let first = self.first()?.number;
+        let offset = number.wrapping_sub(first);
+        let place = self
+            .packets
+            .partition_point(|packet| packet.number.wrapping_sub(first) < offset);
+        let packet = self.packets.get(place)?;
+        (packet.number == number).then_some(packet.since)
     }
 
     /// Whether a packet may join; if not, that is counted.
