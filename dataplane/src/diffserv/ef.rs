@@ -172,11 +172,12 @@ impl EfMeter {
         }
     }
 
-    /// A packet has joined the aggregate; gives the number by which it departs.
+    /// Packets have joined the aggregate; gives the number by which the first departs. The others
+    /// have the following ones.
     #[inline]
-    pub fn arrive(&mut self) -> u32 {
+    pub fn arrive(&mut self, packets: u32) -> u32 {
         let number = self.arrived;
-        self.arrived = number.wrapping_add(1);
+        self.arrived = number.wrapping_add(packets);
         number
     }
 
@@ -399,7 +400,7 @@ mod tests {
                 if departs {
                     depart(&mut queues, which, &mut meter, &mut now);
                 } else {
-                    queues[which].push_back((meter.arrive(), now, bytes));
+                    queues[which].push_back((meter.arrive(1), now, bytes));
                 }
                 meter.invariants(queues.iter().map(VecDeque::len).sum());
             }
@@ -433,12 +434,8 @@ mod tests {
             for (packets, bytes, gap, wait) in runs {
                 let arrival = now + gap;
                 now = arrival + wait;
-                let first = one(together.arrive(), arrival, bytes);
-                single.arrive();
-                for _ in 1..packets {
-                    together.arrive();
-                    single.arrive();
-                }
+                let first = one(together.arrive(packets), arrival, bytes);
+                single.arrive(packets);
                 together.depart(Departure { packets, ..first }, Ticks(now), none);
                 for place in 0..packets {
                     single.depart(one(first.number + place, arrival, bytes), Ticks(now), none);
@@ -459,7 +456,7 @@ mod tests {
             let (mut now, mut free) = (0, 0);
             for gap in gaps {
                 now += gap;
-                let number = meter.arrive();
+                let number = meter.arrive(1);
                 let start = now.max(free);
                 meter.depart(one(number, now, 238), Ticks(start), |_| None);
                 free = start + 238 * 800;
@@ -476,7 +473,7 @@ mod tests {
         let mut meter = EfMeter::new(rate, rate, TickRate::from_hz(HZ), Ticks(0));
         let ms = |ms: u64| Ticks(ms * 1_000_000);
         let [first, second] =
-            [meter.arrive(), meter.arrive()].map(|number| one(number, 10_000_000, 125));
+            [meter.arrive(1), meter.arrive(1)].map(|number| one(number, 10_000_000, 125));
         meter.depart(first, ms(10), |_| None); // f = 11, d = 11
         meter.depart(second, ms(14), |_| None); // f = 12, d = 15
         let total = total(&mut meter);

@@ -183,6 +183,24 @@ impl TokenBucket {
         self.credit > 0
     }
 
+    /// How many packets of one cost may go one after the other, each as [`Self::is_open`] says, of at
+    /// most `most`.
+    #[inline]
+    pub(crate) fn lets(&self, cost: i64, most: u32) -> u32 {
+        if self.credit <= 0 {
+            return 0;
+        }
+        // Packets cost under 2^60, and there are not many: without the cap nothing overflows.
+        if cost.saturating_mul(i64::from(most)) < self.credit {
+            return most;
+        }
+        let packets = self
+            .credit
+            .unsigned_abs()
+            .div_ceil(cost.unsigned_abs().max(1));
+        u32::try_from(packets).map_or(most, |packets| packets.min(most))
+    }
+
     /// Takes a packet's tokens, into deficit if need be: the long-term rate is exact and a packet
     /// longer than the depth is no special case.
     #[inline]

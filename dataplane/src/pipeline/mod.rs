@@ -111,6 +111,17 @@ impl Meta {
     fn is_forwarded(&self) -> bool {
         self.verdict == Verdict::Forward
     }
+
+    /// Whether both go to the same queue, with the same drop precedence, and came in on the same
+    /// interface.
+    #[inline]
+    fn is_queued_with(&self, other: &Self) -> bool {
+        other.is_forwarded()
+            & (other.egress == self.egress)
+            & (other.phb == self.phb)
+            & (other.dscp == self.dscp)
+            & (other.ingress == self.ingress)
+    }
 }
 
 /// Packets that came in together on one port, with what is known of each.

@@ -1,3 +1,5 @@
+use std::iter;
+
 use super::{Burst, Interface, Scheduling, Verdict, parse, punt::Punts, tag};
 use crate::{
     device::Buffer,
@@ -16,23 +18,38 @@ pub(super) fn queue<B: Buffer>(
     punts: &mut Punts<B>,
     now: Ticks,
 ) {
-    for (buffer, meta) in burst.buffers.drain(..).zip(burst.metas.drain(..)) {
-        let dropped = match meta.verdict {
+    let Burst { buffers, metas, .. } = burst;
+    let mut buffers = buffers.drain(..);
+    let mut rest = metas.as_slice();
+    while let Some((meta, others)) = rest.split_first() {
+        rest = others;
+        let drops = &mut interfaces[meta.ingress.index()].counters.drops;
+        match meta.verdict {
             Verdict::Forward => {
-                match queues.enqueue(meta.egress, (meta.phb, meta.dscp), buffer, now) {
-                    Ok(()) => continue,
-                    Err(reason) => reason,
-                }
+                // Packets of one burst often go the same way, as those of calls do.
+                let alike = others.iter().take_while(|other| meta.is_queued_with(other));
+                let alike = alike.count();
+                rest = &others[alike..];
+                let class = (meta.phb, meta.dscp);
+                let run = buffers.by_ref().take(alike + 1);
+                queues.enqueue(meta.egress, class, run, now, |reason| {
+                    drops[reason.index()] += 1;
+                });
             }
             Verdict::Punt(reason) => {
                 let counters = &mut interfaces[meta.ingress.index()].counters;
-                punts.punt(meta.ingress, buffer, reason, counters, now);
-                continue;
+                if let Some(buffer) = buffers.next() {
+                    punts.punt(meta.ingress, buffer, reason, counters, now);
+                }
             }
-            Verdict::Drop(reason) => reason,
-        };
-        interfaces[meta.ingress.index()].counters.drops[dropped.index()] += 1;
+            Verdict::Drop(reason) => {
+                drops[reason.index()] += 1;
+                drop(buffers.next());
+            }
+        }
     }
+    drop(buffers);
+    metas.clear();
 }
 
 /// Queues a frame that the kernel sends out of an interface of a port, on its VLAN: by its code point
@@ -55,5 +72,6 @@ pub(super) fn queue_from_twin<B: Buffer>(
         return;
     }
     // The queue counts what it refuses.
-    let _ = queues.enqueue(interface.port, (phbs.phb(dscp), dscp), frame, now);
+    let class = (phbs.phb(dscp), dscp);
+    queues.enqueue(interface.port, class, iter::once(frame), now, |_| {});
 }

@@ -5,7 +5,7 @@ use std::array;
 use arrayvec::ArrayVec;
 use voicelane_dpdk::BURST;
 
-use queue::{Queue, Queued};
+use queue::{Queue, Run};
 
 use crate::{
     counters::{DropReason, EfReport, QueueCounters},
@@ -58,6 +58,12 @@ impl Limiter {
     #[inline]
     fn is_open(&self) -> bool {
         self.bucket.is_open()
+    }
+
+    /// How many packets of one cost it lets go, one after the other, of at most so many.
+    #[inline]
+    fn lets(&self, cost: i64, most: u32) -> u32 {
+        self.bucket.lets(cost, most)
     }
 
     fn opens_at(&self) -> Ticks {
@@ -171,35 +177,30 @@ impl<B: Buffer> PortScheduler<B> {
         }
     }
 
-    /// Adds a packet to its class's queue, which counts it and gives it up if it is refused.
+    /// Adds packets of one code point that came in at `now` to their class's queue, which counts
+    /// them. Those that are refused are dropped, and `refused` hears why.
     #[inline]
     pub(super) fn enqueue(
         &mut self,
         phb: Phb,
         dscp: Dscp,
-        buffer: B,
+        buffers: impl Iterator<Item = B>,
         now: Ticks,
-    ) -> Result<(), DropReason> {
-        let frame = buffer.bytes().len().max(SHORTEST_FRAME);
-        let wire_bytes = u32::try_from(frame)
-            .unwrap_or(u32::MAX)
-            .saturating_add(self.overhead_bytes);
-        let queue = &mut self.queues[phb.index()];
-        queue.admit(dscp, now)?;
-        let bit = 1 << phb.index();
-        let number = if self.strict & bit != 0 {
-            self.ef.arrive()
-        } else {
-            0
-        };
-        queue.push(Queued {
-            buffer,
-            wire_bytes,
-            number,
-            since: now,
+        refused: impl FnMut(DropReason),
+    ) {
+        let overhead = self.overhead_bytes;
+        let packets = buffers.map(|buffer| {
+            let frame = buffer.bytes().len().max(SHORTEST_FRAME);
+            let frame = u32::try_from(frame).unwrap_or(u32::MAX);
+            (buffer, frame.saturating_add(overhead))
         });
-        self.waiting |= bit;
-        Ok(())
+        let queue = &mut self.queues[phb.index()];
+        let bit = 1 << phb.index();
+        let ef = (self.strict & bit != 0).then_some(&mut self.ef);
+        queue.join(dscp, packets, ef, now, refused);
+        if !queue.is_empty() {
+            self.waiting |= bit;
+        }
     }
 
     /// Takes packets that may go now, as many as there is room for.
@@ -217,7 +218,10 @@ impl<B: Buffer> PortScheduler<B> {
             let Some((index, turn)) = self.pick() else {
                 break;
             };
-            self.serve(index, turn, into, now);
+            match turn {
+                Turn::Strict => self.serve_strict(index, into, now),
+                _ => self.serve(index, turn, into, now),
+            }
         }
     }
 
@@ -269,11 +273,71 @@ impl<B: Buffer> PortScheduler<B> {
         }
     }
 
+    /// Sends from a strict queue for as long as the same choice would be made again, run by run.
+    #[inline]
+    fn serve_strict(&mut self, index: usize, into: &mut ArrayVec<B, BURST>, now: Ticks) {
+        let bit = 1 << index;
+        // The cap is for those who would be next; lower effort has what nobody wants.
+        let next = self.under_minimum | self.weighted;
+        let capped = self.waiting & !self.at_maximum & !self.strict & next != 0;
+        loop {
+            let queue = &mut self.queues[index];
+            let Some(&run) = queue.first_run() else {
+                self.waiting &= !bit;
+                return;
+            };
+            let cost = self.shaper.profile.cost(run.wire_bytes);
+            let mut packets = run.packets.min(self.shaper.lets(cost, run.packets));
+            if capped {
+                packets = self.strict_cap.lets(cost, packets);
+            }
+            if let Some(maximum) = &self.maxima[index] {
+                packets = maximum.lets(cost, packets);
+            }
+            packets = packets.min(room(into));
+            if packets == 0 {
+                return;
+            }
+            into.extend(queue.take(packets));
+            let cost = cost * i64::from(packets);
+            self.shaper.take(cost);
+            self.strict_cap.take(cost);
+            if let Some(maximum) = &mut self.maxima[index] {
+                maximum.take(cost);
+                self.at_maximum = with(self.at_maximum, bit, !maximum.is_open());
+            }
+            let sent = Run { packets, ..run };
+            Sent {
+                since: run.since,
+                packets: packets.into(),
+                wire_bytes: u64::from(packets) * u64::from(run.wire_bytes),
+            }
+            .record(&mut queue.counters, self.clock, now);
+            self.settle(&sent, now);
+        }
+    }
+
+    /// Tells the EF aggregate's meter what has left a strict queue.
+    #[inline(never)]
+    fn settle(&mut self, sent: &Run, now: Ticks) {
+        let departure = Departure {
+            number: sent.number,
+            packets: sent.packets,
+            wire_bytes: sent.wire_bytes,
+            arrival: sent.since,
+        };
+        let (queues, strict) = (&self.queues, self.strict);
+        self.ef.depart(departure, now, |number| {
+            let mut strict = (0..Phb::COUNT).filter(|index| strict >> index & 1 == 1);
+            strict.find_map(|index| queues[index].since(number))
+        });
+    }
+
     /// Sends from one queue for as long as the same choice would be made again.
     #[inline]
     fn serve(&mut self, index: usize, turn: Turn, into: &mut ArrayVec<B, BURST>, now: Ticks) {
         let bit = 1 << index;
-        let mut run = Run::default();
+        let mut sent = Sent::default();
         loop {
             let queue = &mut self.queues[index];
             let Some(packet) = queue.pop(now) else {
@@ -281,38 +345,36 @@ impl<B: Buffer> PortScheduler<B> {
                 self.deficits[index] = 0;
                 break;
             };
-            if !run.goes_on_with(&packet, turn) {
-                self.settle(index, turn, run, Some(&packet), now);
-                run = Run::of(&packet);
+            if packet.since != sent.since {
+                sent.record(&mut queue.counters, self.clock, now);
+                sent = Sent::since(packet.since);
             }
-            run.packets += 1;
-            run.wire_bytes += u64::from(packet.wire_bytes);
-            let cost = self.shaper.profile.cost(packet.wire_bytes);
-            self.shaper.take(cost);
+            sent.packets += 1;
+            sent.wire_bytes += u64::from(packet.wire_bytes);
+            self.shaper.charge(packet.wire_bytes);
             match turn {
-                Turn::Strict => self.strict_cap.take(cost),
                 Turn::Weight => self.deficits[index] -= i64::from(packet.wire_bytes),
                 Turn::Minimum => self.charge_minimum(index, packet.wire_bytes),
-                Turn::Rest => {}
+                Turn::Strict | Turn::Rest => {}
             }
             if self.limited & bit != 0 {
                 self.charge_maximum(index, packet.wire_bytes);
             }
             into.push(packet.buffer);
 
-            let Some(next) = self.queues[index].first() else {
+            let queue = &self.queues[index];
+            if queue.is_empty() {
                 self.waiting &= !bit;
                 self.deficits[index] = 0;
                 break;
-            };
+            }
             let again = !into.is_full()
                 && self.shaper.is_open()
                 && self.at_maximum & bit == 0
                 && match turn {
-                    Turn::Strict => self.strict_cap.is_open() || self.waiting & !self.strict == 0,
-                    Turn::Weight => self.deficits[index] >= i64::from(next.wire_bytes),
+                    Turn::Weight => self.deficits[index] >= queue.first_wire_bytes(),
                     Turn::Minimum => self.under_minimum & bit != 0,
-                    Turn::Rest => true,
+                    Turn::Strict | Turn::Rest => true,
                 };
             if !again {
                 // Credit is not saved up by being alone, nor debt.
@@ -320,39 +382,7 @@ impl<B: Buffer> PortScheduler<B> {
                 break;
             }
         }
-        self.settle(index, turn, run, None, now);
-    }
-
-    /// Counts packets that have left a queue. `taken` has left it, too, and is none of them.
-    #[inline(never)]
-    fn settle(
-        &mut self,
-        index: usize,
-        turn: Turn,
-        run: Run,
-        taken: Option<&Queued<B>>,
-        now: Ticks,
-    ) {
-        if run.packets == 0 {
-            return;
-        }
-        run.record(&mut self.queues[index].counters, self.clock, now);
-        if turn == Turn::Strict {
-            let departure = Departure {
-                number: run.number,
-                packets: run.packets,
-                wire_bytes: run.each,
-                arrival: run.since,
-            };
-            let (queues, strict) = (&self.queues, self.strict);
-            self.ef.depart(departure, now, |number| {
-                let taken = taken.filter(|taken| taken.number == number);
-                taken.map(|taken| taken.since).or_else(|| {
-                    let mut strict = (0..Phb::COUNT).filter(|index| strict >> index & 1 == 1);
-                    strict.find_map(|index| queues[index].since(number))
-                })
-            });
-        }
+        sent.record(&mut self.queues[index].counters, self.clock, now);
     }
 
     /// Brings the minima and maxima of the classes up to date.
@@ -461,48 +491,37 @@ fn with(queues: Queues, bit: Queues, member: bool) -> Queues {
     if member { queues | bit } else { queues & !bit }
 }
 
-/// Packets that leave one queue one after the other, and came in one burst: counted together, as they
-/// have waited for the same time. Of the EF aggregate they are equally long, too, and came one after
-/// the other.
-#[derive(Clone, Copy, Debug, Default)]
-struct Run {
-    since: Ticks,
-    packets: u32,
-    /// What the first takes of the wire, and all do.
-    each: u32,
-    wire_bytes: u64,
-    /// The first one's, in the EF aggregate.
-    number: u32,
+/// How many packets there is room for.
+fn room<B>(into: &ArrayVec<B, BURST>) -> u32 {
+    u32::try_from(into.remaining_capacity()).unwrap_or(u32::MAX)
 }
 
-impl Run {
-    /// None yet, but as this one will be.
-    #[inline]
-    fn of<B>(first: &Queued<B>) -> Self {
+/// Packets that left one queue one after the other, and came in one burst: counted together, as they
+/// have waited for the same time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sent {
+    since: Ticks,
+    packets: u64,
+    wire_bytes: u64,
+}
+
+impl Sent {
+    fn since(since: Ticks) -> Self {
         Self {
-            since: first.since,
-            packets: 0,
-            each: first.wire_bytes,
-            wire_bytes: 0,
-            number: first.number,
+            since,
+            ..Self::default()
         }
     }
 
-    #[inline]
-    fn goes_on_with<B>(&self, packet: &Queued<B>, turn: Turn) -> bool {
-        packet.since == self.since
-            && (turn != Turn::Strict
-                || packet.wire_bytes == self.each
-                    && packet.number.wrapping_sub(self.number) == self.packets)
-    }
-
-    /// Counts them as sent, with the time that they waited.
+    /// Counts them, with the time that they waited.
     fn record(&self, counters: &mut QueueCounters, clock: TickRate, now: Ticks) {
-        counters.sent_packets += u64::from(self.packets);
-        counters.sent_wire_bytes += self.wire_bytes;
-        let waited = clock.nanoseconds(now.since(self.since));
-        counters
-            .delay_ns
-            .saturating_record_n(waited.max(1), self.packets.into());
+        if self.packets > 0 {
+            counters.sent_packets += self.packets;
+            counters.sent_wire_bytes += self.wire_bytes;
+            let waited = clock.nanoseconds(now.since(self.since));
+            counters
+                .delay_ns
+                .saturating_record_n(waited.max(1), self.packets);
+        }
     }
 }

@@ -41,18 +41,19 @@ impl<B: Buffer> Scheduling<B> {
         }
     }
 
-    /// Adds a packet to its class's queue at a port, which counts it and gives it up if it is
-    /// refused.
+    /// Adds packets of one code point to their class's queue at a port, which counts them. Those that
+    /// are refused are dropped, and `refused` hears why.
     #[inline]
     pub(super) fn enqueue(
         &mut self,
         egress: PortIndex,
         (phb, dscp): (Phb, Dscp),
-        buffer: B,
+        buffers: impl Iterator<Item = B>,
         now: Ticks,
-    ) -> Result<(), DropReason> {
+        refused: impl FnMut(DropReason),
+    ) {
         let scheduler = &mut self.ports[egress.index()].scheduler;
-        scheduler.enqueue(phb, dscp, buffer, now)
+        scheduler.enqueue(phb, dscp, buffers, now, refused);
     }
 
     /// Sends what a port's shaper lets go; returns how many packets were sent.

@@ -3,21 +3,47 @@ use std::collections::VecDeque;
 use crate::{
     counters::{DropReason, QueueCounters},
     device::Buffer,
-    diffserv::{ClassSettings, Codel, Colour, Dscp, FULL, Fill, Management, Service, Wred},
+    diffserv::{
+        ClassSettings, Codel, Colour, Dscp, EfMeter, FULL, Fill, Management, Service, Wred,
+    },
     units::{BitRate, TickRate, Ticks},
     wire::mark_congestion_experienced,
 };
 
-/// A packet that waits in a queue.
-#[derive(Debug)]
-pub(crate) struct Queued<B> {
-    pub(crate) buffer: B,
-    /// What it will take of the wire.
-    pub(crate) wire_bytes: u32,
-    /// Its number in the EF aggregate; 0 if it is not of that.
+/// Packets that wait one behind the other, came in one burst and are equally long: what is the same
+/// for all is kept once. Those of the EF aggregate have come one after the other in it, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Run {
+    /// When their burst came in.
+    pub(super) since: Ticks,
+    /// How many.
+    pub(super) packets: u32,
+    /// What each will take of the wire.
+    pub(super) wire_bytes: u32,
+    /// The first one's number in the EF aggregate, whose followers have the following ones; of no
+    /// meaning for others.
     pub(super) number: u32,
-    /// When its burst came in.
-    pub(crate) since: Ticks,
+}
+
+impl Run {
+    /// None yet.
+    #[inline]
+    fn of(wire_bytes: u32, since: Ticks) -> Self {
+        Self {
+            since,
+            packets: 0,
+            wire_bytes,
+            number: 0,
+        }
+    }
+}
+
+/// A packet that leaves its queue.
+#[derive(Debug)]
+pub(super) struct Taken<B> {
+    pub(super) buffer: B,
+    pub(super) wire_bytes: u32,
+    pub(super) since: Ticks,
 }
 
 /// So many packets may wait, however slowly they go: without them there is no queue.
@@ -28,14 +54,16 @@ const NEVER: usize = usize::MAX;
 /// One class's packets, and what keeps them few.
 #[derive(Debug)]
 pub(super) struct Queue<B> {
-    packets: VecDeque<Queued<B>>,
+    packets: VecDeque<B>,
+    /// Of them, in the same order; none is empty.
+    runs: VecDeque<Run>,
     wire_bytes: u64,
     limit_packets: usize,
     limit_wire_bytes: u64,
     /// A first packet that has waited for so long says that the class gets less than the queue is
     /// long for.
     limit_wait: Ticks,
-    /// From how many packets on that is asked at all.
+    /// How many may wait then.
     limit_wait_from: usize,
     /// The longest packet.
     longest: u64,
@@ -78,6 +106,7 @@ impl<B: Buffer> Queue<B> {
         };
         Self {
             packets: VecDeque::with_capacity(limit_packets.min(1 << 16)),
+            runs: VecDeque::with_capacity(limit_packets.min(1 << 16)),
             wire_bytes: 0,
             limit_packets,
             limit_wire_bytes,
@@ -94,48 +123,95 @@ impl<B: Buffer> Queue<B> {
         self.packets.is_empty()
     }
 
-    /// The packet that is next, before controlled delay has looked at it.
-    #[inline]
-    pub(super) fn first(&self) -> Option<&Queued<B>> {
-        self.packets.front()
-    }
-
     /// What the first packet will take of the wire.
     #[inline]
     pub(super) fn first_wire_bytes(&self) -> i64 {
-        self.first()
-            .map_or(0, |packet| i64::from(packet.wire_bytes))
+        self.first_run().map_or(0, |run| run.wire_bytes.into())
+    }
+
+    /// The first packets.
+    #[inline]
+    pub(super) fn first_run(&self) -> Option<&Run> {
+        self.runs.front()
     }
 
     /// When a packet of the EF aggregate came, if it is here.
     pub(super) fn since(&self, number: u32) -> Option<Ticks> {
-        // Numbers grow by one or more from packet to packet, and wrap.
-        let first = self.first()?.number;
+        // Numbers grow from run to run, and wrap.
+        let first = self.first_run()?.number;
         let offset = number.wrapping_sub(first);
-        let place = self
-            .packets
-            .partition_point(|packet| packet.number.wrapping_sub(first) < offset);
-        let packet = self.packets.get(place)?;
-        (packet.number == number).then_some(packet.since)
+        let after = |run: &Run| run.number.wrapping_sub(first);
+        let behind = self.runs.partition_point(|run| after(run) <= offset);
+        let run = self.runs.get(behind.checked_sub(1)?)?;
+        (offset - after(run) < run.packets).then_some(run.since)
     }
 
-    /// Whether a packet may join; if not, that is counted.
+    /// Adds packets of one code point that came in at `now`, each if it may join; what may not is
+    /// dropped, counted, and `refused` hears why. `ef` numbers the packets of the EF aggregate.
     #[inline]
-    pub(super) fn admit(&mut self, dscp: Dscp, now: Ticks) -> Result<(), DropReason> {
-        // A queue is full or not, whoever asks: were the packet's own length added here, the last
-        // gap would stay open to short packets only.
-        let packets = self.packets.len();
-        if packets >= self.limit_packets
-            || self.wire_bytes >= self.limit_wire_bytes
-            || packets >= self.limit_wait_from && self.waited(now) >= self.limit_wait
+    pub(super) fn join(
+        &mut self,
+        dscp: Dscp,
+        packets: impl Iterator<Item = (B, u32)>,
+        mut ef: Option<&mut EfMeter>,
+        now: Ticks,
+        mut refused: impl FnMut(DropReason),
+    ) {
+        let early = matches!(self.manager, Manager::Wred(_));
+        let most = self.most_packets(now);
+        let mut run = Run::of(0, now);
+        for (buffer, wire_bytes) in packets {
+            // A queue is full or not, whoever asks: were the packet's own length added here, the
+            // last gap would stay open to short packets only.
+            if self.packets.len() >= most || self.wire_bytes >= self.limit_wire_bytes {
+                self.counters.full_packets[Colour::of(dscp).index()] += 1;
+                refused(DropReason::QueueFull);
+                continue;
+            }
+            if early && let Err(reason) = self.admit_early(dscp, now) {
+                refused(reason);
+                continue;
+            }
+            if wire_bytes != run.wire_bytes {
+                self.append(run, ef.as_deref_mut());
+                run = Run::of(wire_bytes, now);
+            }
+            run.packets += 1;
+            self.wire_bytes += u64::from(wire_bytes);
+            self.packets.push_back(buffer);
+        }
+        self.append(run, ef);
+    }
+
+    /// Writes down what packets that have joined have in common.
+    #[inline]
+    fn append(&mut self, mut run: Run, ef: Option<&mut EfMeter>) {
+        if run.packets == 0 {
+            return;
+        }
+        self.counters.enqueued_packets += u64::from(run.packets);
+        let strict = ef.is_some();
+        if let Some(ef) = ef {
+            run.number = ef.arrive(run.packets);
+        }
+        if let Some(last) = self.runs.back_mut()
+            && (last.since, last.wire_bytes) == (run.since, run.wire_bytes)
+            && (!strict || run.number.wrapping_sub(last.number) == last.packets)
         {
-            self.counters.full_packets[Colour::of(dscp).index()] += 1;
-            return Err(DropReason::QueueFull);
+            last.packets += run.packets;
+        } else {
+            self.runs.push_back(run);
         }
-        if let Manager::Wred(_) = self.manager {
-            return self.admit_early(dscp, now);
+    }
+
+    /// How many packets there may be now.
+    #[inline]
+    fn most_packets(&self, now: Ticks) -> usize {
+        if self.waited(now) >= self.limit_wait {
+            self.limit_packets.min(self.limit_wait_from)
+        } else {
+            self.limit_packets
         }
-        Ok(())
     }
 
     fn admit_early(&mut self, dscp: Dscp, now: Ticks) -> Result<(), DropReason> {
@@ -152,7 +228,7 @@ impl<B: Buffer> Queue<B> {
     /// How long the first packet has waited.
     #[inline]
     fn waited(&self, now: Ticks) -> Ticks {
-        let first = self.packets.front();
+        let first = self.first_run();
         first.map_or(Ticks(0), |first| now.since(first.since))
     }
 
@@ -169,19 +245,14 @@ impl<B: Buffer> Queue<B> {
         Fill::try_from(by_bytes.max(by_packets).max(by_time)).unwrap_or(FULL)
     }
 
-    #[inline]
-    pub(super) fn push(&mut self, packet: Queued<B>) {
-        self.wire_bytes += u64::from(packet.wire_bytes);
-        self.counters.enqueued_packets += 1;
-        self.packets.push_back(packet);
-    }
-
     /// The next packet that goes on its way, after those that controlled delay drops.
     #[inline]
-    pub(super) fn pop(&mut self, now: Ticks) -> Option<Queued<B>> {
+    pub(super) fn pop(&mut self, now: Ticks) -> Option<Taken<B>> {
         loop {
-            let mut packet = self.packets.pop_front()?;
-            self.wire_bytes -= u64::from(packet.wire_bytes);
+            let Run {
+                since, wire_bytes, ..
+            } = *self.first_run()?;
+            let mut buffer = self.take(1).next()?;
             match &mut self.manager {
                 Manager::TailDrop => {}
                 Manager::Wred(wred) => {
@@ -190,9 +261,9 @@ impl<B: Buffer> Queue<B> {
                     }
                 }
                 Manager::Codel { codel, ecn } => {
-                    let waited = now.since(packet.since);
+                    let waited = now.since(since);
                     if codel.signals(now, waited, self.wire_bytes > self.longest) {
-                        if !(*ecn && mark_congestion_experienced(packet.buffer.bytes_mut())) {
+                        if !(*ecn && mark_congestion_experienced(buffer.bytes_mut())) {
                             self.counters.delay_dropped_packets += 1;
                             continue;
                         }
@@ -200,8 +271,29 @@ impl<B: Buffer> Queue<B> {
                     }
                 }
             }
-            return Some(packet);
+            return Some(Taken {
+                buffer,
+                wire_bytes,
+                since,
+            });
         }
+    }
+
+    /// Takes packets of the first run off the queue, at most as many as it has, whatever manages
+    /// the queue.
+    #[inline]
+    pub(super) fn take(&mut self, packets: u32) -> impl Iterator<Item = B> {
+        let mut count = 0;
+        if let Some(run) = self.runs.front_mut() {
+            count = packets.min(run.packets);
+            run.packets -= count;
+            run.number = run.number.wrapping_add(count);
+            self.wire_bytes -= u64::from(count) * u64::from(run.wire_bytes);
+            if run.packets == 0 {
+                self.runs.pop_front();
+            }
+        }
+        self.packets.drain(..count as usize)
     }
 
     pub(super) fn counters(&mut self) -> &QueueCounters {
@@ -215,17 +307,15 @@ impl<B: Buffer> Queue<B> {
 
     /// Checks what must hold between calls.
     pub(super) fn invariants(&self) {
-        let sum = self
-            .packets
-            .iter()
-            .map(|packet| u64::from(packet.wire_bytes))
-            .sum::<u64>();
+        let packets: u64 = self.runs.iter().map(|run| u64::from(run.packets)).sum();
+        assert_eq!(packets, self.packets.len() as u64, "the packets of a queue");
+        assert!(self.runs.iter().all(|run| run.packets > 0), "an empty run");
+        let bytes = |run: &Run| u64::from(run.packets) * u64::from(run.wire_bytes);
+        let sum: u64 = self.runs.iter().map(bytes).sum();
         assert_eq!(self.wire_bytes, sum, "the bytes of a queue");
         assert!(self.packets.len() <= self.limit_packets, "too many packets");
-        let last = self
-            .packets
-            .back()
-            .map_or(0, |last| u64::from(last.wire_bytes));
+        let last = self.runs.back();
+        let last = last.map_or(0, |last| u64::from(last.wire_bytes));
         assert!(
             sum == 0 || sum - last < self.limit_wire_bytes,
             "too many bytes"
