@@ -12,6 +12,7 @@ pub mod counters;
 pub mod device;
 pub mod diffserv;
 mod pipeline;
+pub mod places;
 pub mod policy;
 pub mod seconds;
 pub mod session;

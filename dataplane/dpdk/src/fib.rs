@@ -248,25 +248,19 @@ impl<A: FibAddress> Fib<A> {
             })
     }
 
-    /// Next hops of a burst of addresses, each in the place of its address. Looks up as many as both
-    /// slices hold.
+    /// Next hops of a burst of addresses, each in the place of its address. Looks up as many as there
+    /// are addresses, at most [`BURST`].
     #[inline]
-    pub fn lookup(&self, addresses: &[A::Lookup], next_hops: &mut [u16]) {
-        for (addresses, next_hops) in addresses.chunks(BURST).zip(next_hops.chunks_mut(BURST)) {
-            let count = addresses.len().min(next_hops.len());
-            let mut wide = [0_u64; BURST];
-            if let (Some(addresses), Some(wide)) = (addresses.get(..count), wide.get_mut(..count)) {
-                // SAFETY: the table is valid, and lookups do not change it.
-                unsafe { A::lookup(self.raw.as_ptr(), addresses, wide) };
-            }
-            for (next_hop, wide) in next_hops.iter_mut().zip(wide).take(count) {
-                #[allow(clippy::cast_possible_truncation, reason = "entries are 15 bits wide")]
-                let found = wide as u16;
-                *next_hop = if found == Self::NONE {
-                    self.default
-                } else {
-                    found
-                };
+    pub fn lookup(&self, addresses: &[A::Lookup], next_hops: &mut [u64; BURST]) {
+        let count = addresses.len().min(BURST);
+        let (addresses, next_hops) = (&addresses[..count], &mut next_hops[..count]);
+        // SAFETY: the table is valid, and lookups do not change it; both slices are equally long.
+        unsafe { A::lookup(self.raw.as_ptr(), addresses, next_hops) };
+        if self.default != Self::NONE {
+            for next_hop in next_hops {
+                if *next_hop == u64::from(Self::NONE) {
+                    *next_hop = self.default.into();
+                }
             }
         }
     }

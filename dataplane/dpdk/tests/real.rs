@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use arrayvec::ArrayVec;
 use voicelane_dpdk::{
-    Eal, EalConfig, EalError, Fib4, Fib6, Hugepages, Mempool, Port, PortConfig, PortError, TooLong,
-    WorkerThread, tsc, tsc_hz,
+    BURST, Eal, EalConfig, EalError, Fib4, Fib6, Hugepages, Mempool, Port, PortConfig, PortError,
+    TooLong, WorkerThread, tsc, tsc_hz,
 };
 
 /// EAL is a global of the process, so one test tells the whole story.
@@ -83,9 +83,10 @@ fn buffers_ports_and_routes() {
     let mut fib = Fib4::create("test", 1000, -1).unwrap();
     let address = Ipv4Addr::new;
     let look = |fib: &Fib4, ip: Ipv4Addr| {
-        let mut found = [9];
+        let mut found = [9; BURST];
         fib.lookup(&[ip.into()], &mut found);
-        found[0]
+        assert_eq!(found[1..], [9; BURST - 1], "no more than asked for");
+        u16::try_from(found[0]).unwrap()
     };
     assert_eq!(look(&fib, address(10, 1, 2, 3)), Fib4::NONE);
     fib.insert(address(0, 0, 0, 0), 0, 1).unwrap();
@@ -114,16 +115,16 @@ fn buffers_ports_and_routes() {
     let many: Vec<u32> = (0..150)
         .map(|host| u32::from(address(10, 1, 2, 0)) + host)
         .collect();
-    let mut found = [0; 150];
+    let mut found = [0; BURST];
     fib.lookup(&many, &mut found);
-    assert_eq!(found, [3; 150]);
+    assert_eq!(found, [3; BURST], "as many as a burst");
 
     // The name is IPv4's, too.
     let mut fib = Fib6::create("test", 1000, -1).unwrap();
     let look = |fib: &Fib6, ip: &str| {
-        let mut found = [9];
+        let mut found = [9; BURST];
         fib.lookup(&[ip.parse::<Ipv6Addr>().unwrap().octets()], &mut found);
-        found[0]
+        u16::try_from(found[0]).unwrap()
     };
     assert_eq!(look(&fib, "2001:db8::1"), Fib6::NONE);
     for (prefix, length, next_hop) in [

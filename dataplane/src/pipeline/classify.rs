@@ -1,8 +1,9 @@
 use voicelane_dpdk::BURST;
 
-use super::{Burst, Interface, Meta, Placed, fields, fragments};
+use super::{Burst, InPlace, Interface, Meta, fields, fragments};
 use crate::{
     device::Buffer,
+    places::{Places, first_places, places},
     policy::{Policy, RuleIndex},
     session::{FlowId, FlowKey, Fragments, SessionTable, Sessions, Slot},
     units::Ticks,
@@ -28,13 +29,20 @@ pub(super) fn classify<B: Buffer>(
     now: Ticks,
 ) {
     let Burst { metas, lookups, .. } = burst;
-    find(&sessions.ipv4, &lookups.flows4, metas, FlowId::V4);
-    find(&sessions.ipv6, &lookups.flows6, metas, FlowId::V6);
+    let found = find(&sessions.ipv4, &lookups.flows4, metas, FlowId::V4)
+        | find(&sessions.ipv6, &lookups.flows6, metas, FlowId::V6);
     if !lookups.fragments.items.is_empty() {
         fragments::follow(burst, parts, sessions, interfaces, now);
     }
 
-    for (buffer, meta) in burst.forwarded() {
+    for place in places(first_places(burst.buffers.len()) & !found) {
+        let (Some(buffer), Some(meta)) = (burst.buffers.get(place), burst.metas.get_mut(place))
+        else {
+            continue;
+        };
+        if !meta.is_forwarded() {
+            continue;
+        }
         let own = meta.class.dscp();
         meta.dscp = match decide(policy, buffer, meta) {
             Decision::Session => own,
@@ -70,19 +78,20 @@ fn decide<B: Buffer>(policy: &Policy, buffer: &B, meta: &Meta) -> Decision {
     rule.map_or(Decision::Trust, Decision::Rule)
 }
 
-/// Looks the flows of one family up, and tells each packet its session.
+/// Looks the flows of one family up, tells each packet its session, and says which have one.
 #[inline]
 fn find<K: FlowKey>(
     table: &SessionTable<K>,
-    flows: &Placed<K>,
-    metas: &mut [Meta],
+    flows: &InPlace<K>,
+    metas: &mut [Meta; BURST],
     id: impl Fn(Slot) -> FlowId,
-) {
-    let mut found = [None; BURST];
-    table.find_burst(&flows.items, &mut found);
-    for (&place, slot) in flows.places.iter().zip(found) {
-        if let Some(meta) = metas.get_mut(usize::from(place)) {
-            meta.session = slot.map(&id);
-        }
+) -> Places {
+    let mut found = 0;
+    if flows.present != 0 {
+        table.find_burst(&flows.items, flows.present, |place, slot| {
+            metas[place].session = Some(id(slot));
+            found |= 1 << place;
+        });
     }
+    found
 }

@@ -1,6 +1,6 @@
 //! Fragments: the parts of a session's packets that have no ports.
 
-use super::{Burst, Interface, Meta, Placed};
+use super::{Burst, Interface, Meta};
 use crate::{
     session::{AnyKey, FragmentId, Fragments, Sessions},
     units::Ticks,
@@ -31,9 +31,8 @@ pub(super) fn follow<B>(
             continue;
         };
         if first {
-            let flow = at(&lookups.flows4, place)
-                .map(AnyKey::V4)
-                .or_else(|| at(&lookups.flows6, place).map(AnyKey::V6));
+            let flow = (lookups.flows4.at(place).map(AnyKey::V4))
+                .or_else(|| lookups.flows6.at(place).map(AnyKey::V6));
             if let (Some(_), Some(flow)) = (meta.session, flow) {
                 fragments.remember(id, flow, now);
             }
@@ -44,11 +43,6 @@ pub(super) fn follow<B>(
             count(meta, interfaces);
         }
     }
-}
-
-fn at<K: Copy>(flows: &Placed<K>, place: u8) -> Option<K> {
-    let index = flows.places.iter().position(|&other| other == place)?;
-    flows.items.get(index).copied()
 }
 
 fn count(meta: &Meta, interfaces: &mut [Interface]) {

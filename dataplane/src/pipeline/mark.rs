@@ -1,33 +1,12 @@
-use super::{Burst, Family};
-use crate::{
-    device::Buffer,
-    diffserv::PhbMap,
-    wire::{Ethernet, Ipv4Mut, Ipv6Mut},
-};
+use super::Burst;
+use crate::{device::Buffer, diffserv::PhbMap};
 
-/// Writes the code point and chooses the queue by it. ECN stays as it is (RFC 3168).
+/// Says what each packet is marked with, and in which queue it waits: by its code point alone. ECN
+/// stays as it is (RFC 3168). `route` writes it, with what else changes in the header.
 #[inline(never)]
 pub(super) fn mark<B: Buffer>(burst: &mut Burst<B>, phbs: &PhbMap) {
-    for (buffer, meta) in burst.forwarded() {
+    for (_, meta) in burst.forwarded() {
         meta.phb = phbs.phb(meta.dscp);
-        let marked = meta.class.with_dscp(meta.dscp);
-        if marked == meta.class {
-            continue;
-        }
-        let Some(packet) = buffer.bytes_mut().get_mut(Ethernet::LENGTH..) else {
-            continue;
-        };
-        match meta.family {
-            Family::V4 => {
-                if let Some(mut ip) = Ipv4Mut::new(packet) {
-                    ip.set_traffic_class(marked);
-                }
-            }
-            Family::V6 => {
-                if let Some(mut ip) = Ipv6Mut::new(packet) {
-                    ip.set_traffic_class(marked);
-                }
-            }
-        }
+        meta.marked = meta.class.with_dscp(meta.dscp);
     }
 }

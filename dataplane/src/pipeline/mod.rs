@@ -45,6 +45,7 @@ use crate::{
     counters::{DropReason, InterfaceCounters, PortCounters, PuntReason},
     device::{Buffer, Device},
     diffserv::{Dscp, Phb, PhbMap, TrafficClass},
+    places::Places,
     policy::{Policy, PolicyReport, RuleIndex, TopSenders},
     session::{FlowId, FlowKey4, FlowKey6, Fragments, Sessions},
     settings::{InterfaceSettings, PortSettings, Settings},
@@ -74,14 +75,14 @@ struct Meta {
     /// The IP packet's length, as its header says.
     ip_bytes: u32,
     family: Family,
-    /// Where it goes, in host byte order; of IPv4 only.
-    destination: u32,
     /// TTL or hop limit, as it came.
     ttl: u8,
     /// As it came.
     class: TrafficClass,
     /// As it goes.
     dscp: Dscp,
+    /// The same with the ECN that it came with.
+    marked: TrafficClass,
     phb: Phb,
     egress: PortIndex,
     session: Option<FlowId>,
@@ -96,10 +97,10 @@ impl Meta {
             ingress: InterfaceIndex(0),
             ip_bytes: 0,
             family: Family::V4,
-            destination: 0,
             ttl: 0,
             class: TrafficClass(0),
             dscp: Dscp::DF,
+            marked: TrafficClass(0),
             phb: Phb::Standard,
             egress: PortIndex(0),
             session: None,
@@ -129,21 +130,54 @@ impl Meta {
 struct Burst<B> {
     ingress: PortIndex,
     buffers: ArrayVec<B, BURST>,
-    metas: ArrayVec<Meta, BURST>,
+    /// Of each buffer, in its place; those behind the last one's are of no meaning.
+    metas: [Meta; BURST],
     lookups: Lookups,
 }
 
-/// What is looked up in bursts, each with its packet's place in the burst.
-#[derive(Debug, Default)]
+/// What is looked up in bursts, each in its packet's place.
+#[derive(Debug)]
 struct Lookups {
     /// The five-tuples of the IPv4 packets that have ports.
-    flows4: Placed<FlowKey4>,
+    flows4: InPlace<FlowKey4>,
     /// The five-tuples of the IPv6 packets that have ports.
-    flows6: Placed<FlowKey6>,
+    flows6: InPlace<FlowKey6>,
+    /// The destinations of the IPv4 packets, in host byte order; of others anything.
+    destinations4: [u32; BURST],
     /// The destinations of the IPv6 packets.
     destinations6: Placed<[u8; 16]>,
     /// The packets that are parts of larger ones.
     fragments: Placed<Fragment>,
+}
+
+/// Items that some packets have, each in its packet's place.
+#[derive(Debug)]
+struct InPlace<T> {
+    items: [T; BURST],
+    present: Places,
+}
+
+impl<T: Copy + Default> InPlace<T> {
+    fn new() -> Self {
+        Self {
+            items: [T::default(); BURST],
+            present: 0,
+        }
+    }
+
+    #[inline]
+    fn put(&mut self, place: u8, item: T) {
+        if let Some(at) = self.items.get_mut(usize::from(place)) {
+            *at = item;
+            self.present |= 1 << place;
+        }
+    }
+
+    fn at(&self, place: u8) -> Option<T> {
+        let present = self.present.checked_shr(place.into())? & 1 == 1;
+        let item = self.items.get(usize::from(place)).copied();
+        item.filter(|_| present)
+    }
 }
 
 /// Items, and the place in the burst of each one's packet.
@@ -177,10 +211,20 @@ impl<T> Placed<T> {
 }
 
 impl Lookups {
+    fn new() -> Self {
+        Self {
+            flows4: InPlace::new(),
+            flows6: InPlace::new(),
+            destinations4: [0; BURST],
+            destinations6: Placed::default(),
+            fragments: Placed::default(),
+        }
+    }
+
     #[inline]
     fn clear(&mut self) {
-        self.flows4.clear();
-        self.flows6.clear();
+        self.flows4.present = 0;
+        self.flows6.present = 0;
         self.destinations6.clear();
         self.fragments.clear();
     }
@@ -288,8 +332,8 @@ impl<B: Buffer> Forwarding<B> {
             burst: Burst {
                 ingress: PortIndex(0),
                 buffers: ArrayVec::new(),
-                metas: ArrayVec::new(),
-                lookups: Lookups::default(),
+                metas: [Meta::of(Verdict::Forward); BURST],
+                lookups: Lookups::new(),
             },
         }
     }

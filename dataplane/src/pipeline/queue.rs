@@ -19,8 +19,8 @@ pub(super) fn queue<B: Buffer>(
     now: Ticks,
 ) {
     let Burst { buffers, metas, .. } = burst;
+    let mut rest = metas.get(..buffers.len()).unwrap_or_default();
     let mut buffers = buffers.drain(..);
-    let mut rest = metas.as_slice();
     while let Some((meta, others)) = rest.split_first() {
         rest = others;
         let drops = &mut interfaces[meta.ingress.index()].counters.drops;
@@ -48,8 +48,6 @@ pub(super) fn queue<B: Buffer>(
             }
         }
     }
-    drop(buffers);
-    metas.clear();
 }
 
 /// Queues a frame that the kernel sends out of an interface of a port, on its VLAN: by its code point

@@ -2,10 +2,9 @@ mod paths;
 
 use std::net::IpAddr;
 
-use arrayvec::ArrayVec;
 use voicelane_dpdk::{BURST, Fib4, Fib6};
 
-use super::{Burst, Family, Interface, Placed, Verdict, tag};
+use super::{Burst, Family, Interface, Lookups, Meta, Placed, Verdict, tag};
 use crate::{
     control::{NextHop, RouteError},
     counters::{DropReason, PuntReason},
@@ -177,19 +176,25 @@ impl Routes {
         .map_err(|error| RouteError::Table(error.to_string()))
     }
 
-    /// The next hop of every packet of a burst, each in its place.
+    /// The next hop of every packet of a burst, each in its place; behind the last one, and of those
+    /// that go no further, anything.
     #[inline]
-    fn lookup<B>(&self, burst: &Burst<B>) -> [u16; BURST] {
-        let mut next_hops = [Fib4::NONE; BURST];
-        // IPv4 is looked up for every packet, so that places agree; what comes of those that go no
-        // further, or are IPv6, is not read.
-        let destinations: ArrayVec<u32, BURST> =
-            burst.metas.iter().map(|meta| meta.destination).collect();
-        self.fibs.ipv4.lookup(&destinations, &mut next_hops);
-
-        let Placed { items, places } = &burst.lookups.destinations6;
+    fn lookup<B>(&self, burst: &Burst<B>) -> [u64; BURST] {
+        let Lookups {
+            destinations4,
+            destinations6: Placed { items, places },
+            ..
+        } = &burst.lookups;
+        let mut next_hops = [0; BURST];
+        let packets = burst.buffers.len();
+        // IPv4 is looked up for every packet, so that places agree.
+        if items.len() < packets
+            && let Some(destinations) = destinations4.get(..packets)
+        {
+            self.fibs.ipv4.lookup(destinations, &mut next_hops);
+        }
         if !items.is_empty() {
-            let mut found = [Fib4::NONE; BURST];
+            let mut found = [0; BURST];
             self.fibs.ipv6.lookup(items, &mut found);
             for (&place, found) in places.iter().zip(found) {
                 if let Some(next_hop) = next_hops.get_mut(usize::from(place)) {
@@ -201,8 +206,11 @@ impl Routes {
     }
 
     #[inline]
-    fn hop(&self, next_hop: u16) -> &Hop {
-        self.hops.get(usize::from(next_hop)).unwrap_or(&Hop::Unset)
+    fn hop(&self, next_hop: impl Into<u64>) -> &Hop {
+        let index = usize::try_from(next_hop.into()).ok();
+        index
+            .and_then(|index| self.hops.get(index))
+            .unwrap_or(&Hop::Unset)
     }
 
     fn hop_mut(&mut self, NextHop(number): NextHop) -> Result<&mut Hop, RouteError> {
@@ -231,7 +239,8 @@ impl Routes {
     }
 }
 
-/// Finds each packet's way, by the longest prefix, and addresses it to the next hop, on its VLAN.
+/// Finds each packet's way, by the longest prefix, and makes its headers those that it goes on with:
+/// code point and hop limit, the next hop's address, its VLAN.
 #[inline(never)]
 pub(super) fn route<B: Buffer>(burst: &mut Burst<B>, routes: &Routes) {
     let next_hops = routes.lookup(burst);
@@ -256,12 +265,12 @@ pub(super) fn route<B: Buffer>(burst: &mut Burst<B>, routes: &Routes) {
                 match meta.family {
                     Family::V4 => {
                         if let Some(mut ip) = Ipv4Mut::new(packet) {
-                            ip.decrement_ttl();
+                            ip.forward(meta.marked);
                         }
                     }
                     Family::V6 => {
                         if let Some(mut ip) = Ipv6Mut::new(packet) {
-                            ip.decrement_hop_limit();
+                            ip.forward(meta.marked);
                         }
                     }
                 }
@@ -272,8 +281,30 @@ pub(super) fn route<B: Buffer>(burst: &mut Burst<B>, routes: &Routes) {
                     None => Verdict::Forward,
                 }
             }
-            exception => exceptional(exception, meta.ttl),
+            exception => {
+                // The kernel sends on what it gets, marked.
+                write_class(buffer.bytes_mut(), meta);
+                exceptional(exception, meta.ttl)
+            }
         };
+    }
+}
+
+/// Writes the code point alone.
+#[cold]
+fn write_class(frame: &mut [u8], meta: &Meta) {
+    let packet = frame.get_mut(Ethernet::LENGTH..).unwrap_or_default();
+    match meta.family {
+        Family::V4 => {
+            if let Some(mut ip) = Ipv4Mut::new(packet) {
+                ip.set_traffic_class(meta.marked);
+            }
+        }
+        Family::V6 => {
+            if let Some(mut ip) = Ipv6Mut::new(packet) {
+                ip.set_traffic_class(meta.marked);
+            }
+        }
     }
 }
 

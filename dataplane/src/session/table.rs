@@ -6,6 +6,7 @@ use voicelane_dpdk::{BURST, prefetch};
 use super::{Count, FlowCounters, FlowKey, Terms, entry::Flow, meters::Meters};
 use crate::{
     diffserv::{BucketError, Dscp, MeterError},
+    places::{Places, places},
     units::{TickRate, Ticks},
 };
 
@@ -13,6 +14,11 @@ use crate::{
 const WAYS: usize = 8;
 /// How many entries an insertion looks at for one that can move.
 const SEARCH: usize = 256;
+
+/// No entry's place: the key is not there.
+const NOWHERE: u32 = u32::MAX;
+/// No entry's place: the key may be in its other bucket.
+const ELSEWHERE: u32 = u32::MAX - 1;
 
 /// Where an entry lies. Stays the same for as long as the entry exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,57 +158,61 @@ impl<K: FlowKey> SessionTable<K> {
         self.find_hashed(key, key.hash(&self.seed))
     }
 
-    /// The entries of a burst of keys, each in the place of its key. Goes over the burst three
-    /// times, so that each miss of the cache is under way while the others are started. Looks up as
-    /// many as both slices hold, up to [`BURST`].
+    /// The entries of a burst of keys: of those whose bits are in `which`, the ones that are there,
+    /// each with its place. Goes over the burst three times, so that each miss of the cache is under
+    /// way while the others are started.
     #[inline]
-    pub fn find_burst(&self, keys: &[K], found: &mut [Option<Slot>]) {
+    pub fn find_burst(&self, keys: &[K; BURST], which: Places, mut found: impl FnMut(usize, Slot)) {
         let mut hashes = [0; BURST];
-        for (key, hash) in keys.iter().zip(&mut hashes) {
-            *hash = key.hash(&self.seed);
-            prefetch(&self.buckets[self.first(*hash)]);
+        for place in places(which) {
+            let hash = keys[place].hash(&self.seed);
+            hashes[place] = hash;
+            prefetch(&self.buckets[self.first(hash)]);
         }
-        let mut ways = [Ways(0); BURST];
-        for ((_, &hash), ways) in keys.iter().zip(&hashes).zip(&mut ways) {
-            let bucket = &self.buckets[self.first(hash)];
-            *ways = bucket.matches(tag(hash));
-            if let Some(way) = ways.clone().next()
-                && let Some(entry) = self.entries.get(bucket.slots[way] as usize)
-            {
+        let mut candidates = [NOWHERE; BURST];
+        for place in places(which) {
+            let bucket = &self.buckets[self.first(hashes[place])];
+            let mut ways = bucket.matches(tag(hashes[place]));
+            candidates[place] = match ways.next() {
+                Some(way) => bucket.slots[way % WAYS],
+                None if bucket.displaced == 0 => NOWHERE,
+                None => ELSEWHERE,
+            };
+            if let Some(entry) = self.entries.get(candidates[place] as usize) {
                 prefetch(entry);
             }
         }
-        for (((key, hash), ways), found) in keys.iter().zip(hashes).zip(ways).zip(found) {
-            *found = self.find_from(key, hash, ways);
+        for place in places(which) {
+            let (key, slot) = (&keys[place], candidates[place]);
+            let slot = match self.entries.get(slot as usize) {
+                Some(entry) if entry.key == *key => Some(Slot::at(slot)),
+                _ if slot == NOWHERE => None,
+                _ => self.find_further(key, hashes[place]),
+            };
+            if let Some(slot) = slot {
+                found(place, slot);
+            }
         }
     }
 
-    #[inline]
-    fn find_hashed(&self, key: &K, hash: u64) -> Option<Slot> {
-        self.find_from(key, hash, self.buckets[self.first(hash)].matches(tag(hash)))
+    /// The key's entry, where the first candidate is not it.
+    #[cold]
+    fn find_further(&self, key: &K, hash: u64) -> Option<Slot> {
+        self.find_hashed(key, hash)
     }
 
-    /// The key's entry, where the matching ways of its first bucket are known.
-    #[inline(always)]
-    fn find_from(&self, key: &K, hash: u64, ways: Ways) -> Option<Slot> {
-        let bucket = &self.buckets[self.first(hash)];
-        let found = self.find_in(bucket, ways, key);
+    fn find_hashed(&self, key: &K, hash: u64) -> Option<Slot> {
+        let (first, tag) = (self.first(hash), tag(hash));
+        let bucket = &self.buckets[first];
+        let found = self.find_in(bucket, tag, key);
         if found.is_some() || bucket.displaced == 0 {
             return found;
         }
-        self.find_displaced(key, hash)
+        self.find_in(&self.buckets[self.other(first, tag)], tag, key)
     }
 
-    #[cold]
-    fn find_displaced(&self, key: &K, hash: u64) -> Option<Slot> {
-        let tag = tag(hash);
-        let other = &self.buckets[self.other(self.first(hash), tag)];
-        self.find_in(other, other.matches(tag), key)
-    }
-
-    #[inline(always)]
-    fn find_in(&self, bucket: &Bucket, ways: Ways, key: &K) -> Option<Slot> {
-        for way in ways {
+    fn find_in(&self, bucket: &Bucket, tag: u16, key: &K) -> Option<Slot> {
+        for way in bucket.matches(tag) {
             let slot = bucket.slots[way];
             if let Some(entry) = self.entries.get(slot as usize)
                 && entry.key == *key

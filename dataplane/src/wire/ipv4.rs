@@ -1,3 +1,5 @@
+use std::mem;
+
 use super::{header_checksum_is_right, replace_word};
 use crate::diffserv::TrafficClass;
 
@@ -130,15 +132,22 @@ impl<'a> Ipv4Mut<'a> {
         self.fix_checksum(old, u16::from_be_bytes([first, class.0]));
     }
 
-    /// Takes one off the TTL (RFC 1812 section 5.3.1). Only for packets whose TTL is over 1.
+    /// Writes DSCP and ECN and takes one off the TTL (RFC 1812 section 5.3.1), with one update of the
+    /// checksum. Only for packets whose TTL is over 1.
     #[inline]
-    pub fn decrement_ttl(&mut self) {
+    #[allow(clippy::cast_possible_truncation, reason = "folded to 16 bits")]
+    pub fn forward(&mut self, class: TrafficClass) {
         debug_assert!(self.0[8] > 1, "expired packets go to the kernel");
-        self.0[8] = self.0[8].saturating_sub(1);
-        // The word that holds the TTL is 0x0100 less, so the sum's complement is as much more
-        // (RFC 1624 section 5, with the carry of ones' complement).
-        let (sum, carry) = u16::from_be_bytes([self.0[10], self.0[11]]).overflowing_add(0x0100);
-        [self.0[10], self.0[11]] = (sum + u16::from(carry)).to_be_bytes();
+        let old_class = mem::replace(&mut self.0[1], class.0);
+        self.0[8] = self.0[8].wrapping_sub(1);
+        // RFC 1624 equation 3 for both words: ~(~HC + ~m + m'), with what does not change left out.
+        // The TTL's word is 0x0100 less, which is 0xfeff more.
+        let checksum = u16::from_be_bytes([self.0[10], self.0[11]]);
+        let mut sum = u32::from(!checksum) + u32::from(!u16::from(old_class)) + u32::from(class.0);
+        sum += 0xfeff;
+        sum = (sum & 0xffff) + (sum >> 16);
+        sum = (sum & 0xffff) + (sum >> 16);
+        [self.0[10], self.0[11]] = (!(sum as u16)).to_be_bytes();
     }
 
     #[inline]

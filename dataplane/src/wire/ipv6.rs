@@ -172,11 +172,12 @@ impl<'a> Ipv6Mut<'a> {
         self.0[1] = class.0 << 4 | self.0[1] & 0x0f;
     }
 
-    /// Takes one off the hop limit. Only for packets whose hop limit is over 1.
+    /// Writes DSCP and ECN and takes one off the hop limit. Only for packets whose hop limit is over 1.
     #[inline]
-    pub fn decrement_hop_limit(&mut self) {
+    pub fn forward(&mut self, class: TrafficClass) {
         debug_assert!(self.0[7] > 1, "expired packets go to the kernel");
-        self.0[7] = self.0[7].saturating_sub(1);
+        self.set_traffic_class(class);
+        self.0[7] = self.0[7].wrapping_sub(1);
     }
 }
 

@@ -59,11 +59,14 @@ proptest! {
             prop_assert_eq!(table.len(), model.len());
         }
         table.invariants();
-        for numbers in [0..40_u32, 40..41, 41..104] {
-            let keys: Vec<_> = numbers.map(key).collect();
-            let mut found = vec![None; keys.len()];
-            table.find_burst(&keys, &mut found);
-            prop_assert!(keys.iter().map(|key| table.find(key)).eq(found));
+        for (first, which) in [(0, u64::MAX), (64, 1), (128, 0xf0f0_0000_0000_1234), (200, 0)] {
+            let keys: [_; BURST] = std::array::from_fn(|place| key(first + u32::try_from(place).unwrap()));
+            let mut found = [None; BURST];
+            table.find_burst(&keys, which, |place, slot| found[place] = Some(slot));
+            for (place, found) in found.into_iter().enumerate() {
+                let asked = which >> place & 1 == 1;
+                prop_assert_eq!(found, table.find(&keys[place]).filter(|_| asked));
+            }
         }
         for number in 0..300 {
             let slot = table.find(&key(number));
