@@ -4,15 +4,13 @@ use std::fmt;
 
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 use serde::Serialize;
+use voicelane_machine::Machine;
 
 use super::{
     ClassFigures, RouterFigures,
     plan::{CLASSES, Share},
 };
-use crate::{
-    demo::{Check, Machine},
-    rate::Rate,
-};
+use crate::{demo::Check, rate::Rate};
 
 impl fmt::Display for Share {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, thread, time::Duration};
 
+use voicelane_machine::Machine;
 use voicelane_proto::v1::{ServiceClass, SessionKey};
 
 use super::{
@@ -15,7 +16,7 @@ use super::{
 use crate::{
     control::{Agent, call_session},
     demo::{
-        self, EF, Machine,
+        EF,
         course::{Progress, Voicelane, meet},
     },
     error::LabError,
@@ -61,7 +62,7 @@ pub fn run(options: &Options) -> Result<Report, LabError> {
         loads,
         core_toml: options.core_toml.clone(),
         machine: Machine::new(),
-        commit: demo::commit(),
+        commit: voicelane_machine::commit(),
         notes: notes(options),
     })
 }

@@ -4,9 +4,10 @@ use std::fmt;
 
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 use serde::Serialize;
+use voicelane_machine::Machine;
 
 use super::{CHEAT, Classifier};
-use crate::demo::{Check, EF, IDLE, Machine, OVERLOAD, Phase};
+use crate::demo::{Check, EF, IDLE, OVERLOAD, Phase};
 
 /// "Heavy loss".
 const HEAVY_LOSS_PERCENT: f64 = 20.0;

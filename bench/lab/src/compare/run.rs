@@ -2,10 +2,12 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use voicelane_machine::Machine;
+
 use super::{CHEAT, Candidate, Figures, Report, report::check};
 use crate::{
     demo::{
-        self, BULK_PACKET_BYTES, EF, IDLE, Machine, OVERLOAD,
+        self, BULK_PACKET_BYTES, EF, IDLE, OVERLOAD,
         course::{Course, Progress, SETTLE, Voicelane, meet},
     },
     error::LabError,
@@ -54,7 +56,7 @@ pub fn run(options: Options) -> Result<Report, LabError> {
         results,
         checks,
         machine: Machine::new(),
-        commit: demo::commit(),
+        commit: voicelane_machine::commit(),
         notes: notes(options),
     })
 }

@@ -190,7 +190,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::demo::Machine;
+    use voicelane_machine::Machine;
 
     #[test]
     fn the_picture_names_phases_and_units() {

@@ -4,15 +4,12 @@ pub(crate) mod course;
 
 mod chart;
 mod checks;
-mod machine;
 mod report;
 mod run;
 
-pub(crate) use self::machine::commit;
 pub use self::{
     chart::draw,
     checks::{Check, check},
-    machine::Machine,
     report::{DelayMs, DirectionFigures, Mos, Phase, Report},
     run::{Options, Ports, run},
 };

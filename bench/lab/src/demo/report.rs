@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, fmt};
 
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 use serde::Serialize;
+use voicelane_machine::Machine;
 
-use super::{Check, Machine};
+use super::Check;
 use crate::quality::{Delay, FlowFigures};
 
 /// Everything that the demo found.

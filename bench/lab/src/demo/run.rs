@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use voicelane_machine::Machine;
+
 use super::{
-    BULK_BITS_PER_SECOND, BULK_PACKET_BYTES, DELETED, EF, EF_MARKED_BULK, IDLE, Machine, OVERLOAD,
-    Phase, Report, SESSIONS, check,
+    BULK_BITS_PER_SECOND, BULK_PACKET_BYTES, DELETED, EF, EF_MARKED_BULK, IDLE, OVERLOAD, Phase,
+    Report, SESSIONS, check,
     course::{Course, Progress, SETTLE, Voicelane, meet},
-    machine,
 };
 use crate::{
     error::LabError,
@@ -114,7 +115,7 @@ pub fn run<T>(
         phases,
         checks,
         machine: Machine::new(),
-        commit: machine::commit(),
+        commit: voicelane_machine::commit(),
         ports: options.ports.name(),
         ip: ip.number(),
         notes: notes(options),

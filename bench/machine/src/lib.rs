@@ -1,4 +1,6 @@
-//! Where the demo ran.
+//! Where and on what figures were taken.
+
+#![forbid(unsafe_code)]
 
 use std::{fmt, fs, process::Command, thread};
 
@@ -21,6 +23,7 @@ pub struct Machine {
 
 impl Machine {
     /// Asks the system. What it does not tell is "unknown".
+    #[must_use]
     pub fn new() -> Self {
         let cpu = fs::read_to_string("/proc/cpuinfo").ok().and_then(|info| {
             let line = info.lines().find(|line| line.starts_with("model name"))?;
@@ -59,7 +62,8 @@ impl Default for Machine {
 }
 
 /// The commit of the sources that are around, from `git describe`.
-pub(crate) fn commit() -> String {
+#[must_use]
+pub fn commit() -> String {
     let args = [
         "-c",
         "safe.directory=*",
@@ -72,6 +76,18 @@ pub(crate) fn commit() -> String {
         "--exclude=*",
     ];
     known(output("git", &args))
+}
+
+/// The date and time, UTC, in the form of RFC 3339.
+#[must_use]
+pub fn date() -> String {
+    known(output("date", &["--utc", "+%Y-%m-%dT%H:%M:%SZ"]))
+}
+
+/// How a C program is compiled against the installed DPDK.
+#[must_use]
+pub fn dpdk_flags() -> String {
+    known(output("pkg-config", &["--cflags", "libdpdk"]))
 }
 
 fn output(program: &str, args: &[&str]) -> Option<String> {
