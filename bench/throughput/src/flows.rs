@@ -1,13 +1,68 @@
-//! The benchmark's flows: flow `i` is the same five-tuple wherever it is made, spread over 512
-//! destination networks.
+//! Flow `i` is the same five-tuple wherever it is made, spread over 512 destination networks.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    str::FromStr,
+};
 
 use voicelane_dataplane::session::{FiveTuple, Protocol};
 
-/// The 512 /24 networks in 198.18.0.0/15 (RFC 2544's benchmark range) that the flows go to.
-pub(crate) fn networks() -> impl Iterator<Item = Ipv4Addr> {
-    (0..512_u32).map(|network| Ipv4Addr::from(0xc612_0000 | network << 8))
+/// How many destination networks there are.
+pub const NETWORKS: u16 = 512;
+
+/// The version of IP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum IpVersion {
+    /// Sources in 10.0.0.0/8, destinations in RFC 2544's 198.18.0.0/15, of which each /24 is a network.
+    V4,
+    /// All in RFC 5180's 2001:2::/48; each /64 of the destinations is a network.
+    V6,
+}
+
+impl IpVersion {
+    /// 4 or 6.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        match self {
+            Self::V4 => 4,
+            Self::V6 => 6,
+        }
+    }
+
+    /// The prefix length of the networks.
+    #[must_use]
+    pub fn prefix_length(self) -> u8 {
+        match self {
+            Self::V4 => 24,
+            Self::V6 => 64,
+        }
+    }
+}
+
+impl FromStr for IpVersion {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "4" => Ok(Self::V4),
+            "6" => Ok(Self::V6),
+            _ => Err(format!("{text:?} is neither 4 nor 6")),
+        }
+    }
+}
+
+/// The networks that the flows go to.
+pub fn networks(ip: IpVersion) -> impl Iterator<Item = IpAddr> {
+    (0..NETWORKS).map(move |network| destination(ip, network, 0))
+}
+
+fn destination(ip: IpVersion, network: u16, host: u8) -> IpAddr {
+    match ip {
+        IpVersion::V4 => {
+            Ipv4Addr::from(0xc612_0000 | u32::from(network) << 8 | u32::from(host)).into()
+        }
+        IpVersion::V6 => Ipv6Addr::new(0x2001, 2, 0, network, 0, 0, 0, host.into()).into(),
+    }
 }
 
 fn mix(number: u32) -> u32 {
@@ -16,16 +71,51 @@ fn mix(number: u32) -> u32 {
     number ^ number >> 16
 }
 
-/// Flow number `i`.
-pub(crate) fn flow(i: u32) -> FiveTuple {
+/// Flow number `i`, of 16 million.
+#[must_use]
+pub fn flow(ip: IpVersion, i: u32) -> FiveTuple {
     let (a, b) = (mix(i * 2 + 1), mix((i * 2).wrapping_add(0x9e37_79b9)));
-    let source = Ipv4Addr::from(0x0a00_0000 | (i + 1) & 0x00ff_ffff);
-    let destination = Ipv4Addr::from(0xc612_0000 | a & 0x0001_ffff);
-    #[allow(clippy::cast_possible_truncation, reason = "masked to 16 bits")]
-    let port = |bits: u32| (16_384 + (bits & 0x3fff) * 2 % 32_768) as u16;
+    let number = (i + 1) & 0x00ff_ffff;
+    let source: IpAddr = match ip {
+        IpVersion::V4 => Ipv4Addr::from(0x0a00_0000 | number).into(),
+        IpVersion::V6 => {
+            Ipv6Addr::from(0x2001_0002_0000_ffff_u128 << 64 | u128::from(number)).into()
+        }
+    };
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "masked to 9, 8 and 16 bits"
+    )]
+    let (network, host, port) = ((a >> 8 & 0x1ff) as u16, (a & 0xff) as u8, |bits: u32| {
+        (16_384 + (bits & 0x3fff) * 2 % 32_768) as u16
+    });
     FiveTuple {
         source: SocketAddr::from((source, port(a >> 17))),
-        destination: SocketAddr::from((destination, port(b))),
+        destination: SocketAddr::from((destination(ip, network, host), port(b))),
         protocol: Protocol::UDP,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn flows_differ_and_go_to_the_networks() {
+        for ip in [IpVersion::V4, IpVersion::V6] {
+            let networks: HashSet<_> = networks(ip).collect();
+            assert_eq!(networks.len(), usize::from(NETWORKS));
+            let flows: HashSet<_> = (0..20_000).map(|i| flow(ip, i)).collect();
+            assert_eq!(flows.len(), 20_000);
+            for flow in &flows {
+                let network = match flow.destination.ip() {
+                    IpAddr::V4(to) => Ipv4Addr::from_bits(to.to_bits() & !0xff).into(),
+                    IpAddr::V6(to) => Ipv6Addr::from_bits(to.to_bits() >> 64 << 64).into(),
+                };
+                assert!(networks.contains(&network), "{flow}");
+            }
+        }
     }
 }

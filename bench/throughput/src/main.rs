@@ -3,9 +3,9 @@
 
 #![forbid(unsafe_code)]
 
-mod flows;
-
 use std::{
+    collections::BTreeMap,
+    iter,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -16,10 +16,12 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::Parser;
+use serde_json::json;
+use signal_hook::consts::{SIGINT, SIGTERM};
 use voicelane_dataplane::{
     Adjacency, Fibs,
     control::{Answer, Command, Control, NextHop, Request},
-    counters::Report,
+    counters::{DropReason, Report},
     device::DpdkDevice,
     diffserv::Dscp,
     session::{EntrySpec, Policer, SessionChange},
@@ -30,6 +32,12 @@ use voicelane_dataplane::{
 use voicelane_dpdk::{
     Eal, EalConfig, Fib4, Fib6, Hugepages, Mempool, Port, PortConfig, WorkerThread,
 };
+use voicelane_throughput::flows::{self, IpVersion};
+
+/// Flows in one command to the worker.
+const BATCH: usize = 64;
+/// Sessions whose counters stand for all: each flow comes as often as any other.
+const SAMPLE: usize = 1_000;
 
 /// Forwards from one DPDK port to another as fast as one core can, with sessions, metering, marking,
 /// routing, queues, shaper and counters on, and prints what it did as one line of JSON.
@@ -45,13 +53,22 @@ struct Arguments {
     /// The worker's core.
     #[arg(long, default_value_t = 1)]
     core: usize,
-    /// How many flows to install, each as a session.
-    #[arg(long, default_value_t = 1_000)]
+    /// How many flows there are.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..0x0100_0000))]
     flows: u32,
+    /// What they go by: 4 or 6.
+    #[arg(long, default_value = "4")]
+    ip: IpVersion,
+    /// Install each N-th flow as a session; 1: all.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    session_every: u32,
+    /// The sessions' code points, by turns.
+    #[arg(long, default_value = "EF", value_delimiter = ',')]
+    dscp: Vec<Dscp>,
     /// The shaper's rate on the way out.
     #[arg(long, default_value = "1000Gbit/s")]
     rate: BitRate,
-    /// How long to run; 0: until killed.
+    /// How long to run; 0: until SIGINT or SIGTERM, which end it early otherwise.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
     /// MAC address that the frames carry as destination.
@@ -117,34 +134,72 @@ fn main() -> anyhow::Result<()> {
             pinned
         })?;
 
-    install(&control, arguments.flows, mac)?;
-    let before = report(&control)?;
-    let started = Instant::now();
-    while arguments.seconds == 0 || started.elapsed() < Duration::from_secs(arguments.seconds) {
-        thread::sleep(Duration::from_millis(50));
+    let ended = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&ended))?;
     }
-    let after = report(&control)?;
+    let sessions = sessions(&arguments)?;
+    add_routes(&control, arguments.ip, mac)?;
+    install(&control, &sessions)?;
+    eprintln!("{} sessions are installed", sessions.len());
+    let before = Moment::new(&control, &sessions)?;
+    let started = Instant::now();
+    let time_is_up =
+        || arguments.seconds != 0 && started.elapsed() >= Duration::from_secs(arguments.seconds);
+    while !time_is_up() && !ended.load(Ordering::Relaxed) {
+        thread::sleep(Duration::from_millis(20));
+    }
+    let after = Moment::new(&control, &sessions)?;
     stop.store(true, Ordering::Relaxed);
     let Ok(true) = running.join() else {
         bail!("the worker could not run on core {core}")
     };
-
-    let seconds = (after.now.0 - before.now.0) as f64 / after.clock.hz() as f64;
-    let per_second =
-        |count: &dyn Fn(&Report) -> u64| (count(&after) - count(&before)) as f64 / seconds;
-    let received = per_second(&|report| report.ports[0].port.rx_packets);
-    println!(
-        "{{\"flows\":{},\"rx_mpps\":{:.3},\"tx_mpps\":{:.3},\"marked_share\":{:.4},\"drops\":{},\
-         \"cycles_per_packet\":{:.1},\"hugepages\":{}}}",
-        arguments.flows,
-        received / 1e6,
-        per_second(&|report| report.ports[1].port.tx_packets) / 1e6,
-        per_second(&|report| report.ports[1].queues[1].enqueued_packets) / received,
-        per_second(&|report| report.interfaces[0].drops.iter().sum()),
-        after.clock.hz() as f64 / received,
-        eal.hugepages(),
-    );
+    println!("{}", figures(&before, &after, &eal));
     Ok(())
+}
+
+/// What was counted until a moment.
+struct Moment {
+    report: Box<Report>,
+    session_packets: f64,
+}
+
+impl Moment {
+    fn new(control: &Control, sessions: &[EntrySpec]) -> anyhow::Result<Self> {
+        Ok(Self {
+            session_packets: session_packets(control, sessions)?,
+            report: report(control)?,
+        })
+    }
+}
+
+fn figures(before: &Moment, after: &Moment, eal: &Eal) -> serde_json::Value {
+    let count =
+        |count: &dyn Fn(&Report) -> u64| (count(&after.report) - count(&before.report)) as f64;
+    let clock = after.report.clock;
+    let seconds = count(&|report| report.now.0) / clock.hz() as f64;
+    let received = count(&|report| report.ports[0].port.rx_packets);
+    let dropped = |reason: &DropReason| count(&|report| report.interfaces[0].drops[reason.index()]);
+    let drops: BTreeMap<_, _> = DropReason::ALL
+        .iter()
+        .map(|reason| (reason.name(), dropped(reason)))
+        .filter(|(_, packets)| *packets > 0.0)
+        .collect();
+    let delay_dropped = |report: &Report| {
+        let queues = &report.ports[1].queues;
+        queues.iter().map(|queue| queue.delay_dropped_packets).sum()
+    };
+    json!({
+        "entries": after.report.entries,
+        "rx_mpps": received / seconds / 1e6,
+        "tx_mpps": count(&|report| report.ports[1].port.tx_packets) / seconds / 1e6,
+        "hit_share": (after.session_packets - before.session_packets) / received,
+        "drops": drops,
+        "delay_dropped": count(&delay_dropped),
+        "cycles_per_packet": seconds * clock.hz() as f64 / received,
+        "longest_stall_us": after.report.stalls.longest.0 as f64 / clock.hz() as f64 * 1e6,
+        "hugepages": eal.hugepages(),
+    })
 }
 
 fn mac(text: &str) -> anyhow::Result<MacAddress> {
@@ -175,50 +230,78 @@ fn report(control: &Control) -> anyhow::Result<Box<Report>> {
     }
 }
 
-fn install(control: &Control, flows: u32, mac: MacAddress) -> anyhow::Result<()> {
+fn add_routes(control: &Control, ip: IpVersion, mac: MacAddress) -> anyhow::Result<()> {
     let next_hop = NextHop(1);
     let adjacency = Adjacency::Forward {
         interface: InterfaceIndex(1),
         destination: MacAddress([2, 0, 0, 0, 0, 9]),
         source: mac,
     };
-    ask(
-        control,
-        Request::SetAdjacency {
-            next_hop,
-            adjacency,
-        },
-    )?;
-    for prefix in flows::networks() {
-        ask(
-            control,
-            Request::SetRoute {
-                prefix: prefix.into(),
-                length: 24,
-                next_hop,
-            },
-        )?;
-    }
-    let policer = Policer {
-        rate: BitRate::from_bps(100_000_000_000)?,
-        burst_bytes: 10_000_000,
+    let routes = flows::networks(ip).map(|prefix| Request::SetRoute {
+        prefix,
+        length: ip.prefix_length(),
+        next_hop,
+    });
+    let adjacency = Request::SetAdjacency {
+        next_hop,
+        adjacency,
     };
-    for first in (0..flows).step_by(64) {
-        let install = (first..flows.min(first + 64))
-            .map(|i| EntrySpec {
-                flow: flows::flow(i),
-                dscp: Dscp::EF,
-                terms: policer.into(),
-            })
-            .collect();
-        let change = SessionChange {
-            install,
-            remove: vec![],
-        };
-        match ask(control, Request::Session(change))? {
-            Answer::Session(Ok(())) => {}
+    for request in iter::once(adjacency).chain(routes) {
+        match ask(control, request)? {
+            Answer::Route(result) => result?,
             other => bail!("{other:?}"),
         }
     }
     Ok(())
+}
+
+/// Metered, but within a rate that they do not reach.
+fn sessions(arguments: &Arguments) -> anyhow::Result<Vec<EntrySpec>> {
+    let policer = Policer {
+        rate: BitRate::from_bps(100_000_000_000)?,
+        burst_bytes: 10_000_000,
+    };
+    let every = usize::try_from(arguments.session_every).unwrap_or(usize::MAX);
+    Ok((0..arguments.flows)
+        .step_by(every)
+        .zip(arguments.dscp.iter().cycle())
+        .map(|(i, &dscp)| EntrySpec {
+            flow: flows::flow(arguments.ip, i),
+            dscp,
+            terms: policer.into(),
+        })
+        .collect())
+}
+
+fn install(control: &Control, sessions: &[EntrySpec]) -> anyhow::Result<()> {
+    for batch in sessions.chunks(BATCH) {
+        let change = SessionChange {
+            install: batch.to_vec(),
+            remove: vec![],
+        };
+        match ask(control, Request::Session(change))? {
+            Answer::Session(result) => result?,
+            other => bail!("{other:?}"),
+        }
+    }
+    Ok(())
+}
+
+/// How many packets the sessions have seen, from one turn of the worker's loop to the next.
+fn session_packets(control: &Control, sessions: &[EntrySpec]) -> anyhow::Result<f64> {
+    let step = sessions.len().div_ceil(SAMPLE);
+    let sample: Vec<_> = sessions
+        .iter()
+        .step_by(step)
+        .map(|session| session.flow)
+        .collect();
+    let of_all = sessions.len() as f64 / sample.len() as f64;
+    let Answer::Flows(readings) = ask(control, Request::ReadFlows(sample))? else {
+        bail!("the worker did not answer what it was asked")
+    };
+    let packets = readings
+        .iter()
+        .flatten()
+        .map(|reading| reading.counters.packets);
+    Ok(packets.sum::<u64>() as f64 * of_all)
 }
