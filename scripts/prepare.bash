@@ -8,6 +8,8 @@ target="${CARGO_TARGET_DIR:-$root/target}"
 # libdpdk and its port drivers, what bindgen and cc need, and the tools of the testbed.
 build_packages=(libdpdk-dev libclang-dev pkg-config gcc libc6-dev ca-certificates)
 lab_packages=(iproute2 ethtool util-linux iputils-ping)
+# DPDK's own programs: testpmd, the sources of l3fwd and qos_sched, and what compiles them.
+bench_packages=(dpdk-dev dpdk-doc make)
 test_packages=(tcpdump tshark traceroute shellcheck frr)
 
 # 2 MiB pages: two routers and a test beside them.
@@ -75,6 +77,32 @@ reserve_hugepages() {
     if [ "$have" -lt "$hugepages_wanted" ]; then
         say "$have of $hugepages_wanted hugepages: going on with what there is"
     fi
+}
+
+# Raises the number of hugepages to "$1", until the script ends. Ends it if there is no memory for them.
+borrow_hugepages() {
+    local file=/proc/sys/vm/nr_hugepages have
+    hugepages_before="$(cat "$file")" || die "this kernel has no hugepages"
+    [ "$hugepages_before" -lt "$1" ] || return 0
+    trap 'echo "$hugepages_before" >/proc/sys/vm/nr_hugepages' EXIT
+    { echo "$1" >"$file"; } 2>/dev/null || true
+    have="$(cat "$file")"
+    [ "$have" -ge "$1" ] ||
+        die "needs $1 hugepages of 2 MiB, and the kernel has memory for $have: free some, or restart the machine"
+}
+
+# Runs a program that ends by itself on SIGINT and SIGTERM, and waits for it also then, so that what
+# was borrowed is given back after it has ended.
+run_to_the_end() {
+    local program status=0
+    "$@" &
+    program=$!
+    trap 'kill -TERM "$program" 2>/dev/null || true' INT TERM HUP
+    while wait "$program" || status=$?; kill -0 "$program" 2>/dev/null; do
+        status=0
+    done
+    trap - INT TERM HUP
+    return "$status"
 }
 
 # Finds cargo, also that of the user who called sudo.

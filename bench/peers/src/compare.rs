@@ -1,0 +1,184 @@
+//! All cases in turns, over several rounds.
+
+use std::{collections::BTreeMap, env, fs, path::PathBuf, sync::atomic::Ordering, time::Instant};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use voicelane_machine::Machine;
+
+use crate::{
+    case::{Case, Folders, WIRE_BYTES},
+    chart,
+    figures::{Report, rows},
+    run::{self, Sample, Stop},
+};
+
+/// How to measure.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Options {
+    /// Fewer cases: a couple of minutes.
+    #[arg(long)]
+    quick: bool,
+    /// How often each case runs, in turns with the others.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..))]
+    rounds: Option<u8>,
+    /// Only cases whose description contains this.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    only: String,
+    /// Write everything that was found to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write the table to this file, too.
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+    /// Draw the picture to this file.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+}
+
+/// Measures, and prints the table.
+pub(crate) fn run(options: &Options, folders: &Folders, stop: &Stop) -> anyhow::Result<()> {
+    let cases = if options.quick {
+        Case::few()
+    } else {
+        Case::all()
+    };
+    let rounds = options.rounds.unwrap_or(if options.quick { 2 } else { 5 });
+    let mut samples: Vec<(Case, Vec<Sample>)> = cases
+        .into_iter()
+        .filter(|case| case.to_string().contains(&options.only))
+        .map(|case| (case, vec![]))
+        .collect();
+    if samples.is_empty() {
+        bail!("no case contains {:?}", options.only);
+    }
+    let date = voicelane_machine::date();
+    let machine = Machine::new();
+    let mut failures = vec![];
+    for round in 1..=rounds {
+        let started = Instant::now();
+        for index in 0..samples.len() {
+            let case = samples[index].0;
+            let outcome = measure(&samples, &case, folders, stop);
+            if stop.load(Ordering::Relaxed) {
+                bail!("interrupted");
+            }
+            match outcome {
+                Ok(sample) => {
+                    eprintln!(
+                        "round {round} of {rounds}: {case}: {:.1} cycles a packet, {:.2} Mpps",
+                        sample.cycles_per_packet, sample.mpps
+                    );
+                    samples[index].1.push(sample);
+                }
+                Err(error) => {
+                    eprintln!("round {round} of {rounds}: {case}: FAILED: {error:#}");
+                    failures.push(format!("{case}, round {round}: {error:#}"));
+                }
+            }
+        }
+        eprintln!("round {round} took {} s", started.elapsed().as_secs());
+    }
+    let report = Report {
+        rows: rows(&samples),
+        machine,
+        commit: voicelane_machine::commit(),
+        date,
+        tsc_hz: samples
+            .iter()
+            .find_map(|(_, samples)| Some(samples.first()?.tsc_hz))
+            .context("nothing could be measured")?,
+        rounds: usize::from(rounds),
+        flags: flags(),
+        notes: notes(),
+        failures,
+    };
+    print!("{report}");
+    let texts = [
+        (&options.json, serde_json::to_string_pretty(&report)? + "\n"),
+        (&options.markdown, report.to_string()),
+    ];
+    for (file, text) in texts {
+        if let Some(file) = file {
+            fs::write(file, text).with_context(|| format!("{}", file.display()))?;
+        }
+    }
+    if let Some(file) = &options.svg {
+        chart::draw(&report, file).with_context(|| format!("{}", file.display()))?;
+    }
+    if !report.failures.is_empty() {
+        bail!("{} runs failed", report.failures.len());
+    }
+    Ok(())
+}
+
+/// Measures one case. A saturated one gets a shaper at half of what it took the last time; the first
+/// time, at half of what it takes when it is at half of what the case took without a shaper.
+fn measure(
+    samples: &[(Case, Vec<Sample>)],
+    case: &Case,
+    folders: &Folders,
+    stop: &Stop,
+) -> anyhow::Result<Sample> {
+    let run = |rate| run::measure(case, folders, rate, stop);
+    if !case.saturated {
+        return run(None);
+    }
+    let last = |wanted: &Case| {
+        let (_, samples) = samples.iter().find(|(other, _)| other == wanted)?;
+        samples.last().copied()
+    };
+    let half = |sample: Sample| half_of(case, sample.mpps);
+    match last(case) {
+        Some(sample) => run(Some(half(sample))),
+        None => {
+            let without = last(&case.unsaturated()).context("it failed without a shaper")?;
+            let first = run(Some(half(without)))?;
+            run(Some(half(first)))
+        }
+    }
+}
+
+/// The wire's rate for half of so many million packets a second, in bit/s.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a positive rate, far below 2^64"
+)]
+fn half_of(case: &Case, mpps: f64) -> u64 {
+    let wire_bits = f64::from(case.frame_bytes + WIRE_BYTES) * 8.0;
+    (mpps * 1e6 * wire_bits / 2.0) as u64
+}
+
+fn flags() -> BTreeMap<&'static str, String> {
+    let rustflags = env::var("RUSTFLAGS").unwrap_or_default();
+    let profile = "cargo's release profile, thin LTO, 4 codegen units";
+    BTreeMap::from([
+        ("voicelane", format!("{profile}, RUSTFLAGS=\"{rustflags}\"")),
+        ("testpmd", "as Debian's package brings it".to_owned()),
+        (
+            "l3fwd, qos_sched",
+            format!(
+                "cc -O3 {}, by the examples' own makefiles",
+                voicelane_machine::dpdk_flags()
+            ),
+        ),
+        ("source and sink", "cc -O3 -march=native".to_owned()),
+    ])
+}
+
+fn notes() -> Vec<String> {
+    [
+        "Cycles are TSC ticks of a core that polls, for each packet received, source and sink \
+         included; without the time in which the thread waited for its core.",
+        "The source gives as many packets as it is asked for. Saturated: the shaper's rate is half of \
+         what the case took the last time; the share that was sent says how near to half that came.",
+        "IPv6's smallest frame is 62 bytes: Ethernet, IPv6 and UDP without a payload.",
+        "Half of the packets without a session: flows with an odd number have none, and are not marked.",
+        "qos_sched: the core that schedules and sends, for each packet sent; another core receives. \
+         Frames have two VLAN tags more, nothing is limited.",
+        "qos_sched's and l3fwd's bursts are of 32 packets, testpmd's, too; Voicelane's of 64.",
+    ]
+    .map(str::to_owned)
+    .into()
+}

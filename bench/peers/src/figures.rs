@@ -1,0 +1,308 @@
+//! What the runs of each case come to.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use voicelane_machine::Machine;
+
+use crate::{
+    case::{Case, FULL_LINK_FLOWS, Program, VOICE},
+    run::Sample,
+};
+
+/// Packets a second of a 10GbE link full of G.711, one way.
+pub(crate) const FULL_LINK_MPPS: f64 = 5.25;
+
+/// Over the rounds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Spread {
+    pub(crate) min: f64,
+    pub(crate) median: f64,
+    pub(crate) max: f64,
+}
+
+impl Spread {
+    /// `None` without values.
+    pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let mut values: Vec<_> = values.into_iter().collect();
+        values.sort_by(f64::total_cmp);
+        let middle = values.len() / 2;
+        let above = *values.get(middle)?;
+        let below = values[(values.len() - 1) / 2];
+        Some(Self {
+            min: values[0],
+            median: f64::midpoint(below, above),
+            max: values[values.len() - 1],
+        })
+    }
+}
+
+/// One line of the table.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Row {
+    /// The program.
+    pub(crate) name: &'static str,
+    pub(crate) flows: u32,
+    /// Without FCS.
+    pub(crate) frame_bytes: u16,
+    /// 4 or 6.
+    pub(crate) ip: u8,
+    /// Whether the shaper was set to half of what came.
+    pub(crate) saturated: bool,
+    /// What Voicelane's sessions are marked with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) classes: Option<&'static str>,
+    /// Packets that found their session, or their rule, of those received.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) hit_share: Option<f64>,
+    /// Packets sent, of those received.
+    pub(crate) sent_share: f64,
+    /// Packets received a second, millions.
+    pub(crate) mpps: Spread,
+    /// TSC ticks of one core for each packet received.
+    pub(crate) cycles_per_packet: Spread,
+    /// Cycles divided by the unsaturated ones of the same case.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) of_unsaturated: Option<f64>,
+    /// Cycles divided by each peer's.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) ratio: BTreeMap<&'static str, Ratio>,
+    pub(crate) rounds: usize,
+    #[serde(skip)]
+    pub(crate) case: Case,
+}
+
+/// One program's median beside another's.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Ratio {
+    /// This one's cycles a packet divided by the peer's.
+    pub(crate) cycles: f64,
+    /// What the peer was given: it is not measured with everything.
+    pub(crate) flows: u32,
+    pub(crate) frame_bytes: u16,
+    pub(crate) ip: u8,
+}
+
+/// Everything that was found.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Report {
+    pub(crate) rows: Vec<Row>,
+    pub(crate) machine: Machine,
+    /// The commit that was built, with `-dirty` where files had been changed.
+    pub(crate) commit: String,
+    /// When it began, UTC.
+    pub(crate) date: String,
+    pub(crate) tsc_hz: f64,
+    pub(crate) rounds: usize,
+    /// How the programs were compiled.
+    pub(crate) flags: BTreeMap<&'static str, String>,
+    pub(crate) notes: Vec<String>,
+    /// Runs that gave no figures, and why.
+    pub(crate) failures: Vec<String>,
+}
+
+/// Rows from the samples of each case, in the cases' order. A case without samples has none.
+pub(crate) fn rows(samples: &[(Case, Vec<Sample>)]) -> Vec<Row> {
+    let mut rows: Vec<_> = samples
+        .iter()
+        .filter_map(|(case, samples)| row(case, samples))
+        .collect();
+    let plain = rows.clone();
+    for row in &mut rows {
+        row.of_unsaturated = plain
+            .iter()
+            .find(|other| row.saturated && other.case == row.case.unsaturated())
+            .map(|other| row.cycles_per_packet.median / other.cycles_per_packet.median);
+        if row.case.program == Program::Voicelane {
+            row.ratio = Program::PEERS
+                .into_iter()
+                .filter_map(|peer| Some((peer.name(), ratio(row, nearest(peer, row, &plain)?))))
+                .collect();
+        }
+    }
+    rows
+}
+
+fn row(case: &Case, samples: &[Sample]) -> Option<Row> {
+    let spread = |figure: fn(&Sample) -> f64| Spread::of(samples.iter().map(figure));
+    let hits = samples.iter().filter_map(|sample| sample.hit_share);
+    Some(Row {
+        name: case.program.name(),
+        flows: case.flows,
+        frame_bytes: case.frame_bytes,
+        ip: case.ip.number(),
+        saturated: case.saturated,
+        classes: (case.program == Program::Voicelane).then(|| case.classes.name()),
+        hit_share: Spread::of(hits).map(|spread| spread.median),
+        sent_share: spread(|sample| sample.sent_share)?.median,
+        mpps: spread(|sample| sample.mpps)?,
+        cycles_per_packet: spread(|sample| sample.cycles_per_packet)?,
+        of_unsaturated: None,
+        ratio: BTreeMap::new(),
+        rounds: samples.len(),
+        case: *case,
+    })
+}
+
+fn ratio(row: &Row, peer: &Row) -> Ratio {
+    Ratio {
+        cycles: row.cycles_per_packet.median / peer.cycles_per_packet.median,
+        flows: peer.flows,
+        frame_bytes: peer.frame_bytes,
+        ip: peer.ip,
+    }
+}
+
+/// The peer's row that is most like this one: by IP, then by frame, then by flows.
+fn nearest<'a>(peer: Program, row: &Row, rows: &'a [Row]) -> Option<&'a Row> {
+    let distance = |other: &&Row| {
+        (
+            other.ip != row.ip,
+            (other.frame_bytes == VOICE) != (row.frame_bytes == VOICE),
+            other.flows.max(row.flows) / other.flows.min(row.flows),
+        )
+    };
+    rows.iter()
+        .filter(|other| other.case.program == peer)
+        .min_by_key(distance)
+}
+
+impl Report {
+    /// The share of a core that a 10GbE link full of G.711 takes.
+    pub(crate) fn full_link_share(&self) -> Option<f64> {
+        let full = self.rows.iter().find(|row| {
+            row.case.program == Program::Voicelane
+                && (row.flows, row.frame_bytes) == (FULL_LINK_FLOWS, VOICE)
+        })?;
+        Some(full.cycles_per_packet.median * FULL_LINK_MPPS * 1e6 / self.tsc_hz)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, env, fs, process};
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::chart;
+
+    /// A report of every case, of three rounds with figures of their own.
+    fn report() -> Report {
+        let samples: Vec<_> = (1..)
+            .zip(Case::all())
+            .map(|(number, case)| {
+                let sample = |round: u32| Sample {
+                    mpps: f64::from(number * 10 + round),
+                    cycles_per_packet: f64::from(number * 100 + round % 3),
+                    sent_share: 1.0,
+                    hit_share: Some(1.0),
+                    tsc_hz: 2.3e9,
+                };
+                (case, (1..=3).map(sample).collect())
+            })
+            .collect();
+        Report {
+            rows: rows(&samples),
+            machine: Machine::new(),
+            commit: "c0ffee".to_owned(),
+            date: "2026-11-22T18:00:00Z".to_owned(),
+            tsc_hz: 2.3e9,
+            rounds: 3,
+            flags: BTreeMap::from([("voicelane", "release".to_owned())]),
+            notes: vec![],
+            failures: vec![],
+        }
+    }
+
+    #[test]
+    fn the_json_has_what_it_promises() {
+        let json: Value = serde_json::to_value(report()).unwrap();
+        let rows = json["rows"].as_array().unwrap();
+        assert_eq!(rows.len(), Case::all().len());
+        let mut seen = BTreeSet::new();
+        for row in rows {
+            assert!(
+                row["name"].is_string() && row["saturated"].is_boolean(),
+                "{row}"
+            );
+            for key in ["flows", "frame_bytes", "ip"] {
+                assert!(row[key].is_u64(), "{row}");
+            }
+            for key in ["mpps", "cycles_per_packet"] {
+                let figure = |name: &str| row[key][name].as_f64().unwrap();
+                assert!(figure("min") < figure("median"), "{row}");
+                assert!(figure("median") < figure("max"), "{row}");
+            }
+            seen.insert((
+                row["name"].to_string(),
+                row["flows"].as_u64(),
+                row["ip"].as_u64(),
+            ));
+        }
+        for program in ["testpmd io", "l3fwd em", "voicelane"] {
+            for flows in [1_000, 65_536, 1_000_000] {
+                for ip in [4, 6] {
+                    let row = (format!("{program:?}"), Some(flows), Some(ip));
+                    assert!(seen.contains(&row), "{row:?}");
+                }
+            }
+        }
+        for key in ["machine", "commit", "flags", "date"] {
+            assert!(!json[key].is_null(), "{key}");
+        }
+    }
+
+    #[test]
+    fn rows_are_compared_with_what_is_most_like_them() {
+        let report = report();
+        let find = |wanted: &dyn Fn(&&Row) -> bool| report.rows.iter().find(wanted).unwrap();
+        for row in report.rows.iter().filter(|row| row.name == "voicelane") {
+            let exact = row.ratio["l3fwd em"];
+            assert_eq!(exact.ip, row.ip);
+            assert_eq!(exact.frame_bytes, row.frame_bytes);
+            if row.flows != FULL_LINK_FLOWS {
+                assert_eq!(exact.flows, row.flows);
+            }
+            let peer = find(&|peer| {
+                peer.name == "l3fwd em"
+                    && (peer.ip, peer.frame_bytes, peer.flows)
+                        == (exact.ip, exact.frame_bytes, exact.flows)
+            });
+            let cycles = row.cycles_per_packet.median / peer.cycles_per_packet.median;
+            assert_eq!(exact.cycles, cycles);
+            assert_eq!(row.of_unsaturated.is_some(), row.saturated);
+        }
+        let full = find(&|row| row.name == "voicelane" && row.flows == FULL_LINK_FLOWS);
+        let share = full.cycles_per_packet.median * 5.25e6 / 2.3e9;
+        assert_eq!(report.full_link_share(), Some(share));
+    }
+
+    #[test]
+    fn the_table_and_the_picture_have_every_row() {
+        let report = report();
+        let table = report.to_string();
+        let file = env::temp_dir().join(format!("voicelane-bench-{}.svg", process::id()));
+        chart::draw(&report, &file).unwrap();
+        let svg = fs::read_to_string(&file).unwrap();
+        fs::remove_file(&file).unwrap();
+        for row in &report.rows {
+            let cycles = row.cycles_per_packet;
+            let cell = format!(
+                " {:.0} / {:.0} / {:.0} |",
+                cycles.min, cycles.median, cycles.max
+            );
+            assert!(table.contains(&cell), "{cell}");
+            assert!(svg.contains(&format!("{:.0}  (", cycles.median)), "{cell}");
+        }
+    }
+
+    #[test]
+    fn a_spread_is_ordered() {
+        assert_eq!(Spread::of([]), None);
+        let spread = |min, median, max| Some(Spread { min, median, max });
+        assert_eq!(Spread::of([3.0]), spread(3.0, 3.0, 3.0));
+        assert_eq!(Spread::of([9.0, 1.0, 2.0]), spread(1.0, 2.0, 9.0));
+        assert_eq!(Spread::of([4.0, 1.0, 2.0, 9.0]), spread(1.0, 3.0, 9.0));
+    }
+}

@@ -1,0 +1,275 @@
+//! How long packets take from the moment when they are due to the moment when they are sent.
+
+use std::{
+    fs,
+    path::PathBuf,
+    sync::atomic::Ordering,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use hdrhistogram::Histogram;
+use voicelane_machine::Machine;
+use voicelane_throughput::flows::IpVersion;
+
+use crate::{
+    case::{Case, Folders, Program, VOICE, WIRE_BYTES},
+    delays::{Delays, LoadRow, Report, Stalls},
+    page::{Counters, Page},
+    percentiles,
+    run::{Own, Running, Stop},
+};
+
+/// Sessions and other flows.
+const FLOWS: u32 = 65_536;
+/// The search for the highest rate begins between these, packets a second, and ends so near to it.
+const SLOWEST: f64 = 0.1e6;
+const FASTEST: f64 = 60e6;
+const NEAR: f64 = 1.02;
+/// A rate is carried if one of so many tries loses nothing: on a machine that stands still for
+/// milliseconds, any rate loses something now and then.
+const TRIES: usize = 5;
+const TRY: Duration = Duration::from_millis(300);
+/// Caches fill, and queues.
+const SETTLE: Duration = Duration::from_millis(500);
+/// Until what is on its way has come.
+const DRAIN: Duration = Duration::from_millis(50);
+/// How far apart packets are due at the spinning thread.
+const GAP_STEP_NS: u64 = 100;
+/// Of the highest rate.
+const LOADS: [f64; 3] = [0.1, 0.5, 0.9];
+/// What is offered when the shaper is at half of it, of the highest rate.
+const OVERLOAD: f64 = 0.9;
+/// Under overload, the sessions' part of the packets is one of so many: 40 % of what is sent.
+const OVERLOAD_SESSION_EVERY: u32 = 5;
+
+/// How to measure.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Options {
+    /// How long to measure at each load.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    seconds: u64,
+    /// Write everything that was found to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write the table to this file, too.
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+    /// Draw the picture to this file.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+}
+
+/// Measures, and prints the table.
+pub(crate) fn run(options: &Options, folders: &Folders, stop: &Stop) -> anyhow::Result<()> {
+    let (date, machine) = (voicelane_machine::date(), Machine::new());
+    let duration = Duration::from_secs(options.seconds);
+    let half = Case {
+        session_every: 2,
+        ..Case::new(Program::Voicelane, IpVersion::V4, VOICE, FLOWS)
+    };
+    let mut rows = vec![];
+
+    let mut router = start(&half, None, folders, stop)?;
+    let tsc_hz = router.page.tsc_hz;
+    let highest_pps = highest_rate(&mut router)?;
+    eprintln!("highest rate without loss: {:.2} Mpps", highest_pps / 1e6);
+    for load in LOADS {
+        let name = format!("{:.0} % of the highest rate", load * 100.0);
+        eprintln!("{name}");
+        rows.push(measure(&mut router, name, load * highest_pps, duration)?);
+    }
+    let idle_stall_us = end(router)?;
+
+    let overloaded = Case {
+        session_every: OVERLOAD_SESSION_EVERY,
+        ..half
+    };
+    let offered_pps = OVERLOAD * highest_pps;
+    let wire_bits = f64::from(VOICE + WIRE_BYTES) * 8.0;
+    let shaper_bit_s = whole(offered_pps / 2.0 * wire_bits);
+    let name = "twice what the shaper lets out".to_owned();
+    eprintln!("{name}");
+    let mut router = start(&overloaded, Some(shaper_bit_s), folders, stop)?;
+    rows.push(measure(&mut router, name, offered_pps, duration)?);
+    let overload_stall_us = end(router)?;
+
+    eprintln!("a thread that only reads the clock");
+    let spinning = spin(duration, stop)?;
+    let report = Report {
+        rows,
+        highest_mpps: highest_pps / 1e6,
+        shaper_bit_s,
+        frame_bytes: VOICE,
+        flows: FLOWS,
+        stalls: Stalls {
+            worker_us: idle_stall_us,
+            worker_overloaded_us: overload_stall_us,
+            spinning_us: spinning,
+        },
+        machine,
+        commit: voicelane_machine::commit(),
+        date,
+        tsc_hz,
+        seconds: options.seconds,
+    };
+    print!("{report}");
+    let texts = [
+        (&options.json, serde_json::to_string_pretty(&report)? + "\n"),
+        (&options.markdown, report.to_string()),
+    ];
+    for (file, text) in texts {
+        if let Some(file) = file {
+            fs::write(file, text).with_context(|| format!("{}", file.display()))?;
+        }
+    }
+    if let Some(file) = &options.svg {
+        percentiles::draw(&report, file).with_context(|| format!("{}", file.display()))?;
+    }
+    Ok(())
+}
+
+fn start<'a>(
+    case: &Case,
+    rate_bit_s: Option<u64>,
+    folders: &Folders,
+    stop: &'a Stop,
+) -> anyhow::Result<Running<'a>> {
+    let capture = case.capture().file(&folders.work)?;
+    let command = case.command(folders, rate_bit_s)?;
+    Running::start(&command, &capture, folders, true, stop)
+}
+
+/// Ends the router.
+///
+/// # Returns
+///
+/// For how long its loop stood still at worst, in microseconds.
+fn end(router: Running<'_>) -> anyhow::Result<f64> {
+    let output = router.end()?;
+    let own: Own = serde_json::from_str(&output)
+        .with_context(|| format!("what the router printed: {output:?}"))?;
+    Ok(own.longest_stall_us)
+}
+
+/// The highest rate without loss, in packets a second, by bisection.
+fn highest_rate(router: &mut Running<'_>) -> anyhow::Result<f64> {
+    let (mut carried, mut lost) = (SLOWEST, FASTEST);
+    if !carries(router, carried)? {
+        bail!("even {SLOWEST} packets a second are too many");
+    }
+    while lost / carried > NEAR {
+        let middle = (carried * lost).sqrt();
+        if carries(router, middle)? {
+            carried = middle;
+        } else {
+            lost = middle;
+        }
+    }
+    Ok(carried)
+}
+
+/// Whether one of a few tries loses nothing.
+fn carries(router: &mut Running<'_>, pps: f64) -> anyhow::Result<bool> {
+    for _ in 0..TRIES {
+        let before = router.page.counters()?;
+        router.page.set_pps(whole(pps))?;
+        router.pause(TRY)?;
+        router.page.set_pps(0)?;
+        router.pause(DRAIN)?;
+        if missing(&before, &router.page.counters()?) == 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Packets that found no place in the receive ring, or were not sent.
+fn missing(before: &Counters, after: &Counters) -> u64 {
+    let sent: u64 = after.sent.iter().sum::<u64>() - before.sent.iter().sum::<u64>();
+    (after.lost - before.lost) + (after.received - before.received).saturating_sub(sent)
+}
+
+fn measure(
+    router: &mut Running<'_>,
+    name: String,
+    pps: f64,
+    duration: Duration,
+) -> anyhow::Result<LoadRow> {
+    router.page.set_pps(whole(pps))?;
+    router.pause(SETTLE)?;
+    let before = (
+        router.page.counters()?,
+        router.page.delays()?,
+        Instant::now(),
+    );
+    router.pause(duration)?;
+    let after = (router.page.counters()?, router.page.delays()?);
+    let seconds = before.2.elapsed().as_secs_f64();
+    router.page.set_pps(0)?;
+    router.pause(DRAIN)?;
+    let sent: u64 = after.0.sent.iter().sum::<u64>() - before.0.sent.iter().sum::<u64>();
+    let came = after.0.received - before.0.received;
+    let delays = |after: &[u64], before: &[u64]| {
+        let counts = after
+            .iter()
+            .zip(before)
+            .map(|(after, before)| after - before);
+        delays(&router.page, counts)
+    };
+    Ok(LoadRow {
+        name,
+        offered_mpps: pps / 1e6,
+        received_mpps: came as f64 / seconds / 1e6,
+        sent_mpps: sent as f64 / seconds / 1e6,
+        ring_lost_packets: after.0.lost - before.0.lost,
+        ef: delays(&after.1.ef, &before.1.ef)?,
+        other: delays(&after.1.other, &before.1.other)?,
+    })
+}
+
+/// Figures from counts by bucket.
+fn delays(page: &Page, counts: impl Iterator<Item = u64>) -> anyhow::Result<Delays> {
+    let mut histogram = Histogram::<u64>::new(3)?;
+    for (bucket, count) in counts.enumerate().filter(|(_, count)| *count > 0) {
+        let ticks = Page::highest_ticks(bucket);
+        histogram.record_n(whole(ticks as f64 * 1e9 / page.tsc_hz), count)?;
+    }
+    Ok(Delays::of(&histogram))
+}
+
+/// How long a thread on the worker's core, which does nothing but read the clock, would make packets
+/// wait that are due at any time.
+fn spin(duration: Duration, stop: &Stop) -> anyhow::Result<Delays> {
+    let stop = stop.clone();
+    let spinning = thread::spawn(move || {
+        let mut gaps = Histogram::<u64>::new(3)?;
+        if !core_affinity::set_for_current(core_affinity::CoreId { id: 1 }) {
+            bail!("cannot run on core 1");
+        }
+        let started = Instant::now();
+        let mut last = started;
+        while last - started < duration && !stop.load(Ordering::Relaxed) {
+            let now = Instant::now();
+            // A packet due in the middle of it would have waited for the rest of it.
+            gaps.record_correct(u64::try_from((now - last).as_nanos())?, GAP_STEP_NS)?;
+            last = now;
+        }
+        Ok(Delays::of(&gaps))
+    });
+    match spinning.join() {
+        Ok(delays) => delays,
+        Err(_) => bail!("the spinning thread ended early"),
+    }
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "positive, and far below 2^64"
+)]
+fn whole(number: f64) -> u64 {
+    number.round() as u64
+}

@@ -1,0 +1,330 @@
+//! Runs one program under the source and sink, and watches what it does.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde::Deserialize;
+
+use crate::{
+    case::{Case, CommandLine, Folders, Program},
+    page::{Counters, Page},
+};
+
+/// From the start to the first packets: rules, tables and sessions are installed.
+const START: Duration = Duration::from_secs(60);
+/// Caches and branches learn.
+const WARM_UP: Duration = Duration::from_millis(400);
+const WINDOW: Duration = Duration::from_millis(300);
+const WINDOWS: usize = 5;
+/// A window in which the thread had its core for less than this is left out, if three are left.
+const ON_CORE: f64 = 0.95;
+/// From SIGINT to the end.
+const END: Duration = Duration::from_secs(20);
+
+/// Set by a signal that ends the run.
+pub(crate) type Stop = Arc<AtomicBool>;
+
+/// What one run of one case showed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sample {
+    /// Packets received a second, millions.
+    pub(crate) mpps: f64,
+    /// TSC ticks for each packet received.
+    pub(crate) cycles_per_packet: f64,
+    /// Packets sent, of those received.
+    pub(crate) sent_share: f64,
+    /// Packets that found a session or a rule, of those received.
+    pub(crate) hit_share: Option<f64>,
+    /// The clock of the cycles.
+    pub(crate) tsc_hz: f64,
+}
+
+/// Runs a case once.
+pub(crate) fn measure(
+    case: &Case,
+    folders: &Folders,
+    rate_bit_s: Option<u64>,
+    stop: &Stop,
+) -> anyhow::Result<Sample> {
+    let capture = case.capture().file(&folders.work)?;
+    let command = case.command(folders, rate_bit_s)?;
+    let mut running = Running::start(&command, &capture, folders, false, stop)?;
+    running.pause(WARM_UP)?;
+    let windows = (0..WINDOWS)
+        .map(|_| running.window(WINDOW))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let tsc_hz = running.page.tsc_hz;
+    let output = running.end()?;
+
+    let mut kept: Vec<_> = windows.iter().filter(|w| w.on_core >= ON_CORE).collect();
+    if kept.len() < 3 {
+        kept = windows.iter().collect();
+    }
+    // qos_sched's other core takes the packets; what its worker takes, it sends.
+    let packets = |window: &Window| match case.program {
+        Program::QosSched => window.sent[1],
+        _ => window.received,
+    };
+    let median_of = |figure: &dyn Fn(&Window) -> f64| {
+        let mut values: Vec<_> = kept.iter().map(|window| figure(window)).collect();
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    if kept.iter().any(|window| packets(window) == 0.0) {
+        bail!("it stopped to forward");
+    }
+    let hit_share = match case.program {
+        Program::Floor | Program::QosSched => None,
+        // l3fwd sends back what it has no rule for.
+        Program::LongestPrefix | Program::ExactMatch => Some(median_of(&|window| {
+            window.sent[1] / window.sent.iter().sum::<f64>()
+        })),
+        Program::Voicelane => Some(
+            serde_json::from_str::<Own>(output.trim())
+                .with_context(|| format!("what it printed: {output:?}"))?
+                .hit_share,
+        ),
+    };
+    Ok(Sample {
+        mpps: median_of(&|window| packets(window) / window.seconds / 1e6),
+        cycles_per_packet: median_of(&|window| {
+            tsc_hz * window.seconds * window.on_core / packets(window)
+        }),
+        sent_share: median_of(&|window| window.sent.iter().sum::<f64>() / packets(window)),
+        hit_share,
+        tsc_hz,
+    })
+}
+
+/// What `voicelane-throughput` prints of itself.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Own {
+    pub(crate) hit_share: f64,
+    pub(crate) longest_stall_us: f64,
+}
+
+/// What happened in a while.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Window {
+    pub(crate) seconds: f64,
+    /// The share of time in which the thread did not wait for its core.
+    pub(crate) on_core: f64,
+    /// Packets.
+    pub(crate) received: f64,
+    /// By port.
+    pub(crate) sent: [f64; 4],
+}
+
+/// A program under the source and sink. Dropped, it is ended.
+pub(crate) struct Running<'a> {
+    child: Child,
+    pub(crate) page: Page,
+    page_file: PathBuf,
+    log: PathBuf,
+    output: PathBuf,
+    thread: PathBuf,
+    stop: &'a Stop,
+}
+
+impl<'a> Running<'a> {
+    /// Starts it, and waits until packets come; with a paced source, which is silent at first, until
+    /// it says that its sessions are installed.
+    pub(crate) fn start(
+        command: &CommandLine,
+        capture: &Path,
+        folders: &Folders,
+        paced: bool,
+        stop: &'a Stop,
+    ) -> anyhow::Result<Self> {
+        let page_file = PathBuf::from(format!("/dev/shm/voicelane-peers.{}", std::process::id()));
+        let (log, output) = (folders.work.join("log"), folders.work.join("output"));
+        let child = Command::new(&command.program)
+            .args(&command.arguments)
+            .env("LD_PRELOAD", folders.work.join("replay_shim.so"))
+            .env("REPLAY_PCAP", capture)
+            .env("REPLAY_STATS", &page_file)
+            .envs(paced.then_some(("REPLAY_PACED", "1")))
+            .stdin(Stdio::piped())
+            .stdout(File::create(&output)?)
+            .stderr(File::create(&log)?)
+            // Ctrl-C is for this program, which ends the other.
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("cannot start {}", command.program.display()))?;
+        let mut starting = Starting {
+            child: Some(child),
+            page_file,
+        };
+        let deadline = Instant::now() + START;
+        loop {
+            if stop.load(Ordering::Relaxed) {
+                bail!("interrupted");
+            }
+            let tail = || tail(&log).or_else(|| tail(&output)).unwrap_or_default();
+            let Some(child) = &mut starting.child else {
+                bail!("it was taken")
+            };
+            if let Some(status) = child.try_wait()? {
+                bail!("it ended with {status}: {}", tail());
+            }
+            if Instant::now() > deadline {
+                bail!("no packet in {START:?}: {}", tail());
+            }
+            if let Some(page) = Page::open(&starting.page_file)?
+                && (page.counters()?.received > 1_000 || paced && says_ready(&log))
+                && let Some(thread) = forwarding_thread(child.id())?
+                && let Some(child) = starting.child.take()
+            {
+                return Ok(Self {
+                    child,
+                    page,
+                    page_file: starting.page_file.clone(),
+                    log,
+                    output,
+                    thread,
+                    stop,
+                });
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits; fails when it ends meanwhile, or a signal came.
+    pub(crate) fn pause(&mut self, duration: Duration) -> anyhow::Result<()> {
+        thread::sleep(duration);
+        if self.stop.load(Ordering::Relaxed) {
+            bail!("interrupted");
+        }
+        if let Some(status) = self.child.try_wait()? {
+            bail!(
+                "it ended with {status}: {}",
+                tail(&self.log).unwrap_or_default()
+            );
+        }
+        Ok(())
+    }
+
+    /// Watches for a while.
+    pub(crate) fn window(&mut self, duration: Duration) -> anyhow::Result<Window> {
+        let before = self.moment()?;
+        self.pause(duration)?;
+        let after = self.moment()?;
+        let seconds = (after.0 - before.0).as_secs_f64();
+        let (from, to) = (before.1, after.1);
+        let mut sent = [0.0; 4];
+        for (sent, (to, from)) in sent.iter_mut().zip(to.sent.iter().zip(from.sent)) {
+            *sent = (to - from) as f64;
+        }
+        Ok(Window {
+            seconds,
+            on_core: 1.0 - (after.2 - before.2).as_secs_f64() / seconds,
+            received: (to.received - from.received) as f64,
+            sent,
+        })
+    }
+
+    fn moment(&self) -> anyhow::Result<(Instant, Counters, Duration)> {
+        let waited = waited(&self.thread)?;
+        Ok((Instant::now(), self.page.counters()?, waited))
+    }
+
+    /// Ends it as a user would.
+    ///
+    /// # Returns
+    ///
+    /// What it printed last.
+    pub(crate) fn end(mut self) -> anyhow::Result<String> {
+        interrupt(&mut self.child)?;
+        let output = fs::read_to_string(&self.output)?;
+        Ok(output.lines().last().unwrap_or_default().to_owned())
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let _ = interrupt(&mut self.child);
+        let _ = fs::remove_file(&self.page_file);
+    }
+}
+
+/// A program that does not forward yet.
+struct Starting {
+    child: Option<Child>,
+    page_file: PathBuf,
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = interrupt(child);
+            let _ = fs::remove_file(&self.page_file);
+        }
+    }
+}
+
+fn interrupt(child: &mut Child) -> io::Result<()> {
+    if child.try_wait()?.is_some() {
+        return Ok(());
+    }
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT)?;
+    let deadline = Instant::now() + END;
+    while Instant::now() < deadline {
+        if child.try_wait()?.is_some() {
+            return Ok(());
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    child.kill()?;
+    child.wait().map(|_| ())
+}
+
+/// The thread that forwards, by the names that DPDK's programs and ours give to it.
+fn forwarding_thread(process: u32) -> io::Result<Option<PathBuf>> {
+    for task in fs::read_dir(format!("/proc/{process}/task"))? {
+        let task = task?.path();
+        let name = fs::read_to_string(task.join("comm"))?;
+        if name.trim() == "worker" || name.trim().ends_with("worker-1") {
+            return Ok(Some(task));
+        }
+    }
+    Ok(None)
+}
+
+fn says_ready(log: &Path) -> bool {
+    fs::read_to_string(log).is_ok_and(|text| text.contains("sessions are installed"))
+}
+
+/// How long a thread has waited for a core, although it wanted to run.
+fn waited(task: &Path) -> anyhow::Result<Duration> {
+    let file = task.join("schedstat");
+    let text = fs::read_to_string(&file).with_context(|| format!("{}", file.display()))?;
+    let nanoseconds = text.split_whitespace().nth(1).context("no schedstat")?;
+    Ok(Duration::from_nanos(nanoseconds.parse()?))
+}
+
+/// A log's last lines, on one.
+fn tail(log: &Path) -> Option<String> {
+    let text = fs::read_to_string(log).ok()?;
+    let lines: Vec<_> = text
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    let last = lines.get(lines.len().saturating_sub(3)..)?;
+    (!last.is_empty()).then(|| last.join(" / "))
+}

@@ -1,0 +1,150 @@
+//! The report for people.
+
+use std::fmt;
+
+use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
+
+use crate::{
+    case::Program,
+    figures::{Report, Row, Spread},
+};
+
+/// As Markdown.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "# Voicelane beside DPDK's own programs\n\n\
+             One core, one source and sink under all programs, {} rounds in turns. Minimum / median /\n\
+             maximum over the rounds; ratios are of medians, to the peer with packets most alike (with\n\
+             how many flows, where it is not as many).\n\n\
+             {}; TSC {:.2} GHz; commit {}; {}\n",
+            self.rounds,
+            self.machine,
+            self.tsc_hz / 1e9,
+            self.commit,
+            self.date
+        )?;
+        writeln!(f, "## Peers\n\n{}\n", peers(&self.rows))?;
+        writeln!(f, "## Voicelane\n\n{}\n", voicelane(&self.rows))?;
+        if let Some(share) = self.full_link_share() {
+            writeln!(
+                f,
+                "A 10GbE link full of G.711 (5.25 Mpps, 105,000 calls each way) takes {:.0} % of the core.\n",
+                share * 100.0
+            )?;
+        }
+        for (program, flags) in &self.flags {
+            writeln!(f, "- {program}: {flags}")?;
+        }
+        for note in &self.notes {
+            writeln!(f, "- {note}")?;
+        }
+        for failure in &self.failures {
+            writeln!(f, "- FAILED: {failure}")?;
+        }
+        Ok(())
+    }
+}
+
+fn peers(rows: &[Row]) -> Table {
+    let mut table = table(&[
+        "program",
+        "IP",
+        "frame",
+        "flows",
+        "Mpps",
+        "cycles a packet",
+        "hits",
+    ]);
+    for row in rows
+        .iter()
+        .filter(|row| row.case.program != Program::Voicelane)
+    {
+        table.add_row([
+            row.name.to_owned(),
+            row.ip.to_string(),
+            row.frame_bytes.to_string(),
+            thousands(row.flows),
+            spread(&row.mpps, 1),
+            spread(&row.cycles_per_packet, 0),
+            row.hit_share.map(percent).unwrap_or_default(),
+        ]);
+    }
+    table
+}
+
+fn voicelane(rows: &[Row]) -> Table {
+    let mut table = table(&[
+        "IP",
+        "frame",
+        "flows",
+        "classes",
+        "hits",
+        "saturated",
+        "Mpps",
+        "cycles a packet",
+        "of unsaturated",
+        "of testpmd io",
+        "of l3fwd lpm",
+        "of l3fwd em",
+        "of qos_sched",
+    ]);
+    for row in rows
+        .iter()
+        .filter(|row| row.case.program == Program::Voicelane)
+    {
+        let mut cells = vec![
+            row.ip.to_string(),
+            row.frame_bytes.to_string(),
+            thousands(row.flows),
+            row.classes.unwrap_or_default().to_owned(),
+            row.hit_share.map(percent).unwrap_or_default(),
+            match row.saturated {
+                true => format!("{} sent", percent(row.sent_share)),
+                false => "no".to_owned(),
+            },
+            spread(&row.mpps, 1),
+            spread(&row.cycles_per_packet, 0),
+            row.of_unsaturated
+                .map(|ratio| format!("{ratio:.2}"))
+                .unwrap_or_default(),
+        ];
+        cells.extend(Program::PEERS.map(|peer| match row.ratio.get(peer.name()) {
+            Some(ratio) if ratio.flows == row.flows => format!("{:.2}", ratio.cycles),
+            Some(ratio) => format!("{:.2} ({})", ratio.cycles, thousands(ratio.flows)),
+            None => String::new(),
+        }));
+        table.add_row(cells);
+    }
+    table
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(ASCII_MARKDOWN);
+    table.set_header(header);
+    for column in table.column_iter_mut() {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+fn spread(spread: &Spread, digits: usize) -> String {
+    format!(
+        "{:.digits$} / {:.digits$} / {:.digits$}",
+        spread.min, spread.median, spread.max
+    )
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.0} %", share * 100.0)
+}
+
+fn thousands(number: u32) -> String {
+    match number {
+        1_000_000.. => format!("{} M", f64::from(number / 100_000) / 10.0),
+        1_000.. => format!("{} k", number / 1_000),
+        _ => number.to_string(),
+    }
+}
