@@ -30,7 +30,7 @@ pub struct Command {
 }
 
 /// What a worker can be asked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Request {
     /// Change a session's flows.
     Session(SessionChange),
@@ -105,6 +105,8 @@ pub enum Answer {
     Policy(Box<Policy>),
     /// Of [`Request::Report`].
     Report(Box<Report>),
+    /// Of what a core that only schedules is not to be asked.
+    NotHere,
 }
 
 /// A flow's counters, and how long ago its last packet came.
@@ -130,7 +132,7 @@ pub enum RouteError {
     Table(String),
 }
 
-/// The control side's end of a worker's queues.
+/// The control side's end of a worker's queues, or of a whole crew's.
 #[derive(Clone, Debug)]
 pub struct Control {
     /// Bounded: a full queue is the sender's to handle.

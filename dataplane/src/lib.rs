@@ -7,16 +7,21 @@
 
 #![forbid(unsafe_code)]
 
+mod bell;
 pub mod control;
 pub mod counters;
+pub mod crew;
 pub mod device;
 pub mod diffserv;
+mod merge;
 mod pipeline;
 pub mod places;
 pub mod policy;
+pub mod relay;
 pub mod seconds;
 pub mod session;
 pub mod settings;
+mod stalls;
 pub mod units;
 pub mod wire;
 pub mod worker;

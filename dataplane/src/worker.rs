@@ -9,14 +9,15 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::{
+    bell::Bell,
     control::{Answer, Command, Control, FlowReading, Reply, Request, Twins},
-    counters::{Report, StallReport},
-    device::Device,
-    pipeline::{Fibs, Forwarding, Scheduling},
+    counters::{InterfaceCounters, Report},
+    device::{Buffer, Device},
+    pipeline::{Fibs, Forwarding, HandOver, Outlet, Scheduling},
     policy::Policy,
-    seconds::Seconds,
     session::FiveTuple,
     settings::{Idle, Settings},
+    stalls::Stalls,
     units::{InterfaceIndex, PortIndex, TickRate, Ticks},
 };
 
@@ -29,60 +30,23 @@ const LONGEST_SLEEP_NS: u64 = 1_000_000;
 const SHORT_SLEEP_NS: u64 = 50_000;
 /// What "lately" means.
 const LATELY_NS: u64 = 100_000_000;
+/// For how long it stays awake when another core has just handed it something: waking it costs that
+/// core a system call.
+const LINGER_NS: u64 = 50_000;
 
-/// For how long the loop stood still: see [`StallReport`].
-#[derive(Debug)]
-struct Stalls {
-    /// When the last turn should have been over at the latest.
-    expected: Ticks,
-    /// Of the second that has begun, and of all before it.
-    current: Ticks,
-    before: Ticks,
-    seconds: Seconds<Ticks>,
-}
-
-impl Stalls {
-    fn new(clock: TickRate, now: Ticks) -> Self {
-        Self {
-            expected: now,
-            current: Ticks(0),
-            before: Ticks(0),
-            seconds: Seconds::new(clock, now),
-        }
-    }
-
-    /// A turn begins.
-    #[inline]
-    fn turn(&mut self, now: Ticks) {
-        if self.seconds.is_over(now) {
-            self.before = self.before.max(self.current);
-            self.seconds.keep(self.current, now);
-            self.current = Ticks(0);
-        }
-        self.current = self.current.max(now.since(self.expected));
-        self.expected = now;
-    }
-
-    /// The loop has slept as it meant to.
-    fn slept(&mut self, meant: Duration, clock: TickRate) {
-        let nanoseconds = u64::try_from(meant.as_nanos()).unwrap_or(u64::MAX);
-        self.expected = self.expected + clock.ticks(nanoseconds);
-    }
-
-    fn report(&self, into: &mut StallReport) {
-        into.longest = self.before.max(self.current);
-        self.seconds.report(self.current, &mut into.seconds);
-    }
-}
-
-/// One core's whole data plane.
+/// One core's data plane: all of it, or its part in a [`Crew`](crate::crew::Crew).
 pub struct Worker<D: Device> {
     device: D,
-    forwarding: Forwarding<D::Buffer>,
+    /// Nothing: this core only schedules.
+    forwarding: Option<Forwarding<D::Buffer>>,
+    /// The way to the queues that are on other cores; nothing: all are on this one.
+    hand_over: Option<HandOver<D::Buffer>>,
     scheduling: Scheduling<D::Buffer>,
     ports: u8,
     clock: TickRate,
     idle: Idle,
+    /// What wakes it when another core hands it something; nothing: none does.
+    bell: Option<Bell>,
     last_packet: Ticks,
     stalls: Stalls,
     commands: Receiver<Command>,
@@ -90,22 +54,61 @@ pub struct Worker<D: Device> {
     from_twins: Receiver<(InterfaceIndex, D::Buffer)>,
 }
 
+/// What a core's data plane consists of.
+pub(crate) struct Parts<D: Device> {
+    pub(crate) device: D,
+    pub(crate) forwarding: Option<Forwarding<D::Buffer>>,
+    pub(crate) hand_over: Option<HandOver<D::Buffer>>,
+    pub(crate) scheduling: Scheduling<D::Buffer>,
+    pub(crate) bell: Option<Bell>,
+    pub(crate) from_twins: Receiver<(InterfaceIndex, D::Buffer)>,
+}
+
 impl<D: Device> Worker<D> {
-    /// A worker on a device whose ports are in the order of `settings.ports`; ports and VLANs are at
-    /// most 255 together.
+    /// The one worker of a device whose ports are in the order of `settings.ports`; ports and VLANs
+    /// are at most 255 together.
     pub fn new(settings: &Settings, device: D, fibs: Fibs) -> (Self, Control, Twins<D::Buffer>) {
-        let (command_sender, commands) = bounded(settings.queue_capacity);
-        let (replies, reply_receiver) = bounded(settings.queue_capacity);
         let (to_twins, from_worker) = bounded(settings.queue_capacity);
         let (to_worker, from_twins) = bounded(settings.queue_capacity);
         let (clock, now) = (device.tick_rate(), device.now());
-        let worker = Self {
-            forwarding: Forwarding::new(settings, fibs, to_twins, clock, now),
-            scheduling: Scheduling::new(settings, clock, now),
+        let all = (0..=u8::MAX).map(PortIndex).take(settings.ports.len());
+        let parts = Parts {
+            forwarding: Some(Forwarding::new(settings, fibs, to_twins, clock, now)),
+            hand_over: None,
+            scheduling: Scheduling::new(settings, all, Vec::new(), clock, now),
             device,
+            bell: None,
+            from_twins,
+        };
+        let (worker, control) = Self::assemble(settings, parts);
+        let twins = Twins {
+            from_worker,
+            to_worker,
+        };
+        (worker, control, twins)
+    }
+
+    pub(crate) fn assemble(settings: &Settings, parts: Parts<D>) -> (Self, Control) {
+        let (command_sender, commands) = bounded(settings.queue_capacity);
+        let (replies, reply_receiver) = bounded(settings.queue_capacity);
+        let Parts {
+            device,
+            forwarding,
+            hand_over,
+            scheduling,
+            bell,
+            from_twins,
+        } = parts;
+        let (clock, now) = (device.tick_rate(), device.now());
+        let worker = Self {
+            device,
+            forwarding,
+            hand_over,
+            scheduling,
             ports: u8::try_from(settings.ports.len()).unwrap_or(u8::MAX),
             clock,
             idle: settings.idle,
+            bell,
             last_packet: now,
             stalls: Stalls::new(clock, now),
             commands,
@@ -116,14 +119,7 @@ impl<D: Device> Worker<D> {
             commands: command_sender,
             replies: reply_receiver,
         };
-        (
-            worker,
-            control,
-            Twins {
-                from_worker,
-                to_worker,
-            },
-        )
+        (worker, control)
     }
 
     /// Runs until `stop` is set.
@@ -133,7 +129,10 @@ impl<D: Device> Worker<D> {
             if self.idle == Idle::Adaptive && moved == 0 {
                 let sleep = self.idle_sleep(self.device.now());
                 if !sleep.is_zero() {
-                    thread::sleep(sleep);
+                    match &self.bell {
+                        None => thread::sleep(sleep),
+                        Some(bell) => bell.sleep(sleep, || self.scheduling.has_mail()),
+                    }
                     self.stalls.slept(sleep, self.clock);
                 }
             }
@@ -144,32 +143,37 @@ impl<D: Device> Worker<D> {
     pub fn turn(&mut self) -> usize {
         let now = self.device.now();
         self.stalls.turn(now);
-        let mut received = 0;
-        for port in (0..self.ports).map(PortIndex) {
-            let (device, queues) = (&mut self.device, &mut self.scheduling);
-            received += self.forwarding.ingress(device, port, queues, now);
+        let (mut received, mut moved) = (0, 0);
+        if let Some(forwarding) = &mut self.forwarding {
+            let mut intake = Intake {
+                device: &mut self.device,
+                forwarding,
+                ports: self.ports,
+                from_twins: &self.from_twins,
+                now,
+            };
+            (received, moved) = match &mut self.hand_over {
+                None => intake.turn(&mut self.scheduling),
+                Some(hand_over) => intake.turn(&mut hand_over.with(&mut self.scheduling)),
+            };
         }
+        received += self.scheduling.take_in();
         if received > 0 {
             self.last_packet = now;
         }
-        let mut moved = received;
-        for (interface, frame) in self.from_twins.try_iter().take(COMMANDS_A_TURN) {
-            let queues = &mut self.scheduling;
-            self.forwarding.inject(interface, frame, queues, now);
-            moved += 1;
-        }
-        moved += self.obey(now);
+        moved += received + self.obey(now);
         // The clock anew: packets of this turn must not look as if they had waited for nothing.
         let now = self.device.now();
-        for port in (0..self.ports).map(PortIndex) {
-            moved += self.scheduling.egress(&mut self.device, port, now);
-        }
-        moved
+        moved + self.scheduling.send(&mut self.device, now)
     }
 
-    /// Obeys another policy from now on, as [`Request::SetPolicy`]; gives the old one back.
+    /// Obeys another policy from now on, as [`Request::SetPolicy`]; gives back the one that it does
+    /// not obey.
     pub fn set_policy(&mut self, policy: Box<Policy>) -> Box<Policy> {
-        self.forwarding.set_policy(policy)
+        match &mut self.forwarding {
+            Some(forwarding) => forwarding.set_policy(policy),
+            None => policy,
+        }
     }
 
     /// The device, for tests that hold its other end.
@@ -179,8 +183,10 @@ impl<D: Device> Worker<D> {
 
     /// Checks what must hold between turns.
     pub fn invariants(&mut self) {
-        self.forwarding.sessions.invariants();
-        self.forwarding.policy.invariants();
+        if let Some(forwarding) = &self.forwarding {
+            forwarding.sessions.invariants();
+            forwarding.policy.invariants();
+        }
         self.scheduling.invariants();
     }
 
@@ -200,11 +206,25 @@ impl<D: Device> Worker<D> {
     }
 
     fn answer(&mut self, request: Request, now: Ticks) -> Answer {
-        let forwarding = &mut self.forwarding;
+        let request = match request {
+            Request::SetLink { port, up } => {
+                self.scheduling.set_link(port, up);
+                return Answer::Link;
+            }
+            Request::Report(mut report) => {
+                self.fill(&mut report, now);
+                return Answer::Report(report);
+            }
+            other => other,
+        };
+        let Some(forwarding) = &mut self.forwarding else {
+            return Answer::NotHere;
+        };
         match request {
             Request::Session(change) => Answer::Session(forwarding.sessions.apply(&change, now)),
             Request::ReadFlows(flows) => {
-                Answer::Flows(flows.iter().map(|flow| self.read(flow, now)).collect())
+                let read = |flow| read(forwarding, flow, self.clock, now);
+                Answer::Flows(flows.iter().map(read).collect())
             }
             Request::SetRoute {
                 prefix,
@@ -221,51 +241,29 @@ impl<D: Device> Worker<D> {
             Request::SetPaths { next_hop, paths } => {
                 Answer::Route(forwarding.routes.set_paths(next_hop, *paths))
             }
-            Request::SetLink { port, up } => {
-                self.scheduling.set_link(port, up);
-                Answer::Link
-            }
             Request::SetPolicy(policy) => Answer::Policy(forwarding.set_policy(policy)),
-            Request::Report(mut report) => {
-                self.fill(&mut report, now);
-                Answer::Report(report)
-            }
+            Request::SetLink { .. } | Request::Report(_) => Answer::NotHere,
         }
-    }
-
-    fn read(&self, flow: &FiveTuple, now: Ticks) -> Option<FlowReading> {
-        let counters = self.forwarding.sessions.counters(flow)?;
-        let idle_ns = counters
-            .last_seen
-            .map(|seen| self.clock.nanoseconds(now.since(seen)));
-        Some(FlowReading { counters, idle_ns })
     }
 
     fn fill(&mut self, report: &mut Report, now: Ticks) {
         report.now = now;
         report.clock = self.clock;
-        self.forwarding.fill_policy(&mut report.policy);
         self.stalls.report(&mut report.stalls);
-        report.entries = self.forwarding.sessions.len();
-        report.entry_capacity = self.forwarding.sessions.capacity();
-        for (to, from) in report
-            .interfaces
-            .iter_mut()
-            .zip(self.forwarding.interface_counters())
-        {
-            to.clone_from(from);
+        match &self.forwarding {
+            Some(forwarding) => forwarding.fill(report),
+            None => report.interfaces.fill(InterfaceCounters::default()),
         }
-        self.scheduling.fill(&mut report.ports, now);
-        for (to, came) in report.ports.iter_mut().zip(self.forwarding.port_counters()) {
-            to.port.rx_packets = came.rx_packets;
-            to.port.rx_bytes = came.rx_bytes;
-        }
+        self.scheduling.fill(report, now);
     }
 
     /// How long nothing needs to be done: until a shaper opens, and never so long that a packet
     /// that comes meanwhile would notice.
     fn idle_sleep(&self, now: Ticks) -> Duration {
         let quiet = self.clock.nanoseconds(now.since(self.last_packet));
+        if self.bell.is_some() && quiet < LINGER_NS {
+            return Duration::ZERO;
+        }
         let longest = if quiet < LATELY_NS {
             SHORT_SLEEP_NS
         } else {
@@ -279,4 +277,42 @@ impl<D: Device> Worker<D> {
             });
         Duration::from_nanos(longest.min(until_departure))
     }
+}
+
+/// What a forwarding core takes in within one turn.
+struct Intake<'a, D: Device> {
+    device: &'a mut D,
+    forwarding: &'a mut Forwarding<D::Buffer>,
+    ports: u8,
+    from_twins: &'a Receiver<(InterfaceIndex, D::Buffer)>,
+    now: Ticks,
+}
+
+impl<D: Device> Intake<'_, D> {
+    /// Takes packets and the kernel's frames to their queues; returns how many there were of each.
+    #[inline]
+    fn turn(&mut self, queues: &mut impl Outlet<D::Buffer>) -> (usize, usize) {
+        let (mut received, mut injected) = (0, 0);
+        for port in (0..self.ports).map(PortIndex) {
+            received += self.forwarding.ingress(self.device, port, queues, self.now);
+        }
+        for (interface, frame) in self.from_twins.try_iter().take(COMMANDS_A_TURN) {
+            self.forwarding.inject(interface, frame, queues, self.now);
+            injected += 1;
+        }
+        (received, injected)
+    }
+}
+
+fn read<B: Buffer>(
+    forwarding: &Forwarding<B>,
+    flow: &FiveTuple,
+    clock: TickRate,
+    now: Ticks,
+) -> Option<FlowReading> {
+    let counters = forwarding.sessions.counters(flow)?;
+    let idle_ns = counters
+        .last_seen
+        .map(|seen| clock.nanoseconds(now.since(seen)));
+    Some(FlowReading { counters, idle_ns })
 }

@@ -189,7 +189,7 @@ fn controlled_delay_keeps_a_responsive_queue_short() {
                 overload.sent.clear();
             }
         }
-        overload.rig.worker.invariants();
+        overload.rig.invariants();
         assert!(halfway > 0);
         let sent = overload.of(Dscp::DF);
         let report = overload.rig.report();

@@ -185,7 +185,7 @@ fn the_kernel_is_not_flooded() {
     let frame = Udp::new(HOST, OWN, 4000, 20).frame();
     for _ in 0..1_000 {
         rig.deliver(EDGE, &frame);
-        rig.worker.turn();
+        rig.turn();
     }
     let edge = rig.report().interfaces[0].clone();
     assert_eq!(
@@ -240,7 +240,7 @@ fn code_points_are_taken_from_whom_no_session_covers() {
     packet.mac = CORE_MAC;
     packet.tos = 0xb9;
     rig.deliver(CORE, &packet.frame());
-    rig.worker.turn();
+    rig.turn();
     assert_eq!(rig.sent(EDGE)[0].1[15], 0xb9);
     assert_eq!(
         rig.report().ports[0].queues[Phb::Telephony.index()].sent_packets,
@@ -346,7 +346,7 @@ fn what_the_kernel_sends_goes_out_by_its_code_point() {
             .try_send((CORE.into(), rig.pool.frame(frame)))
             .unwrap();
     }
-    rig.worker.turn();
+    rig.turn();
     let sent: Vec<_> = rig.sent(CORE).into_iter().map(|(_, frame)| frame).collect();
     assert_eq!(sent.len(), 4);
     assert!(

@@ -197,7 +197,7 @@ fn mixed_bursts_keep_their_places() {
         rig.deliver(EDGE, &kinds[kind]);
         expected.push(kind);
     }
-    rig.worker.turn();
+    rig.turn();
     let sent = rig.sent(CORE);
     let count = |kinds: &[usize]| expected.iter().filter(|kind| kinds.contains(kind)).count();
     assert_eq!(sent.len(), count(&[0, 1, 2, 3]));

@@ -138,7 +138,7 @@ fn a_burst_is_followed_in_its_order() {
             );
         }
     }
-    rig.worker.turn();
+    rig.turn();
     let sent = rig.sent(CORE);
     assert_eq!(sent.len(), 60);
     for (_, frame) in sent {

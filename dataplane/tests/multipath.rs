@@ -232,7 +232,7 @@ fn what_was_to_leave_by_a_lost_link_is_dropped() {
     for port in 4000..4050 {
         rig.deliver(EDGE, &Udp::new(HOST, FAR, port, 160).frame());
     }
-    rig.worker.turn();
+    rig.turn();
     let sent = rig.sent(CORE).len() as u64;
     let set_link = |rig: &mut Rig, up| {
         let answer = rig.ask(Request::SetLink { port: CORE, up });
@@ -241,7 +241,7 @@ fn what_was_to_leave_by_a_lost_link_is_dropped() {
     set_link(&mut rig, false);
     for millisecond in 1..200 {
         rig.advance_to(millisecond * 1_000_000);
-        rig.worker.turn();
+        rig.turn();
     }
     assert!(rig.sent(CORE).is_empty());
     let port = &rig.report().ports[1].port;

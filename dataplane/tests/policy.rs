@@ -264,7 +264,7 @@ fn code_points_are_remarked_by_the_map_and_what_it_does_not_name_stays() {
         }
         .frame(),
     );
-    rig.worker.turn();
+    rig.turn();
     assert_eq!(dscp(&rig.sent(EDGE)[0].1), Dscp::DF);
 }
 
@@ -288,7 +288,7 @@ fn each_burst_sees_one_policy_and_a_swap_loses_nothing() {
             set_policy(&mut rig, &policy, round as u64)
         });
         if old.is_none() {
-            rig.worker.turn();
+            rig.turn();
         }
         let sent = rig.sent(CORE);
         assert_eq!(sent.len(), packets, "round {round}");
@@ -302,7 +302,7 @@ fn each_burst_sees_one_policy_and_a_swap_loses_nothing() {
     }
     assert_eq!(rig.report().interfaces[0].drops.iter().sum::<u64>(), 0);
     assert_eq!(rig.pool.in_use(), 0);
-    rig.worker.invariants();
+    rig.invariants();
 }
 
 /// The order of the rules is that of the file, before and after it is written in another one.
@@ -386,7 +386,7 @@ fn whoever_claims_most_is_known() {
         }
         rig.deliver(EDGE, &thief6.frame());
         rig.advance_to(rig.now + 1_000_000);
-        rig.worker.turn();
+        rig.turn();
     }
     let report = rig.report();
     assert_eq!(report.interfaces[0].bleached_packets, 1_200);

@@ -45,7 +45,7 @@ fn a_rules_meter_colours_what_it_matches() {
     let frame = Udp::new(HOST, FAR, 80, 172).frame(); // 200 bytes at the IP layer
     let mut left = || {
         rig.deliver(EDGE, &frame);
-        rig.worker.turn();
+        rig.turn();
         rig.sent(CORE)
             .pop()
             .map(|(_, frame)| dscp(&frame).to_string())
@@ -123,7 +123,7 @@ fn an_aggregate_is_policed_to_its_rate_and_burst() {
         for packet in [&trusted, &ruled, &call, &signalling] {
             rig.deliver(EDGE, &packet.frame());
         }
-        rig.worker.turn();
+        rig.turn();
         sent += rig.sent(CORE).len();
         rig.advance_to(rig.now + 500_000);
     }

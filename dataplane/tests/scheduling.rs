@@ -38,7 +38,7 @@ fn the_shaper_keeps_its_rate() {
                     rig.deliver(EDGE, &frame);
                     next += interval;
                 }
-                rig.worker.turn();
+                rig.turn();
                 sent += rig.sent(CORE).len() as u64;
                 bits = sent * wire_bytes(frame_bytes) * 8;
                 let allowed = (rig.now - start) * (rate / 1_000) / (CLOCK_HZ / 1_000);
@@ -51,7 +51,7 @@ fn the_shaper_keeps_its_rate() {
                 bits.abs_diff(ideal) * 100 <= ideal,
                 "{rate_text}, {frame_bytes} bytes: {bits} bits, {ideal} would be right"
             );
-            rig.worker.invariants();
+            rig.invariants();
         }
     }
 }
@@ -179,7 +179,7 @@ fn a_queue_holds_what_its_limits_say() {
     let mut rig = Rig::new(&settings);
     for _ in 0..200 {
         rig.deliver(EDGE, &Udp::of_frame(FAR, 4000, 1514).frame());
-        rig.worker.turn();
+        rig.turn();
     }
     let report = rig.report();
     let standard = &report.ports[1].queues[Phb::Standard.index()];
@@ -191,7 +191,7 @@ fn a_queue_holds_what_its_limits_say() {
         150 - sent
     );
     assert_eq!(rig.pool.in_use(), 50);
-    rig.worker.invariants();
+    rig.invariants();
 }
 
 /// In an overloaded queue short packets lose as many as long ones.
@@ -212,20 +212,20 @@ fn a_full_queue_does_not_ask_for_the_length() {
 #[test]
 fn a_blocked_port_loses_nothing_before_its_limit() {
     let mut rig = Rig::new(&settings("10Gbit/s"));
-    rig.worker.device_mut().block(CORE, true);
+    rig.block(CORE, true);
     for _ in 0..100 {
         rig.deliver(EDGE, &Udp::of_frame(FAR, 4000, 1514).frame());
         let mut back = Udp::new(FAR, HOST, 4000, 100);
         back.mac = CORE_MAC;
         rig.deliver(CORE, &back.frame());
-        rig.worker.turn();
+        rig.turn();
     }
     assert!(rig.sent(CORE).is_empty());
     assert_eq!(rig.sent(EDGE).len(), 100);
-    rig.worker.device_mut().block(CORE, false);
+    rig.block(CORE, false);
     for turn in 1..100 {
         rig.advance_to(turn * 10_000);
-        rig.worker.turn();
+        rig.turn();
     }
     assert_eq!(rig.sent(CORE).len(), 100);
     assert_eq!(rig.pool.in_use(), 0);

@@ -41,7 +41,7 @@ fn rig_with_mtu(mtu: u16) -> Rig {
 fn dropped(rig: &mut Rig, frame: &[u8]) -> Option<(InterfaceIndex, DropReason)> {
     let before = rig.report().interfaces;
     rig.deliver(EDGE, frame);
-    rig.worker.turn();
+    rig.turn();
     let after = rig.report().interfaces;
     let each = (0..).map(InterfaceIndex).zip(before.iter().zip(&after));
     each.flat_map(|(index, (before, after))| {
@@ -88,7 +88,7 @@ fn tags_come_and_go_in_every_combination() {
     // And out of the port that it came in on, on another VLAN.
     let back = Udp::new(FAR, NEAR_VLAN, 4000, 172).frame();
     rig.deliver(EDGE, &tagged(&back, 200));
-    rig.worker.turn();
+    rig.turn();
     let (_, went) = rig.sent(EDGE).pop().unwrap();
     assert_eq!(went[12..18], [0x81, 0, 0, 100, 8, 0]);
     assert_eq!(rig.pool.in_use(), 0);
@@ -111,7 +111,7 @@ fn each_interface_counts_what_came_in_on_it() {
             rig.deliver(EDGE, &frame);
         }
     }
-    rig.worker.turn();
+    rig.turn();
     let report = rig.report();
     let counted: Vec<_> = report
         .interfaces
@@ -281,13 +281,13 @@ fn a_tag_that_the_device_took_counts_as_one() {
         (101, None),
     ] {
         let buffer = rig.pool.frame(frame.clone()).with_stripped_vlan(tci);
-        rig.worker.device_mut().deliver(EDGE, buffer);
-        rig.worker.turn();
+        rig.deliver_buffer(EDGE, buffer);
+        rig.turn();
         let went = rig.sent(CORE).pop();
         assert_eq!(went.map(|(_, frame)| frame[15]), goes, "{tci:04x}");
     }
     let double = rig.pool.frame(tagged(&frame, 100)).with_stripped_vlan(200);
-    rig.worker.device_mut().deliver(EDGE, double);
+    rig.deliver_buffer(EDGE, double);
     let interfaces = rig.report().interfaces;
     assert_eq!(interfaces[0].drops[DropReason::UnknownVlan.index()], 1);
     let double = DropReason::DoubleTagged.index();
@@ -313,7 +313,7 @@ fn the_kernel_gets_what_came_on_a_vlan_from_its_twin_without_the_tag() {
     ] {
         for (tci, interface) in [(100, EDGE_100), (200, EDGE_200), (0, EDGE.into())] {
             rig.deliver(EDGE, &tagged(&frame, tci));
-            rig.worker.turn();
+            rig.turn();
             let (came_in, punted) = rig.twins.from_worker.try_recv().unwrap();
             assert_eq!((came_in, punted.bytes()), (interface, frame.as_slice()));
             drop(punted);
@@ -339,7 +339,7 @@ fn what_the_kernel_sends_on_a_vlan_is_tagged() {
     ] {
         let sent = (CORE_300, rig.pool.frame(frame.clone()));
         rig.twins.to_worker.try_send(sent).unwrap();
-        rig.worker.turn();
+        rig.turn();
         let (_, went) = rig.sent(CORE).pop().unwrap();
         assert_eq!(went, tagged(&frame, tci));
     }
@@ -351,7 +351,7 @@ fn what_the_kernel_sends_on_a_vlan_is_tagged() {
     for frame in [short, cramped] {
         rig.twins.to_worker.try_send((CORE_300, frame)).unwrap();
     }
-    rig.worker.turn();
+    rig.turn();
     assert!(rig.sent(CORE).is_empty());
     let counters = &rig.report().interfaces[CORE_300.index()];
     assert_eq!(counters.twin_packets, 5);
@@ -366,8 +366,8 @@ fn a_frame_without_room_for_its_tag_is_dropped_and_counted() {
     let frame = Udp::new(HOST, FAR_VLAN, 4000, 172).frame();
     let mut went = |frame: Vec<u8>, headroom| {
         let buffer = rig.pool.frame(frame).with_headroom(headroom);
-        rig.worker.device_mut().deliver(EDGE, buffer);
-        rig.worker.turn();
+        rig.deliver_buffer(EDGE, buffer);
+        rig.turn();
         rig.sent(CORE).len()
     };
     assert_eq!(went(frame.clone(), 3), 0);
@@ -406,7 +406,7 @@ fn tags_are_counted_on_the_wire() {
     for step in 0..20_000_u64 {
         rig.advance_to(step * 50_000);
         rig.deliver(EDGE, &frame);
-        rig.worker.turn();
+        rig.turn();
     }
     let sent = rig.sent(CORE);
     assert!(sent.iter().all(|(_, frame)| frame.len() == 100));
@@ -440,6 +440,6 @@ fn a_way_out_of_no_interface_is_refused() {
     ));
     let stray = (InterfaceIndex(5), rig.pool.frame([0; 60]));
     rig.twins.to_worker.try_send(stray).unwrap();
-    rig.worker.turn();
+    rig.turn();
     assert_eq!(rig.pool.in_use(), 0);
 }

@@ -167,6 +167,13 @@ impl Mbuf {
         crate::prefetch(unsafe { &*self.start() });
     }
 
+    /// Asks the CPU to fetch what DPDK keeps about the frame, in place of the frame.
+    #[inline]
+    pub fn prefetch_handle(&self) {
+        // SAFETY: the mbuf is valid for as long as it is owned.
+        crate::prefetch(unsafe { self.0.cast::<u8>().as_ref() });
+    }
+
     /// Whether the frame lies in one piece. Frames that do not are not for the data plane.
     #[inline]
     #[must_use]

@@ -39,6 +39,11 @@ impl Buffer for Mbuf {
     fn prefetch(&self) {
         self.prefetch_frame();
     }
+
+    #[inline]
+    fn prefetch_handle(&self) {
+        Self::prefetch_handle(self);
+    }
 }
 
 /// DPDK ports: one receive and one transmit queue of each, and the time-stamp counter.

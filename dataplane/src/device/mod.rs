@@ -29,6 +29,9 @@ pub trait Buffer: Send {
     fn grow_front(&mut self, bytes: u16) -> bool;
     /// Asks the CPU to fetch the frame's headers.
     fn prefetch(&self);
+    /// Asks the CPU to fetch what says where the frame is and how long, as another core has written
+    /// it.
+    fn prefetch_handle(&self);
 }
 
 /// A worker's receive and transmit queues on all ports, and its clock.

@@ -108,6 +108,8 @@ impl Buffer for SimBuffer {
     }
 
     fn prefetch(&self) {}
+
+    fn prefetch_handle(&self) {}
 }
 
 /// One simulated port.

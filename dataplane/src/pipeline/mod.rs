@@ -24,6 +24,7 @@ mod tx;
 
 mod fields;
 mod fragments;
+mod handover;
 mod punt;
 mod scheduling;
 mod tag;
@@ -34,6 +35,7 @@ use arrayvec::ArrayVec;
 use crossbeam_channel::Sender;
 use voicelane_dpdk::BURST;
 
+pub(crate) use handover::{Departing, HandOver, Outlet, Way, ring};
 pub(crate) use route::Routes;
 pub use route::{Adjacency, Fibs, Paths};
 pub(crate) use scheduling::Scheduling;
@@ -42,11 +44,11 @@ use fragments::Fragment;
 
 use crate::{
     control::{NextHop, RouteError},
-    counters::{DropReason, InterfaceCounters, PortCounters, PuntReason},
+    counters::{DropReason, InterfaceCounters, PortCounters, PuntReason, Report},
     device::{Buffer, Device},
     diffserv::{Dscp, Phb, PhbMap, TrafficClass},
     places::Places,
-    policy::{Policy, PolicyReport, RuleIndex, TopSenders},
+    policy::{Policy, RuleIndex, TopSenders},
     session::{FlowId, FlowKey4, FlowKey6, Fragments, Sessions},
     settings::{InterfaceSettings, PortSettings, Settings},
     units::{InterfaceIndex, MacAddress, PortIndex, TickRate, Ticks, VlanId},
@@ -339,11 +341,11 @@ impl<B: Buffer> Forwarding<B> {
     }
 
     /// Receives one burst on a port and takes it to its queues; returns how many packets came.
-    pub(crate) fn ingress<D: Device<Buffer = B>>(
+    pub(crate) fn ingress<D: Device<Buffer = B>, O: Outlet<B>>(
         &mut self,
         device: &mut D,
         ingress: PortIndex,
-        queues: &mut Scheduling<B>,
+        queues: &mut O,
         now: Ticks,
     ) -> usize {
         let (burst, interfaces) = (&mut self.burst, &mut self.interfaces);
@@ -368,22 +370,12 @@ impl<B: Buffer> Forwarding<B> {
         mem::replace(&mut self.policy, policy)
     }
 
-    /// Writes down what the policy has counted, and who claims what is taken away.
-    pub(crate) fn fill_policy(&self, report: &mut PolicyReport) {
-        self.policy.fill(report);
-        for (to, from) in report.interfaces.iter_mut().zip(&self.interfaces) {
-            to.senders.clear();
-            let room = to.senders.capacity();
-            to.senders.extend(from.senders.iter().take(room));
-        }
-    }
-
     /// Takes in a frame that the kernel sends out of an interface.
-    pub(crate) fn inject(
+    pub(crate) fn inject<O: Outlet<B>>(
         &mut self,
         egress: InterfaceIndex,
         frame: B,
-        queues: &mut Scheduling<B>,
+        queues: &mut O,
         now: Ticks,
     ) {
         if let Some(interface) = self.interfaces.get_mut(egress.index()) {
@@ -401,13 +393,21 @@ impl<B: Buffer> Forwarding<B> {
             .set_adjacency(next_hop, adjacency, &self.interfaces)
     }
 
-    /// Each interface's counters.
-    pub(crate) fn interface_counters(&self) -> impl Iterator<Item = &InterfaceCounters> {
-        self.interfaces.iter().map(|interface| &interface.counters)
-    }
-
-    /// Each port's counters of what came in.
-    pub(crate) fn port_counters(&self) -> impl Iterator<Item = &PortCounters> {
-        self.ports.iter().map(|port| &port.counters)
+    /// Writes down what came in, what the policy has counted, and who claims what is taken away.
+    pub(crate) fn fill(&self, report: &mut Report) {
+        report.entries = self.sessions.len();
+        report.entry_capacity = self.sessions.capacity();
+        for (to, port) in report.ports.iter_mut().zip(&self.ports) {
+            to.port = port.counters;
+        }
+        for (to, interface) in report.interfaces.iter_mut().zip(&self.interfaces) {
+            to.clone_from(&interface.counters);
+        }
+        self.policy.fill(&mut report.policy);
+        for (to, from) in report.policy.interfaces.iter_mut().zip(&self.interfaces) {
+            to.senders.clear();
+            let room = to.senders.capacity();
+            to.senders.extend(from.senders.iter().take(room));
+        }
     }
 }

@@ -1,7 +1,14 @@
 use std::iter;
 
-use super::{Burst, Interface, Scheduling, Verdict, parse, punt::Punts, tag};
+use super::{
+    Burst, Interface, Verdict,
+    handover::{Outlet, Together},
+    parse,
+    punt::Punts,
+    tag,
+};
 use crate::{
+    counters::DropReason,
     device::Buffer,
     diffserv::{Dscp, PhbMap, TrafficClass},
     units::Ticks,
@@ -11,9 +18,9 @@ use crate::{
 /// Carries the verdicts out: each packet of the burst goes to a queue, to the kernel, or is
 /// dropped and counted.
 #[inline(never)]
-pub(super) fn queue<B: Buffer>(
+pub(super) fn queue<B: Buffer, O: Outlet<B>>(
     burst: &mut Burst<B>,
-    queues: &mut Scheduling<B>,
+    queues: &mut O,
     interfaces: &mut [Interface],
     punts: &mut Punts<B>,
     now: Ticks,
@@ -30,9 +37,14 @@ pub(super) fn queue<B: Buffer>(
                 let alike = others.iter().take_while(|other| meta.is_queued_with(other));
                 let alike = alike.count();
                 rest = &others[alike..];
-                let class = (meta.phb, meta.dscp);
-                let run = buffers.by_ref().take(alike + 1);
-                queues.enqueue(meta.egress, class, run, now, |reason| {
+                let run = Together {
+                    since: now,
+                    egress: meta.egress,
+                    phb: meta.phb,
+                    dscp: meta.dscp,
+                    ingress: Some(meta.ingress),
+                };
+                queues.take(run, buffers.by_ref().take(alike + 1), |reason| {
                     drops[reason.index()] += 1;
                 });
             }
@@ -48,13 +60,14 @@ pub(super) fn queue<B: Buffer>(
             }
         }
     }
+    queues.flush();
 }
 
 /// Queues a frame that the kernel sends out of an interface of a port, on its VLAN: by its code point
 /// if it is IP, as network control if not (ARP).
-pub(super) fn queue_from_twin<B: Buffer>(
+pub(super) fn queue_from_twin<B: Buffer, O: Outlet<B>>(
     interface: &mut Interface,
-    queues: &mut Scheduling<B>,
+    queues: &mut O,
     phbs: &PhbMap,
     mut frame: B,
     now: Ticks,
@@ -69,7 +82,18 @@ pub(super) fn queue_from_twin<B: Buffer>(
         counters.drops[reason.index()] += 1;
         return;
     }
-    // The queue counts what it refuses.
-    let class = (phbs.phb(dscp), dscp);
-    queues.enqueue(interface.port, class, iter::once(frame), now, |_| {});
+    let run = Together {
+        since: now,
+        egress: interface.port,
+        phb: phbs.phb(dscp),
+        dscp,
+        ingress: None,
+    };
+    queues.take(run, iter::once(frame), |reason| {
+        // The queue itself counts what it refuses.
+        if reason == DropReason::RingFull {
+            counters.drops[reason.index()] += 1;
+        }
+    });
+    queues.flush();
 }

@@ -1,11 +1,17 @@
+use std::iter;
+
 use arrayvec::ArrayVec;
+use rtrb::Consumer;
 use voicelane_dpdk::BURST;
 
-use super::{schedule::PortScheduler, tx};
+use super::{
+    handover::{Departing, Together},
+    schedule::PortScheduler,
+    tx,
+};
 use crate::{
-    counters::{DropReason, PortCounters, PortReport},
+    counters::{DropReason, PortCounters, Report},
     device::{Buffer, Device},
-    diffserv::{Dscp, Phb},
     settings::Settings,
     units::{PortIndex, TickRate, Ticks},
 };
@@ -13,6 +19,7 @@ use crate::{
 /// A port, as the stages from its queues on see it.
 #[derive(Debug)]
 struct Port<B> {
+    index: PortIndex,
     /// Whether its link is there.
     up: bool,
     /// Of what went out.
@@ -22,48 +29,116 @@ struct Port<B> {
     leaving: ArrayVec<B, BURST>,
 }
 
-/// The scheduling half of the packet's way: the ports' queues, and what is behind them.
+/// The scheduling half of the packet's way: the queues of some ports, and what is behind them.
 #[derive(Debug)]
 pub(crate) struct Scheduling<B> {
     ports: Vec<Port<B>>,
+    /// What forwarding halves on other cores have handed over.
+    rings: Vec<Consumer<Departing<B>>>,
+    /// Of that, what the queues refused, by the interface where it came in and [`DropReason`].
+    refused: Vec<[u64; DropReason::COUNT]>,
+}
+
+#[inline]
+fn enqueue<B: Buffer>(
+    ports: &mut [Port<B>],
+    run: Together,
+    buffers: impl Iterator<Item = B>,
+    refused: impl FnMut(DropReason),
+) {
+    let scheduler = &mut ports[run.egress.index()].scheduler;
+    scheduler.enqueue(run.phb, run.dscp, buffers, run.since, refused);
 }
 
 impl<B: Buffer> Scheduling<B> {
-    pub(crate) fn new(settings: &Settings, clock: TickRate, now: Ticks) -> Self {
-        let ports = settings.ports.iter().map(|port| Port {
-            up: true,
-            counters: PortCounters::default(),
-            scheduler: PortScheduler::new(port, clock, now),
-            leaving: ArrayVec::new(),
-        });
+    /// For these of the ports, fed by these rings beside what is enqueued here.
+    pub(crate) fn new(
+        settings: &Settings,
+        own: impl Iterator<Item = PortIndex>,
+        rings: Vec<Consumer<Departing<B>>>,
+        clock: TickRate,
+        now: Ticks,
+    ) -> Self {
+        let port = |index: PortIndex| {
+            Some(Port {
+                index,
+                up: true,
+                counters: PortCounters::default(),
+                scheduler: PortScheduler::new(settings.ports.get(index.index())?, clock, now),
+                leaving: ArrayVec::new(),
+            })
+        };
         Self {
-            ports: ports.collect(),
+            ports: own.filter_map(port).collect(),
+            rings,
+            refused: vec![[0; DropReason::COUNT]; settings.interfaces().count()],
         }
     }
 
-    /// Adds packets of one code point to their class's queue at a port, which counts them. Those that
+    /// Adds packets to their class's queue at a port of this core's, which counts them. Those that
     /// are refused are dropped, and `refused` hears why.
     #[inline]
     pub(super) fn enqueue(
         &mut self,
-        egress: PortIndex,
-        (phb, dscp): (Phb, Dscp),
+        run: Together,
         buffers: impl Iterator<Item = B>,
-        now: Ticks,
         refused: impl FnMut(DropReason),
     ) {
-        let scheduler = &mut self.ports[egress.index()].scheduler;
-        scheduler.enqueue(phb, dscp, buffers, now, refused);
+        enqueue(&mut self.ports, run, buffers, refused);
     }
 
-    /// Sends what a port's shaper lets go; returns how many packets were sent.
-    pub(crate) fn egress<D: Device<Buffer = B>>(
-        &mut self,
-        device: &mut D,
-        egress: PortIndex,
-        now: Ticks,
-    ) -> usize {
-        let port = &mut self.ports[egress.index()];
+    /// Takes a burst from each ring to its queues; returns how many packets there were.
+    pub(crate) fn take_in(&mut self) -> usize {
+        let mut taken = 0;
+        for ring in &mut self.rings {
+            let count = ring.slots().min(BURST);
+            let Ok(mut chunk) = ring.read_chunk(count) else {
+                continue;
+            };
+            let (first, second) = chunk.as_mut_slices();
+            for packet in first.iter().chain(second.iter()) {
+                packet.buffer.prefetch_handle();
+            }
+            let mut packets = chunk.into_iter().peekable();
+            while let Some(Departing { buffer, run }) = packets.next() {
+                let others = iter::from_fn(|| packets.next_if(|next| next.run == run));
+                let buffers = iter::once(buffer).chain(others.map(|packet| packet.buffer));
+                let mut drops = run.ingress.and_then(|it| self.refused.get_mut(it.index()));
+                enqueue(&mut self.ports, run, buffers, |reason| {
+                    if let Some(drops) = &mut drops {
+                        drops[reason.index()] += 1;
+                    }
+                });
+            }
+            taken += count;
+        }
+        taken
+    }
+
+    /// Whether something is in a ring.
+    pub(crate) fn has_mail(&self) -> bool {
+        self.rings.iter().any(|ring| !ring.is_empty())
+    }
+
+    /// Sends what the shapers let go; returns how many packets were sent. Where several cores hand
+    /// packets over, each port may send a burst for each.
+    pub(crate) fn send<D: Device<Buffer = B>>(&mut self, device: &mut D, now: Ticks) -> usize {
+        let mut sent = 0;
+        for port in 0..self.ports.len() {
+            for _ in 0..self.rings.len().max(1) {
+                let burst = self.egress(device, port, now);
+                sent += burst;
+                if burst < BURST {
+                    break;
+                }
+            }
+        }
+        sent
+    }
+
+    /// Sends what one port's shaper lets go.
+    fn egress<D: Device<Buffer = B>>(&mut self, device: &mut D, port: usize, now: Ticks) -> usize {
+        let port = &mut self.ports[port];
         port.scheduler.schedule(&mut port.leaving, now);
         if !port.up {
             // A driver would keep it, and send it when the link is back and it is of no use any more.
@@ -72,12 +147,12 @@ impl<B: Buffer> Scheduling<B> {
             port.counters.link_lost_packets += lost as u64;
             return lost;
         }
-        tx::transmit(&mut port.leaving, device, egress, &mut port.counters)
+        tx::transmit(&mut port.leaving, device, port.index, &mut port.counters)
     }
 
-    /// Says whether a port's link is there.
+    /// Says whether a port's link is there, if it is one of these.
     pub(crate) fn set_link(&mut self, port: PortIndex, up: bool) {
-        if let Some(port) = self.ports.get_mut(port.index()) {
+        for port in self.ports.iter_mut().filter(|own| own.index == port) {
             port.up = up;
         }
     }
@@ -90,14 +165,24 @@ impl<B: Buffer> Scheduling<B> {
             .min()
     }
 
-    /// Writes down each port's counters and queues.
-    pub(crate) fn fill(&mut self, reports: &mut [PortReport], now: Ticks) {
-        for (to, port) in reports.iter_mut().zip(&mut self.ports) {
-            to.port = port.counters;
+    /// Writes down these ports' counters and queues, and adds what was refused where it came in.
+    pub(crate) fn fill(&mut self, report: &mut Report, now: Ticks) {
+        for port in &mut self.ports {
+            let Some(to) = report.ports.get_mut(port.index.index()) else {
+                continue;
+            };
+            to.port.tx_packets = port.counters.tx_packets;
+            to.port.tx_bytes = port.counters.tx_bytes;
+            to.port.link_lost_packets = port.counters.link_lost_packets;
             for (to, from) in to.queues.iter_mut().zip(port.scheduler.queue_counters()) {
                 to.copy_from(from);
             }
             port.scheduler.report_ef(&mut to.ef, now);
+        }
+        for (to, refused) in report.interfaces.iter_mut().zip(&self.refused) {
+            for (to, refused) in to.drops.iter_mut().zip(refused) {
+                *to += refused;
+            }
         }
     }
 

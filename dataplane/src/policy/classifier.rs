@@ -60,7 +60,7 @@ impl RuleSet {
 }
 
 /// Which rules say yes to a value, by the intervals in which their answers are the same.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Intervals<T> {
     /// Each interval's first value, in order; the first one is the least value that there is.
     starts: Box<[T]>,
@@ -117,7 +117,7 @@ fn set_of(answers: impl Iterator<Item = bool>) -> RuleSet {
 }
 
 /// Rules, compiled.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Classifier {
     interfaces: Box<[RuleSet]>,
     protocols: Box<[RuleSet; 256]>,

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// A policy as a worker obeys it, with the state of its meters.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Policy {
     generation: u64,
     /// Nothing: there are no rules.
@@ -20,7 +20,7 @@ pub struct Policy {
     interfaces: Box<[Interface]>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct CompiledRule {
     name: Box<str>,
     action: Action,
@@ -28,7 +28,7 @@ struct CompiledRule {
     counters: RuleCounters,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Interface {
     trust: DscpMap,
     /// A bit for each behaviour with an aggregate meter.

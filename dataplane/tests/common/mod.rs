@@ -1,4 +1,4 @@
-//! A worker on the simulated device, between an edge port (0) and a core port (1).
+//! A worker, or several cores, on the simulated device, between an edge port (0) and a core port (1).
 
 #![allow(
     dead_code,
@@ -6,6 +6,7 @@
     reason = "each test file is a crate that uses its part"
 )]
 
+pub mod conserved;
 pub mod overload;
 pub mod policy;
 
@@ -21,8 +22,11 @@ use voicelane_dataplane::{
     Adjacency, Fibs,
     control::{Answer, Command, Control, NextHop, Request, Twins},
     counters::{DropReason, PuntReason, Report},
+    crew::{Crew, Layout},
     device::{SimBuffer, SimDevice, SimPool},
     diffserv::Dscp,
+    policy::Policy,
+    relay::Relay,
     session::{EntrySpec, FiveTuple, Policer, Protocol, SessionChange},
     settings::{PortSettings, Settings, Trust, VlanSettings},
     units::{BitRate, InterfaceIndex, MacAddress, PortIndex, TickRate, Ticks, VlanId},
@@ -76,7 +80,11 @@ pub fn settings(core_rate: &str) -> Settings {
 }
 
 pub struct Rig {
-    pub worker: Worker<SimDevice>,
+    pub members: Vec<Worker<SimDevice>>,
+    pub layout: Layout,
+    relay: Option<Relay>,
+    /// The worker that receives next.
+    receiver: usize,
     pub control: Control,
     pub twins: Twins<SimBuffer>,
     pub pool: SimPool,
@@ -90,13 +98,23 @@ impl Rig {
     /// an unknown neighbour, 10.4.0.0/16 into the black hole, 10.1.0.1 to the router itself; and in
     /// IPv6 alike from 2001:db8:1::/48 on.
     pub fn new(settings: &Settings) -> Self {
-        let device = SimDevice::new(settings.ports.len(), TickRate::from_hz(CLOCK_HZ));
-        let (worker, control, twins) = Worker::new(settings, device, fibs());
+        Self::with(settings, Layout::FUSED)
+    }
+
+    /// The same on several cores, each with a device of its own.
+    pub fn with(settings: &Settings, layout: Layout) -> Self {
         let ports = settings.ports.len();
+        let device = || SimDevice::new(ports, TickRate::from_hz(CLOCK_HZ));
+        let workers = (0..layout.workers).map(|_| (device(), fibs()));
+        let schedulers = (0..layout.schedulers).map(|_| device());
+        let crew = Crew::new(settings, workers.collect(), schedulers.collect());
         let mut rig = Self {
-            worker,
-            control,
-            twins,
+            members: crew.members,
+            layout,
+            relay: crew.relay,
+            receiver: 0,
+            control: crew.control,
+            twins: crew.twins,
             pool: SimPool::default(),
             now: 0,
             ports,
@@ -148,7 +166,7 @@ impl Rig {
             .commands
             .try_send(Command { ticket: 7, request })
             .unwrap();
-        self.worker.turn();
+        self.turn();
         let reply = self.control.replies.try_recv().unwrap();
         assert_eq!(reply.ticket, 7);
         reply.answer
@@ -171,19 +189,58 @@ impl Rig {
         }
     }
 
+    /// A turn of every core; gives what they moved.
+    pub fn turn(&mut self) -> usize {
+        self.relay.iter_mut().for_each(Relay::turn);
+        let moved = self.members.iter_mut().map(Worker::turn).sum();
+        self.relay.iter_mut().for_each(Relay::turn);
+        moved
+    }
+
+    /// Turns until nothing moves before time goes on, so that nothing is between two cores.
+    pub fn settle(&mut self) {
+        while self.turn() > 0 {}
+    }
+
     pub fn deliver(&mut self, port: PortIndex, frame: &[u8]) {
         let frame = self.pool.frame(frame);
-        self.worker.device_mut().deliver(port, frame);
+        self.deliver_buffer(port, frame);
+    }
+
+    /// To one worker after the other.
+    pub fn deliver_buffer(&mut self, port: PortIndex, frame: SimBuffer) {
+        let worker = &mut self.members[self.receiver];
+        worker.device_mut().deliver(port, frame);
+        self.receiver = (self.receiver + 1) % self.layout.workers;
     }
 
     pub fn advance_to(&mut self, now: u64) {
         self.now = now;
-        self.worker.device_mut().advance_to(Ticks(now));
+        for member in &mut self.members {
+            member.device_mut().advance_to(Ticks(now));
+        }
+    }
+
+    pub fn block(&mut self, port: PortIndex, blocked: bool) {
+        for member in &mut self.members {
+            member.device_mut().block(port, blocked);
+        }
+    }
+
+    pub fn set_policy(&mut self, policy: Box<Policy>) {
+        for member in &mut self.members {
+            member.set_policy(policy.clone());
+        }
+    }
+
+    pub fn invariants(&mut self) {
+        self.members.iter_mut().for_each(Worker::invariants);
     }
 
     pub fn sent(&mut self, port: PortIndex) -> Vec<(u64, Vec<u8>)> {
         use voicelane_dataplane::device::Buffer as _;
-        let sent = self.worker.device_mut().take_sent(port);
+        let scheduler = &mut self.members[self.layout.scheduler(port)];
+        let sent = scheduler.device_mut().take_sent(port);
         sent.into_iter()
             .map(|(at, frame)| (at.0, frame.bytes().to_vec()))
             .collect()
@@ -192,7 +249,7 @@ impl Rig {
     /// Sends one frame in at the edge, and gives what came out of the core port.
     pub fn forward(&mut self, frame: &[u8]) -> Option<Vec<u8>> {
         self.deliver(EDGE, frame);
-        self.worker.turn();
+        self.turn();
         self.sent(CORE).pop().map(|(_, frame)| frame)
     }
 
@@ -200,7 +257,7 @@ impl Rig {
     pub fn dropped_for(&mut self, frame: &[u8]) -> Option<DropReason> {
         let before = self.report().interfaces[0].drops;
         self.deliver(EDGE, frame);
-        self.worker.turn();
+        self.turn();
         let after = self.report().interfaces[0].drops;
         DropReason::ALL
             .iter()
@@ -213,7 +270,7 @@ impl Rig {
     pub fn punted_for(&mut self, frame: &[u8]) -> Option<PuntReason> {
         let before = self.report().interfaces[0].punts;
         self.deliver(EDGE, frame);
-        self.worker.turn();
+        self.turn();
         let after = self.report().interfaces[0].punts;
         let reason = PuntReason::ALL
             .iter()

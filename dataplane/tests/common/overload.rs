@@ -110,13 +110,13 @@ impl Overload {
 
     pub fn run(&mut self, seconds: u64) {
         self.run_until(self.rig.now + seconds * CLOCK_HZ);
-        self.rig.worker.invariants();
+        self.rig.invariants();
     }
 
     pub fn run_until(&mut self, end: u64) {
         while self.rig.now < end {
             self.offer();
-            self.rig.worker.turn();
+            self.rig.turn();
             for (at, frame) in self.rig.sent(CORE) {
                 self.note(at, &frame);
             }

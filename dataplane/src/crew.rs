@@ -1,0 +1,174 @@
+//! Several cores that forward together.
+//!
+//! Two roles: a worker forwards, from its receive queues to the hand-over; a scheduler has the queues
+//! of some ports, their shapers and their transmit queues. Each port is exactly one core's. Without
+//! cores for schedulers alone, workers are schedulers, too, and what they forward to their own ports
+//! crosses no ring.
+
+use crossbeam_channel::{bounded, never};
+use rtrb::Consumer;
+
+use crate::{
+    bell::Bell,
+    control::{Control, Twins},
+    device::Device,
+    pipeline::{Departing, Fibs, Forwarding, HandOver, Scheduling, Way, ring},
+    relay::Relay,
+    settings::{Idle, Settings},
+    units::PortIndex,
+    worker::{Parts, Worker},
+};
+
+/// How many packets wait between two cores at most.
+pub const RING_PACKETS: usize = 1024;
+
+/// How many cores do what. They are numbered from the workers on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Cores that forward, at least one.
+    pub workers: usize,
+    /// Cores that schedule only. Without any, workers schedule.
+    pub schedulers: usize,
+}
+
+impl Layout {
+    /// One core for all.
+    pub const FUSED: Self = Self {
+        workers: 1,
+        schedulers: 0,
+    };
+
+    /// All cores.
+    #[must_use]
+    pub fn cores(self) -> usize {
+        self.workers + self.schedulers
+    }
+
+    /// Which core has a port's queues.
+    #[must_use]
+    pub fn scheduler(self, port: PortIndex) -> usize {
+        match self.schedulers {
+            0 => port.index() % self.workers.max(1),
+            schedulers => self.workers + port.index() % schedulers,
+        }
+    }
+
+    /// How many rings there are from one core to another.
+    #[must_use]
+    pub fn rings(self, ports: usize) -> usize {
+        let feeds = |from: usize, to: usize| from != to && self.own(to, ports).next().is_some();
+        let workers = 0..self.workers;
+        workers
+            .map(|from| (0..self.cores()).filter(|&to| feeds(from, to)).count())
+            .sum()
+    }
+
+    /// The ports whose queues a core has.
+    fn own(self, core: usize, ports: usize) -> impl Iterator<Item = PortIndex> {
+        let all = (0..=u8::MAX).map(PortIndex).take(ports);
+        all.filter(move |&port| self.scheduler(port) == core)
+    }
+}
+
+/// The cores of a data plane, each with its part, and the ways to them all.
+pub struct Crew<D: Device> {
+    /// In the order of [`Layout`].
+    pub members: Vec<Worker<D>>,
+    /// Asks all of them as if they were one.
+    pub control: Control,
+    /// The kernel twins' frames.
+    pub twins: Twins<D::Buffer>,
+    /// What makes one of them; to be run beside them. Nothing: there is one only.
+    pub relay: Option<Relay>,
+}
+
+impl<D: Device> Crew<D> {
+    /// Workers, each with its receive queues and route tables, and cores that schedule only; each
+    /// core has the transmit queues of its own ports ([`Layout::scheduler`]).
+    ///
+    /// Workers share what the kernel gets ([`Settings::punt_packets_per_second`]) in equal parts.
+    pub fn new(settings: &Settings, workers: Vec<(D, Fibs)>, schedulers: Vec<D>) -> Self {
+        let layout = Layout {
+            workers: workers.len(),
+            schedulers: schedulers.len(),
+        };
+        let ports = settings.ports.len();
+        let (to_twins, from_worker) = bounded(settings.queue_capacity);
+        let (to_worker, from_twins) = bounded(settings.queue_capacity);
+        let share =
+            settings.punt_packets_per_second / u32::try_from(layout.workers).unwrap_or(1).max(1);
+        let worker_settings = Settings {
+            punt_packets_per_second: share,
+            ..settings.clone()
+        };
+        let sleeps = settings.idle == Idle::Adaptive;
+        let bells: Vec<_> = (0..layout.cores()).map(|_| Bell::new(sleeps)).collect();
+        let mut inlets: Vec<Vec<Consumer<Departing<D::Buffer>>>> =
+            (0..layout.cores()).map(|_| Vec::new()).collect();
+        let mut hand_over = |from: usize| {
+            let mut rings = Vec::new();
+            let mut behind = vec![None; layout.cores()];
+            for to in (0..layout.cores()).filter(|&to| to != from) {
+                if layout.own(to, ports).next().is_some() {
+                    let (writer, reader) = ring(RING_PACKETS, bells[to].clone());
+                    inlets[to].push(reader);
+                    behind[to] = Some(rings.len());
+                    rings.push(writer);
+                }
+            }
+            let ways = (0..).map(PortIndex).zip(&settings.ports);
+            let ways = ways.map(|(port, settings)| {
+                let core = layout.scheduler(port);
+                let before = layout.own(core, port.index()).count();
+                let there = PortIndex(u8::try_from(before).unwrap_or(u8::MAX));
+                Way::new(settings, behind[core], there)
+            });
+            (!rings.is_empty()).then(|| HandOver::new(ways.collect(), rings))
+        };
+        let outlets: Vec<_> = (0..layout.workers).map(&mut hand_over).collect();
+
+        let forwards = workers
+            .into_iter()
+            .zip(outlets)
+            .map(|((device, fibs), outlet)| {
+                let (clock, now) = (device.tick_rate(), device.now());
+                let twins = to_twins.clone();
+                let forwarding = Forwarding::new(&worker_settings, fibs, twins, clock, now);
+                (device, Some(forwarding), outlet)
+            });
+        let schedules = schedulers.into_iter().map(|device| (device, None, None));
+        let mut controls = Vec::new();
+        let mut members = Vec::new();
+        for (core, (device, forwarding, hand_over)) in forwards.chain(schedules).enumerate() {
+            let (clock, now) = (device.tick_rate(), device.now());
+            let rings = std::mem::take(&mut inlets[core]);
+            let bell = (!rings.is_empty() && sleeps).then(|| bells[core].clone());
+            let own = layout.own(core, ports);
+            let parts = Parts {
+                scheduling: Scheduling::new(settings, own, rings, clock, now),
+                device,
+                forwarding,
+                hand_over,
+                bell,
+                from_twins: if core == 0 {
+                    from_twins.clone()
+                } else {
+                    never()
+                },
+            };
+            let (member, control) = Worker::assemble(settings, parts);
+            members.push(member);
+            controls.push(control);
+        }
+        let (control, relay) = Relay::before(controls, layout.workers, settings);
+        Self {
+            members,
+            control,
+            twins: Twins {
+                from_worker,
+                to_worker,
+            },
+            relay,
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Where the forwarding half leaves packets for the scheduling half: by a call where both are on
+//! one core, through rings where they are not.
+//!
+//! Each pair of cores has a ring of its own, with one core that writes and one that reads. A burst's
+//! packets are written together and published at once, and what was written is read together: two
+//! indices change hands a burst, and no line of memory is written by both cores for a packet. The
+//! room that is left is asked for only when what is known of it runs short.
+
+use arrayvec::ArrayVec;
+use rtrb::{Consumer, Producer, RingBuffer};
+use voicelane_dpdk::BURST;
+
+use super::Scheduling;
+use crate::{
+    bell::Bell,
+    counters::DropReason,
+    device::Buffer,
+    diffserv::{Dscp, Phb, Service},
+    settings::PortSettings,
+    units::{InterfaceIndex, PortIndex, Ticks},
+};
+
+/// What packets have in common that came together and go to one queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Together {
+    /// When their burst came in.
+    pub(super) since: Ticks,
+    /// In a ring: which of the scheduling core's own ports.
+    pub(super) egress: PortIndex,
+    pub(super) phb: Phb,
+    pub(super) dscp: Dscp,
+    /// Where they came in, and are counted if their queue refuses them; nothing when they are the
+    /// kernel's.
+    pub(super) ingress: Option<InterfaceIndex>,
+}
+
+/// A packet on its way to another core.
+#[derive(Debug)]
+pub(crate) struct Departing<B> {
+    pub(super) buffer: B,
+    pub(super) run: Together,
+}
+
+/// Takes the packets that are to be sent.
+pub(crate) trait Outlet<B> {
+    /// Takes packets of a burst. Those that are refused are dropped, and `refused` hears why.
+    fn take(
+        &mut self,
+        run: Together,
+        buffers: impl Iterator<Item = B>,
+        refused: impl FnMut(DropReason),
+    );
+    /// The burst is over.
+    fn flush(&mut self);
+}
+
+impl<B: Buffer> Outlet<B> for Scheduling<B> {
+    #[inline]
+    fn take(
+        &mut self,
+        run: Together,
+        buffers: impl Iterator<Item = B>,
+        refused: impl FnMut(DropReason),
+    ) {
+        self.enqueue(run, buffers, refused);
+    }
+
+    #[inline]
+    fn flush(&mut self) {}
+}
+
+/// The writing end of a ring, with what is written of a burst and not published yet.
+#[derive(Debug)]
+pub(crate) struct RingWriter<T> {
+    producer: Producer<T>,
+    staged: ArrayVec<T, BURST>,
+    /// How many more there was room for when the burst began.
+    room: usize,
+    reader: Bell,
+}
+
+/// A ring for `capacity` items, whose reader wakes at the bell.
+pub(crate) fn ring<T>(capacity: usize, reader: Bell) -> (RingWriter<T>, Consumer<T>) {
+    let (producer, consumer) = RingBuffer::new(capacity);
+    let writer = RingWriter {
+        producer,
+        staged: ArrayVec::new(),
+        room: 0,
+        reader,
+    };
+    (writer, consumer)
+}
+
+impl<T> RingWriter<T> {
+    /// The part of the ring that is kept for what may not be held up by the rest.
+    fn reserve(&self) -> usize {
+        self.producer.buffer().capacity() / 4
+    }
+
+    /// Writes one item, unless there is no room, or none but what is kept for `favoured` ones.
+    #[inline]
+    pub(super) fn write(&mut self, item: T, favoured: bool) -> Result<(), DropReason> {
+        let reserve = self.reserve();
+        if self.staged.is_empty() {
+            self.room = self.producer.cached_slots();
+            if self.room < BURST + reserve {
+                self.room = self.producer.slots();
+            }
+        }
+        let kept = if favoured { 0 } else { reserve };
+        if self.staged.len() + kept >= self.room {
+            return Err(DropReason::RingFull);
+        }
+        self.staged.try_push(item).map_err(|_| DropReason::RingFull)
+    }
+
+    /// Publishes what was written, and wakes the reader.
+    #[inline]
+    pub(super) fn publish(&mut self) {
+        if self.staged.is_empty() {
+            return;
+        }
+        // There is room: it was asked for, and nobody else writes.
+        if let Ok(chunk) = self.producer.write_chunk_uninit(self.staged.len()) {
+            chunk.fill_from_iter(self.staged.drain(..));
+        }
+        self.reader.ring();
+    }
+}
+
+/// Where a port's queues are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Way {
+    /// Behind which ring; nothing: on this core.
+    pub(crate) ring: Option<usize>,
+    /// Which of that core's ports it is.
+    pub(crate) port: PortIndex,
+    /// A bit for each strict class.
+    strict: u16,
+}
+
+impl Way {
+    pub(crate) fn new(settings: &PortSettings, ring: Option<usize>, port: PortIndex) -> Self {
+        let strict = |(index, class): (usize, &crate::diffserv::ClassSettings)| {
+            u16::from(class.service == Service::Strict) << index
+        };
+        let classes = settings.classes.iter().enumerate();
+        Self {
+            ring,
+            port,
+            strict: classes.map(strict).sum(),
+        }
+    }
+}
+
+/// The ways to the queues that are not all on this core.
+#[derive(Debug)]
+pub(crate) struct HandOver<B> {
+    ways: Vec<Way>,
+    rings: Vec<RingWriter<Departing<B>>>,
+}
+
+impl<B: Buffer> HandOver<B> {
+    /// The ways to the ports, in their order.
+    pub(crate) fn new(ways: Vec<Way>, rings: Vec<RingWriter<Departing<B>>>) -> Self {
+        Self { ways, rings }
+    }
+
+    /// With the queues that are on this core.
+    pub(crate) fn with<'a>(&'a mut self, here: &'a mut Scheduling<B>) -> impl Outlet<B> + 'a {
+        Both { there: self, here }
+    }
+}
+
+struct Both<'a, B> {
+    there: &'a mut HandOver<B>,
+    here: &'a mut Scheduling<B>,
+}
+
+impl<B: Buffer> Outlet<B> for Both<'_, B> {
+    #[inline]
+    fn take(
+        &mut self,
+        run: Together,
+        buffers: impl Iterator<Item = B>,
+        mut refused: impl FnMut(DropReason),
+    ) {
+        let way = self.there.ways[run.egress.index()];
+        let run = Together {
+            egress: way.port,
+            ..run
+        };
+        let Some(ring) = way.ring else {
+            self.here.take(run, buffers, refused);
+            return;
+        };
+        let ring = &mut self.there.rings[ring];
+        let strict = way.strict >> run.phb.index() & 1 == 1;
+        for buffer in buffers {
+            if let Err(reason) = ring.write(Departing { buffer, run }, strict) {
+                refused(reason);
+            }
+        }
+    }
+
+    #[inline]
+    fn flush(&mut self) {
+        for ring in &mut self.there.rings {
+            ring.publish();
+        }
+    }
+}

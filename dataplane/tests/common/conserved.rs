@@ -1,0 +1,47 @@
+//! Every packet is in one place.
+
+use voicelane_dataplane::counters::{DropReason, InterfaceCounters, PortReport, Report};
+
+use super::Rig;
+
+/// Each packet that came in, or from the kernel, is in a queue, on its way out, sent, dropped for a
+/// reason, or with the kernel.
+pub fn assert_conserved(rig: &mut Rig, report: &Report, to_kernel: u64) {
+    let total =
+        |count: &dyn Fn(&PortReport) -> u64| -> u64 { report.ports.iter().map(count).sum() };
+    let each = |count: &dyn Fn(&InterfaceCounters) -> u64| -> u64 {
+        report.interfaces.iter().map(count).sum()
+    };
+    let received = each(&|interface| interface.rx_packets);
+    assert_eq!(received, total(&|port| port.port.rx_packets));
+    let bytes = each(&|interface| interface.rx_bytes);
+    assert_eq!(bytes, total(&|port| port.port.rx_bytes));
+    let injected = each(&|interface| interface.twin_packets);
+    let dropped = each(&|interface| interface.drops.iter().sum());
+    let punted = each(&|interface| interface.punts.iter().sum());
+    let enqueued = total(&|port| port.queues.iter().map(|queue| queue.enqueued_packets).sum());
+    let sent = total(&|port| port.queues.iter().map(|queue| queue.sent_packets).sum());
+    let waiting = total(&|port| port.queues.iter().map(|queue| queue.depth_packets).sum());
+    let refused = total(&|port| {
+        port.queues
+            .iter()
+            .map(|queue| queue.refused_packets())
+            .sum()
+    });
+    // Where it came in, too.
+    let counted_twice = [DropReason::QueueFull, DropReason::EarlyDrop]
+        .map(|reason| each(&|interface| interface.drops[reason.index()]))
+        .iter()
+        .sum::<u64>();
+    let delay_dropped = total(&|port| {
+        let queues = port.queues.iter();
+        queues.map(|queue| queue.delay_dropped_packets).sum()
+    });
+    assert_eq!(
+        received + injected,
+        enqueued + refused + dropped - counted_twice + punted
+    );
+    assert_eq!(enqueued, sent + waiting + delay_dropped);
+    assert_eq!(punted, to_kernel);
+    rig.invariants();
+}
