@@ -53,6 +53,12 @@ impl Layout {
         }
     }
 
+    /// Which worker receives all of a port that has one receive queue.
+    #[must_use]
+    pub fn receiver(self, port: PortIndex) -> usize {
+        port.index() % self.workers.max(1)
+    }
+
     /// How many rings there are from one core to another.
     #[must_use]
     pub fn rings(self, ports: usize) -> usize {

@@ -22,12 +22,12 @@ use voicelane_dataplane::{
     Adjacency, Fibs,
     control::{Answer, Command, Control, NextHop, Request},
     counters::{DropReason, Report},
+    crew::{Crew, Layout},
     device::DpdkDevice,
     diffserv::Dscp,
     session::{EntrySpec, Policer, SessionChange},
     settings::{Idle, PortSettings, Settings, Trust},
     units::{BitRate, InterfaceIndex, MacAddress},
-    worker::Worker,
 };
 use voicelane_dpdk::{
     Eal, EalConfig, Fib4, Fib6, Hugepages, Mempool, Port, PortConfig, WorkerThread,
@@ -53,6 +53,9 @@ struct Arguments {
     /// The worker's core.
     #[arg(long, default_value_t = 1)]
     core: usize,
+    /// Give the queues, the shaper and the way out a core of their own.
+    #[arg(long, value_name = "CORE")]
+    scheduler_core: Option<usize>,
     /// How many flows there are.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..0x0100_0000))]
     flows: u32,
@@ -105,7 +108,7 @@ fn main() -> anyhow::Result<()> {
         };
         let name = device.split(',').next().unwrap_or_default();
         let port = Port::configure(name, &setup, pool)?;
-        queues.extend(port.start(1)?);
+        queues.push(port.start(1)?);
         ports.push(PortSettings {
             strict_cap: rate,
             ..PortSettings::new(mac, Trust::Bleach, rate)
@@ -120,19 +123,30 @@ fn main() -> anyhow::Result<()> {
         ipv4: Fib4::create("ipv4", 4_096, -1)?,
         ipv6: Fib6::create("ipv6", 4_096, -1)?,
     };
-    let (mut worker, control, _twins) = Worker::new(&settings, DpdkDevice::new(queues), fibs);
+    let layout = Layout {
+        workers: 1,
+        schedulers: usize::from(arguments.scheduler_core.is_some()),
+    };
+    let mut devices = DpdkDevice::share(queues, layout).into_iter();
+    let worker = devices.next().map(|device| (device, fibs));
+    let crew = Crew::new(&settings, worker.into_iter().collect(), devices.collect());
+    let control = crew.control;
+    crew.relay.map(|relay| thread::spawn(|| relay.run()));
 
     let stop = Arc::new(AtomicBool::new(false));
-    let stopped = Arc::clone(&stop);
-    let core = arguments.core;
-    let running = thread::Builder::new()
-        .name("worker".to_owned())
-        .spawn(move || {
+    let cores = [arguments.core].into_iter().chain(arguments.scheduler_core);
+    let names = ["worker", "scheduler"];
+    let mut running = vec![];
+    for ((mut member, core), name) in crew.members.into_iter().zip(cores).zip(names) {
+        let stopped = Arc::clone(&stop);
+        let work = move || {
             let pinned = core_affinity::set_for_current(core_affinity::CoreId { id: core });
             let _registered = WorkerThread::register();
-            worker.run(&stopped);
+            member.run(&stopped);
             pinned
-        })?;
+        };
+        running.push(thread::Builder::new().name(name.to_owned()).spawn(work)?);
+    }
 
     let ended = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
@@ -151,9 +165,11 @@ fn main() -> anyhow::Result<()> {
     }
     let after = Moment::new(&control, &sessions)?;
     stop.store(true, Ordering::Relaxed);
-    let Ok(true) = running.join() else {
-        bail!("the worker could not run on core {core}")
-    };
+    for thread in running {
+        let Ok(true) = thread.join() else {
+            bail!("the cores cannot be used")
+        };
+    }
     println!("{}", figures(&before, &after, &eal));
     Ok(())
 }

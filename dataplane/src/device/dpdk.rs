@@ -2,7 +2,10 @@ use arrayvec::ArrayVec;
 use voicelane_dpdk::{BURST, Mbuf, RxQueue, TxQueue, tsc, tsc_hz};
 
 use super::{Buffer, Device};
-use crate::units::{PortIndex, TickRate, Ticks};
+use crate::{
+    crew::Layout,
+    units::{PortIndex, TickRate, Ticks},
+};
 
 impl Buffer for Mbuf {
     #[inline]
@@ -46,21 +49,55 @@ impl Buffer for Mbuf {
     }
 }
 
-/// DPDK ports: one receive and one transmit queue of each, and the time-stamp counter.
+/// One core's receive and transmit queues of DPDK ports, and the time-stamp counter.
 #[derive(Debug)]
 pub struct DpdkDevice {
-    queues: Vec<(RxQueue, TxQueue)>,
+    /// In the order of [`PortIndex`], as those below; nothing where another core receives.
+    receive: Vec<Option<RxQueue>>,
+    /// Nothing where another core sends.
+    transmit: Vec<Option<TxQueue>>,
     tick_rate: TickRate,
 }
 
 impl DpdkDevice {
-    /// Of started ports' queues, in the order of [`PortIndex`].
+    /// One core's, which receives and sends on all ports. Of started ports, in the order of
+    /// [`PortIndex`].
     #[must_use]
     pub fn new(queues: Vec<(RxQueue, TxQueue)>) -> Self {
+        let (receive, transmit) = queues
+            .into_iter()
+            .map(|(rx, tx)| (Some(rx), Some(tx)))
+            .unzip();
         Self {
-            queues,
+            receive,
+            transmit,
             tick_rate: TickRate::from_hz(tsc_hz()),
         }
+    }
+
+    /// Those of all cores, from all queues of each port: a receive queue for each worker, or one,
+    /// which is [`Layout::receiver`]'s. A port is sent to by one core, through its first transmit
+    /// queue.
+    #[must_use]
+    pub fn share(ports: Vec<Vec<(RxQueue, TxQueue)>>, layout: Layout) -> Vec<Self> {
+        let none = || Self::new(Vec::new());
+        let mut cores: Vec<_> = (0..layout.cores()).map(|_| none()).collect();
+        for (port, queues) in (0..=u8::MAX).map(PortIndex).zip(ports) {
+            for core in &mut cores {
+                core.receive.push(None);
+                core.transmit.push(None);
+            }
+            let alone = (queues.len() == 1).then(|| layout.receiver(port));
+            for (index, (rx, tx)) in queues.into_iter().enumerate() {
+                if let Some(core) = cores.get_mut(alone.unwrap_or(index)) {
+                    core.receive[port.index()] = Some(rx);
+                }
+                if let Some(core) = cores.get_mut(layout.scheduler(port)).filter(|_| index == 0) {
+                    core.transmit[port.index()] = Some(tx);
+                }
+            }
+        }
+        cores
     }
 }
 
@@ -69,15 +106,15 @@ impl Device for DpdkDevice {
 
     #[inline]
     fn receive(&mut self, port: PortIndex, into: &mut ArrayVec<Mbuf, BURST>) {
-        if let Some((rx, _)) = self.queues.get_mut(port.index()) {
-            rx.receive(into);
+        if let Some(Some(queue)) = self.receive.get_mut(port.index()) {
+            queue.receive(into);
         }
     }
 
     #[inline]
     fn transmit(&mut self, port: PortIndex, from: &mut ArrayVec<Mbuf, BURST>) {
-        if let Some((_, tx)) = self.queues.get_mut(port.index()) {
-            tx.send(from);
+        if let Some(Some(queue)) = self.transmit.get_mut(port.index()) {
+            queue.send(from);
         }
     }
 
