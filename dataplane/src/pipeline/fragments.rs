@@ -27,7 +27,7 @@ pub(super) fn follow<B>(
     let Burst { metas, lookups, .. } = burst;
     let found = lookups.fragments.items.iter();
     for (&Fragment { id, first }, &place) in found.zip(&lookups.fragments.places) {
-        let Some(meta) = metas.get_mut(usize::from(place)) else {
+        let Some(meta) = metas.get_mut(place) else {
             continue;
         };
         if first {

@@ -69,27 +69,28 @@ enum Family {
     V6,
 }
 
-/// What the stages know about a packet beside its bytes.
+/// What the stages know about a packet beside its bytes. What decides about its queue lies together.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 struct Meta {
     verdict: Verdict,
     ingress: InterfaceIndex,
-    /// The IP packet's length, as its header says.
-    ip_bytes: u32,
-    family: Family,
-    /// TTL or hop limit, as it came.
-    ttl: u8,
-    /// As it came.
-    class: TrafficClass,
+    egress: PortIndex,
+    phb: Phb,
     /// As it goes.
     dscp: Dscp,
     /// The same with the ECN that it came with.
     marked: TrafficClass,
-    phb: Phb,
-    egress: PortIndex,
-    session: Option<FlowId>,
+    /// As it came.
+    class: TrafficClass,
+    /// TTL or hop limit, as it came.
+    ttl: u8,
+    family: Family,
     /// The rule that decides, where there is no session.
     rule: Option<RuleIndex>,
+    /// The IP packet's length, as its header says.
+    ip_bytes: u32,
+    session: Option<FlowId>,
 }
 
 impl Meta {
@@ -120,10 +121,10 @@ impl Meta {
     #[inline]
     fn is_queued_with(&self, other: &Self) -> bool {
         other.is_forwarded()
-            & (other.egress == self.egress)
-            & (other.phb == self.phb)
-            & (other.dscp == self.dscp)
-            & (other.ingress == self.ingress)
+            && other.ingress == self.ingress
+            && other.egress == self.egress
+            && other.phb == self.phb
+            && other.dscp == self.dscp
     }
 }
 
@@ -168,25 +169,24 @@ impl<T: Copy + Default> InPlace<T> {
     }
 
     #[inline]
-    fn put(&mut self, place: u8, item: T) {
-        if let Some(at) = self.items.get_mut(usize::from(place)) {
+    fn put(&mut self, place: usize, item: T) {
+        if let Some(at) = self.items.get_mut(place) {
             *at = item;
             self.present |= 1 << place;
         }
     }
 
-    fn at(&self, place: u8) -> Option<T> {
-        let present = self.present.checked_shr(place.into())? & 1 == 1;
-        let item = self.items.get(usize::from(place)).copied();
-        item.filter(|_| present)
+    fn at(&self, place: usize) -> Option<T> {
+        let item = self.items.get(place).copied();
+        item.filter(|_| self.present >> place & 1 == 1)
     }
 }
 
-/// Items, and the place in the burst of each one's packet.
+/// Items that few packets have, and the place in the burst of each one's packet.
 #[derive(Debug)]
 struct Placed<T> {
     items: ArrayVec<T, BURST>,
-    places: ArrayVec<u8, BURST>,
+    places: ArrayVec<usize, BURST>,
 }
 
 impl<T> Default for Placed<T> {
@@ -200,7 +200,7 @@ impl<T> Default for Placed<T> {
 
 impl<T> Placed<T> {
     #[inline]
-    fn push(&mut self, place: u8, item: T) {
+    fn push(&mut self, place: usize, item: T) {
         self.items.push(item);
         self.places.push(place);
     }

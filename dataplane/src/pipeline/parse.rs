@@ -23,7 +23,8 @@ pub(super) fn parse<B: Buffer>(
     let lookups = &mut burst.lookups;
     lookups.clear();
     let own = InterfaceIndex::from(burst.ingress);
-    for ((place, buffer), meta) in (0..).zip(&mut burst.buffers).zip(&mut burst.metas) {
+    let packets = burst.buffers.iter_mut().zip(&mut burst.metas);
+    for (place, (buffer, meta)) in packets.enumerate() {
         if buffer.is_contiguous() & buffer.stripped_vlan().is_none()
             && let Some(plain) = Plain::new(buffer.bytes(), mac)
         {
@@ -40,7 +41,7 @@ fn parse_rest<B: Buffer>(
     buffer: &mut B,
     meta: &mut Meta,
     mac: MacAddress,
-    place: u8,
+    place: usize,
     lookups: &mut Lookups,
     ways_in: (InterfaceIndex, &Vlans),
     interfaces: &mut [Interface],
@@ -54,7 +55,7 @@ fn parse_rest<B: Buffer>(
 fn parse_any<B: Buffer>(
     buffer: &mut B,
     mac: MacAddress,
-    place: u8,
+    place: usize,
     lookups: &mut Lookups,
     (own, vlans): (InterfaceIndex, &Vlans),
     interfaces: &mut [Interface],
@@ -124,10 +125,10 @@ impl<'a> Plain<'a> {
     }
 
     #[inline]
-    fn parse(&self, place: u8, ingress: InterfaceIndex, lookups: &mut Lookups) -> Meta {
+    fn parse(&self, place: usize, ingress: InterfaceIndex, lookups: &mut Lookups) -> Meta {
         let Self { ip, ports } = *self;
         let [.., d0, d1, d2, d3] = *ip;
-        if let Some(destination) = lookups.destinations4.get_mut(usize::from(place)) {
+        if let Some(destination) = lookups.destinations4.get_mut(place) {
             *destination = u32::from_be_bytes([d0, d1, d2, d3]);
         }
         let [.., a, b, c, d, e, f, g, h] = *ip;
@@ -171,7 +172,7 @@ const fn is_host(first_octet: u8) -> bool {
 fn parse_frame(
     frame: &[u8],
     mac: MacAddress,
-    place: u8,
+    place: usize,
     lookups: &mut Lookups,
 ) -> Result<Meta, Verdict> {
     let (ethernet, packet) = Ethernet::split(frame).ok_or(Verdict::Drop(DropReason::Runt))?;
@@ -192,7 +193,7 @@ fn parse_frame(
 fn parse_ipv4(
     packet: &[u8],
     to_group: bool,
-    place: u8,
+    place: usize,
     lookups: &mut Lookups,
 ) -> Result<Meta, Verdict> {
     let drop = |reason| Err(Verdict::Drop(reason));
@@ -222,7 +223,7 @@ fn parse_ipv4(
     }
     check_addresses(&ip, to_group)?;
 
-    if let Some(destination) = lookups.destinations4.get_mut(usize::from(place)) {
+    if let Some(destination) = lookups.destinations4.get_mut(place) {
         *destination = ip.destination();
     }
     let meta = Meta {
@@ -263,7 +264,7 @@ fn ports(packet: Option<&[u8]>, offset: usize, protocol: u8) -> Option<&[u8; 4]>
 fn parse_ipv6(
     packet: &[u8],
     to_group: bool,
-    place: u8,
+    place: usize,
     lookups: &mut Lookups,
 ) -> Result<Meta, Verdict> {
     let drop = |reason| Err(Verdict::Drop(reason));

@@ -197,7 +197,7 @@ impl Routes {
             let mut found = [0; BURST];
             self.fibs.ipv6.lookup(items, &mut found);
             for (&place, found) in places.iter().zip(found) {
-                if let Some(next_hop) = next_hops.get_mut(usize::from(place)) {
+                if let Some(next_hop) = next_hops.get_mut(place) {
                     *next_hop = found;
                 }
             }

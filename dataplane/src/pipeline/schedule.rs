@@ -298,7 +298,9 @@ impl<B: Buffer> PortScheduler<B> {
             if packets == 0 {
                 return;
             }
-            into.extend(queue.take(packets));
+            for buffer in queue.take(packets) {
+                into.push(buffer);
+            }
             let cost = cost * i64::from(packets);
             self.shaper.take(cost);
             self.strict_cap.take(cost);

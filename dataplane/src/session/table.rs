@@ -1,7 +1,7 @@
 use std::{collections::HashSet, mem, num::NonZeroU32};
 
 use thiserror::Error;
-use voicelane_dpdk::{BURST, prefetch};
+use voicelane_dpdk::{BURST, equal_lanes, prefetch};
 
 use super::{Count, FlowCounters, FlowKey, Terms, entry::Flow, meters::Meters};
 use crate::{
@@ -64,25 +64,22 @@ impl Bucket {
     /// The ways whose tag is `tag`.
     #[inline]
     fn matches(&self, tag: u16) -> Ways {
-        let equal = self
-            .tags
-            .map(|other| if other == tag { u8::MAX } else { 0 });
-        Ways(u64::from_le_bytes(equal))
+        Ways(equal_lanes(&self.tags, tag))
     }
 }
 
-/// A set of ways: a byte of ones for each.
+/// A set of ways: a bit for each.
 #[derive(Clone, Copy, Debug)]
-struct Ways(u64);
+struct Ways(u32);
 
 impl Iterator for Ways {
     type Item = usize;
 
     #[inline]
     fn next(&mut self) -> Option<usize> {
-        let way = self.0.trailing_zeros() / 8;
-        self.0 &= !(0xff_u64.checked_shl(way * 8)?);
-        Some(way as usize)
+        let way = self.0.trailing_zeros() as usize;
+        self.0 &= self.0.wrapping_sub(1);
+        (way < WAYS).then_some(way)
     }
 }
 
@@ -174,7 +171,7 @@ impl<K: FlowKey> SessionTable<K> {
             let bucket = &self.buckets[self.first(hashes[place])];
             let mut ways = bucket.matches(tag(hashes[place]));
             candidates[place] = match ways.next() {
-                Some(way) => bucket.slots[way % WAYS],
+                Some(way) => bucket.slots[way],
                 None if bucket.displaced == 0 => NOWHERE,
                 None => ELSEWHERE,
             };

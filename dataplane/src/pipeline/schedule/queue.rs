@@ -293,7 +293,7 @@ impl<B: Buffer> Queue<B> {
                 self.runs.pop_front();
             }
         }
-        self.packets.drain(..count as usize)
+        (0..count).map_while(|_| self.packets.pop_front())
     }
 
     pub(super) fn counters(&mut self) -> &QueueCounters {

@@ -1,0 +1,57 @@
+/// Which of eight numbers are equal to one: a bit for each, the first one's lowest.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[must_use]
+pub fn equal_lanes(numbers: &[u16; 8], number: u16) -> u32 {
+    use core::arch::x86_64::{
+        _mm_cmpeq_epi16, _mm_loadu_si128, _mm_movemask_epi8, _mm_packs_epi16, _mm_set1_epi16,
+        _mm_setzero_si128,
+    };
+    // SAFETY: every x86_64 CPU has SSE2; the load is of 16 bytes that are there, however aligned.
+    unsafe {
+        let numbers = _mm_loadu_si128(numbers.as_ptr().cast());
+        let equal = _mm_cmpeq_epi16(numbers, _mm_set1_epi16(number.cast_signed()));
+        _mm_movemask_epi8(_mm_packs_epi16(equal, _mm_setzero_si128())).cast_unsigned()
+    }
+}
+
+/// Which of eight numbers are equal to one: a bit for each, the first one's lowest.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline]
+#[must_use]
+pub fn equal_lanes(numbers: &[u16; 8], number: u16) -> u32 {
+    equal_one_by_one(numbers, number)
+}
+
+#[cfg(any(test, not(target_arch = "x86_64")))]
+fn equal_one_by_one(numbers: &[u16; 8], number: u16) -> u32 {
+    let lanes = numbers.iter().enumerate();
+    lanes
+        .map(|(lane, &other)| u32::from(other == number) << lane)
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_are_compared_as_one_by_one() {
+        let values = [0, 1, 0x7fff, 0x8000, 0x8001, 0xff00, 0x00ff, 0xffff];
+        for rotation in 0..8 {
+            for doubled in 0..8 {
+                let mut numbers = values;
+                numbers[doubled] = 0x8000;
+                numbers.rotate_left(rotation);
+                for number in values {
+                    let expected = equal_one_by_one(&numbers, number);
+                    assert_eq!(
+                        equal_lanes(&numbers, number),
+                        expected,
+                        "{numbers:x?} {number:x}"
+                    );
+                }
+            }
+        }
+    }
+}
