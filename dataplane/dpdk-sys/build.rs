@@ -17,13 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for path in &dpdk.link_paths {
         println!("cargo:rustc-link-search=native={}", path.display());
     }
-    for library in [
-        "rte_eal",
-        "rte_ethdev",
-        "rte_mbuf",
-        "rte_mempool",
-        "rte_fib",
-    ] {
+    for library in ["rte_eal", "rte_ethdev", "rte_mbuf", "rte_mempool"] {
         println!("cargo:rustc-link-lib={library}");
     }
 
@@ -48,8 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .allowlist_function("rte_mempool_avail_count")
         .allowlist_function("rte_eth_dev_(get_port_by_name|start|stop|close)")
         .allowlist_function("rte_eth_promiscuous_enable")
-        .allowlist_function("rte_fib_(add|delete|free|lookup_bulk)")
-        .allowlist_function("rte_fib6_free")
+        .allowlist_function("rte_(zmalloc|free)")
         .allowlist_type("vl_.*")
         .allowlist_var("VL_.*")
         .opaque_type("rte_.*")

@@ -10,9 +10,8 @@
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
-#include <rte_fib.h>
-#include <rte_fib6.h>
 #include <rte_lcore.h>
+#include <rte_malloc.h>
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
 #include <rte_version.h>
@@ -76,14 +75,5 @@ uint16_t vl_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **packets, u
 struct rte_mbuf *vl_mbuf_alloc(struct rte_mempool *pool);
 void vl_mbuf_free(struct rte_mbuf *packet);
 
-struct rte_fib *vl_fib_create(const char *name, int socket, int max_routes, uint32_t num_tbl8,
-			      uint64_t default_next_hop);
-
-/* IPv6 addresses are arrays of 16 bytes up to 24.07, and structures of one such array since. */
-struct rte_fib6 *vl_fib6_create(const char *name, int socket, int max_routes, uint32_t num_tbl8,
-				uint64_t default_next_hop);
-int vl_fib6_add(struct rte_fib6 *fib, const void *address, uint8_t depth, uint64_t next_hop);
-int vl_fib6_delete(struct rte_fib6 *fib, const void *address, uint8_t depth);
-int vl_fib6_lookup_bulk(struct rte_fib6 *fib, const void *addresses, uint64_t *next_hops, int count);
 
 #endif

@@ -11,6 +11,7 @@ use thiserror::Error;
 use crate::{
     Adjacency, Paths,
     counters::Report,
+    fib::FibError,
     policy::Policy,
     session::{FiveTuple, FlowCounters, InstallError, SessionChange},
     units::{InterfaceIndex, PortIndex},
@@ -128,8 +129,8 @@ pub enum RouteError {
     #[error("there is no interface {0}")]
     Interface(u8),
     /// The route table refused.
-    #[error("{0}")]
-    Table(String),
+    #[error(transparent)]
+    Table(#[from] FibError),
 }
 
 /// The control side's end of a worker's queues, or of a whole crew's.

@@ -13,6 +13,7 @@ pub mod counters;
 pub mod crew;
 pub mod device;
 pub mod diffserv;
+pub mod fib;
 mod merge;
 mod pipeline;
 pub mod places;
@@ -26,4 +27,5 @@ pub mod units;
 pub mod wire;
 pub mod worker;
 
-pub use pipeline::{Adjacency, Fibs, Paths};
+pub use fib::Fibs;
+pub use pipeline::{Adjacency, Paths};

@@ -1,10 +1,7 @@
 //! One worker on a simulated device: everything comes in at a trusted port and goes out at the
 //! other, which has the rate.
 
-use std::{
-    net::Ipv4Addr,
-    sync::atomic::{AtomicU32, Ordering},
-};
+use std::net::Ipv4Addr;
 
 use anyhow::{Context as _, bail};
 use voicelane_dataplane::{
@@ -18,7 +15,6 @@ use voicelane_dataplane::{
     units::{BitRate, InterfaceIndex, MacAddress, PortIndex, TickRate, Ticks},
     worker::Worker,
 };
-use voicelane_dpdk::{Fib4, Fib6};
 
 /// The simulated clock ticks in nanoseconds.
 pub(crate) const CLOCK_HZ: u64 = 1_000_000_000;
@@ -38,12 +34,7 @@ pub(crate) struct Network {
 
 impl Network {
     pub(crate) fn new(rate: BitRate) -> anyhow::Result<Self> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("simulation{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let fibs = Fibs {
-            ipv4: Fib4::create(&name, 100, -1)?,
-            ipv6: Fib6::create(&name, 100, -1)?,
-        };
+        let fibs = Fibs::create(100, 100)?;
         let fast = BitRate::from_bps(1_000_000_000_000)?;
         let settings = Settings::new(vec![
             PortSettings::new(MacAddress(EDGE_MAC), Trust::Keep, fast),

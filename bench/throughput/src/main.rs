@@ -29,9 +29,7 @@ use voicelane_dataplane::{
     settings::{Idle, PortSettings, Settings, Trust},
     units::{BitRate, InterfaceIndex, MacAddress},
 };
-use voicelane_dpdk::{
-    Eal, EalConfig, Fib4, Fib6, Hugepages, Mempool, Port, PortConfig, WorkerThread,
-};
+use voicelane_dpdk::{Eal, EalConfig, Hugepages, Mempool, Port, PortConfig, WorkerThread};
 use voicelane_throughput::flows::{self, IpVersion};
 
 /// Flows in one command to the worker.
@@ -119,10 +117,7 @@ fn main() -> anyhow::Result<()> {
         idle: Idle::Poll,
         ..Settings::new(ports)
     };
-    let fibs = Fibs {
-        ipv4: Fib4::create("ipv4", 4_096, -1)?,
-        ipv6: Fib6::create("ipv6", 4_096, -1)?,
-    };
+    let fibs = Fibs::create(4_096, 4_096)?;
     let layout = Layout {
         workers: 1,
         schedulers: usize::from(arguments.scheduler_core.is_some()),

@@ -17,7 +17,7 @@ use voicelane_dataplane::{
     units::{BitRate, MacAddress, PortIndex, TickRate, Ticks},
     worker::Worker,
 };
-use voicelane_dpdk::{BURST, Eal, EalConfig, Fib4, Fib6, Hugepages};
+use voicelane_dpdk::{BURST, Eal, EalConfig, Hugepages};
 use voicelane_router::dataplane::{Client, WorkerEnd, WorkerGone, WorkerThread, cores};
 
 /// Works for a while, then has a bug.
@@ -45,17 +45,14 @@ impl Device for Faulty {
     }
 }
 
-fn worker(name: &str, turns: u32) -> (WorkerThread, Client) {
+fn worker(turns: u32) -> (WorkerThread, Client) {
     let port = PortSettings::new(
         MacAddress([2, 0, 0, 0, 0, 1]),
         Trust::Keep,
         BitRate::from_bps(1_000_000).unwrap(),
     );
     let device = Faulty(SimDevice::new(1, TickRate::from_hz(1_000_000_000)), turns);
-    let fibs = Fibs {
-        ipv4: Fib4::create(name, 100, -1).unwrap(),
-        ipv6: Fib6::create(name, 100, -1).unwrap(),
-    };
+    let fibs = Fibs::create(100, 100).unwrap();
     let (worker, control, _twins) = Worker::new(&Settings::new(vec![port]), device, fibs);
     let client = Client::start(control).unwrap();
     let core = cores::available()[0];
@@ -72,7 +69,7 @@ async fn a_worker_that_dies_is_told_from_one_that_is_stopped() {
     };
     let _eal = Eal::init(&config).unwrap();
 
-    let (thread, client) = worker("dies", 50);
+    let (thread, client) = worker(50);
     let end = tokio::time::timeout(Duration::from_secs(10), thread.ended())
         .await
         .unwrap();
@@ -80,7 +77,7 @@ async fn a_worker_that_dies_is_told_from_one_that_is_stopped() {
     let answer = client.ask(Request::ReadFlows(Vec::new())).await;
     assert_eq!(answer.unwrap_err(), WorkerGone, "nobody waits for the dead");
 
-    let (thread, client) = worker("lives", u32::MAX);
+    let (thread, client) = worker(u32::MAX);
     client.ask(Request::ReadFlows(Vec::new())).await.unwrap();
     thread.stop();
     assert_eq!(

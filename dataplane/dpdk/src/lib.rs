@@ -8,17 +8,17 @@
 
 mod eal;
 mod errno;
-mod fib;
 mod lanes;
 mod mbuf;
+mod memory;
 mod port;
 mod tsc;
 
 pub use eal::{Eal, EalConfig, EalError, Hugepages, WorkerThread};
 pub use errno::Errno;
-pub use fib::{Fib, Fib4, Fib6, FibAddress, FibError};
 pub use lanes::equal_lanes;
 pub use mbuf::{Mbuf, Mempool, MempoolError, TooLong};
+pub use memory::{Memory, NoMemory, Zeroed};
 pub use port::{Link, Port, PortConfig, PortError, PortStats, RxQueue, TxQueue};
 pub use tsc::{prefetch, tsc, tsc_hz};
 

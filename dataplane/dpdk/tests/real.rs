@@ -1,16 +1,14 @@
-//! The real library: EAL without hugepages, DPDK's null device, real buffers and routes.
-
-use std::net::{Ipv4Addr, Ipv6Addr};
+//! The real library: EAL without hugepages, DPDK's null device, real buffers and memory.
 
 use arrayvec::ArrayVec;
 use voicelane_dpdk::{
-    BURST, Eal, EalConfig, EalError, Fib4, Fib6, Hugepages, Mempool, Port, PortConfig, PortError,
+    Eal, EalConfig, EalError, Hugepages, Memory, Mempool, NoMemory, Port, PortConfig, PortError,
     TooLong, WorkerThread, tsc, tsc_hz,
 };
 
 /// EAL is a global of the process, so one test tells the whole story.
 #[test]
-fn buffers_ports_and_routes() {
+fn buffers_ports_and_memory() {
     let config = EalConfig {
         vdevs: vec!["net_null0,size=100".to_owned()],
         hugepages: Hugepages::Never,
@@ -80,73 +78,14 @@ fn buffers_ports_and_routes() {
     assert!(burst.is_empty());
     assert_eq!(pool.free(), 1023, "every buffer came back");
 
-    let mut fib = Fib4::create("test", 1000, -1).unwrap();
-    let address = Ipv4Addr::new;
-    let look = |fib: &Fib4, ip: Ipv4Addr| {
-        let mut found = [9; BURST];
-        fib.lookup(&[ip.into()], &mut found);
-        assert_eq!(found[1..], [9; BURST - 1], "no more than asked for");
-        u16::try_from(found[0]).unwrap()
-    };
-    assert_eq!(look(&fib, address(10, 1, 2, 3)), Fib4::NONE);
-    fib.insert(address(0, 0, 0, 0), 0, 1).unwrap();
-    fib.insert(address(10, 0, 0, 0), 8, 2).unwrap();
-    fib.insert(address(10, 1, 2, 0), 24, 3).unwrap();
-    fib.insert(address(10, 1, 2, 3), 32, Fib4::MAX_NEXT_HOP)
-        .unwrap();
-    for (ip, next_hop) in [
-        (address(10, 1, 2, 3), Fib4::MAX_NEXT_HOP),
-        (address(10, 1, 2, 4), 3),
-        (address(10, 9, 9, 9), 2),
-        (address(8, 8, 8, 8), 1),
-    ] {
-        assert_eq!(look(&fib, ip), next_hop, "{ip}");
-    }
-    fib.remove(address(10, 1, 2, 3), 32).unwrap();
-    assert_eq!(look(&fib, address(10, 1, 2, 3)), 3);
-    assert!(
-        fib.remove(address(10, 1, 2, 3), 32).is_err(),
-        "not there any more"
-    );
-    fib.remove(address(0, 0, 0, 0), 0).unwrap();
-    assert_eq!(look(&fib, address(8, 8, 8, 8)), Fib4::NONE);
-    assert!(fib.insert(address(1, 0, 0, 0), 33, 1).is_err());
-    assert!(fib.insert(address(1, 0, 0, 0), 8, 1 << 15).is_err());
-    let many: Vec<u32> = (0..150)
-        .map(|host| u32::from(address(10, 1, 2, 0)) + host)
-        .collect();
-    let mut found = [0; BURST];
-    fib.lookup(&many, &mut found);
-    assert_eq!(found, [3; BURST], "as many as a burst");
-
-    // The name is IPv4's, too.
-    let mut fib = Fib6::create("test", 1000, -1).unwrap();
-    let look = |fib: &Fib6, ip: &str| {
-        let mut found = [9; BURST];
-        fib.lookup(&[ip.parse::<Ipv6Addr>().unwrap().octets()], &mut found);
-        u16::try_from(found[0]).unwrap()
-    };
-    assert_eq!(look(&fib, "2001:db8::1"), Fib6::NONE);
-    for (prefix, length, next_hop) in [
-        ("::", 0, 1),
-        ("2001:db8::", 32, 2),
-        ("2001:db8:1::", 48, 3),
-        ("2001:db8:1::5", 128, 4),
-    ] {
-        fib.insert(prefix.parse().unwrap(), length, next_hop)
-            .unwrap();
-    }
-    for (ip, next_hop) in [
-        ("2001:db8:1::5", 4),
-        ("2001:db8:1::6", 3),
-        ("2001:db8:2::1", 2),
-        ("2a00::1", 1),
-    ] {
-        assert_eq!(look(&fib, ip), next_hop, "{ip}");
-    }
-    let host = "2001:db8:1::5".parse().unwrap();
-    fib.remove(host, 128).unwrap();
-    assert_eq!(look(&fib, "2001:db8:1::5"), 3);
-    assert!(fib.remove(host, 128).is_err(), "not there any more");
-    assert!(fib.insert(host, 129, 1).is_err());
+    let mut memory = Memory::<u64>::zeroed("test", 1_000).unwrap();
+    assert_eq!(memory.len(), 1_000);
+    assert!(memory.iter().all(|&word| word == 0));
+    memory.fill(7);
+    drop(memory);
+    let again = Memory::<[u64; 2]>::zeroed("test", 500).unwrap();
+    assert!(again.iter().all(|&words| words == [0, 0]), "anew");
+    let bytes = 1 << 30;
+    let error = Memory::<u16>::zeroed("test", bytes / 2).unwrap_err();
+    assert_eq!(error, NoMemory { bytes });
 }

@@ -37,7 +37,7 @@ use voicelane_dpdk::BURST;
 
 pub(crate) use handover::{Departing, HandOver, Outlet, Way, ring};
 pub(crate) use route::Routes;
-pub use route::{Adjacency, Fibs, Paths};
+pub use route::{Adjacency, Paths};
 pub(crate) use scheduling::Scheduling;
 
 use fragments::Fragment;
@@ -47,6 +47,7 @@ use crate::{
     counters::{DropReason, InterfaceCounters, PortCounters, PuntReason, Report},
     device::{Buffer, Device},
     diffserv::{Dscp, Phb, PhbMap, TrafficClass},
+    fib::Fibs,
     places::Places,
     policy::{Policy, RuleIndex, TopSenders},
     session::{FlowId, FlowKey4, FlowKey6, Fragments, Sessions},

@@ -2,13 +2,14 @@ mod paths;
 
 use std::net::IpAddr;
 
-use voicelane_dpdk::{BURST, Fib4, Fib6};
+use voicelane_dpdk::BURST;
 
 use super::{Burst, Family, Interface, Lookups, Meta, Placed, Verdict, tag};
 use crate::{
     control::{NextHop, RouteError},
     counters::{DropReason, PuntReason},
     device::Buffer,
+    fib::{self, Fibs, NO_ROUTE},
     units::{InterfaceIndex, MacAddress, PortIndex, VlanId},
     wire::{Ethernet, Ipv4Mut, Ipv6Mut, Tci},
 };
@@ -68,15 +69,6 @@ impl Way {
             port: interface.port,
         }
     }
-}
-
-/// The empty route tables that a worker starts with.
-#[derive(Debug)]
-pub struct Fibs {
-    /// IPv4's.
-    pub ipv4: Fib4,
-    /// IPv6's.
-    pub ipv6: Fib6,
 }
 
 /// The route tables, and their next hops.
@@ -162,30 +154,30 @@ impl Routes {
             return Err(RouteError::NextHop(next_hop.0));
         }
         match prefix {
-            IpAddr::V4(prefix) => self.fibs.ipv4.insert(prefix, length, next_hop.0),
-            IpAddr::V6(prefix) => self.fibs.ipv6.insert(prefix, length, next_hop.0),
+            IpAddr::V4(prefix) => self.fibs.ipv4.insert(prefix.into(), length, next_hop.0),
+            IpAddr::V6(prefix) => self.fibs.ipv6.insert(prefix.octets(), length, next_hop.0),
         }
-        .map_err(|error| RouteError::Table(error.to_string()))
+        .map_err(RouteError::Table)
     }
 
     pub(crate) fn remove(&mut self, prefix: IpAddr, length: u8) -> Result<(), RouteError> {
         match prefix {
-            IpAddr::V4(prefix) => self.fibs.ipv4.remove(prefix, length),
-            IpAddr::V6(prefix) => self.fibs.ipv6.remove(prefix, length),
+            IpAddr::V4(prefix) => self.fibs.ipv4.remove(prefix.into(), length),
+            IpAddr::V6(prefix) => self.fibs.ipv6.remove(prefix.octets(), length),
         }
-        .map_err(|error| RouteError::Table(error.to_string()))
+        .map_err(RouteError::Table)
     }
 
     /// The next hop of every packet of a burst, each in its place; behind the last one, and of those
     /// that go no further, anything.
     #[inline]
-    fn lookup<B>(&self, burst: &Burst<B>) -> [u64; BURST] {
+    fn lookup<B>(&self, burst: &Burst<B>) -> [u16; BURST] {
         let Lookups {
             destinations4,
             destinations6: Placed { items, places },
             ..
         } = &burst.lookups;
-        let mut next_hops = [0; BURST];
+        let mut next_hops = [NO_ROUTE; BURST];
         let packets = burst.buffers.len();
         // IPv4 is looked up for every packet, so that places agree.
         if items.len() < packets
@@ -194,7 +186,7 @@ impl Routes {
             self.fibs.ipv4.lookup(destinations, &mut next_hops);
         }
         if !items.is_empty() {
-            let mut found = [0; BURST];
+            let mut found = [NO_ROUTE; BURST];
             self.fibs.ipv6.lookup(items, &mut found);
             for (&place, found) in places.iter().zip(found) {
                 if let Some(next_hop) = next_hops.get_mut(place) {
@@ -206,15 +198,12 @@ impl Routes {
     }
 
     #[inline]
-    fn hop(&self, next_hop: impl Into<u64>) -> &Hop {
-        let index = usize::try_from(next_hop.into()).ok();
-        index
-            .and_then(|index| self.hops.get(index))
-            .unwrap_or(&Hop::Unset)
+    fn hop(&self, next_hop: u16) -> &Hop {
+        self.hops.get(usize::from(next_hop)).unwrap_or(&Hop::Unset)
     }
 
     fn hop_mut(&mut self, NextHop(number): NextHop) -> Result<&mut Hop, RouteError> {
-        if number == Fib4::NONE || number > Fib4::MAX_NEXT_HOP {
+        if number == NO_ROUTE || number > fib::MAX_NEXT_HOP {
             return Err(RouteError::NextHop(number));
         }
         let index = usize::from(number);

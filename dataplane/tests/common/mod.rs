@@ -12,10 +12,7 @@ pub mod policy;
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::{
-        OnceLock,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::OnceLock,
 };
 
 use voicelane_dataplane::{
@@ -32,7 +29,7 @@ use voicelane_dataplane::{
     units::{BitRate, InterfaceIndex, MacAddress, PortIndex, TickRate, Ticks, VlanId},
     worker::Worker,
 };
-use voicelane_dpdk::{Eal, EalConfig, Fib4, Fib6, Hugepages};
+use voicelane_dpdk::{Eal, EalConfig, Hugepages};
 
 pub const CLOCK_HZ: u64 = 1_000_000_000;
 pub const EDGE: PortIndex = PortIndex(0);
@@ -55,7 +52,6 @@ pub fn rate(text: &str) -> BitRate {
 
 pub fn fibs() -> Fibs {
     static EAL: OnceLock<Eal> = OnceLock::new();
-    static COUNT: AtomicU32 = AtomicU32::new(0);
     EAL.get_or_init(|| {
         let config = EalConfig {
             hugepages: Hugepages::Never,
@@ -64,11 +60,7 @@ pub fn fibs() -> Fibs {
         };
         Eal::init(&config).unwrap()
     });
-    let name = format!("fib{}", COUNT.fetch_add(1, Ordering::SeqCst));
-    Fibs {
-        ipv4: Fib4::create(&name, 1_000, -1).unwrap(),
-        ipv6: Fib6::create(&name, 1_000, -1).unwrap(),
-    }
+    Fibs::create(1_000, 1_000).unwrap()
 }
 
 /// Ports with the two ends' usual rates; tests change what they are about.

@@ -13,7 +13,7 @@ use voicelane_dataplane::{
     worker::Worker,
 };
 use voicelane_dpdk::{
-    Eal, EalConfig, EalError, Fib4, Fib6, FibError, Mbuf, Mempool, MempoolError, Port, PortError,
+    Eal, EalConfig, EalError, Mbuf, Mempool, MempoolError, NoMemory, Port, PortError,
 };
 
 use super::{Client, WorkerThread, memory};
@@ -78,9 +78,14 @@ pub enum StartError {
         /// What it has.
         mac: MacAddress,
     },
-    /// The route table.
-    #[error(transparent)]
-    Routes(#[from] FibError),
+    /// The route tables.
+    #[error("the route tables: {source}; router.memory_mb = {memory_mib} gives DPDK its memory")]
+    Routes {
+        /// Why.
+        source: NoMemory,
+        /// As configured.
+        memory_mib: u64,
+    },
     /// Memory that does not suffice.
     #[error("router.memory_mb: {0}")]
     Memory(#[from] memory::TooSmall),
@@ -105,17 +110,11 @@ pub fn start(config: &Config) -> Result<Dataplane, StartError> {
         "DPDK is ready"
     );
     // The largest pieces first, while the memory is in one.
-    let fibs = Fibs {
-        ipv4: Fib4::create("voicelane", memory::MAX_ROUTES, -1)?,
-        ipv6: Fib6::create("voicelane", memory::MAX_ROUTES, -1)?,
-    };
-    let pool =
-        Mempool::create("voicelane", plan.buffers, plan.frame_bytes, -1).map_err(|source| {
-            StartError::Pool {
-                source,
-                memory_mib: config.router.memory_mib,
-            }
-        })?;
+    let memory_mib = config.router.memory_mib;
+    let fibs = Fibs::create(memory::MAX_ROUTES, memory::MAX_ROUTES)
+        .map_err(|source| StartError::Routes { source, memory_mib })?;
+    let pool = Mempool::create("voicelane", plan.buffers, plan.frame_bytes, -1)
+        .map_err(|source| StartError::Pool { source, memory_mib })?;
 
     let mut ports = Vec::new();
     let mut queues = Vec::new();
