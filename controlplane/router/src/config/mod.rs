@@ -57,8 +57,12 @@ pub struct RouterConfig {
     pub core: usize,
     /// What the worker does when nothing comes.
     pub idle: Idle,
-    /// Memory for packet buffers and the route table.
+    /// Memory for packet buffers and the route tables.
     pub memory_mib: u64,
+    /// How many IPv4 routes the table takes.
+    pub ipv4_routes: u32,
+    /// How many IPv6 routes the table takes.
+    pub ipv6_routes: u32,
     /// Where that memory comes from.
     pub hugepages: Hugepages,
     /// How many five-tuples the session table holds.

@@ -31,6 +31,7 @@ use super::{
 use crate::dataplane::{cores, memory};
 
 const DEFAULT_MEMORY_MIB: i64 = 320;
+const DEFAULT_ROUTES: i64 = 65_536;
 const DEFAULT_SESSION_ENTRIES: i64 = 65_536;
 /// RFC 8200 section 5: every link must carry as much.
 const IPV6_MIN_MTU: u16 = 1280;
@@ -160,6 +161,12 @@ fn router(raw: &RawRouter, cores: &[usize], problems: &mut Problems) -> Option<R
         ],
     );
     let hugepages = problems.keep("router.hugepages", hugepages);
+    let mut routes = |key: &str, routes: Option<i64>, most| {
+        let routes = values::bounded(routes.unwrap_or(DEFAULT_ROUTES), 64, most);
+        problems.keep(format!("router.{key}"), routes)
+    };
+    let ipv4_routes = routes("ipv4_routes", raw.ipv4_routes, 2_000_000);
+    let ipv6_routes = routes("ipv6_routes", raw.ipv6_routes, 1_000_000);
     let entries = raw.session_entries.unwrap_or(DEFAULT_SESSION_ENTRIES);
     let entries = values::bounded(entries, 1, 16_000_000);
     let session_entries = problems.keep("router.session_entries", entries);
@@ -170,6 +177,8 @@ fn router(raw: &RawRouter, cores: &[usize], problems: &mut Problems) -> Option<R
         core: core?,
         idle: idle?,
         memory_mib: memory_mib?,
+        ipv4_routes: ipv4_routes?,
+        ipv6_routes: ipv6_routes?,
         hugepages: hugepages?,
         session_entries: session_entries?,
     })

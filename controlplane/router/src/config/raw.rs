@@ -28,6 +28,8 @@ pub(super) struct RawRouter {
     #[serde(default)]
     pub(super) idle: Option<String>,
     pub(super) memory_mb: Option<i64>,
+    pub(super) ipv4_routes: Option<i64>,
+    pub(super) ipv6_routes: Option<i64>,
     pub(super) hugepages: Option<String>,
     pub(super) session_entries: Option<i64>,
 }

@@ -4,9 +4,12 @@
 //! queues never leave the receive rings without buffers.
 
 use thiserror::Error;
-use voicelane_dataplane::diffserv::Phb;
+use voicelane_dataplane::{
+    diffserv::Phb,
+    fib::{Fib4, Fib6},
+};
 
-use crate::config::Config;
+use crate::config::{Config, RouterConfig};
 
 /// Receive descriptors of a port.
 pub const RX_RING: u16 = 1024;
@@ -14,10 +17,7 @@ pub const RX_RING: u16 = 1024;
 pub const TX_RING: u16 = 64;
 /// What each queue between worker and control side holds.
 pub const QUEUE_CAPACITY: usize = 1024;
-/// Routes that each family's table takes; with them the two need [`ROUTE_TABLES_MIB`].
-pub const MAX_ROUTES: u32 = 65_536;
 
-const ROUTE_TABLES_MIB: u64 = 144;
 /// More packets in one queue help nobody.
 const MAX_QUEUE_PACKETS: u64 = 4096;
 /// With fewer a queue is too short for one burst.
@@ -48,10 +48,15 @@ pub struct Plan {
 
 /// Too little memory.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("{ports} ports need at least {needed_mib} MiB: write memory_mb = {needed_mib}")]
+#[error(
+    "{ports} ports, and route tables of {routes_mib} MiB, need at least {needed_mib} MiB: write \
+     memory_mb = {needed_mib}, or less for ipv4_routes or ipv6_routes"
+)]
 pub struct TooSmall {
     /// How many ports there are.
     pub ports: u64,
+    /// What the route tables take.
+    pub routes_mib: u64,
     /// What would do.
     pub needed_mib: u64,
 }
@@ -67,14 +72,19 @@ pub fn plan(config: &Config) -> Result<Plan, TooSmall> {
     let twins = 2 * u64::try_from(QUEUE_CAPACITY).unwrap_or(u64::MAX);
     let rings = ports * (u64::from(RX_RING) + u64::from(TX_RING));
     let fixed = rings + twins + IN_HAND;
-    let bytes = config.router.memory_mib.saturating_sub(ROUTE_TABLES_MIB) << 20;
+    let routes_mib = routes_mib(&config.router);
+    let bytes = config.router.memory_mib.saturating_sub(routes_mib) << 20;
     let possible = bytes / 10 * USABLE_TENTHS / buffer;
 
     let each = possible.saturating_sub(fixed) / queues;
     if each < MIN_QUEUE_PACKETS {
         let bytes = (fixed + queues * MIN_QUEUE_PACKETS) * buffer * 10 / USABLE_TENTHS;
-        let needed_mib = ROUTE_TABLES_MIB + bytes.div_ceil(1 << 20);
-        return Err(TooSmall { ports, needed_mib });
+        let needed_mib = routes_mib + bytes.div_ceil(1 << 20);
+        return Err(TooSmall {
+            ports,
+            routes_mib,
+            needed_mib,
+        });
     }
     let each = each.min(MAX_QUEUE_PACKETS);
     Ok(Plan {
@@ -82,6 +92,12 @@ pub fn plan(config: &Config) -> Result<Plan, TooSmall> {
         frame_bytes,
         queue_limit_packets: usize::try_from(each).unwrap_or(usize::MAX),
     })
+}
+
+/// What both route tables take.
+fn routes_mib(router: &RouterConfig) -> u64 {
+    let bytes = Fib4::bytes(router.ipv4_routes) + Fib6::bytes(router.ipv6_routes);
+    bytes.div_ceil(1 << 20)
 }
 
 #[cfg(test)]
@@ -108,7 +124,7 @@ mod tests {
                 "{plan:?}"
             );
             let bytes = u64::from(plan.buffers) * PAGE;
-            assert!(bytes < (memory_mib - ROUTE_TABLES_MIB) << 20, "{plan:?}");
+            assert!(bytes < (memory_mib - 132) << 20, "{plan:?}");
         }
         assert_eq!(plan(&config(1 << 20)).unwrap().queue_limit_packets, 4096);
     }

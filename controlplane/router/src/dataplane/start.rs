@@ -111,7 +111,7 @@ pub fn start(config: &Config) -> Result<Dataplane, StartError> {
     );
     // The largest pieces first, while the memory is in one.
     let memory_mib = config.router.memory_mib;
-    let fibs = Fibs::create(memory::MAX_ROUTES, memory::MAX_ROUTES)
+    let fibs = Fibs::create(config.router.ipv4_routes, config.router.ipv6_routes)
         .map_err(|source| StartError::Routes { source, memory_mib })?;
     let pool = Mempool::create("voicelane", plan.buffers, plan.frame_bytes, -1)
         .map_err(|source| StartError::Pool { source, memory_mib })?;

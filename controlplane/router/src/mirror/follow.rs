@@ -290,7 +290,12 @@ impl Follower {
             }
         }
         if let Some(error) = first {
-            error!(refused, %error, "the route table does not take all routes");
+            error!(
+                refused,
+                %error,
+                "the worker does not take all routes: where a table is full, raise \
+                 router.ipv4_routes or router.ipv6_routes, and router.memory_mb with it"
+            );
         }
         Ok(())
     }

@@ -135,7 +135,24 @@ fn mistakes_are_named_with_file_key_and_remedy() {
             "at least",
         ),
         ("\"auto\"", "\"always\"", "router.hugepages", "\"require\""),
-        ("65536", "0", "router.session_entries", "between 1"),
+        (
+            "session_entries = 65536",
+            "session_entries = 0",
+            "router.session_entries",
+            "between 1",
+        ),
+        (
+            "ipv4_routes = 65536",
+            "ipv4_routes = 3000000",
+            "router.ipv4_routes",
+            "between 64 and 2000000",
+        ),
+        (
+            "ipv6_routes = 65536",
+            "ipv6_routes = 500000",
+            "router.memory_mb",
+            "ipv6_routes",
+        ),
         ("name = \"lan\"", "name = \"a/b\"", "port[0].name", "15"),
         (
             "name = \"lan\"",
