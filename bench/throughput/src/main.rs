@@ -32,6 +32,8 @@ use voicelane_dataplane::{
 use voicelane_dpdk::{Eal, EalConfig, Hugepages, Mempool, Port, PortConfig, WorkerThread};
 use voicelane_throughput::flows::{self, IpVersion};
 
+/// Buffers: as in the router, queues may be full and leave enough for the rings.
+const BUFFERS: u32 = 65_535;
 /// Flows in one command to the worker.
 const BATCH: usize = 64;
 /// Sessions whose counters stand for all: each flow comes as often as any other.
@@ -91,7 +93,7 @@ fn main() -> anyhow::Result<()> {
         memory_mib: arguments.memory_mib,
         ..EalConfig::default()
     })?;
-    let pool = Mempool::create("frames", 32_767, 2048, -1)?;
+    let pool = Mempool::create("frames", BUFFERS, 2048, -1)?;
     let mac = mac(&arguments.mac)?;
     let (mut queues, mut ports) = (vec![], vec![]);
     for (device, rate) in [
@@ -178,8 +180,8 @@ struct Moment {
 impl Moment {
     fn new(control: &Control, sessions: &[EntrySpec]) -> anyhow::Result<Self> {
         Ok(Self {
-            session_packets: session_packets(control, sessions)?,
             report: report(control)?,
+            session_packets: session_packets(control, sessions)?,
         })
     }
 }
@@ -189,6 +191,13 @@ fn figures(before: &Moment, after: &Moment, eal: &Eal) -> serde_json::Value {
         |count: &dyn Fn(&Report) -> u64| (count(&after.report) - count(&before.report)) as f64;
     let clock = after.report.clock;
     let seconds = count(&|report| report.now.0) / clock.hz() as f64;
+    // Without the second in which sessions were still installed.
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a few seconds"
+    )]
+    let whole_seconds = seconds as usize;
     let received = count(&|report| report.ports[0].port.rx_packets);
     let dropped = |reason: &DropReason| count(&|report| report.interfaces[0].drops[reason.index()]);
     let drops: BTreeMap<_, _> = DropReason::ALL
@@ -208,7 +217,7 @@ fn figures(before: &Moment, after: &Moment, eal: &Eal) -> serde_json::Value {
         "drops": drops,
         "delay_dropped": count(&delay_dropped),
         "cycles_per_packet": seconds * clock.hz() as f64 / received,
-        "longest_stall_us": after.report.stalls.longest.0 as f64 / clock.hz() as f64 * 1e6,
+        "longest_stall_us": after.report.stalls.last(whole_seconds).0 as f64 / clock.hz() as f64 * 1e6,
         "hugepages": eal.hugepages(),
     })
 }
