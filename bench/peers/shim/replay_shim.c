@@ -44,6 +44,8 @@
 #define PORTS 4
 #define QUEUES 4
 #define RING 512
+/* Of the paced source: as many as a port of the router has. */
+#define RECEIVE_RING 1024
 #define LINK_MBPS 100000
 #define MAGIC 0x3130594c50455256ull
 
@@ -92,7 +94,7 @@ struct source {
 	uint64_t start, pps, next;
 	double period;
 	uint32_t oldest, waiting;
-	uint64_t due[RING];
+	uint64_t due[RECEIVE_RING];
 	struct rte_mbuf *ring[RING];
 } __rte_cache_aligned;
 
@@ -307,8 +309,8 @@ static void arrive(struct source *source, uint64_t now)
 	if (source->pps == 0)
 		return;
 	uint64_t come = (now - source->start) / source->period;
-	for (; source->next <= come && source->waiting < RING; source->next++) {
-		source->due[(source->oldest + source->waiting) % RING] =
+	for (; source->next <= come && source->waiting < RECEIVE_RING; source->next++) {
+		source->due[(source->oldest + source->waiting) % RECEIVE_RING] =
 			source->start + (uint64_t)(source->next * source->period);
 		source->waiting++;
 	}
@@ -332,7 +334,7 @@ static uint16_t receive_paced(void *queue, struct rte_mbuf **packets, uint16_t n
 	for (uint32_t i = 0; i < n; i++) {
 		uint32_t length = fill(source, packets[i]);
 		memcpy(rte_pktmbuf_mtod_offset(packets[i], uint8_t *, length - 8), &source->due[source->oldest], 8);
-		source->oldest = (source->oldest + 1) % RING;
+		source->oldest = (source->oldest + 1) % RECEIVE_RING;
 		bytes += length;
 	}
 	source->waiting -= n;

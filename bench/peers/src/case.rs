@@ -1,6 +1,9 @@
 //! What is measured: which program, with which packets.
 
-use std::{fmt, io, path::PathBuf};
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+};
 
 use voicelane_throughput::flows::IpVersion;
 
@@ -241,6 +244,15 @@ pub(crate) struct Folders {
 pub(crate) struct CommandLine {
     pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<String>,
+    /// What it logs when everything is installed, if it polls before that.
+    ready: Option<&'static str>,
+}
+
+impl CommandLine {
+    pub(crate) fn says_ready(&self, log: &Path) -> bool {
+        let says = |text: &str| fs::read_to_string(log).is_ok_and(|log| log.contains(text));
+        self.ready.is_none_or(says)
+    }
 }
 
 impl Case {
@@ -317,6 +329,7 @@ impl Case {
             ),
         };
         Ok(CommandLine {
+            ready: (self.program == Program::Voicelane).then_some("sessions are installed"),
             program,
             arguments: line.split_whitespace().map(str::to_owned).collect(),
         })

@@ -72,16 +72,28 @@ pub(crate) fn run(options: &Options, folders: &Folders, stop: &Stop) -> anyhow::
     };
     let mut rows = vec![];
 
+    let floor = Case {
+        program: Program::Floor,
+        ..half
+    };
+    let load_name = |load: f64| format!("{:.0} % of the highest rate", load * 100.0);
+
+    eprintln!("the highest rate without loss");
     let mut router = start(&half, None, folders, stop)?;
     let tsc_hz = router.page.tsc_hz;
     let highest_pps = highest_rate(&mut router)?;
-    eprintln!("highest rate without loss: {:.2} Mpps", highest_pps / 1e6);
+    eprintln!("{:.2} Mpps", highest_pps / 1e6);
     for load in LOADS {
-        let name = format!("{:.0} % of the highest rate", load * 100.0);
-        eprintln!("{name}");
-        rows.push(measure(&mut router, name, load * highest_pps, duration)?);
+        let row = measure(
+            &mut router,
+            &half,
+            load_name(load),
+            load * highest_pps,
+            duration,
+        )?;
+        rows.push(row);
     }
-    let idle_stall_us = end(router)?;
+    let worker_us = end(router)?;
 
     let overloaded = Case {
         session_every: OVERLOAD_SESSION_EVERY,
@@ -91,13 +103,31 @@ pub(crate) fn run(options: &Options, folders: &Folders, stop: &Stop) -> anyhow::
     let wire_bits = f64::from(VOICE + WIRE_BYTES) * 8.0;
     let shaper_bit_s = whole(offered_pps / 2.0 * wire_bits);
     let name = "twice what the shaper lets out".to_owned();
-    eprintln!("{name}");
     let mut router = start(&overloaded, Some(shaper_bit_s), folders, stop)?;
-    rows.push(measure(&mut router, name, offered_pps, duration)?);
-    let overload_stall_us = end(router)?;
+    rows.push(measure(
+        &mut router,
+        &overloaded,
+        name,
+        offered_pps,
+        duration,
+    )?);
+    let worker_overloaded_us = end(router)?;
+
+    let mut testpmd = start(&floor, None, folders, stop)?;
+    for load in LOADS {
+        let row = measure(
+            &mut testpmd,
+            &floor,
+            load_name(load),
+            load * highest_pps,
+            duration,
+        )?;
+        rows.push(row);
+    }
+    testpmd.end()?;
 
     eprintln!("a thread that only reads the clock");
-    let spinning = spin(duration, stop)?;
+    let spinning_us = spin(duration, stop)?;
     let report = Report {
         rows,
         highest_mpps: highest_pps / 1e6,
@@ -105,9 +135,9 @@ pub(crate) fn run(options: &Options, folders: &Folders, stop: &Stop) -> anyhow::
         frame_bytes: VOICE,
         flows: FLOWS,
         stalls: Stalls {
-            worker_us: idle_stall_us,
-            worker_overloaded_us: overload_stall_us,
-            spinning_us: spinning,
+            worker_us,
+            worker_overloaded_us,
+            spinning_us,
         },
         machine,
         commit: voicelane_machine::commit(),
@@ -194,10 +224,13 @@ fn missing(before: &Counters, after: &Counters) -> u64 {
 
 fn measure(
     router: &mut Running<'_>,
-    name: String,
+    case: &Case,
+    load: String,
     pps: f64,
     duration: Duration,
 ) -> anyhow::Result<LoadRow> {
+    let program = case.program.name();
+    eprintln!("{program}, {load}");
     router.page.set_pps(whole(pps))?;
     router.pause(SETTLE)?;
     let before = (
@@ -220,7 +253,8 @@ fn measure(
         delays(&router.page, counts)
     };
     Ok(LoadRow {
-        name,
+        program,
+        load,
         offered_mpps: pps / 1e6,
         received_mpps: came as f64 / seconds / 1e6,
         sent_mpps: sent as f64 / seconds / 1e6,

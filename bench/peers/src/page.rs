@@ -31,6 +31,8 @@ pub(crate) struct Page {
 /// What came and went until a moment.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counters {
+    /// How often it asked for packets.
+    pub(crate) polls: u64,
     /// Packets that the program took.
     pub(crate) received: u64,
     /// Packets that found the paced source's receive ring full.
@@ -83,6 +85,7 @@ impl Page {
             *sent = sum(port, 0);
         }
         Ok(Counters {
+            polls: sum(rx, 2),
             received: sum(rx, 0),
             lost: sum(rx, 3),
             sent,

@@ -8,12 +8,14 @@ use crate::delays::{Delays, Report};
 
 const SIZE: (u32, u32) = (1_000, 620);
 const GREY: RGBColor = RGBColor(0x55, 0x5b, 0x66);
-const COLOURS: [RGBColor; 6] = [
+const COLOURS: [RGBColor; 8] = [
     RGBColor(0x9c, 0xc3, 0xe6),
     RGBColor(0x4a, 0x90, 0xd0),
     RGBColor(0x1f, 0x4e, 0x8c),
     RGBColor(0xc8, 0x3c, 0x3c),
+    RGBColor(0xf0, 0xc8, 0x98),
     RGBColor(0xdd, 0x8a, 0x3c),
+    RGBColor(0x9a, 0x5a, 0x18),
     RGBColor(0xa8, 0xb0, 0xbd),
 ];
 
@@ -27,18 +29,12 @@ pub(crate) fn draw(report: &Report, file: &Path) -> anyhow::Result<()> {
 }
 
 fn draw_on<'a>(report: &Report, area: &Area<'a>) -> Result<(), Failure<'a>> {
-    let mut lines: Vec<(String, &Delays)> = report
-        .rows
-        .iter()
-        .map(|row| (format!("EF, {}", row.name), &row.ef))
-        .collect();
-    if let Some(last) = report.rows.last() {
-        lines.push((format!("others, {}", last.name), &last.other));
+    let mut lines: Vec<(String, &Delays)> = vec![];
+    for row in &report.rows {
+        lines.push((format!("{}, EF, {}", row.program, row.load), &row.ef));
     }
-    lines.push((
-        "a thread that only reads the clock".to_owned(),
-        &report.stalls.spinning_us,
-    ));
+    let spinning = "a thread that only reads the clock".to_owned();
+    lines.push((spinning, &report.stalls.spinning_us));
     let longest = lines
         .iter()
         .map(|(_, delays)| delays.max_us)
@@ -52,7 +48,7 @@ fn draw_on<'a>(report: &Report, area: &Area<'a>) -> Result<(), Failure<'a>> {
         .margin(16)
         .x_label_area_size(40)
         .y_label_area_size(60)
-        .build_cartesian_2d(0.0..7.0, (0.02..longest * 30.0).log_scale())?;
+        .build_cartesian_2d(0.0..7.0, (0.02..longest * 100.0).log_scale())?;
     chart
         .configure_mesh()
         .light_line_style(TRANSPARENT)

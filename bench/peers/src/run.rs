@@ -143,8 +143,7 @@ pub(crate) struct Running<'a> {
 }
 
 impl<'a> Running<'a> {
-    /// Starts it, and waits until packets come; with a paced source, which is silent at first, until
-    /// it says that its sessions are installed.
+    /// Starts it, and waits until it asks for packets and is ready.
     pub(crate) fn start(
         command: &CommandLine,
         capture: &Path,
@@ -187,7 +186,8 @@ impl<'a> Running<'a> {
                 bail!("no packet in {START:?}: {}", tail());
             }
             if let Some(page) = Page::open(&starting.page_file)?
-                && (page.counters()?.received > 1_000 || paced && says_ready(&log))
+                && page.counters()?.polls > 1_000
+                && command.says_ready(&log)
                 && let Some(thread) = forwarding_thread(child.id())?
                 && let Some(child) = starting.child.take()
             {
@@ -304,10 +304,6 @@ fn forwarding_thread(process: u32) -> io::Result<Option<PathBuf>> {
         }
     }
     Ok(None)
-}
-
-fn says_ready(log: &Path) -> bool {
-    fs::read_to_string(log).is_ok_and(|text| text.contains("sessions are installed"))
 }
 
 /// How long a thread has waited for a core, although it wanted to run.
