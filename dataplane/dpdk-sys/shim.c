@@ -34,6 +34,8 @@ int vl_port_info_get(uint16_t port, struct vl_port_info *info)
 	info->min_mtu = dev.min_mtu;
 	info->max_mtu = dev.max_mtu;
 	memcpy(info->mac, mac.addr_bytes, sizeof(info->mac));
+	info->spreads_by_udp_port = (dev.flow_type_rss_offloads & RTE_ETH_RSS_NONFRAG_IPV4_UDP) != 0 &&
+				    (dev.flow_type_rss_offloads & RTE_ETH_RSS_NONFRAG_IPV6_UDP) != 0;
 	return 0;
 }
 

@@ -47,6 +47,8 @@ struct vl_port_info {
 	uint16_t min_tx_ring, max_tx_ring;
 	uint16_t min_mtu, max_mtu;
 	uint8_t mac[6];
+	/* Whether receive queues can be chosen by the ports of UDP, in both families. */
+	uint8_t spreads_by_udp_port;
 };
 
 struct vl_port_stats {

@@ -19,7 +19,7 @@ pub use errno::Errno;
 pub use lanes::equal_lanes;
 pub use mbuf::{Mbuf, Mempool, MempoolError, TooLong};
 pub use memory::{Memory, NoMemory, Zeroed};
-pub use port::{Link, Port, PortConfig, PortError, PortStats, RxQueue, TxQueue};
+pub use port::{Description, Link, Port, PortConfig, PortError, PortStats, RxQueue, TxQueue};
 pub use tsc::{prefetch, tsc, tsc_hz};
 
 /// The most buffers that one receive or transmit call moves.

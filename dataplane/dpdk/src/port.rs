@@ -75,6 +75,20 @@ pub struct PortStats {
     pub tx_errors: u64,
 }
 
+/// What a device can do, before it is configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// The driver's name.
+    pub driver: String,
+    /// The NUMA node whose memory is next to it, where that is known.
+    pub socket: Option<u16>,
+    /// The most receive queues that it can have.
+    pub receive_queues: u16,
+    /// Whether it can spread packets over them by addresses and ports, in both families (receive-side
+    /// scaling).
+    pub spreads_flows: bool,
+}
+
 /// A configured port. Stopped and closed when it and all its queues are gone.
 #[derive(Clone, Debug)]
 pub struct Port(Arc<Inner>);
@@ -87,19 +101,58 @@ struct Inner {
     mac: [u8; 6],
 }
 
+impl Description {
+    /// Of a device that EAL made (a PCI address, or a virtual device's name without its arguments).
+    pub fn of(device: &str) -> Result<Self, PortError> {
+        let (_, info) = info(device)?;
+        Ok(Self {
+            driver: driver(&info),
+            socket: u16::try_from(info.socket).ok(),
+            receive_queues: info.max_rx_queues,
+            spreads_flows: info.spreads_by_udp_port != 0,
+        })
+    }
+}
+
+/// A device's number, and what DPDK says of it.
+fn info(device: &str) -> Result<(u16, sys::vl_port_info), PortError> {
+    let missing = || PortError::Missing(device.to_owned());
+    let c_name = CString::new(device).map_err(|_| missing())?;
+    let mut id = 0;
+    // SAFETY: the name is NUL-terminated and the id is a valid place to write to.
+    let found = unsafe { sys::rte_eth_dev_get_port_by_name(c_name.as_ptr(), &raw mut id) };
+    if found != 0 {
+        return Err(missing());
+    }
+    // SAFETY: a structure of plain values and a pointer, for which all-zero is valid.
+    let mut info: sys::vl_port_info = unsafe { std::mem::zeroed() };
+    // SAFETY: `info` is a valid place to write to.
+    Errno::check(unsafe { sys::vl_port_info_get(id, &raw mut info) }).map_err(|errno| {
+        PortError::Step {
+            device: device.to_owned(),
+            step: "reading its description",
+            errno,
+        }
+    })?;
+    Ok((id, info))
+}
+
+fn driver(info: &sys::vl_port_info) -> String {
+    if info.driver.is_null() {
+        return String::new();
+    }
+    // SAFETY: the driver's name is a static NUL-terminated string.
+    unsafe { CStr::from_ptr(info.driver) }
+        .to_string_lossy()
+        .into_owned()
+}
+
 impl Port {
     /// Finds the device that EAL made (a PCI address, or a virtual device's name without its
     /// arguments) and configures its queues.
     pub fn configure(device: &str, config: &PortConfig, pool: Mempool) -> Result<Self, PortError> {
+        let (id, info) = info(device)?;
         let device = device.to_owned();
-        let c_name =
-            CString::new(device.as_str()).map_err(|_| PortError::Missing(device.clone()))?;
-        let mut id = 0;
-        // SAFETY: the name is NUL-terminated and the id is a valid place to write to.
-        let found = unsafe { sys::rte_eth_dev_get_port_by_name(c_name.as_ptr(), &raw mut id) };
-        if found != 0 {
-            return Err(PortError::Missing(device));
-        }
         let step = |step, returned| {
             Errno::check(returned).map_err(|errno| PortError::Step {
                 device: device.clone(),
@@ -107,12 +160,6 @@ impl Port {
                 errno,
             })
         };
-        // SAFETY: a structure of plain values and a pointer, for which all-zero is valid.
-        let mut info: sys::vl_port_info = unsafe { std::mem::zeroed() };
-        // SAFETY: `info` is a valid place to write to.
-        step("reading its description", unsafe {
-            sys::vl_port_info_get(id, &raw mut info)
-        })?;
         for (what, available) in [
             ("receive queues", info.max_rx_queues),
             ("transmit queues", info.max_tx_queues),
@@ -146,18 +193,10 @@ impl Port {
                 sys::vl_port_tx_queue(id, queue, tx_ring, info.socket)
             })?;
         }
-        let driver = if info.driver.is_null() {
-            String::new()
-        } else {
-            // SAFETY: the driver's name is a static NUL-terminated string.
-            unsafe { CStr::from_ptr(info.driver) }
-                .to_string_lossy()
-                .into_owned()
-        };
         Ok(Self(Arc::new(Inner {
             id,
             device,
-            driver,
+            driver: driver(&info),
             mac: info.mac,
         })))
     }

@@ -2,8 +2,8 @@
 
 use arrayvec::ArrayVec;
 use voicelane_dpdk::{
-    Eal, EalConfig, EalError, Hugepages, Memory, Mempool, NoMemory, Port, PortConfig, PortError,
-    TooLong, WorkerThread, tsc, tsc_hz,
+    Description, Eal, EalConfig, EalError, Hugepages, Memory, Mempool, NoMemory, Port, PortConfig,
+    PortError, TooLong, WorkerThread, tsc, tsc_hz,
 };
 
 /// EAL is a global of the process, so one test tells the whole story.
@@ -65,6 +65,16 @@ fn buffers_ports_and_memory() {
         Port::configure("net_none9", &setup, pool),
         Err(PortError::Missing(_))
     ));
+    assert!(matches!(
+        Description::of("net_none9"),
+        Err(PortError::Missing(_))
+    ));
+    let null = Description::of("net_null0").unwrap();
+    assert_eq!(
+        (null.driver.as_str(), null.spreads_flows),
+        ("net_null", true)
+    );
+    assert!(null.receive_queues > 1);
     let port = Port::configure("net_null0", &setup, pool).unwrap();
     assert_eq!(port.driver(), "net_null");
     let (mut rx, mut tx) = port.start(1).unwrap().pop().unwrap();
