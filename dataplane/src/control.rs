@@ -96,6 +96,9 @@ pub struct Reply {
 pub enum Answer {
     /// Of [`Request::Session`].
     Session(Result<(), InstallError>),
+    /// Of [`Request::Session`] to several workers, some of which have made the change, and some not:
+    /// it is to be undone.
+    Parted(InstallError),
     /// Of [`Request::ReadFlows`], each in the place of its flow; `None` when there is no such flow.
     Flows(Vec<Option<FlowReading>>),
     /// Of the requests about routes and adjacencies.

@@ -14,8 +14,8 @@ use crate::{
 /// Stands between the control side and several cores, in a thread of its own. Requests reach every
 /// core in the order in which they came, many at a time.
 ///
-/// What one core refuses is refused, and others may have done it: whoever asks for a change that is
-/// to be made whole or not at all undoes it then, everywhere.
+/// What one core refuses is refused. Workers have the same sessions and routes, so others refuse it,
+/// too, but for the chance in a hash table that is nearly full: [`Answer::Parted`].
 #[derive(Debug)]
 pub struct Relay {
     commands: Receiver<Command>,
@@ -206,7 +206,14 @@ fn add(sum: &mut Answer, part: Answer) -> Option<Box<Report>> {
             sum.add(&part);
             return Some(part);
         }
-        (Answer::Session(sum @ Ok(())), Answer::Session(part)) => *sum = part,
+        (sum @ Answer::Session(Ok(())), Answer::Session(Err(error))) => {
+            *sum = Answer::Parted(error);
+        }
+        (sum, Answer::Session(Ok(()))) => {
+            if let Answer::Session(Err(error)) = *sum {
+                *sum = Answer::Parted(error);
+            }
+        }
         (Answer::Route(sum @ Ok(())), Answer::Route(part)) => *sum = part,
         (Answer::Flows(sums), Answer::Flows(parts)) => {
             for (sum, part) in sums.iter_mut().zip(parts) {
@@ -221,4 +228,124 @@ fn add(sum: &mut Answer, part: Answer) -> Option<Box<Report>> {
         _ => {}
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        control::NextHop,
+        session::{FiveTuple, InstallError, Protocol, SessionChange},
+        settings::Settings,
+    };
+
+    /// A core's end of its queues.
+    type End = (Receiver<Command>, Sender<Reply>);
+
+    /// The control side's end of a relay before `cores`, and their ends.
+    fn relay(cores: usize) -> (Control, Relay, Vec<End>) {
+        let (controls, ends) = (0..cores)
+            .map(|_| {
+                let (commands, inbox) = bounded(8);
+                let (outbox, replies) = bounded(8);
+                (Control { commands, replies }, (inbox, outbox))
+            })
+            .unzip();
+        let settings = Settings {
+            queue_capacity: 8,
+            ..Settings::new(Vec::new())
+        };
+        let (control, relay) = Relay::before(controls, cores, &settings);
+        (control, relay.unwrap(), ends)
+    }
+
+    fn ask(control: &Control, ticket: u64, request: Request) {
+        control
+            .commands
+            .try_send(Command { ticket, request })
+            .unwrap();
+    }
+
+    fn session() -> Request {
+        Request::Session(SessionChange::default())
+    }
+
+    fn refused() -> InstallError {
+        let flow = FiveTuple {
+            source: ([10, 0, 0, 1], 1).into(),
+            destination: ([10, 0, 0, 2], 2).into(),
+            protocol: Protocol::UDP,
+        };
+        InstallError::Family { flow }
+    }
+
+    #[test]
+    fn what_only_some_refuse_is_told_apart() {
+        for (answers, expected) in [
+            ([true, true, true], "Session(Ok"),
+            ([false, false, false], "Session(Err"),
+            ([true, false, true], "Parted"),
+            ([false, true, false], "Parted"),
+            ([true, true, false], "Parted"),
+        ] {
+            let (control, mut relay, ends) = relay(3);
+            ask(&control, 7, session());
+            relay.turn();
+            for ((inbox, outbox), right) in ends.iter().zip(answers) {
+                assert!(control.replies.is_empty(), "not before all have answered");
+                let ticket = inbox.try_recv().unwrap().ticket;
+                let answer = Answer::Session(right.then_some(()).ok_or_else(refused));
+                outbox.try_send(Reply { ticket, answer }).unwrap();
+                relay.turn();
+            }
+            let reply = control.replies.try_recv().unwrap();
+            assert_eq!(reply.ticket, 7);
+            let answer = format!("{:?}", reply.answer);
+            assert!(answer.starts_with(expected), "{answer}");
+        }
+    }
+
+    /// A slow core holds nobody up but those who wait for it, and nothing overtakes on the way.
+    #[test]
+    fn requests_reach_every_core_in_their_order() {
+        let (control, mut relay, ends) = relay(2);
+        for ticket in 0..8 {
+            let next_hop = NextHop(u16::try_from(ticket).unwrap());
+            let prefix = [10, 0, 0, 0].into();
+            ask(
+                &control,
+                ticket,
+                Request::SetRoute {
+                    prefix,
+                    length: 8,
+                    next_hop,
+                },
+            );
+        }
+        relay.turn();
+        ask(&control, 8, session());
+        relay.turn();
+        for (core, (inbox, outbox)) in ends.iter().enumerate() {
+            assert_eq!(inbox.len(), 8, "no more than core {core} has room for");
+            for number in 0..8 {
+                let Command { ticket, request } = inbox.try_recv().unwrap();
+                assert!(
+                    matches!(request, Request::SetRoute { next_hop, .. } if next_hop.0 == number)
+                );
+                let answer = Answer::Route(Ok(()));
+                outbox.try_send(Reply { ticket, answer }).unwrap();
+            }
+            relay.turn();
+        }
+        let tickets: Vec<_> = control
+            .replies
+            .try_iter()
+            .map(|reply| reply.ticket)
+            .collect();
+        assert_eq!(tickets, [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert!(
+            ends.iter().all(|(inbox, _)| inbox.len() == 1),
+            "now the last one"
+        );
+    }
 }

@@ -36,7 +36,17 @@ pub struct Commands {
 struct Running {
     command_id: u64,
     plan: Plan,
-    answer: Pending,
+    progress: Progress,
+}
+
+/// How far a change is.
+#[derive(Debug)]
+enum Progress {
+    Asked(Pending),
+    /// Some of several workers have made it, and are to be told to take it back.
+    Parted(InstallError),
+    /// They are told.
+    Undoing(InstallError, Pending),
 }
 
 impl Commands {
@@ -94,7 +104,7 @@ impl Commands {
                 self.running.push_back(Running {
                     command_id: id,
                     plan,
-                    answer,
+                    progress: Progress::Asked(answer),
                 });
             }
             Ok(None) => {
@@ -114,10 +124,29 @@ impl Commands {
 
     /// Waits for the oldest command, if there is one. May be cancelled: nothing is lost then.
     pub async fn finish_next(&mut self) -> Result<Option<CommandResult>, WorkerGone> {
-        let Some(oldest) = self.running.front_mut() else {
-            return Ok(None);
+        let answer = loop {
+            let Some(Running { plan, progress, .. }) = self.running.front_mut() else {
+                return Ok(None);
+            };
+            match progress {
+                Progress::Asked(pending) => match pending.answer().await {
+                    Ok(Answer::Parted(error)) => *progress = Progress::Parted(error),
+                    answer => break answer,
+                },
+                Progress::Parted(error) => {
+                    let undo = Request::Session(plan.undo.clone());
+                    let pending = self.sessions.client().submit(undo).await?;
+                    *progress = Progress::Undoing(*error, pending);
+                }
+                Progress::Undoing(error, pending) => {
+                    let error = *error;
+                    break match pending.answer().await {
+                        Ok(Answer::Session(Ok(()))) => Ok(Answer::Session(Err(error))),
+                        other => other,
+                    };
+                }
+            }
         };
-        let answer = oldest.answer.answer().await;
         let Some(Running {
             command_id, plan, ..
         }) = self.running.pop_front()
@@ -137,6 +166,11 @@ impl Commands {
                 result(command_id, Code::Ok, String::new())
             }
             Answer::Session(Err(error)) => result(command_id, code(&error), error.to_string()),
+            Answer::Parted(error) => result(
+                command_id,
+                Code::Internal,
+                format!("workers differ, as a change could not be undone: {error}"),
+            ),
             other => result(
                 command_id,
                 Code::Internal,
@@ -225,6 +259,8 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+    use voicelane_dataplane::session::EntrySpec;
+
     use crate::{dataplane::client::tests::fake, sessions::entries::tests::flow_entry};
     use v1::command::Command;
 
@@ -354,6 +390,41 @@ mod tests {
         let table = commands.sessions.table();
         table.invariants();
         assert_eq!((table.len(), table.entries()), (2, 5));
+    }
+
+    #[tokio::test]
+    async fn what_some_workers_refuse_is_undone_before_it_is_refused() {
+        let mut told = Vec::new();
+        let mut commands = Commands::new(Arc::new(Sessions::new(fake(move |request| {
+            let Request::Session(change) = request else {
+                panic!("{request:?}");
+            };
+            told.push(change);
+            let flows = |specs: &[EntrySpec]| specs.iter().map(|spec| spec.flow).collect();
+            match told.as_slice() {
+                [_] => Answer::Session(Ok(())),
+                [_, change] => {
+                    let reason = voicelane_dataplane::session::TableFull { capacity: 3 }.into();
+                    let flow = change.install[0].flow;
+                    Answer::Parted(InstallError::Insert { flow, reason })
+                }
+                [first, second, undo] => {
+                    assert_eq!(undo.install, first.install, "as it was");
+                    let mut new: Vec<FiveTuple> = flows(&second.install);
+                    new.retain(|flow| first.install.iter().all(|spec| spec.flow != *flow));
+                    assert_eq!((undo.remove.len(), &undo.remove), (1, &new));
+                    Answer::Session(Ok(()))
+                }
+                more => panic!("{more:?}"),
+            }
+        }))));
+        let list = vec![install(1, &[1, 2]), install(1, &[2, 3])];
+        let results = run(&mut commands, list).await;
+        let codes: Vec<_> = results.iter().map(CommandResult::code).collect();
+        assert_eq!(codes, [Code::Ok, Code::TableFull]);
+        let table = commands.sessions.table();
+        assert_eq!(table.entries(), 2);
+        table.invariants();
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use voicelane_dataplane::session::{FiveTuple, SessionChange};
+use voicelane_dataplane::session::{EntrySpec, FiveTuple, SessionChange};
 use voicelane_proto::v1::{self, command_result::Code};
 
 use super::entries::{self, Entry, Key};
@@ -25,6 +25,8 @@ pub struct Plan {
     pub key: Key,
     /// For the worker.
     pub change: SessionChange,
+    /// What takes it back, on workers that have made it and on others.
+    pub undo: SessionChange,
     /// The session afterwards; `None` when it is gone.
     pub then: Option<Installed>,
 }
@@ -82,8 +84,15 @@ impl Table {
             }
         }
         let kept = |flow: &FiveTuple| entries.iter().any(|entry| entry.spec.flow == *flow);
+        let before = self.specs(&key);
         let mut remove = self.flows(&key);
         remove.retain(|flow| !kept(flow));
+        let new = |flow: &FiveTuple| before.iter().all(|spec| spec.flow != *flow);
+        let flows = entries.iter().map(|entry| entry.spec.flow);
+        let undo = SessionChange {
+            remove: flows.filter(new).collect(),
+            install: before,
+        };
         let change = SessionChange {
             install: entries.iter().map(|entry| entry.spec).collect(),
             remove,
@@ -92,6 +101,7 @@ impl Table {
         Ok(Plan {
             key,
             change,
+            undo,
             then: Some(Installed {
                 revision,
                 fingerprint,
@@ -110,16 +120,23 @@ impl Table {
             install: Vec::new(),
             remove: self.flows(&key),
         };
+        let undo = SessionChange {
+            install: self.specs(&key),
+            remove: Vec::new(),
+        };
         Ok(Some(Plan {
             key,
             change,
+            undo,
             then: None,
         }))
     }
 
     /// Takes over what the worker has done.
     pub fn commit(&mut self, plan: Plan) {
-        let Plan { key, change, then } = plan;
+        let Plan {
+            key, change, then, ..
+        } = plan;
         for flow in &change.remove {
             self.owners.remove(flow);
         }
@@ -166,12 +183,14 @@ impl Table {
     }
 
     fn flows(&self, key: &Key) -> Vec<FiveTuple> {
-        let session = self.sessions.get(key);
-        session
-            .into_iter()
-            .flat_map(|s| &s.entries)
-            .map(|entry| entry.spec.flow)
-            .collect()
+        let specs = self.specs(key);
+        specs.iter().map(|spec| spec.flow).collect()
+    }
+
+    fn specs(&self, key: &Key) -> Vec<EntrySpec> {
+        let session = self.sessions.get(key).into_iter();
+        let entries = session.flat_map(|session| &session.entries);
+        entries.map(|entry| entry.spec).collect()
     }
 
     /// Checks what must hold between commands.
@@ -196,8 +215,6 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -241,6 +258,14 @@ mod tests {
         );
     }
 
+    /// A worker that does as it is told.
+    fn make(worker: &mut HashMap<FiveTuple, EntrySpec>, change: &SessionChange) {
+        worker.extend(change.install.iter().map(|spec| (spec.flow, *spec)));
+        for flow in &change.remove {
+            worker.remove(flow);
+        }
+    }
+
     proptest! {
         /// A worker that does as it is told has exactly the flows of the sessions that there are,
         /// also when it refuses some changes.
@@ -252,7 +277,7 @@ mod tests {
             ),
         ) {
             let mut table = Table::default();
-            let mut worker = HashSet::new();
+            let mut worker = HashMap::new();
             for (number, ports, accepted) in steps {
                 let ports: Vec<_> = ports.into_iter().collect();
                 let plan = if ports.is_empty() {
@@ -266,15 +291,22 @@ mod tests {
                         }
                     }
                 };
-                if let Some(plan) = plan.filter(|_| accepted) {
-                    worker.extend(plan.change.install.iter().map(|entry| entry.flow));
-                    for flow in &plan.change.remove {
-                        prop_assert!(worker.remove(flow));
+                if let Some(plan) = plan.as_ref().filter(|_| !accepted) {
+                    // Whoever has made it takes it back; whoever has not loses nothing by that.
+                    let mut other = worker.clone();
+                    make(&mut other, &plan.change);
+                    for worker in [&mut worker, &mut other] {
+                        make(worker, &plan.undo);
                     }
+                    prop_assert_eq!(&worker, &other);
+                }
+                if let Some(plan) = plan.filter(|_| accepted) {
+                    make(&mut worker, &plan.change);
                     table.commit(plan);
                 }
                 table.invariants();
-                let owned: HashSet<_> = table.owners.keys().copied().collect();
+                let sessions = table.sessions.values().flat_map(|session| &session.entries);
+                let owned = sessions.map(|entry| (entry.spec.flow, entry.spec)).collect();
                 prop_assert_eq!(&worker, &owned);
             }
         }
