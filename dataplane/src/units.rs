@@ -89,6 +89,12 @@ impl BitRate {
         Self((self.0 * u64::from(parts) / 100).max(1))
     }
 
+    /// This rate divided by `parts`, rounded down, at least 1 bit/s.
+    #[must_use]
+    pub fn share(self, parts: u64) -> Self {
+        Self((self.0 / parts.max(1)).max(1))
+    }
+
     /// How many whole bytes the rate carries in a span of milliseconds.
     #[must_use]
     pub fn bytes_in_ms(self, milliseconds: u64) -> u64 {

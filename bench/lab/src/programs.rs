@@ -60,6 +60,8 @@ pub struct RouterOptions {
     pub idle: String,
     /// Worker cores; empty: core 0 for router A, core 1 (or 0, where that is all) for B.
     pub cores: Vec<usize>,
+    /// Cores that only schedule; empty: the workers schedule, too.
+    pub scheduler_cores: Vec<usize>,
     /// Whether its links have IPv6, too.
     pub ipv6: bool,
     /// Whether the bulk host's own marks are believed.
@@ -81,6 +83,7 @@ impl Default for RouterOptions {
             ef_budget: "50%".to_owned(),
             idle: "adaptive".to_owned(),
             cores: Vec::new(),
+            scheduler_cores: Vec::new(),
             ipv6: false,
             trusts_bulk: false,
             attach: true,
@@ -104,6 +107,7 @@ pub(crate) struct RouterSection {
     pub(crate) server: Option<String>,
     pub(crate) api: String,
     pub(crate) cores: Vec<usize>,
+    pub(crate) scheduler_cores: Vec<usize>,
     pub(crate) idle: String,
 }
 

@@ -16,7 +16,7 @@ use voicelane_router::{
 
 /// What is logged by default. What netlink loses is said by the mirror.
 const LOG: &str = "info,netlink_proto=error";
-/// Threads for everything that is not the worker.
+/// Threads for everything that is not the data plane.
 const CONTROL_THREADS: usize = 2;
 
 fn main() -> ExitCode {
@@ -62,9 +62,10 @@ fn main() -> ExitCode {
 }
 
 fn run(config: Config) -> anyhow::Result<()> {
-    // Every thread inherits this, and the worker then takes its own core.
-    let beside = cores::beside(config.router.core, &cores::available());
-    cores::stay_on(&beside).context("keeping the control side off the worker's core")?;
+    // Every thread inherits this, and the workers then take their own cores.
+    let dataplane: Vec<_> = config.router.cores.all().collect();
+    let beside = cores::beside(&dataplane, &cores::available());
+    cores::stay_on(&beside).context("keeping the control side off the data plane's cores")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS.min(beside.len()))
         .thread_name("control")

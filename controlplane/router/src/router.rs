@@ -62,7 +62,7 @@ pub enum RunError {
     /// The kernel mirror.
     #[error(transparent)]
     Mirror(#[from] MirrorError),
-    /// The worker's thread.
+    /// A worker's thread.
     #[error(transparent)]
     Worker(#[from] WorkerEnd),
     /// Somebody deleted a twin.
@@ -119,11 +119,11 @@ async fn forward(
         client,
         clock,
         twins: frames,
-        worker,
+        workers,
     } = dataplane::start(config)?;
     // EAL has put this thread on every core.
     if let Err(error) = cores::stay_on(beside) {
-        warn!(%error, "this thread may run on the worker's core");
+        warn!(%error, "this thread may run on the data plane's cores");
     }
     for port in &config.ports {
         if let Some(interface) = port.device.made_interface() {
@@ -172,14 +172,15 @@ async fn forward(
     tasks.spawn(carriers.map(Ok));
     info!(
         id = config.router.id,
-        core = config.router.core,
+        workers = ?config.router.cores.workers,
+        schedulers = ?config.router.cores.schedulers,
         ports = ports.len(),
         "router ready"
     );
 
     let end = tokio::select! {
         signal = signals.end(&policies) => Ok(signal),
-        end = worker.ended() => Err(RunError::Worker(end)),
+        end = workers.ended() => Err(RunError::Worker(end)),
         error = mirror.ended() => Err(RunError::Mirror(error)),
         () = frames.lost() => Err(RunError::TwinLost),
         source = failed(&mut tasks) => Err(RunError::System { what: "serving the API", source }),
@@ -189,7 +190,7 @@ async fn forward(
     }
     tasks.shutdown().await;
     drop(mirror);
-    worker.stop();
+    workers.stop();
     frames.stop().await;
     end.map(drop)
 }

@@ -37,7 +37,7 @@ fn help_holds_a_configuration_that_is_right() {
 #[test]
 fn a_wrong_configuration_is_exit_code_2_with_all_reasons() {
     let file = std::env::temp_dir().join(format!("voicelane-wrong-{}.toml", std::process::id()));
-    let text = "[router]\nid = 'a'\ncores = [0, 1]\n\
+    let text = "[router]\nid = 'a'\ncores = [0, 0]\n\
                 [[port]]\nname = 'lan'\ndevice = 'net_null0'\nrole = 'edge'\nrate = 'fast'\n";
     fs::write(&file, text).unwrap();
     for check in [&["--check-config"][..], &[]] {

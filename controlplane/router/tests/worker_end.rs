@@ -18,7 +18,7 @@ use voicelane_dataplane::{
     worker::Worker,
 };
 use voicelane_dpdk::{BURST, Eal, EalConfig, Hugepages};
-use voicelane_router::dataplane::{Client, WorkerEnd, WorkerGone, WorkerThread, cores};
+use voicelane_router::dataplane::{Client, WorkerEnd, WorkerGone, WorkerThreads, cores};
 
 /// Works for a while, then has a bug.
 struct Faulty(SimDevice, u32);
@@ -45,7 +45,7 @@ impl Device for Faulty {
     }
 }
 
-fn worker(turns: u32) -> (WorkerThread, Client) {
+fn worker(turns: u32) -> (WorkerThreads, Client) {
     let port = PortSettings::new(
         MacAddress([2, 0, 0, 0, 0, 1]),
         Trust::Keep,
@@ -56,7 +56,7 @@ fn worker(turns: u32) -> (WorkerThread, Client) {
     let (worker, control, _twins) = Worker::new(&Settings::new(vec![port]), device, fibs);
     let client = Client::start(control).unwrap();
     let core = cores::available()[0];
-    (WorkerThread::spawn(worker, core).unwrap(), client)
+    (WorkerThreads::spawn([(worker, core)]).unwrap(), client)
 }
 
 /// EAL is a global of the process, so one test tells the whole story.

@@ -147,6 +147,30 @@ pub struct MeterSpec {
     pub mode: ColourMode,
 }
 
+impl MeterSpec {
+    /// What each of so many meters may have that stand for one: their part of the rates, and the
+    /// bursts in full, as a part of one might not hold a packet.
+    #[must_use]
+    pub fn share(self, meters: u64) -> Self {
+        let kind = match self.kind {
+            MeterKind::SrTcm { ebs_bytes } => MeterKind::SrTcm { ebs_bytes },
+            MeterKind::TrTcm { pir, pbs_bytes } => MeterKind::TrTcm {
+                pir: pir.share(meters),
+                pbs_bytes,
+            },
+            MeterKind::Rfc4115 { eir, ebs_bytes } => MeterKind::Rfc4115 {
+                eir: eir.share(meters),
+                ebs_bytes,
+            },
+        };
+        Self {
+            kind,
+            cir: self.cir.share(meters),
+            ..self
+        }
+    }
+}
+
 impl fmt::Display for MeterSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, cir, cbs) = (self.kind.name(), self.cir, self.cbs_bytes);

@@ -170,6 +170,7 @@ fn router_config(site: Site, options: &RouterOptions) -> RouterConfig {
             } else {
                 options.cores.clone()
             },
+            scheduler_cores: options.scheduler_cores.clone(),
             idle: options.idle.clone(),
         },
         port: port.collect(),

@@ -15,6 +15,7 @@ use ipnet::IpNet;
 use thiserror::Error;
 use tonic::transport::Uri;
 use voicelane_dataplane::{
+    crew::Layout,
     diffserv::{ClassSettings, Phb},
     policy::Trust,
     settings::Idle,
@@ -53,8 +54,8 @@ pub struct RouterConfig {
     pub server: Option<Uri>,
     /// Where the router's own gRPC and metrics are served.
     pub api: Option<SocketAddr>,
-    /// The worker's core.
-    pub core: usize,
+    /// What runs where.
+    pub cores: CoresConfig,
     /// What the worker does when nothing comes.
     pub idle: Idle,
     /// Memory for packet buffers and the route tables.
@@ -67,6 +68,31 @@ pub struct RouterConfig {
     pub hugepages: Hugepages,
     /// How many five-tuples the session table holds.
     pub session_entries: usize,
+}
+
+/// The cores of the data plane, each another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CoresConfig {
+    /// Those that forward, each with a share of the flows. At least one.
+    pub workers: Vec<usize>,
+    /// Those that only schedule; without any, workers schedule, too.
+    pub schedulers: Vec<usize>,
+}
+
+impl CoresConfig {
+    /// How many there are of each kind.
+    #[must_use]
+    pub fn layout(&self) -> Layout {
+        Layout {
+            workers: self.workers.len(),
+            schedulers: self.schedulers.len(),
+        }
+    }
+
+    /// All of them, in the order of [`Layout`].
+    pub fn all(&self) -> impl Iterator<Item = usize> {
+        self.workers.iter().chain(&self.schedulers).copied()
+    }
 }
 
 /// What is behind an interface.

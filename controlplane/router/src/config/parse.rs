@@ -1,5 +1,6 @@
 //! From the file to the typed configuration, with every problem in it named at once.
 
+mod cores;
 mod policy;
 mod vlan;
 
@@ -28,7 +29,7 @@ use super::{
     raw::{RawConfig, RawPort, RawRouter, RawVlan},
     values,
 };
-use crate::dataplane::{cores, memory};
+use crate::dataplane::{cores::available, memory};
 
 const DEFAULT_MEMORY_MIB: i64 = 320;
 const DEFAULT_ROUTES: i64 = 65_536;
@@ -47,7 +48,7 @@ impl Config {
             file: file.to_owned(),
             source,
         })?;
-        Self::parse(file, &text, &cores::available())
+        Self::parse(file, &text, &available())
     }
 
     /// Reads and understands the same file as it is now, in a process that runs already.
@@ -57,9 +58,9 @@ impl Config {
             file: file.clone(),
             source,
         })?;
-        // The worker has its core for itself.
-        let mut cores = cores::available();
-        cores.push(self.router.core);
+        // The data plane has its cores for itself.
+        let mut cores = available();
+        cores.extend(self.router.cores.all());
         Self::parse(file, &text, &cores)
     }
 
@@ -84,6 +85,7 @@ impl Config {
             .collect();
         let rules = policy::rules(&raw.rule, &interfaces(&raw.port), &meters, &mut problems);
         count_ports(&raw.port, &mut problems);
+        cores::count(&raw, &mut problems);
         duplicates(&raw.port, &ports, &mut problems);
         let ports = ports.into_iter().collect::<Option<Vec<_>>>();
         let (Some(router), Some(ports), Some(rules)) = (router, ports, rules) else {
@@ -146,7 +148,7 @@ fn router(raw: &RawRouter, cores: &[usize], problems: &mut Problems) -> Option<R
         })
     });
     let api = problems.keep("router.api", api.transpose());
-    let core = problems.keep("router.cores", worker_core(&raw.cores, cores));
+    let dataplane = cores::parse(raw, cores, problems);
     let idle = raw.idle.as_deref().unwrap_or("adaptive");
     let idle = values::word(idle, &[("adaptive", Idle::Adaptive), ("poll", Idle::Poll)]);
     let idle = problems.keep("router.idle", idle);
@@ -174,7 +176,7 @@ fn router(raw: &RawRouter, cores: &[usize], problems: &mut Problems) -> Option<R
         id: id?,
         server: server?,
         api: api?,
-        core: core?,
+        cores: dataplane?,
         idle: idle?,
         memory_mib: memory_mib?,
         ipv4_routes: ipv4_routes?,
@@ -182,33 +184,6 @@ fn router(raw: &RawRouter, cores: &[usize], problems: &mut Problems) -> Option<R
         hugepages: hugepages?,
         session_entries: session_entries?,
     })
-}
-
-fn worker_core(wanted: &[i64], available: &[usize]) -> Result<usize, String> {
-    let list = || {
-        let cores: Vec<_> = available.iter().map(ToString::to_string).collect();
-        cores.join(", ")
-    };
-    match *wanted {
-        [] => Err(format!(
-            "no worker core is named: write one of {}, as in [0]",
-            list()
-        )),
-        [core] => usize::try_from(core)
-            .ok()
-            .filter(|core| available.contains(core))
-            .ok_or_else(|| {
-                format!(
-                    "this process cannot use core {core}: write one of {}",
-                    list()
-                )
-            }),
-        _ => Err(format!(
-            "{} cores are named, but the router works on exactly one for now: write one of {}",
-            wanted.len(),
-            list()
-        )),
-    }
 }
 
 /// How far an interface's code points are believed; nothing where its role decides. Outside there is

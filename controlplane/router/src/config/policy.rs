@@ -46,19 +46,32 @@ impl Config {
         })
     }
 
-    /// What the dataplane is told of rules, trust and meters.
+    /// What each worker is told of rules, trust and meters. Workers know nothing of each other's
+    /// packets, so each has its share of a meter's rates: together they let no more pass.
     #[must_use]
     pub fn policy(&self) -> PolicySpec {
+        let workers = self.router.cores.workers.len() as u64;
+        let share = |metering: Metering| Metering {
+            spec: metering.spec.share(workers),
+            ..metering
+        };
         let interfaces = self.trusts().map(|of| InterfacePolicy {
             trust: of.trust,
             police: of
                 .police
                 .iter()
-                .map(|one| (one.phb, one.metering))
+                .map(|one| (one.phb, share(one.metering)))
                 .collect(),
         });
         PolicySpec {
-            rules: self.rules.iter().map(|rule| rule.rule.clone()).collect(),
+            rules: self
+                .rules
+                .iter()
+                .map(|rule| Rule {
+                    meter: rule.rule.meter.map(share),
+                    ..rule.rule.clone()
+                })
+                .collect(),
             interfaces: interfaces.collect(),
         }
     }

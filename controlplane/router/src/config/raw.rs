@@ -26,6 +26,8 @@ pub(super) struct RawRouter {
     pub(super) api: Option<String>,
     pub(super) cores: Vec<i64>,
     #[serde(default)]
+    pub(super) scheduler_cores: Vec<i64>,
+    #[serde(default)]
     pub(super) idle: Option<String>,
     pub(super) memory_mb: Option<i64>,
     pub(super) ipv4_routes: Option<i64>,

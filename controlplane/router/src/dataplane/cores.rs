@@ -1,4 +1,4 @@
-//! Which thread runs where: the worker alone on its core, everything else on the others.
+//! Which thread runs where: the data plane's alone on their cores, everything else on the others.
 
 use nix::{
     sched::{CpuSet, sched_getaffinity, sched_setaffinity},
@@ -27,14 +27,13 @@ pub fn stay_on(cores: &[usize]) -> nix::Result<()> {
     sched_setaffinity(THIS_THREAD, &set)
 }
 
-/// What is left of the cores for everything but the worker: all of them, where its own is the only
-/// one.
+/// What is left of the cores for everything but the data plane: all of them, where it takes all.
 #[must_use]
-pub fn beside(worker: usize, available: &[usize]) -> Vec<usize> {
+pub fn beside(dataplane: &[usize], available: &[usize]) -> Vec<usize> {
     let others: Vec<_> = available
         .iter()
         .copied()
-        .filter(|&core| core != worker)
+        .filter(|core| !dataplane.contains(core))
         .collect();
     if others.is_empty() {
         available.to_vec()
@@ -48,9 +47,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_worker_is_alone_where_it_can_be() {
-        assert_eq!(beside(1, &[0, 1, 3]), [0, 3]);
-        assert_eq!(beside(0, &[0]), [0]);
+    fn the_data_plane_is_alone_where_it_can_be() {
+        assert_eq!(beside(&[1], &[0, 1, 3]), [0, 3]);
+        assert_eq!(beside(&[0, 3], &[0, 1, 3]), [1]);
+        assert_eq!(beside(&[0, 1], &[0, 1]), [0, 1]);
         let all = available();
         assert!(!all.is_empty());
         stay_on(&all[..1]).unwrap();

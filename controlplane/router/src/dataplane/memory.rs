@@ -5,6 +5,7 @@
 
 use thiserror::Error;
 use voicelane_dataplane::{
+    crew::RING_PACKETS,
     diffserv::Phb,
     fib::{Fib4, Fib6},
 };
@@ -22,7 +23,7 @@ pub const QUEUE_CAPACITY: usize = 1024;
 const MAX_QUEUE_PACKETS: u64 = 4096;
 /// With fewer a queue is too short for one burst.
 const MIN_QUEUE_PACKETS: u64 = 64;
-/// Bursts in flight and per-thread caches.
+/// A core's bursts in flight and cache.
 const IN_HAND: u64 = 1024;
 /// The largest frame's share that is not IP: Ethernet header, two VLAN tags.
 const FRAME_HEADER: u16 = 22;
@@ -70,8 +71,12 @@ pub fn plan(config: &Config) -> Result<Plan, TooSmall> {
     let buffer = (u64::from(frame_bytes) + BUFFER_OVERHEAD).max(PAGE);
 
     let twins = 2 * u64::try_from(QUEUE_CAPACITY).unwrap_or(u64::MAX);
-    let rings = ports * (u64::from(RX_RING) + u64::from(TX_RING));
-    let fixed = rings + twins + IN_HAND;
+    let layout = config.router.cores.layout();
+    let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+    let workers = count(layout.workers);
+    let rings = ports * (workers * u64::from(RX_RING) + u64::from(TX_RING))
+        + count(layout.rings(config.ports.len()) * RING_PACKETS);
+    let fixed = rings + twins + IN_HAND * count(layout.cores());
     let routes_mib = routes_mib(&config.router);
     let bytes = config.router.memory_mib.saturating_sub(routes_mib) << 20;
     let possible = bytes / 10 * USABLE_TENTHS / buffer;
@@ -94,10 +99,11 @@ pub fn plan(config: &Config) -> Result<Plan, TooSmall> {
     })
 }
 
-/// What both route tables take.
+/// What the route tables take: each worker has its own.
 fn routes_mib(router: &RouterConfig) -> u64 {
     let bytes = Fib4::bytes(router.ipv4_routes) + Fib6::bytes(router.ipv6_routes);
-    bytes.div_ceil(1 << 20)
+    let workers = u64::try_from(router.cores.workers.len()).unwrap_or(u64::MAX);
+    (bytes * workers).div_ceil(1 << 20)
 }
 
 #[cfg(test)]

@@ -1,42 +1,43 @@
-use std::io;
+use std::{io, thread};
 
 use thiserror::Error;
 use tracing::{info, warn};
 use voicelane_dataplane::{
     Fibs,
     control::Twins,
-    device::{Device as _, DpdkDevice},
+    crew::Crew,
+    device::DpdkDevice,
     diffserv::ClassSettings,
     policy::{Policy, PolicyError},
     settings::{PortSettings, Settings, VlanSettings},
     units::{MacAddress, TickRate},
-    worker::Worker,
 };
 use voicelane_dpdk::{
-    Eal, EalConfig, EalError, Mbuf, Mempool, MempoolError, NoMemory, Port, PortError,
+    Description, Eal, EalConfig, EalError, Mbuf, Mempool, MempoolError, NoMemory, Port, PortError,
+    RxQueue, TxQueue, tsc_hz,
 };
 
-use super::{Client, WorkerThread, memory};
+use super::{Client, WorkerThreads, memory, numa, spread};
 use crate::{
-    config::{Config, Device, PortConfig, VlanConfig},
+    config::{Config, CoresConfig, Device, PortConfig, VlanConfig},
     policy::FIRST_GENERATION,
 };
 
-/// DPDK with its ports, ready to be given to a worker.
+/// DPDK with its ports and the workers.
 #[derive(Debug)]
 pub struct Dataplane {
     /// The pool of all buffers.
     pub pool: Mempool,
     /// The ports, in the order of the configuration.
     pub ports: Vec<OpenPort>,
-    /// Asks the worker.
+    /// Asks the workers.
     pub client: Client,
-    /// The worker's clock.
+    /// The workers' clock.
     pub clock: TickRate,
     /// The kernel twins' frames.
     pub twins: Twins<Mbuf>,
-    /// The worker; it waits in its thread for nothing: it forwards from now on.
-    pub worker: WorkerThread,
+    /// The workers; they wait in their threads for nothing: they forward from now on.
+    pub workers: WorkerThreads,
 }
 
 /// A started port.
@@ -70,6 +71,14 @@ pub enum StartError {
         /// Why.
         source: PortError,
     },
+    /// A port whose receive queues are too few or too many.
+    #[error("port {name}: {source}")]
+    Queues {
+        /// Which.
+        name: String,
+        /// Why.
+        source: spread::WrongQueues,
+    },
     /// A port without a usable address.
     #[error("port {name}: its device has the MAC address {mac}: set port.{name}.mac")]
     Mac {
@@ -97,7 +106,7 @@ pub enum StartError {
     Thread(#[from] io::Error),
 }
 
-/// Starts DPDK, the ports and the worker.
+/// Starts DPDK, the ports and the workers.
 pub fn start(config: &Config) -> Result<Dataplane, StartError> {
     let plan = memory::plan(config)?;
     let eal = Eal::init(&eal_config(config))?;
@@ -109,20 +118,35 @@ pub fn start(config: &Config) -> Result<Dataplane, StartError> {
         queue_limit_packets = plan.queue_limit_packets,
         "DPDK is ready"
     );
+    let cores = &config.router.cores;
+    let layout = cores.layout();
     // The largest pieces first, while the memory is in one.
     let memory_mib = config.router.memory_mib;
-    let fibs = Fibs::create(config.router.ipv4_routes, config.router.ipv6_routes)
-        .map_err(|source| StartError::Routes { source, memory_mib })?;
-    let pool = Mempool::create("voicelane", plan.buffers, plan.frame_bytes, -1)
+    let routes = (config.router.ipv4_routes, config.router.ipv6_routes);
+    let fibs = cores.workers.iter().map(|&core| {
+        numa::beside(core, || Fibs::create(routes.0, routes.1))
+            .map_err(|source| StartError::Routes { source, memory_mib })
+    });
+    let fibs = fibs.collect::<Result<Vec<_>, _>>()?;
+    let devices = describe(config)?;
+    let nodes: Vec<_> = devices.iter().map(|device| device.socket).collect();
+    let node = numa::socket(numa::of_most(&nodes));
+    let pool = Mempool::create("voicelane", plan.buffers, plan.frame_bytes, node)
         .map_err(|source| StartError::Pool { source, memory_mib })?;
 
     let mut ports = Vec::new();
     let mut queues = Vec::new();
     let mut settings = Vec::new();
-    for port in &config.ports {
-        let (open, queue) = open(port, pool)?;
+    for (port, device) in config.ports.iter().zip(&devices) {
+        let receive_queues = spread::receive_queues(device, cores.workers.len());
+        let receive_queues = receive_queues.map_err(|source| StartError::Queues {
+            name: port.name.clone(),
+            source,
+        })?;
+        let (open, of_port) = open(port, receive_queues, pool)?;
+        warn_of_distance(port, device, cores);
         settings.push(port_settings(port, open.mac, &plan));
-        queues.push(queue);
+        queues.push(of_port);
         ports.push(open);
     }
     let settings = Settings {
@@ -131,21 +155,65 @@ pub fn start(config: &Config) -> Result<Dataplane, StartError> {
         idle: config.router.idle,
         ..Settings::new(settings)
     };
-    let device = DpdkDevice::new(queues);
-    let clock = device.tick_rate();
-    let (mut worker, control, twins) = Worker::new(&settings, device, fibs);
-    // Before the first packet.
-    worker.set_policy(Policy::new(&config.policy(), FIRST_GENERATION, clock)?);
+    let mut devices = DpdkDevice::share(queues, layout);
+    let schedulers = devices.split_off(layout.workers);
+    let workers = devices.into_iter().zip(fibs).collect();
+    let Crew {
+        mut members,
+        control,
+        twins,
+        relay,
+    } = Crew::new(&settings, workers, schedulers);
+    let clock = TickRate::from_hz(tsc_hz());
+    let policy = Policy::new(&config.policy(), FIRST_GENERATION, clock)?;
+    for member in &mut members {
+        // Before the first packet.
+        member.set_policy(policy.clone());
+    }
+    if let Some(relay) = relay {
+        // It ends with the cores.
+        thread::Builder::new()
+            .name("relay".to_owned())
+            .spawn(move || relay.run())?;
+    }
     let client = Client::start(control)?;
-    let worker = WorkerThread::spawn(worker, config.router.core)?;
+    let workers = WorkerThreads::spawn(members.into_iter().zip(cores.all()))?;
     Ok(Dataplane {
         pool,
         ports,
         client,
         clock,
         twins,
-        worker,
+        workers,
     })
+}
+
+/// What the ports' devices can do.
+fn describe(config: &Config) -> Result<Vec<Description>, StartError> {
+    let describe = |port: &PortConfig| {
+        Description::of(port.device.name()).map_err(|source| StartError::Port {
+            name: port.name.clone(),
+            source,
+        })
+    };
+    config.ports.iter().map(describe).collect()
+}
+
+/// Every worker receives from every port.
+fn warn_of_distance(port: &PortConfig, device: &Description, cores: &CoresConfig) {
+    for core in cores.all() {
+        let node = numa::of_core(core);
+        if numa::apart(node, device.socket) {
+            warn!(
+                port = port.name,
+                core,
+                core_node = node,
+                device_node = device.socket,
+                "the core is on another NUMA node than the port's device, so each packet takes \
+                 longer: choose cores on the device's node"
+            );
+        }
+    }
 }
 
 fn eal_config(config: &Config) -> EalConfig {
@@ -163,16 +231,20 @@ fn eal_config(config: &Config) -> EalConfig {
     eal
 }
 
-type Queues = (voicelane_dpdk::RxQueue, voicelane_dpdk::TxQueue);
+type Queues = Vec<(RxQueue, TxQueue)>;
 
-fn open(config: &PortConfig, pool: Mempool) -> Result<(OpenPort, Queues), StartError> {
+fn open(
+    config: &PortConfig,
+    receive_queues: u16,
+    pool: Mempool,
+) -> Result<(OpenPort, Queues), StartError> {
     let name = || config.name.clone();
     let failed = |source| StartError::Port {
         name: name(),
         source,
     };
     let rings = voicelane_dpdk::PortConfig {
-        queues: 1,
+        queues: receive_queues,
         rx_ring: memory::RX_RING,
         tx_ring: memory::TX_RING,
         mtu: config.mtu,
@@ -182,14 +254,7 @@ fn open(config: &PortConfig, pool: Mempool) -> Result<(OpenPort, Queues), StartE
     if mac.is_group() || mac == MacAddress::default() {
         return Err(StartError::Mac { name: name(), mac });
     }
-    let queues = port.start(1).map_err(failed)?.pop().ok_or_else(|| {
-        failed(PortError::Limit {
-            device: config.device.name().to_owned(),
-            what: "queues",
-            available: 0,
-            wanted: 1,
-        })
-    })?;
+    let queues = port.start(receive_queues).map_err(failed)?;
     match port.link() {
         Ok(link) if !link.up => warn!(port = config.name, "the link is down"),
         Ok(_) => {}
@@ -199,6 +264,7 @@ fn open(config: &PortConfig, pool: Mempool) -> Result<(OpenPort, Queues), StartE
         port = config.name,
         device = %config.device,
         driver = port.driver(),
+        receive_queues,
         %mac,
         rate = %config.rate,
         ef_budget = %config.ef_budget,

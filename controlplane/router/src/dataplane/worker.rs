@@ -1,4 +1,4 @@
-//! The worker's thread: pinned, known to DPDK, and never gone without somebody hearing of it.
+//! The workers' threads: pinned, known to DPDK, and never gone without somebody hearing of it.
 
 use std::{
     io,
@@ -30,49 +30,51 @@ pub enum WorkerEnd {
     Died,
 }
 
-/// A running worker.
+/// The running cores of a data plane: one worker, or several cores with their parts.
 #[derive(Debug)]
-pub struct WorkerThread {
+pub struct WorkerThreads {
     stop: Arc<AtomicBool>,
     ended: watch::Receiver<Option<WorkerEnd>>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
-impl WorkerThread {
-    /// Starts the worker on a core.
-    pub fn spawn<D>(mut worker: Worker<D>, core: usize) -> io::Result<Self>
+impl WorkerThreads {
+    /// Starts each on its core.
+    pub fn spawn<D>(workers: impl IntoIterator<Item = (Worker<D>, usize)>) -> io::Result<Self>
     where
         D: Device + Send + 'static,
         Worker<D>: Send,
     {
-        let stop = Arc::new(AtomicBool::new(false));
         let (end, ended) = watch::channel(None);
-        let stopped = Arc::clone(&stop);
-        let thread = Builder::new()
-            .name(format!("worker-{core}"))
-            .spawn(move || {
+        let mut running = Self {
+            stop: Arc::default(),
+            ended,
+            threads: Vec::new(),
+        };
+        for (mut worker, core) in workers {
+            let (stop, end) = (Arc::clone(&running.stop), end.clone());
+            let work = move || {
                 let mut last_will = LastWill {
                     end,
                     with: WorkerEnd::Died,
                 };
                 last_will.with = match register(core) {
                     Ok(_registered) => {
-                        worker.run(&stopped);
+                        worker.run(&stop);
                         WorkerEnd::Stopped
                     }
                     Err(reason) => WorkerEnd::Start(reason),
                 };
-                // The ports close before anybody hears that it has ended.
+                // Its ports close before anybody hears that it has ended.
                 drop(worker);
-            })?;
-        Ok(Self {
-            stop,
-            ended,
-            thread: Some(thread),
-        })
+            };
+            let thread = Builder::new().name(format!("worker-{core}"));
+            running.threads.push(thread.spawn(work)?);
+        }
+        Ok(running)
     }
 
-    /// Waits until it has ended, for whatever reason.
+    /// Waits until one has ended, for whatever reason.
     pub async fn ended(&self) -> WorkerEnd {
         let mut ended = self.ended.clone();
         match ended.wait_for(Option::is_some).await {
@@ -81,21 +83,21 @@ impl WorkerThread {
         }
     }
 
-    /// Stops it and waits until its queues are closed.
+    /// Stops them and waits until their queues are closed.
     pub fn stop(mut self) {
         self.join();
     }
 
     fn join(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             // A panic was reported by `ended` already.
             drop(thread.join());
         }
     }
 }
 
-impl Drop for WorkerThread {
+impl Drop for WorkerThreads {
     fn drop(&mut self) {
         self.join();
     }
@@ -126,6 +128,11 @@ struct LastWill {
 
 impl Drop for LastWill {
     fn drop(&mut self) {
-        self.end.send_replace(Some(self.with.clone()));
+        // The first one's end is the reason for the others'.
+        self.end.send_if_modified(|end| {
+            let first = end.is_none();
+            end.get_or_insert_with(|| self.with.clone());
+            first
+        });
     }
 }

@@ -1,3 +1,5 @@
+use voicelane_dataplane::crew::Layout;
+
 use super::*;
 use crate::config::{EXAMPLE, InterfaceConfig};
 
@@ -9,7 +11,7 @@ fn parse(text: &str) -> Result<Config, String> {
 fn the_example_is_right() {
     let config = parse(EXAMPLE).unwrap();
     assert_eq!(config.router.id, "a");
-    assert_eq!(config.router.core, 0);
+    assert_eq!(config.router.cores.layout(), Layout::FUSED);
     let [lan, core] = config.ports.as_slice() else {
         panic!("two ports")
     };
@@ -114,9 +116,21 @@ fn mistakes_are_named_with_file_key_and_remedy() {
         ),
         (
             "cores = [0]",
-            "cores = [0, 1]",
+            "cores = [0, 0]",
             "router.cores",
-            "exactly one",
+            "core 0 is named twice",
+        ),
+        (
+            "cores = [0]",
+            "cores = [0]\nscheduler_cores = [0]",
+            "router.scheduler_cores",
+            "core 0 is named twice",
+        ),
+        (
+            "cores = [0]",
+            "cores = [0]\nscheduler_cores = [7]",
+            "router.scheduler_cores",
+            "core 7",
         ),
         ("cores = [0]", "cores = []", "router.cores", "0, 1"),
         ("cores = [0]", "cores = [7]", "router.cores", "core 7"),
