@@ -176,6 +176,12 @@ impl TokenBucket {
         fits
     }
 
+    /// In what [`BucketProfile::cost`] counts.
+    #[inline]
+    pub(crate) fn credit(&self) -> i64 {
+        self.credit
+    }
+
     /// Whether a packet may go, as a shaper asks: some credit must be left from the one before.
     #[inline]
     #[must_use]

@@ -1,6 +1,6 @@
 mod queue;
 
-use std::array;
+use std::{array, mem};
 
 use arrayvec::ArrayVec;
 use voicelane_dpdk::BURST;
@@ -10,7 +10,10 @@ use queue::{Queue, Run};
 use crate::{
     counters::{DropReason, EfReport, QueueCounters},
     device::Buffer,
-    diffserv::{BucketProfile, Departure, Dscp, EfMeter, Phb, Service, TokenBucket},
+    diffserv::{
+        BucketProfile, ClassSettings, Departure, Dscp, EfMeter, Management, Phb, Service,
+        TokenBucket,
+    },
     settings::PortSettings,
     units::{BitRate, TickRate, Ticks},
 };
@@ -74,6 +77,49 @@ impl Limiter {
 /// A set of queues: a bit for each.
 type Queues = u16;
 
+/// What goes past the queues: packets that find all of them empty, and that the shaper would let go
+/// at once, would leave them in the same turn. They leave without having been there, and are counted
+/// as if they had.
+#[derive(Debug)]
+struct Bypass {
+    /// The classes whose packets may.
+    classes: Queues,
+    /// Of this turn, with what each run costs.
+    passed: ArrayVec<(Phb, Run, i64), BURST>,
+    /// What they cost in all.
+    cost: i64,
+    /// Where those that have strict priority end among the packets that leave.
+    strict_end: usize,
+}
+
+impl Bypass {
+    fn new(classes: &[ClassSettings; Phb::COUNT]) -> Self {
+        // Random early detection and a maximum look at each packet.
+        let may = |class: &ClassSettings| {
+            class.maximum.is_none() && !matches!(class.management, Management::Wred(_))
+        };
+        Self {
+            classes: set(&classes.each_ref().map(may)),
+            passed: ArrayVec::new(),
+            cost: 0,
+            strict_end: 0,
+        }
+    }
+
+    /// Writes down packets, each of which costs so much, that have passed by.
+    #[inline]
+    fn note(&mut self, phb: Phb, mut run: Run, cost: i64, ef: Option<&mut EfMeter>) {
+        if run.packets > 0 {
+            if let Some(ef) = ef {
+                run.number = ef.arrive(run.packets);
+            }
+            let cost = cost * i64::from(run.packets);
+            self.cost += cost;
+            self.passed.push((phb, run, cost));
+        }
+    }
+}
+
 /// Why a queue is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turn {
@@ -122,6 +168,7 @@ pub(crate) struct PortScheduler<B> {
     shaper: Limiter,
     strict_cap: Limiter,
     ef: EfMeter,
+    bypass: Bypass,
     overhead_bytes: u32,
     longest: i64,
     clock: TickRate,
@@ -171,6 +218,7 @@ impl<B: Buffer> PortScheduler<B> {
             shaper: limiter(port.rate, port.shaper_burst_ms.into(), 1),
             strict_cap: limiter(port.strict_cap, CLASS_BURST_MS, 2 * longest),
             ef: EfMeter::new(port.strict_cap, port.rate, clock, now),
+            bypass: Bypass::new(&port.classes),
             overhead_bytes: port.overhead_bytes,
             longest: i64::try_from(longest).unwrap_or(i64::MAX),
             clock,
@@ -178,7 +226,8 @@ impl<B: Buffer> PortScheduler<B> {
     }
 
     /// Adds packets of one code point that came in at `now` to their class's queue, which counts
-    /// them. Those that are refused are dropped, and `refused` hears why.
+    /// them; where nothing waits, and the shaper would let them go at once, to those that leave.
+    /// Those that are refused are dropped, and `refused` hears why.
     #[inline]
     pub(super) fn enqueue(
         &mut self,
@@ -186,16 +235,20 @@ impl<B: Buffer> PortScheduler<B> {
         dscp: Dscp,
         buffers: impl Iterator<Item = B>,
         now: Ticks,
+        leaving: &mut ArrayVec<B, BURST>,
         refused: impl FnMut(DropReason),
     ) {
         let overhead = self.overhead_bytes;
-        let packets = buffers.map(|buffer| {
+        let mut packets = buffers.map(|buffer| {
             let frame = buffer.bytes().len().max(SHORTEST_FRAME);
             let frame = u32::try_from(frame).unwrap_or(u32::MAX);
             (buffer, frame.saturating_add(overhead))
         });
-        let queue = &mut self.queues[phb.index()];
         let bit = 1 << phb.index();
+        if self.waiting == 0 && self.bypass.classes & bit != 0 {
+            self.pass_by(phb, &mut packets, now, leaving);
+        }
+        let queue = &mut self.queues[phb.index()];
         let ef = (self.strict & bit != 0).then_some(&mut self.ef);
         queue.join(dscp, packets, ef, now, refused);
         if !queue.is_empty() {
@@ -203,9 +256,75 @@ impl<B: Buffer> PortScheduler<B> {
         }
     }
 
+    /// Lets packets go past their empty queue, as many as the shaper would let go.
+    #[inline]
+    fn pass_by(
+        &mut self,
+        phb: Phb,
+        packets: &mut impl Iterator<Item = (B, u32)>,
+        now: Ticks,
+        leaving: &mut ArrayVec<B, BURST>,
+    ) {
+        self.shaper.refill(now);
+        let strict = self.strict >> phb.index() & 1 == 1;
+        let before = leaving.len();
+        let bypass = &mut self.bypass;
+        if bypass.passed.is_empty() {
+            bypass.strict_end = before;
+        }
+        let mut ef = strict.then_some(&mut self.ef);
+        let mut credit = self.shaper.bucket.credit() - bypass.cost;
+        let mut run = Run::of(0, now);
+        let mut cost = 0;
+        while credit > 0 && !leaving.is_full() {
+            let Some((buffer, wire_bytes)) = packets.next() else {
+                break;
+            };
+            if wire_bytes != run.wire_bytes {
+                bypass.note(phb, run, cost, ef.as_deref_mut());
+                run = Run::of(wire_bytes, now);
+                cost = self.shaper.profile.cost(wire_bytes);
+            }
+            run.packets += 1;
+            credit -= cost;
+            leaving.push(buffer);
+        }
+        bypass.note(phb, run, cost, ef);
+        if strict {
+            // What has strict priority goes before what has not, of one burst, too.
+            let passed = leaving.len() - before;
+            if before > bypass.strict_end
+                && let Some(behind) = leaving.get_mut(bypass.strict_end..)
+            {
+                behind.rotate_right(passed);
+            }
+            bypass.strict_end += passed;
+        }
+    }
+
+    /// Counts what has gone past the queues as sent.
+    #[inline]
+    fn settle_passed(&mut self, now: Ticks) {
+        self.shaper.take(mem::take(&mut self.bypass.cost));
+        for place in 0..self.bypass.passed.len() {
+            let (phb, run, cost) = self.bypass.passed[place];
+            let queue = &mut self.queues[phb.index()];
+            queue.passed(&run);
+            Sent::of(&run).record(&mut queue.counters, self.clock, now);
+            if self.strict >> phb.index() & 1 == 1 {
+                self.strict_cap.take(cost);
+                self.settle(&run, now);
+            }
+        }
+        self.bypass.passed.clear();
+    }
+
     /// Takes packets that may go now, as many as there is room for.
     #[inline(never)]
     pub(super) fn schedule(&mut self, into: &mut ArrayVec<B, BURST>, now: Ticks) {
+        if !self.bypass.passed.is_empty() {
+            self.settle_passed(now);
+        }
         if self.waiting == 0 {
             return;
         }
@@ -309,12 +428,7 @@ impl<B: Buffer> PortScheduler<B> {
                 self.at_maximum = with(self.at_maximum, bit, !maximum.is_open());
             }
             let sent = Run { packets, ..run };
-            Sent {
-                since: run.since,
-                packets: packets.into(),
-                wire_bytes: u64::from(packets) * u64::from(run.wire_bytes),
-            }
-            .record(&mut queue.counters, self.clock, now);
+            Sent::of(&sent).record(&mut queue.counters, self.clock, now);
             self.settle(&sent, now);
         }
     }
@@ -508,6 +622,14 @@ struct Sent {
 }
 
 impl Sent {
+    fn of(run: &Run) -> Self {
+        Self {
+            since: run.since,
+            packets: run.packets.into(),
+            wire_bytes: u64::from(run.packets) * u64::from(run.wire_bytes),
+        }
+    }
+
     fn since(since: Ticks) -> Self {
         Self {
             since,

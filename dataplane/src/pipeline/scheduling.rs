@@ -46,8 +46,10 @@ fn enqueue<B: Buffer>(
     buffers: impl Iterator<Item = B>,
     refused: impl FnMut(DropReason),
 ) {
-    let scheduler = &mut ports[run.egress.index()].scheduler;
-    scheduler.enqueue(run.phb, run.dscp, buffers, run.since, refused);
+    let Port {
+        scheduler, leaving, ..
+    } = &mut ports[run.egress.index()];
+    scheduler.enqueue(run.phb, run.dscp, buffers, run.since, leaving, refused);
 }
 
 impl<B: Buffer> Scheduling<B> {

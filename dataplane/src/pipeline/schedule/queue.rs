@@ -28,7 +28,7 @@ pub(super) struct Run {
 impl Run {
     /// None yet.
     #[inline]
-    fn of(wire_bytes: u32, since: Ticks) -> Self {
+    pub(super) fn of(wire_bytes: u32, since: Ticks) -> Self {
         Self {
             since,
             packets: 0,
@@ -243,6 +243,15 @@ impl<B: Buffer> Queue<B> {
         // A few packets are no queue yet, however slowly they go.
         let by_time = u64::try_from(by_time).unwrap_or(full) * packets.min(FEW as u64) / FEW as u64;
         Fill::try_from(by_bytes.max(by_packets).max(by_time)).unwrap_or(FULL)
+    }
+
+    /// Counts packets that have gone past this queue, which is empty.
+    #[inline]
+    pub(super) fn passed(&mut self, run: &Run) {
+        self.counters.enqueued_packets += u64::from(run.packets);
+        if let Manager::Codel { codel, .. } = &mut self.manager {
+            codel.emptied();
+        }
     }
 
     /// The next packet that goes on its way, after those that controlled delay drops.
