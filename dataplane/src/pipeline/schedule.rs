@@ -77,8 +77,8 @@ impl Limiter {
 /// A set of queues: a bit for each.
 type Queues = u16;
 
-/// What goes past the queues: packets that find all of them empty, and that the shaper would let go
-/// at once, would leave them in the same turn. They leave without having been there, and are counted
+/// What goes past the queues: packets that find all of them empty, at a shaper that would let a whole
+/// burst go, would leave them in the same turn. They leave without having been there, and are counted
 /// as if they had.
 #[derive(Debug)]
 struct Bypass {
@@ -88,12 +88,15 @@ struct Bypass {
     passed: ArrayVec<(Phb, Run, i64), BURST>,
     /// What they cost in all.
     cost: i64,
+    /// What the longest burst costs: with less credit somebody may have to wait, and the queues
+    /// decide who.
+    burst_cost: i64,
     /// Where those that have strict priority end among the packets that leave.
     strict_end: usize,
 }
 
 impl Bypass {
-    fn new(classes: &[ClassSettings; Phb::COUNT]) -> Self {
+    fn new(classes: &[ClassSettings; Phb::COUNT], longest: u32, profile: &BucketProfile) -> Self {
         // Random early detection and a maximum look at each packet.
         let may = |class: &ClassSettings| {
             class.maximum.is_none() && !matches!(class.management, Management::Wred(_))
@@ -102,18 +105,19 @@ impl Bypass {
             classes: set(&classes.each_ref().map(may)),
             passed: ArrayVec::new(),
             cost: 0,
+            burst_cost: profile.cost(longest) * BURST as i64,
             strict_end: 0,
         }
     }
 
-    /// Writes down packets, each of which costs so much, that have passed by.
+    /// Writes down packets that have passed by.
     #[inline]
-    fn note(&mut self, phb: Phb, mut run: Run, cost: i64, ef: Option<&mut EfMeter>) {
+    fn note(&mut self, phb: Phb, mut run: Run, profile: &BucketProfile, ef: Option<&mut EfMeter>) {
         if run.packets > 0 {
             if let Some(ef) = ef {
                 run.number = ef.arrive(run.packets);
             }
-            let cost = cost * i64::from(run.packets);
+            let cost = profile.cost(run.wire_bytes) * i64::from(run.packets);
             self.cost += cost;
             self.passed.push((phb, run, cost));
         }
@@ -199,7 +203,10 @@ impl<B: Buffer> PortScheduler<B> {
             .map(|class| class.maximum.map(class_limiter));
         let limits = minima.each_ref().map(Option::is_some);
         let limited = set(&limits) | set(&maxima.each_ref().map(Option::is_some));
+        let shaper = limiter(port.rate, port.shaper_burst_ms.into(), 1);
+        let longest_packet = u32::try_from(longest).unwrap_or(u32::MAX);
         Self {
+            bypass: Bypass::new(&port.classes, longest_packet, &shaper.profile),
             queues: port
                 .classes
                 .each_ref()
@@ -215,10 +222,9 @@ impl<B: Buffer> PortScheduler<B> {
             quanta: weights.map(|weight| (weight * ROUND_BYTES / all).max(i64::from(weight > 0))),
             deficits: [0; Phb::COUNT],
             turn: 1,
-            shaper: limiter(port.rate, port.shaper_burst_ms.into(), 1),
+            shaper,
             strict_cap: limiter(port.strict_cap, CLASS_BURST_MS, 2 * longest),
             ef: EfMeter::new(port.strict_cap, port.rate, clock, now),
-            bypass: Bypass::new(&port.classes),
             overhead_bytes: port.overhead_bytes,
             longest: i64::try_from(longest).unwrap_or(i64::MAX),
             clock,
@@ -256,7 +262,7 @@ impl<B: Buffer> PortScheduler<B> {
         }
     }
 
-    /// Lets packets go past their empty queue, as many as the shaper would let go.
+    /// Lets packets go past their empty queue, if the shaper would let go a whole burst of any.
     #[inline]
     fn pass_by(
         &mut self,
@@ -266,30 +272,29 @@ impl<B: Buffer> PortScheduler<B> {
         leaving: &mut ArrayVec<B, BURST>,
     ) {
         self.shaper.refill(now);
+        let bypass = &mut self.bypass;
+        if self.shaper.bucket.credit() - bypass.cost < bypass.burst_cost {
+            return;
+        }
         let strict = self.strict >> phb.index() & 1 == 1;
         let before = leaving.len();
-        let bypass = &mut self.bypass;
         if bypass.passed.is_empty() {
             bypass.strict_end = before;
         }
         let mut ef = strict.then_some(&mut self.ef);
-        let mut credit = self.shaper.bucket.credit() - bypass.cost;
         let mut run = Run::of(0, now);
-        let mut cost = 0;
-        while credit > 0 && !leaving.is_full() {
+        while !leaving.is_full() {
             let Some((buffer, wire_bytes)) = packets.next() else {
                 break;
             };
             if wire_bytes != run.wire_bytes {
-                bypass.note(phb, run, cost, ef.as_deref_mut());
+                bypass.note(phb, run, &self.shaper.profile, ef.as_deref_mut());
                 run = Run::of(wire_bytes, now);
-                cost = self.shaper.profile.cost(wire_bytes);
             }
             run.packets += 1;
-            credit -= cost;
             leaving.push(buffer);
         }
-        bypass.note(phb, run, cost, ef);
+        bypass.note(phb, run, &self.shaper.profile, ef);
         if strict {
             // What has strict priority goes before what has not, of one burst, too.
             let passed = leaving.len() - before;
