@@ -1,12 +1,11 @@
-use super::Burst;
-use crate::{device::Buffer, diffserv::PhbMap};
+use super::Meta;
+use crate::diffserv::{Dscp, PhbMap};
 
-/// Says what each packet is marked with, and in which queue it waits: by its code point alone. ECN
-/// stays as it is (RFC 3168). `route` writes it, with what else changes in the header.
-#[inline(never)]
-pub(super) fn mark<B: Buffer>(burst: &mut Burst<B>, phbs: &PhbMap) {
-    for (_, meta) in burst.forwarded() {
-        meta.phb = phbs.phb(meta.dscp);
-        meta.marked = meta.class.with_dscp(meta.dscp);
-    }
+/// Says what a packet is marked with, and in which queue it waits: by the code point alone. ECN stays
+/// as it is (RFC 3168). `route` writes it, with what else changes in the header.
+#[inline]
+pub(super) fn mark(meta: &mut Meta, dscp: Dscp, phbs: &PhbMap) {
+    meta.dscp = dscp;
+    meta.marked = meta.class.with_dscp(dscp);
+    meta.phb = phbs.phb(dscp);
 }

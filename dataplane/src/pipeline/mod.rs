@@ -121,11 +121,12 @@ impl Meta {
     /// interface.
     #[inline]
     fn is_queued_with(&self, other: &Self) -> bool {
-        other.is_forwarded()
-            && other.ingress == self.ingress
-            && other.egress == self.egress
-            && other.phb == self.phb
-            && other.dscp == self.dscp
+        // One word, as the fields lie together.
+        let lane = |meta: &Self| {
+            let (ingress, egress) = (meta.ingress.0, meta.egress.0);
+            u32::from_ne_bytes([ingress, egress, meta.phb as u8, meta.dscp.number()])
+        };
+        other.is_forwarded() & (lane(self) == lane(other))
     }
 }
 
@@ -358,8 +359,14 @@ impl<B: Buffer> Forwarding<B> {
         parse::parse(burst, port.mac, &port.vlans, interfaces);
         let sessions = (&self.sessions, &mut self.fragments);
         classify::classify(burst, sessions, &self.policy, interfaces, now);
-        police::police(burst, &mut self.sessions, &mut self.policy, &self.phbs, now);
-        mark::mark(burst, &self.phbs);
+        let (metered, phbs) = ((&mut self.sessions, &mut *self.policy), &self.phbs);
+        police::police(
+            burst,
+            metered,
+            phbs,
+            |meta, dscp| mark::mark(meta, dscp, phbs),
+            now,
+        );
         route::route(burst, &self.routes);
         queue::queue(burst, queues, interfaces, &mut self.punts, now);
         count

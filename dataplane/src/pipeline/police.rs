@@ -11,13 +11,14 @@ use crate::{
 /// Meters each session's packets against what it was admitted with. What conforms gets the
 /// session's code point; what exceeds is dropped (RFC 4594 section 4.1: police to one rate and
 /// burst), or with a three-colour meter gets what the session says for its colour (section 4.3).
-/// What has no session is metered by its rule, then by its interface's aggregate.
+/// What has no session is metered by its rule, then by its interface's aggregate. What goes on is
+/// given to `mark` in the same pass.
 #[inline(never)]
 pub(super) fn police<B: Buffer>(
     burst: &mut Burst<B>,
-    sessions: &mut Sessions,
-    policy: &mut Policy,
+    (sessions, policy): (&mut Sessions, &mut Policy),
     phbs: &PhbMap,
+    mark: impl Fn(&mut Meta, Dscp),
     now: Ticks,
 ) {
     for (_, meta) in burst.forwarded() {
@@ -28,7 +29,7 @@ pub(super) fn police<B: Buffer>(
             None => police_rest(policy, phbs, meta, now),
         };
         match metered {
-            Ok(dscp) => meta.dscp = dscp,
+            Ok(dscp) => mark(meta, dscp),
             Err(reason) => meta.verdict = Verdict::Drop(reason),
         }
     }

@@ -246,11 +246,9 @@ pub(super) fn route<B: Buffer>(burst: &mut Burst<B>, routes: &Routes) {
         if let Hop::Several(group) = *hop {
             hop = routes.choose(group, buffer.bytes(), meta.family);
         }
-        meta.verdict = match hop {
+        match hop {
             Hop::Forward(way) if meta.ttl > 1 && meta.ip_bytes <= u32::from(way.mtu) => {
-                let frame = buffer.bytes_mut();
-                Ethernet::readdress(frame, &way.addresses);
-                let packet = frame.get_mut(Ethernet::LENGTH..).unwrap_or_default();
+                let packet = Ethernet::readdress(buffer.bytes_mut(), &way.addresses);
                 match meta.family {
                     Family::V4 => {
                         if let Some(mut ip) = Ipv4Mut::new(packet) {
@@ -264,18 +262,18 @@ pub(super) fn route<B: Buffer>(burst: &mut Burst<B>, routes: &Routes) {
                     }
                 }
                 meta.egress = way.port;
-                match way.vlan {
-                    Some(vlan) => tag::put(buffer, Tci::new(vlan, meta.dscp))
-                        .map_or_else(Verdict::Drop, |()| Verdict::Forward),
-                    None => Verdict::Forward,
+                if let Some(vlan) = way.vlan
+                    && let Err(reason) = tag::put(buffer, Tci::new(vlan, meta.dscp))
+                {
+                    meta.verdict = Verdict::Drop(reason);
                 }
             }
             exception => {
                 // The kernel sends on what it gets, marked.
                 write_class(buffer.bytes_mut(), meta);
-                exceptional(exception, meta.ttl)
+                meta.verdict = exceptional(exception, meta.ttl);
             }
-        };
+        }
     }
 }
 

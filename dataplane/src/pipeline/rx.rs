@@ -20,8 +20,6 @@ pub(super) fn receive<D: Device>(
     let mut bytes = 0;
     for buffer in &burst.buffers {
         buffer.prefetch();
-    }
-    for buffer in &burst.buffers {
         bytes += buffer.bytes().len() as u64;
     }
     let packets = burst.buffers.len() as u64;

@@ -169,7 +169,7 @@ impl Flow {
 
     /// Meters a packet that came with a code point, counts it if it goes on: the code point to mark
     /// it with, or nothing if it is to be dropped.
-    #[inline]
+    #[inline(always)]
     pub(super) fn meter(
         &mut self,
         clock: TickRate,

@@ -291,7 +291,7 @@ impl<K: FlowKey> SessionTable<K> {
 
     /// Meters a packet of a flow that came with a code point: the one to mark it with, or nothing
     /// if it is to be dropped.
-    #[inline]
+    #[inline(always)]
     pub fn meter(
         &mut self,
         slot: Slot,

@@ -49,11 +49,18 @@ impl<'a> Ethernet<'a> {
         EtherType(u16::from_be_bytes([self.0[12], self.0[13]]))
     }
 
-    /// Addresses a frame anew: destination, then source. A frame that is too short stays as it is.
+    /// Addresses a frame anew: destination, then source; gives what follows the header. A frame that
+    /// is too short stays as it is.
     #[inline]
-    pub fn readdress(frame: &mut [u8], addresses: &[u8; 12]) {
-        if let Some(header) = frame.first_chunk_mut() {
-            *header = *addresses;
+    pub fn readdress<'b>(frame: &'b mut [u8], addresses: &[u8; 12]) -> &'b mut [u8] {
+        match frame.split_first_chunk_mut::<14>() {
+            Some((header, packet)) => {
+                if let Some(both) = header.first_chunk_mut() {
+                    *both = *addresses;
+                }
+                packet
+            }
+            None => &mut [],
         }
     }
 }

@@ -141,13 +141,14 @@ impl<'a> Ipv4Mut<'a> {
         let old_class = mem::replace(&mut self.0[1], class.0);
         self.0[8] = self.0[8].wrapping_sub(1);
         // RFC 1624 equation 3 for both words: ~(~HC + ~m + m'), with what does not change left out.
-        // The TTL's word is 0x0100 less, which is 0xfeff more.
-        let checksum = u16::from_be_bytes([self.0[10], self.0[11]]);
-        let mut sum = u32::from(!checksum) + u32::from(!u16::from(old_class)) + u32::from(class.0);
-        sum += 0xfeff;
+        // The sum does not depend on the order of bytes (RFC 1071 section 2 (B)); in this one the
+        // TTL's word is 1 less, which is 0xfffe more.
+        let upper = |class: u8| u32::from(class) << 8;
+        let checksum = u16::from_le_bytes([self.0[10], self.0[11]]);
+        let mut sum = u32::from(!checksum) + (0xffff - upper(old_class)) + upper(class.0) + 0xfffe;
         sum = (sum & 0xffff) + (sum >> 16);
         sum = (sum & 0xffff) + (sum >> 16);
-        [self.0[10], self.0[11]] = (!(sum as u16)).to_be_bytes();
+        [self.0[10], self.0[11]] = (!(sum as u16)).to_le_bytes();
     }
 
     #[inline]
