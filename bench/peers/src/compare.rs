@@ -170,7 +170,7 @@ fn flags() -> BTreeMap<&'static str, String> {
 fn notes() -> Vec<String> {
     [
         "Cycles are TSC ticks of a core that polls, for each packet received, source and sink \
-         included; without the time in which the thread waited for its core.",
+         included. Time in which the thread waited for its core is taken out of both figures.",
         "The source gives as many packets as it is asked for. Saturated: the shaper's rate is half of \
          what the case took the last time; the share that was sent says how near to half that came.",
         "IPv6's smallest frame is 62 bytes: Ethernet, IPv6 and UDP without a payload.",

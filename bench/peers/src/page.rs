@@ -1,4 +1,4 @@
-//! The page of counters that the source and sink keep: `struct page` in `shim/replay_shim.c`.
+//! The page of counters that the source and sink keep: `struct page` in `shim/replay.h`.
 
 use std::{
     fs::{File, OpenOptions},
@@ -117,7 +117,7 @@ impl Page {
 mod tests {
     use super::*;
 
-    /// `bucket` of `shim/replay_shim.c`.
+    /// `bucket` of `shim/replay.h`.
     fn bucket(ticks: u64) -> usize {
         if ticks < 2 * STEPS as u64 {
             return usize::try_from(ticks).unwrap();

@@ -43,7 +43,7 @@ pub(crate) type Stop = Arc<AtomicBool>;
 /// What one run of one case showed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
-    /// Packets received a second, millions.
+    /// Packets received in a second in which the thread has its core, millions.
     pub(crate) mpps: f64,
     /// TSC ticks for each packet received.
     pub(crate) cycles_per_packet: f64,
@@ -81,6 +81,7 @@ pub(crate) fn measure(
         Program::QosSched => window.sent[1],
         _ => window.received,
     };
+    let on_core_seconds = |window: &Window| window.seconds * window.on_core;
     let median_of = |figure: &dyn Fn(&Window) -> f64| {
         let mut values: Vec<_> = kept.iter().map(|window| figure(window)).collect();
         values.sort_by(f64::total_cmp);
@@ -102,10 +103,8 @@ pub(crate) fn measure(
         ),
     };
     Ok(Sample {
-        mpps: median_of(&|window| packets(window) / window.seconds / 1e6),
-        cycles_per_packet: median_of(&|window| {
-            tsc_hz * window.seconds * window.on_core / packets(window)
-        }),
+        mpps: median_of(&|window| packets(window) / on_core_seconds(window) / 1e6),
+        cycles_per_packet: median_of(&|window| tsc_hz * on_core_seconds(window) / packets(window)),
         sent_share: median_of(&|window| window.sent.iter().sum::<f64>() / packets(window)),
         hit_share,
         tsc_hz,
