@@ -16,7 +16,8 @@ use voicelane_dataplane::{
 use voicelane_proto::v1::{self, CommandResult, command_result::Code};
 
 use super::{
-    Sessions, entries,
+    Sessions,
+    entries::{self, Key},
     table::{Plan, Refusal},
 };
 use crate::dataplane::{WorkerGone, client::Pending};
@@ -29,6 +30,8 @@ const WINDOW: usize = 256;
 pub struct Commands {
     sessions: Arc<Sessions>,
     running: VecDeque<Running>,
+    /// The sessions and flows that they change.
+    changing: HashSet<Key>,
     touched: HashSet<FiveTuple>,
 }
 
@@ -56,6 +59,7 @@ impl Commands {
         Self {
             sessions,
             running: VecDeque::new(),
+            changing: HashSet::new(),
             touched: HashSet::new(),
         }
     }
@@ -76,29 +80,32 @@ impl Commands {
         use v1::command::Command;
 
         let id = command.command_id;
-        while self.must_wait_for(&command) {
+        let plan = loop {
+            let plan = match &command.command {
+                Some(Command::Install(install)) => {
+                    self.sessions.table().plan_install(install).map(Some)
+                }
+                Some(Command::Remove(remove)) => self.sessions.table().plan_remove(remove),
+                Some(Command::Read(read)) => {
+                    done.extend(self.drain().await?);
+                    done.push(self.read(id, read).await?);
+                    return Ok(());
+                }
+                None => Err(Refusal {
+                    code: Code::Invalid,
+                    detail: "the command is empty".to_owned(),
+                    owner: None,
+                }),
+            };
+            if !self.must_wait_for(&plan) {
+                break plan;
+            }
             done.extend(self.finish_next().await?);
-        }
-        let plan = match &command.command {
-            Some(Command::Install(install)) => {
-                self.sessions.table().plan_install(install).map(Some)
-            }
-            Some(Command::Remove(remove)) => self.sessions.table().plan_remove(remove),
-            Some(Command::Read(read)) => {
-                let read = self.read(id, read).await?;
-                done.extend(self.drain().await?);
-                done.push(read);
-                return Ok(());
-            }
-            None => Err(Refusal {
-                code: Code::Invalid,
-                detail: "the command is empty".to_owned(),
-                owner: None,
-            }),
         };
         match plan {
             Ok(Some(plan)) => {
                 self.touched.extend(plan.flows());
+                self.changing.insert(plan.key.clone());
                 let request = Request::Session(plan.change.clone());
                 let answer = self.sessions.client().submit(request).await?;
                 self.running.push_back(Running {
@@ -107,17 +114,11 @@ impl Commands {
                     progress: Progress::Asked(answer),
                 });
             }
-            Ok(None) => {
-                done.extend(self.drain().await?);
-                done.push(result(id, Code::Ok, String::new()));
-            }
-            Err(refusal) => {
-                done.extend(self.drain().await?);
-                done.push(CommandResult {
-                    owner: refusal.owner.map(Into::into),
-                    ..result(id, refusal.code, refusal.detail)
-                });
-            }
+            Ok(None) => done.push(result(id, Code::Ok, String::new())),
+            Err(refusal) => done.push(CommandResult {
+                owner: refusal.owner.map(Into::into),
+                ..result(id, refusal.code, refusal.detail)
+            }),
         }
         Ok(())
     }
@@ -153,6 +154,7 @@ impl Commands {
         else {
             return Ok(None);
         };
+        self.changing.remove(&plan.key);
         for flow in plan.flows() {
             self.touched.remove(&flow);
         }
@@ -189,29 +191,17 @@ impl Commands {
         Ok(done)
     }
 
-    /// Whether an earlier command decides what this one has to do.
-    fn must_wait_for(&self, command: &v1::Command) -> bool {
-        use v1::command::Command;
-
-        if self.running.is_empty() {
-            return false;
+    /// Whether an earlier command decides what this plan should be: one about the same session or
+    /// flows, or any when nothing is to be done, as that may be because of what is still under way.
+    fn must_wait_for(&self, plan: &Result<Option<Plan>, Refusal>) -> bool {
+        match plan {
+            Ok(Some(plan)) => {
+                self.running.len() >= WINDOW
+                    || self.changing.contains(&plan.key)
+                    || plan.flows().any(|flow| self.touched.contains(&flow))
+            }
+            Ok(None) | Err(_) => !self.running.is_empty(),
         }
-        let (key, flows) = match &command.command {
-            Some(Command::Install(install)) => (&install.key, install.entries.as_slice()),
-            Some(Command::Remove(remove)) => (&remove.key, [].as_slice()),
-            Some(Command::Read(read)) => (&read.key, [].as_slice()),
-            None => return false,
-        };
-        let Ok(key) = entries::key(key.as_ref()) else {
-            return false;
-        };
-        self.running.len() >= WINDOW
-            || self.running.iter().any(|running| running.plan.key == key)
-            || entries::entries(flows).is_ok_and(|entries| {
-                entries
-                    .iter()
-                    .any(|entry| self.touched.contains(&entry.spec.flow))
-            })
     }
 
     async fn read(&self, id: u64, read: &v1::ReadSession) -> Result<CommandResult, WorkerGone> {
