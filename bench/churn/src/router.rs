@@ -1,0 +1,161 @@
+//! A router without the kernel: the worker on its core, and the client of the QoS server beside it.
+
+use std::{net::IpAddr, path::Path, sync::Arc};
+
+use anyhow::{Context as _, bail};
+use tokio::sync::watch;
+use tonic::transport::Uri;
+use voicelane_dataplane::{
+    Adjacency, Fibs,
+    control::{Answer, NextHop, Request},
+    counters::Report,
+    crew::Crew,
+    settings::{Idle, PortSettings, Settings, Trust},
+    units::{BitRate, InterfaceIndex, MacAddress},
+};
+use voicelane_router::{
+    agent::{Agent, Identity, Interfaces},
+    config::Config,
+    dataplane::{Client, WorkerThreads},
+    mirror::{InterfaceView, View},
+    sessions::Sessions,
+};
+
+use crate::{calls::Call, road::Road};
+
+const MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
+/// The two neighbours that routes may lead to.
+pub(crate) const NEXT_HOPS: [NextHop; 2] = [NextHop(1), NextHop(2)];
+
+/// What the QoS server is told of the two ports.
+const PORTS: &str = r#"
+[router]
+id = "churn"
+cores = [1]
+[[port]]
+name = "a"
+device = "net_null0"
+role = "edge"
+rate = "100Gbit/s"
+[[port]]
+name = "b"
+device = "net_null1"
+role = "edge"
+rate = "100Gbit/s"
+"#;
+
+/// A router that runs.
+pub(crate) struct Router {
+    pub(crate) client: Client,
+    worker: WorkerThreads,
+    settings: Settings,
+}
+
+impl Router {
+    /// Starts the worker; it forwards at once.
+    pub(crate) async fn start(
+        road: Road,
+        core: usize,
+        routes: (u32, u32),
+        sessions: usize,
+    ) -> anyhow::Result<Self> {
+        let port = PortSettings::new(MAC, Trust::Bleach, BitRate::from_bps(100_000_000_000)?);
+        let settings = Settings {
+            session_entries: sessions,
+            queue_capacity: voicelane_router::dataplane::memory::QUEUE_CAPACITY,
+            idle: Idle::Poll,
+            ..Settings::new(vec![port.clone(), port])
+        };
+        let fibs = Fibs::create(routes.0, routes.1)?;
+        let mut crew = Crew::new(&settings, vec![(road, fibs)], Vec::new());
+        let client = Client::start(crew.control)?;
+        let worker = crew.members.pop().context("a crew of one")?;
+        let router = Self {
+            worker: WorkerThreads::spawn([(worker, core)])?,
+            client,
+            settings,
+        };
+        for (number, next_hop) in (1..).zip(NEXT_HOPS) {
+            let adjacency = Adjacency::Forward {
+                interface: InterfaceIndex(1),
+                destination: MacAddress([Call::NEXT_HOP, 0, 0, 0, 0, number]),
+                source: MAC,
+            };
+            router
+                .set(Request::SetAdjacency {
+                    next_hop,
+                    adjacency,
+                })
+                .await?;
+        }
+        let prefix = IpAddr::from([10, 2, 0, 0]);
+        router
+            .set(Request::SetRoute {
+                prefix,
+                length: 16,
+                next_hop: NEXT_HOPS[0],
+            })
+            .await?;
+        Ok(router)
+    }
+
+    async fn set(&self, request: Request) -> anyhow::Result<()> {
+        match self.client.ask(request).await? {
+            Answer::Route(Ok(())) => Ok(()),
+            other => bail!("the worker says {other:?}"),
+        }
+    }
+
+    /// The worker's counters.
+    pub(crate) async fn report(&self) -> anyhow::Result<Box<Report>> {
+        let ports = self.settings.ports.len();
+        let report = Report::new(ports, ports);
+        match self.client.ask(Request::Report(report)).await? {
+            Answer::Report(report) => Ok(report),
+            other => bail!("the worker says {other:?}"),
+        }
+    }
+
+    /// Attaches to a QoS server; returns when the server has said that it is synchronised.
+    pub(crate) async fn attach(&self, server: Uri) -> anyhow::Result<()> {
+        let config = Config::parse(Path::new("churn"), PORTS, &[1])?;
+        let view = |prefix: &str| -> anyhow::Result<InterfaceView> {
+            Ok(InterfaceView {
+                up: true,
+                carrier: true,
+                prefixes: vec![prefix.parse()?],
+                ..InterfaceView::default()
+            })
+        };
+        let view = View {
+            interfaces: vec![view("10.1.0.0/16")?, view("10.2.0.0/16")?],
+            ..View::default()
+        };
+        let (view_sender, view) = watch::channel(Arc::new(view));
+        let (link_sender, links) = watch::channel(vec![true; 2]);
+        let interfaces = Interfaces {
+            ports: config.ports.as_slice().into(),
+            view,
+            links,
+        };
+        let identity = Identity {
+            router_id: config.router.id,
+            epoch: 1,
+            entry_capacity: u64::try_from(self.settings.session_entries).unwrap_or(u64::MAX),
+        };
+        let sessions = Arc::new(Sessions::new(self.client.clone()));
+        let agent = Agent::new(server, identity, interfaces, sessions);
+        let mut attached = agent.attached();
+        tokio::spawn(async move {
+            agent.run().await;
+            drop((view_sender, link_sender));
+        });
+        attached.wait_for(|&attached| attached).await?;
+        Ok(())
+    }
+
+    /// Ends the worker.
+    pub(crate) fn stop(self) {
+        self.worker.stop();
+    }
+}
