@@ -11,7 +11,7 @@ mod common;
 use common::*;
 use proptest::prelude::*;
 use voicelane_dataplane::{
-    counters::PortReport,
+    counters::{PortReport, QueueCounters},
     diffserv::{Dscp, Management, Phb},
     settings::{Settings, Trust},
 };
@@ -43,23 +43,68 @@ fn is_strict(frame: &[u8]) -> bool {
     matches!(phb(frame), Phb::Telephony | Phb::AdmittedTelephony)
 }
 
-/// What a port says of its queues, without what waits for the clock.
-fn figures(port: &PortReport) -> Vec<String> {
-    let queue = |queue: &voicelane_dataplane::counters::QueueCounters| {
-        format!(
-            "{} {} {} {} {} {:?} {}",
-            queue.enqueued_packets,
-            queue.sent_packets,
-            queue.sent_wire_bytes,
-            queue.dropped_packets(),
-            queue.depth_packets,
-            queue.delay_ns.max(),
-            queue.delay_ns.len(),
-        )
+/// What a port says of its queues, with times or without.
+fn figures(port: &PortReport, times: bool) -> Vec<String> {
+    let queue = |queue: &QueueCounters| {
+        let counts = (
+            (queue.enqueued_packets, queue.sent_packets),
+            (queue.sent_wire_bytes, queue.dropped_packets()),
+            (queue.depth_packets, queue.delay_ns.len()),
+        );
+        let delay = times.then(|| queue.delay_ns.max());
+        format!("{counts:?} {delay:?}")
     };
-    let mut lines: Vec<_> = port.queues.iter().map(queue).collect();
-    lines.push(format!("{:?}", port.ef.total));
-    lines
+    let ef = port.ef.total;
+    let ef = format!("{} {:?}", ef.packets, times.then_some(ef));
+    port.queues.iter().map(queue).chain([ef]).collect()
+}
+
+/// Bursts of (class, bytes of the frame), and how long it is until the next.
+type Turns = Vec<(Vec<(usize, usize)>, u64)>;
+
+fn turns() -> impl Strategy<Value = Turns> {
+    let bytes = prop_oneof![Just(60_usize), Just(214), Just(1514)];
+    let burst = prop::collection::vec((0..CLASSES.len(), bytes), 0..64);
+    prop::collection::vec((burst, 1_000_u64..400_000), 1..10)
+}
+
+const CLASSES: [Dscp; 7] = [
+    Dscp::EF,
+    Dscp::VOICE_ADMIT,
+    Dscp::DF,
+    Dscp::CS5,
+    Dscp::CS6,
+    Dscp::AF41,
+    Dscp::LE,
+];
+
+/// What leaves a port in each turn, and its figures in the end; first where packets may pass by,
+/// then where they may not, as each class has a maximum, though one that none reaches.
+fn both(core_rate: &str, turns: &Turns) -> [(Vec<Vec<Vec<u8>>>, PortReport); 2] {
+    let passing = trusting(core_rate);
+    let mut queueing = passing.clone();
+    for class in &mut queueing.ports[1].classes {
+        class.maximum = Some(rate("1Tbit/s"));
+    }
+    [passing, queueing].map(|settings| {
+        let mut rig = Rig::new(&settings);
+        let mut left = vec![];
+        let waits = std::iter::repeat_n((vec![], 1_000_000), 100);
+        for (burst, gap) in turns.iter().cloned().chain(waits) {
+            for (number, (class, bytes)) in (1..).zip(burst) {
+                rig.deliver(EDGE, &frame(CLASSES[class], number, bytes));
+            }
+            rig.turn();
+            rig.invariants();
+            left.push(rig.sent(CORE).into_iter().map(|(_, frame)| frame).collect());
+            rig.advance_to(rig.now + gap);
+        }
+        (left, rig.report().ports[1].clone())
+    })
+}
+
+fn of_class(class: Phb, sent: &[Vec<u8>]) -> Vec<&Vec<u8>> {
+    sent.iter().filter(|frame| phb(frame) == class).collect()
 }
 
 #[test]
@@ -91,51 +136,32 @@ fn strict_priority_leaves_first_though_nothing_waits() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
-    /// The same packets at the same times, at a port whose classes all have a maximum that none
-    /// reaches, and so cannot pass by: what leaves in each turn is the same, each class's packets in
-    /// the same order; and so is every figure.
+    /// Where the port is fast enough: each turn sends the same, each class's packets in the same
+    /// order, and every figure is the same.
     #[test]
-    fn passing_by_is_as_queueing(
-        core_rate in prop_oneof![Just("300Mbit/s"), Just("1Gbit/s"), Just("10Gbit/s")],
-        turns in prop::collection::vec(
-            (
-                prop::collection::vec((0_usize..7, prop_oneof![Just(60_usize), Just(214), Just(1514)]), 0..64),
-                1_000_u64..400_000,
-            ),
-            1..40,
-        ),
-    ) {
-        const CLASSES: [Dscp; 7] = [
-            Dscp::EF, Dscp::VOICE_ADMIT, Dscp::DF, Dscp::CS5, Dscp::CS6, Dscp::AF41, Dscp::LE,
-        ];
-        let passing = trusting(core_rate);
-        let mut queueing = passing.clone();
-        for class in &mut queueing.ports[1].classes {
-            class.maximum = Some(rate("1Tbit/s"));
-        }
-        let mut rigs = [&passing, &queueing].map(Rig::new);
-        for (burst, gap) in turns {
-            for (number, (class, bytes)) in (1..).zip(burst) {
-                for rig in &mut rigs {
-                    rig.deliver(EDGE, &frame(CLASSES[class], number, bytes));
-                }
-            }
-            let [passed, queued] = rigs.each_mut().map(|rig| {
-                rig.turn();
-                rig.invariants();
-                let sent: Vec<_> = rig.sent(CORE).into_iter().map(|(_, frame)| frame).collect();
-                rig.advance_to(rig.now + gap);
-                sent
-            });
+    fn passing_by_is_as_queueing(turns in turns()) {
+        let [(passed, passing), (queued, queueing)] = both("10Gbit/s", &turns);
+        for (passed, queued) in passed.iter().zip(&queued) {
             prop_assert_eq!(passed.len(), queued.len());
             for class in Phb::ALL {
-                let of = |sent: &[Vec<u8>]| -> Vec<Vec<u8>> {
-                    sent.iter().filter(|frame| phb(frame) == class).cloned().collect()
-                };
-                prop_assert_eq!(of(&passed), of(&queued));
+                prop_assert_eq!(of_class(class, passed), of_class(class, queued));
             }
         }
-        let [passed, queued] = rigs.each_mut().map(|rig| figures(&rig.report().ports[1]));
-        prop_assert_eq!(passed, queued);
+        prop_assert_eq!(figures(&passing, true), figures(&queueing, true));
+    }
+
+    /// Where some must wait: the order between classes may differ, as a queue's turn does not move
+    /// with what passes by. But all is sent in both, each class's packets in their order.
+    #[test]
+    fn nothing_overtakes_its_class(
+        core_rate in prop_oneof![Just("300Mbit/s"), Just("1Gbit/s")],
+        turns in turns(),
+    ) {
+        let [(passed, passing), (queued, queueing)] = both(core_rate, &turns);
+        let (passed, queued) = (passed.concat(), queued.concat());
+        for class in Phb::ALL {
+            prop_assert_eq!(of_class(class, &passed), of_class(class, &queued));
+        }
+        prop_assert_eq!(figures(&passing, false), figures(&queueing, false));
     }
 }
