@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .allowlist_function("rte_mempool_avail_count")
         .allowlist_function("rte_eth_dev_(get_port_by_name|start|stop|close)")
         .allowlist_function("rte_eth_promiscuous_enable")
-        .allowlist_function("rte_(zmalloc|free)")
+        .allowlist_function("rte_(malloc|zmalloc|free)")
         .allowlist_type("vl_.*")
         .allowlist_var("VL_.*")
         .opaque_type("rte_.*")

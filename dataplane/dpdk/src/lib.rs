@@ -18,7 +18,7 @@ pub use eal::{Eal, EalConfig, EalError, Hugepages, WorkerThread};
 pub use errno::Errno;
 pub use lanes::equal_lanes;
 pub use mbuf::{Mbuf, Mempool, MempoolError, TooLong};
-pub use memory::{Memory, NoMemory, Zeroed};
+pub use memory::{Memory, NoMemory, Slab, Zeroed};
 pub use port::{Description, Link, Port, PortConfig, PortError, PortStats, RxQueue, TxQueue};
 pub use tsc::{prefetch, tsc, tsc_hz};
 

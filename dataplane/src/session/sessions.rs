@@ -34,6 +34,12 @@ impl Sessions {
         }
     }
 
+    /// What the tables for `capacity` flows take of DPDK's memory: either may become full.
+    #[must_use]
+    pub fn bytes(capacity: usize) -> usize {
+        SessionTable::<FlowKey4>::bytes(capacity) + SessionTable::<FlowKey6>::bytes(capacity)
+    }
+
     /// How many flows there are.
     #[must_use]
     pub fn len(&self) -> usize {

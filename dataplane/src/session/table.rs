@@ -1,7 +1,7 @@
 use std::{collections::HashSet, mem, num::NonZeroU32};
 
 use thiserror::Error;
-use voicelane_dpdk::{BURST, equal_lanes, prefetch};
+use voicelane_dpdk::{BURST, Slab, equal_lanes, prefetch};
 
 use super::{Count, FlowCounters, FlowKey, Terms, entry::Flow, meters::Meters};
 use crate::{
@@ -96,11 +96,11 @@ struct Entry<K> {
 /// MemC3, NSDI 2013); the second is found from the first and the tag, so entries move between them
 /// without being read. The hash is seeded at random for each table. Buckets are at most half full,
 /// so that an insertion hardly ever has to move anything, and its search is bounded.
-pub struct SessionTable<K> {
+pub struct SessionTable<K: Copy> {
     seed: [u64; 4],
     clock: TickRate,
-    buckets: Vec<Bucket>,
-    entries: Vec<Entry<K>>,
+    buckets: Slab<Bucket>,
+    entries: Slab<Entry<K>>,
     /// What was dropped of each entry: written only when a flow misbehaves.
     policed: Vec<Count>,
     meters: Meters,
@@ -109,22 +109,37 @@ pub struct SessionTable<K> {
 }
 
 impl<K: FlowKey> SessionTable<K> {
-    /// An empty table for `capacity` flows. Memory grows to its full size at once for the buckets
-    /// and as flows come for the entries.
+    /// An empty table for `capacity` flows. All of its memory is taken now, from DPDK as long as it
+    /// has some: [`Self::bytes`], and 32 bytes a flow elsewhere for what misbehaves.
     #[must_use]
     pub fn new(capacity: usize, clock: TickRate, seed: [u64; 4]) -> Self {
-        let capacity = capacity.clamp(1, 1 << 31);
-        let buckets = (capacity * 2).div_ceil(WAYS).next_power_of_two().max(2);
+        let capacity = Self::possible(capacity);
         Self {
             seed,
             clock,
-            buckets: vec![Bucket::default(); buckets],
-            entries: Vec::with_capacity(capacity),
+            buckets: Slab::filled("buckets", Self::buckets(capacity), Bucket::default()),
+            entries: Slab::with_capacity("sessions", capacity),
             policed: Vec::with_capacity(capacity),
             meters: Meters::new(capacity),
             free: Vec::new(),
             capacity,
         }
+    }
+
+    fn possible(capacity: usize) -> usize {
+        capacity.clamp(1, 1 << 31)
+    }
+
+    fn buckets(capacity: usize) -> usize {
+        (capacity * 2).div_ceil(WAYS).next_power_of_two().max(2)
+    }
+
+    /// What a table for `capacity` flows takes of DPDK's memory: an entry of 64 bytes a flow of IPv4,
+    /// of 128 of IPv6, and 16 to 32 bytes of buckets.
+    #[must_use]
+    pub fn bytes(capacity: usize) -> usize {
+        let capacity = Self::possible(capacity);
+        capacity * size_of::<Entry<K>>() + Self::buckets(capacity) * size_of::<Bucket>()
     }
 
     /// How many flows it has.
@@ -256,7 +271,9 @@ impl<K: FlowKey> SessionTable<K> {
             slot
         } else {
             let slot = u32::try_from(self.entries.len()).map_err(|_| full)?;
-            self.entries.push(entry);
+            if !self.entries.push(entry) {
+                return Err(full.into());
+            }
             self.policed.push(Count::default());
             slot
         };

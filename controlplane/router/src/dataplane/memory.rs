@@ -8,6 +8,7 @@ use voicelane_dataplane::{
     crew::RING_PACKETS,
     diffserv::Phb,
     fib::{Fib4, Fib6},
+    session::Sessions,
 };
 
 use crate::config::{Config, RouterConfig};
@@ -50,14 +51,15 @@ pub struct Plan {
 /// Too little memory.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error(
-    "{ports} ports, and route tables of {routes_mib} MiB, need at least {needed_mib} MiB: write \
-     memory_mb = {needed_mib}, or less for ipv4_routes or ipv6_routes"
+    "{ports} ports, and tables of {tables_mib} MiB for routes and sessions, need at least \
+     {needed_mib} MiB: write memory_mb = {needed_mib}, or less for ipv4_routes, ipv6_routes or \
+     session_entries"
 )]
 pub struct TooSmall {
     /// How many ports there are.
     pub ports: u64,
-    /// What the route tables take.
-    pub routes_mib: u64,
+    /// What the tables of routes and sessions take.
+    pub tables_mib: u64,
     /// What would do.
     pub needed_mib: u64,
 }
@@ -77,17 +79,17 @@ pub fn plan(config: &Config) -> Result<Plan, TooSmall> {
     let rings = ports * (workers * u64::from(RX_RING) + u64::from(TX_RING))
         + count(layout.rings(config.ports.len()) * RING_PACKETS);
     let fixed = rings + twins + IN_HAND * count(layout.cores());
-    let routes_mib = routes_mib(&config.router);
-    let bytes = config.router.memory_mib.saturating_sub(routes_mib) << 20;
+    let tables_mib = tables_mib(&config.router);
+    let bytes = config.router.memory_mib.saturating_sub(tables_mib) << 20;
     let possible = bytes / 10 * USABLE_TENTHS / buffer;
 
     let each = possible.saturating_sub(fixed) / queues;
     if each < MIN_QUEUE_PACKETS {
         let bytes = (fixed + queues * MIN_QUEUE_PACKETS) * buffer * 10 / USABLE_TENTHS;
-        let needed_mib = routes_mib + bytes.div_ceil(1 << 20);
+        let needed_mib = tables_mib + bytes.div_ceil(1 << 20);
         return Err(TooSmall {
             ports,
-            routes_mib,
+            tables_mib,
             needed_mib,
         });
     }
@@ -99,9 +101,10 @@ pub fn plan(config: &Config) -> Result<Plan, TooSmall> {
     })
 }
 
-/// What the route tables take: each worker has its own.
-fn routes_mib(router: &RouterConfig) -> u64 {
-    let bytes = Fib4::bytes(router.ipv4_routes) + Fib6::bytes(router.ipv6_routes);
+/// What the tables of routes and sessions take: each worker has its own.
+fn tables_mib(router: &RouterConfig) -> u64 {
+    let sessions = u64::try_from(Sessions::bytes(router.session_entries)).unwrap_or(u64::MAX);
+    let bytes = Fib4::bytes(router.ipv4_routes) + Fib6::bytes(router.ipv6_routes) + sessions;
     let workers = u64::try_from(router.cores.workers.len()).unwrap_or(u64::MAX);
     (bytes * workers).div_ceil(1 << 20)
 }
@@ -121,7 +124,7 @@ mod tests {
 
     #[test]
     fn full_queues_leave_buffers_for_the_rings() {
-        for memory_mib in [224, 320, 1024, 1 << 20] {
+        for memory_mib in [240, 320, 1024, 1 << 20] {
             let plan = plan(&config(memory_mib)).unwrap();
             let queued = 2 * Phb::COUNT * plan.queue_limit_packets;
             let rings = 2 * usize::from(RX_RING + TX_RING) + 2 * QUEUE_CAPACITY;
@@ -130,14 +133,14 @@ mod tests {
                 "{plan:?}"
             );
             let bytes = u64::from(plan.buffers) * PAGE;
-            assert!(bytes < (memory_mib - 132) << 20, "{plan:?}");
+            assert!(bytes < (memory_mib - 145) << 20, "{plan:?}");
         }
         assert_eq!(plan(&config(1 << 20)).unwrap().queue_limit_packets, 4096);
     }
 
     #[test]
     fn what_is_too_little_says_what_would_do() {
-        let TooSmall { needed_mib, .. } = plan(&config(145)).unwrap_err();
+        let TooSmall { needed_mib, .. } = plan(&config(160)).unwrap_err();
         assert!(plan(&config(needed_mib)).is_ok());
         assert!(plan(&config(needed_mib - 1)).is_err());
     }
