@@ -26,7 +26,11 @@ use crate::{
 const COMMANDS_A_TURN: usize = 32;
 
 /// How long an adaptive worker sleeps at most.
-const LONGEST_SLEEP_NS: u64 = 1_000_000;
+const LONGEST_SLEEP_NS: u64 = 2_000_000;
+/// How long at most while packets have come within [`LONG_AGO_NS`].
+const LONG_SLEEP_NS: u64 = 1_000_000;
+/// When packets have come long ago.
+const LONG_AGO_NS: u64 = 1_000_000_000;
 /// How long it sleeps at most while packets have come lately.
 const SHORT_SLEEP_NS: u64 = 50_000;
 /// What "lately" means.
@@ -265,10 +269,10 @@ impl<D: Device> Worker<D> {
         if self.bell.is_some() && quiet < LINGER_NS {
             return Duration::ZERO;
         }
-        let longest = if quiet < LATELY_NS {
-            SHORT_SLEEP_NS
-        } else {
-            LONGEST_SLEEP_NS
+        let longest = match quiet {
+            ..LATELY_NS => SHORT_SLEEP_NS,
+            LATELY_NS..LONG_AGO_NS => LONG_SLEEP_NS,
+            LONG_AGO_NS.. => LONGEST_SLEEP_NS,
         };
         let until_departure = self
             .scheduling
