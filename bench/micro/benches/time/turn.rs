@@ -1,0 +1,20 @@
+use criterion::{Criterion, Throughput};
+use voicelane_dpdk::BURST;
+use voicelane_micro::{Case, Rig};
+use voicelane_throughput::flows::IpVersion;
+
+/// A turn of the worker's loop: a burst all the way from receive to send, the ports in memory
+/// included.
+pub(crate) fn turn(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("turn");
+    group.throughput(Throughput::Elements(BURST as u64));
+    // IPv6 differs in what is measured above, and in nothing behind it.
+    for case in Case::all().filter(|case| case.ip == IpVersion::V4 || case.flows < 10_000) {
+        let mut rig = None;
+        group.bench_function(case.to_string(), |bencher| {
+            let rig = rig.get_or_insert_with(|| Rig::new(case).expect("a worker"));
+            bencher.iter(|| rig.turns(1));
+        });
+    }
+    group.finish();
+}

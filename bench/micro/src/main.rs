@@ -1,0 +1,81 @@
+//! Counts the instructions and allocations that a packet takes, stage by stage.
+
+#![forbid(unsafe_code)]
+
+use std::{fs, path::PathBuf};
+
+use anyhow::{Context as _, ensure};
+use clap::Parser;
+use voicelane_machine::Machine;
+use voicelane_micro::{Case, Figures, Rig, profile, start_eal};
+
+/// Turns the worker by hand over two ports in memory, under valgrind's callgrind, and prints how many
+/// instructions a packet takes in each stage, and how many allocations, as a Markdown table.
+///
+/// Nothing else on the machine changes these figures; another compiler or processor may. The table
+/// that is kept:
+///
+///     voicelane-micro --markdown bench/results/micro.md --json bench/results/micro.json
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// Turns of the loop in each case, a burst of 64 packets each.
+    #[arg(long, default_value_t = 1_000, value_parser = turns)]
+    turns: usize,
+    /// Only cases whose name contains this.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    only: String,
+    /// Turn this case here, without callgrind, and print what became of its packets.
+    #[arg(long, value_name = "NAME", conflicts_with = "only")]
+    case: Option<Case>,
+    /// Write the figures to this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write the table to this file, as Markdown.
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+}
+
+fn turns(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err(format!("{text:?} is no number of turns")),
+        Ok(turns) => Ok(turns),
+    }
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    if let Some(case) = arguments.case {
+        let _eal = start_eal(64)?;
+        let measured = Rig::new(case)?.measure(arguments.turns)?;
+        println!("{}", serde_json::to_string(&measured)?);
+        return Ok(());
+    }
+    let cases: Vec<_> = Case::all()
+        .filter(|case| case.to_string().contains(&arguments.only))
+        .collect();
+    ensure!(!cases.is_empty(), "no case is called {:?}", arguments.only);
+    let mut rows = vec![];
+    for case in cases {
+        eprintln!("{case}");
+        rows.push(profile(case, arguments.turns)?);
+    }
+    let figures = Figures {
+        date: voicelane_machine::date(),
+        commit: voicelane_machine::commit(),
+        machine: Machine::new(),
+        turns: arguments.turns,
+        rows,
+    };
+    let write = |file: &PathBuf, text: String| {
+        fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
+    };
+    if let Some(file) = &arguments.json {
+        write(file, serde_json::to_string_pretty(&figures)? + "\n")?;
+    }
+    if let Some(file) = &arguments.markdown {
+        write(file, figures.to_string())?;
+    }
+    print!("{figures}");
+    Ok(())
+}
