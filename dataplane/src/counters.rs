@@ -97,8 +97,9 @@ reasons! {
         PuntQueueFull = "punt-queue-full",
         /// No room in the buffer for the VLAN tag that it goes out with.
         NoHeadroom = "no-headroom",
-        /// The core that has the egress port's queues stands still or does not keep up, and the ring
-        /// to it is full; for all but strict priority already when three quarters of it are.
+        /// Another core stands still or does not keep up, and the ring to it is full: the one that has
+        /// the egress port's queues (for all but strict priority already when three quarters of the
+        /// ring are), or the worker that the flow belongs to.
         RingFull = "ring-full",
         /// The packet's queue at the egress port is full.
         QueueFull = "queue-full",

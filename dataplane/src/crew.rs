@@ -16,6 +16,7 @@ use crate::{
     pipeline::{Departing, Forwarding, HandOver, Scheduling, Way, ring},
     relay::Relay,
     settings::{Idle, Settings},
+    spread::{Shared, Source, Spread},
     units::PortIndex,
     worker::{Parts, Worker},
 };
@@ -68,6 +69,14 @@ impl Layout {
         workers
             .map(|from| (0..self.cores()).filter(|&to| feeds(from, to)).count())
             .sum()
+    }
+
+    /// How many rings there are between workers for each port with [`PortSettings::one_receiver`].
+    ///
+    /// [`PortSettings::one_receiver`]: crate::settings::PortSettings::one_receiver
+    #[must_use]
+    pub fn spreading_rings(self) -> usize {
+        self.workers.saturating_sub(1)
     }
 
     /// The ports whose queues a core has.
@@ -144,16 +153,22 @@ impl<D: Device> Crew<D> {
                 (device, Some(forwarding), outlet)
             });
         let schedules = schedulers.into_iter().map(|device| (device, None, None));
+        let mut sources = sources::<D::Buffer>(settings, layout, &bells).into_iter();
         let mut controls = Vec::new();
         let mut members = Vec::new();
         for (core, (device, forwarding, hand_over)) in forwards.chain(schedules).enumerate() {
             let (clock, now) = (device.tick_rate(), device.now());
             let rings = std::mem::take(&mut inlets[core]);
-            let bell = (!rings.is_empty() && sleeps).then(|| bells[core].clone());
+            let sources = sources.next().unwrap_or_default();
+            let handed = sources
+                .iter()
+                .any(|source| matches!(source, Source::Handed(_)));
+            let is_fed = handed || !rings.is_empty();
+            let bell = (is_fed && sleeps).then(|| bells[core].clone());
             let own = layout.own(core, ports);
             let parts = Parts {
                 scheduling: Scheduling::new(settings, own, rings, clock, now),
-                device,
+                device: Spread::new(device, sources),
                 forwarding,
                 hand_over,
                 bell,
@@ -178,4 +193,31 @@ impl<D: Device> Crew<D> {
             relay,
         }
     }
+}
+
+/// Where each worker's packets come from, port by port.
+fn sources<B>(settings: &Settings, layout: Layout, bells: &[Bell]) -> Vec<Vec<Source<B>>> {
+    let seed = rand::random();
+    let mut sources: Vec<Vec<_>> = (0..layout.workers).map(|_| Vec::new()).collect();
+    for (port, settings) in (0..).map(PortIndex).zip(&settings.ports) {
+        if !settings.one_receiver {
+            sources.iter_mut().for_each(|of| of.push(Source::Own));
+            continue;
+        }
+        let receiver = layout.receiver(port);
+        let mut workers = Vec::new();
+        for (worker, (of, bell)) in sources.iter_mut().zip(bells).enumerate() {
+            workers.push((worker != receiver).then(|| {
+                let (writer, reader) = ring(RING_PACKETS, bell.clone());
+                of.push(Source::Handed(reader));
+                writer
+            }));
+        }
+        sources[receiver].push(Source::Shared(Shared {
+            workers,
+            seed,
+            lost: (0, 0),
+        }));
+    }
+    sources
 }

@@ -22,6 +22,7 @@ pub mod relay;
 pub mod seconds;
 pub mod session;
 pub mod settings;
+mod spread;
 mod stalls;
 pub mod units;
 pub mod wire;

@@ -37,6 +37,9 @@ pub struct PortSettings {
     /// The depth of the shaper, as time: how much may be sent at once to catch up after the loop
     /// was late.
     pub shaper_burst_ms: u32,
+    /// Whether one of several workers receives all of it and hands the others theirs, as the device
+    /// has one receive queue.
+    pub one_receiver: bool,
     /// How each class is served, in the order of [`Phb::ALL`].
     pub classes: [ClassSettings; Phb::COUNT],
 }
@@ -54,6 +57,7 @@ impl PortSettings {
             mtu: 1500,
             vlans: Vec::new(),
             shaper_burst_ms: 1,
+            one_receiver: false,
             classes: Phb::ALL.map(|phb| ClassSettings::of(phb, rate)),
         }
     }

@@ -11,13 +11,14 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::{
     bell::Bell,
     control::{Answer, Command, Control, FlowReading, Reply, Request, Twins},
-    counters::{InterfaceCounters, Report},
+    counters::{DropReason, InterfaceCounters, Report},
     device::{Buffer, Device},
     fib::Fibs,
     pipeline::{Forwarding, HandOver, Outlet, Scheduling},
     policy::Policy,
     session::FiveTuple,
     settings::{Idle, Settings},
+    spread::Spread,
     stalls::Stalls,
     units::{InterfaceIndex, PortIndex, TickRate, Ticks},
 };
@@ -41,7 +42,7 @@ const LINGER_NS: u64 = 50_000;
 
 /// One core's data plane: all of it, or its part in a [`Crew`](crate::crew::Crew).
 pub struct Worker<D: Device> {
-    device: D,
+    device: Spread<D>,
     /// Nothing: this core only schedules.
     forwarding: Option<Forwarding<D::Buffer>>,
     /// The way to the queues that are on other cores; nothing: all are on this one.
@@ -61,7 +62,7 @@ pub struct Worker<D: Device> {
 
 /// What a core's data plane consists of.
 pub(crate) struct Parts<D: Device> {
-    pub(crate) device: D,
+    pub(crate) device: Spread<D>,
     pub(crate) forwarding: Option<Forwarding<D::Buffer>>,
     pub(crate) hand_over: Option<HandOver<D::Buffer>>,
     pub(crate) scheduling: Scheduling<D::Buffer>,
@@ -81,7 +82,7 @@ impl<D: Device> Worker<D> {
             forwarding: Some(Forwarding::new(settings, fibs, to_twins, clock, now)),
             hand_over: None,
             scheduling: Scheduling::new(settings, all, Vec::new(), clock, now),
-            device,
+            device: Spread::new(device, Vec::new()),
             bell: None,
             from_twins,
         };
@@ -136,7 +137,7 @@ impl<D: Device> Worker<D> {
                 if !sleep.is_zero() {
                     match &self.bell {
                         None => thread::sleep(sleep),
-                        Some(bell) => bell.sleep(sleep, || self.scheduling.has_mail()),
+                        Some(bell) => bell.sleep(sleep, || self.has_mail()),
                     }
                     self.stalls.slept(sleep, self.clock);
                 }
@@ -162,7 +163,7 @@ impl<D: Device> Worker<D> {
                 Some(hand_over) => intake.turn(&mut hand_over.with(&mut self.scheduling)),
             };
         }
-        received += self.scheduling.take_in();
+        received += self.device.take_for_others() + self.scheduling.take_in();
         if received > 0 {
             self.last_packet = now;
         }
@@ -183,7 +184,7 @@ impl<D: Device> Worker<D> {
 
     /// The device, for tests that hold its other end.
     pub fn device_mut(&mut self) -> &mut D {
-        &mut self.device
+        &mut self.device.device
     }
 
     /// Checks what must hold between turns.
@@ -259,7 +260,20 @@ impl<D: Device> Worker<D> {
             Some(forwarding) => forwarding.fill(report),
             None => report.interfaces.fill(InterfaceCounters::default()),
         }
+        let lost = report.ports.iter_mut().zip(&mut report.interfaces);
+        for ((port, interface), (packets, bytes)) in lost.zip(self.device.lost()) {
+            port.port.rx_packets += packets;
+            port.port.rx_bytes += bytes;
+            interface.rx_packets += packets;
+            interface.rx_bytes += bytes;
+            interface.drops[DropReason::RingFull.index()] += packets;
+        }
         self.scheduling.fill(report, now);
+    }
+
+    /// Whether another core has handed this one something.
+    fn has_mail(&self) -> bool {
+        self.scheduling.has_mail() || self.device.has_mail()
     }
 
     /// How long nothing needs to be done: until a shaper opens, and never so long that a packet
@@ -286,7 +300,7 @@ impl<D: Device> Worker<D> {
 
 /// What a forwarding core takes in within one turn.
 struct Intake<'a, D: Device> {
-    device: &'a mut D,
+    device: &'a mut Spread<D>,
     forwarding: &'a mut Forwarding<D::Buffer>,
     ports: u8,
     from_twins: &'a Receiver<(InterfaceIndex, D::Buffer)>,

@@ -2,6 +2,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     reason = "a test ends at what it did not expect"
 )]
@@ -18,7 +19,7 @@ use voicelane_dataplane::{
     crew::{Layout, RING_PACKETS},
     diffserv::{Dscp, Management, Phb},
     session::SessionChange,
-    settings::Settings,
+    settings::{Settings, Trust},
     units::{InterfaceIndex, PortIndex},
 };
 
@@ -104,15 +105,16 @@ proptest! {
         rigs.iter_mut().for_each(Rig::invariants);
     }
 
-    /// However many cores there are, each flow's packets leave in the order in which they came, and
-    /// none is lost.
+    /// However many cores there are, and whoever spreads the flows, each flow's packets leave in the
+    /// order in which they came, and none is lost.
     #[test]
     fn flows_stay_in_order(
-        (workers, schedulers) in (1..5_usize, 0..3_usize),
+        (workers, schedulers, one_receiver) in (1..5_usize, 0..3_usize, any::<bool>()),
         bursts in prop::collection::vec((0..6_u16, 1..40_usize), 1..40),
     ) {
         let mut settings = settings("100Gbit/s");
         for port in &mut settings.ports {
+            port.one_receiver = one_receiver;
             for class in &mut port.classes {
                 class.management = Management::TailDrop;
             }
@@ -123,8 +125,8 @@ proptest! {
         for (flow, count) in bursts {
             for _ in 0..count {
                 let number = sent.entry(flow).or_default();
-                // As a NIC spreads flows.
-                let worker = usize::from(flow) % workers;
+                // As a NIC spreads flows, or as one that does not.
+                let worker = if one_receiver { 0 } else { usize::from(flow) % workers };
                 let frame = Udp::new(HOST, FAR, flow, 100 + *number).frame();
                 let frame = rig.pool.frame(frame);
                 rig.members[worker].device_mut().deliver(EDGE, frame);
@@ -187,6 +189,76 @@ fn bulk_leaves_room_for_calls_in_a_ring() {
     }
     rig.sent(CORE);
     assert_eq!(rig.pool.in_use(), 0);
+}
+
+/// One worker receives for three: each flow is one worker's, and all have some; what a worker that
+/// stands still has no room for is lost, and counted.
+#[test]
+fn one_worker_spreads_what_it_receives() {
+    let mut settings = settings("1Gbit/s");
+    for port in &mut settings.ports {
+        port.one_receiver = true;
+        port.vlans = vec![vlan(100, Trust::Bleach)];
+    }
+    let layout = Layout {
+        workers: 3,
+        schedulers: 1,
+    };
+    let mut rig = Rig::with(&settings, layout);
+    let frames = |flow: u16| {
+        let mut call = Udp::new(HOST, FAR, flow, 172);
+        let whole = call.frame();
+        call.fragment = 0x2000;
+        let call6 = Udp6::new(HOST6, FAR6, flow, 172).frame();
+        [tagged(&whole, 100), whole, call6, call.frame()]
+    };
+    let deliver = |rig: &mut Rig, frame: &[u8]| {
+        let frame = rig.pool.frame(frame);
+        rig.members[0].device_mut().deliver(EDGE, frame);
+    };
+    for flow in 0..32 {
+        for frame in frames(flow) {
+            deliver(&mut rig, &frame);
+        }
+    }
+    let moved = |rig: &mut Rig| [0, 1, 2].map(|worker| rig.members[worker].turn());
+    // The first shares out, and has its own to do; the others have theirs.
+    let first = moved(&mut rig);
+    assert!(first.iter().all(|&moved| moved > 0), "{first:?}");
+    rig.settle();
+    let report = rig.report();
+    assert_eq!(report.ports[0].port.rx_packets, 4 * 32);
+    assert_eq!(report.interfaces[2].rx_packets, 32, "on the VLAN");
+    assert_conserved(&mut rig, &report, 0);
+
+    // One flow, tagged or not, is one worker's.
+    let [tagged, whole, ..] = frames(7);
+    for frame in [&tagged, &whole, &whole] {
+        deliver(&mut rig, frame);
+    }
+    rig.members[0].turn();
+    let others = [1, 2].map(|worker| rig.members[worker].turn());
+    assert!(others.contains(&0), "{others:?}");
+
+    rig.settle();
+    let before = rig.report().interfaces[0].drops[DropReason::RingFull.index()];
+    assert_eq!(before, 0);
+    let of_others = (0..32).map(|flow| frames(flow)[1].clone()).find(|frame| {
+        deliver(&mut rig, frame);
+        rig.members[0].turn();
+        let others = [1, 2].map(|worker| rig.members[worker].turn());
+        others != [0, 0]
+    });
+    let of_others = of_others.expect("some flow is of others");
+    rig.settle();
+    for _ in 0..RING_PACKETS + 10 {
+        deliver(&mut rig, &of_others);
+    }
+    while rig.members[0].turn() > 0 {}
+    rig.settle();
+    let report = rig.report();
+    assert_eq!(report.interfaces[0].drops[DropReason::RingFull.index()], 10);
+    assert_conserved(&mut rig, &report, 0);
 }
 
 /// What comes in at both workers is one flow to the control side, and its session is in both.

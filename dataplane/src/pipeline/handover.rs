@@ -99,7 +99,7 @@ impl<T> RingWriter<T> {
 
     /// Writes one item, unless there is no room, or none but what is kept for `favoured` ones.
     #[inline]
-    pub(super) fn write(&mut self, item: T, favoured: bool) -> Result<(), DropReason> {
+    pub(crate) fn write(&mut self, item: T, favoured: bool) -> Result<(), DropReason> {
         let reserve = self.reserve();
         if self.staged.is_empty() {
             self.room = self.producer.cached_slots();
@@ -116,7 +116,7 @@ impl<T> RingWriter<T> {
 
     /// Publishes what was written, and wakes the reader.
     #[inline]
-    pub(super) fn publish(&mut self) {
+    pub(crate) fn publish(&mut self) {
         if self.staged.is_empty() {
             return;
         }

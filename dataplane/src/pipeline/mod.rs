@@ -35,9 +35,9 @@ use arrayvec::ArrayVec;
 use crossbeam_channel::Sender;
 use voicelane_dpdk::BURST;
 
-pub(crate) use handover::{Departing, HandOver, Outlet, Way, ring};
-pub(crate) use route::Routes;
+pub(crate) use handover::{Departing, HandOver, Outlet, RingWriter, Way, ring};
 pub use route::{Adjacency, Paths};
+pub(crate) use route::{Routes, flow_hash};
 pub(crate) use scheduling::Scheduling;
 
 use fragments::Fragment;

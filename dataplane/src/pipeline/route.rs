@@ -15,6 +15,7 @@ use crate::{
 };
 
 pub use paths::Paths;
+pub(crate) use paths::flow_hash;
 
 /// What a next hop means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

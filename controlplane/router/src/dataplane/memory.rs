@@ -77,7 +77,8 @@ pub fn plan(config: &Config) -> Result<Plan, TooSmall> {
     let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
     let workers = count(layout.workers);
     let rings = ports * (workers * u64::from(RX_RING) + u64::from(TX_RING))
-        + count(layout.rings(config.ports.len()) * RING_PACKETS);
+        + count(layout.rings(config.ports.len()) * RING_PACKETS)
+        + ports * count(layout.spreading_rings() * RING_PACKETS);
     let fixed = rings + twins + IN_HAND * count(layout.cores());
     let tables_mib = tables_mib(&config.router);
     let bytes = config.router.memory_mib.saturating_sub(tables_mib) << 20;

@@ -7,7 +7,7 @@ use voicelane_dpdk::Description;
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error(
     "the device has {queues} receive queues for {workers} workers: write qpairs={workers}, or leave \
-     it out, and one worker receives for all"
+     it out, and one worker hands the others their packets"
 )]
 pub struct WrongQueues {
     /// How many it has.

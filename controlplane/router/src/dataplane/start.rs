@@ -145,7 +145,10 @@ pub fn start(config: &Config) -> Result<Dataplane, StartError> {
         })?;
         let (open, of_port) = open(port, receive_queues, pool)?;
         warn_of_distance(port, device, cores);
-        settings.push(port_settings(port, open.mac, &plan));
+        settings.push(PortSettings {
+            one_receiver: receive_queues == 1 && cores.workers.len() > 1,
+            ..port_settings(port, open.mac, &plan)
+        });
         queues.push(of_port);
         ports.push(open);
     }

@@ -7,7 +7,7 @@ use arrayvec::ArrayVec;
 use crate::{
     control::NextHop,
     session::{FlowKey as _, FlowKey4, FlowKey6, Protocol},
-    wire::{Ipv4, Ipv6, Transport, Upper, upper_layer},
+    wire::{EtherType, Ipv4, Ipv6, Transport, Upper, upper_layer},
 };
 
 /// How finely shares are cut.
@@ -109,6 +109,19 @@ impl Paths {
 
 fn weight_of(weight: NonZeroU16) -> usize {
     usize::from(weight.get())
+}
+
+/// The hash of a frame's flow, with a VLAN tag or without; nothing where it is not IP.
+pub(crate) fn flow_hash(frame: &[u8], seed: &[u64; 4]) -> Option<u64> {
+    let (mut kind, mut packet) = frame.get(12..)?.split_first_chunk::<2>()?;
+    if *kind == EtherType::VLAN.0.to_be_bytes() {
+        (kind, packet) = packet.get(2..)?.split_first_chunk()?;
+    }
+    match EtherType(u16::from_be_bytes(*kind)) {
+        EtherType::IPV4 => hash4(packet, seed),
+        EtherType::IPV6 => hash6(packet, seed),
+        _ => None,
+    }
 }
 
 /// The hash of an IPv4 packet's flow: of its five-tuple; of its addresses where it has no ports or is
