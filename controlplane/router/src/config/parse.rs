@@ -31,6 +31,7 @@ use super::{
 };
 use crate::dataplane::{cores::available, memory};
 
+/// For each worker.
 const DEFAULT_MEMORY_MIB: i64 = 320;
 const DEFAULT_ROUTES: i64 = 65_536;
 const DEFAULT_SESSION_ENTRIES: i64 = 65_536;
@@ -152,7 +153,10 @@ fn router(raw: &RawRouter, cores: &[usize], problems: &mut Problems) -> Option<R
     let idle = raw.idle.as_deref().unwrap_or("adaptive");
     let idle = values::word(idle, &[("adaptive", Idle::Adaptive), ("poll", Idle::Poll)]);
     let idle = problems.keep("router.idle", idle);
-    let memory_mib = raw.memory_mb.unwrap_or(DEFAULT_MEMORY_MIB);
+    let workers = i64::try_from(raw.cores.len())
+        .unwrap_or(1)
+        .clamp(1, 1 << 10);
+    let memory_mib = raw.memory_mb.unwrap_or(DEFAULT_MEMORY_MIB * workers);
     let memory_mib = problems.keep("router.memory_mb", values::bounded(memory_mib, 64, 1 << 20));
     let hugepages = values::word(
         raw.hugepages.as_deref().unwrap_or("auto"),
