@@ -192,6 +192,9 @@ impl<K: FlowKey> SessionTable<K> {
             };
             if let Some(entry) = self.entries.get(candidates[place] as usize) {
                 prefetch(entry);
+                if size_of::<Entry<K>>() > 64 {
+                    prefetch(&entry.flow);
+                }
             }
         }
         for place in places(which) {
