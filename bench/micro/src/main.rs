@@ -6,6 +6,7 @@ use std::{fs, path::PathBuf};
 
 use anyhow::{Context as _, ensure};
 use clap::Parser;
+use voicelane_dpdk::Hugepages;
 use voicelane_machine::Machine;
 use voicelane_micro::{Case, Figures, Rig, profile, start_eal};
 
@@ -46,7 +47,8 @@ fn turns(text: &str) -> Result<usize, String> {
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     if let Some(case) = arguments.case {
-        let _eal = start_eal(64)?;
+        // Callgrind has no hugepages.
+        let _eal = start_eal(Hugepages::Never, 64)?;
         let measured = Rig::new(case)?.measure(arguments.turns)?;
         println!("{}", serde_json::to_string(&measured)?);
         return Ok(());

@@ -44,10 +44,10 @@ pub fn clock() -> TickRate {
     TickRate::from_hz(2_000_000_000)
 }
 
-/// Starts DPDK's environment, once a process, without hugepages, which callgrind has none of.
-pub fn start_eal(memory_mib: u64) -> Result<Eal, EalError> {
+/// Starts DPDK's environment, once a process.
+pub fn start_eal(hugepages: Hugepages, memory_mib: u64) -> Result<Eal, EalError> {
     Eal::init(&EalConfig {
-        hugepages: Hugepages::Never,
+        hugepages,
         memory_mib,
         ..EalConfig::default()
     })

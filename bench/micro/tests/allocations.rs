@@ -1,5 +1,6 @@
 //! Memory is allocated for no packet, whatever becomes of it.
 
+use voicelane_dpdk::Hugepages;
 use voicelane_micro::{Case, Counts, Load, Measured, Rig, start_eal};
 use voicelane_throughput::flows::IpVersion;
 
@@ -8,7 +9,7 @@ const TURNS: usize = 500;
 /// All cases in one test: DPDK's environment is there once a process.
 #[test]
 fn no_packet_allocates() {
-    let _eal = start_eal(64).unwrap();
+    let _eal = start_eal(Hugepages::Never, 64).unwrap();
     for ip in [IpVersion::V4, IpVersion::V6] {
         for load in Load::ALL {
             let case = Case {

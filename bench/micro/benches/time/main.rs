@@ -16,8 +16,15 @@ mod turn;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use voicelane_dpdk::Hugepages;
 
-fn short() -> Criterion {
+/// For the largest tables, one after the other.
+const MEMORY_MIB: u64 = 700;
+
+/// Tables are where the router has them: in hugepages, where enough are free.
+fn setup() -> Criterion {
+    let eal = voicelane_micro::start_eal(Hugepages::Auto, MEMORY_MIB).expect("DPDK's environment");
+    println!("hugepages: {}", eal.hugepages());
     Criterion::default()
         .without_plots()
         .sample_size(20)
@@ -27,7 +34,7 @@ fn short() -> Criterion {
 
 criterion_group! {
     name = time;
-    config = short();
+    config = setup();
     targets = sessions::lookup, sessions::change, metering::meters, routes::lookup, turn::turn
 }
 criterion_main!(time);

@@ -2,12 +2,12 @@ use std::{hint::black_box, net::IpAddr};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng, seq::IndexedRandom as _};
-use voicelane_dataplane::fib::{Fib, Fib4, Fib6, Key, NO_ROUTE};
+use voicelane_dataplane::fib::{Fib, Key, NO_ROUTE};
 use voicelane_dpdk::BURST;
 use voicelane_throughput::flows::{self, IpVersion};
 
 /// The Internet's, of each family.
-const INTERNET: [u32; 2] = [1_000_000, 250_000];
+const INTERNET: [usize; 2] = [1_000_000, 250_000];
 /// Bursts of addresses to look up.
 const BURSTS: usize = 1_000;
 
@@ -55,10 +55,7 @@ fn networks(ip: IpVersion) -> impl Iterator<Item = (IpAddr, u8)> {
 
 /// The next hops of a burst of addresses.
 pub(crate) fn lookup(criterion: &mut Criterion) {
-    let megabytes = |bytes: u64| bytes / 1_000_000 + 64;
     let [routes4, routes6] = INTERNET;
-    let memory = megabytes(Fib4::bytes(routes4)) + megabytes(Fib6::bytes(routes6));
-    let _eal = voicelane_micro::start_eal(memory).expect("DPDK's environment");
     let few4 = || {
         let bits = |(to, length)| match to {
             IpAddr::V4(to) => Some((to.to_bits(), length)),
@@ -74,11 +71,11 @@ pub(crate) fn lookup(criterion: &mut Criterion) {
         networks(IpVersion::V6).filter_map(octets).collect()
     };
     let internet4 = || {
-        let routes = voicelane_routes::ipv4(routes4 as usize, 1).into_iter();
+        let routes = voicelane_routes::ipv4(routes4, 1).into_iter();
         routes.map(|(to, length)| (to.to_bits(), length)).collect()
     };
     let internet6 = || {
-        let routes = voicelane_routes::ipv6(routes6 as usize, 1).into_iter();
+        let routes = voicelane_routes::ipv6(routes6, 1).into_iter();
         routes.map(|(to, length)| (to.octets(), length)).collect()
     };
     lookup_in(criterion, "route/ipv4", "512", few4, below4);
