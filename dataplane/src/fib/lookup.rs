@@ -13,36 +13,44 @@ impl<K: Key> Fib<K> {
     }
 
     /// All addresses go down a level before any goes down the next: so memory is waited for once a
-    /// level, not once an address. The first two levels, where most end, are passed without asking
-    /// each whether it must.
+    /// level, not once an address. As long as most have something below, each is taken down without
+    /// asking whether it must.
     #[inline]
     fn lookup_burst(&self, addresses: &[K], next_hops: &mut [u16]) {
         let mut entries = [Entry(0); BURST];
         let root = self.nodes.root();
-        let mut any = false;
+        let mut below = 0;
         for ((address, next_hop), entry) in addresses.iter().zip(&mut *next_hops).zip(&mut entries)
         {
             *entry = Entry(root.get(address.step(0)).copied().unwrap_or(0));
             *next_hop = entry.hop_or(self.default);
-            any |= entry.has_child();
+            below += usize::from(entry.has_child());
         }
-        if !any {
-            return;
+        let mut level = 1;
+        while below * 2 > addresses.len() {
+            below = 0;
+            for ((&address, next_hop), entry) in
+                addresses.iter().zip(&mut *next_hops).zip(&mut entries)
+            {
+                *entry = self.go_down(*entry, address, level, next_hop);
+                below += usize::from(entry.has_child());
+            }
+            level += 1;
         }
-        any = false;
-        for ((&address, next_hop), entry) in addresses.iter().zip(&mut *next_hops).zip(&mut entries)
-        {
-            *entry = self.go_down(*entry, address, 1, next_hop);
-            any |= entry.has_child();
-        }
-        if any {
-            self.lookup_deep(addresses, next_hops, &mut entries);
+        if below > 0 {
+            self.lookup_rest(level, addresses, next_hops, &mut entries);
         }
     }
 
-    /// Goes on where there is something below the first two levels.
+    /// Goes on where there is something below, from a level on.
     #[inline(never)]
-    fn lookup_deep(&self, addresses: &[K], next_hops: &mut [u16], entries: &mut [Entry; BURST]) {
+    fn lookup_rest(
+        &self,
+        mut level: u32,
+        addresses: &[K],
+        next_hops: &mut [u16],
+        entries: &mut [Entry; BURST],
+    ) {
         let mut below = [0_u8; BURST];
         let mut count = 0;
         for (place, entry) in (0_u8..).zip(&*entries) {
@@ -51,7 +59,6 @@ impl<K: Key> Fib<K> {
             }
             count += usize::from(entry.has_child());
         }
-        let mut level = 2;
         while count > 0 {
             let mut left = 0;
             for read in 0..count {
