@@ -105,8 +105,12 @@ run_to_the_end() {
     return "$status"
 }
 
-# Finds cargo, also that of the user who called sudo.
+# Finds cargo, also that of the user who called sudo; and has it compile for an older CPU where this
+# is one.
 need_cargo() {
+    if [ "$(uname -m)" = x86_64 ] && ! grep -qw avx2 /proc/cpuinfo; then
+        export RUSTFLAGS="${RUSTFLAGS:--C target-cpu=x86-64-v2}"
+    fi
     local home
     for home in "$HOME" "$(getent passwd "${SUDO_USER:-root}" | cut -d: -f6)"; do
         if ! command -v cargo >/dev/null && [ -x "$home/.cargo/bin/cargo" ]; then

@@ -1,6 +1,6 @@
 //! All cases in turns, over several rounds.
 
-use std::{collections::BTreeMap, env, fs, path::PathBuf, sync::atomic::Ordering, time::Instant};
+use std::{collections::BTreeMap, fs, path::PathBuf, sync::atomic::Ordering, time::Instant};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -151,10 +151,15 @@ fn half_of(case: &Case, mpps: f64) -> u64 {
 }
 
 fn flags() -> BTreeMap<&'static str, String> {
-    let rustflags = env::var("RUSTFLAGS").unwrap_or_default();
+    // As this program is, which the same cargo has compiled.
+    let cpu = if cfg!(target_feature = "avx2") {
+        "x86-64-v3"
+    } else {
+        "an older CPU"
+    };
     let profile = "cargo's release profile, thin LTO, 4 codegen units";
     BTreeMap::from([
-        ("voicelane", format!("{profile}, RUSTFLAGS=\"{rustflags}\"")),
+        ("voicelane", format!("{profile}, for {cpu}")),
         ("testpmd", "as Debian's package brings it".to_owned()),
         (
             "l3fwd, qos_sched",
