@@ -12,7 +12,7 @@ use common::*;
 use proptest::prelude::*;
 use voicelane_dataplane::{
     counters::{PortReport, QueueCounters},
-    diffserv::{Dscp, Management, Phb},
+    diffserv::{Dscp, Phb},
     settings::{Settings, Trust},
 };
 
@@ -20,12 +20,6 @@ use voicelane_dataplane::{
 fn trusting(core_rate: &str) -> Settings {
     let mut settings = settings(core_rate);
     settings.ports[0].trust = Trust::Keep;
-    for class in &mut settings.ports[1].classes {
-        // Whose random numbers differ from rig to rig.
-        if matches!(class.management, Management::Wred(_)) {
-            class.management = Management::TailDrop;
-        }
-    }
     settings
 }
 

@@ -114,6 +114,13 @@ impl Wred {
             || u64::from(self.random.next_u32()) < (average - curve.minimum) * curve.slope
     }
 
+    /// Whether it drops nothing as long as the queue stays empty, and has nothing to forget.
+    #[inline]
+    #[must_use]
+    pub fn is_calm(&self) -> bool {
+        self.average >> self.shift == 0 && self.curves.iter().all(|curve| curve.minimum > 0)
+    }
+
     /// The queue has become empty.
     #[inline]
     pub fn emptied(&mut self, now: Ticks) {
@@ -167,8 +174,21 @@ mod tests {
         let mut wred = Wred::new(&WredProfile::default(), 400, PACKET, 7);
         let burst = (0..5).filter(|_| wred.drops(Red, FULL / 2, Ticks(0)));
         assert_eq!(burst.count(), 0, "a short burst is not averaged yet");
+        assert!(!wred.is_calm());
         let standing = (0..200).filter(|_| wred.drops(Red, FULL / 2, Ticks(0)));
         assert!(standing.count() > 100);
+    }
+
+    #[test]
+    fn a_calm_one_lets_go_what_finds_nothing() {
+        let mut wred = Wred::new(&WredProfile::default(), 400, PACKET, 7);
+        wred.drops(Red, FULL, Ticks(0));
+        while !wred.is_calm() {
+            wred.drops(Red, 0, Ticks(0));
+        }
+        for colour in [Green, Yellow, Red] {
+            assert!(!wred.drops(colour, 0, Ticks(0)));
+        }
     }
 
     #[test]

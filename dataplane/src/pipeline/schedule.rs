@@ -10,10 +10,7 @@ use queue::{Queue, Run};
 use crate::{
     counters::{DropReason, EfReport, QueueCounters},
     device::Buffer,
-    diffserv::{
-        BucketProfile, ClassSettings, Departure, Dscp, EfMeter, Management, Phb, Service,
-        TokenBucket,
-    },
+    diffserv::{BucketProfile, ClassSettings, Departure, Dscp, EfMeter, Phb, Service, TokenBucket},
     settings::PortSettings,
     units::{BitRate, TickRate, Ticks},
 };
@@ -86,6 +83,8 @@ struct Bypass {
     classes: Queues,
     /// Of this turn, with what each run costs.
     passed: ArrayVec<(Phb, Run, i64), BURST>,
+    /// Where each class's last run is among these, if it has one.
+    last: [usize; Phb::COUNT],
     /// What they cost in all.
     cost: i64,
     /// What the longest burst costs: with less credit somebody may have to wait, and the queues
@@ -97,28 +96,39 @@ struct Bypass {
 
 impl Bypass {
     fn new(classes: &[ClassSettings; Phb::COUNT], longest: u32, profile: &BucketProfile) -> Self {
-        // Random early detection and a maximum look at each packet.
-        let may = |class: &ClassSettings| {
-            class.maximum.is_none() && !matches!(class.management, Management::Wred(_))
-        };
+        // A maximum is charged with each packet.
+        let may = |class: &ClassSettings| class.maximum.is_none();
         Self {
             classes: set(&classes.each_ref().map(may)),
             passed: ArrayVec::new(),
+            last: [0; Phb::COUNT],
             cost: 0,
             burst_cost: profile.cost(longest) * BURST as i64,
             strict_end: 0,
         }
     }
 
-    /// Writes down packets that have passed by.
+    /// Writes down packets that have passed by: with the last ones of their class, where these are
+    /// alike.
     #[inline]
     fn note(&mut self, phb: Phb, mut run: Run, profile: &BucketProfile, ef: Option<&mut EfMeter>) {
-        if run.packets > 0 {
-            if let Some(ef) = ef {
-                run.number = ef.arrive(run.packets);
-            }
-            let cost = profile.cost(run.wire_bytes) * i64::from(run.packets);
-            self.cost += cost;
+        if run.packets == 0 {
+            return;
+        }
+        let strict = ef.is_some();
+        if let Some(ef) = ef {
+            run.number = ef.arrive(run.packets);
+        }
+        let cost = profile.cost(run.wire_bytes) * i64::from(run.packets);
+        self.cost += cost;
+        if let Some((class, last, total)) = self.passed.get_mut(self.last[phb.index()])
+            && *class == phb
+            && last.goes_on_with(&run, strict)
+        {
+            last.packets += run.packets;
+            *total += cost;
+        } else {
+            self.last[phb.index()] = self.passed.len();
             self.passed.push((phb, run, cost));
         }
     }
@@ -251,7 +261,10 @@ impl<B: Buffer> PortScheduler<B> {
             (buffer, frame.saturating_add(overhead))
         });
         let bit = 1 << phb.index();
-        if self.waiting == 0 && self.bypass.classes & bit != 0 {
+        if self.waiting == 0
+            && self.bypass.classes & bit != 0
+            && self.queues[phb.index()].lets_pass()
+        {
             self.pass_by(phb, &mut packets, now, leaving);
         }
         let queue = &mut self.queues[phb.index()];

@@ -36,6 +36,14 @@ impl Run {
             number: 0,
         }
     }
+
+    /// Whether another run can be added to this one; of the EF aggregate (`strict`), it must be the
+    /// next there.
+    #[inline]
+    pub(super) fn goes_on_with(&self, next: &Self, strict: bool) -> bool {
+        (self.since, self.wire_bytes) == (next.since, next.wire_bytes)
+            && (!strict || next.number.wrapping_sub(self.number) == self.packets)
+    }
 }
 
 /// A packet that leaves its queue.
@@ -195,8 +203,7 @@ impl<B: Buffer> Queue<B> {
             run.number = ef.arrive(run.packets);
         }
         if let Some(last) = self.runs.back_mut()
-            && (last.since, last.wire_bytes) == (run.since, run.wire_bytes)
-            && (!strict || run.number.wrapping_sub(last.number) == last.packets)
+            && last.goes_on_with(&run, strict)
         {
             last.packets += run.packets;
         } else {
@@ -243,6 +250,15 @@ impl<B: Buffer> Queue<B> {
         // A few packets are no queue yet, however slowly they go.
         let by_time = u64::try_from(by_time).unwrap_or(full) * packets.min(FEW as u64) / FEW as u64;
         Fill::try_from(by_bytes.max(by_packets).max(by_time)).unwrap_or(FULL)
+    }
+
+    /// Whether packets may go past this queue when it is empty.
+    #[inline]
+    pub(super) fn lets_pass(&self) -> bool {
+        match &self.manager {
+            Manager::TailDrop | Manager::Codel { .. } => true,
+            Manager::Wred(wred) => wred.is_calm(),
+        }
     }
 
     /// Counts packets that have gone past this queue, which is empty.
