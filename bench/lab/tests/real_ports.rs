@@ -51,7 +51,7 @@ fn shaped_mbit_s(core_rate: &str, bits_per_second: f64, load: f64, ip_packet_byt
 
 /// On a quiet machine 99 % and more; a worker that is kept off its core for longer than the shaper's
 /// burst of a millisecond sends less for no fault of its own.
-const BUSY: f64 = 0.9;
+const BUSY: f64 = 0.8;
 
 /// Never over the rate, for frames of 64 and of 1,514 bytes. Two cores do not send, route twice, receive and count the
 /// 142,000 packets a second that fill 100 Mbit/s with the short ones: that is for the virtual clock.
