@@ -8,6 +8,8 @@
 
 mod common;
 
+use std::iter;
+
 use common::*;
 use proptest::prelude::*;
 use voicelane_dataplane::{
@@ -83,7 +85,7 @@ fn both(core_rate: &str, turns: &Turns) -> [(Vec<Vec<Vec<u8>>>, PortReport); 2] 
     [passing, queueing].map(|settings| {
         let mut rig = Rig::new(&settings);
         let mut left = vec![];
-        let waits = std::iter::repeat_n((vec![], 1_000_000), 100);
+        let waits = iter::repeat_n((vec![], 1_000_000), 100);
         for (burst, gap) in turns.iter().cloned().chain(waits) {
             for (number, (class, bytes)) in (1..).zip(burst) {
                 rig.deliver(EDGE, &frame(CLASSES[class], number, bytes));
@@ -125,6 +127,35 @@ fn strict_priority_leaves_first_though_nothing_waits() {
     assert_eq!(telephony.delay_ns.len(), 2);
     assert_eq!(port.ef.total.packets, 3);
     rig.invariants();
+}
+
+/// What has gone past the queues for seconds, within its cap, has priority when others come.
+#[test]
+fn what_passed_by_is_not_owed() {
+    const TURN: u64 = 50_000;
+    let mut rig = Rig::new(&trusting("10Gbit/s"));
+    let (voice, bulk) = (frame(Dscp::EF, 1, 1514), frame(Dscp::DF, 2, 1514));
+    // 3.9 of 5 Gbit/s, then with 11.8 beside it.
+    for (turns, beside) in [(50_000, 0), (100, 48)] {
+        for _ in 0..turns {
+            for frame in iter::repeat_n(&voice, 16).chain(iter::repeat_n(&bulk, beside)) {
+                rig.deliver(EDGE, frame);
+            }
+            rig.turn();
+            rig.sent(CORE);
+            rig.advance_to(rig.now + TURN);
+        }
+    }
+    let port = &rig.report().ports[1];
+    let [telephony, standard] =
+        [Phb::Telephony, Phb::Standard].map(|phb| &port.queues[phb.index()]);
+    assert!(standard.delay_ns.max() > 10 * TURN, "bulk waits");
+    assert_eq!(telephony.sent_packets, 50_100 * 16);
+    assert!(
+        telephony.delay_ns.max() <= TURN,
+        "{} ns",
+        telephony.delay_ns.max()
+    );
 }
 
 proptest! {

@@ -118,6 +118,28 @@ fn strict_priority_is_capped_while_others_wait() {
     );
 }
 
+/// What telephony was sent over its cap while nobody else waited is no debt when others come.
+#[test]
+fn strict_priority_owes_nothing_for_what_nobody_wanted() {
+    let mut overload = Overload::new(
+        "3Mbit/s",
+        &[(Dscp::EF, 214, 4_000), (Dscp::DF, 1514, 2_000)],
+    );
+    overload.streams[1].packets_per_second = 20;
+    overload.run(5);
+    overload.streams[0].packets_per_second = 1_000;
+    overload.streams[1].packets_per_second = 2_000;
+    let before = overload.bytes(Dscp::EF);
+    overload.sent.clear();
+    overload.run(1);
+    assert!(before > 5 * 3_000_000 / 8, "more than its cap");
+    let sent = overload.of(Dscp::EF).packets;
+    assert!(sent.abs_diff(1_000) <= 10, "{sent} packets");
+    let longest = wire_bytes(1514) * 8 * CLOCK_HZ / 10_000_000;
+    let wait = overload.wait(Dscp::EF);
+    assert!(wait < 3 * longest, "{wait} ns");
+}
+
 /// With all weighted classes overloaded, each gets its weight within 0.5 % of the link, whatever
 /// the sizes of its packets.
 #[test]

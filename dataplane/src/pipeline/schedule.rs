@@ -81,8 +81,8 @@ type Queues = u16;
 struct Bypass {
     /// The classes whose packets may.
     classes: Queues,
-    /// Of this turn, with what each run costs.
-    passed: ArrayVec<(Phb, Run, i64), BURST>,
+    /// Of this turn.
+    passed: ArrayVec<(Phb, Run), BURST>,
     /// Where each class's last run is among these, if it has one.
     last: [usize; Phb::COUNT],
     /// What they cost in all.
@@ -119,17 +119,15 @@ impl Bypass {
         if let Some(ef) = ef {
             run.number = ef.arrive(run.packets);
         }
-        let cost = profile.cost(run.wire_bytes) * i64::from(run.packets);
-        self.cost += cost;
-        if let Some((class, last, total)) = self.passed.get_mut(self.last[phb.index()])
+        self.cost += profile.cost(run.wire_bytes) * i64::from(run.packets);
+        if let Some((class, last)) = self.passed.get_mut(self.last[phb.index()])
             && *class == phb
             && last.goes_on_with(&run, strict)
         {
             last.packets += run.packets;
-            *total += cost;
         } else {
             self.last[phb.index()] = self.passed.len();
-            self.passed.push((phb, run, cost));
+            self.passed.push((phb, run));
         }
     }
 }
@@ -150,8 +148,8 @@ enum Turn {
 /// One port's queues, its scheduler and its shaper.
 ///
 /// In this order:
-/// 1. strict priority (telephony before admitted telephony), while its cap has tokens or nobody
-///    else waits;
+/// 1. strict priority (telephony before admitted telephony), while its cap has tokens, which it
+///    takes only while others wait;
 /// 2. classes that have not had their guaranteed minimum;
 /// 3. weighted classes by deficit round robin (Shreedhar and Varghese, SIGCOMM 1995);
 /// 4. strict priority that is over its cap, so that nothing is left unused;
@@ -325,12 +323,11 @@ impl<B: Buffer> PortScheduler<B> {
     fn settle_passed(&mut self, now: Ticks) {
         self.shaper.take(mem::take(&mut self.bypass.cost));
         for place in 0..self.bypass.passed.len() {
-            let (phb, run, cost) = self.bypass.passed[place];
+            let (phb, run) = self.bypass.passed[place];
             let queue = &mut self.queues[phb.index()];
             queue.passed(&run);
             Sent::of(&run).record(&mut queue.counters, self.clock, now);
             if self.strict >> phb.index() & 1 == 1 {
-                self.strict_cap.take(cost);
                 self.settle(&run, now);
             }
         }
@@ -414,7 +411,8 @@ impl<B: Buffer> PortScheduler<B> {
     #[inline]
     fn serve_strict(&mut self, index: usize, into: &mut ArrayVec<B, BURST>, now: Ticks) {
         let bit = 1 << index;
-        // The cap is for those who would be next; lower effort has what nobody wants.
+        // The cap is for those who would be next; lower effort has what nobody wants. What is sent
+        // while nobody waits takes nothing from anyone, and is not owed.
         let next = self.under_minimum | self.weighted;
         let capped = self.waiting & !self.at_maximum & !self.strict & next != 0;
         loop {
@@ -440,7 +438,9 @@ impl<B: Buffer> PortScheduler<B> {
             }
             let cost = cost * i64::from(packets);
             self.shaper.take(cost);
-            self.strict_cap.take(cost);
+            if capped {
+                self.strict_cap.take(cost);
+            }
             if let Some(maximum) = &mut self.maxima[index] {
                 maximum.take(cost);
                 self.at_maximum = with(self.at_maximum, bit, !maximum.is_open());
