@@ -1,3 +1,5 @@
+mod bypass;
+mod limiter;
 mod queue;
 
 use std::{array, mem};
@@ -5,12 +7,14 @@ use std::{array, mem};
 use arrayvec::ArrayVec;
 use voicelane_dpdk::BURST;
 
+use bypass::Bypass;
+use limiter::Limiter;
 use queue::{Queue, Run};
 
 use crate::{
     counters::{DropReason, EfReport, QueueCounters},
     device::Buffer,
-    diffserv::{BucketProfile, ClassSettings, Departure, Dscp, EfMeter, Phb, Service, TokenBucket},
+    diffserv::{Departure, Dscp, EfMeter, Phb, Service},
     settings::PortSettings,
     units::{BitRate, TickRate, Ticks},
 };
@@ -25,112 +29,8 @@ const SHORTEST_FRAME: usize = 60;
 /// The depth of the cap on strict priority and of the classes' minima and maxima, as time.
 const CLASS_BURST_MS: u64 = 10;
 
-/// A rate that something is held to.
-#[derive(Debug)]
-struct Limiter {
-    profile: BucketProfile,
-    bucket: TokenBucket,
-}
-
-impl Limiter {
-    fn new(rate: BitRate, burst_bytes: u64, clock: TickRate, now: Ticks) -> Self {
-        let profile = BucketProfile::clamped(rate, burst_bytes, clock);
-        let bucket = TokenBucket::full(&profile, now);
-        Self { profile, bucket }
-    }
-
-    #[inline]
-    fn refill(&mut self, now: Ticks) {
-        self.bucket.refill(&self.profile, now);
-    }
-
-    #[inline]
-    fn charge(&mut self, wire_bytes: u32) {
-        self.bucket.charge(&self.profile, wire_bytes);
-    }
-
-    /// As [`Self::charge`], where the cost is known already: it is that of all limiters of a clock.
-    #[inline]
-    fn take(&mut self, cost: i64) {
-        self.bucket.take(cost);
-    }
-
-    #[inline]
-    fn is_open(&self) -> bool {
-        self.bucket.is_open()
-    }
-
-    /// How many packets of one cost it lets go, one after the other, of at most so many.
-    #[inline]
-    fn lets(&self, cost: i64, most: u32) -> u32 {
-        self.bucket.lets(cost, most)
-    }
-
-    fn opens_at(&self) -> Ticks {
-        self.bucket.opens_at(&self.profile)
-    }
-}
-
 /// A set of queues: a bit for each.
 type Queues = u16;
-
-/// What goes past the queues: packets that find all of them empty, at a shaper that would let a whole
-/// burst go, would leave them in the same turn. They leave without having been there, and are counted
-/// as if they had.
-#[derive(Debug)]
-struct Bypass {
-    /// The classes whose packets may.
-    classes: Queues,
-    /// Of this turn.
-    passed: ArrayVec<(Phb, Run), BURST>,
-    /// Where each class's last run is among these, if it has one.
-    last: [usize; Phb::COUNT],
-    /// What they cost in all.
-    cost: i64,
-    /// What the longest burst costs: with less credit somebody may have to wait, and the queues
-    /// decide who.
-    burst_cost: i64,
-    /// Where those that have strict priority end among the packets that leave.
-    strict_end: usize,
-}
-
-impl Bypass {
-    fn new(classes: &[ClassSettings; Phb::COUNT], longest: u32, profile: &BucketProfile) -> Self {
-        // A maximum is charged with each packet.
-        let may = |class: &ClassSettings| class.maximum.is_none();
-        Self {
-            classes: set(&classes.each_ref().map(may)),
-            passed: ArrayVec::new(),
-            last: [0; Phb::COUNT],
-            cost: 0,
-            burst_cost: profile.cost(longest) * BURST as i64,
-            strict_end: 0,
-        }
-    }
-
-    /// Writes down packets that have passed by: with the last ones of their class, where these are
-    /// alike.
-    #[inline]
-    fn note(&mut self, phb: Phb, mut run: Run, profile: &BucketProfile, ef: Option<&mut EfMeter>) {
-        if run.packets == 0 {
-            return;
-        }
-        let strict = ef.is_some();
-        if let Some(ef) = ef {
-            run.number = ef.arrive(run.packets);
-        }
-        self.cost += profile.cost(run.wire_bytes) * i64::from(run.packets);
-        if let Some((class, last)) = self.passed.get_mut(self.last[phb.index()])
-            && *class == phb
-            && last.goes_on_with(&run, strict)
-        {
-            last.packets += run.packets;
-        } else {
-            self.last[phb.index()] = self.passed.len();
-            self.passed.push((phb, run));
-        }
-    }
-}
 
 /// Why a queue is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
