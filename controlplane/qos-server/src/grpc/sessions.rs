@@ -4,10 +4,10 @@ use std::{pin::Pin, sync::Arc};
 
 use prost::Message as _;
 use tokio_stream::Stream;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use voicelane_proto::v1::{self, sessions_server::Sessions};
 
-use super::{MAX_MESSAGE_BYTES, parse, render, status::status};
+use super::{MAX_MESSAGE_BYTES, changes, parse, render, status::status};
 use crate::{
     engine::{Engine, WatchEnd},
     model::{error::Error, ids::SessionKey},
@@ -39,12 +39,8 @@ impl Sessions for SessionsService {
         &self,
         request: Request<v1::AddSessionRequest>,
     ) -> Result<Response<v1::AddSessionResponse>, Status> {
-        let spec = parse::spec(request.into_inner().spec).map_err(|error| status(&error))?;
-        let session = self
-            .engine
-            .add(spec)
-            .await
-            .map_err(|error| status(&error))?;
+        let added = changes::add(&self.engine, request.into_inner()).await;
+        let session = added.map_err(|error| status(&error))?;
         Ok(Response::new(v1::AddSessionResponse {
             session: render::some_session(&session),
         }))
@@ -54,12 +50,8 @@ impl Sessions for SessionsService {
         &self,
         request: Request<v1::ModifySessionRequest>,
     ) -> Result<Response<v1::ModifySessionResponse>, Status> {
-        let spec = parse::spec(request.into_inner().spec).map_err(|error| status(&error))?;
-        let session = self
-            .engine
-            .modify(spec)
-            .await
-            .map_err(|error| status(&error))?;
+        let modified = changes::modify(&self.engine, request.into_inner()).await;
+        let session = modified.map_err(|error| status(&error))?;
         Ok(Response::new(v1::ModifySessionResponse {
             session: render::some_session(&session),
         }))
@@ -69,15 +61,22 @@ impl Sessions for SessionsService {
         &self,
         request: Request<v1::DeleteSessionRequest>,
     ) -> Result<Response<v1::DeleteSessionResponse>, Status> {
-        let key = parse::key("key", request.into_inner().key).map_err(|error| status(&error))?;
-        let session = self
-            .engine
-            .delete(key)
-            .await
-            .map_err(|error| status(&error))?;
+        let deleted = changes::delete(&self.engine, request.into_inner()).await;
+        let session = deleted.map_err(|error| status(&error))?;
         Ok(Response::new(v1::DeleteSessionResponse {
             session: render::some_session(&session),
         }))
+    }
+
+    type ChangeSessionsStream =
+        Pin<Box<dyn Stream<Item = Result<v1::ChangeSessionsResponse, Status>> + Send>>;
+
+    async fn change_sessions(
+        &self,
+        request: Request<Streaming<v1::ChangeSessionsRequest>>,
+    ) -> Result<Response<Self::ChangeSessionsStream>, Status> {
+        let outcomes = changes::serve(self.engine.clone(), request.into_inner());
+        Ok(Response::new(Box::pin(outcomes)))
     }
 
     async fn get_session(

@@ -1,0 +1,182 @@
+//! ChangeSessions: many changes over one stream, each made as the call of its name makes it.
+
+use std::{collections::HashSet, sync::Arc};
+
+use futures_util::{
+    FutureExt as _, StreamExt as _,
+    future::BoxFuture,
+    stream::{self, FuturesUnordered},
+};
+use prost::Message as _;
+use tokio::sync::watch;
+use tokio_stream::Stream;
+use tonic::{Status, Streaming};
+use voicelane_proto::v1::{self, session_change::Change};
+
+use super::{parse, render, status::status};
+use crate::{
+    engine::{Engine, Outcome},
+    model::error::Error,
+};
+
+/// The most changes of a request.
+const MAX_CHANGES: usize = 256;
+/// So many changes without an outcome, and no more of the stream is read.
+const MAX_OUTSTANDING: usize = 4_096;
+/// Outcomes that are ready go together into a response of about this size, bytes.
+const RESPONSE_BYTES: usize = 64 * 1024;
+
+/// Adds a session.
+pub(super) async fn add(engine: &Arc<Engine>, request: v1::AddSessionRequest) -> Outcome {
+    engine.add(parse::spec(request.spec)?).await
+}
+
+/// Modifies a session.
+pub(super) async fn modify(engine: &Arc<Engine>, request: v1::ModifySessionRequest) -> Outcome {
+    engine.modify(parse::spec(request.spec)?).await
+}
+
+/// Deletes a session.
+pub(super) async fn delete(engine: &Arc<Engine>, request: v1::DeleteSessionRequest) -> Outcome {
+    engine.delete(parse::key("key", request.key)?).await
+}
+
+/// Makes the changes that come; gives their outcomes.
+pub(super) fn serve(
+    engine: Arc<Engine>,
+    inbound: Streaming<v1::ChangeSessionsRequest>,
+) -> impl Stream<Item = Result<v1::ChangeSessionsResponse, Status>> {
+    let changes = Changes {
+        stopping: engine.stopping(),
+        engine,
+        inbound: Some(inbound),
+        running: FuturesUnordered::new(),
+        tags: HashSet::new(),
+        end: None,
+    };
+    stream::unfold(changes, |mut changes| async move {
+        let response = changes.next().await?;
+        Some((response, changes))
+    })
+}
+
+/// An agent's stream.
+struct Changes {
+    engine: Arc<Engine>,
+    stopping: watch::Receiver<bool>,
+    /// Absent when no more is read.
+    inbound: Option<Streaming<v1::ChangeSessionsRequest>>,
+    running: FuturesUnordered<BoxFuture<'static, v1::ChangeOutcome>>,
+    /// Of those that run.
+    tags: HashSet<u64>,
+    /// What ends the stream when all is answered.
+    end: Option<Status>,
+}
+
+impl Changes {
+    /// The next response; `None` at the end.
+    async fn next(&mut self) -> Option<Result<v1::ChangeSessionsResponse, Status>> {
+        loop {
+            let Self {
+                stopping,
+                inbound,
+                running,
+                ..
+            } = self;
+            let reads = inbound.is_some();
+            let has_room = running.len() < MAX_OUTSTANDING;
+            let stopped = async { drop(stopping.wait_for(|stopping| *stopping).await) };
+            let read = async {
+                match inbound {
+                    Some(inbound) => inbound.message().await,
+                    None => Ok(None),
+                }
+            };
+            let read = tokio::select! {
+                biased;
+                Some(outcome) = running.next() => return Some(Ok(self.collect(outcome))),
+                () = stopped, if reads => Err(status(&Error::ShuttingDown)),
+                read = read, if reads && has_room => read,
+                else => return self.end.take().map(Err),
+            };
+            let end = match read {
+                Ok(Some(request)) => match self.begin(request) {
+                    Ok(()) => continue,
+                    Err(error) => Some(status(&error)),
+                },
+                Ok(None) => None,
+                Err(status) => Some(status),
+            };
+            self.inbound = None;
+            self.end = end;
+        }
+    }
+
+    /// Begins all changes of a request, or none.
+    fn begin(&mut self, request: v1::ChangeSessionsRequest) -> Result<(), Error> {
+        let count = request.changes.len();
+        if count == 0 || count > MAX_CHANGES {
+            let reason = format!("has {count}; give 1 to {MAX_CHANGES}");
+            return Err(Error::invalid("changes", reason));
+        }
+        for (index, change) in request.changes.iter().enumerate() {
+            if !self.tags.insert(change.tag) {
+                let reason = format!(
+                    "is {}, that of a change that is not answered yet; use another",
+                    change.tag
+                );
+                return Err(Error::invalid(format!("changes[{index}].tag"), reason));
+            }
+        }
+        for change in request.changes {
+            self.running.push(make(self.engine.clone(), change).boxed());
+        }
+        Ok(())
+    }
+
+    /// An outcome, with the others that are there already.
+    fn collect(&mut self, first: v1::ChangeOutcome) -> v1::ChangeSessionsResponse {
+        let mut response = v1::ChangeSessionsResponse::default();
+        let mut next = Some(first);
+        let mut bytes = 0;
+        while let Some(outcome) = next {
+            self.tags.remove(&outcome.tag);
+            bytes += outcome.encoded_len();
+            response.outcomes.push(outcome);
+            if bytes > RESPONSE_BYTES {
+                break;
+            }
+            next = self.running.next().now_or_never().flatten();
+        }
+        response
+    }
+}
+
+async fn make(engine: Arc<Engine>, change: v1::SessionChange) -> v1::ChangeOutcome {
+    let made = match change.change {
+        Some(Change::Add(request)) => add(&engine, request).await,
+        Some(Change::Modify(request)) => modify(&engine, request).await,
+        Some(Change::Delete(request)) => delete(&engine, request).await,
+        None => Err(Error::invalid(
+            "change",
+            "is missing, or of a kind that is not known here; give add, modify or delete",
+        )),
+    };
+    let tag = change.tag;
+    match made {
+        Ok(session) => v1::ChangeOutcome {
+            tag,
+            session: change.with_session.then(|| render::session(&session)),
+            ..v1::ChangeOutcome::default()
+        },
+        Err(error) => {
+            let status = status(&error);
+            v1::ChangeOutcome {
+                tag,
+                code: status.code().into(),
+                message: status.message().to_owned(),
+                session: None,
+            }
+        }
+    }
+}
