@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod agents;
 mod calls;
 mod changes;
 mod figures;
@@ -23,11 +24,12 @@ use voicelane_dpdk::{Eal, EalConfig, Hugepages, Mempool};
 use voicelane_machine::Machine;
 use voicelane_router::dataplane::cores;
 
+use agents::{CallingAgent, StreamingAgent};
 use changes::{Change, Done, churn};
 use figures::{Figures, Phase, Quantiles};
 use road::{Road, Seen};
 use router::Router;
-use sides::{BareServer, CallAgent, RouteChanges};
+use sides::{BareServer, RouteChanges};
 
 /// Lets calls or routes come and go while a router's worker forwards packets at a fixed rate, and
 /// tells what that cost: packets lost with and without changes, the time that the loss is worth at
@@ -78,8 +80,10 @@ struct Arguments {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Changes {
-    /// AddSession and DeleteSession at the QoS server
+    /// Sessions at the QoS server, over a stream of ChangeSessions
     Calls,
+    /// The same by AddSession and DeleteSession: one call for each change
+    Unary,
     /// The same commands from a server that does nothing else: what the router alone takes
     Router,
     /// Routes to the calls' destinations, as the kernel's mirror asks for them
@@ -89,7 +93,8 @@ enum Changes {
 impl Changes {
     fn words(self) -> &'static str {
         match self {
-            Self::Calls => "calls at the QoS server",
+            Self::Calls => "calls at the QoS server, on a stream",
+            Self::Unary => "calls at the QoS server, a gRPC call each",
             Self::Router => "calls at the router",
             Self::Routes => "routes",
         }
@@ -150,7 +155,8 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<Figures> {
     .await?;
     let changes = async {
         match side {
-            Side::Agent(side) => run(side, &seen, arguments, last).await,
+            Side::Streaming(side) => run(side, &seen, arguments, last).await,
+            Side::Calling(side) => run(side, &seen, arguments, last).await,
             Side::Bare(side) => run(side, &seen, arguments, last).await,
             Side::Routes(side) => run(side, &seen, arguments, last).await,
         }
@@ -176,17 +182,23 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<Figures> {
 }
 
 enum Side {
-    Agent(CallAgent),
+    Streaming(StreamingAgent),
+    Calling(CallingAgent),
     Bare(BareServer),
     Routes(RouteChanges),
 }
 
 async fn side(arguments: &Arguments, router: &Router) -> anyhow::Result<Side> {
     Ok(match arguments.changes {
-        Changes::Calls => {
+        Changes::Calls | Changes::Unary => {
             let server = sides::qos_server().await?;
             router.attach(format!("http://{server}").parse()?).await?;
-            Side::Agent(CallAgent::connect(server, arguments.connections).await?)
+            let connections = arguments.connections;
+            if matches!(arguments.changes, Changes::Calls) {
+                Side::Streaming(StreamingAgent::connect(server, connections).await?)
+            } else {
+                Side::Calling(CallingAgent::connect(server, connections).await?)
+            }
         }
         Changes::Router => {
             let (server, side) = BareServer::start().await?;

@@ -1,5 +1,5 @@
-//! Who asks for changes: a call agent at the real QoS server, a server that does nothing else, or
-//! somebody who changes routes.
+//! Whom call agents ask, the real QoS server, and who asks for changes otherwise: a server that does
+//! nothing else, or somebody who changes routes.
 
 use std::{
     collections::HashMap,
@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
@@ -19,7 +19,7 @@ use tokio::{
 use tokio_stream::{Stream, StreamExt as _, wrappers::UnboundedReceiverStream};
 use tonic::{
     Request, Response, Status, Streaming,
-    transport::{Channel, Endpoint, Server, server::TcpIncoming},
+    transport::{Server, server::TcpIncoming},
 };
 use voicelane_dataplane::control::{self, Answer};
 use voicelane_proto::v1::{
@@ -27,7 +27,6 @@ use voicelane_proto::v1::{
     command,
     command_result::Code,
     routers_server::{Routers, RoutersServer},
-    sessions_client::SessionsClient,
 };
 use voicelane_router::dataplane::Client;
 use voicelane_server::{
@@ -49,48 +48,6 @@ pub(crate) async fn qos_server() -> anyhow::Result<SocketAddr> {
         std::future::pending(),
     ));
     Ok(address)
-}
-
-/// A call agent, at the real server.
-#[derive(Clone, Debug)]
-pub(crate) struct CallAgent {
-    connections: Vec<SessionsClient<Channel>>,
-    next: Arc<AtomicUsize>,
-}
-
-impl CallAgent {
-    /// With so many connections, used in turns.
-    pub(crate) async fn connect(server: SocketAddr, count: u8) -> anyhow::Result<Self> {
-        let mut connections = Vec::new();
-        for _ in 0..count.max(1) {
-            let endpoint = Endpoint::from_shared(format!("http://{server}"))?.tcp_nodelay(true);
-            connections.push(SessionsClient::new(endpoint.connect().await?));
-        }
-        Ok(Self {
-            connections,
-            next: Arc::default(),
-        })
-    }
-
-    fn connection(&self) -> SessionsClient<Channel> {
-        let next = self.next.fetch_add(1, Ordering::Relaxed) % self.connections.len();
-        self.connections[next].clone()
-    }
-}
-
-impl Change for CallAgent {
-    const MARKS: bool = true;
-
-    async fn add(&self, call: Call) -> bool {
-        self.connection().add_session(call.add()).await.is_ok()
-    }
-
-    async fn remove(&self, call: Call) -> bool {
-        self.connection()
-            .delete_session(call.delete())
-            .await
-            .is_ok()
-    }
 }
 
 /// A server that tells its only router what it is told to, and nothing else.

@@ -1,0 +1,166 @@
+//! Call agents at the real QoS server: one that calls for each change, and one that has a stream.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{
+    Streaming,
+    transport::{Channel, Endpoint},
+};
+use voicelane_proto::v1::{
+    ChangeSessionsRequest, ChangeSessionsResponse, SessionChange, session_change,
+    sessions_client::SessionsClient,
+};
+
+use crate::{calls::Call, changes::Change};
+
+/// The most changes of a request that the server takes.
+const MAX_CHANGES: usize = 256;
+
+async fn connect(server: SocketAddr) -> anyhow::Result<SessionsClient<Channel>> {
+    let endpoint = Endpoint::from_shared(format!("http://{server}"))?.tcp_nodelay(true);
+    Ok(SessionsClient::new(endpoint.connect().await?))
+}
+
+/// Something of each connection, used in turns.
+#[derive(Clone, Debug)]
+struct Turns<T> {
+    all: Vec<T>,
+    next: Arc<AtomicUsize>,
+}
+
+impl<T: Clone> Turns<T> {
+    fn new(all: Vec<T>) -> Self {
+        Self {
+            all,
+            next: Arc::default(),
+        }
+    }
+
+    fn next(&self) -> T {
+        let next = self.next.fetch_add(1, Ordering::Relaxed) % self.all.len();
+        self.all[next].clone()
+    }
+}
+
+/// Calls AddSession and DeleteSession.
+#[derive(Clone, Debug)]
+pub(crate) struct CallingAgent(Turns<SessionsClient<Channel>>);
+
+impl CallingAgent {
+    /// With so many connections.
+    pub(crate) async fn connect(server: SocketAddr, count: u8) -> anyhow::Result<Self> {
+        let mut connections = Vec::new();
+        for _ in 0..count.max(1) {
+            connections.push(connect(server).await?);
+        }
+        Ok(Self(Turns::new(connections)))
+    }
+}
+
+impl Change for CallingAgent {
+    const MARKS: bool = true;
+
+    async fn add(&self, call: Call) -> bool {
+        self.0.next().add_session(call.add()).await.is_ok()
+    }
+
+    async fn remove(&self, call: Call) -> bool {
+        self.0.next().delete_session(call.delete()).await.is_ok()
+    }
+}
+
+/// A change, and who waits for its outcome.
+type Asked = (session_change::Change, oneshot::Sender<bool>);
+/// Who waits, by tag.
+type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<bool>>>>;
+
+/// Sends changes on streams of ChangeSessions: those that are there when it can send go together.
+#[derive(Clone, Debug)]
+pub(crate) struct StreamingAgent(Turns<mpsc::UnboundedSender<Asked>>);
+
+impl StreamingAgent {
+    /// With so many connections, a stream on each.
+    pub(crate) async fn connect(server: SocketAddr, count: u8) -> anyhow::Result<Self> {
+        let mut streams = Vec::new();
+        for _ in 0..count.max(1) {
+            let (requests, outgoing) = mpsc::channel(4);
+            let outgoing = ReceiverStream::new(outgoing);
+            let mut client = connect(server).await?;
+            let responses = client.change_sessions(outgoing).await?.into_inner();
+            let waiting = Waiting::default();
+            let (asked, inbox) = mpsc::unbounded_channel();
+            tokio::spawn(hand_out(responses, Arc::clone(&waiting)));
+            tokio::spawn(send(inbox, requests, waiting));
+            streams.push(asked);
+        }
+        Ok(Self(Turns::new(streams)))
+    }
+
+    async fn change(&self, change: session_change::Change) -> bool {
+        let (waiter, outcome) = oneshot::channel();
+        self.0.next().send((change, waiter)).is_ok() && outcome.await.unwrap_or(false)
+    }
+}
+
+impl Change for StreamingAgent {
+    const MARKS: bool = true;
+
+    async fn add(&self, call: Call) -> bool {
+        self.change(session_change::Change::Add(call.add())).await
+    }
+
+    async fn remove(&self, call: Call) -> bool {
+        self.change(session_change::Change::Delete(call.delete()))
+            .await
+    }
+}
+
+async fn send(
+    mut inbox: mpsc::UnboundedReceiver<Asked>,
+    requests: mpsc::Sender<ChangeSessionsRequest>,
+    waiting: Waiting,
+) {
+    let mut last_tag = 0;
+    let mut asked = Vec::new();
+    while inbox.recv_many(&mut asked, MAX_CHANGES).await > 0 {
+        let mut request = ChangeSessionsRequest::default();
+        for (change, waiter) in asked.drain(..) {
+            last_tag += 1;
+            lock(&waiting).insert(last_tag, waiter);
+            request.changes.push(SessionChange {
+                tag: last_tag,
+                change: Some(change),
+                with_session: false,
+            });
+        }
+        if requests.send(request).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn hand_out(mut responses: Streaming<ChangeSessionsResponse>, waiting: Waiting) {
+    while let Ok(Some(response)) = responses.message().await {
+        for outcome in response.outcomes {
+            if let Some(waiter) = lock(&waiting).remove(&outcome.tag) {
+                // Nobody waits any more if it fails.
+                let _ = waiter.send(outcome.code == 0);
+            }
+        }
+    }
+    // Whoever waits is told by this that nothing will come.
+    lock(&waiting).clear();
+}
+
+fn lock(waiting: &Waiting) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<bool>>> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+}
