@@ -82,11 +82,11 @@ struct Meta {
     dscp: Dscp,
     /// The same with the ECN that it came with.
     marked: TrafficClass,
+    family: Family,
     /// As it came.
     class: TrafficClass,
     /// TTL or hop limit, as it came.
     ttl: u8,
-    family: Family,
     /// The rule that decides, where there is no session.
     rule: Option<RuleIndex>,
     /// The IP packet's length, as its header says.

@@ -2,13 +2,14 @@ mod plain;
 
 use std::net::Ipv6Addr;
 
-use plain::{Plain4, Plain6};
+use plain::{Addressee, Plain4, Plain6};
 
 use super::{Burst, Family, Fragment, Interface, Lookups, Meta, Verdict, Vlans, tag};
 use crate::{
     counters::{DropReason, PuntReason},
     device::Buffer,
     diffserv::TrafficClass,
+    places::{Places, places},
     session::{AddressPair, FlowKey4, FlowKey6, FragmentId, Protocol},
     units::{InterfaceIndex, MacAddress},
     wire::{EtherType, Ethernet, Ipv4, Ipv6, Transport, Upper, upper_layer},
@@ -25,40 +26,60 @@ pub(super) fn parse<B: Buffer>(
     let lookups = &mut burst.lookups;
     lookups.clear();
     let own = InterfaceIndex::from(burst.ingress);
+    let addressee = Addressee::new(mac);
+    let mut rest: Places = 0;
     let packets = burst.buffers.iter_mut().zip(&mut burst.metas);
     for (place, (buffer, meta)) in packets.enumerate() {
-        if buffer.is_contiguous() & buffer.stripped_vlan().is_none() {
-            let frame = buffer.bytes();
-            if let Some(plain) = Plain4::new(frame, mac) {
-                *meta = plain.parse(place, own, lookups);
-                continue;
-            }
-            if let Some(plain) = Plain6::new(frame, mac) {
-                *meta = plain.parse(place, own, lookups);
-                continue;
-            }
+        if buffer.is_contiguous() & buffer.stripped_vlan().is_none()
+            && let Some(plain) = Plain4::new(buffer.bytes(), addressee)
+        {
+            plain.parse(place, meta, lookups);
+            meta.ingress = own;
+        } else {
+            rest |= 1 << place;
         }
-        parse_rest(buffer, meta, mac, place, lookups, (own, vlans), interfaces);
+    }
+    if rest != 0 {
+        parse_rest(burst, rest, mac, vlans, interfaces);
     }
 }
 
-/// Apart from the loop, which it would make longer for all.
+/// What is not plain IPv4: apart from its loop, which it would make longer.
 #[inline(never)]
 fn parse_rest<B: Buffer>(
-    buffer: &mut B,
-    meta: &mut Meta,
+    burst: &mut Burst<B>,
+    rest: Places,
     mac: MacAddress,
-    place: usize,
-    lookups: &mut Lookups,
-    ways_in: (InterfaceIndex, &Vlans),
+    vlans: &Vlans,
     interfaces: &mut [Interface],
 ) {
-    let (ingress, found) = parse_any(buffer, mac, place, lookups, ways_in, interfaces);
-    let found = found.unwrap_or_else(Meta::of);
-    *meta = Meta { ingress, ..found };
+    let (addressee, own) = (Addressee::new(mac), InterfaceIndex::from(burst.ingress));
+    let Burst {
+        buffers,
+        metas,
+        lookups,
+        ..
+    } = burst;
+    for place in places(rest) {
+        let (Some(buffer), Some(meta)) = (buffers.get_mut(place), metas.get_mut(place)) else {
+            continue;
+        };
+        if buffer.is_contiguous() & buffer.stripped_vlan().is_none()
+            && let Some(plain) = Plain6::new(buffer.bytes(), addressee)
+        {
+            plain.parse(place, meta, lookups);
+            meta.ingress = own;
+        } else {
+            let ways_in = (own, vlans);
+            let (ingress, found) = parse_any(buffer, mac, place, lookups, ways_in, interfaces);
+            let found = found.unwrap_or_else(Meta::of);
+            *meta = Meta { ingress, ..found };
+        }
+    }
 }
 
 /// Any frame: the interface that it came in on, and what it is.
+#[inline(never)]
 fn parse_any<B: Buffer>(
     buffer: &mut B,
     mac: MacAddress,
@@ -89,8 +110,10 @@ fn parse_any<B: Buffer>(
         let counters = &mut interfaces[ingress.index()].counters;
         counters.rx_packets += 1;
         counters.rx_bytes += received_bytes;
-        if let Some(plain) = Plain4::new(buffer.bytes(), mac) {
-            return (ingress, Ok(plain.parse(place, ingress, lookups)));
+        if let Some(plain) = Plain4::new(buffer.bytes(), Addressee::new(mac)) {
+            let mut meta = Meta::of(Verdict::Forward);
+            plain.parse(place, &mut meta, lookups);
+            return (ingress, Ok(meta));
         }
     }
     (ingress, parse_frame(buffer.bytes(), mac, place, lookups))
@@ -163,7 +186,6 @@ fn parse_ipv4(
         ip_bytes: ip.total_length().into(),
         ttl: ip.ttl(),
         class: ip.traffic_class(),
-        dscp: ip.traffic_class().dscp(),
         ..Meta::of(Verdict::Forward)
     };
     let first = ip.fragment_offset() == 0;
@@ -273,7 +295,6 @@ fn parse_ipv6(
         family: Family::V6,
         ttl: ip.hop_limit(),
         class: ip.traffic_class(),
-        dscp: ip.traffic_class().dscp(),
         ..Meta::of(Verdict::Forward)
     })
 }

@@ -13,8 +13,11 @@ pub fn header_checksum_is_right(header: &[u8]) -> bool {
         sum += u64::from(u16::from_ne_bytes(*word));
     }
     // 2^32 and 2^16 are 1 modulo 0xffff, so the remainder is the ones' complement sum: all ones,
-    // which is 0. A header is never all zeros: its first byte is the version.
-    sum != 0 && sum.is_multiple_of(0xffff)
+    // which is 0. A header is never all zeros: its first byte is the version. What an odd number
+    // divides is small when it is multiplied by that number's inverse modulo 2^64.
+    const INVERSE: u64 = 0xfffe_fffe_fffe_ffff;
+    const { assert!(INVERSE.wrapping_mul(0xffff) == 1) };
+    sum.wrapping_mul(INVERSE) <= u64::MAX / 0xffff
 }
 
 /// The checksum after one of the words that it covers has changed (RFC 1624 equation 3).

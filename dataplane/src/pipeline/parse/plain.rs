@@ -5,12 +5,13 @@ use super::{
 use crate::{
     diffserv::TrafficClass,
     session::{FlowKey4, FlowKey6, Protocol},
-    units::{InterfaceIndex, MacAddress},
+    units::MacAddress,
     wire::header_checksum_is_right,
 };
 
 /// The headers of the packets that are most of the traffic: unicast, IPv4 without options, UDP or TCP,
-/// no fragment, nothing wrong. [`parse_frame`] says the same of them with four times the branches.
+/// no fragment, nothing wrong. [`parse_frame`](super::parse_frame) says the same of them with four
+/// times the branches.
 pub(super) struct Plain4<'a> {
     ip: &'a [u8; 20],
     ports: &'a [u8; 4],
@@ -19,119 +20,149 @@ pub(super) struct Plain4<'a> {
 impl<'a> Plain4<'a> {
     /// Nothing of any other packet.
     #[inline]
-    pub(super) fn new(frame: &'a [u8], mac: MacAddress) -> Option<Self> {
+    pub(super) fn new(frame: &'a [u8], mac: Addressee) -> Option<Self> {
+        /// Ethernet's type, version and header length.
+        const KIND: u32 = u32::from_le_bytes([0x08, 0x00, 0x45, 0]);
+        /// The bits of flags and offset that only fragments have, and the protocol.
+        const UNFRAGMENTED_PROTOCOL: u32 = u32::from_le_bytes([0x3f, 0xff, 0, 0xff]);
+        const UDP: u32 = u32::from_le_bytes([0, 0, 0, Protocol::UDP.0]);
+        const TCP: u32 = u32::from_le_bytes([0, 0, 0, Protocol::TCP.0]);
         let header: &[u8; 38] = frame.first_chunk()?;
-        let (ethernet, packet) = header.split_first_chunk::<14>()?;
-        let (ip, ports) = packet.split_first_chunk::<20>()?;
-        let ports = ports.first_chunk()?;
-        let fragment = u16::from_le_bytes([ip[6], ip[7]]);
-        let total_length = u16::from_be_bytes([ip[2], ip[3]]);
-        let plain = is_for(ethernet, mac)
-            & (kind(ethernet, ip[0], ip[1]) & 0x00ff_ffff == IPV4_WITHOUT_OPTIONS)
-            & (fragment & UNFRAGMENTED == 0)
-            & (usize::from(total_length).wrapping_sub(24) <= frame.len() - header.len())
-            & matches!(Protocol(ip[9]), Protocol::UDP | Protocol::TCP)
-            & HOSTS[usize::from(ip[12])]
-            & HOSTS[usize::from(ip[16])]
-            & header_checksum_is_right(ip);
-        plain.then_some(Self { ip, ports })
+        let (_, ip) = header.split_first_chunk::<14>()?;
+        let (ip, ports) = ip.split_first_chunk::<20>()?;
+        let plain = Self {
+            ip,
+            ports: ports.first_chunk()?,
+        };
+        // One question after the other, in this order: a bit for each answer would take more.
+        let kind = half::<12, _>(header);
+        if kind & 0x00ff_ffff != KIND || !mac.has(header) {
+            return None;
+        }
+        let carried = half::<6, _>(ip) & UNFRAGMENTED_PROTOCOL;
+        if carried != UDP && carried != TCP {
+            return None;
+        }
+        if usize::from(plain.total_length()).wrapping_sub(24) > frame.len() - header.len() {
+            return None;
+        }
+        let hosts = HOSTS[usize::from(ip[12])] & HOSTS[usize::from(ip[16])];
+        (hosts && header_checksum_is_right(ip)).then_some(plain)
     }
 
     #[inline]
-    pub(super) fn parse(
-        &self,
-        place: usize,
-        ingress: InterfaceIndex,
-        lookups: &mut Lookups,
-    ) -> Meta {
-        let Self { ip, ports } = *self;
-        let [.., d0, d1, d2, d3] = *ip;
+    fn total_length(&self) -> u16 {
+        u16::from_be_bytes([self.ip[2], self.ip[3]])
+    }
+
+    /// What the stages after this one want to know.
+    #[inline]
+    pub(super) fn parse(&self, place: usize, meta: &mut Meta, lookups: &mut Lookups) {
+        let &[_, class, .., ttl, protocol, _, _, a, b, c, d, e, f, g, h] = self.ip;
         if let Some(destination) = lookups.destinations4.get_mut(place) {
-            *destination = u32::from_be_bytes([d0, d1, d2, d3]);
+            *destination = u32::from_be_bytes([e, f, g, h]);
         }
-        let [.., a, b, c, d, e, f, g, h] = *ip;
-        let flow = FlowKey4::from_wire(&[a, b, c, d, e, f, g, h], ports, ip[9]);
+        let flow = FlowKey4::from_wire(&[a, b, c, d, e, f, g, h], self.ports, protocol);
         lookups.flows4.put(place, flow);
-        Meta {
-            ip_bytes: u16::from_be_bytes([ip[2], ip[3]]).into(),
-            ttl: ip[8],
-            class: TrafficClass(ip[1]),
-            dscp: TrafficClass(ip[1]).dscp(),
-            ingress,
-            ..Meta::of(Verdict::Forward)
-        }
+        (meta.verdict, meta.rule, meta.session) = (Verdict::Forward, None, None);
+        meta.family = Family::V4;
+        meta.ip_bytes = self.total_length().into();
+        meta.ttl = ttl;
+        meta.class = TrafficClass(class);
     }
 }
 
 /// The same of IPv6: without extension headers, between addresses of hosts past the link.
 pub(super) struct Plain6<'a> {
-    ip: &'a [u8; 40],
+    /// From the version to the hop limit.
+    first: u64,
+    addresses: &'a [u8; 32],
     ports: &'a [u8; 4],
 }
 
 impl<'a> Plain6<'a> {
     /// Nothing of any other packet.
     #[inline]
-    pub(super) fn new(frame: &'a [u8], mac: MacAddress) -> Option<Self> {
+    pub(super) fn new(frame: &'a [u8], mac: Addressee) -> Option<Self> {
+        /// Ethernet's type and the version.
+        const KIND: u32 = u32::from_le_bytes([0x86, 0xdd, 0x60, 0]);
         let header: &[u8; 58] = frame.first_chunk()?;
-        let (ethernet, packet) = header.split_first_chunk::<14>()?;
-        let (ip, ports) = packet.split_first_chunk::<40>()?;
-        let ports = ports.first_chunk()?;
-        let payload_length = u16::from_be_bytes([ip[4], ip[5]]);
-        let plain = is_for(ethernet, mac)
-            & (kind(ethernet, ip[0], ip[1]) & 0x00f0_ffff == IPV6)
-            & (usize::from(payload_length).wrapping_sub(4) <= frame.len() - header.len())
-            & matches!(Protocol(ip[6]), Protocol::UDP | Protocol::TCP)
-            & is_global(ip[8])
-            & is_global(ip[24]);
-        plain.then_some(Self { ip, ports })
+        let (_, addresses) = header.split_first_chunk::<22>()?;
+        let (addresses, ports) = addresses.split_first_chunk::<32>()?;
+        let plain = Self {
+            first: word::<14, _>(header),
+            addresses,
+            ports: ports.first_chunk()?,
+        };
+        let kind = half::<12, _>(header);
+        if kind & 0x00f0_ffff != KIND || !mac.has(header) {
+            return None;
+        }
+        let [.., next_header, _] = plain.first.to_le_bytes();
+        if next_header != Protocol::UDP.0 && next_header != Protocol::TCP.0 {
+            return None;
+        }
+        let room = frame.len() - header.len();
+        let fits = usize::from(plain.payload_length()).wrapping_sub(4) <= room;
+        (fits && is_global(addresses[0]) && is_global(addresses[16])).then_some(plain)
     }
 
     #[inline]
-    pub(super) fn parse(
-        &self,
-        place: usize,
-        ingress: InterfaceIndex,
-        lookups: &mut Lookups,
-    ) -> Meta {
-        let Self { ip, ports } = *self;
-        if let (Some(addresses), Some(destination)) = (ip.last_chunk(), ip.last_chunk()) {
-            let flow = FlowKey6::from_wire(addresses, ports, ip[6]);
-            lookups.flows6.put(place, flow);
+    fn payload_length(&self) -> u16 {
+        let [_, _, _, _, high, low, ..] = self.first.to_le_bytes();
+        u16::from_be_bytes([high, low])
+    }
+
+    /// What the stages after this one want to know.
+    #[inline]
+    pub(super) fn parse(&self, place: usize, meta: &mut Meta, lookups: &mut Lookups) {
+        let [version, label, .., next_header, hop_limit] = self.first.to_le_bytes();
+        let flow = FlowKey6::from_wire(self.addresses, self.ports, next_header);
+        lookups.flows6.put(place, flow);
+        if let Some(destination) = self.addresses.last_chunk() {
             lookups.destinations6.push(place, *destination);
         }
-        let class = TrafficClass(ip[0] << 4 | ip[1] >> 4);
-        Meta {
-            ip_bytes: u32::from(u16::from_be_bytes([ip[4], ip[5]])) + 40,
-            family: Family::V6,
-            ttl: ip[7],
-            class,
-            dscp: class.dscp(),
-            ingress,
-            ..Meta::of(Verdict::Forward)
-        }
+        (meta.verdict, meta.rule, meta.session) = (Verdict::Forward, None, None);
+        meta.family = Family::V6;
+        meta.ip_bytes = u32::from(self.payload_length()) + 40;
+        meta.ttl = hop_limit;
+        meta.class = TrafficClass(version << 4 | label >> 4);
     }
 }
 
-/// Whether a frame is addressed to us: words as they lie there, so that six bytes are compared at
-/// once.
+/// Four bytes of a header as they lie there.
 #[inline]
-fn is_for(ethernet: &[u8; 14], mac: MacAddress) -> bool {
-    let [m0, m1, m2, m3, m4, m5, s0, s1, ..] = *ethernet;
-    let [a, b, c, d, e, f] = mac.0;
-    let to = u64::from_le_bytes([m0, m1, m2, m3, m4, m5, s0, s1]);
-    (to ^ u64::from_le_bytes([a, b, c, d, e, f, 0, 0])) << 16 == 0
+fn half<const AT: usize, const N: usize>(header: &[u8; N]) -> u32 {
+    const { assert!(AT + 4 <= N, "past the header's end") };
+    let mut half = [0; 4];
+    half.copy_from_slice(&header[AT..AT + 4]);
+    u32::from_le_bytes(half)
 }
 
-/// Ethernet's type, and the first two bytes behind it, as they lie there.
-#[inline]
-fn kind(ethernet: &[u8; 14], first: u8, second: u8) -> u32 {
-    let [.., t0, t1] = *ethernet;
-    u32::from_le_bytes([t0, t1, first, second])
+/// Whom a frame must be addressed to, behind two bytes of zeros.
+#[derive(Clone, Copy)]
+pub(super) struct Addressee(u64);
+
+impl Addressee {
+    pub(super) fn new(MacAddress([a, b, c, d, e, f]): MacAddress) -> Self {
+        Self(u64::from_le_bytes([0, 0, a, b, c, d, e, f]))
+    }
+
+    /// All six bytes are compared at once.
+    #[inline]
+    fn has<const N: usize>(self, header: &[u8; N]) -> bool {
+        word::<0, N>(header) << 16 == self.0
+    }
 }
 
-/// Ethernet's type, and IPv6's version, as [`kind`] has them.
-const IPV6: u32 = u32::from_le_bytes([0x86, 0xdd, 0x60, 0]);
+/// Eight bytes of a header as they lie there.
+#[inline]
+fn word<const AT: usize, const N: usize>(header: &[u8; N]) -> u64 {
+    const { assert!(AT + 8 <= N, "past the header's end") };
+    let mut word = [0; 8];
+    word.copy_from_slice(&header[AT..AT + 8]);
+    u64::from_le_bytes(word)
+}
 
 /// Whether a first octet is one of global unicast addresses (2000::/3, RFC 4291 section 2.4) or of
 /// unique local ones (fc00::/7, RFC 4193).
@@ -139,11 +170,6 @@ const IPV6: u32 = u32::from_le_bytes([0x86, 0xdd, 0x60, 0]);
 fn is_global(first_octet: u8) -> bool {
     (first_octet & 0xe0 == 0x20) | (first_octet & 0xfe == 0xfc)
 }
-
-/// Ethernet's type, IPv4's version and header length, as [`kind`] has them.
-const IPV4_WITHOUT_OPTIONS: u32 = u32::from_le_bytes([0x08, 0x00, 0x45, 0]);
-/// The bits of IPv4's flags and offset that only fragments have, as they lie there.
-const UNFRAGMENTED: u16 = u16::from_le_bytes([0x3f, 0xff]);
 
 /// [`is_host`] of each first octet.
 const HOSTS: [bool; 256] = {
@@ -201,9 +227,10 @@ mod tests {
         /// The short way says nothing, or what the long way says.
         #[test]
         fn plain_packets_are_parsed_alike(frame in frame()) {
-            if let Some(plain) = Plain4::new(&frame, MAC) {
+            if let Some(plain) = Plain4::new(&frame, Addressee::new(MAC)) {
                 let (mut short, mut long) = (Lookups::new(), Lookups::new());
-                let meta = plain.parse(3, InterfaceIndex(0), &mut short);
+                let mut meta = Meta::of(Verdict::Forward);
+                plain.parse(3, &mut meta, &mut short);
                 let expected = parse_frame(&frame, MAC, 3, &mut long).unwrap();
                 prop_assert_eq!(format!("{meta:?}"), format!("{expected:?}"));
                 prop_assert!(short.flows4.at(3).is_some());
@@ -239,9 +266,10 @@ mod tests {
         /// The short way says nothing, or what the long way says; of IPv6.
         #[test]
         fn plain_ipv6_packets_are_parsed_alike(frame in frame6()) {
-            if let Some(plain) = Plain6::new(&frame, MAC) {
+            if let Some(plain) = Plain6::new(&frame, Addressee::new(MAC)) {
                 let (mut short, mut long) = (Lookups::new(), Lookups::new());
-                let meta = plain.parse(3, InterfaceIndex(0), &mut short);
+                let mut meta = Meta::of(Verdict::Forward);
+                plain.parse(3, &mut meta, &mut short);
                 let expected = parse_frame(&frame, MAC, 3, &mut long).unwrap();
                 prop_assert_eq!(format!("{meta:?}"), format!("{expected:?}"));
                 prop_assert!(short.flows6.at(3).is_some());
@@ -255,12 +283,12 @@ mod tests {
         let mut runner = proptest::test_runner::TestRunner::deterministic();
         let taken = (0..500).filter(|_| {
             let frame = frame().new_tree(&mut runner).unwrap().current();
-            Plain4::new(&frame, MAC).is_some()
+            Plain4::new(&frame, Addressee::new(MAC)).is_some()
         });
         assert!(taken.count() > 100, "mostly plain packets, mostly taken");
         let taken = (0..500).filter(|_| {
             let frame = frame6().new_tree(&mut runner).unwrap().current();
-            Plain6::new(&frame, MAC).is_some()
+            Plain6::new(&frame, Addressee::new(MAC)).is_some()
         });
         assert!(taken.count() > 100, "mostly plain packets, mostly taken");
     }
