@@ -124,9 +124,7 @@ impl TokenBucket {
         self.last = last;
         // Credit and gain are at most i64::MAX / 2 each, so that their sum does not overflow.
         let most = (i64::MAX / 2).cast_unsigned();
-        let gain = elapsed
-            .checked_mul(profile.rate)
-            .map_or(most, |gain| gain.min(most));
+        let gain = elapsed.saturating_mul(profile.rate).min(most);
         self.credit = (self.credit + gain.cast_signed()).min(profile.depth);
     }
 

@@ -5,21 +5,13 @@ use crate::{
     device::Buffer,
     places::{Places, first_places, places},
     policy::{Policy, RuleIndex},
-    session::{FlowId, FlowKey, Fragments, SessionTable, Sessions, Slot},
+    session::{FlowKey, Fragments, SessionTable, Sessions, Slot},
     units::Ticks,
 };
 
-/// Who decides a packet's class.
-enum Decision {
-    /// Its session, by exact five-tuple; `police` writes the code point.
-    Session,
-    /// The first rule that matches.
-    Rule(RuleIndex),
-    /// The trust of the interface that it came in on.
-    Trust,
-}
-
-/// Decides each packet's code point, and by whose word.
+/// Decides each packet's code point, and by whose word: its session's, by exact five-tuple, which
+/// `police` writes; the first rule's that matches; or by the trust of the interface that it came in
+/// on.
 #[inline(never)]
 pub(super) fn classify<B: Buffer>(
     burst: &mut Burst<B>,
@@ -28,14 +20,16 @@ pub(super) fn classify<B: Buffer>(
     interfaces: &mut [Interface],
     now: Ticks,
 ) {
-    let Burst { metas, lookups, .. } = burst;
-    let found = find(&sessions.ipv4, &lookups.flows4, metas, FlowId::V4)
-        | find(&sessions.ipv6, &lookups.flows6, metas, FlowId::V6);
+    let (lookups, matches) = (&burst.lookups, &mut burst.sessions);
+    let slots = &mut matches.slots;
+    matches.ipv4 = find(&sessions.ipv4, &lookups.flows4, slots);
+    matches.ipv6 = find(&sessions.ipv6, &lookups.flows6, slots);
     if !lookups.fragments.items.is_empty() {
         fragments::follow(burst, parts, sessions, interfaces, now);
     }
 
-    for place in places(first_places(burst.buffers.len()) & !found) {
+    let others = first_places(burst.buffers.len()) & !burst.sessions.all();
+    for place in places(others) {
         let (Some(buffer), Some(meta)) = (burst.buffers.get(place), burst.metas.get_mut(place))
         else {
             continue;
@@ -44,13 +38,10 @@ pub(super) fn classify<B: Buffer>(
             continue;
         }
         let own = meta.class.dscp();
-        meta.dscp = match decide(policy, buffer, meta) {
-            Decision::Session => own,
-            Decision::Rule(rule) => {
-                meta.rule = Some(rule);
-                policy.code_point(rule, own)
-            }
-            Decision::Trust => {
+        meta.rule = first_rule(policy, buffer, meta);
+        meta.dscp = match meta.rule {
+            Some(rule) => policy.code_point(rule, own),
+            None => {
                 let trusted = policy.trust(meta.ingress).get(own);
                 if trusted != own {
                     let interface = &mut interfaces[meta.ingress.index()];
@@ -64,34 +55,22 @@ pub(super) fn classify<B: Buffer>(
     }
 }
 
-/// The order in which a packet's class is decided: session, rule, trust. Without rules nothing is
-/// read from the packet.
+/// Without rules nothing is read from the packet.
 #[inline]
-fn decide<B: Buffer>(policy: &Policy, buffer: &B, meta: &Meta) -> Decision {
-    if meta.session.is_some() {
-        return Decision::Session;
-    }
-    let rule = policy.classifier().and_then(|rules| {
-        let fields = fields::fields(buffer.bytes(), meta)?;
-        rules.first_match(&fields)
-    });
-    rule.map_or(Decision::Trust, Decision::Rule)
+fn first_rule<B: Buffer>(policy: &Policy, buffer: &B, meta: &Meta) -> Option<RuleIndex> {
+    let rules = policy.classifier()?;
+    rules.first_match(&fields::fields(buffer.bytes(), meta)?)
 }
 
-/// Looks the flows of one family up, tells each packet its session, and says which have one.
+/// Looks the flows of one family up: says which packets have a session, and writes down its slots.
 #[inline]
 fn find<K: FlowKey>(
     table: &SessionTable<K>,
     flows: &InPlace<K>,
-    metas: &mut [Meta; BURST],
-    id: impl Fn(Slot) -> FlowId,
+    slots: &mut [Slot; BURST],
 ) -> Places {
-    let mut found = 0;
-    if flows.present != 0 {
-        table.find_burst(&flows.items, flows.present, |place, slot| {
-            metas[place].session = Some(id(slot));
-            found |= 1 << place;
-        });
+    if flows.present == 0 {
+        return 0;
     }
-    found
+    table.find_burst(&flows.items, flows.present, slots)
 }

@@ -1,6 +1,6 @@
 //! Fragments: the parts of a session's packets that have no ports.
 
-use super::{Burst, Interface, Meta};
+use super::{Burst, Interface};
 use crate::{
     session::{AnyKey, FragmentId, Fragments, Sessions},
     units::Ticks,
@@ -24,31 +24,32 @@ pub(super) fn follow<B>(
     interfaces: &mut [Interface],
     now: Ticks,
 ) {
-    let Burst { metas, lookups, .. } = burst;
+    let Burst {
+        metas,
+        lookups,
+        sessions: matches,
+        ..
+    } = burst;
     let found = lookups.fragments.items.iter();
     for (&Fragment { id, first }, &place) in found.zip(&lookups.fragments.places) {
-        let Some(meta) = metas.get_mut(place) else {
-            continue;
-        };
         if first {
             let flow = (lookups.flows4.at(place).map(AnyKey::V4))
                 .or_else(|| lookups.flows6.at(place).map(AnyKey::V6));
-            if let (Some(_), Some(flow)) = (meta.session, flow) {
+            if let Some(flow) = flow
+                && matches.all() >> place & 1 == 1
+            {
                 fragments.remember(id, flow, now);
             }
         } else {
             // The session may have ended meanwhile.
             let flow = fragments.flow(&id, now);
-            meta.session = flow.and_then(|flow| sessions.find(&flow));
-            count(meta, interfaces);
+            if let Some(flow) = flow.and_then(|flow| sessions.find(&flow)) {
+                matches.put(place, flow);
+            } else if let Some(meta) = metas.get(place)
+                && let Some(interface) = interfaces.get_mut(meta.ingress.index())
+            {
+                interface.counters.fragments += 1;
+            }
         }
-    }
-}
-
-fn count(meta: &Meta, interfaces: &mut [Interface]) {
-    if meta.session.is_none()
-        && let Some(interface) = interfaces.get_mut(meta.ingress.index())
-    {
-        interface.counters.fragments += 1;
     }
 }

@@ -50,7 +50,7 @@ use crate::{
     fib::Fibs,
     places::Places,
     policy::{Policy, RuleIndex, TopSenders},
-    session::{FlowId, FlowKey4, FlowKey6, Fragments, Sessions},
+    session::{FlowId, FlowKey4, FlowKey6, Fragments, Sessions, Slot},
     settings::{InterfaceSettings, PortSettings, Settings},
     units::{InterfaceIndex, MacAddress, PortIndex, TickRate, Ticks, VlanId},
 };
@@ -91,7 +91,6 @@ struct Meta {
     rule: Option<RuleIndex>,
     /// The IP packet's length, as its header says.
     ip_bytes: u32,
-    session: Option<FlowId>,
 }
 
 impl Meta {
@@ -107,7 +106,6 @@ impl Meta {
             marked: TrafficClass(0),
             phb: Phb::Standard,
             egress: PortIndex(0),
-            session: None,
             rule: None,
         }
     }
@@ -138,6 +136,7 @@ struct Burst<B> {
     /// Of each buffer, in its place; those behind the last one's are of no meaning.
     metas: [Meta; BURST],
     lookups: Lookups,
+    sessions: Matches,
 }
 
 /// What is looked up in bursts, each in its packet's place.
@@ -153,6 +152,43 @@ struct Lookups {
     destinations6: Placed<[u8; 16]>,
     /// The packets that are parts of larger ones.
     fragments: Placed<Fragment>,
+}
+
+/// The session's flow of each packet that has one, in its place.
+#[derive(Debug)]
+struct Matches {
+    slots: [Slot; BURST],
+    /// Of the packets whose slot is in the table of IPv4's flows.
+    ipv4: Places,
+    /// Of those whose slot is in that of IPv6's.
+    ipv6: Places,
+}
+
+impl Matches {
+    fn new() -> Self {
+        Self {
+            slots: [Slot::default(); BURST],
+            ipv4: 0,
+            ipv6: 0,
+        }
+    }
+
+    /// Those that have one.
+    #[inline]
+    fn all(&self) -> Places {
+        self.ipv4 | self.ipv6
+    }
+
+    fn put(&mut self, place: usize, flow: FlowId) {
+        let (family, slot) = match flow {
+            FlowId::V4(slot) => (&mut self.ipv4, slot),
+            FlowId::V6(slot) => (&mut self.ipv6, slot),
+        };
+        if let Some(at) = self.slots.get_mut(place) {
+            *at = slot;
+            *family |= 1 << place;
+        }
+    }
 }
 
 /// Items that some packets have, each in its packet's place.
@@ -231,17 +267,6 @@ impl Lookups {
         self.flows6.present = 0;
         self.destinations6.clear();
         self.fragments.clear();
-    }
-}
-
-impl<B: Buffer> Burst<B> {
-    /// The packets that are still to be forwarded.
-    #[inline]
-    fn forwarded(&mut self) -> impl Iterator<Item = (&mut B, &mut Meta)> {
-        self.buffers
-            .iter_mut()
-            .zip(&mut self.metas)
-            .filter(|(_, meta)| meta.is_forwarded())
     }
 }
 
@@ -338,6 +363,7 @@ impl<B: Buffer> Forwarding<B> {
                 buffers: ArrayVec::new(),
                 metas: [Meta::of(Verdict::Forward); BURST],
                 lookups: Lookups::new(),
+                sessions: Matches::new(),
             },
         }
     }

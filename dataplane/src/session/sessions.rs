@@ -2,10 +2,7 @@ use super::{
     EntrySpec, FiveTuple, FlowCounters, FlowKey4, FlowKey6, InsertError, InstallError,
     SessionChange, SessionTable, Slot, TableFull, five_tuple::AnyKey,
 };
-use crate::{
-    diffserv::Dscp,
-    units::{TickRate, Ticks},
-};
+use crate::units::{TickRate, Ticks};
 
 /// The flows of all sessions: a table for each address family, with one capacity.
 pub struct Sessions {
@@ -56,22 +53,6 @@ impl Sessions {
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.capacity
-    }
-
-    /// Meters a packet of a flow that came with a code point: the one to mark it with, or nothing
-    /// if it is to be dropped.
-    #[inline]
-    pub fn meter(
-        &mut self,
-        flow: FlowId,
-        now: Ticks,
-        ip_bytes: u32,
-        came_with: Dscp,
-    ) -> Option<Dscp> {
-        match flow {
-            FlowId::V4(slot) => self.ipv4.meter(slot, now, ip_bytes, came_with),
-            FlowId::V6(slot) => self.ipv6.meter(slot, now, ip_bytes, came_with),
-        }
     }
 
     /// Which flow has a key.
@@ -171,6 +152,7 @@ impl Sessions {
 mod tests {
     use super::*;
     use crate::{
+        diffserv::Dscp,
         session::{Policer, Protocol},
         units::BitRate,
     };

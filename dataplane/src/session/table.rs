@@ -1,4 +1,4 @@
-use std::{collections::HashSet, mem, num::NonZeroU32};
+use std::{collections::HashSet, mem};
 
 use thiserror::Error;
 use voicelane_dpdk::{BURST, Slab, equal_lanes, prefetch};
@@ -16,28 +16,18 @@ const WAYS: usize = 8;
 const SEARCH: usize = 256;
 
 /// No entry's place: the key is not there.
-const NOWHERE: u32 = u32::MAX;
+const NOWHERE: Slot = Slot(u32::MAX);
 /// No entry's place: the key may be in its other bucket.
-const ELSEWHERE: u32 = u32::MAX - 1;
+const ELSEWHERE: Slot = Slot(u32::MAX - 1);
 
 /// Where an entry lies. Stays the same for as long as the entry exists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slot(NonZeroU32); // the index plus one, so that an optional slot is no larger
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Slot(u32);
 
 impl Slot {
     #[inline]
-    fn at(index: u32) -> Self {
-        Self(NonZeroU32::MIN.saturating_add(index))
-    }
-
-    #[inline]
-    fn number(self) -> u32 {
-        self.0.get() - 1
-    }
-
-    #[inline]
     fn index(self) -> usize {
-        self.number() as usize
+        self.0 as usize
     }
 }
 
@@ -170,44 +160,51 @@ impl<K: FlowKey> SessionTable<K> {
         self.find_hashed(key, key.hash(&self.seed))
     }
 
-    /// The entries of a burst of keys: of those whose bits are in `which`, the ones that are there,
-    /// each with its place. Goes over the burst three times, so that each miss of the cache is under
-    /// way while the others are started.
+    /// The entries of a burst of keys: of those whose bits are in `which`, says which ones are there,
+    /// and writes each one's slot into its place; of others anything. Goes over the burst three times,
+    /// so that each miss of the cache is under way while the others are started.
     #[inline]
-    pub fn find_burst(&self, keys: &[K; BURST], which: Places, mut found: impl FnMut(usize, Slot)) {
+    pub fn find_burst(
+        &self,
+        keys: &[K; BURST],
+        which: Places,
+        slots: &mut [Slot; BURST],
+    ) -> Places {
         let mut hashes = [0; BURST];
         for place in places(which) {
             let hash = keys[place].hash(&self.seed);
             hashes[place] = hash;
             prefetch(&self.buckets[self.first(hash)]);
         }
-        let mut candidates = [NOWHERE; BURST];
         for place in places(which) {
             let bucket = &self.buckets[self.first(hashes[place])];
             let mut ways = bucket.matches(tag(hashes[place]));
-            candidates[place] = match ways.next() {
-                Some(way) => bucket.slots[way],
+            slots[place] = match ways.next() {
+                Some(way) => Slot(bucket.slots[way]),
                 None if bucket.displaced == 0 => NOWHERE,
                 None => ELSEWHERE,
             };
-            if let Some(entry) = self.entries.get(candidates[place] as usize) {
+            if let Some(entry) = self.entries.get(slots[place].index()) {
                 prefetch(entry);
                 if size_of::<Entry<K>>() > 64 {
                     prefetch(&entry.flow);
                 }
             }
         }
+        let mut found = 0;
         for place in places(which) {
-            let (key, slot) = (&keys[place], candidates[place]);
-            let slot = match self.entries.get(slot as usize) {
-                Some(entry) if entry.key == *key => Some(Slot::at(slot)),
-                _ if slot == NOWHERE => None,
-                _ => self.find_further(key, hashes[place]),
-            };
-            if let Some(slot) = slot {
-                found(place, slot);
+            let (key, slot) = (&keys[place], &mut slots[place]);
+            match self.entries.get(slot.index()) {
+                Some(entry) if entry.key == *key => {}
+                _ if *slot == NOWHERE => continue,
+                _ => match self.find_further(key, hashes[place]) {
+                    Some(further) => *slot = further,
+                    None => continue,
+                },
             }
+            found |= 1 << place;
         }
+        found
     }
 
     /// The key's entry, where the first candidate is not it.
@@ -232,7 +229,7 @@ impl<K: FlowKey> SessionTable<K> {
             if let Some(entry) = self.entries.get(slot as usize)
                 && entry.key == *key
             {
-                return Some(Slot::at(slot));
+                return Some(Slot(slot));
             }
         }
         None
@@ -284,7 +281,7 @@ impl<K: FlowKey> SessionTable<K> {
         self.buckets[bucket].slots[way] = slot;
         let first = self.first(hash);
         self.buckets[first].displaced += u32::from(bucket != first);
-        Ok((Slot::at(slot), true))
+        Ok((Slot(slot), true))
     }
 
     /// Removes a flow; says whether it was there, with what it had counted.
@@ -295,14 +292,13 @@ impl<K: FlowKey> SessionTable<K> {
         let first = self.first(hash);
         for index in [first, self.other(first, tag)] {
             let bucket = &mut self.buckets[index];
-            let way = (0..WAYS)
-                .find(|&way| bucket.tags[way] == tag && bucket.slots[way] == slot.number());
+            let way = (0..WAYS).find(|&way| bucket.tags[way] == tag && bucket.slots[way] == slot.0);
             if let Some(way) = way {
                 bucket.tags[way] = 0;
                 self.buckets[first].displaced -= u32::from(index != first);
                 let counters = self.counters(slot);
                 self.entries[slot.index()].flow.release(&mut self.meters);
-                self.free.push(slot.number());
+                self.free.push(slot.0);
                 return Some(counters);
             }
         }

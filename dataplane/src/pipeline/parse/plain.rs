@@ -64,7 +64,7 @@ impl<'a> Plain4<'a> {
         }
         let flow = FlowKey4::from_wire(&[a, b, c, d, e, f, g, h], self.ports, protocol);
         lookups.flows4.put(place, flow);
-        (meta.verdict, meta.rule, meta.session) = (Verdict::Forward, None, None);
+        meta.verdict = Verdict::Forward;
         meta.family = Family::V4;
         meta.ip_bytes = self.total_length().into();
         meta.ttl = ttl;
@@ -122,7 +122,7 @@ impl<'a> Plain6<'a> {
         if let Some(destination) = self.addresses.last_chunk() {
             lookups.destinations6.push(place, *destination);
         }
-        (meta.verdict, meta.rule, meta.session) = (Verdict::Forward, None, None);
+        meta.verdict = Verdict::Forward;
         meta.family = Family::V6;
         meta.ip_bytes = u32::from(self.payload_length()) + 40;
         meta.ttl = hop_limit;

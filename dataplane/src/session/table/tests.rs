@@ -61,11 +61,12 @@ proptest! {
         table.invariants();
         for (first, which) in [(0, u64::MAX), (64, 1), (128, 0xf0f0_0000_0000_1234), (200, 0)] {
             let keys: [_; BURST] = std::array::from_fn(|place| key(first + u32::try_from(place).unwrap()));
-            let mut found = [None; BURST];
-            table.find_burst(&keys, which, |place, slot| found[place] = Some(slot));
-            for (place, found) in found.into_iter().enumerate() {
-                let asked = which >> place & 1 == 1;
-                prop_assert_eq!(found, table.find(&keys[place]).filter(|_| asked));
+            let mut slots = [Slot::default(); BURST];
+            let found = table.find_burst(&keys, which, &mut slots);
+            for (place, slot) in slots.into_iter().enumerate() {
+                let [asked, found] = [which, found].map(|set| set >> place & 1 == 1);
+                let expected = table.find(&keys[place]).filter(|_| asked);
+                prop_assert_eq!(found.then_some(slot), expected);
             }
         }
         for number in 0..300 {
