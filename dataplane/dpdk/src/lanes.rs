@@ -23,6 +23,16 @@ pub fn equal_lanes(numbers: &[u16; 8], number: u16) -> u32 {
     equal_one_by_one(numbers, number)
 }
 
+/// Which of 64 numbers are equal to one: a bit for each, the first one's lowest.
+#[inline]
+#[must_use]
+pub fn equal_places(numbers: &[u16; 64], number: u16) -> u64 {
+    let (eights, _) = numbers.as_chunks::<8>();
+    eights.iter().rev().fold(0, |places, eight| {
+        places << 8 | u64::from(equal_lanes(eight, number))
+    })
+}
+
 #[cfg(any(test, not(target_arch = "x86_64")))]
 fn equal_one_by_one(numbers: &[u16; 8], number: u16) -> u32 {
     let lanes = numbers.iter().enumerate();
@@ -34,6 +44,16 @@ fn equal_one_by_one(numbers: &[u16; 8], number: u16) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn places_are_compared_as_one_by_one() {
+        let numbers = std::array::from_fn(|place| [7, 0, 0xffff, 8, 7][place % 5]);
+        for number in [0, 7, 8, 9, 0xffff] {
+            let places = numbers.iter().enumerate();
+            let expected = places.map(|(place, &other)| u64::from(other == number) << place);
+            assert_eq!(equal_places(&numbers, number), expected.sum());
+        }
+    }
 
     #[test]
     fn lanes_are_compared_as_one_by_one() {

@@ -20,7 +20,7 @@ use crate::{
     units::{InterfaceIndex, PortIndex, Ticks},
 };
 
-/// What packets have in common that came together and go to one queue.
+/// What packets have in common that came together, are equally long and go to one queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Together {
     /// When their burst came in.
@@ -29,6 +29,8 @@ pub(crate) struct Together {
     pub(super) egress: PortIndex,
     pub(super) phb: Phb,
     pub(super) dscp: Dscp,
+    /// How long each frame is, without FCS.
+    pub(super) frame_bytes: u16,
     /// Where they came in, and are counted if their queue refuses them; nothing when they are the
     /// kernel's.
     pub(super) ingress: Option<InterfaceIndex>,

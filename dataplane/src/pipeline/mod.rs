@@ -114,18 +114,6 @@ impl Meta {
     fn is_forwarded(&self) -> bool {
         self.verdict == Verdict::Forward
     }
-
-    /// Whether both go to the same queue, with the same drop precedence, and came in on the same
-    /// interface.
-    #[inline]
-    fn is_queued_with(&self, other: &Self) -> bool {
-        // One word, as the fields lie together.
-        let lane = |meta: &Self| {
-            let (ingress, egress) = (meta.ingress.0, meta.egress.0);
-            u32::from_ne_bytes([ingress, egress, meta.phb as u8, meta.dscp.number()])
-        };
-        other.is_forwarded() & (lane(self) == lane(other))
-    }
 }
 
 /// Packets that came in together on one port, with what is known of each.

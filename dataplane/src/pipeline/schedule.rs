@@ -11,10 +11,11 @@ use bypass::Bypass;
 use limiter::Limiter;
 use queue::{Queue, Run};
 
+use super::handover::Together;
 use crate::{
     counters::{DropReason, EfReport, QueueCounters},
     device::Buffer,
-    diffserv::{Departure, Dscp, EfMeter, Phb, Service},
+    diffserv::{Departure, EfMeter, Phb, Service},
     settings::PortSettings,
     units::{BitRate, TickRate, Ticks},
 };
@@ -24,7 +25,7 @@ use crate::{
 const ROUND_BYTES: i64 = 10_000;
 
 /// The shortest Ethernet frame, without FCS.
-const SHORTEST_FRAME: usize = 60;
+const SHORTEST_FRAME: u16 = 60;
 
 /// The depth of the cap on strict priority and of the classes' minima and maxima, as time.
 const CLASS_BURST_MS: u64 = 10;
@@ -139,35 +140,31 @@ impl<B: Buffer> PortScheduler<B> {
         }
     }
 
-    /// Adds packets of one code point that came in at `now` to their class's queue, which counts
-    /// them; where nothing waits, and the shaper would let them go at once, to those that leave.
-    /// Those that are refused are dropped, and `refused` hears why.
+    /// Adds packets to their class's queue, which counts them; where nothing waits, and the shaper
+    /// would let them go at once, to those that leave. Those that are refused are dropped, and
+    /// `refused` hears why.
     #[inline]
     pub(super) fn enqueue(
         &mut self,
-        phb: Phb,
-        dscp: Dscp,
-        buffers: impl Iterator<Item = B>,
-        now: Ticks,
+        together: Together,
+        mut buffers: impl Iterator<Item = B>,
         leaving: &mut ArrayVec<B, BURST>,
         refused: impl FnMut(DropReason),
     ) {
-        let overhead = self.overhead_bytes;
-        let mut packets = buffers.map(|buffer| {
-            let frame = buffer.bytes().len().max(SHORTEST_FRAME);
-            let frame = u32::try_from(frame).unwrap_or(u32::MAX);
-            (buffer, frame.saturating_add(overhead))
-        });
+        let Together { phb, dscp, .. } = together;
+        let frame_bytes = together.frame_bytes.max(SHORTEST_FRAME);
+        let wire_bytes = self.overhead_bytes.saturating_add(frame_bytes.into());
+        let run = Run::of(wire_bytes, together.since);
         let bit = 1 << phb.index();
         if self.waiting == 0
             && self.bypass.classes & bit != 0
             && self.queues[phb.index()].lets_pass()
         {
-            self.pass_by(phb, &mut packets, now, leaving);
+            self.pass_by(phb, run, &mut buffers, leaving);
         }
         let queue = &mut self.queues[phb.index()];
         let ef = (self.strict & bit != 0).then_some(&mut self.ef);
-        queue.join(dscp, packets, ef, now, refused);
+        queue.join(dscp, run, buffers, ef, refused);
         if !queue.is_empty() {
             self.waiting |= bit;
         }
@@ -178,11 +175,11 @@ impl<B: Buffer> PortScheduler<B> {
     fn pass_by(
         &mut self,
         phb: Phb,
-        packets: &mut impl Iterator<Item = (B, u32)>,
-        now: Ticks,
+        mut run: Run,
+        buffers: &mut impl Iterator<Item = B>,
         leaving: &mut ArrayVec<B, BURST>,
     ) {
-        self.shaper.refill(now);
+        self.shaper.refill(run.since);
         let bypass = &mut self.bypass;
         if self.shaper.bucket.credit() - bypass.cost < bypass.burst_cost {
             return;
@@ -192,23 +189,13 @@ impl<B: Buffer> PortScheduler<B> {
         if bypass.passed.is_empty() {
             bypass.strict_end = before;
         }
-        let mut ef = strict.then_some(&mut self.ef);
-        let mut run = Run::of(0, now);
-        while !leaving.is_full() {
-            let Some((buffer, wire_bytes)) = packets.next() else {
-                break;
-            };
-            if wire_bytes != run.wire_bytes {
-                bypass.note(phb, run, &self.shaper.profile, ef.as_deref_mut());
-                run = Run::of(wire_bytes, now);
-            }
-            run.packets += 1;
-            leaving.push(buffer);
-        }
+        leaving.extend(buffers.take(leaving.remaining_capacity()));
+        let passed = leaving.len() - before;
+        run.packets = u32::try_from(passed).unwrap_or(u32::MAX);
+        let ef = strict.then_some(&mut self.ef);
         bypass.note(phb, run, &self.shaper.profile, ef);
         if strict {
             // What has strict priority goes before what has not, of one burst, too.
-            let passed = leaving.len() - before;
             if before > bypass.strict_end
                 && let Some(behind) = leaving.get_mut(bypass.strict_end..)
             {

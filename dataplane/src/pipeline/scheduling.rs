@@ -49,7 +49,7 @@ fn enqueue<B: Buffer>(
     let Port {
         scheduler, leaving, ..
     } = &mut ports[run.egress.index()];
-    scheduler.enqueue(run.phb, run.dscp, buffers, run.since, leaving, refused);
+    scheduler.enqueue(run, buffers, leaving, refused);
 }
 
 impl<B: Buffer> Scheduling<B> {

@@ -154,21 +154,22 @@ impl<B: Buffer> Queue<B> {
         (offset - after(run) < run.packets).then_some(run.since)
     }
 
-    /// Adds packets of one code point that came in at `now`, each if it may join; what may not is
-    /// dropped, counted, and `refused` hears why. `ef` numbers the packets of the EF aggregate.
+    /// Adds packets of one code point, each if it may join; what may not is dropped, counted, and
+    /// `refused` hears why. `run` says what they have in common, and `ef` numbers the packets of the
+    /// EF aggregate.
     #[inline]
     pub(super) fn join(
         &mut self,
         dscp: Dscp,
-        packets: impl Iterator<Item = (B, u32)>,
-        mut ef: Option<&mut EfMeter>,
-        now: Ticks,
+        mut run: Run,
+        buffers: impl Iterator<Item = B>,
+        ef: Option<&mut EfMeter>,
         mut refused: impl FnMut(DropReason),
     ) {
+        let now = run.since;
         let early = matches!(self.manager, Manager::Wred(_));
         let most = self.most_packets(now);
-        let mut run = Run::of(0, now);
-        for (buffer, wire_bytes) in packets {
+        for buffer in buffers {
             // A queue is full or not, whoever asks: were the packet's own length added here, the
             // last gap would stay open to short packets only.
             if self.packets.len() >= most || self.wire_bytes >= self.limit_wire_bytes {
@@ -180,12 +181,8 @@ impl<B: Buffer> Queue<B> {
                 refused(reason);
                 continue;
             }
-            if wire_bytes != run.wire_bytes {
-                self.append(run, ef.as_deref_mut());
-                run = Run::of(wire_bytes, now);
-            }
             run.packets += 1;
-            self.wire_bytes += u64::from(wire_bytes);
+            self.wire_bytes += u64::from(run.wire_bytes);
             self.packets.push_back(buffer);
         }
         self.append(run, ef);
