@@ -11,6 +11,8 @@ pub(crate) struct Figures {
     pub(crate) changes: String,
     /// Packets of 214 bytes a second that were offered.
     pub(crate) packets_per_second: u64,
+    /// How many of them the receive ring holds.
+    pub(crate) ring: u64,
     /// Changes a second that were wanted.
     pub(crate) wanted_per_second: u64,
     pub(crate) machine: Machine,
@@ -82,7 +84,7 @@ impl Figures {
     pub(crate) fn markdown(&self) -> String {
         let mut text = format!(
             "{}: {:.0} changes a second ({} wanted, {} failed) while {} packets a second of 214 bytes \
-             come.\n{}.\n\n\
+             come through a ring of {}.\n{}.\n\n\
              | phase | packets | lost | misrouted | blocked, µs | longest turn, µs |\n\
              |---|---|---|---|---|---|\n",
             self.changes,
@@ -90,6 +92,7 @@ impl Figures {
             self.wanted_per_second,
             self.failed,
             self.packets_per_second,
+            self.ring,
             self.machine
         );
         for (name, phase) in [("quiet", &self.quiet), ("churn", &self.churn)] {

@@ -49,9 +49,14 @@ struct Arguments {
     #[arg(long, default_value_t = 20_000)]
     rate: u64,
 
-    /// Packets a second that come; must be less than the worker can forward
-    #[arg(long, default_value_t = 1_000_000)]
+    /// Packets a second that come, as many as a link of 10 Gbit/s full of G.711 brings; must be less
+    /// than the worker can forward
+    #[arg(long, default_value_t = 5_250_000)]
     packets: u64,
+
+    /// Packets that the receive ring holds; those that come while it is full are lost
+    #[arg(long, default_value_t = 4_096)]
+    ring: u64,
 
     /// How long to forward without changes, and how long with them
     #[arg(long, default_value_t = 5)]
@@ -141,7 +146,7 @@ fn main() -> anyhow::Result<()> {
 async fn measure(arguments: &Arguments) -> anyhow::Result<Figures> {
     let last = Duration::from_secs(arguments.seconds);
     let pool = Mempool::create("churn", 16_383, 2_048, -1)?;
-    let (road, seen) = Road::new(pool, arguments.calls, arguments.packets);
+    let (road, seen) = Road::new(pool, arguments.calls, arguments.packets, arguments.ring);
     let entries = usize::from(arguments.calls) * 2;
     let router = Router::start(road, arguments.core, (65_536, 64), entries).await?;
     let side = side(arguments, &router).await?;
@@ -169,6 +174,7 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<Figures> {
     Ok(Figures {
         changes: arguments.changes.words().to_owned(),
         packets_per_second: arguments.packets,
+        ring: arguments.ring,
         wanted_per_second: arguments.rate,
         machine: Machine::new(),
         quiet,

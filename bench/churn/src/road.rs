@@ -14,8 +14,6 @@ use voicelane_dpdk::{BURST, Mbuf, Mempool, tsc, tsc_hz};
 
 use crate::calls::Call;
 
-/// What a NIC's receive ring holds: what comes while it is full is lost.
-const RING: u64 = 1_024;
 /// EF's code point in the second byte of an IPv4 header.
 const EF: u8 = 46 << 2;
 /// Where in a frame things are: Ethernet, then IPv4 without options.
@@ -44,6 +42,8 @@ pub(crate) struct Road {
     seen: Arc<Seen>,
     frames: Vec<[u8; Call::FRAME]>,
     packets_per_second: u64,
+    /// Packets that the receive ring holds: what comes while it is full is lost.
+    ring: u64,
     started: u64,
     /// Packets taken or missed.
     gone: u64,
@@ -52,7 +52,12 @@ pub(crate) struct Road {
 
 impl Road {
     /// Packets of so many calls in turns, at this rate, from the first look on.
-    pub(crate) fn new(pool: Mempool, calls: u16, packets_per_second: u64) -> (Self, Arc<Seen>) {
+    pub(crate) fn new(
+        pool: Mempool,
+        calls: u16,
+        packets_per_second: u64,
+        ring: u64,
+    ) -> (Self, Arc<Seen>) {
         let seen = Arc::new(Seen {
             offered: AtomicU64::new(0),
             missed: AtomicU64::new(0),
@@ -65,6 +70,7 @@ impl Road {
             seen: Arc::clone(&seen),
             frames: (0..calls).map(|number| Call(number).frame()).collect(),
             packets_per_second,
+            ring,
             started: 0,
             gone: 0,
             is_marked: vec![false; calls.into()],
@@ -95,7 +101,7 @@ impl Device for Road {
         let passed = u128::from(now - self.started) * u128::from(self.packets_per_second);
         let due = u64::try_from(passed / u128::from(tsc_hz())).unwrap_or(u64::MAX);
         self.seen.offered.store(due, Ordering::Relaxed);
-        let missed = (due - self.gone).saturating_sub(RING);
+        let missed = (due - self.gone).saturating_sub(self.ring);
         if missed > 0 {
             self.seen.missed.fetch_add(missed, Ordering::Relaxed);
             self.gone += missed;
