@@ -5,11 +5,14 @@ pub trait Key: Copy {
     /// Bits of an address.
     const BITS: u8;
 
-    /// The next bits at a level: 16 at the root (level 0), 8 below.
-    fn step(self, level: u32) -> usize;
+    /// The first 16 bits.
+    fn first(&self) -> u16;
+
+    /// The 8 bits behind the first `above` ones, a multiple of 8.
+    fn byte(&self, above: u8) -> u8;
 
     /// All bits, the first the highest.
-    fn bits(self) -> u128;
+    fn bits(&self) -> u128;
 
     /// How many nodes a table for so many routes has: those of so many of the Internet's, and a fifth
     /// more.
@@ -17,25 +20,27 @@ pub trait Key: Copy {
 }
 
 /// Room for few routes that are far apart.
-const LEAST: u32 = 1_024;
+const LEAST: u32 = 512;
 
 impl Key for u32 {
     const FAMILY: &'static str = "IPv4";
     const BITS: u8 = 32;
 
     #[inline]
-    fn step(self, level: u32) -> usize {
-        let [a, b, c, d] = self.to_be_bytes();
-        match level {
-            0 => usize::from(u16::from_be_bytes([a, b])),
-            1 => c.into(),
-            _ => d.into(),
-        }
+    #[allow(clippy::cast_possible_truncation, reason = "the high 16 bits")]
+    fn first(&self) -> u16 {
+        (self >> 16) as u16
     }
 
     #[inline]
-    fn bits(self) -> u128 {
-        u128::from(self) << 96
+    #[allow(clippy::cast_possible_truncation, reason = "the high 8 bits")]
+    fn byte(&self, above: u8) -> u8 {
+        (self.wrapping_shl(above.into()) >> 24) as u8
+    }
+
+    #[inline]
+    fn bits(&self) -> u128 {
+        u128::from(*self) << 96
     }
 
     fn nodes(max_routes: u32) -> u32 {
@@ -49,20 +54,23 @@ impl Key for [u8; 16] {
     const BITS: u8 = 128;
 
     #[inline]
-    fn step(self, level: u32) -> usize {
-        let byte = |index: usize| self.get(index).copied().unwrap_or(0);
-        match level {
-            0 => usize::from(u16::from_be_bytes([byte(0), byte(1)])),
-            _ => byte(level as usize + 1).into(),
-        }
+    fn first(&self) -> u16 {
+        let [a, b, ..] = *self;
+        u16::from_be_bytes([a, b])
     }
 
     #[inline]
-    fn bits(self) -> u128 {
-        u128::from_be_bytes(self)
+    fn byte(&self, above: u8) -> u8 {
+        self[usize::from(above >> 3) & 15]
+    }
+
+    #[inline]
+    fn bits(&self) -> u128 {
+        u128::from_be_bytes(*self)
     }
 
     fn nodes(max_routes: u32) -> u32 {
-        LEAST + max_routes / 4
+        // Mostly one for each /32 with several longer routes, and for each /40 with several.
+        LEAST + max_routes / 9 * 2
     }
 }

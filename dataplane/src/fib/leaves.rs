@@ -50,9 +50,14 @@ impl Leaves {
         })
     }
 
-    #[inline]
     pub(super) fn leaf(&self, number: u32) -> Leaf {
-        Leaf::unpack(self.all.get(number as usize).copied().unwrap_or_default())
+        self.at(number as usize)
+    }
+
+    /// The leaf of this number.
+    #[inline]
+    pub(super) fn at(&self, number: usize) -> Leaf {
+        Leaf::unpack(self.all.get(number).copied().unwrap_or_default())
     }
 
     /// There must be fewer leaves than routes.

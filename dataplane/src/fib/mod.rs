@@ -1,13 +1,18 @@
 //! The longest-prefix table: a trie whose root takes an address's first 16 bits, and each node below
-//! the next 8.
+//! 8 more.
 //!
 //! A node's entry says where the longest route that ends *in this node* leads, and which node has
 //! longer ones; a lookup goes down and keeps the last answer. So a change of a route touches one node
 //! only, whatever lies below: at most 256 entries, or the root's share for the shortest routes. A
 //! route's place in its node is kept beside the entries, in a binary tree of the routes' own bits, so
-//! that what it covered comes back when it goes. A route that is alone below an entry is a leaf, and
-//! takes no nodes; so the memory depends on the routes that there are, not on those that were.
+//! that what it covered comes back when it goes.
+//!
+//! A node is there only where routes part or end: one with a single user is passed over, by comparing
+//! the bits between with those that are kept for the node further below, and a route that is alone
+//! below an entry is a leaf. So there are fewer nodes than routes, and the memory depends on the routes
+//! that there are, not on those that were.
 
+mod entry;
 mod key;
 mod leaves;
 mod lookup;
@@ -17,9 +22,10 @@ mod route;
 use thiserror::Error;
 use voicelane_dpdk::NoMemory;
 
+use entry::{Below, Node};
 pub use key::Key;
 use leaves::{Leaf, Leaves};
-use nodes::{Child, Nodes, Only, ROOT};
+use nodes::{Nodes, Only, ROOT};
 use route::Route;
 
 /// Why a route could not be changed. Nothing has changed then.
@@ -142,7 +148,7 @@ impl<K: Key> Fib<K> {
         let route = Self::route(prefix, length)?;
         let (path, found) = self.find(&route);
         let known = match found {
-            Found::End => self.nodes.route(path.last(), route.place()) != NO_ROUTE,
+            Found::End => self.nodes.route(path.last, route.place()) != NO_ROUTE,
             Found::Itself(_) => true,
             Found::Nothing | Found::Other(_) => false,
         };
@@ -154,55 +160,49 @@ impl<K: Key> Fib<K> {
         }
         let leaf = Leaf { route, next_hop };
         match found {
-            Found::End => self.nodes.set(path.last(), route.place(), next_hop),
+            Found::End => self.nodes.set(path.last, route.place(), next_hop),
             Found::Itself(number) => self.leaves.set(number, leaf),
             Found::Nothing => {
-                let child = Child::Leaf(self.leaves.add(leaf));
-                self.nodes.put(path.last(), route.step(path.level()), child);
+                let below = Below::Leaf(self.leaves.add(leaf));
+                let step = route.step(path.last.above);
+                self.nodes.put(path.last, step, Some(below));
             }
-            Found::Other(number) => self.split(&path, number, leaf)?,
+            Found::Other(below) => self.part(path.last, below, leaf)?,
         }
         self.routes += u32::from(!known);
         Ok(())
     }
 
-    /// Makes nodes where there was a leaf, down to the one where it and another route part.
-    fn split(&mut self, path: &Path, number: u32, new: Leaf) -> Result<(), FibError> {
-        let old = self.leaves.leaf(number);
-        let first = path.level() + 1;
-        let mut last = first;
-        while old.route.level() > last
-            && new.route.level() > last
-            && old.route.step(last) == new.route.step(last)
-        {
-            last += 1;
-        }
-        if last - path.level() > self.nodes.left() {
+    /// Makes a node where what is below an entry and another route part.
+    fn part(&mut self, node: Node, old: Below, new: Leaf) -> Result<(), FibError> {
+        if self.nodes.left() == 0 {
             return Err(FibError::Nodes {
                 family: K::FAMILY,
                 routes: self.routes,
-                nodes: self.nodes.in_use() + self.nodes.left(),
+                nodes: self.nodes.in_use(),
             });
         }
-        let mut node = path.last();
-        for level in first..=last {
-            let below = self.nodes.take();
-            self.nodes
-                .put(node, new.route.step(level - 1), Child::Node(below));
-            node = below;
+        let way = match old {
+            Below::Leaf(number) => self.leaves.leaf(number).route,
+            Below::Node(below) => self.nodes.way(below),
+        };
+        let between = self.nodes.take(&way, way.parting(&new.route));
+        let step = way.step(node.above);
+        self.nodes.put(node, step, Some(Below::Node(between)));
+        match old {
+            Below::Leaf(number) if way.end() == between.above => {
+                let next_hop = self.leaves.leaf(number).next_hop;
+                self.nodes.set(between, way.place(), next_hop);
+                self.leaves.remove(number);
+            }
+            _ => self.nodes.put(between, way.step(between.above), Some(old)),
         }
-        if old.route.level() == last {
-            self.nodes.set(node, old.route.place(), old.next_hop);
-            self.leaves.remove(number);
+        if new.route.end() == between.above {
+            self.nodes.set(between, new.route.place(), new.next_hop);
         } else {
-            self.nodes
-                .put(node, old.route.step(last), Child::Leaf(number));
-        }
-        if new.route.level() == last {
-            self.nodes.set(node, new.route.place(), new.next_hop);
-        } else {
-            let child = Child::Leaf(self.leaves.add(new));
-            self.nodes.put(node, new.route.step(last), child);
+            let below = Below::Leaf(self.leaves.add(new));
+            let step = new.route.step(between.above);
+            self.nodes.put(between, step, Some(below));
         }
         Ok(())
     }
@@ -214,41 +214,41 @@ impl<K: Key> Fib<K> {
             return Ok(());
         }
         let route = Self::route(prefix, length)?;
-        let (mut path, found) = self.find(&route);
+        let (Path { last, over }, found) = self.find(&route);
         match found {
-            Found::End if self.nodes.route(path.last(), route.place()) != NO_ROUTE => {
-                self.nodes.clear(path.last(), route.place());
+            Found::End if self.nodes.route(last, route.place()) != NO_ROUTE => {
+                self.nodes.clear(last, route.place());
             }
             Found::Itself(number) => {
-                let step = route.step(path.level());
-                self.nodes.put(path.last(), step, Child::None);
+                self.nodes.put(last, route.step(last.above), None);
                 self.leaves.remove(number);
             }
             _ => return Err(FibError::Missing),
         }
         self.routes -= 1;
-        // A node that is there for one route only becomes a leaf, and so may the one above.
-        while path.level() > 0 {
-            let node = path.last();
-            let leaf = match self.nodes.only_route(node) {
-                None => break,
-                Some(Only::Ending(place)) => {
-                    let next_hop = self.nodes.route(node, place);
-                    self.nodes.clear(node, place);
-                    let route = route.beside(path.level(), place);
-                    self.leaves.add(Leaf { route, next_hop })
-                }
-                Some(Only::Below(step, leaf)) => {
-                    self.nodes.put(node, step, Child::None);
-                    leaf
-                }
-            };
-            self.nodes.give(node);
-            path.pop();
-            let step = route.step(path.level());
-            self.nodes.put(path.last(), step, Child::Leaf(leaf));
+        if let Some(over) = over {
+            self.pass(over, last, &route);
         }
         Ok(())
+    }
+
+    /// Has a node no longer be on a route's way, if it is there for one other only.
+    fn pass(&mut self, over: Node, node: Node, route: &Route) {
+        let below = match self.nodes.only_user(node) {
+            None => return,
+            Some(Only::Ending(place)) => {
+                let next_hop = self.nodes.route(node, place);
+                self.nodes.clear(node, place);
+                let route = route.beside(node.above, place);
+                Below::Leaf(self.leaves.add(Leaf { route, next_hop }))
+            }
+            Some(Only::Below(step, below)) => {
+                self.nodes.put(node, step, None);
+                below
+            }
+        };
+        self.nodes.give(node);
+        self.nodes.put(over, route.step(over.above), Some(below));
     }
 
     fn route(prefix: K, length: u8) -> Result<Route, FibError> {
@@ -258,18 +258,29 @@ impl<K: Key> Fib<K> {
         Ok(Route::new(prefix.bits(), length))
     }
 
-    /// The nodes on the way to a route, and what is there.
+    /// The nodes at the end of the way to a route, and what is there.
     fn find(&self, route: &Route) -> (Path, Found) {
-        let mut path = Path::new();
-        while path.level() < route.level() {
-            let step = route.step(path.level());
-            match self.nodes.entry(path.last(), step).child() {
-                Child::None => return (path, Found::Nothing),
-                Child::Leaf(number) if self.leaves.leaf(number).route == *route => {
+        let mut path = Path {
+            last: ROOT,
+            over: None,
+        };
+        while path.last.above < route.end() {
+            let step = route.step(path.last.above);
+            let below = match self.nodes.entry(path.last, step).below() {
+                None => return (path, Found::Nothing),
+                Some(below) => below,
+            };
+            match below {
+                Below::Leaf(number) if self.leaves.leaf(number).route == *route => {
                     return (path, Found::Itself(number));
                 }
-                Child::Leaf(number) => return (path, Found::Other(number)),
-                Child::Node(node) => path.push(node),
+                Below::Node(node) if self.nodes.way(node).leads_to(route) => {
+                    path = Path {
+                        last: node,
+                        over: Some(path.last),
+                    };
+                }
+                other => return (path, Found::Other(other)),
             }
         }
         (path, Found::End)
@@ -297,41 +308,16 @@ enum Found {
     End,
     /// Its leaf.
     Itself(u32),
-    /// Another route's leaf.
-    Other(u32),
+    /// Another route's leaf, or a node that is not on its way.
+    Other(Below),
     /// An entry with nothing below.
     Nothing,
 }
 
-/// The nodes on the way down to a route: as many levels as IPv6 has.
+/// The end of the way down to a route.
 #[derive(Clone, Copy, Debug)]
 struct Path {
-    nodes: [u32; 15],
-    level: u32,
-}
-
-impl Path {
-    fn new() -> Self {
-        Self {
-            nodes: [ROOT; 15],
-            level: 0,
-        }
-    }
-
-    fn level(&self) -> u32 {
-        self.level
-    }
-
-    fn last(&self) -> u32 {
-        self.nodes[self.level as usize]
-    }
-
-    fn push(&mut self, node: u32) {
-        self.level += 1;
-        self.nodes[self.level as usize] = node;
-    }
-
-    fn pop(&mut self) {
-        self.level -= 1;
-    }
+    last: Node,
+    /// The node above that one.
+    over: Option<Node>,
 }

@@ -7,8 +7,13 @@ pub(super) struct Route {
 }
 
 /// Bits that the root takes, and a node below.
-const ROOT: u32 = 16;
-const STEP: u32 = 8;
+const ROOT: u8 = 16;
+const STEP: u8 = 8;
+
+/// How many bits the nodes right below one take off an address that has `above` bits taken off there.
+pub(super) fn below(above: u8) -> u8 {
+    above + if above == 0 { ROOT } else { STEP }
+}
 
 impl Route {
     /// Of an address, its first bit the highest, and 1 to 128 bits of it.
@@ -20,17 +25,20 @@ impl Route {
         }
     }
 
-    /// The route that ends in this place of a node that is on this one's way.
-    pub(super) fn beside(&self, level: u32, place: usize) -> Self {
-        let above = ROOT + STEP * (level - 1);
-        let length = above + place.ilog2();
-        let within = (place as u128) ^ (1 << place.ilog2());
-        let above = self.bits >> (128 - above) << (128 - above);
+    /// The first bits of it.
+    pub(super) fn cut(&self, length: u8) -> Self {
+        Self::new(self.bits, length)
+    }
+
+    /// The route that ends in this place of a node that is on this one's way, below so many bits.
+    pub(super) fn beside(&self, above: u8, place: usize) -> Self {
+        let within = place.ilog2();
         #[allow(clippy::cast_possible_truncation, reason = "at most 128")]
-        let length8 = length as u8;
+        let length = above + within as u8;
+        let bits = (place as u128) ^ (1 << within);
         Self {
-            bits: above | within << (128 - length),
-            length: length8,
+            bits: self.cut(above).bits | bits << (128 - u32::from(length)),
+            length,
         }
     }
 
@@ -39,31 +47,37 @@ impl Route {
         (address ^ self.bits).leading_zeros() >= u32::from(self.length)
     }
 
-    /// How many nodes below the root it ends.
-    pub(super) fn level(&self) -> u32 {
-        (u32::from(self.length) + STEP - 1).saturating_sub(ROOT) / STEP
+    /// Whether the node below all of its bits is on a route's way, or the one that it ends in.
+    pub(super) fn leads_to(&self, route: &Self) -> bool {
+        self.length <= route.end() && self.covers(route.bits)
     }
 
-    /// The bits that a node at this level goes by.
+    /// Below how many bits the node is that it ends in.
+    pub(super) fn end(&self) -> u8 {
+        node_of(self.length.saturating_sub(1))
+    }
+
+    /// Below how many bits the node is in which this route and another are apart, or end.
+    pub(super) fn parting(&self, other: &Self) -> u8 {
+        #[allow(clippy::cast_possible_truncation, reason = "at most 128")]
+        let common = (self.bits ^ other.bits).leading_zeros() as u8;
+        node_of(common).min(self.end()).min(other.end())
+    }
+
+    /// The bits that a node below so many goes by.
     #[allow(clippy::cast_possible_truncation, reason = "16 bits at most")]
-    pub(super) fn step(&self, level: u32) -> usize {
-        if level == 0 {
-            (self.bits >> (128 - ROOT)) as usize
-        } else {
-            (self.bits >> (128 - ROOT - STEP * level)) as usize & ((1 << STEP) - 1)
-        }
+    pub(super) fn step(&self, above: u8) -> usize {
+        let width = below(above) - above;
+        let rest = self.bits << above;
+        (rest >> (128 - u32::from(width))) as usize
     }
 
     /// Where it is in the tree of routes of the node that it ends in: 1 stands for none of the node's
     /// bits, 2 and 3 for one, and so on.
     pub(super) fn place(&self) -> usize {
-        let level = self.level();
-        let (above, all) = match level {
-            0 => (0, ROOT),
-            _ => (ROOT + STEP * (level - 1), STEP),
-        };
-        let bits = u32::from(self.length) - above;
-        (1 << bits) | (self.step(level) >> (all - bits))
+        let above = self.end();
+        let within = self.length - above;
+        (1 << within) | self.step(above) >> (below(above) - self.length)
     }
 
     /// In memory.
@@ -81,4 +95,9 @@ impl Route {
             length: length as u8,
         }
     }
+}
+
+/// Below how many bits the node is that has the bit behind the first `bits`.
+fn node_of(bits: u8) -> u8 {
+    if bits < ROOT { 0 } else { bits / STEP * STEP }
 }
