@@ -13,12 +13,10 @@ use hdrhistogram::Histogram;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use voicelane_dpdk::{tsc, tsc_hz};
 
-use crate::{calls::Call, road::Seen};
+use crate::{calls::Call, figures::LONGEST_NS, road::Seen};
 
 /// How often changes are started.
 const TICK: Duration = Duration::from_millis(1);
-/// What histograms tell apart.
-const LONGEST_NS: u64 = 10_000_000_000;
 /// How long answers may take at the end.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -158,7 +156,8 @@ async fn one<C: Change>(
     }
 }
 
-fn nanoseconds(ticks: u64) -> u64 {
+/// Of ticks of the TSC.
+pub(crate) fn nanoseconds(ticks: u64) -> u64 {
     let nanoseconds = u128::from(ticks) * 1_000_000_000 / u128::from(tsc_hz());
     u64::try_from(nanoseconds).unwrap_or(u64::MAX)
 }

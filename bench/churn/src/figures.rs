@@ -4,6 +4,9 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 use voicelane_machine::Machine;
 
+/// What histograms tell apart.
+pub(crate) const LONGEST_NS: u64 = 10_000_000_000;
+
 /// A whole run.
 #[derive(Debug, Serialize)]
 pub(crate) struct Figures {

@@ -10,9 +10,11 @@ use voicelane_dataplane::{
     control::{Answer, NextHop, Request},
     counters::Report,
     crew::Crew,
+    device::Device,
     settings::{Idle, PortSettings, Settings, Trust},
     units::{BitRate, InterfaceIndex, MacAddress},
 };
+use voicelane_dpdk::Mbuf;
 use voicelane_router::{
     agent::{Agent, Identity, Interfaces},
     config::Config,
@@ -21,7 +23,7 @@ use voicelane_router::{
     sessions::Sessions,
 };
 
-use crate::{calls::Call, road::Road};
+use crate::calls::Call;
 
 const MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
 /// The two neighbours that routes may lead to.
@@ -54,20 +56,21 @@ pub(crate) struct Router {
 impl Router {
     /// Starts the worker; it forwards at once.
     pub(crate) async fn start(
-        road: Road,
+        device: impl Device<Buffer = Mbuf> + Send + 'static,
         core: usize,
         routes: (u32, u32),
         sessions: usize,
+        idle: Idle,
     ) -> anyhow::Result<Self> {
         let port = PortSettings::new(MAC, Trust::Bleach, BitRate::from_bps(100_000_000_000)?);
         let settings = Settings {
             session_entries: sessions,
             queue_capacity: voicelane_router::dataplane::memory::QUEUE_CAPACITY,
-            idle: Idle::Poll,
+            idle,
             ..Settings::new(vec![port.clone(), port])
         };
         let fibs = Fibs::create(routes.0, routes.1)?;
-        let mut crew = Crew::new(&settings, vec![(road, fibs)], Vec::new());
+        let mut crew = Crew::new(&settings, vec![(device, fibs)], Vec::new());
         let client = Client::start(crew.control)?;
         let worker = crew.members.pop().context("a crew of one")?;
         let router = Self {

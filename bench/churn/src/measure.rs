@@ -1,0 +1,172 @@
+//! What changes cost a router that forwards.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use anyhow::bail;
+use tokio::time::{Instant, sleep};
+use voicelane_dataplane::settings::Idle;
+use voicelane_dpdk::Mempool;
+use voicelane_machine::Machine;
+
+use crate::{
+    Arguments, What,
+    agents::{CallingAgent, StreamingAgent},
+    changes::{Change, Done, churn},
+    figures::{Figures, Phase, Quantiles},
+    road::{Road, Seen},
+    router::Router,
+    sides::{self, BareServer, RouteChanges},
+};
+
+/// Forwards without changes, then with them.
+pub(crate) async fn measure(arguments: &Arguments) -> anyhow::Result<Figures> {
+    let last = Duration::from_secs(arguments.seconds);
+    let pool = Mempool::create("churn", 16_383, 2_048, -1)?;
+    let (road, seen) = Road::new(pool, arguments.calls, arguments.packets, arguments.ring);
+    let entries = usize::from(arguments.calls) * 2;
+    let router = Router::start(road, arguments.core, (65_536, 64), entries, Idle::Poll).await?;
+    let side = side(arguments, &router).await?;
+    // Caches and branch predictors, and whatever the start has left to do.
+    sleep(Duration::from_millis(500)).await;
+
+    let (quiet, ()) = phase(&router, &seen, arguments.packets, async {
+        sleep(last).await;
+        Ok(())
+    })
+    .await?;
+    let changes = async {
+        match side {
+            Side::Streaming(side) => run(side, &seen, arguments, last).await,
+            Side::Calling(side) => run(side, &seen, arguments, last).await,
+            Side::Bare(side) => run(side, &seen, arguments, last).await,
+            Side::Routes(side) => run(side, &seen, arguments, last).await,
+        }
+    };
+    let (churn, done) = phase(&router, &seen, arguments.packets, changes).await?;
+    router.stop();
+    let is_calls = !matches!(arguments.what, What::Routes);
+    #[allow(clippy::cast_precision_loss, reason = "counts of seconds")]
+    let changes_per_second = done.count as f64 / last.as_secs_f64();
+    Ok(Figures {
+        changes: arguments.what.words().to_owned(),
+        packets_per_second: arguments.packets,
+        ring: arguments.ring,
+        wanted_per_second: arguments.rate,
+        machine: Machine::new(),
+        quiet,
+        churn,
+        changes_done: done.count,
+        changes_per_second,
+        failed: done.failed,
+        answer: Quantiles::of(&done.answer),
+        marked: is_calls.then(|| Quantiles::of(&done.marked)),
+    })
+}
+
+enum Side {
+    Streaming(StreamingAgent),
+    Calling(CallingAgent),
+    Bare(BareServer),
+    Routes(RouteChanges),
+}
+
+async fn side(arguments: &Arguments, router: &Router) -> anyhow::Result<Side> {
+    Ok(match arguments.what {
+        What::Calls | What::Unary => {
+            let server = sides::qos_server().await?;
+            router.attach(format!("http://{server}").parse()?).await?;
+            let connections = arguments.connections;
+            if matches!(arguments.what, What::Calls) {
+                Side::Streaming(StreamingAgent::connect(server, connections).await?)
+            } else {
+                Side::Calling(CallingAgent::connect(server, connections).await?)
+            }
+        }
+        What::Router => {
+            let (server, side) = BareServer::start().await?;
+            router.attach(format!("http://{server}").parse()?).await?;
+            Side::Bare(side)
+        }
+        What::Routes => Side::Routes(RouteChanges(router.client.clone())),
+        What::Idle | What::Table => bail!("nothing changes"),
+    })
+}
+
+async fn run(
+    side: impl Change,
+    seen: &Arc<Seen>,
+    arguments: &Arguments,
+    last: Duration,
+) -> anyhow::Result<Done> {
+    churn(side, seen, arguments.rate, last).await
+}
+
+/// Does something, and tells what became of the packets meanwhile.
+async fn phase<T>(
+    router: &Router,
+    seen: &Seen,
+    packets_per_second: u64,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<(Phase, T)> {
+    let before = count(router, seen, 0.0).await?;
+    let started = Instant::now();
+    let done = work.await?;
+    let seconds = started.elapsed().as_secs_f64();
+    let after = count(router, seen, seconds).await?;
+    let offered = after.offered - before.offered;
+    let lost = after.lost - before.lost;
+    #[allow(clippy::cast_precision_loss, reason = "counts of seconds")]
+    let blocked_us = lost as f64 / packets_per_second as f64 * 1e6;
+    let phase = Phase {
+        seconds,
+        offered,
+        lost,
+        misrouted: after.misrouted - before.misrouted,
+        blocked_us,
+        longest_turn_us: after.longest_turn_us,
+    };
+    Ok((phase, done))
+}
+
+struct Count {
+    offered: u64,
+    lost: u64,
+    misrouted: u64,
+    /// Of so many seconds before.
+    longest_turn_us: f64,
+}
+
+/// Counts since the start. Everything is lost that the ring had no room for, or the worker dropped.
+async fn count(router: &Router, seen: &Seen, seconds: f64) -> anyhow::Result<Count> {
+    let report = router.report().await?;
+    let mut dropped = 0;
+    for port in &report.ports {
+        for queue in &port.queues {
+            dropped += queue.full_packets.iter().sum::<u64>();
+            dropped += queue.early_packets.iter().sum::<u64>() + queue.delay_dropped_packets;
+        }
+    }
+    for interface in &report.interfaces {
+        dropped += interface.drops.iter().sum::<u64>() + interface.punts.iter().sum::<u64>();
+    }
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "few seconds"
+    )]
+    let whole = seconds.floor() as usize;
+    let turns = report.stalls.seconds.iter().take(whole);
+    let turn = turns
+        .max()
+        .map_or(0, |&turn| report.clock.nanoseconds(turn));
+    Ok(Count {
+        offered: seen.offered.load(Ordering::Relaxed),
+        lost: seen.missed.load(Ordering::Relaxed) + dropped,
+        misrouted: seen.misrouted.load(Ordering::Relaxed),
+        #[allow(clippy::cast_precision_loss, reason = "under a second")]
+        longest_turn_us: turn as f64 / 1e3,
+    })
+}
