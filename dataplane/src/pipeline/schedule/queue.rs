@@ -56,6 +56,8 @@ pub(super) struct Taken<B> {
 
 /// So many packets may wait, however slowly they go: without them there is no queue.
 const FEW: usize = 8;
+/// Bits behind the point of [`Queue::byte_fill`]: dividing for each packet takes too long.
+const FRACTION: u32 = 32;
 /// More than any queue holds.
 const NEVER: usize = usize::MAX;
 
@@ -68,6 +70,9 @@ pub(super) struct Queue<B> {
     wire_bytes: u64,
     limit_packets: usize,
     limit_wire_bytes: u64,
+    /// What a byte and a packet fill of it, with so many bits of [`FRACTION`].
+    byte_fill: u64,
+    packet_fill: u64,
     /// A first packet that has waited for so long says that the class gets less than the queue is
     /// long for.
     limit_wait: Ticks,
@@ -118,6 +123,8 @@ impl<B: Buffer> Queue<B> {
             wire_bytes: 0,
             limit_packets,
             limit_wire_bytes,
+            byte_fill: (u64::from(FULL) << FRACTION).div_ceil(limit_wire_bytes),
+            packet_fill: (u64::from(FULL) << FRACTION).div_ceil(limit_packets as u64),
             limit_wait: clock.ticks(u64::from(class.limit_ms) * 1_000_000),
             limit_wait_from,
             longest,
@@ -167,7 +174,10 @@ impl<B: Buffer> Queue<B> {
         mut refused: impl FnMut(DropReason),
     ) {
         let now = run.since;
-        let early = matches!(self.manager, Manager::Wred(_));
+        let by_time = match self.manager {
+            Manager::Wred(_) => Some(self.fill_by_time(now)),
+            _ => None,
+        };
         let most = self.most_packets(now);
         for buffer in buffers {
             // A queue is full or not, whoever asks: were the packet's own length added here, the
@@ -177,7 +187,9 @@ impl<B: Buffer> Queue<B> {
                 refused(DropReason::QueueFull);
                 continue;
             }
-            if early && let Err(reason) = self.admit_early(dscp, now) {
+            if let Some(by_time) = by_time
+                && let Err(reason) = self.admit_early(dscp, by_time, now)
+            {
                 refused(reason);
                 continue;
             }
@@ -218,8 +230,8 @@ impl<B: Buffer> Queue<B> {
         }
     }
 
-    fn admit_early(&mut self, dscp: Dscp, now: Ticks) -> Result<(), DropReason> {
-        let (fill, colour) = (self.fill(now), Colour::of(dscp));
+    fn admit_early(&mut self, dscp: Dscp, by_time: u64, now: Ticks) -> Result<(), DropReason> {
+        let (fill, colour) = (self.fill(by_time), Colour::of(dscp));
         if let Manager::Wred(wred) = &mut self.manager
             && wred.drops(colour, fill, now)
         {
@@ -237,16 +249,23 @@ impl<B: Buffer> Queue<B> {
     }
 
     /// By that of its limits which is nearest.
-    fn fill(&self, now: Ticks) -> Fill {
-        let full = u64::from(FULL);
+    #[inline]
+    fn fill(&self, by_time: u64) -> Fill {
         let packets = self.packets.len() as u64;
-        let by_bytes = self.wire_bytes * full / self.limit_wire_bytes;
-        let by_packets = packets * full / self.limit_packets as u64;
-        let waited = self.waited(now).0.min(self.limit_wait.0);
-        let by_time = u128::from(waited) * u128::from(full) / u128::from(self.limit_wait.0.max(1));
+        let by_bytes = self.wire_bytes.saturating_mul(self.byte_fill) >> FRACTION;
+        let by_packets = packets.saturating_mul(self.packet_fill) >> FRACTION;
         // A few packets are no queue yet, however slowly they go.
-        let by_time = u64::try_from(by_time).unwrap_or(full) * packets.min(FEW as u64) / FEW as u64;
-        Fill::try_from(by_bytes.max(by_packets).max(by_time)).unwrap_or(FULL)
+        let by_time = by_time * packets.min(FEW as u64) / FEW as u64;
+        let fill = by_bytes.max(by_packets).max(by_time).min(FULL.into());
+        Fill::try_from(fill).unwrap_or(FULL)
+    }
+
+    /// By its limit in time, if it is more than a few packets.
+    fn fill_by_time(&self, now: Ticks) -> u64 {
+        let (waited, limit) = (self.waited(now).0, self.limit_wait.0.max(1));
+        let full = u64::from(FULL);
+        // Limits are far below the 2^47 ticks that fit.
+        (waited.min(limit).saturating_mul(full) / limit).min(full)
     }
 
     /// Whether packets may go past this queue when it is empty.
