@@ -145,15 +145,47 @@ impl<'a> Ipv4Mut<'a> {
         // TTL's word is 1 less, which is 0xfffe more.
         let upper = |class: u8| u32::from(class) << 8;
         let checksum = u16::from_le_bytes([self.0[10], self.0[11]]);
-        let mut sum = u32::from(!checksum) + (0xffff - upper(old_class)) + upper(class.0) + 0xfffe;
-        sum = (sum & 0xffff) + (sum >> 16);
-        sum = (sum & 0xffff) + (sum >> 16);
-        [self.0[10], self.0[11]] = (!(sum as u16)).to_le_bytes();
+        let sum =
+            0xffff + 0xffff + 0xfffe - u32::from(checksum) - upper(old_class) + upper(class.0);
+        // The upper half of a number and itself with its halves exchanged has both, and their carry.
+        let folded = (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16;
+        [self.0[10], self.0[11]] = (!folded).to_le_bytes();
     }
 
     #[inline]
     fn fix_checksum(&mut self, old: u16, new: u16) {
         let checksum = replace_word(u16::from_be_bytes([self.0[10], self.0[11]]), old, new);
         [self.0[10], self.0[11]] = checksum.to_be_bytes();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// As word by word, whatever the checksum was.
+        #[test]
+        fn forwarding_updates_the_checksum(
+            mut header: [u8; 20],
+            checksum in prop_oneof![Just(0_u16), Just(0xffff), Just(0xfffe), any::<u16>()],
+            ttl in 2_u8..=255,
+            class: u8,
+        ) {
+            header[8] = ttl;
+            header[10..12].copy_from_slice(&checksum.to_be_bytes());
+            let word = |header: &[u8; 20], at| u16::from_be_bytes([header[at], header[at + 1]]);
+            let (classes, ttls) = (word(&header, 0), word(&header, 8));
+            let mut forwarded = header;
+            Ipv4Mut::new(&mut forwarded).unwrap().forward(TrafficClass(class));
+            header[1] = class;
+            header[8] -= 1;
+            let checksum = replace_word(checksum, classes, word(&header, 0));
+            let checksum = replace_word(checksum, ttls, word(&header, 8));
+            header[10..12].copy_from_slice(&checksum.to_be_bytes());
+            prop_assert_eq!(forwarded, header);
+        }
     }
 }

@@ -168,8 +168,9 @@ impl<'a> Ipv6Mut<'a> {
     /// Writes DSCP and ECN, between version and flow label.
     #[inline]
     pub fn set_traffic_class(&mut self, class: TrafficClass) {
-        self.0[0] = self.0[0] & 0xf0 | class.0 >> 4;
-        self.0[1] = class.0 << 4 | self.0[1] & 0x0f;
+        let first = u16::from_be_bytes([self.0[0], self.0[1]]);
+        let first = first & 0xf00f | u16::from(class.0) << 4;
+        [self.0[0], self.0[1]] = first.to_be_bytes();
     }
 
     /// Writes DSCP and ECN and takes one off the hop limit. Only for packets whose hop limit is over 1.
