@@ -11,7 +11,7 @@ use crate::{
     device::Buffer,
     fib::{self, Fibs, NO_ROUTE},
     units::{InterfaceIndex, MacAddress, PortIndex, VlanId},
-    wire::{Ethernet, Ipv4Mut, Ipv6Mut, Tci},
+    wire::{Ethernet, Ipv4, Ipv4Mut, Ipv6, Ipv6Mut, Tci},
 };
 
 pub use paths::Paths;
@@ -180,10 +180,13 @@ impl Routes {
         } = &burst.lookups;
         let mut next_hops = [NO_ROUTE; BURST];
         let packets = burst.buffers.len();
+        if items.len() == packets {
+            // Each is in its packet's place.
+            self.fibs.ipv6.lookup(items, &mut next_hops);
+            return next_hops;
+        }
         // IPv4 is looked up for every packet, so that places agree.
-        if items.len() < packets
-            && let Some(destinations) = destinations4.get(..packets)
-        {
+        if let Some(destinations) = destinations4.get(..packets) {
             self.fibs.ipv4.lookup(destinations, &mut next_hops);
         }
         if !items.is_empty() {
@@ -214,9 +217,13 @@ impl Routes {
         Ok(&mut self.hops[index])
     }
 
-    /// Which of several ways a packet takes.
+    /// What a next hop stands for that is not simply one neighbour: of several ways, the one that a
+    /// packet takes.
     #[inline(never)]
-    fn choose(&self, group: u16, frame: &[u8], family: Family) -> &Hop {
+    fn choose<'a>(&'a self, hop: &'a Hop, frame: &[u8], family: Family) -> &'a Hop {
+        let Hop::Several(group) = *hop else {
+            return hop;
+        };
         let packet = frame.get(Ethernet::LENGTH..).unwrap_or_default();
         let hash = match family {
             Family::V4 => paths::hash4(packet, &self.seed),
@@ -238,30 +245,18 @@ pub(super) fn route<B: Buffer>(burst: &mut Burst<B>, routes: &Routes) {
         .buffers
         .iter_mut()
         .zip(&mut burst.metas)
-        .zip(next_hops)
+        .zip(&next_hops)
     {
         if !meta.is_forwarded() {
             continue;
         }
-        let mut hop = routes.hop(next_hop);
-        if let Hop::Several(group) = *hop {
-            hop = routes.choose(group, buffer.bytes(), meta.family);
+        let mut hop = routes.hop(*next_hop);
+        if !matches!(hop, Hop::Forward(_)) {
+            hop = routes.choose(hop, buffer.bytes(), meta.family);
         }
         match hop {
             Hop::Forward(way) if meta.ttl > 1 && meta.ip_bytes <= u32::from(way.mtu) => {
-                let packet = Ethernet::readdress(buffer.bytes_mut(), &way.addresses);
-                match meta.family {
-                    Family::V4 => {
-                        if let Some(mut ip) = Ipv4Mut::new(packet) {
-                            ip.forward(meta.marked);
-                        }
-                    }
-                    Family::V6 => {
-                        if let Some(mut ip) = Ipv6Mut::new(packet) {
-                            ip.forward(meta.marked);
-                        }
-                    }
-                }
+                write_headers(buffer.bytes_mut(), meta, way);
                 meta.egress = way.port;
                 if let Some(vlan) = way.vlan
                     && let Err(reason) = tag::put(buffer, Tci::new(vlan, meta.dscp))
@@ -273,6 +268,29 @@ pub(super) fn route<B: Buffer>(burst: &mut Burst<B>, routes: &Routes) {
                 // The kernel sends on what it gets, marked.
                 write_class(buffer.bytes_mut(), meta);
                 meta.verdict = exceptional(exception, meta.ttl);
+            }
+        }
+    }
+}
+
+/// Makes a frame's headers those that it goes on with. All of a header is there: `parse` has seen it.
+#[inline]
+fn write_headers(frame: &mut [u8], meta: &Meta, way: &Way) {
+    const FRAME4: usize = Ethernet::LENGTH + Ipv4::LENGTH;
+    const FRAME6: usize = Ethernet::LENGTH + Ipv6::LENGTH;
+    match meta.family {
+        Family::V4 => {
+            let headers = frame.first_chunk_mut::<FRAME4>();
+            let packet = headers.map(|headers| Ethernet::readdress(headers, &way.addresses));
+            if let Some(mut ip) = packet.and_then(Ipv4Mut::new) {
+                ip.forward(meta.marked);
+            }
+        }
+        Family::V6 => {
+            let headers = frame.first_chunk_mut::<FRAME6>();
+            let packet = headers.map(|headers| Ethernet::readdress(headers, &way.addresses));
+            if let Some(mut ip) = packet.and_then(Ipv6Mut::new) {
+                ip.forward(meta.marked);
             }
         }
     }
