@@ -157,7 +157,7 @@ fn flags() -> BTreeMap<&'static str, String> {
     } else {
         "an older CPU"
     };
-    let profile = "cargo's release profile, thin LTO, 4 codegen units";
+    let profile = "cargo's release profile, fat LTO, one codegen unit";
     BTreeMap::from([
         ("voicelane", format!("{profile}, for {cpu}")),
         ("testpmd", "as Debian's package brings it".to_owned()),
