@@ -36,8 +36,9 @@ struct Arguments {
     #[arg(value_enum, default_value = "calls")]
     what: What,
 
-    /// Changes a second: half of them additions, half of them removals
-    #[arg(long, default_value_t = 20_000)]
+    /// Changes a second: half of them additions, half of them removals. Those that are under way when
+    /// the time is over do not count, so a little more than what is to be shown
+    #[arg(long, default_value_t = 20_200)]
     rate: u64,
 
     /// Packets a second that come, as many as a link of 10 Gbit/s full of G.711 brings; must be less
