@@ -1,3 +1,4 @@
+mod bounds;
 mod bypass;
 mod limiter;
 mod queue;
@@ -7,6 +8,7 @@ use std::{array, mem};
 use arrayvec::ArrayVec;
 use voicelane_dpdk::BURST;
 
+use bounds::Bounds;
 use bypass::Bypass;
 use limiter::Limiter;
 use queue::{Queue, Run};
@@ -27,7 +29,7 @@ const ROUND_BYTES: i64 = 10_000;
 /// The shortest Ethernet frame, without FCS.
 const SHORTEST_FRAME: u16 = 60;
 
-/// The depth of the cap on strict priority and of the classes' minima and maxima, as time.
+/// The depth of the cap on strict priority and of the classes' bounds, as time.
 const CLASS_BURST_MS: u64 = 10;
 
 /// A set of queues: a bit for each.
@@ -65,14 +67,7 @@ pub(crate) struct PortScheduler<B> {
     waiting: Queues,
     strict: Queues,
     weighted: Queues,
-    /// Those whose minimum is not used up.
-    under_minimum: Queues,
-    /// Those whose maximum is.
-    at_maximum: Queues,
-    minima: [Option<Limiter>; Phb::COUNT],
-    maxima: [Option<Limiter>; Phb::COUNT],
-    /// Those that have a minimum or a maximum.
-    limited: Queues,
+    bounds: Bounds,
     /// Bytes that a round adds to a weighted queue's deficit.
     quanta: [i64; Phb::COUNT],
     deficits: [i64; Phb::COUNT],
@@ -102,16 +97,6 @@ impl<B: Buffer> PortScheduler<B> {
         };
         let weights = services.map(weight);
         let all = weights.iter().sum::<i64>().max(1);
-        let minima = port.classes.each_ref().map(|class| {
-            let guaranteed = class.service != Service::Strict;
-            class.minimum.filter(|_| guaranteed).map(class_limiter)
-        });
-        let maxima = port
-            .classes
-            .each_ref()
-            .map(|class| class.maximum.map(class_limiter));
-        let limits = minima.each_ref().map(Option::is_some);
-        let limited = set(&limits) | set(&maxima.each_ref().map(Option::is_some));
         let shaper = limiter(port.rate, port.shaper_burst_ms.into(), 1);
         let longest_packet = u32::try_from(longest).unwrap_or(u32::MAX);
         Self {
@@ -123,11 +108,7 @@ impl<B: Buffer> PortScheduler<B> {
             waiting: 0,
             strict: set(&services.map(|service| service == Service::Strict)),
             weighted: set(&weights.map(|weight| weight > 0)),
-            under_minimum: set(&limits),
-            at_maximum: 0,
-            minima,
-            maxima,
-            limited,
+            bounds: Bounds::new(&port.classes, class_limiter),
             quanta: weights.map(|weight| (weight * ROUND_BYTES / all).max(i64::from(weight > 0))),
             deficits: [0; Phb::COUNT],
             turn: 1,
@@ -232,9 +213,7 @@ impl<B: Buffer> PortScheduler<B> {
         }
         self.shaper.refill(now);
         self.strict_cap.refill(now);
-        if self.limited & self.waiting != 0 {
-            self.refill_classes(now);
-        }
+        self.bounds.refill(self.waiting, now);
         while !into.is_full() && self.shaper.is_open() {
             let Some((index, turn)) = self.pick() else {
                 break;
@@ -249,13 +228,13 @@ impl<B: Buffer> PortScheduler<B> {
     /// The queue that is to be served next.
     #[inline]
     fn pick(&mut self) -> Option<(usize, Turn)> {
-        let waiting = self.waiting & !self.at_maximum;
+        let waiting = self.waiting & !self.bounds.at_maximum();
         let strict = waiting & self.strict;
         let others = waiting & !self.strict;
         if strict != 0 && (others == 0 || self.strict_cap.is_open()) {
             return Some((first(strict), Turn::Strict));
         }
-        let guaranteed = others & self.under_minimum;
+        let guaranteed = others & self.bounds.under_minimum();
         if guaranteed != 0 {
             return Some((first(guaranteed), Turn::Minimum));
         }
@@ -300,8 +279,8 @@ impl<B: Buffer> PortScheduler<B> {
         let bit = 1 << index;
         // The cap is for those who would be next; lower effort has what nobody wants. What is sent
         // while nobody waits takes nothing from anyone, and is not owed.
-        let next = self.under_minimum | self.weighted;
-        let capped = self.waiting & !self.at_maximum & !self.strict & next != 0;
+        let next = self.bounds.under_minimum() | self.weighted;
+        let capped = self.waiting & !self.bounds.at_maximum() & !self.strict & next != 0;
         loop {
             let queue = &mut self.queues[index];
             let Some(&run) = queue.first_run() else {
@@ -313,10 +292,7 @@ impl<B: Buffer> PortScheduler<B> {
             if capped {
                 packets = self.strict_cap.lets(cost, packets);
             }
-            if let Some(maximum) = &self.maxima[index] {
-                packets = maximum.lets(cost, packets);
-            }
-            packets = packets.min(room(into));
+            packets = self.bounds.lets(index, cost, packets).min(room(into));
             if packets == 0 {
                 return;
             }
@@ -328,10 +304,7 @@ impl<B: Buffer> PortScheduler<B> {
             if capped {
                 self.strict_cap.take(cost);
             }
-            if let Some(maximum) = &mut self.maxima[index] {
-                maximum.take(cost);
-                self.at_maximum = with(self.at_maximum, bit, !maximum.is_open());
-            }
+            self.bounds.charge_maximum(index, cost);
             let sent = Run { packets, ..run };
             Sent::of(&sent).record(&mut queue.counters, self.clock, now);
             self.settle(&sent, now);
@@ -372,15 +345,14 @@ impl<B: Buffer> PortScheduler<B> {
             }
             sent.packets += 1;
             sent.wire_bytes += u64::from(packet.wire_bytes);
-            self.shaper.charge(packet.wire_bytes);
+            let cost = self.shaper.profile.cost(packet.wire_bytes);
+            self.shaper.take(cost);
             match turn {
                 Turn::Weight => self.deficits[index] -= i64::from(packet.wire_bytes),
-                Turn::Minimum => self.charge_minimum(index, packet.wire_bytes),
+                Turn::Minimum => self.bounds.charge_minimum(index, cost),
                 Turn::Strict | Turn::Rest => {}
             }
-            if self.limited & bit != 0 {
-                self.charge_maximum(index, packet.wire_bytes);
-            }
+            self.bounds.charge_maximum(index, cost);
             into.push(packet.buffer);
 
             let queue = &self.queues[index];
@@ -391,10 +363,10 @@ impl<B: Buffer> PortScheduler<B> {
             }
             let again = !into.is_full()
                 && self.shaper.is_open()
-                && self.at_maximum & bit == 0
+                && self.bounds.at_maximum() & bit == 0
                 && match turn {
                     Turn::Weight => self.deficits[index] >= queue.first_wire_bytes(),
-                    Turn::Minimum => self.under_minimum & bit != 0,
+                    Turn::Minimum => self.bounds.under_minimum() & bit != 0,
                     Turn::Strict | Turn::Rest => true,
                 };
             if !again {
@@ -406,54 +378,18 @@ impl<B: Buffer> PortScheduler<B> {
         sent.record(&mut self.queues[index].counters, self.clock, now);
     }
 
-    /// Brings the minima and maxima of the classes up to date.
-    #[cold]
-    fn refill_classes(&mut self, now: Ticks) {
-        for index in 0..Phb::COUNT {
-            let bit = 1 << index;
-            if let Some(limiter) = &mut self.minima[index] {
-                limiter.refill(now);
-                self.under_minimum = with(self.under_minimum, bit, limiter.is_open());
-            }
-            if let Some(limiter) = &mut self.maxima[index] {
-                limiter.refill(now);
-                self.at_maximum = with(self.at_maximum, bit, !limiter.is_open());
-            }
-        }
-    }
-
-    #[inline]
-    fn charge_minimum(&mut self, index: usize, wire_bytes: u32) {
-        if let Some(limiter) = &mut self.minima[index] {
-            limiter.charge(wire_bytes);
-            self.under_minimum = with(self.under_minimum, 1 << index, limiter.is_open());
-        }
-    }
-
-    #[inline]
-    fn charge_maximum(&mut self, index: usize, wire_bytes: u32) {
-        if let Some(limiter) = &mut self.maxima[index] {
-            limiter.charge(wire_bytes);
-            self.at_maximum = with(self.at_maximum, 1 << index, !limiter.is_open());
-        }
-    }
-
     /// When the next packet may go; nothing when none waits.
     pub(super) fn next_departure(&self) -> Option<Ticks> {
         if self.waiting == 0 {
             return None;
         }
         let shaper = self.shaper.opens_at();
-        if self.waiting & !self.at_maximum != 0 {
+        if self.waiting & !self.bounds.at_maximum() != 0 {
             return Some(shaper);
         }
         // All that wait have had their maximum.
-        let opens = |index: usize| self.maxima[index].as_ref().map(Limiter::opens_at);
-        (0..Phb::COUNT)
-            .filter(|index| self.waiting >> index & 1 == 1)
-            .filter_map(opens)
-            .min()
-            .map(|opens| opens.max(shaper))
+        let opens = self.bounds.open_at(self.waiting);
+        opens.map(|opens| opens.max(shaper))
     }
 
     /// Of each queue.
@@ -487,8 +423,7 @@ impl<B: Buffer> PortScheduler<B> {
             .invariants(strict.map(|index| self.queues[index].len()).sum());
         for limiter in [&self.shaper, &self.strict_cap]
             .into_iter()
-            .chain(self.minima.iter().flatten())
-            .chain(self.maxima.iter().flatten())
+            .chain(self.bounds.limiters())
         {
             limiter.bucket.invariants(&limiter.profile);
         }

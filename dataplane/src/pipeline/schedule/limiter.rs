@@ -22,12 +22,7 @@ impl Limiter {
         self.bucket.refill(&self.profile, now);
     }
 
-    #[inline]
-    pub(super) fn charge(&mut self, wire_bytes: u32) {
-        self.bucket.charge(&self.profile, wire_bytes);
-    }
-
-    /// As [`Self::charge`], where the cost is known already: it is that of all limiters of a clock.
+    /// Pays for what is sent, into deficit; the cost is the same for all limiters of a clock.
     #[inline]
     pub(super) fn take(&mut self, cost: i64) {
         self.bucket.take(cost);
