@@ -11,6 +11,7 @@ use std::{
 
 use hdrhistogram::Histogram;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use voicelane_dataplane::units::{TickRate, Ticks};
 use voicelane_dpdk::{tsc, tsc_hz};
 
 use crate::{calls::Call, figures::LONGEST_NS, road::Seen};
@@ -158,8 +159,7 @@ async fn one<C: Change>(
 
 /// Of ticks of the TSC.
 pub(crate) fn nanoseconds(ticks: u64) -> u64 {
-    let nanoseconds = u128::from(ticks) * 1_000_000_000 / u128::from(tsc_hz());
-    u64::try_from(nanoseconds).unwrap_or(u64::MAX)
+    TickRate::from_hz(tsc_hz()).nanoseconds(Ticks(ticks))
 }
 
 fn lock(slots: &Mutex<Slots>) -> std::sync::MutexGuard<'_, Slots> {

@@ -4,6 +4,7 @@ use std::hint::black_box;
 
 use anyhow::ensure;
 use hdrhistogram::Histogram;
+use rand::{Rng as _, SeedableRng as _, rngs::SmallRng, seq::IndexedRandom as _};
 use serde::Serialize;
 use voicelane_dataplane::fib::{Fib, Key, NO_ROUTE};
 use voicelane_dpdk::{BURST, tsc};
@@ -96,22 +97,12 @@ fn table<K: Key>(routes: &[(K, u8)], below: impl Fn(K, u128) -> K) -> anyhow::Re
     ensure!(fib.routes() == capacity, "routes are missing");
 
     // Of routes in another order than theirs, hosts anywhere below.
-    let mut number = SEED;
-    let mut random = || {
-        // SplitMix64.
-        number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    };
+    let mut random = SmallRng::seed_from_u64(SEED);
     let mut addresses = Vec::with_capacity(BURSTS * BURST);
     for _ in 0..BURSTS * BURST {
-        let count = u128::try_from(routes.len())?;
-        let place = usize::try_from((u128::from(random()) * count) >> 64)?;
-        if let Some(&(prefix, length)) = routes.get(place) {
-            let all = u128::from(random()) << 64 | u128::from(random());
+        if let Some(&(prefix, length)) = routes.choose(&mut random) {
             let hosts = u32::from(K::BITS - length);
-            let host = all & !u128::MAX.checked_shl(hosts).unwrap_or(0);
+            let host = random.random::<u128>() & !u128::MAX.checked_shl(hosts).unwrap_or(0);
             addresses.push(below(prefix, host));
         }
     }
