@@ -1,10 +1,9 @@
 //! Call agents at the real QoS server: one that calls for each change, and one that has a stream.
 
 use std::{
-    collections::HashMap,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -20,7 +19,7 @@ use voicelane_proto::v1::{
     sessions_client::SessionsClient,
 };
 
-use crate::{calls::Call, changes::Change};
+use crate::{calls::Call, changes::Change, waiting::Waiting};
 
 /// The most changes of a request that the server takes.
 const MAX_CHANGES: usize = 256;
@@ -80,8 +79,6 @@ impl Change for CallingAgent {
 
 /// A change, and who waits for its outcome.
 type Asked = (session_change::Change, oneshot::Sender<bool>);
-/// Who waits, by tag.
-type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<bool>>>>;
 
 /// Sends changes on streams of ChangeSessions: those that are there when it can send go together.
 #[derive(Clone, Debug)]
@@ -96,7 +93,7 @@ impl StreamingAgent {
             let outgoing = ReceiverStream::new(outgoing);
             let mut client = connect(server).await?;
             let responses = client.change_sessions(outgoing).await?.into_inner();
-            let waiting = Waiting::default();
+            let waiting = Arc::new(Waiting::default());
             let (asked, inbox) = mpsc::unbounded_channel();
             tokio::spawn(hand_out(responses, Arc::clone(&waiting)));
             tokio::spawn(send(inbox, requests, waiting));
@@ -127,7 +124,7 @@ impl Change for StreamingAgent {
 async fn send(
     mut inbox: mpsc::UnboundedReceiver<Asked>,
     requests: mpsc::Sender<ChangeSessionsRequest>,
-    waiting: Waiting,
+    waiting: Arc<Waiting>,
 ) {
     let mut last_tag = 0;
     let mut asked = Vec::new();
@@ -135,7 +132,7 @@ async fn send(
         let mut request = ChangeSessionsRequest::default();
         for (change, waiter) in asked.drain(..) {
             last_tag += 1;
-            lock(&waiting).insert(last_tag, waiter);
+            waiting.insert(last_tag, waiter);
             request.changes.push(SessionChange {
                 tag: last_tag,
                 change: Some(change),
@@ -148,19 +145,11 @@ async fn send(
     }
 }
 
-async fn hand_out(mut responses: Streaming<ChangeSessionsResponse>, waiting: Waiting) {
+async fn hand_out(mut responses: Streaming<ChangeSessionsResponse>, waiting: Arc<Waiting>) {
     while let Ok(Some(response)) = responses.message().await {
         for outcome in response.outcomes {
-            if let Some(waiter) = lock(&waiting).remove(&outcome.tag) {
-                // Nobody waits any more if it fails.
-                let _ = waiter.send(outcome.code == 0);
-            }
+            waiting.answer(outcome.tag, outcome.code == 0);
         }
     }
-    // Whoever waits is told by this that nothing will come.
-    lock(&waiting).clear();
-}
-
-fn lock(waiting: &Waiting) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<bool>>> {
-    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    waiting.end();
 }

@@ -12,6 +12,7 @@ mod road;
 mod router;
 mod sides;
 mod table;
+mod waiting;
 
 use std::{fs, path::PathBuf};
 

@@ -2,7 +2,6 @@
 //! nothing else, or somebody who changes routes.
 
 use std::{
-    collections::HashMap,
     net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::{
@@ -34,7 +33,7 @@ use voicelane_server::{
     serve,
 };
 
-use crate::{calls::Call, changes::Change, router::NEXT_HOPS};
+use crate::{calls::Call, changes::Change, router::NEXT_HOPS, waiting::Waiting};
 
 /// The real QoS server, on a port of its own.
 pub(crate) async fn qos_server() -> anyhow::Result<SocketAddr> {
@@ -60,7 +59,7 @@ pub(crate) struct BareServer {
 #[derive(Debug, Default)]
 struct Bare {
     last: AtomicU64,
-    waiting: Mutex<HashMap<u64, oneshot::Sender<bool>>>,
+    waiting: Waiting,
 }
 
 impl BareServer {
@@ -86,7 +85,7 @@ impl BareServer {
     async fn tell(&self, command: command::Command) -> bool {
         let command_id = self.inner.last.fetch_add(1, Ordering::Relaxed) + 1;
         let (waiter, answer) = oneshot::channel();
-        waiting(&self.inner).insert(command_id, waiter);
+        self.inner.waiting.insert(command_id, waiter);
         let command = Command {
             command_id,
             command: Some(command),
@@ -112,10 +111,6 @@ fn response(message: attach_response::Message) -> AttachResponse {
     AttachResponse {
         message: Some(message),
     }
-}
-
-fn waiting(bare: &Bare) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<bool>>> {
-    bare.waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Attaching {
@@ -150,10 +145,8 @@ impl Routers for Attaching {
                         let _ = out.send(Ok(response(done)));
                     }
                     Some(attach_request::Message::Result(result)) => {
-                        if let Some(waiter) = waiting(&inner).remove(&result.command_id) {
-                            // Nobody waits any more if it fails.
-                            let _ = waiter.send(result.code() == Code::Ok);
-                        }
+                        let is_right = result.code() == Code::Ok;
+                        inner.waiting.answer(result.command_id, is_right);
                     }
                     _ => {}
                 }
