@@ -10,7 +10,7 @@ pub(crate) const LONGEST_NS: u64 = 10_000_000_000;
 /// A whole run.
 #[derive(Debug, Serialize)]
 pub(crate) struct Figures {
-    /// What changed: `calls`, `router` or `routes`.
+    /// What changed, in words.
     pub(crate) changes: String,
     /// Packets of 214 bytes a second that were offered.
     pub(crate) packets_per_second: u64,

@@ -17,10 +17,13 @@ mod waiting;
 use std::{fs, path::PathBuf};
 
 use anyhow::bail;
-use clap::{Parser, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
+use tokio::runtime::Runtime;
 use voicelane_dpdk::{Eal, EalConfig, Hugepages};
 use voicelane_router::dataplane::cores;
+
+use measure::Source;
 
 /// Lets calls or routes come and go while a router's worker forwards packets at a fixed rate, and
 /// tells what that cost: packets lost with and without changes, the time that the loss is worth at
@@ -33,12 +36,44 @@ use voicelane_router::dataplane::cores;
 /// no route leads.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// What changes, or what is measured where nothing does
-    #[arg(value_enum, default_value = "calls")]
+    #[command(subcommand)]
     what: What,
 
-    /// Changes a second: half of them additions, half of them removals. Those that are under way when
-    /// the time is over do not count, so a little more than what is to be shown
+    /// The worker's core
+    #[arg(long, default_value_t = 1, global = true)]
+    core: usize,
+
+    /// Write the figures to this file as JSON
+    #[arg(long, global = true)]
+    json: Option<PathBuf>,
+
+    /// Write them to this file as Markdown
+    #[arg(long, global = true)]
+    markdown: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+enum What {
+    /// Sessions change at the QoS server, over a stream of ChangeSessions
+    Calls(Churn),
+    /// The same by AddSession and DeleteSession: one call for each change
+    Unary(Churn),
+    /// The same commands from a server that does nothing else: what the router alone takes
+    Router(Churn),
+    /// Routes to the calls' destinations change, as the kernel's mirror asks for them
+    Routes(Churn),
+    /// Nothing changes: how long packets that come one at a time wait for a worker that sleeps, and
+    /// what of its core it takes while none comes
+    Idle,
+    /// Routes of the Internet's whole table, without packets: to load, to change one, to look up
+    Table,
+}
+
+/// What comes, and how often something changes.
+#[derive(Args, Clone, Copy, Debug)]
+struct Churn {
+    /// Changes a second: half of them additions, half of them removals. The first removals have
+    /// nothing to remove and are left out, so a little more than what is to be shown
     #[arg(long, default_value_t = 20_200)]
     rate: u64,
 
@@ -62,47 +97,6 @@ struct Arguments {
     /// Connections of the call agent, used in turns
     #[arg(long, default_value_t = 1)]
     connections: u8,
-
-    /// The worker's core
-    #[arg(long, default_value_t = 1)]
-    core: usize,
-
-    /// Write the figures to this file as JSON
-    #[arg(long)]
-    json: Option<PathBuf>,
-
-    /// Write them to this file as Markdown
-    #[arg(long)]
-    markdown: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum What {
-    /// Sessions at the QoS server, over a stream of ChangeSessions
-    Calls,
-    /// The same by AddSession and DeleteSession: one call for each change
-    Unary,
-    /// The same commands from a server that does nothing else: what the router alone takes
-    Router,
-    /// Routes to the calls' destinations, as the kernel's mirror asks for them
-    Routes,
-    /// Nothing: how long packets that come one at a time wait for a worker that sleeps, and what of
-    /// its core it takes while none comes
-    Idle,
-    /// Routes of the Internet's whole table, without packets: to load, to change one, to look up
-    Table,
-}
-
-impl What {
-    fn words(self) -> &'static str {
-        match self {
-            Self::Calls => "calls at the QoS server, on a stream",
-            Self::Unary => "calls at the QoS server, a gRPC call each",
-            Self::Router => "calls at the router",
-            Self::Routes => "routes",
-            Self::Idle | Self::Table => "nothing",
-        }
-    }
 }
 
 fn main() -> anyhow::Result<()> {
@@ -126,26 +120,35 @@ fn main() -> anyhow::Result<()> {
     if !eal.hugepages() {
         eprintln!("without hugepages: the figures will be worse");
     }
-    if let What::Table = arguments.what {
-        cores::stay_on(&[arguments.core])?;
-        let figures = table::measure()?;
-        return tell(&arguments, &figures, &figures.markdown());
-    }
-    cores::stay_on(&beside)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(beside.len())
-        .enable_all()
-        .build()?;
-    if let What::Idle = arguments.what {
-        let figures = runtime.block_on(idle::measure(arguments.core))?;
-        return tell(&arguments, &figures, &figures.markdown());
-    }
-    let figures = runtime.block_on(measure::measure(&arguments))?;
+    let (source, churn) = match arguments.what {
+        What::Calls(churn) => (Source::Stream, churn),
+        What::Unary(churn) => (Source::Unary, churn),
+        What::Router(churn) => (Source::Bare, churn),
+        What::Routes(churn) => (Source::Routes, churn),
+        What::Idle => {
+            let figures = runtime(&beside)?.block_on(idle::measure(arguments.core))?;
+            return tell(&arguments, &figures, &figures.markdown());
+        }
+        What::Table => {
+            cores::stay_on(&[arguments.core])?;
+            let figures = table::measure()?;
+            return tell(&arguments, &figures, &figures.markdown());
+        }
+    };
+    let measured = measure::measure(source, &churn, arguments.core);
+    let figures = runtime(&beside)?.block_on(measured)?;
     tell(&arguments, &figures, &figures.markdown())?;
     if figures.churn.lost > figures.quiet.lost || figures.churn.misrouted > 0 {
         bail!("packets were lost through the changes, or misrouted");
     }
     Ok(())
+}
+
+/// For all but the worker, on these cores.
+fn runtime(cores: &[usize]) -> anyhow::Result<Runtime> {
+    cores::stay_on(cores)?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    Ok(runtime.worker_threads(cores.len()).enable_all().build()?)
 }
 
 /// Prints figures, and writes the files that are wanted.

@@ -5,14 +5,13 @@ use std::{
     time::Duration,
 };
 
-use anyhow::bail;
 use tokio::time::{Instant, sleep};
 use voicelane_dataplane::settings::Idle;
 use voicelane_dpdk::Mempool;
 use voicelane_machine::Machine;
 
 use crate::{
-    Arguments, What,
+    Churn,
     agents::{CallingAgent, StreamingAgent},
     changes::{Change, Done, churn},
     figures::{Figures, Phase, Quantiles},
@@ -21,40 +20,64 @@ use crate::{
     sides::{self, BareServer, RouteChanges},
 };
 
-/// Forwards without changes, then with them.
-pub(crate) async fn measure(arguments: &Arguments) -> anyhow::Result<Figures> {
-    let last = Duration::from_secs(arguments.seconds);
+/// Where changes come from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Source {
+    Stream,
+    Unary,
+    Bare,
+    Routes,
+}
+
+impl Source {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Stream => "calls at the QoS server, on a stream",
+            Self::Unary => "calls at the QoS server, a gRPC call each",
+            Self::Bare => "calls at the router",
+            Self::Routes => "routes",
+        }
+    }
+}
+
+/// Forwards on this core without changes, then with them.
+pub(crate) async fn measure(
+    source: Source,
+    wanted: &Churn,
+    core: usize,
+) -> anyhow::Result<Figures> {
+    let last = Duration::from_secs(wanted.seconds);
     let pool = Mempool::create("churn", 16_383, 2_048, -1)?;
-    let (road, seen) = Road::new(pool, arguments.calls, arguments.packets, arguments.ring);
-    let entries = usize::from(arguments.calls) * 2;
-    let router = Router::start(road, arguments.core, (65_536, 64), entries, Idle::Poll).await?;
-    let side = side(arguments, &router).await?;
+    let (road, seen) = Road::new(pool, wanted.calls, wanted.packets, wanted.ring);
+    let entries = usize::from(wanted.calls) * 2;
+    let router = Router::start(road, core, (65_536, 64), entries, Idle::Poll).await?;
+    let side = side(source, wanted.connections, &router).await?;
     // Caches and branch predictors, and whatever the start has left to do.
     sleep(Duration::from_millis(500)).await;
 
-    let (quiet, ()) = phase(&router, &seen, arguments.packets, async {
+    let (quiet, ()) = phase(&router, &seen, wanted.packets, async {
         sleep(last).await;
         Ok(())
     })
     .await?;
     let changes = async {
         match side {
-            Side::Streaming(side) => run(side, &seen, arguments, last).await,
-            Side::Calling(side) => run(side, &seen, arguments, last).await,
-            Side::Bare(side) => run(side, &seen, arguments, last).await,
-            Side::Routes(side) => run(side, &seen, arguments, last).await,
+            Side::Streaming(side) => run(side, &seen, wanted, last).await,
+            Side::Calling(side) => run(side, &seen, wanted, last).await,
+            Side::Bare(side) => run(side, &seen, wanted, last).await,
+            Side::Routes(side) => run(side, &seen, wanted, last).await,
         }
     };
-    let (churn, done) = phase(&router, &seen, arguments.packets, changes).await?;
+    let (churn, done) = phase(&router, &seen, wanted.packets, changes).await?;
     router.stop();
-    let is_calls = !matches!(arguments.what, What::Routes);
+    let is_calls = !matches!(source, Source::Routes);
     #[allow(clippy::cast_precision_loss, reason = "counts of seconds")]
     let changes_per_second = done.count as f64 / last.as_secs_f64();
     Ok(Figures {
-        changes: arguments.what.words().to_owned(),
-        packets_per_second: arguments.packets,
-        ring: arguments.ring,
-        wanted_per_second: arguments.rate,
+        changes: source.words().to_owned(),
+        packets_per_second: wanted.packets,
+        ring: wanted.ring,
+        wanted_per_second: wanted.rate,
         machine: Machine::new(),
         quiet,
         churn,
@@ -73,35 +96,33 @@ enum Side {
     Routes(RouteChanges),
 }
 
-async fn side(arguments: &Arguments, router: &Router) -> anyhow::Result<Side> {
-    Ok(match arguments.what {
-        What::Calls | What::Unary => {
+async fn side(source: Source, connections: u8, router: &Router) -> anyhow::Result<Side> {
+    Ok(match source {
+        Source::Stream | Source::Unary => {
             let server = sides::qos_server().await?;
             router.attach(format!("http://{server}").parse()?).await?;
-            let connections = arguments.connections;
-            if matches!(arguments.what, What::Calls) {
+            if matches!(source, Source::Stream) {
                 Side::Streaming(StreamingAgent::connect(server, connections).await?)
             } else {
                 Side::Calling(CallingAgent::connect(server, connections).await?)
             }
         }
-        What::Router => {
+        Source::Bare => {
             let (server, side) = BareServer::start().await?;
             router.attach(format!("http://{server}").parse()?).await?;
             Side::Bare(side)
         }
-        What::Routes => Side::Routes(RouteChanges(router.client.clone())),
-        What::Idle | What::Table => bail!("nothing changes"),
+        Source::Routes => Side::Routes(RouteChanges(router.client.clone())),
     })
 }
 
 async fn run(
     side: impl Change,
     seen: &Arc<Seen>,
-    arguments: &Arguments,
+    wanted: &Churn,
     last: Duration,
 ) -> anyhow::Result<Done> {
-    churn(side, seen, arguments.rate, last).await
+    churn(side, seen, wanted.rate, last).await
 }
 
 /// Does something, and tells what became of the packets meanwhile.
