@@ -53,6 +53,8 @@ pub struct Worker<D: Device> {
     idle: Idle,
     /// What wakes it when another core hands it something; nothing: none does.
     bell: Option<Bell>,
+    /// The time that it has seen last: for it, time does not go back.
+    now: Ticks,
     last_packet: Ticks,
     stalls: Stalls,
     commands: Receiver<Command>,
@@ -115,6 +117,7 @@ impl<D: Device> Worker<D> {
             clock,
             idle: settings.idle,
             bell,
+            now,
             last_packet: now,
             stalls: Stalls::new(clock, now),
             commands,
@@ -147,7 +150,7 @@ impl<D: Device> Worker<D> {
 
     /// One turn of the loop; returns how many packets and commands it moved.
     pub fn turn(&mut self) -> usize {
-        let now = self.device.now();
+        let now = self.time();
         self.stalls.turn(now);
         let (mut received, mut moved) = (0, 0);
         if let Some(forwarding) = &mut self.forwarding {
@@ -169,8 +172,13 @@ impl<D: Device> Worker<D> {
         }
         moved += received + self.obey(now);
         // The clock anew: packets of this turn must not look as if they had waited for nothing.
-        let now = self.device.now();
+        let now = self.time();
         moved + self.scheduling.send(&mut self.device, now)
+    }
+
+    fn time(&mut self) -> Ticks {
+        self.now = self.now.max(self.device.now());
+        self.now
     }
 
     /// Obeys another policy from now on, as [`Request::SetPolicy`]; gives back the one that it does
@@ -236,9 +244,9 @@ impl<D: Device> Worker<D> {
                 prefix,
                 length,
                 next_hop,
-            } => Answer::Route(forwarding.routes.insert(prefix, length, next_hop)),
+            } => Answer::Route(forwarding.routes.insert(prefix, length, next_hop, now)),
             Request::RemoveRoute { prefix, length } => {
-                Answer::Route(forwarding.routes.remove(prefix, length))
+                Answer::Route(forwarding.routes.remove(prefix, length, now))
             }
             Request::SetAdjacency {
                 next_hop,

@@ -9,7 +9,10 @@
 
 mod common;
 
+use std::collections::HashSet;
+
 use common::*;
+use proptest::prelude::*;
 use voicelane_dataplane::{
     Adjacency,
     control::{Answer, Command, NextHop, Request},
@@ -105,6 +108,54 @@ fn no_packet_is_lost_or_misrouted_while_routes_change() {
     let to = |mac: MacAddress| sent.iter().filter(|frame| frame[..6] == mac.0).count();
     assert_eq!(to(PEER_MAC) + to(OTHER_MAC), sent.len(), "none elsewhere");
     assert!(to(PEER_MAC) > 0 && to(OTHER_MAC) > 0, "both were in use");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    /// A call's packets go where others to the same address go, whatever routes changed since the
+    /// call's last one, and however little time ago. Steps: what to do, the route's length, ticks.
+    #[test]
+    fn calls_go_where_all_others_go(steps in prop::collection::vec((0..4, 8_u8..=32, 0_u64..3), 1..60)) {
+        let mut rig = Rig::new(&settings("10Gbit/s"));
+        let other = Adjacency::Forward {
+            interface: InterfaceIndex::from(CORE),
+            destination: OTHER_MAC,
+            source: CORE_MAC,
+        };
+        rig.route(9, other, "10.99.0.0", 16);
+        let (call, rest) = (Udp::new(HOST, FAR, 4_000, 172), Udp::new(HOST, FAR, 5_000, 172));
+        let far6 = "2001:db8:2::7".parse().unwrap();
+        let host6 = "2001:db8:1::5".parse().unwrap();
+        let (call6, rest6) = (Udp6::new(host6, far6, 4_000, 172), Udp6::new(host6, far6, 5_000, 172));
+        let policed = "1Mbit/s";
+        rig.install(vec![call.session(policed, 2_000), call6.session(policed, 2_000)]);
+        let frames = [call.frame(), rest.frame(), call6.frame(), rest6.frame()];
+        for (what, length, ticks) in steps {
+            for (prefix, length) in [(FAR.into(), length), (far6.into(), length * 4)] {
+                // What is not there cannot be removed.
+                let _ = match what {
+                    0 => rig.ask(Request::SetRoute { prefix, length, next_hop: NextHop(9) }),
+                    1 => rig.ask(Request::SetRoute { prefix, length, next_hop: NextHop(2) }),
+                    2 => rig.ask(Request::RemoveRoute { prefix, length }),
+                    _ => continue,
+                };
+            }
+            rig.advance_to(rig.now + ticks * 10_000);
+            for frame in &frames {
+                rig.deliver(EDGE, frame);
+            }
+            rig.turn();
+            let sent = rig.sent(CORE);
+            for version in [4, 6] {
+                let ways: HashSet<_> = sent.iter()
+                    .filter(|(_, frame)| frame[14] >> 4 == version)
+                    .map(|(_, frame)| &frame[..6])
+                    .collect();
+                prop_assert!(ways.len() <= 1, "{:?}", ways);
+            }
+        }
+    }
 }
 
 #[test]

@@ -33,6 +33,35 @@ pub fn equal_places(numbers: &[u16; 64], number: u16) -> u64 {
     })
 }
 
+/// The bits of a set, from the lowest, for each of which the next of `bits` is set.
+#[cfg(target_feature = "bmi2")]
+#[inline]
+#[must_use]
+pub fn scatter(bits: u64, set: u64) -> u64 {
+    // SAFETY: compiled for CPUs that have BMI2.
+    unsafe { core::arch::x86_64::_pdep_u64(bits, set) }
+}
+
+/// The bits of a set, from the lowest, for each of which the next of `bits` is set.
+#[cfg(not(target_feature = "bmi2"))]
+#[inline]
+#[must_use]
+pub fn scatter(bits: u64, set: u64) -> u64 {
+    scatter_one_by_one(bits, set)
+}
+
+#[cfg(any(test, not(target_feature = "bmi2")))]
+fn scatter_one_by_one(mut bits: u64, mut set: u64) -> u64 {
+    let mut scattered = 0;
+    while set != 0 && bits != 0 {
+        let lowest = set & set.wrapping_neg();
+        scattered |= lowest * (bits & 1);
+        bits >>= 1;
+        set ^= lowest;
+    }
+    scattered
+}
+
 #[cfg(any(test, not(target_arch = "x86_64")))]
 fn equal_one_by_one(numbers: &[u16; 8], number: u16) -> u32 {
     let lanes = numbers.iter().enumerate();
@@ -52,6 +81,17 @@ mod tests {
             let places = numbers.iter().enumerate();
             let expected = places.map(|(place, &other)| u64::from(other == number) << place);
             assert_eq!(equal_places(&numbers, number), expected.sum());
+        }
+    }
+
+    #[test]
+    fn bits_are_scattered_as_one_by_one() {
+        assert_eq!(scatter(0b101, 0b1101_0000), 0b1001_0000);
+        let numbers = [0, 1, 0xf0f0_1234_8000_0001, 0x5555_5555_5555_5555, u64::MAX];
+        for bits in numbers {
+            for set in numbers {
+                assert_eq!(scatter(bits, set), scatter_one_by_one(bits, set));
+            }
         }
     }
 

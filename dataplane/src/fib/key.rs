@@ -1,5 +1,5 @@
 /// An address as the table takes it apart.
-pub trait Key: Copy {
+pub trait Key: Copy + Default {
     /// What it is called in errors.
     const FAMILY: &'static str;
     /// Bits of an address.

@@ -70,3 +70,23 @@ fn source4(ip: &Ipv4<'_>) -> u32 {
     let &[a, b, c, d, ..] = ip.addresses();
     u32::from_be_bytes([a, b, c, d])
 }
+
+/// Where an IPv4 packet goes that `parse` has checked, in host byte order.
+#[inline]
+pub(super) fn destination4(frame: &[u8]) -> u32 {
+    const END: usize = Ethernet::LENGTH + Ipv4::LENGTH;
+    let destination = frame
+        .first_chunk::<END>()
+        .and_then(|headers| headers.last_chunk());
+    destination.map_or(0, |destination| u32::from_be_bytes(*destination))
+}
+
+/// Where an IPv6 packet goes that `parse` has checked.
+#[inline]
+pub(super) fn destination6(frame: &[u8]) -> [u8; 16] {
+    const END: usize = Ethernet::LENGTH + Ipv6::LENGTH;
+    let destination = frame
+        .first_chunk::<END>()
+        .and_then(|headers| headers.last_chunk());
+    destination.copied().unwrap_or_default()
+}

@@ -16,6 +16,7 @@ use crate::{
     counters::DropReason,
     device::Buffer,
     diffserv::{Dscp, Phb, Service},
+    places::{Places, first_places},
     settings::PortSettings,
     units::{InterfaceIndex, PortIndex, Ticks},
 };
@@ -45,26 +46,41 @@ pub(crate) struct Departing<B> {
 
 /// Takes the packets that are to be sent.
 pub(crate) trait Outlet<B> {
-    /// Takes packets of a burst. Those that are refused are dropped, and `refused` hears why.
-    fn take(
+    /// Which of so many packets are let in, at most a burst: a bit for each, the first one's lowest.
+    /// `refused` hears why others are not, and how many.
+    fn admit(
         &mut self,
-        run: Together,
-        buffers: impl Iterator<Item = B>,
-        refused: impl FnMut(DropReason),
-    );
+        run: &Together,
+        packets: usize,
+        refused: impl FnMut(DropReason, u64),
+    ) -> Places;
+    /// Whether whatever comes now is most likely let in.
+    fn is_open(&self) -> bool;
+    /// Takes those that have just been let in, or fewer.
+    fn take(&mut self, run: &Together, buffers: impl Iterator<Item = B>);
     /// The burst is over.
     fn flush(&mut self);
 }
 
 impl<B: Buffer> Outlet<B> for Scheduling<B> {
     #[inline]
-    fn take(
+    fn admit(
         &mut self,
-        run: Together,
-        buffers: impl Iterator<Item = B>,
-        refused: impl FnMut(DropReason),
-    ) {
-        self.enqueue(run, buffers, refused);
+        run: &Together,
+        packets: usize,
+        refused: impl FnMut(DropReason, u64),
+    ) -> Places {
+        self.admit(run, packets, refused)
+    }
+
+    #[inline]
+    fn is_open(&self) -> bool {
+        self.is_empty()
+    }
+
+    #[inline]
+    fn take(&mut self, run: &Together, buffers: impl Iterator<Item = B>) {
+        self.enqueue(run, buffers);
     }
 
     #[inline]
@@ -99,9 +115,9 @@ impl<T> RingWriter<T> {
         self.producer.buffer().capacity() / 4
     }
 
-    /// Writes one item, unless there is no room, or none but what is kept for `favoured` ones.
+    /// For how many more items there is room, beside what is kept for `favoured` ones.
     #[inline]
-    pub(crate) fn write(&mut self, item: T, favoured: bool) -> Result<(), DropReason> {
+    fn room(&mut self, favoured: bool) -> usize {
         let reserve = self.reserve();
         if self.staged.is_empty() {
             self.room = self.producer.cached_slots();
@@ -110,7 +126,14 @@ impl<T> RingWriter<T> {
             }
         }
         let kept = if favoured { 0 } else { reserve };
-        if self.staged.len() + kept >= self.room {
+        let room = self.room.saturating_sub(self.staged.len() + kept);
+        room.min(self.staged.remaining_capacity())
+    }
+
+    /// Writes one item, if there is room.
+    #[inline]
+    pub(crate) fn write(&mut self, item: T, favoured: bool) -> Result<(), DropReason> {
+        if self.room(favoured) == 0 {
             return Err(DropReason::RingFull);
         }
         self.staged.try_push(item).map_err(|_| DropReason::RingFull)
@@ -179,28 +202,50 @@ struct Both<'a, B> {
     here: &'a mut Scheduling<B>,
 }
 
+impl<B> Both<'_, B> {
+    /// Which of the rings leads to a run's queues, whether it is served before others, and the run as it
+    /// is called there; no ring: the queues are here.
+    #[inline]
+    fn way(&self, run: &Together) -> (Option<usize>, bool, Together) {
+        let way = self.there.ways[run.egress.index()];
+        let strict = way.strict >> run.phb.index() & 1 == 1;
+        let egress = way.port;
+        (way.ring, strict, Together { egress, ..*run })
+    }
+}
+
 impl<B: Buffer> Outlet<B> for Both<'_, B> {
     #[inline]
-    fn take(
+    fn admit(
         &mut self,
-        run: Together,
-        buffers: impl Iterator<Item = B>,
-        mut refused: impl FnMut(DropReason),
-    ) {
-        let way = self.there.ways[run.egress.index()];
-        let run = Together {
-            egress: way.port,
-            ..run
+        run: &Together,
+        packets: usize,
+        mut refused: impl FnMut(DropReason, u64),
+    ) -> Places {
+        let (ring, strict, run) = self.way(run);
+        let Some(ring) = ring else {
+            return self.here.admit(&run, packets, refused);
         };
-        let Some(ring) = way.ring else {
-            self.here.take(run, buffers, refused);
-            return;
-        };
-        let ring = &mut self.there.rings[ring];
-        let strict = way.strict >> run.phb.index() & 1 == 1;
-        for buffer in buffers {
-            if let Err(reason) = ring.write(Departing { buffer, run }, strict) {
-                refused(reason);
+        let room = self.there.rings[ring].room(strict);
+        if packets > room {
+            refused(DropReason::RingFull, (packets - room) as u64);
+        }
+        first_places(packets.min(room))
+    }
+
+    #[inline]
+    fn is_open(&self) -> bool {
+        self.here.is_empty()
+    }
+
+    #[inline]
+    fn take(&mut self, run: &Together, buffers: impl Iterator<Item = B>) {
+        let (ring, _, run) = self.way(run);
+        match ring {
+            None => self.here.take(&run, buffers),
+            Some(ring) => {
+                let departing = buffers.map(|buffer| Departing { buffer, run });
+                self.there.rings[ring].staged.extend(departing);
             }
         }
     }

@@ -26,6 +26,7 @@ mod fields;
 mod fragments;
 mod handover;
 mod punt;
+mod rewrite;
 mod scheduling;
 mod tag;
 
@@ -47,7 +48,7 @@ use crate::{
     counters::{DropReason, InterfaceCounters, PortCounters, PuntReason, Report},
     device::{Buffer, Device},
     diffserv::{Dscp, Phb, PhbMap, TrafficClass},
-    fib::Fibs,
+    fib::{Fibs, NO_ROUTE},
     places::Places,
     policy::{Policy, RuleIndex, TopSenders},
     session::{FlowId, FlowKey4, FlowKey6, Fragments, Sessions, Slot},
@@ -76,12 +77,9 @@ enum Family {
 struct Meta {
     verdict: Verdict,
     ingress: InterfaceIndex,
-    egress: PortIndex,
     phb: Phb,
     /// As it goes.
     dscp: Dscp,
-    /// The same with the ECN that it came with.
-    marked: TrafficClass,
     family: Family,
     /// As it came.
     class: TrafficClass,
@@ -103,11 +101,15 @@ impl Meta {
             ttl: 0,
             class: TrafficClass(0),
             dscp: Dscp::DF,
-            marked: TrafficClass(0),
             phb: Phb::Standard,
-            egress: PortIndex(0),
             rule: None,
         }
+    }
+
+    /// The traffic class that it goes with: ECN stays as it is (RFC 3168).
+    #[inline]
+    fn marked(&self) -> TrafficClass {
+        self.class.with_dscp(self.dscp)
     }
 
     #[inline]
@@ -125,6 +127,46 @@ struct Burst<B> {
     metas: [Meta; BURST],
     lookups: Lookups,
     sessions: Matches,
+    /// Where each goes, or [`NO_ROUTE`]; of those that go no further anything.
+    next_hops: [u16; BURST],
+    kinds: [Kind; BURST],
+    /// Those whose headers are written when a queue has let them in.
+    unwritten: Places,
+}
+
+/// What packets of a run have in common: the frame's length when it leaves, the way in, class, code
+/// point, the way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Kind(u64);
+
+impl Kind {
+    /// Of what goes no further: no other has all bits.
+    const NONE: Self = Self(u64::MAX);
+
+    #[inline]
+    fn of(meta: &Meta, way: &route::Way, frame_bytes: usize) -> Self {
+        let class = u16::from_le_bytes([meta.ingress.0, meta.phb as u8]);
+        let class = u64::from(class) << 16 | u64::from(meta.dscp.number()) << 32;
+        Self(way.kind + (class | frame_bytes as u64))
+    }
+
+    /// What is a way's own.
+    fn of_way(port: PortIndex, vlan: Option<VlanId>) -> u64 {
+        u64::from(port.0) << 40 | u64::from(tag::bytes(vlan))
+    }
+
+    #[inline]
+    #[allow(clippy::cast_possible_truncation, reason = "the low 16 bits")]
+    fn frame_bytes(self) -> u16 {
+        self.0 as u16
+    }
+
+    /// What says which queue it is: port and class.
+    #[inline]
+    #[allow(clippy::cast_possible_truncation, reason = "16 of the bits")]
+    fn class(self) -> u16 {
+        (self.0 >> 24 & 0xff | self.0 >> 32 & 0xff00) as u16
+    }
 }
 
 /// What is looked up in bursts, each in its packet's place.
@@ -134,10 +176,6 @@ struct Lookups {
     flows4: InPlace<FlowKey4>,
     /// The five-tuples of the IPv6 packets that have ports.
     flows6: InPlace<FlowKey6>,
-    /// The destinations of the IPv4 packets, in host byte order; of others anything.
-    destinations4: [u32; BURST],
-    /// The destinations of the IPv6 packets.
-    destinations6: Placed<[u8; 16]>,
     /// The packets that are parts of larger ones.
     fragments: Placed<Fragment>,
 }
@@ -243,8 +281,6 @@ impl Lookups {
         Self {
             flows4: InPlace::new(),
             flows6: InPlace::new(),
-            destinations4: [0; BURST],
-            destinations6: Placed::default(),
             fragments: Placed::default(),
         }
     }
@@ -253,7 +289,6 @@ impl Lookups {
     fn clear(&mut self) {
         self.flows4.present = 0;
         self.flows6.present = 0;
-        self.destinations6.clear();
         self.fragments.clear();
     }
 }
@@ -352,6 +387,9 @@ impl<B: Buffer> Forwarding<B> {
                 metas: [Meta::of(Verdict::Forward); BURST],
                 lookups: Lookups::new(),
                 sessions: Matches::new(),
+                next_hops: [NO_ROUTE; BURST],
+                kinds: [Kind::NONE; BURST],
+                unwritten: 0,
             },
         }
     }
@@ -379,10 +417,18 @@ impl<B: Buffer> Forwarding<B> {
             metered,
             phbs,
             |meta, dscp| mark::mark(meta, dscp, phbs),
+            (now, self.routes.changed()),
+        );
+        let sessions = &mut self.sessions;
+        route::route(burst, &self.routes, sessions, queues.is_open());
+        queue::queue(
+            burst,
+            &self.routes,
+            queues,
+            interfaces,
+            &mut self.punts,
             now,
         );
-        route::route(burst, &self.routes);
-        queue::queue(burst, queues, interfaces, &mut self.punts, now);
         count
     }
 

@@ -179,9 +179,6 @@ fn parse_ipv4(
     }
     check_addresses(&ip, to_group)?;
 
-    if let Some(destination) = lookups.destinations4.get_mut(place) {
-        *destination = ip.destination();
-    }
     let meta = Meta {
         ip_bytes: ip.total_length().into(),
         ttl: ip.ttl(),
@@ -289,7 +286,6 @@ fn parse_ipv6(
         }
         Upper::Opaque => {}
     }
-    lookups.destinations6.push(place, *ip.destination());
     Ok(Meta {
         ip_bytes: u32::from(ip.payload_length()) + 40,
         family: Family::V6,

@@ -1,14 +1,16 @@
-use voicelane_dpdk::BURST;
-
 use super::{Burst, Meta, Verdict};
 use crate::{
     counters::DropReason,
     diffserv::{Dscp, PhbMap},
+    fib::NO_ROUTE,
     places::{Places, first_places, places},
     policy::Policy,
-    session::{FlowKey, SessionTable, Sessions, Slot},
+    session::{Arrival, FlowKey, SessionTable, Sessions},
     units::Ticks,
 };
+
+/// Now, and when any route last changed.
+type Times = (Ticks, Ticks);
 
 /// Meters each session's packets against what it was admitted with. What conforms gets the
 /// session's code point; what exceeds is dropped (RFC 4594 section 4.1: police to one rate and
@@ -21,56 +23,46 @@ pub(super) fn police<B>(
     (sessions, policy): (&mut Sessions, &mut Policy),
     phbs: &PhbMap,
     mark: impl Fn(&mut Meta, Dscp),
-    now: Ticks,
+    times: Times,
 ) {
-    let Burst {
-        buffers,
-        metas,
-        sessions: matches,
-        ..
-    } = burst;
-    let metered = |meta: &mut Meta, result: Result<Dscp, DropReason>| match result {
-        Ok(dscp) => mark(meta, dscp),
-        Err(reason) => meta.verdict = Verdict::Drop(reason),
-    };
-    meter(
-        &mut sessions.ipv4,
-        matches.ipv4,
-        &matches.slots,
-        metas,
-        now,
-        metered,
-    );
-    meter(
-        &mut sessions.ipv6,
-        matches.ipv6,
-        &matches.slots,
-        metas,
-        now,
-        metered,
-    );
-    for place in places(first_places(buffers.len()) & !matches.all()) {
-        let meta = &mut metas[place];
+    meter(&mut sessions.ipv4, burst.sessions.ipv4, burst, &mark, times);
+    meter(&mut sessions.ipv6, burst.sessions.ipv6, burst, &mark, times);
+    let others = first_places(burst.buffers.len()) & !burst.sessions.all();
+    for place in places(others) {
+        let meta = &mut burst.metas[place];
+        burst.next_hops[place] = NO_ROUTE;
         if meta.is_forwarded() {
-            metered(meta, police_rest(policy, phbs, meta, now));
+            match police_rest(policy, phbs, meta, times.0) {
+                Ok(dscp) => mark(meta, dscp),
+                Err(reason) => meta.verdict = Verdict::Drop(reason),
+            }
         }
     }
 }
 
 /// Of packets with sessions of one family.
 #[inline]
-fn meter<K: FlowKey>(
+fn meter<B, K: FlowKey>(
     table: &mut SessionTable<K>,
     which: Places,
-    slots: &[Slot; BURST],
-    metas: &mut [Meta; BURST],
-    now: Ticks,
-    metered: impl Fn(&mut Meta, Result<Dscp, DropReason>),
+    burst: &mut Burst<B>,
+    mark: impl Fn(&mut Meta, Dscp),
+    (now, routes_changed): Times,
 ) {
     for place in places(which) {
-        let meta = &mut metas[place];
-        let dscp = table.meter(slots[place], now, meta.ip_bytes, meta.class.dscp());
-        metered(meta, dscp.ok_or(DropReason::SessionPoliced));
+        let meta = &mut burst.metas[place];
+        let packet = Arrival {
+            now,
+            ip_bytes: meta.ip_bytes,
+            came_with: meta.class.dscp(),
+            routes_changed,
+        };
+        if let Some(passed) = table.meter(burst.sessions.slots[place], &packet) {
+            mark(meta, passed.dscp);
+            burst.next_hops[place] = passed.next_hop;
+        } else {
+            meta.verdict = Verdict::Drop(DropReason::SessionPoliced);
+        }
     }
 }
 

@@ -1,12 +1,13 @@
 use std::iter;
 
-use voicelane_dpdk::{BURST, equal_places};
+use voicelane_dpdk::{BURST, equal_places, scatter};
 
 use super::{
-    Burst, Interface, Meta, Verdict,
+    Burst, Interface, Kind, Routes, Verdict,
     handover::{Outlet, Together},
     parse,
     punt::Punts,
+    rewrite::rewrite,
     tag,
 };
 use crate::{
@@ -23,101 +24,139 @@ use crate::{
 #[inline(never)]
 pub(super) fn queue<B: Buffer, O: Outlet<B>>(
     burst: &mut Burst<B>,
+    routes: &Routes,
     queues: &mut O,
     interfaces: &mut [Interface],
     punts: &mut Punts<B>,
     now: Ticks,
 ) {
-    let Burst { buffers, metas, .. } = &mut *burst;
-    let mut packets = buffers.iter().zip(&*metas);
-    if let Some((buffer, first)) = packets.next()
-        && let kind = Kind::of(first, buffer)
-        && first.is_forwarded()
-        && packets.all(|(buffer, meta)| meta.is_forwarded() && Kind::of(meta, buffer) == kind)
+    let kinds = burst.kinds.get(..burst.buffers.len()).unwrap_or_default();
+    let first = kinds.first().copied().unwrap_or(Kind::NONE);
+    let unlike = kinds.iter().fold(0, |bits, kind| bits | (kind.0 ^ first.0));
+    if unlike == 0
+        && let Some(run) = run(burst, 0, routes, now)
     {
         // As in most bursts of calls' packets.
-        let drops = &mut interfaces[first.ingress.index()].counters.drops;
-        queues.take(kind.run(first, now), buffers.drain(..), |reason| {
-            drops[reason.index()] += 1;
-        });
+        let drops = &mut interfaces[burst.metas[0].ingress.index()].counters.drops;
+        queue_alike(burst, &run, routes, queues, drops);
     } else {
-        queue_mixed(burst, queues, interfaces, punts, now);
+        queue_mixed(burst, routes, queues, interfaces, punts, now);
     }
     queues.flush();
+}
+
+/// Packets of one kind.
+#[inline]
+fn queue_alike<B: Buffer, O: Outlet<B>>(
+    burst: &mut Burst<B>,
+    run: &Together,
+    routes: &Routes,
+    queues: &mut O,
+    drops: &mut [u64; DropReason::COUNT],
+) {
+    let Burst {
+        buffers,
+        metas,
+        next_hops,
+        unwritten,
+        ..
+    } = burst;
+    let mut admitted = queues.admit(run, buffers.len(), |reason, refused| {
+        drops[reason.index()] += refused;
+    });
+    for place in places(admitted & *unwritten) {
+        if let (Some(buffer), Some(way)) = (buffers.get_mut(place), routes.way(next_hops[place]))
+            && let Err(reason) = rewrite(buffer, &metas[place], way)
+        {
+            drops[reason.index()] += 1;
+            admitted &= !(1 << place);
+        }
+    }
+    if admitted == first_places(buffers.len()) {
+        queues.take(run, buffers.drain(..));
+    } else {
+        let buffers = buffers.drain(..).enumerate();
+        let let_in = buffers.filter(|(place, _)| admitted >> place & 1 == 1);
+        queues.take(run, let_in.map(|(_, buffer)| buffer));
+    }
+}
+
+/// What a packet has in common with those of its kind; nothing of one that goes no further.
+#[inline]
+fn run<B>(burst: &Burst<B>, place: usize, routes: &Routes, now: Ticks) -> Option<Together> {
+    let (kind, meta) = (burst.kinds[place], &burst.metas[place]);
+    let way = routes
+        .way(burst.next_hops[place])
+        .filter(|_| kind != Kind::NONE)?;
+    Some(Together {
+        since: now,
+        egress: way.port,
+        phb: meta.phb,
+        dscp: meta.dscp,
+        frame_bytes: kind.frame_bytes(),
+        ingress: Some(meta.ingress),
+    })
 }
 
 /// Packets of several kinds, class by class, so that runs are long; each class's in order.
 #[inline(never)]
 fn queue_mixed<B: Buffer, O: Outlet<B>>(
     burst: &mut Burst<B>,
+    routes: &Routes,
     queues: &mut O,
     interfaces: &mut [Interface],
     punts: &mut Punts<B>,
     now: Ticks,
 ) {
-    let metas = &burst.metas;
-    let mut kinds = [Kind::default(); BURST];
     let mut classes = [0; BURST];
     let mut forwarded: Places = 0;
     let mut buffers: [Option<B>; BURST] = [const { None }; BURST];
     for (place, buffer) in burst.buffers.drain(..).enumerate() {
-        let meta = &metas[place];
+        let kind = burst.kinds[place];
+        if kind != Kind::NONE {
+            classes[place] = kind.class();
+            forwarded |= 1 << place;
+            buffers[place] = Some(buffer);
+            continue;
+        }
+        let meta = &burst.metas[place];
         let counters = &mut interfaces[meta.ingress.index()].counters;
         match meta.verdict {
-            Verdict::Forward => {
-                kinds[place] = Kind::of(meta, &buffer);
-                classes[place] = u16::from_le_bytes([meta.egress.0, meta.phb as u8]);
-                forwarded |= 1 << place;
-                buffers[place] = Some(buffer);
-            }
             Verdict::Punt(reason) => punts.punt(meta.ingress, buffer, reason, counters, now),
             Verdict::Drop(reason) => counters.drops[reason.index()] += 1,
+            Verdict::Forward => debug_assert!(false, "it has a way"),
         }
     }
     while let Some(first) = places(forwarded).next() {
         let mut members = equal_places(&classes, classes[first]) & forwarded;
         forwarded &= !members;
         while let Some(first) = places(members).next() {
-            let kind = kinds[first];
-            let other = places(members).find(|&place| kinds[place] != kind);
+            let kind = burst.kinds[first];
+            let other = places(members).find(|&place| burst.kinds[place] != kind);
             let alike = other.map_or(members, |other| members & first_places(other));
             members &= !alike;
-            let meta = &metas[first];
-            let drops = &mut interfaces[meta.ingress.index()].counters.drops;
-            let buffers = places(alike).filter_map(|place| buffers[place].take());
-            queues.take(kind.run(meta, now), buffers, |reason| {
-                drops[reason.index()] += 1;
+            let Some(run) = run(burst, first, routes, now) else {
+                continue;
+            };
+            let drops = &mut interfaces[burst.metas[first].ingress.index()]
+                .counters
+                .drops;
+            let packets = alike.count_ones() as usize;
+            let admitted = queues.admit(&run, packets, |reason, refused| {
+                drops[reason.index()] += refused;
             });
-        }
-    }
-}
-
-/// What packets of a run have in common: the way in and out, class and drop precedence, length.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Kind(u64);
-
-impl Kind {
-    #[inline]
-    fn of<B: Buffer>(meta: &Meta, buffer: &B) -> Self {
-        let frame_bytes = u16::try_from(buffer.bytes().len()).unwrap_or(u16::MAX);
-        // One word, as they lie together.
-        let (ingress, egress) = (meta.ingress.0, meta.egress.0);
-        let ways = u32::from_ne_bytes([ingress, egress, meta.phb as u8, meta.dscp.number()]);
-        Self(u64::from(ways) << 16 | u64::from(frame_bytes))
-    }
-
-    #[allow(
-        clippy::cast_possible_truncation,
-        reason = "the length is below the rest"
-    )]
-    fn run(self, meta: &Meta, since: Ticks) -> Together {
-        Together {
-            since,
-            egress: meta.egress,
-            phb: meta.phb,
-            dscp: meta.dscp,
-            frame_bytes: self.0 as u16,
-            ingress: Some(meta.ingress),
+            let mut admitted = scatter(admitted, alike);
+            for place in places(admitted & burst.unwritten) {
+                if let (Some(buffer), Some(way)) =
+                    (&mut buffers[place], routes.way(burst.next_hops[place]))
+                    && let Err(reason) = rewrite(buffer, &burst.metas[place], way)
+                {
+                    drops[reason.index()] += 1;
+                    admitted &= !(1 << place);
+                }
+            }
+            let admitted = places(admitted).filter_map(|place| buffers[place].take());
+            queues.take(&run, admitted);
         }
     }
 }
@@ -149,11 +188,14 @@ pub(super) fn queue_from_twin<B: Buffer, O: Outlet<B>>(
         frame_bytes: u16::try_from(frame.bytes().len()).unwrap_or(u16::MAX),
         ingress: None,
     };
-    queues.take(run, iter::once(frame), |reason| {
+    let admitted = queues.admit(&run, 1, |reason, _| {
         // The queue itself counts what it refuses.
         if reason == DropReason::RingFull {
             counters.drops[reason.index()] += 1;
         }
     });
+    if admitted != 0 {
+        queues.take(&run, iter::once(frame));
+    }
     queues.flush();
 }

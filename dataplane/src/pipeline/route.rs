@@ -2,16 +2,18 @@ mod paths;
 
 use std::net::IpAddr;
 
-use voicelane_dpdk::BURST;
+use voicelane_dpdk::{BURST, equal_places};
 
-use super::{Burst, Family, Interface, Lookups, Meta, Placed, Verdict, tag};
+use super::{Burst, Family, Interface, Kind, Lookups, Matches, Meta, Verdict, fields, rewrite};
 use crate::{
     control::{NextHop, RouteError},
     counters::{DropReason, PuntReason},
     device::Buffer,
-    fib::{self, Fibs, NO_ROUTE},
-    units::{InterfaceIndex, MacAddress, PortIndex, VlanId},
-    wire::{Ethernet, Ipv4, Ipv4Mut, Ipv6, Ipv6Mut, Tci},
+    fib::{self, Fib, Fibs, Key, NO_ROUTE},
+    places::{Places, first_places, places},
+    session::Sessions,
+    units::{InterfaceIndex, MacAddress, PortIndex, Ticks, VlanId},
+    wire::Ethernet,
 };
 
 pub use paths::Paths;
@@ -50,12 +52,14 @@ enum Hop {
 
 /// [`Adjacency::Forward`] with what is needed of its interface, so that a packet touches nothing else.
 #[derive(Clone, Copy, Debug)]
-struct Way {
+pub(super) struct Way {
     /// Destination and source, as a frame begins.
-    addresses: [u8; 12],
+    pub(super) addresses: [u8; 12],
     mtu: u16,
-    vlan: Option<VlanId>,
-    port: PortIndex,
+    pub(super) vlan: Option<VlanId>,
+    pub(super) port: PortIndex,
+    /// What it adds to a packet's [`Kind`].
+    pub(super) kind: u64,
 }
 
 impl Way {
@@ -68,6 +72,7 @@ impl Way {
             mtu: interface.mtu,
             vlan: interface.vlan,
             port: interface.port,
+            kind: Kind::of_way(interface.port, interface.vlan),
         }
     }
 }
@@ -80,6 +85,8 @@ pub(crate) struct Routes {
     groups: Vec<Paths>,
     /// Places of the groups that are nobody's.
     free: Vec<u16>,
+    /// When any route last changed.
+    changed: Ticks,
     /// Random, so that flows spread here as they did not at the router before.
     seed: [u64; 4],
 }
@@ -91,6 +98,7 @@ impl Routes {
             hops: Vec::new(),
             groups: Vec::new(),
             free: Vec::new(),
+            changed: Ticks(0),
             seed: rand::random(),
         }
     }
@@ -150,10 +158,12 @@ impl Routes {
         prefix: IpAddr,
         length: u8,
         next_hop: NextHop,
+        now: Ticks,
     ) -> Result<(), RouteError> {
         if matches!(self.hop(next_hop.0), Hop::Unset) {
             return Err(RouteError::NextHop(next_hop.0));
         }
+        self.changed = now;
         match prefix {
             IpAddr::V4(prefix) => self.fibs.ipv4.insert(prefix.into(), length, next_hop.0),
             IpAddr::V6(prefix) => self.fibs.ipv6.insert(prefix.octets(), length, next_hop.0),
@@ -161,7 +171,13 @@ impl Routes {
         .map_err(RouteError::Table)
     }
 
-    pub(crate) fn remove(&mut self, prefix: IpAddr, length: u8) -> Result<(), RouteError> {
+    pub(crate) fn remove(
+        &mut self,
+        prefix: IpAddr,
+        length: u8,
+        now: Ticks,
+    ) -> Result<(), RouteError> {
+        self.changed = now;
         match prefix {
             IpAddr::V4(prefix) => self.fibs.ipv4.remove(prefix.into(), length),
             IpAddr::V6(prefix) => self.fibs.ipv6.remove(prefix.octets(), length),
@@ -169,36 +185,10 @@ impl Routes {
         .map_err(RouteError::Table)
     }
 
-    /// The next hop of every packet of a burst, each in its place; behind the last one, and of those
-    /// that go no further, anything.
+    /// When any route last changed.
     #[inline]
-    fn lookup<B>(&self, burst: &Burst<B>) -> [u16; BURST] {
-        let Lookups {
-            destinations4,
-            destinations6: Placed { items, places },
-            ..
-        } = &burst.lookups;
-        let mut next_hops = [NO_ROUTE; BURST];
-        let packets = burst.buffers.len();
-        if items.len() == packets {
-            // Each is in its packet's place.
-            self.fibs.ipv6.lookup(items, &mut next_hops);
-            return next_hops;
-        }
-        // IPv4 is looked up for every packet, so that places agree.
-        if let Some(destinations) = destinations4.get(..packets) {
-            self.fibs.ipv4.lookup(destinations, &mut next_hops);
-        }
-        if !items.is_empty() {
-            let mut found = [NO_ROUTE; BURST];
-            self.fibs.ipv6.lookup(items, &mut found);
-            for (&place, found) in places.iter().zip(found) {
-                if let Some(next_hop) = next_hops.get_mut(place) {
-                    *next_hop = found;
-                }
-            }
-        }
-        next_hops
+    pub(super) fn changed(&self) -> Ticks {
+        self.changed
     }
 
     #[inline]
@@ -217,12 +207,10 @@ impl Routes {
         Ok(&mut self.hops[index])
     }
 
-    /// What a next hop stands for that is not simply one neighbour: of several ways, the one that a
-    /// packet takes.
-    #[inline(never)]
-    fn choose<'a>(&'a self, hop: &'a Hop, frame: &[u8], family: Family) -> &'a Hop {
-        let Hop::Several(group) = *hop else {
-            return hop;
+    /// Which next hop a packet takes, where its own stands for several.
+    fn choose(&self, next_hop: u16, frame: &[u8], family: Family) -> u16 {
+        let Hop::Several(group) = *self.hop(next_hop) else {
+            return next_hop;
         };
         let packet = frame.get(Ethernet::LENGTH..).unwrap_or_default();
         let hash = match family {
@@ -230,92 +218,161 @@ impl Routes {
             Family::V6 => paths::hash6(packet, &self.seed),
         };
         match (self.groups.get(usize::from(group)), hash) {
-            (Some(paths), Some(hash)) => self.hop(paths.choose(hash).0),
-            _ => &Hop::Unset,
+            (Some(paths), Some(hash)) => paths.choose(hash).0,
+            _ => NO_ROUTE,
+        }
+    }
+
+    /// The way to a next hop that is one neighbour.
+    #[inline]
+    pub(super) fn way(&self, next_hop: u16) -> Option<&Way> {
+        match self.hop(next_hop) {
+            Hop::Forward(way) => Some(way),
+            _ => None,
         }
     }
 }
 
-/// Finds each packet's way, by the longest prefix, and makes its headers those that it goes on with:
-/// code point and hop limit, the next hop's address, its VLAN.
+/// Finds each packet's way: by the longest prefix, unless its session knows it. Writes its headers, too,
+/// where nothing is in its way out (`open`).
 #[inline(never)]
-pub(super) fn route<B: Buffer>(burst: &mut Burst<B>, routes: &Routes) {
-    let next_hops = routes.lookup(burst);
-    for ((buffer, meta), next_hop) in burst
-        .buffers
-        .iter_mut()
-        .zip(&mut burst.metas)
-        .zip(&next_hops)
-    {
-        if !meta.is_forwarded() {
-            continue;
-        }
-        let mut hop = routes.hop(*next_hop);
-        if !matches!(hop, Hop::Forward(_)) {
-            hop = routes.choose(hop, buffer.bytes(), meta.family);
-        }
-        match hop {
-            Hop::Forward(way) if meta.ttl > 1 && meta.ip_bytes <= u32::from(way.mtu) => {
-                write_headers(buffer.bytes_mut(), meta, way);
-                meta.egress = way.port;
-                if let Some(vlan) = way.vlan
-                    && let Err(reason) = tag::put(buffer, Tci::new(vlan, meta.dscp))
-                {
+pub(super) fn route<B: Buffer>(
+    burst: &mut Burst<B>,
+    routes: &Routes,
+    sessions: &mut Sessions,
+    open: bool,
+) {
+    let all = first_places(burst.buffers.len());
+    let unknown = equal_places(&burst.next_hops, NO_ROUTE) & all;
+    if unknown != 0 {
+        look_up(burst, unknown, &routes.fibs, sessions);
+    }
+    burst.unwritten = if open { 0 } else { all };
+    let mut exceptions = 0;
+    let packets = burst.buffers.iter_mut().zip(&mut burst.metas);
+    let ways = burst.next_hops.iter().zip(&mut burst.kinds);
+    for (place, ((buffer, meta), (next_hop, kind))) in packets.zip(ways).enumerate() {
+        match routes.way(*next_hop) {
+            Some(way) if meta.is_forwarded() & meta.goes(way) => {
+                *kind = Kind::of(meta, way, buffer.bytes().len());
+                if open && let Err(reason) = rewrite::rewrite(buffer, meta, way) {
                     meta.verdict = Verdict::Drop(reason);
+                    *kind = Kind::NONE;
                 }
             }
-            exception => {
-                // The kernel sends on what it gets, marked.
-                write_class(buffer.bytes_mut(), meta);
-                meta.verdict = exceptional(exception, meta.ttl);
+            _ => {
+                *kind = Kind::NONE;
+                exceptions |= 1 << place;
             }
         }
     }
+    for place in places(exceptions) {
+        lead_otherwise(burst, place, routes);
+    }
 }
 
-/// Makes a frame's headers those that it goes on with. All of a header is there: `parse` has seen it.
+/// Of a packet that does not simply go to a neighbour.
+fn lead_otherwise<B: Buffer>(burst: &mut Burst<B>, place: usize, routes: &Routes) {
+    let (Some(buffer), meta) = (burst.buffers.get(place), &burst.metas[place]) else {
+        return;
+    };
+    if !meta.is_forwarded() {
+        return;
+    }
+    let frame = buffer.bytes();
+    let next_hop = routes.choose(burst.next_hops[place], frame, meta.family);
+    match routes.hop(next_hop) {
+        Hop::Forward(way) if meta.goes(way) => {
+            burst.next_hops[place] = next_hop;
+            burst.unwritten |= 1 << place;
+            burst.kinds[place] = Kind::of(meta, way, frame.len());
+        }
+        exception => except(burst, place, exception),
+    }
+}
+
+impl Meta {
+    /// Whether the packet may go on this way, as far as itself is concerned.
+    #[inline]
+    fn goes(&self, way: &Way) -> bool {
+        self.ttl > 1 && self.ip_bytes <= u32::from(way.mtu)
+    }
+}
+
+/// Looks next hops up; sessions hear where theirs went.
+#[inline(never)]
+fn look_up<B: Buffer>(burst: &mut Burst<B>, which: Places, fibs: &Fibs, sessions: &mut Sessions) {
+    let Burst {
+        buffers,
+        metas,
+        next_hops,
+        lookups: Lookups { flows4, flows6, .. },
+        sessions: Matches { slots, ipv4, ipv6 },
+        ..
+    } = burst;
+    let destination4 = |place: usize| flows4.items[place].destination();
+    look_up_in(&fibs.ipv4, which & flows4.present, destination4, next_hops);
+    let destination6 = |place: usize| flows6.items[place].destination();
+    look_up_in(&fibs.ipv6, which & flows6.present, destination6, next_hops);
+
+    let rest = which & !(flows4.present | flows6.present);
+    if rest != 0 {
+        let of = |family| {
+            let mine =
+                |place: &usize| metas[*place].is_forwarded() && metas[*place].family == family;
+            places(rest)
+                .filter(mine)
+                .fold(0, |set, place| set | 1 << place)
+        };
+        let frame = |place| buffers.get(place).map_or(&[][..], Buffer::bytes);
+        let destination4 = |place| fields::destination4(frame(place));
+        look_up_in(&fibs.ipv4, of(Family::V4), destination4, next_hops);
+        let destination6 = |place| fields::destination6(frame(place));
+        look_up_in(&fibs.ipv6, of(Family::V6), destination6, next_hops);
+    }
+    for place in places(which & *ipv4) {
+        sessions.ipv4.went(slots[place], next_hops[place]);
+    }
+    for place in places(which & *ipv6) {
+        sessions.ipv6.went(slots[place], next_hops[place]);
+    }
+}
+
+/// Of packets of one family.
 #[inline]
-fn write_headers(frame: &mut [u8], meta: &Meta, way: &Way) {
-    const FRAME4: usize = Ethernet::LENGTH + Ipv4::LENGTH;
-    const FRAME6: usize = Ethernet::LENGTH + Ipv6::LENGTH;
-    match meta.family {
-        Family::V4 => {
-            let headers = frame.first_chunk_mut::<FRAME4>();
-            let packet = headers.map(|headers| Ethernet::readdress(headers, &way.addresses));
-            if let Some(mut ip) = packet.and_then(Ipv4Mut::new) {
-                ip.forward(meta.marked);
-            }
-        }
-        Family::V6 => {
-            let headers = frame.first_chunk_mut::<FRAME6>();
-            let packet = headers.map(|headers| Ethernet::readdress(headers, &way.addresses));
-            if let Some(mut ip) = packet.and_then(Ipv6Mut::new) {
-                ip.forward(meta.marked);
-            }
-        }
+fn look_up_in<K: Key>(
+    fib: &Fib<K>,
+    which: Places,
+    destination: impl Fn(usize) -> K,
+    next_hops: &mut [u16; BURST],
+) {
+    if which == 0 {
+        return;
+    }
+    let mut addresses = [K::default(); BURST];
+    for (address, place) in addresses.iter_mut().zip(places(which)) {
+        *address = destination(place);
+    }
+    let mut found = [NO_ROUTE; BURST];
+    let addresses = addresses.get(..which.count_ones() as usize);
+    fib.lookup(addresses.unwrap_or_default(), &mut found);
+    for (place, found) in places(which).zip(found) {
+        next_hops[place] = found;
     }
 }
 
-/// Writes the code point alone.
+/// Has a packet go to the kernel, or nowhere.
 #[cold]
-fn write_class(frame: &mut [u8], meta: &Meta) {
-    let packet = frame.get_mut(Ethernet::LENGTH..).unwrap_or_default();
-    match meta.family {
-        Family::V4 => {
-            if let Some(mut ip) = Ipv4Mut::new(packet) {
-                ip.set_traffic_class(meta.marked);
-            }
-        }
-        Family::V6 => {
-            if let Some(mut ip) = Ipv6Mut::new(packet) {
-                ip.set_traffic_class(meta.marked);
-            }
-        }
-    }
+fn except<B: Buffer>(burst: &mut Burst<B>, place: usize, hop: &Hop) {
+    let (Some(buffer), meta) = (burst.buffers.get_mut(place), &mut burst.metas[place]) else {
+        return;
+    };
+    // The kernel sends on what it gets, marked.
+    rewrite::write_class(buffer.bytes_mut(), meta);
+    meta.verdict = exceptional(hop, meta.ttl);
 }
 
 /// What becomes of a packet that is not simply sent to a neighbour.
-#[cold]
 fn exceptional(hop: &Hop, ttl: u8) -> Verdict {
     match hop {
         // A group of groups cannot be set; it would be the kernel's.

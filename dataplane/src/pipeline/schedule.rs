@@ -18,6 +18,7 @@ use crate::{
     counters::{DropReason, EfReport, QueueCounters},
     device::Buffer,
     diffserv::{Departure, EfMeter, Phb, Service},
+    places::{Places, first_places},
     settings::PortSettings,
     units::{BitRate, TickRate, Ticks},
 };
@@ -121,37 +122,77 @@ impl<B: Buffer> PortScheduler<B> {
         }
     }
 
-    /// Adds packets to their class's queue, which counts them; where nothing waits, and the shaper
-    /// would let them go at once, to those that leave. Those that are refused are dropped, and
-    /// `refused` hears why.
+    /// Which of so many packets that are alike may join their class's queue, or go past it, of which
+    /// there is `room` for so many; `refused` hears why others may not, and how many.
+    #[inline]
+    pub(super) fn admit(
+        &mut self,
+        together: &Together,
+        packets: usize,
+        room: usize,
+        refused: impl FnMut(DropReason, u64),
+    ) -> Places {
+        let passing = if self.lets_by(together) {
+            packets.min(room)
+        } else {
+            0
+        };
+        if passing == packets {
+            return first_places(packets);
+        }
+        let (run, rest) = (self.run(together), packets - passing);
+        let queue = &mut self.queues[together.phb.index()];
+        first_places(passing) | queue.admit(together.dscp, &run, rest, refused) << passing
+    }
+
+    /// Adds packets that may join their class's queue, which counts them; where nothing waits, and the
+    /// shaper would let them go at once, to those that leave.
     #[inline]
     pub(super) fn enqueue(
         &mut self,
-        together: Together,
+        together: &Together,
         mut buffers: impl Iterator<Item = B>,
         leaving: &mut ArrayVec<B, BURST>,
-        refused: impl FnMut(DropReason),
     ) {
-        let Together { phb, dscp, .. } = together;
-        let frame_bytes = together.frame_bytes.max(SHORTEST_FRAME);
-        let wire_bytes = self.overhead_bytes.saturating_add(frame_bytes.into());
-        let run = Run::of(wire_bytes, together.since);
-        let bit = 1 << phb.index();
-        if self.waiting == 0
-            && self.bypass.classes & bit != 0
-            && self.queues[phb.index()].lets_pass()
-        {
+        let (phb, run) = (together.phb, self.run(together));
+        if self.lets_by(together) {
             self.pass_by(phb, run, &mut buffers, leaving);
+            if !leaving.is_full() {
+                return;
+            }
         }
+        let bit = 1 << phb.index();
         let queue = &mut self.queues[phb.index()];
         let ef = (self.strict & bit != 0).then_some(&mut self.ef);
-        queue.join(dscp, run, buffers, ef, refused);
+        queue.join(run, buffers, ef);
         if !queue.is_empty() {
             self.waiting |= bit;
         }
     }
 
-    /// Lets packets go past their empty queue, if the shaper would let go a whole burst of any.
+    #[inline]
+    fn run(&self, together: &Together) -> Run {
+        let frame_bytes = together.frame_bytes.max(SHORTEST_FRAME);
+        let wire_bytes = self.overhead_bytes.saturating_add(frame_bytes.into());
+        Run::of(wire_bytes, together.since)
+    }
+
+    /// Whether packets may go past the queues: all are empty, and the shaper would let go a whole burst
+    /// of any.
+    #[inline]
+    fn lets_by(&mut self, together: &Together) -> bool {
+        let index = together.phb.index();
+        if self.waiting != 0
+            || self.bypass.classes >> index & 1 == 0
+            || !self.queues[index].lets_pass()
+        {
+            return false;
+        }
+        self.shaper.refill(together.since);
+        self.shaper.bucket.credit() - self.bypass.cost >= self.bypass.burst_cost
+    }
+
+    /// Lets as many packets go past their empty queue as there is room for.
     #[inline]
     fn pass_by(
         &mut self,
@@ -160,11 +201,7 @@ impl<B: Buffer> PortScheduler<B> {
         buffers: &mut impl Iterator<Item = B>,
         leaving: &mut ArrayVec<B, BURST>,
     ) {
-        self.shaper.refill(run.since);
         let bypass = &mut self.bypass;
-        if self.shaper.bucket.credit() - bypass.cost < bypass.burst_cost {
-            return;
-        }
         let strict = self.strict >> phb.index() & 1 == 1;
         let before = leaving.len();
         if bypass.passed.is_empty() {
@@ -376,6 +413,12 @@ impl<B: Buffer> PortScheduler<B> {
             }
         }
         sent.record(&mut self.queues[index].counters, self.clock, now);
+    }
+
+    /// Whether nothing waits.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting == 0
     }
 
     /// When the next packet may go; nothing when none waits.

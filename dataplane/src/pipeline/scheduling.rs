@@ -1,5 +1,3 @@
-use std::iter;
-
 use arrayvec::ArrayVec;
 use rtrb::Consumer;
 use voicelane_dpdk::BURST;
@@ -12,6 +10,7 @@ use super::{
 use crate::{
     counters::{DropReason, PortCounters, Report},
     device::{Buffer, Device},
+    places::Places,
     settings::Settings,
     units::{PortIndex, TickRate, Ticks},
 };
@@ -39,17 +38,24 @@ pub(crate) struct Scheduling<B> {
     refused: Vec<[u64; DropReason::COUNT]>,
 }
 
-#[inline]
-fn enqueue<B: Buffer>(
-    ports: &mut [Port<B>],
-    run: Together,
-    buffers: impl Iterator<Item = B>,
-    refused: impl FnMut(DropReason),
-) {
-    let Port {
-        scheduler, leaving, ..
-    } = &mut ports[run.egress.index()];
-    scheduler.enqueue(run, buffers, leaving, refused);
+impl<B: Buffer> Port<B> {
+    /// Which of so many packets that are alike may join their queue.
+    #[inline]
+    fn admit(
+        &mut self,
+        run: &Together,
+        packets: usize,
+        refused: impl FnMut(DropReason, u64),
+    ) -> Places {
+        let room = self.leaving.remaining_capacity();
+        self.scheduler.admit(run, packets, room, refused)
+    }
+
+    /// Adds those that may.
+    #[inline]
+    fn enqueue(&mut self, run: &Together, buffers: impl Iterator<Item = B>) {
+        self.scheduler.enqueue(run, buffers, &mut self.leaving);
+    }
 }
 
 impl<B: Buffer> Scheduling<B> {
@@ -77,16 +83,28 @@ impl<B: Buffer> Scheduling<B> {
         }
     }
 
-    /// Adds packets to their class's queue at a port of this core's, which counts them. Those that
-    /// are refused are dropped, and `refused` hears why.
+    /// Which of so many packets that are alike may join their class's queue at a port of this core's;
+    /// `refused` hears why others may not, and how many.
     #[inline]
-    pub(super) fn enqueue(
+    pub(super) fn admit(
         &mut self,
-        run: Together,
-        buffers: impl Iterator<Item = B>,
-        refused: impl FnMut(DropReason),
-    ) {
-        enqueue(&mut self.ports, run, buffers, refused);
+        run: &Together,
+        packets: usize,
+        refused: impl FnMut(DropReason, u64),
+    ) -> Places {
+        self.ports[run.egress.index()].admit(run, packets, refused)
+    }
+
+    /// Whether all queues are empty.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.ports.iter().all(|port| port.scheduler.is_empty())
+    }
+
+    /// Adds those that may, or fewer, to that queue, which counts them.
+    #[inline]
+    pub(super) fn enqueue(&mut self, run: &Together, buffers: impl Iterator<Item = B>) {
+        self.ports[run.egress.index()].enqueue(run, buffers);
     }
 
     /// Takes a burst from each ring to its queues; returns how many packets there were.
@@ -98,19 +116,26 @@ impl<B: Buffer> Scheduling<B> {
                 continue;
             };
             let (first, second) = chunk.as_mut_slices();
-            for packet in first.iter().chain(second.iter()) {
-                packet.buffer.prefetch_handle();
+            let mut runs: ArrayVec<(Together, usize), BURST> = ArrayVec::new();
+            for Departing { buffer, run } in first.iter().chain(second.iter()) {
+                buffer.prefetch_handle();
+                match runs.last_mut() {
+                    Some((last, packets)) if last == run => *packets += 1,
+                    _ => runs.push((*run, 1)),
+                }
             }
-            let mut packets = chunk.into_iter().peekable();
-            while let Some(Departing { buffer, run }) = packets.next() {
-                let others = iter::from_fn(|| packets.next_if(|next| next.run == run));
-                let buffers = iter::once(buffer).chain(others.map(|packet| packet.buffer));
+            let mut arrived = chunk.into_iter().map(|packet| packet.buffer);
+            for (run, packets) in &runs {
                 let mut drops = run.ingress.and_then(|it| self.refused.get_mut(it.index()));
-                enqueue(&mut self.ports, run, buffers, |reason| {
+                let port = &mut self.ports[run.egress.index()];
+                let admitted = port.admit(run, *packets, |reason, refused| {
                     if let Some(drops) = &mut drops {
-                        drops[reason.index()] += 1;
+                        drops[reason.index()] += refused;
                     }
                 });
+                let buffers = arrived.by_ref().take(*packets).enumerate();
+                let let_in = buffers.filter(|(place, _)| admitted >> place & 1 == 1);
+                port.enqueue(run, let_in.map(|(_, buffer)| buffer));
             }
             taken += count;
         }

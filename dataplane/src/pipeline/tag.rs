@@ -3,10 +3,17 @@
 use crate::{
     counters::DropReason,
     device::Buffer,
+    units::VlanId,
     wire::{EtherType, Tci},
 };
 
 const TAG_BYTES: u16 = 4;
+
+/// How many bytes more a frame is on a way out.
+#[inline]
+pub(super) fn bytes(vlan: Option<VlanId>) -> u16 {
+    if vlan.is_some() { TAG_BYTES } else { 0 }
+}
 
 /// Takes the tag off a frame that has one, in its bytes or already by the device, and gives what it
 /// says; nothing when there is none.

@@ -6,6 +6,7 @@ use crate::{
     diffserv::{
         BucketError, BucketProfile, ColourAction, Dscp, MeterProfile, MeterSpec, TokenBucket,
     },
+    fib::NO_ROUTE,
     units::{BitRate, TickRate, Ticks},
 };
 
@@ -77,11 +78,36 @@ pub struct FlowCounters {
     pub colours: Option<[Count; 3]>,
 }
 
+/// A packet of a flow.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// When it came.
+    pub now: Ticks,
+    /// Its length at the IP layer.
+    pub ip_bytes: u32,
+    /// Its code point.
+    pub came_with: Dscp,
+    /// When any route last changed: where packets went before is not known any more.
+    pub routes_changed: Ticks,
+}
+
+/// What a packet that goes on gets of its flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passed {
+    /// The code point to mark it with.
+    pub dscp: Dscp,
+    /// Where it goes; [`NO_ROUTE`] unless the packet before it went there, and no route has changed
+    /// since.
+    pub next_hop: u16,
+}
+
 /// One flow's state. With its key it fills one cache line, so a hit costs two: the bucket and this.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub(super) struct Flow {
-    control: Control,
+    // The counters are not side by side: adding to both at once takes more than one after the other.
     packets: u64,
+    control: Control,
     bytes: u64,
 }
 
@@ -93,6 +119,8 @@ enum Control {
         rate: BitRate,
         burst_bytes: u32,
         dscp: Dscp,
+        /// Where the flow's last packet went, or [`NO_ROUTE`].
+        next_hop: u16,
     },
     /// By the meter in this place.
     Metered(u32),
@@ -115,6 +143,7 @@ impl Flow {
                     rate,
                     burst_bytes,
                     dscp,
+                    next_hop: NO_ROUTE,
                 }
             }
             Terms::ThreeColour { .. } => {
@@ -167,35 +196,52 @@ impl Flow {
         }
     }
 
-    /// Meters a packet that came with a code point, counts it if it goes on: the code point to mark
-    /// it with, or nothing if it is to be dropped.
+    /// Meters a packet, counts it if it goes on: what it gets then, or nothing if it is to be dropped.
     #[inline(always)]
     pub(super) fn meter(
         &mut self,
         clock: TickRate,
-        now: Ticks,
-        ip_bytes: u32,
-        came_with: Dscp,
+        packet: &Arrival,
         meters: &mut Meters,
-    ) -> Option<Dscp> {
-        let marked = match &mut self.control {
+    ) -> Option<Passed> {
+        let Arrival { now, ip_bytes, .. } = *packet;
+        let passed = match &mut self.control {
             Control::Policed {
                 bucket,
                 rate,
                 burst_bytes,
                 dscp,
+                next_hop,
             } => {
+                let known = bucket.last() > packet.routes_changed;
+                *next_hop = if known { *next_hop } else { NO_ROUTE };
                 let profile = BucketProfile::of_admitted(*rate, *burst_bytes, clock);
                 bucket.refill(&profile, now);
-                bucket.conforms(&profile, ip_bytes).then_some(*dscp)
+                let (dscp, next_hop) = (*dscp, *next_hop);
+                let passed = bucket.conforms(&profile, ip_bytes);
+                passed.then_some(Passed { dscp, next_hop })
             }
-            Control::Metered(place) => meters.at_mut(*place).mark(clock, now, ip_bytes, came_with),
+            Control::Metered(place) => {
+                let metered = meters.at_mut(*place);
+                let dscp = metered.mark(clock, now, ip_bytes, packet.came_with);
+                dscp.map(|dscp| Passed {
+                    dscp,
+                    next_hop: NO_ROUTE,
+                })
+            }
         };
-        if marked.is_some() {
+        if passed.is_some() {
             self.packets += 1;
             self.bytes += u64::from(ip_bytes);
         }
-        marked
+        passed
+    }
+
+    /// Where the packet went that has been metered last.
+    pub(super) fn went(&mut self, to: u16) {
+        if let Control::Policed { next_hop, .. } = &mut self.control {
+            *next_hop = to;
+        }
     }
 
     pub(super) fn counters(&self, policed: Count, meters: &Meters) -> FlowCounters {

@@ -66,6 +66,14 @@ impl FlowKey4 {
             transport: u64::from(u32::from_ne_bytes(*ports)) << 32 | u64::from(protocol),
         }
     }
+
+    /// Where it goes, in host byte order.
+    #[inline]
+    #[must_use]
+    pub fn destination(&self) -> u32 {
+        let [.., e, f, g, h] = self.addresses.to_ne_bytes();
+        u32::from_be_bytes([e, f, g, h])
+    }
 }
 
 /// The five-tuple of an IPv6 flow, packed as it stands in the packet.
@@ -90,6 +98,17 @@ impl FlowKey6 {
             addresses: words,
             transport: u64::from(u32::from_ne_bytes(*ports)) << 32 | u64::from(protocol),
         }
+    }
+
+    /// Where it goes.
+    #[inline]
+    #[must_use]
+    pub fn destination(&self) -> [u8; 16] {
+        let mut destination = [0; 16];
+        let [_, _, first, last] = self.addresses.map(u64::to_ne_bytes);
+        destination[..8].copy_from_slice(&first);
+        destination[8..].copy_from_slice(&last);
+        destination
     }
 }
 
@@ -170,6 +189,7 @@ mod tests {
         let wire = [192, 0, 2, 1, 203, 0, 113, 255];
         let key = FlowKey4::from_wire(&wire, &[0x0f, 0xa0, 0xff, 0xff], 17);
         assert_eq!(AnyKey::of(&flow), Some(AnyKey::V4(key)));
+        assert_eq!(key.destination(), u32::from_be_bytes([203, 0, 113, 255]));
         for other in [
             FlowKey4::from_wire(
                 &[192, 0, 2, 2, 203, 0, 113, 255],

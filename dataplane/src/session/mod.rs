@@ -9,7 +9,7 @@ mod sessions;
 mod table;
 
 pub use change::{EntrySpec, InstallError, SessionChange};
-pub use entry::{FlowCounters, Policer, Terms};
+pub use entry::{Arrival, FlowCounters, Passed, Policer, Terms};
 pub(crate) use five_tuple::AnyKey;
 pub use five_tuple::{FiveTuple, FlowKey, FlowKey4, FlowKey6, Protocol};
 pub use fragments::{AddressPair, FragmentId, Fragments};

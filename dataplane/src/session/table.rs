@@ -3,7 +3,7 @@ use std::{collections::HashSet, mem};
 use thiserror::Error;
 use voicelane_dpdk::{BURST, Slab, equal_lanes, prefetch};
 
-use super::{Count, FlowCounters, FlowKey, Terms, entry::Flow, meters::Meters};
+use super::{Arrival, Count, FlowCounters, FlowKey, Passed, Terms, entry::Flow, meters::Meters};
 use crate::{
     diffserv::{BucketError, Dscp, MeterError},
     places::{Places, places},
@@ -305,22 +305,23 @@ impl<K: FlowKey> SessionTable<K> {
         None
     }
 
-    /// Meters a packet of a flow that came with a code point: the one to mark it with, or nothing
-    /// if it is to be dropped.
+    /// Meters a packet of a flow: what it gets, or nothing if it is to be dropped.
     #[inline(always)]
-    pub fn meter(
-        &mut self,
-        slot: Slot,
-        now: Ticks,
-        ip_bytes: u32,
-        came_with: Dscp,
-    ) -> Option<Dscp> {
+    pub fn meter(&mut self, slot: Slot, packet: &Arrival) -> Option<Passed> {
         let flow = &mut self.entries[slot.index()].flow;
-        let marked = flow.meter(self.clock, now, ip_bytes, came_with, &mut self.meters);
-        if marked.is_none() {
-            self.policed[slot.index()].add(ip_bytes);
+        let passed = flow.meter(self.clock, packet, &mut self.meters);
+        if passed.is_none() {
+            self.policed[slot.index()].add(packet.ip_bytes);
         }
-        marked
+        passed
+    }
+
+    /// Says where the flow's packet went that has been metered last. All of a flow's packets have one
+    /// destination, so the next one goes there, too, unless a route changes.
+    pub fn went(&mut self, slot: Slot, next_hop: u16) {
+        if let Some(entry) = self.entries.get_mut(slot.index()) {
+            entry.flow.went(next_hop);
+        }
     }
 
     /// What an entry has counted.

@@ -59,9 +59,6 @@ impl<'a> Plain4<'a> {
     #[inline]
     pub(super) fn parse(&self, place: usize, meta: &mut Meta, lookups: &mut Lookups) {
         let &[_, class, .., ttl, protocol, _, _, a, b, c, d, e, f, g, h] = self.ip;
-        if let Some(destination) = lookups.destinations4.get_mut(place) {
-            *destination = u32::from_be_bytes([e, f, g, h]);
-        }
         let flow = FlowKey4::from_wire(&[a, b, c, d, e, f, g, h], self.ports, protocol);
         lookups.flows4.put(place, flow);
         meta.verdict = Verdict::Forward;
@@ -119,9 +116,6 @@ impl<'a> Plain6<'a> {
         let [version, label, .., next_header, hop_limit] = self.first.to_le_bytes();
         let flow = FlowKey6::from_wire(self.addresses, self.ports, next_header);
         lookups.flows6.put(place, flow);
-        if let Some(destination) = self.addresses.last_chunk() {
-            lookups.destinations6.push(place, *destination);
-        }
         meta.verdict = Verdict::Forward;
         meta.family = Family::V6;
         meta.ip_bytes = u32::from(self.payload_length()) + 40;

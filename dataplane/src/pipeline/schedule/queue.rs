@@ -1,11 +1,14 @@
 use std::collections::VecDeque;
 
+use voicelane_dpdk::BURST;
+
 use crate::{
     counters::{DropReason, QueueCounters},
     device::Buffer,
     diffserv::{
         ClassSettings, Codel, Colour, Dscp, EfMeter, FULL, Fill, Management, Service, Wred,
     },
+    places::{Places, first_places},
     units::{BitRate, TickRate, Ticks},
     wire::mark_congestion_experienced,
 };
@@ -161,42 +164,61 @@ impl<B: Buffer> Queue<B> {
         (offset - after(run) < run.packets).then_some(run.since)
     }
 
-    /// Adds packets of one code point, each if it may join; what may not is dropped, counted, and
-    /// `refused` hears why. `run` says what they have in common, and `ef` numbers the packets of the
-    /// EF aggregate.
+    /// Which of so many packets of one code point may join; those that may not are counted, and
+    /// `refused` hears why, and how many. `run` says what they have in common.
+    #[inline]
+    pub(super) fn admit(
+        &mut self,
+        dscp: Dscp,
+        run: &Run,
+        packets: usize,
+        mut refused: impl FnMut(DropReason, u64),
+    ) -> Places {
+        let room = self.room(run);
+        let (admitted, full) = match self.manager {
+            Manager::Wred(_) => self.admit_early(dscp, run, (packets, room), &mut refused),
+            _ => (
+                first_places(packets.min(room)),
+                packets.saturating_sub(room),
+            ),
+        };
+        if full > 0 {
+            self.counters.full_packets[Colour::of(dscp).index()] += full as u64;
+            refused(DropReason::QueueFull, full as u64);
+        }
+        admitted
+    }
+
+    /// For how many packets of a run there is room.
+    #[inline]
+    fn room(&self, run: &Run) -> usize {
+        let by_packets = self
+            .most_packets(run.since)
+            .saturating_sub(self.packets.len());
+        let left = self.limit_wire_bytes.saturating_sub(self.wire_bytes);
+        // A queue is full or not, whoever asks: were the packet's own length added here, the last gap
+        // would stay open to short packets only.
+        if u64::from(run.wire_bytes) * BURST as u64 <= left {
+            by_packets
+        } else {
+            let by_bytes = left.div_ceil(run.wire_bytes.max(1).into());
+            by_packets.min(usize::try_from(by_bytes).unwrap_or(usize::MAX))
+        }
+    }
+
+    /// Adds packets that may join. `ef` numbers the packets of the EF aggregate.
     #[inline]
     pub(super) fn join(
         &mut self,
-        dscp: Dscp,
         mut run: Run,
         buffers: impl Iterator<Item = B>,
         ef: Option<&mut EfMeter>,
-        mut refused: impl FnMut(DropReason),
     ) {
-        let now = run.since;
-        let by_time = match self.manager {
-            Manager::Wred(_) => Some(self.fill_by_time(now)),
-            _ => None,
-        };
-        let most = self.most_packets(now);
-        for buffer in buffers {
-            // A queue is full or not, whoever asks: were the packet's own length added here, the
-            // last gap would stay open to short packets only.
-            if self.packets.len() >= most || self.wire_bytes >= self.limit_wire_bytes {
-                self.counters.full_packets[Colour::of(dscp).index()] += 1;
-                refused(DropReason::QueueFull);
-                continue;
-            }
-            if let Some(by_time) = by_time
-                && let Err(reason) = self.admit_early(dscp, by_time, now)
-            {
-                refused(reason);
-                continue;
-            }
-            run.packets += 1;
-            self.wire_bytes += u64::from(run.wire_bytes);
-            self.packets.push_back(buffer);
-        }
+        let before = self.packets.len();
+        self.packets.extend(buffers);
+        let joined = self.packets.len() - before;
+        run.packets = u32::try_from(joined).unwrap_or(u32::MAX);
+        self.wire_bytes += u64::from(run.packets) * u64::from(run.wire_bytes);
         self.append(run, ef);
     }
 
@@ -230,15 +252,47 @@ impl<B: Buffer> Queue<B> {
         }
     }
 
-    fn admit_early(&mut self, dscp: Dscp, by_time: u64, now: Ticks) -> Result<(), DropReason> {
-        let (fill, colour) = (self.fill(by_time), Colour::of(dscp));
-        if let Manager::Wred(wred) = &mut self.manager
-            && wred.drops(colour, fill, now)
-        {
-            self.counters.early_packets[colour.index()] += 1;
-            return Err(DropReason::EarlyDrop);
+    /// Which packets random early detection lets join, each beside those before it, as long as there is
+    /// room; and how many found none.
+    fn admit_early(
+        &mut self,
+        dscp: Dscp,
+        run: &Run,
+        (packets, mut room): (usize, usize),
+        mut refused: impl FnMut(DropReason, u64),
+    ) -> (Places, usize) {
+        let now = run.since;
+        let (by_time, colour) = (self.fill_by_time(now), Colour::of(dscp));
+        let (mut waiting, mut wire_bytes) = (self.packets.len() as u64, self.wire_bytes);
+        let (mut admitted, mut early): (Places, usize) = (0, 0);
+        for place in 0..packets {
+            if room == 0 {
+                break;
+            }
+            let fill = self.fill(waiting, wire_bytes, by_time);
+            let Manager::Wred(wred) = &mut self.manager else {
+                break;
+            };
+            if wred.drops(colour, fill, now) {
+                early += 1;
+                continue;
+            }
+            admitted |= 1 << place;
+            room -= 1;
+            waiting += 1;
+            wire_bytes += u64::from(run.wire_bytes);
         }
-        Ok(())
+        if early > 0 {
+            self.counters.early_packets[colour.index()] += early as u64;
+            refused(DropReason::EarlyDrop, early as u64);
+        }
+        // Where there is room for one more, all were asked.
+        let full = if room == 0 {
+            packets - early - admitted.count_ones() as usize
+        } else {
+            0
+        };
+        (admitted, full)
     }
 
     /// How long the first packet has waited.
@@ -250,9 +304,8 @@ impl<B: Buffer> Queue<B> {
 
     /// By that of its limits which is nearest.
     #[inline]
-    fn fill(&self, by_time: u64) -> Fill {
-        let packets = self.packets.len() as u64;
-        let by_bytes = self.wire_bytes.saturating_mul(self.byte_fill) >> FRACTION;
+    fn fill(&self, packets: u64, wire_bytes: u64, by_time: u64) -> Fill {
+        let by_bytes = wire_bytes.saturating_mul(self.byte_fill) >> FRACTION;
         let by_packets = packets.saturating_mul(self.packet_fill) >> FRACTION;
         // A few packets are no queue yet, however slowly they go.
         let by_time = by_time * packets.min(FEW as u64) / FEW as u64;

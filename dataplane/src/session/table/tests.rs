@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     diffserv::{ColourAction, ColourMode, MeterKind, MeterSpec},
+    fib::NO_ROUTE,
     session::{FlowKey4, Policer},
     units::BitRate,
 };
@@ -31,6 +32,20 @@ fn policer() -> Policer {
 fn key(number: u32) -> FlowKey4 {
     let [a, b, c, d] = number.to_be_bytes();
     FlowKey4::from_wire(&[a, b, c, d, 10, 0, 0, 1], &[0x0f, 0xa0, 0x0f, 0xa0], 17)
+}
+
+/// A packet without a code point.
+fn arrival(now: u64, ip_bytes: u32) -> Arrival {
+    Arrival {
+        now: Ticks(now),
+        ip_bytes,
+        came_with: Dscp::DF,
+        routes_changed: Ticks(0),
+    }
+}
+
+fn marked(table: &mut SessionTable<FlowKey4>, slot: Slot, packet: &Arrival) -> Option<Dscp> {
+    table.meter(slot, packet).map(|passed| passed.dscp)
 }
 
 proptest! {
@@ -71,10 +86,46 @@ proptest! {
         }
         for number in 0..300 {
             let slot = table.find(&key(number));
-            let dscp = slot.map(|slot| table.meter(slot, Ticks(0), 1, Dscp::DF).unwrap());
+            let dscp = slot.map(|slot| marked(&mut table, slot, &arrival(0, 1)).unwrap());
             prop_assert_eq!(dscp, model.get(&number).copied());
         }
     }
+}
+
+#[test]
+fn where_packets_went_is_known_until_a_route_changes() {
+    let mut table = table(2);
+    let (slot, _) = table
+        .install(key(1), Dscp::EF, policer(), Ticks(0))
+        .unwrap();
+    let hop = 9;
+    let mut known = |now, routes_changed| {
+        let packet = Arrival {
+            routes_changed: Ticks(routes_changed),
+            ..arrival(now, 100)
+        };
+        let passed = table.meter(slot, &packet).unwrap();
+        if passed.next_hop == NO_ROUTE {
+            table.went(slot, hop);
+        }
+        passed.next_hop
+    };
+    assert_eq!(known(10, 0), NO_ROUTE, "the first packet");
+    assert_eq!(known(11, 0), hop);
+    assert_eq!(known(12, 11), NO_ROUTE, "a change beside the packet before");
+    assert_eq!(known(12, 11), hop);
+    assert_eq!(known(30, 20), NO_ROUTE, "a change after it");
+    // What exceeds goes nowhere, and the next one does not go where those before a change went.
+    let exceeding = Arrival {
+        routes_changed: Ticks(35),
+        ..arrival(40, 5_000)
+    };
+    assert_eq!(table.meter(slot, &exceeding), None);
+    let next = Arrival {
+        routes_changed: Ticks(35),
+        ..arrival(50, 100)
+    };
+    assert_eq!(table.meter(slot, &next).unwrap().next_hop, NO_ROUTE);
 }
 
 /// Filled to the last entry, in a table whose buckets have been made too few on purpose.
@@ -135,13 +186,12 @@ fn metering_counts_what_conforms_and_what_does_not() {
     assert_eq!(table.counters(slot), FlowCounters::default());
     // 1,000 bytes at once, then 10,000 bytes a second.
     for _ in 0..5 {
-        assert_eq!(table.meter(slot, Ticks(10), 200, Dscp::DF), Some(Dscp::EF));
+        let packet = arrival(10, 200);
+        assert_eq!(marked(&mut table, slot, &packet), Some(Dscp::EF));
     }
-    assert_eq!(table.meter(slot, Ticks(10), 200, Dscp::DF), None);
-    assert_eq!(
-        table.meter(slot, Ticks(10 + CLOCK / 50), 200, Dscp::DF),
-        Some(Dscp::EF)
-    );
+    assert_eq!(marked(&mut table, slot, &arrival(10, 200)), None);
+    let packet = arrival(10 + CLOCK / 50, 200);
+    assert_eq!(marked(&mut table, slot, &packet), Some(Dscp::EF));
     let counters = FlowCounters {
         packets: 6,
         bytes: 1_200,
@@ -266,8 +316,9 @@ proptest! {
                 _ => {
                     let Some(slot) = table.find(&key) else { continue };
                     let came_with = Dscp::new(came_with).unwrap();
+                    let packet = Arrival { came_with, ..arrival(now, bytes) };
                     let (on, dropped, _) = model.get_mut(&number).unwrap();
-                    match table.meter(slot, Ticks(now), bytes, came_with) {
+                    match table.meter(slot, &packet) {
                         Some(_) => on.add(bytes),
                         None => dropped.add(bytes),
                     }
@@ -309,10 +360,9 @@ proptest! {
         for (elapsed, bytes, came_with) in packets {
             now += elapsed;
             let came_with = Dscp::new(came_with).unwrap();
-            let of = |slot, table: &mut SessionTable<_>| {
-                table.meter(slot, Ticks(now), bytes, came_with)
-            };
-            prop_assert_eq!(of(plain, &mut table), of(once, &mut table));
+            let packet = Arrival { came_with, ..arrival(now, bytes) };
+            let once = marked(&mut table, once, &packet);
+            prop_assert_eq!(marked(&mut table, plain, &packet), once);
         }
     }
 }
