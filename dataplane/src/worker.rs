@@ -7,6 +7,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use voicelane_dpdk::BURST;
 
 use crate::{
     bell::Bell,
@@ -25,6 +26,9 @@ use crate::{
 
 /// Commands, and twin frames, that one turn of the loop takes at most.
 const COMMANDS_A_TURN: usize = 32;
+/// For how many turns they wait at most while whole bursts come: to look for them costs a fence each
+/// time, behind which all that the burst has written must be done.
+const TURNS_BETWEEN_COMMANDS: u32 = 8;
 
 /// How long an adaptive worker sleeps at most.
 const LONGEST_SLEEP_NS: u64 = 2_000_000;
@@ -56,6 +60,8 @@ pub struct Worker<D: Device> {
     /// The time that it has seen last: for it, time does not go back.
     now: Ticks,
     last_packet: Ticks,
+    /// Turns since it looked for commands.
+    turns: u32,
     stalls: Stalls,
     commands: Receiver<Command>,
     replies: Sender<Reply>,
@@ -119,6 +125,7 @@ impl<D: Device> Worker<D> {
             bell,
             now,
             last_packet: now,
+            turns: 0,
             stalls: Stalls::new(clock, now),
             commands,
             replies,
@@ -152,25 +159,28 @@ impl<D: Device> Worker<D> {
     pub fn turn(&mut self) -> usize {
         let now = self.time();
         self.stalls.turn(now);
-        let (mut received, mut moved) = (0, 0);
+        let mut moved = 0;
         if let Some(forwarding) = &mut self.forwarding {
             let mut intake = Intake {
                 device: &mut self.device,
                 forwarding,
                 ports: self.ports,
-                from_twins: &self.from_twins,
                 now,
             };
-            (received, moved) = match &mut self.hand_over {
-                None => intake.turn(&mut self.scheduling),
-                Some(hand_over) => intake.turn(&mut hand_over.with(&mut self.scheduling)),
+            moved = match &mut self.hand_over {
+                None => intake.receive(&mut self.scheduling),
+                Some(hand_over) => intake.receive(&mut hand_over.with(&mut self.scheduling)),
             };
         }
-        received += self.device.take_for_others() + self.scheduling.take_in();
-        if received > 0 {
+        moved += self.device.take_for_others() + self.scheduling.take_in();
+        if moved > 0 {
             self.last_packet = now;
         }
-        moved += received + self.obey(now);
+        self.turns += 1;
+        if moved < BURST || self.turns >= TURNS_BETWEEN_COMMANDS {
+            self.turns = 0;
+            moved += self.inject(now) + self.obey(now);
+        }
         // The clock anew: packets of this turn must not look as if they had waited for nothing.
         let now = self.time();
         moved + self.scheduling.send(&mut self.device, now)
@@ -202,6 +212,25 @@ impl<D: Device> Worker<D> {
             forwarding.policy.invariants();
         }
         self.scheduling.invariants();
+    }
+
+    /// Takes in frames that the kernel sends.
+    fn inject(&mut self, now: Ticks) -> usize {
+        let Some(forwarding) = &mut self.forwarding else {
+            return 0;
+        };
+        let mut injected = 0;
+        for (interface, frame) in self.from_twins.try_iter().take(COMMANDS_A_TURN) {
+            match &mut self.hand_over {
+                None => forwarding.inject(interface, frame, &mut self.scheduling, now),
+                Some(hand_over) => {
+                    let queues = &mut hand_over.with(&mut self.scheduling);
+                    forwarding.inject(interface, frame, queues, now);
+                }
+            }
+            injected += 1;
+        }
+        injected
     }
 
     /// Carries out commands, as long as there is room for their replies.
@@ -306,28 +335,22 @@ impl<D: Device> Worker<D> {
     }
 }
 
-/// What a forwarding core takes in within one turn.
+/// What a forwarding core receives within one turn.
 struct Intake<'a, D: Device> {
     device: &'a mut Spread<D>,
     forwarding: &'a mut Forwarding<D::Buffer>,
     ports: u8,
-    from_twins: &'a Receiver<(InterfaceIndex, D::Buffer)>,
     now: Ticks,
 }
 
 impl<D: Device> Intake<'_, D> {
-    /// Takes packets and the kernel's frames to their queues; returns how many there were of each.
+    /// Takes packets to their queues; returns how many there were.
     #[inline]
-    fn turn(&mut self, queues: &mut impl Outlet<D::Buffer>) -> (usize, usize) {
-        let (mut received, mut injected) = (0, 0);
-        for port in (0..self.ports).map(PortIndex) {
-            received += self.forwarding.ingress(self.device, port, queues, self.now);
-        }
-        for (interface, frame) in self.from_twins.try_iter().take(COMMANDS_A_TURN) {
-            self.forwarding.inject(interface, frame, queues, self.now);
-            injected += 1;
-        }
-        (received, injected)
+    fn receive(&mut self, queues: &mut impl Outlet<D::Buffer>) -> usize {
+        let ports = (0..self.ports).map(PortIndex);
+        ports
+            .map(|port| (self.forwarding).ingress(self.device, port, queues, self.now))
+            .sum()
     }
 }
 

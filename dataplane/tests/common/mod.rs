@@ -158,8 +158,12 @@ impl Rig {
             .commands
             .try_send(Command { ticket: 7, request })
             .unwrap();
-        self.turn();
-        let reply = self.control.replies.try_recv().unwrap();
+        // While whole bursts come it takes some turns.
+        let mut replies = (0..8).filter_map(|_| {
+            self.turn();
+            self.control.replies.try_recv().ok()
+        });
+        let reply = replies.next().unwrap();
         assert_eq!(reply.ticket, 7);
         reply.answer
     }
