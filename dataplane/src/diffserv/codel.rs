@@ -52,11 +52,17 @@ impl Codel {
         }
     }
 
+    /// Whether a packet's delay is one that is accepted.
+    #[inline]
+    pub fn accepts(&self, sojourn: Ticks) -> bool {
+        sojourn < self.target
+    }
+
     /// Whether to drop or mark the packet that has just been taken off the queue, having waited for
     /// `sojourn`; `rest` says whether more than a packet's worth is left behind it.
     #[inline]
     pub fn signals(&mut self, now: Ticks, sojourn: Ticks, rest: bool) -> bool {
-        if sojourn < self.target || !rest {
+        if self.accepts(sojourn) || !rest {
             // "went below - stay below for at least interval"
             self.first_above = None;
             self.dropping = false;

@@ -364,53 +364,50 @@ impl<B: Buffer> PortScheduler<B> {
         });
     }
 
-    /// Sends from one queue for as long as the same choice would be made again.
+    /// Sends from one queue for as long as the same choice would be made again, run by run.
     #[inline]
     fn serve(&mut self, index: usize, turn: Turn, into: &mut ArrayVec<B, BURST>, now: Ticks) {
         let bit = 1 << index;
+        // Alone, a queue needs no credit.
+        let others = self.waiting & !self.bounds.at_maximum() & self.weighted & !bit;
+        let by_weight = turn == Turn::Weight && others != 0;
         let mut sent = Sent::default();
         loop {
             let queue = &mut self.queues[index];
-            let Some(packet) = queue.pop(now) else {
+            let Some(&run) = queue.first_run() else {
                 self.waiting &= !bit;
                 self.deficits[index] = 0;
                 break;
             };
-            if packet.since != sent.since {
-                sent.record(&mut queue.counters, self.clock, now);
-                sent = Sent::since(packet.since);
+            let cost = self.shaper.profile.cost(run.wire_bytes);
+            let mut packets = self.shaper.lets(cost, run.packets.min(room(into)));
+            packets = self.bounds.lets(index, cost, packets);
+            if by_weight {
+                packets = covered(self.deficits[index], run.wire_bytes, packets);
+            } else if turn == Turn::Minimum {
+                packets = self.bounds.minimum_lets(index, cost, packets);
             }
-            sent.packets += 1;
-            sent.wire_bytes += u64::from(packet.wire_bytes);
-            let cost = self.shaper.profile.cost(packet.wire_bytes);
-            self.shaper.take(cost);
-            match turn {
-                Turn::Weight => self.deficits[index] -= i64::from(packet.wire_bytes),
-                Turn::Minimum => self.bounds.charge_minimum(index, cost),
-                Turn::Strict | Turn::Rest => {}
-            }
-            self.bounds.charge_maximum(index, cost);
-            into.push(packet.buffer);
-
-            let queue = &self.queues[index];
-            if queue.is_empty() {
-                self.waiting &= !bit;
-                self.deficits[index] = 0;
-                break;
-            }
-            let again = !into.is_full()
-                && self.shaper.is_open()
-                && self.bounds.at_maximum() & bit == 0
-                && match turn {
-                    Turn::Weight => self.deficits[index] >= queue.first_wire_bytes(),
-                    Turn::Minimum => self.bounds.under_minimum() & bit != 0,
-                    Turn::Strict | Turn::Rest => true,
-                };
-            if !again {
-                // Credit is not saved up by being alone, nor debt.
+            if packets == 0 {
+                // Credit is not saved up by being alone.
                 self.deficits[index] = self.deficits[index].max(0);
                 break;
             }
+            let packets = queue.send(packets, into, now);
+            if run.since != sent.since {
+                sent.record(&mut queue.counters, self.clock, now);
+                sent = Sent::of(&Run { packets: 0, ..run });
+            }
+            let wire_bytes = u64::from(packets) * u64::from(run.wire_bytes);
+            sent.packets += u64::from(packets);
+            sent.wire_bytes += wire_bytes;
+            let cost = cost * i64::from(packets);
+            self.shaper.take(cost);
+            if by_weight {
+                self.deficits[index] -= wire_bytes.cast_signed();
+            } else if turn == Turn::Minimum {
+                self.bounds.charge_minimum(index, cost);
+            }
+            self.bounds.charge_maximum(index, cost);
         }
         sent.record(&mut self.queues[index].counters, self.clock, now);
     }
@@ -490,6 +487,16 @@ fn with(queues: Queues, bit: Queues, member: bool) -> Queues {
     if member { queues | bit } else { queues & !bit }
 }
 
+/// How many packets, of at most so many, a deficit covers.
+#[inline]
+fn covered(deficit: i64, wire_bytes: u32, most: u32) -> u32 {
+    if i64::from(most) * i64::from(wire_bytes) <= deficit {
+        return most;
+    }
+    let packets = deficit.max(0) / i64::from(wire_bytes.max(1));
+    u32::try_from(packets).map_or(most, |packets| packets.min(most))
+}
+
 /// How many packets there is room for.
 fn room<B>(into: &ArrayVec<B, BURST>) -> u32 {
     u32::try_from(into.remaining_capacity()).unwrap_or(u32::MAX)
@@ -510,13 +517,6 @@ impl Sent {
             since: run.since,
             packets: run.packets.into(),
             wire_bytes: u64::from(run.packets) * u64::from(run.wire_bytes),
-        }
-    }
-
-    fn since(since: Ticks) -> Self {
-        Self {
-            since,
-            ..Self::default()
         }
     }
 

@@ -78,6 +78,13 @@ impl Bounds {
         maximum.map_or(most, |maximum| maximum.lets(cost, most))
     }
 
+    /// How many packets of one cost a class's minimum covers, of at most so many.
+    #[inline]
+    pub(super) fn minimum_lets(&self, index: usize, cost: i64, most: u32) -> u32 {
+        let minimum = self.minima[index].as_ref();
+        minimum.map_or(0, |minimum| minimum.lets(cost, most))
+    }
+
     #[inline]
     pub(super) fn charge_minimum(&mut self, index: usize, cost: i64) {
         if let Some(limiter) = &mut self.minima[index] {

@@ -1,5 +1,6 @@
 use std::collections::VecDeque;
 
+use arrayvec::ArrayVec;
 use voicelane_dpdk::BURST;
 
 use crate::{
@@ -47,14 +48,6 @@ impl Run {
         (self.since, self.wire_bytes) == (next.since, next.wire_bytes)
             && (!strict || next.number.wrapping_sub(self.number) == self.packets)
     }
-}
-
-/// A packet that leaves its queue.
-#[derive(Debug)]
-pub(super) struct Taken<B> {
-    pub(super) buffer: B,
-    pub(super) wire_bytes: u32,
-    pub(super) since: Ticks,
 }
 
 /// So many packets may wait, however slowly they go: without them there is no queue.
@@ -339,38 +332,57 @@ impl<B: Buffer> Queue<B> {
         }
     }
 
-    /// The next packet that goes on its way, after those that controlled delay drops.
+    /// Sends packets of the first run, at most as many as are asked for; says how many. Controlled delay
+    /// may drop the first one in their place.
     #[inline]
-    pub(super) fn pop(&mut self, now: Ticks) -> Option<Taken<B>> {
-        loop {
-            let Run {
-                since, wire_bytes, ..
-            } = *self.first_run()?;
-            let mut buffer = self.take(1).next()?;
-            match &mut self.manager {
-                Manager::TailDrop => {}
-                Manager::Wred(wred) => {
-                    if self.packets.is_empty() {
-                        wred.emptied(now);
-                    }
-                }
-                Manager::Codel { codel, ecn } => {
-                    let waited = now.since(since);
-                    if codel.signals(now, waited, self.wire_bytes > self.longest) {
-                        if !(*ecn && mark_congestion_experienced(buffer.bytes_mut())) {
-                            self.counters.delay_dropped_packets += 1;
-                            continue;
-                        }
-                        self.counters.ecn_marked_packets += 1;
-                    }
-                }
+    pub(super) fn send(&mut self, packets: u32, into: &mut ArrayVec<B, BURST>, now: Ticks) -> u32 {
+        let Some(&Run {
+            since, wire_bytes, ..
+        }) = self.first_run()
+        else {
+            return 0;
+        };
+        if let Manager::Codel { codel, .. } = &mut self.manager {
+            let rest = self.wire_bytes - u64::from(wire_bytes);
+            let waited = now.since(since);
+            if codel.signals(now, waited, rest > self.longest) {
+                return self.signal(into);
             }
-            return Some(Taken {
-                buffer,
-                wire_bytes,
-                since,
-            });
+            if !codel.accepts(waited) {
+                // The next one may be dropped.
+                return self.move_on(1, into);
+            }
         }
+        let sent = self.move_on(packets, into);
+        if let Manager::Wred(wred) = &mut self.manager
+            && self.packets.is_empty()
+        {
+            wred.emptied(now);
+        }
+        sent
+    }
+
+    /// Marks the first packet, where ECN is understood, or drops it; says how many are sent.
+    fn signal(&mut self, into: &mut ArrayVec<B, BURST>) -> u32 {
+        let ecn = matches!(self.manager, Manager::Codel { ecn: true, .. });
+        let first = self.take(1).next();
+        let Some(mut buffer) = first else {
+            return 0;
+        };
+        if ecn && mark_congestion_experienced(buffer.bytes_mut()) {
+            self.counters.ecn_marked_packets += 1;
+            into.push(buffer);
+            return 1;
+        }
+        self.counters.delay_dropped_packets += 1;
+        0
+    }
+
+    #[inline]
+    fn move_on(&mut self, packets: u32, into: &mut ArrayVec<B, BURST>) -> u32 {
+        let before = into.len();
+        into.extend(self.take(packets));
+        u32::try_from(into.len() - before).unwrap_or(u32::MAX)
     }
 
     /// Takes packets of the first run off the queue, at most as many as it has, whatever manages
@@ -387,7 +399,8 @@ impl<B: Buffer> Queue<B> {
                 self.runs.pop_front();
             }
         }
-        (0..count).map_while(|_| self.packets.pop_front())
+        let count = self.packets.len().min(count as usize);
+        self.packets.drain(..count)
     }
 
     pub(super) fn counters(&mut self) -> &QueueCounters {
