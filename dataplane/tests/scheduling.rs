@@ -14,7 +14,7 @@ use common::{
 };
 use voicelane_dataplane::{
     counters::DropReason,
-    diffserv::{ClassSettings, Dscp, Phb, Service},
+    diffserv::{ClassSettings, Dscp, Management, Phb, Service},
 };
 
 /// The shaper's rate is right within 1 % over 10 s, for short and long packets, and never over it
@@ -251,4 +251,61 @@ fn a_blocked_port_loses_nothing_before_its_limit() {
     }
     assert_eq!(rig.sent(CORE).len(), 100);
     assert_eq!(rig.pool.in_use(), 0);
+}
+
+/// Queues that are full share what there is for them: each has as much as any other, and as much is
+/// left for who comes next. One that is alone has all that its limit allows. Strict priority takes no
+/// part in it.
+#[test]
+fn full_queues_share_their_room() {
+    let mut settings = settings("10Gbit/s");
+    for (phb, class) in Phb::ALL.into_iter().zip(&mut settings.ports[1].classes) {
+        class.management = Management::TailDrop;
+        class.limit_packets = if phb == Phb::Oam { 100 } else { 600 };
+    }
+    let depths = |dscps: &[Dscp]| {
+        let mut rig = Rig::new(&settings);
+        rig.block(CORE, true);
+        for _ in 0..1_000 {
+            for dscp in dscps {
+                let mut packet = Udp::of_frame(FAR, 4000, 214);
+                packet.tos = dscp.number() << 2;
+                packet.mac = CORE_MAC;
+                rig.deliver(CORE, &packet.frame());
+            }
+            rig.turn();
+        }
+        let report = rig.report();
+        rig.invariants();
+        report.ports[1]
+            .queues
+            .iter()
+            .map(|queue| queue.depth_packets)
+            .collect::<Vec<_>>()
+    };
+    let of = |depths: &[u64], phb: Phb| depths[phb.index()];
+
+    // What is on its way when the port blocks is in no queue: hence a burst more or less.
+    let close = |depth: u64, expected: u64| depth.abs_diff(expected) <= 1;
+    let alone = depths(&[Dscp::DF]);
+    assert!(close(of(&alone, Phb::Standard), 600), "{alone:?}");
+    let (af41, af11) = (Dscp::AF41, Dscp::af(1, 1).unwrap());
+    let three = depths(&[Dscp::DF, af41, af11]);
+    for phb in [
+        Phb::Standard,
+        Phb::MultimediaConferencing,
+        Phb::HighThroughputData,
+    ] {
+        assert!(close(of(&three, phb), 1_200 / 4), "{three:?}");
+    }
+    // Beside one with a limit of its own below its part.
+    let limited = depths(&[Dscp::DF, Dscp::CS2]);
+    assert!(close(of(&limited, Phb::Oam), 100), "{limited:?}");
+    assert!(
+        close(of(&limited, Phb::Standard), (1_200 - 100) / 2),
+        "{limited:?}"
+    );
+    let strict = depths(&[Dscp::DF, Dscp::EF]);
+    assert!(close(of(&strict, Phb::Telephony), 600), "{strict:?}");
+    assert!(close(of(&strict, Phb::Standard), 600), "{strict:?}");
 }

@@ -1,6 +1,14 @@
 use super::{CodelProfile, Phb, WredProfile};
 use crate::units::BitRate;
 
+/// So many packets of a class may wait whatever its limits in time, and whatever others leave: without
+/// them there is no queue.
+pub const FEW: usize = 8;
+
+/// The queues of a port share the room of so many of the longest one, but for those of strict priority:
+/// each of these has its own.
+pub const SHARED_QUEUES: usize = 2;
+
 /// When a class is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Service {

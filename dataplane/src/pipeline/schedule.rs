@@ -2,6 +2,7 @@ mod bounds;
 mod bypass;
 mod limiter;
 mod queue;
+mod shared;
 
 use std::{array, mem};
 
@@ -12,6 +13,7 @@ use bounds::Bounds;
 use bypass::Bypass;
 use limiter::Limiter;
 use queue::{Queue, Run};
+use shared::Shared;
 
 use super::handover::Together;
 use crate::{
@@ -64,6 +66,7 @@ enum Turn {
 #[derive(Debug)]
 pub(crate) struct PortScheduler<B> {
     queues: [Queue<B>; Phb::COUNT],
+    shared: Shared,
     /// Those that are not empty.
     waiting: Queues,
     strict: Queues,
@@ -106,6 +109,7 @@ impl<B: Buffer> PortScheduler<B> {
                 .classes
                 .each_ref()
                 .map(|class| Queue::new(class, port.rate, longest, clock)),
+            shared: Shared::new(&port.classes),
             waiting: 0,
             strict: set(&services.map(|service| service == Service::Strict)),
             weighted: set(&weights.map(|weight| weight > 0)),
@@ -140,9 +144,15 @@ impl<B: Buffer> PortScheduler<B> {
         if passing == packets {
             return first_places(packets);
         }
-        let (run, rest) = (self.run(together), packets - passing);
-        let queue = &mut self.queues[together.phb.index()];
-        first_places(passing) | queue.admit(together.dscp, &run, rest, refused) << passing
+        let (index, run) = (together.phb.index(), self.run(together));
+        let queue = &mut self.queues[index];
+        let bounds = if self.strict >> index & 1 == 1 {
+            (usize::MAX, usize::MAX)
+        } else {
+            (self.shared.limit(), self.shared.room(queue.len()))
+        };
+        let rest = packets - passing;
+        first_places(passing) | queue.admit(together.dscp, &run, (rest, bounds), refused) << passing
     }
 
     /// Adds packets that may join their class's queue, which counts them; where nothing waits, and the
@@ -163,8 +173,11 @@ impl<B: Buffer> PortScheduler<B> {
         }
         let bit = 1 << phb.index();
         let queue = &mut self.queues[phb.index()];
-        let ef = (self.strict & bit != 0).then_some(&mut self.ef);
-        queue.join(run, buffers, ef);
+        let strict = self.strict & bit != 0;
+        let joined = queue.join(run, buffers, strict.then_some(&mut self.ef));
+        if !strict {
+            self.shared.take(joined);
+        }
         if !queue.is_empty() {
             self.waiting |= bit;
         }
@@ -372,6 +385,7 @@ impl<B: Buffer> PortScheduler<B> {
         let others = self.waiting & !self.bounds.at_maximum() & self.weighted & !bit;
         let by_weight = turn == Turn::Weight && others != 0;
         let mut sent = Sent::default();
+        let before = self.queues[index].len();
         loop {
             let queue = &mut self.queues[index];
             let Some(&run) = queue.first_run() else {
@@ -409,6 +423,7 @@ impl<B: Buffer> PortScheduler<B> {
             }
             self.bounds.charge_maximum(index, cost);
         }
+        self.shared.give(before - self.queues[index].len());
         sent.record(&mut self.queues[index].counters, self.clock, now);
     }
 
@@ -458,9 +473,12 @@ impl<B: Buffer> PortScheduler<B> {
                 "the deficit of queue {index}: {deficit}"
             );
         }
-        let strict = (0..Phb::COUNT).filter(|index| self.strict >> index & 1 == 1);
-        self.ef
-            .invariants(strict.map(|index| self.queues[index].len()).sum());
+        let waiting = |strict| -> usize {
+            let indices = (0..Phb::COUNT).filter(|index| self.strict >> index & 1 == strict);
+            indices.map(|index| self.queues[index].len()).sum()
+        };
+        self.ef.invariants(waiting(1));
+        self.shared.invariants(waiting(0));
         for limiter in [&self.shaper, &self.strict_cap]
             .into_iter()
             .chain(self.bounds.limiters())

@@ -6,12 +6,12 @@
 use thiserror::Error;
 use voicelane_dataplane::{
     crew::RING_PACKETS,
-    diffserv::Phb,
+    diffserv::{ClassSettings, FEW, Phb, SHARED_QUEUES, Service},
     fib::{Fib4, Fib6},
     session::Sessions,
 };
 
-use crate::config::{Config, RouterConfig};
+use crate::config::{Config, PortConfig, RouterConfig};
 
 /// Receive descriptors of a port.
 pub const RX_RING: u16 = 1024;
@@ -67,7 +67,7 @@ pub struct TooSmall {
 /// Plans the buffers.
 pub fn plan(config: &Config) -> Result<Plan, TooSmall> {
     let ports = u64::try_from(config.ports.len()).unwrap_or(u64::MAX).max(1);
-    let queues = ports.saturating_mul(u64::try_from(Phb::COUNT).unwrap_or(u64::MAX));
+    let queues: u64 = config.ports.iter().map(full_queues).sum();
     let mtu = config.ports.iter().map(|port| port.mtu).max().unwrap_or(0);
     let frame_bytes = mtu.saturating_add(FRAME_HEADER).max(MIN_FRAME);
     let buffer = (u64::from(frame_bytes) + BUFFER_OVERHEAD).max(PAGE);
@@ -79,12 +79,13 @@ pub fn plan(config: &Config) -> Result<Plan, TooSmall> {
     let rings = ports * (workers * u64::from(RX_RING) + u64::from(TX_RING))
         + count(layout.rings(config.ports.len()) * RING_PACKETS)
         + ports * count(layout.spreading_rings() * RING_PACKETS);
-    let fixed = rings + twins + IN_HAND * count(layout.cores());
+    let few = ports * count(FEW * Phb::COUNT);
+    let fixed = rings + twins + few + IN_HAND * count(layout.cores());
     let tables_mib = tables_mib(&config.router);
     let bytes = config.router.memory_mib.saturating_sub(tables_mib) << 20;
     let possible = bytes / 10 * USABLE_TENTHS / buffer;
 
-    let each = possible.saturating_sub(fixed) / queues;
+    let each = possible.saturating_sub(fixed) / queues.max(1);
     if each < MIN_QUEUE_PACKETS {
         let bytes = (fixed + queues * MIN_QUEUE_PACKETS) * buffer * 10 / USABLE_TENTHS;
         let needed_mib = tables_mib + bytes.div_ceil(1 << 20);
@@ -100,6 +101,13 @@ pub fn plan(config: &Config) -> Result<Plan, TooSmall> {
         frame_bytes,
         queue_limit_packets: usize::try_from(each).unwrap_or(usize::MAX),
     })
+}
+
+/// How many full queues a port's packets make at most.
+fn full_queues(port: &PortConfig) -> u64 {
+    let strict = |class: &&ClassSettings| class.service == Service::Strict;
+    let count = port.classes.iter().filter(strict).count() + SHARED_QUEUES;
+    u64::try_from(count).unwrap_or(u64::MAX)
 }
 
 /// What the tables of routes and sessions take: each worker has its own.
@@ -128,7 +136,7 @@ mod tests {
         for memory_mib in [240, 320, 1024, 1 << 20] {
             let config = config(memory_mib);
             let plan = plan(&config).unwrap();
-            let queued = 2 * Phb::COUNT * plan.queue_limit_packets;
+            let queued = 2 * ((2 + SHARED_QUEUES) * plan.queue_limit_packets + FEW * Phb::COUNT);
             let rings = 2 * usize::from(RX_RING + TX_RING) + 2 * QUEUE_CAPACITY;
             assert!(
                 usize::try_from(plan.buffers).unwrap() > queued + rings,
@@ -143,7 +151,7 @@ mod tests {
 
     #[test]
     fn what_is_too_little_says_what_would_do() {
-        let TooSmall { needed_mib, .. } = plan(&config(160)).unwrap_err();
+        let TooSmall { needed_mib, .. } = plan(&config(128)).unwrap_err();
         assert!(plan(&config(needed_mib)).is_ok());
         assert!(plan(&config(needed_mib - 1)).is_err());
     }

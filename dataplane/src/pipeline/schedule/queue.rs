@@ -7,7 +7,7 @@ use crate::{
     counters::{DropReason, QueueCounters},
     device::Buffer,
     diffserv::{
-        ClassSettings, Codel, Colour, Dscp, EfMeter, FULL, Fill, Management, Service, Wred,
+        ClassSettings, Codel, Colour, Dscp, EfMeter, FEW, FULL, Fill, Management, Service, Wred,
     },
     places::{Places, first_places},
     units::{BitRate, TickRate, Ticks},
@@ -50,8 +50,6 @@ impl Run {
     }
 }
 
-/// So many packets may wait, however slowly they go: without them there is no queue.
-const FEW: usize = 8;
 /// Bits behind the point of [`Queue::byte_fill`]: dividing for each packet takes too long.
 const FRACTION: u32 = 32;
 /// More than any queue holds.
@@ -157,19 +155,20 @@ impl<B: Buffer> Queue<B> {
         (offset - after(run) < run.packets).then_some(run.since)
     }
 
-    /// Which of so many packets of one code point may join; those that may not are counted, and
-    /// `refused` hears why, and how many. `run` says what they have in common.
+    /// Which of so many packets of one code point may join, where others leave it so much room: for how
+    /// many packets in all, and for how many more. Those that may not are counted, and `refused` hears
+    /// why, and how many. `run` says what they have in common.
     #[inline]
     pub(super) fn admit(
         &mut self,
         dscp: Dscp,
         run: &Run,
-        packets: usize,
+        (packets, (limit, more)): (usize, (usize, usize)),
         mut refused: impl FnMut(DropReason, u64),
     ) -> Places {
-        let room = self.room(run);
+        let room = self.room(run).min(more);
         let (admitted, full) = match self.manager {
-            Manager::Wred(_) => self.admit_early(dscp, run, (packets, room), &mut refused),
+            Manager::Wred(_) => self.admit_early(dscp, run, (packets, room, limit), &mut refused),
             _ => (
                 first_places(packets.min(room)),
                 packets.saturating_sub(room),
@@ -199,20 +198,23 @@ impl<B: Buffer> Queue<B> {
         }
     }
 
-    /// Adds packets that may join. `ef` numbers the packets of the EF aggregate.
+    /// Adds packets that may join, says how many. `ef` numbers the packets of the EF aggregate.
     #[inline]
     pub(super) fn join(
         &mut self,
         mut run: Run,
         buffers: impl Iterator<Item = B>,
         ef: Option<&mut EfMeter>,
-    ) {
+    ) -> usize {
         let before = self.packets.len();
-        self.packets.extend(buffers);
+        for buffer in buffers {
+            self.packets.push_back(buffer);
+        }
         let joined = self.packets.len() - before;
         run.packets = u32::try_from(joined).unwrap_or(u32::MAX);
         self.wire_bytes += u64::from(run.packets) * u64::from(run.wire_bytes);
         self.append(run, ef);
+        joined
     }
 
     /// Writes down what packets that have joined have in common.
@@ -246,23 +248,28 @@ impl<B: Buffer> Queue<B> {
     }
 
     /// Which packets random early detection lets join, each beside those before it, as long as there is
-    /// room; and how many found none.
+    /// room, where others leave room for `limit` in all; and how many found none.
     fn admit_early(
         &mut self,
         dscp: Dscp,
         run: &Run,
-        (packets, mut room): (usize, usize),
+        (packets, mut room, limit): (usize, usize, usize),
         mut refused: impl FnMut(DropReason, u64),
     ) -> (Places, usize) {
         let now = run.since;
         let (by_time, colour) = (self.fill_by_time(now), Colour::of(dscp));
+        let packet_fill = if limit < self.limit_packets {
+            (u64::from(FULL) << FRACTION).div_ceil(limit as u64)
+        } else {
+            self.packet_fill
+        };
         let (mut waiting, mut wire_bytes) = (self.packets.len() as u64, self.wire_bytes);
         let (mut admitted, mut early): (Places, usize) = (0, 0);
         for place in 0..packets {
             if room == 0 {
                 break;
             }
-            let fill = self.fill(waiting, wire_bytes, by_time);
+            let fill = self.fill(waiting, wire_bytes, (packet_fill, by_time));
             let Manager::Wred(wred) = &mut self.manager else {
                 break;
             };
@@ -297,9 +304,9 @@ impl<B: Buffer> Queue<B> {
 
     /// By that of its limits which is nearest.
     #[inline]
-    fn fill(&self, packets: u64, wire_bytes: u64, by_time: u64) -> Fill {
+    fn fill(&self, packets: u64, wire_bytes: u64, (packet_fill, by_time): (u64, u64)) -> Fill {
         let by_bytes = wire_bytes.saturating_mul(self.byte_fill) >> FRACTION;
-        let by_packets = packets.saturating_mul(self.packet_fill) >> FRACTION;
+        let by_packets = packets.saturating_mul(packet_fill) >> FRACTION;
         // A few packets are no queue yet, however slowly they go.
         let by_time = by_time * packets.min(FEW as u64) / FEW as u64;
         let fill = by_bytes.max(by_packets).max(by_time).min(FULL.into());
@@ -399,8 +406,7 @@ impl<B: Buffer> Queue<B> {
                 self.runs.pop_front();
             }
         }
-        let count = self.packets.len().min(count as usize);
-        self.packets.drain(..count)
+        (0..count).map_while(|_| self.packets.pop_front())
     }
 
     pub(super) fn counters(&mut self) -> &QueueCounters {

@@ -1,0 +1,64 @@
+use crate::diffserv::{ClassSettings, FEW, Phb, SHARED_QUEUES, Service};
+
+/// The room that a port's queues share, all but those of strict priority: a queue may hold no more
+/// packets than there is room left (Choudhury and Hahne, "Dynamic queue length thresholds for
+/// shared-memory packet switches", IEEE/ACM Transactions on Networking 6(2), 1998, with a factor of 1).
+/// A queue that is alone may have half of the room, which is the longest one's limit; N queues that are
+/// full have one part in N + 1 each, and as much is free for who comes next. Of [`FEW`] packets none is
+/// kept.
+#[derive(Debug)]
+pub(super) struct Shared {
+    packets: usize,
+    waiting: usize,
+}
+
+impl Shared {
+    /// Of empty queues.
+    pub(super) fn new(classes: &[ClassSettings; Phb::COUNT]) -> Self {
+        let sharing = classes
+            .iter()
+            .filter(|class| class.service != Service::Strict);
+        let longest = sharing.map(|class| class.limit_packets).max();
+        Self {
+            packets: longest.unwrap_or(0).saturating_mul(SHARED_QUEUES),
+            waiting: 0,
+        }
+    }
+
+    /// How many packets any queue may hold.
+    #[inline]
+    pub(super) fn limit(&self) -> usize {
+        self.packets.saturating_sub(self.waiting).max(FEW)
+    }
+
+    /// How many more a queue may take in that has so many: each takes from the room of those after it.
+    #[inline]
+    pub(super) fn room(&self, queued: usize) -> usize {
+        let more = self
+            .packets
+            .saturating_sub(self.waiting + queued)
+            .div_ceil(2);
+        more.max(FEW.saturating_sub(queued))
+    }
+
+    /// Packets have joined a queue.
+    #[inline]
+    pub(super) fn take(&mut self, packets: usize) {
+        self.waiting += packets;
+    }
+
+    /// Packets have left one.
+    #[inline]
+    pub(super) fn give(&mut self, packets: usize) {
+        self.waiting -= packets;
+    }
+
+    /// Checks what must hold between calls, with so many waiting.
+    pub(super) fn invariants(&self, waiting: usize) {
+        assert_eq!(self.waiting, waiting, "packets in shared room");
+        assert!(
+            waiting <= self.packets + FEW * Phb::COUNT,
+            "more packets than there is room for"
+        );
+    }
+}
