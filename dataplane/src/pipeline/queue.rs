@@ -1,4 +1,4 @@
-use std::iter;
+use std::{array, iter};
 
 use voicelane_dpdk::{BURST, equal_places, scatter};
 
@@ -14,7 +14,7 @@ use crate::{
     counters::DropReason,
     device::Buffer,
     diffserv::{Dscp, PhbMap, TrafficClass},
-    places::{Places, first_places, places},
+    places::{first_places, places},
     units::Ticks,
     wire::Tci,
 };
@@ -108,18 +108,16 @@ fn queue_mixed<B: Buffer, O: Outlet<B>>(
     punts: &mut Punts<B>,
     now: Ticks,
 ) {
-    let mut classes = [0; BURST];
-    let mut forwarded: Places = 0;
-    let mut buffers: [Option<B>; BURST] = [const { None }; BURST];
-    for (place, buffer) in burst.buffers.drain(..).enumerate() {
-        let kind = burst.kinds[place];
-        if kind != Kind::NONE {
-            classes[place] = kind.class();
-            forwarded |= 1 << place;
-            buffers[place] = Some(buffer);
-            continue;
-        }
-        let meta = &burst.metas[place];
+    let all = first_places(burst.buffers.len());
+    let mut arrived = burst.buffers.drain(..);
+    let mut buffers: [Option<B>; BURST] = array::from_fn(|_| arrived.next());
+    drop(arrived);
+    let classes = burst.kinds.map(Kind::class);
+    let ended = equal_places(&classes, Kind::NONE.class()) & all;
+    for place in places(ended) {
+        let (Some(buffer), meta) = (buffers[place].take(), &burst.metas[place]) else {
+            break;
+        };
         let counters = &mut interfaces[meta.ingress.index()].counters;
         match meta.verdict {
             Verdict::Punt(reason) => punts.punt(meta.ingress, buffer, reason, counters, now),
@@ -127,6 +125,7 @@ fn queue_mixed<B: Buffer, O: Outlet<B>>(
             Verdict::Forward => debug_assert!(false, "it has a way"),
         }
     }
+    let mut forwarded = all & !ended;
     while let Some(first) = places(forwarded).next() {
         let mut members = equal_places(&classes, classes[first]) & forwarded;
         forwarded &= !members;
