@@ -38,7 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .allowlist_function("vl_.*")
         .allowlist_function("rte_(eal_(init|cleanup)|version|get_tsc_hz|strerror)")
         .allowlist_function("rte_thread_(register|unregister)")
-        .allowlist_function("rte_pktmbuf_pool_create")
+        .allowlist_function("rte_pktmbuf_(pool_create|free_bulk)")
         .allowlist_function("rte_mempool_avail_count")
         .allowlist_function("rte_eth_dev_(get_port_by_name|start|stop|close)")
         .allowlist_function("rte_eth_promiscuous_enable")

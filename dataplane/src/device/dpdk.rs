@@ -47,6 +47,11 @@ impl Buffer for Mbuf {
     fn prefetch_handle(&self) {
         Self::prefetch_handle(self);
     }
+
+    #[inline]
+    fn free_all(buffers: &mut ArrayVec<Self, BURST>) {
+        Self::free_all(buffers);
+    }
 }
 
 /// One core's receive and transmit queues of DPDK ports, and the time-stamp counter.

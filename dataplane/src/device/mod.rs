@@ -32,6 +32,13 @@ pub trait Buffer: Send {
     /// Asks the CPU to fetch what says where the frame is and how long, as another core has written
     /// it.
     fn prefetch_handle(&self);
+    /// Drops some of them together.
+    fn free_all(buffers: &mut ArrayVec<Self, BURST>)
+    where
+        Self: Sized,
+    {
+        buffers.clear();
+    }
 }
 
 /// A worker's receive and transmit queues on all ports, and its clock.

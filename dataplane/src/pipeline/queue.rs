@@ -1,5 +1,6 @@
 use std::{array, iter};
 
+use arrayvec::ArrayVec;
 use voicelane_dpdk::{BURST, equal_places, scatter};
 
 use super::{
@@ -75,9 +76,16 @@ fn queue_alike<B: Buffer, O: Outlet<B>>(
     if admitted == first_places(buffers.len()) {
         queues.take(run, buffers.drain(..));
     } else {
-        let buffers = buffers.drain(..).enumerate();
-        let let_in = buffers.filter(|(place, _)| admitted >> place & 1 == 1);
-        queues.take(run, let_in.map(|(_, buffer)| buffer));
+        let mut refused = ArrayVec::new();
+        let let_in = buffers.drain(..).enumerate().filter_map(|(place, buffer)| {
+            if admitted >> place & 1 == 1 {
+                return Some(buffer);
+            }
+            refused.push(buffer);
+            None
+        });
+        queues.take(run, let_in);
+        B::free_all(&mut refused);
     }
 }
 
@@ -126,6 +134,7 @@ fn queue_mixed<B: Buffer, O: Outlet<B>>(
         }
     }
     let mut forwarded = all & !ended;
+    let mut refused = forwarded;
     while let Some(first) = places(forwarded).next() {
         let mut members = equal_places(&classes, classes[first]) & forwarded;
         forwarded &= !members;
@@ -154,9 +163,15 @@ fn queue_mixed<B: Buffer, O: Outlet<B>>(
                     admitted &= !(1 << place);
                 }
             }
+            refused &= !admitted;
             let admitted = places(admitted).filter_map(|place| buffers[place].take());
             queues.take(&run, admitted);
         }
+    }
+    if refused != 0 {
+        let mut dropped = ArrayVec::new();
+        dropped.extend(places(refused).filter_map(|place| buffers[place].take()));
+        B::free_all(&mut dropped);
     }
 }
 
