@@ -17,6 +17,21 @@ pub(crate) fn places(mut set: Places) -> impl Iterator<Item = usize> {
     })
 }
 
+/// Does something for each place of a set, in order: of the first places, which a set mostly is, without
+/// looking for the next one.
+#[inline(always)]
+pub(crate) fn each_place(set: Places, mut f: impl FnMut(usize)) {
+    if set & set.wrapping_add(1) == 0 {
+        for place in 0..set.trailing_ones() as usize {
+            f(place);
+        }
+    } else {
+        for place in places(set) {
+            f(place);
+        }
+    }
+}
+
 /// The first places, as many as there are packets.
 #[inline]
 pub(crate) fn first_places(packets: usize) -> Places {

@@ -58,6 +58,11 @@ pub(crate) trait Outlet<B> {
     fn is_open(&self) -> bool;
     /// Takes those that have just been let in, or fewer.
     fn take(&mut self, run: &Together, buffers: impl Iterator<Item = B>);
+    /// Takes a whole burst that has just been let in.
+    #[inline]
+    fn take_all(&mut self, run: &Together, buffers: &mut ArrayVec<B, BURST>) {
+        self.take(run, buffers.drain(..));
+    }
     /// The burst is over.
     fn flush(&mut self);
 }
@@ -81,6 +86,11 @@ impl<B: Buffer> Outlet<B> for Scheduling<B> {
     #[inline]
     fn take(&mut self, run: &Together, buffers: impl Iterator<Item = B>) {
         self.enqueue(run, buffers);
+    }
+
+    #[inline]
+    fn take_all(&mut self, run: &Together, buffers: &mut ArrayVec<B, BURST>) {
+        self.enqueue_all(run, buffers);
     }
 
     #[inline]

@@ -74,7 +74,7 @@ fn queue_alike<B: Buffer, O: Outlet<B>>(
         }
     }
     if admitted == first_places(buffers.len()) {
-        queues.take(run, buffers.drain(..));
+        queues.take_all(run, buffers);
     } else {
         let mut refused = ArrayVec::new();
         let let_in = buffers.drain(..).enumerate().filter_map(|(place, buffer)| {

@@ -183,6 +183,17 @@ impl<B: Buffer> PortScheduler<B> {
         }
     }
 
+    /// Whether all of a burst go past their queue, when nobody leaves before them.
+    #[inline]
+    pub(super) fn pass_all(&mut self, together: &Together, packets: usize) -> bool {
+        let passes = self.lets_by(together);
+        if passes {
+            let run = self.run(together);
+            self.note_passed(together.phb, run, (0, packets));
+        }
+        passes
+    }
+
     #[inline]
     fn run(&self, together: &Together) -> Run {
         let frame_bytes = together.frame_bytes.max(SHORTEST_FRAME);
@@ -210,30 +221,40 @@ impl<B: Buffer> PortScheduler<B> {
     fn pass_by(
         &mut self,
         phb: Phb,
-        mut run: Run,
+        run: Run,
         buffers: &mut impl Iterator<Item = B>,
         leaving: &mut ArrayVec<B, BURST>,
     ) {
-        let bypass = &mut self.bypass;
-        let strict = self.strict >> phb.index() & 1 == 1;
         let before = leaving.len();
+        leaving.extend(buffers.take(leaving.remaining_capacity()));
+        let passed = leaving.len() - before;
+        let strict_end = self.note_passed(phb, run, (before, passed));
+        // What has strict priority goes before what has not, of one burst, too.
+        if before > strict_end
+            && let Some(behind) = leaving.get_mut(strict_end..)
+        {
+            behind.rotate_right(passed);
+        }
+    }
+
+    /// Writes down that packets go past their queue, behind so many others that leave. Says where they
+    /// belong among these.
+    #[inline]
+    fn note_passed(&mut self, phb: Phb, mut run: Run, (before, passed): (usize, usize)) -> usize {
+        let bypass = &mut self.bypass;
         if bypass.passed.is_empty() {
             bypass.strict_end = before;
         }
-        leaving.extend(buffers.take(leaving.remaining_capacity()));
-        let passed = leaving.len() - before;
+        let strict = self.strict >> phb.index() & 1 == 1;
         run.packets = u32::try_from(passed).unwrap_or(u32::MAX);
         let ef = strict.then_some(&mut self.ef);
         bypass.note(phb, run, &self.shaper.profile, ef);
-        if strict {
-            // What has strict priority goes before what has not, of one burst, too.
-            if before > bypass.strict_end
-                && let Some(behind) = leaving.get_mut(bypass.strict_end..)
-            {
-                behind.rotate_right(passed);
-            }
-            bypass.strict_end += passed;
+        if !strict {
+            return before;
         }
+        let strict_end = bypass.strict_end;
+        bypass.strict_end += passed;
+        strict_end
     }
 
     /// Counts what has gone past the queues as sent.

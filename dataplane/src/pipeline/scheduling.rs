@@ -1,3 +1,5 @@
+use std::mem;
+
 use arrayvec::ArrayVec;
 use rtrb::Consumer;
 use voicelane_dpdk::BURST;
@@ -56,6 +58,16 @@ impl<B: Buffer> Port<B> {
     fn enqueue(&mut self, run: &Together, buffers: impl Iterator<Item = B>) {
         self.scheduler.enqueue(run, buffers, &mut self.leaving);
     }
+
+    /// Adds all of a burst, which may.
+    #[inline]
+    fn enqueue_all(&mut self, run: &Together, buffers: &mut ArrayVec<B, BURST>) {
+        if self.leaving.is_empty() && self.scheduler.pass_all(run, buffers.len()) {
+            mem::swap(buffers, &mut self.leaving);
+        } else {
+            self.enqueue(run, buffers.drain(..));
+        }
+    }
 }
 
 impl<B: Buffer> Scheduling<B> {
@@ -105,6 +117,12 @@ impl<B: Buffer> Scheduling<B> {
     #[inline]
     pub(super) fn enqueue(&mut self, run: &Together, buffers: impl Iterator<Item = B>) {
         self.ports[run.egress.index()].enqueue(run, buffers);
+    }
+
+    /// Adds all of a burst, which may.
+    #[inline]
+    pub(super) fn enqueue_all(&mut self, run: &Together, buffers: &mut ArrayVec<B, BURST>) {
+        self.ports[run.egress.index()].enqueue_all(run, buffers);
     }
 
     /// Takes a burst from each ring to its queues; returns how many packets there were.

@@ -6,7 +6,7 @@ use voicelane_dpdk::{BURST, Slab, equal_lanes, prefetch};
 use super::{Arrival, Count, FlowCounters, FlowKey, Passed, Terms, entry::Flow, meters::Meters};
 use crate::{
     diffserv::{BucketError, Dscp, MeterError},
-    places::{Places, places},
+    places::{Places, each_place},
     units::{TickRate, Ticks},
 };
 
@@ -171,12 +171,12 @@ impl<K: FlowKey> SessionTable<K> {
         slots: &mut [Slot; BURST],
     ) -> Places {
         let mut hashes = [0; BURST];
-        for place in places(which) {
+        each_place(which, |place| {
             let hash = keys[place].hash(&self.seed);
             hashes[place] = hash;
             prefetch(&self.buckets[self.first(hash)]);
-        }
-        for place in places(which) {
+        });
+        each_place(which, |place| {
             let bucket = &self.buckets[self.first(hashes[place])];
             let mut ways = bucket.matches(tag(hashes[place]));
             slots[place] = match ways.next() {
@@ -190,20 +190,20 @@ impl<K: FlowKey> SessionTable<K> {
                     prefetch(&entry.flow);
                 }
             }
-        }
+        });
         let mut found = 0;
-        for place in places(which) {
+        each_place(which, |place| {
             let (key, slot) = (&keys[place], &mut slots[place]);
             match self.entries.get(slot.index()) {
                 Some(entry) if entry.key == *key => {}
-                _ if *slot == NOWHERE => continue,
+                _ if *slot == NOWHERE => return,
                 _ => match self.find_further(key, hashes[place]) {
                     Some(further) => *slot = further,
-                    None => continue,
+                    None => return,
                 },
             }
             found |= 1 << place;
-        }
+        });
         found
     }
 
