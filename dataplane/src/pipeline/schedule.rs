@@ -25,9 +25,11 @@ use crate::{
     units::{BitRate, TickRate, Ticks},
 };
 
-/// Bytes of the wire in a round of deficit round robin over all weighted queues. Small, so that
-/// nobody waits long for his turn.
-const ROUND_BYTES: i64 = 10_000;
+/// Bytes of the wire in a round of deficit round robin over all weighted queues, or as many as are sent
+/// in [`ROUND_US`] if these are more. Small, so that nobody waits long for his turn; but to go on to the
+/// next queue takes its time, too.
+const ROUND_BYTES: u64 = 10_000;
+const ROUND_US: u64 = 50;
 
 /// The shortest Ethernet frame, without FCS.
 const SHORTEST_FRAME: u16 = 60;
@@ -75,6 +77,8 @@ pub(crate) struct PortScheduler<B> {
     /// Bytes that a round adds to a weighted queue's deficit.
     quanta: [i64; Phb::COUNT],
     deficits: [i64; Phb::COUNT],
+    /// Of all quanta.
+    round: i64,
     /// The weighted queue whose turn it is; one bit.
     turn: Queues,
     shaper: Limiter,
@@ -101,6 +105,9 @@ impl<B: Buffer> PortScheduler<B> {
         };
         let weights = services.map(weight);
         let all = weights.iter().sum::<i64>().max(1);
+        let round = (port.rate.bytes_in_ms(1) * ROUND_US / 1_000).max(ROUND_BYTES);
+        // A weight is less than 2^16.
+        let round = i64::try_from(round).unwrap_or(i64::MAX).min(1 << 40);
         let shaper = limiter(port.rate, port.shaper_burst_ms.into(), 1);
         let longest_packet = u32::try_from(longest).unwrap_or(u32::MAX);
         Self {
@@ -114,8 +121,9 @@ impl<B: Buffer> PortScheduler<B> {
             strict: set(&services.map(|service| service == Service::Strict)),
             weighted: set(&weights.map(|weight| weight > 0)),
             bounds: Bounds::new(&port.classes, class_limiter),
-            quanta: weights.map(|weight| (weight * ROUND_BYTES / all).max(i64::from(weight > 0))),
+            quanta: weights.map(|weight| (weight * round / all).max(i64::from(weight > 0))),
             deficits: [0; Phb::COUNT],
+            round,
             turn: 1,
             shaper,
             strict_cap: limiter(port.strict_cap, CLASS_BURST_MS, 2 * longest),
@@ -490,7 +498,7 @@ impl<B: Buffer> PortScheduler<B> {
             queue.invariants();
             let deficit = self.deficits[index];
             assert!(
-                deficit >= -self.longest && deficit <= self.longest + ROUND_BYTES,
+                deficit >= -self.longest && deficit <= self.longest + self.round,
                 "the deficit of queue {index}: {deficit}"
             );
         }

@@ -64,9 +64,13 @@ pub(super) struct Queue<B> {
     wire_bytes: u64,
     limit_packets: usize,
     limit_wire_bytes: u64,
-    /// What a byte and a packet fill of it, with so many bits of [`FRACTION`].
+    /// What a byte, a packet, and a tick that the first packet has waited fill of it, with so many bits of
+    /// [`FRACTION`].
     byte_fill: u64,
     packet_fill: u64,
+    tick_fill: u64,
+    /// When the first packet came, if there is one: what is said of it lies where few look.
+    first_since: Ticks,
     /// A first packet that has waited for so long says that the class gets less than the queue is
     /// long for.
     limit_wait: Ticks,
@@ -111,6 +115,7 @@ impl<B: Buffer> Queue<B> {
             (Service::Strict, _) | (_, Management::Wred(_)) => NEVER,
             _ => FEW,
         };
+        let limit_wait = clock.ticks(u64::from(class.limit_ms) * 1_000_000);
         Self {
             packets: VecDeque::with_capacity(limit_packets.min(1 << 16)),
             runs: VecDeque::with_capacity(limit_packets.min(1 << 16)),
@@ -119,7 +124,9 @@ impl<B: Buffer> Queue<B> {
             limit_wire_bytes,
             byte_fill: (u64::from(FULL) << FRACTION).div_ceil(limit_wire_bytes),
             packet_fill: (u64::from(FULL) << FRACTION).div_ceil(limit_packets as u64),
-            limit_wait: clock.ticks(u64::from(class.limit_ms) * 1_000_000),
+            tick_fill: (u64::from(FULL) << FRACTION).div_ceil(limit_wait.0.max(1)),
+            first_since: Ticks(0),
+            limit_wait,
             limit_wait_from,
             longest,
             manager,
@@ -233,6 +240,9 @@ impl<B: Buffer> Queue<B> {
         {
             last.packets += run.packets;
         } else {
+            if self.runs.is_empty() {
+                self.first_since = run.since;
+            }
             self.runs.push_back(run);
         }
     }
@@ -298,8 +308,10 @@ impl<B: Buffer> Queue<B> {
     /// How long the first packet has waited.
     #[inline]
     fn waited(&self, now: Ticks) -> Ticks {
-        let first = self.first_run();
-        first.map_or(Ticks(0), |first| now.since(first.since))
+        if self.packets.is_empty() {
+            return Ticks(0);
+        }
+        now.since(self.first_since)
     }
 
     /// By that of its limits which is nearest.
@@ -315,10 +327,8 @@ impl<B: Buffer> Queue<B> {
 
     /// By its limit in time, if it is more than a few packets.
     fn fill_by_time(&self, now: Ticks) -> u64 {
-        let (waited, limit) = (self.waited(now).0, self.limit_wait.0.max(1));
-        let full = u64::from(FULL);
-        // Limits are far below the 2^47 ticks that fit.
-        (waited.min(limit).saturating_mul(full) / limit).min(full)
+        let waited = self.waited(now).min(self.limit_wait).0;
+        waited.saturating_mul(self.tick_fill) >> FRACTION
     }
 
     /// Whether packets may go past this queue when it is empty.
@@ -404,6 +414,9 @@ impl<B: Buffer> Queue<B> {
             self.wire_bytes -= u64::from(count) * u64::from(run.wire_bytes);
             if run.packets == 0 {
                 self.runs.pop_front();
+                if let Some(next) = self.runs.front() {
+                    self.first_since = next.since;
+                }
             }
         }
         (0..count).map_while(|_| self.packets.pop_front())
@@ -427,6 +440,9 @@ impl<B: Buffer> Queue<B> {
         let sum: u64 = self.runs.iter().map(bytes).sum();
         assert_eq!(self.wire_bytes, sum, "the bytes of a queue");
         assert!(self.packets.len() <= self.limit_packets, "too many packets");
+        if let Some(first) = self.runs.front() {
+            assert_eq!(self.first_since, first.since, "when the first packet came");
+        }
         let last = self.runs.back();
         let last = last.map_or(0, |last| u64::from(last.wire_bytes));
         assert!(
