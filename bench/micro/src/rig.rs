@@ -150,10 +150,13 @@ impl Rig {
         rig.add_routes(case)?;
         rig.install(case)?;
         rig.worker.device_mut().pause(false);
-        rig.turns(match case.load {
+        // Each flow's first packet is looked up in the route table, the others are not.
+        let every_flow = usize::try_from(case.flows)?.div_ceil(BURST);
+        let warm_up = match case.load {
             Load::Saturated => FILL_UP,
             _ => WARM_UP,
-        });
+        };
+        rig.turns(warm_up.max(every_flow));
         Ok(rig)
     }
 
