@@ -1,5 +1,6 @@
 mod bounds;
 mod bypass;
+mod entrance;
 mod limiter;
 mod queue;
 mod shared;
@@ -15,12 +16,10 @@ use limiter::Limiter;
 use queue::{Queue, Run};
 use shared::Shared;
 
-use super::handover::Together;
 use crate::{
-    counters::{DropReason, EfReport, QueueCounters},
+    counters::{EfReport, QueueCounters},
     device::Buffer,
     diffserv::{Departure, EfMeter, Phb, Service},
-    places::{Places, first_places},
     settings::PortSettings,
     units::{BitRate, TickRate, Ticks},
 };
@@ -132,137 +131,6 @@ impl<B: Buffer> PortScheduler<B> {
             longest: i64::try_from(longest).unwrap_or(i64::MAX),
             clock,
         }
-    }
-
-    /// Which of so many packets that are alike may join their class's queue, or go past it, of which
-    /// there is `room` for so many; `refused` hears why others may not, and how many.
-    #[inline]
-    pub(super) fn admit(
-        &mut self,
-        together: &Together,
-        packets: usize,
-        room: usize,
-        refused: impl FnMut(DropReason, u64),
-    ) -> Places {
-        let passing = if self.lets_by(together) {
-            packets.min(room)
-        } else {
-            0
-        };
-        if passing == packets {
-            return first_places(packets);
-        }
-        let (index, run) = (together.phb.index(), self.run(together));
-        let queue = &mut self.queues[index];
-        let bounds = if self.strict >> index & 1 == 1 {
-            (usize::MAX, usize::MAX)
-        } else {
-            (self.shared.limit(), self.shared.room(queue.len()))
-        };
-        let rest = packets - passing;
-        first_places(passing) | queue.admit(together.dscp, &run, (rest, bounds), refused) << passing
-    }
-
-    /// Adds packets that may join their class's queue, which counts them; where nothing waits, and the
-    /// shaper would let them go at once, to those that leave.
-    #[inline]
-    pub(super) fn enqueue(
-        &mut self,
-        together: &Together,
-        mut buffers: impl Iterator<Item = B>,
-        leaving: &mut ArrayVec<B, BURST>,
-    ) {
-        let (phb, run) = (together.phb, self.run(together));
-        if self.lets_by(together) {
-            self.pass_by(phb, run, &mut buffers, leaving);
-            if !leaving.is_full() {
-                return;
-            }
-        }
-        let bit = 1 << phb.index();
-        let queue = &mut self.queues[phb.index()];
-        let strict = self.strict & bit != 0;
-        let joined = queue.join(run, buffers, strict.then_some(&mut self.ef));
-        if !strict {
-            self.shared.take(joined);
-        }
-        if !queue.is_empty() {
-            self.waiting |= bit;
-        }
-    }
-
-    /// Whether all of a burst go past their queue, when nobody leaves before them.
-    #[inline]
-    pub(super) fn pass_all(&mut self, together: &Together, packets: usize) -> bool {
-        let passes = self.lets_by(together);
-        if passes {
-            let run = self.run(together);
-            self.note_passed(together.phb, run, (0, packets));
-        }
-        passes
-    }
-
-    #[inline]
-    fn run(&self, together: &Together) -> Run {
-        let frame_bytes = together.frame_bytes.max(SHORTEST_FRAME);
-        let wire_bytes = self.overhead_bytes.saturating_add(frame_bytes.into());
-        Run::of(wire_bytes, together.since)
-    }
-
-    /// Whether packets may go past the queues: all are empty, and the shaper would let go a whole burst
-    /// of any.
-    #[inline]
-    fn lets_by(&mut self, together: &Together) -> bool {
-        let index = together.phb.index();
-        if self.waiting != 0
-            || self.bypass.classes >> index & 1 == 0
-            || !self.queues[index].lets_pass()
-        {
-            return false;
-        }
-        self.shaper.refill(together.since);
-        self.shaper.bucket.credit() - self.bypass.cost >= self.bypass.burst_cost
-    }
-
-    /// Lets as many packets go past their empty queue as there is room for.
-    #[inline]
-    fn pass_by(
-        &mut self,
-        phb: Phb,
-        run: Run,
-        buffers: &mut impl Iterator<Item = B>,
-        leaving: &mut ArrayVec<B, BURST>,
-    ) {
-        let before = leaving.len();
-        leaving.extend(buffers.take(leaving.remaining_capacity()));
-        let passed = leaving.len() - before;
-        let strict_end = self.note_passed(phb, run, (before, passed));
-        // What has strict priority goes before what has not, of one burst, too.
-        if before > strict_end
-            && let Some(behind) = leaving.get_mut(strict_end..)
-        {
-            behind.rotate_right(passed);
-        }
-    }
-
-    /// Writes down that packets go past their queue, behind so many others that leave. Says where they
-    /// belong among these.
-    #[inline]
-    fn note_passed(&mut self, phb: Phb, mut run: Run, (before, passed): (usize, usize)) -> usize {
-        let bypass = &mut self.bypass;
-        if bypass.passed.is_empty() {
-            bypass.strict_end = before;
-        }
-        let strict = self.strict >> phb.index() & 1 == 1;
-        run.packets = u32::try_from(passed).unwrap_or(u32::MAX);
-        let ef = strict.then_some(&mut self.ef);
-        bypass.note(phb, run, &self.shaper.profile, ef);
-        if !strict {
-            return before;
-        }
-        let strict_end = bypass.strict_end;
-        bypass.strict_end += passed;
-        strict_end
     }
 
     /// Counts what has gone past the queues as sent.
