@@ -19,11 +19,38 @@ pub fn equal_lanes(numbers: &[u16; 8], number: u16) -> u32 {
 #[cfg(not(target_arch = "x86_64"))]
 #[inline]
 #[must_use]
+#[allow(clippy::cast_possible_truncation, reason = "eight bits")]
 pub fn equal_lanes(numbers: &[u16; 8], number: u16) -> u32 {
-    equal_one_by_one(numbers, number)
+    equal_one_by_one(numbers, number) as u32
 }
 
 /// Which of 64 numbers are equal to one: a bit for each, the first one's lowest.
+#[cfg(target_feature = "avx2")]
+#[inline]
+#[must_use]
+pub fn equal_places(numbers: &[u16; 64], number: u16) -> u64 {
+    use core::arch::x86_64::{
+        __m256i, _mm256_cmpeq_epi16, _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_packs_epi16,
+        _mm256_permute4x64_epi64, _mm256_set1_epi16,
+    };
+    let (halves, _) = numbers.as_chunks::<32>();
+    halves.iter().rev().fold(0, |places, half| {
+        // SAFETY: compiled for CPUs that have AVX2; the loads are of 32 bytes each that are there,
+        // however aligned.
+        let equal = unsafe {
+            let start = half.as_ptr().cast::<__m256i>();
+            let number = _mm256_set1_epi16(number.cast_signed());
+            let equal =
+                |quarter| _mm256_cmpeq_epi16(_mm256_loadu_si256(start.add(quarter)), number);
+            let packed = _mm256_packs_epi16(equal(0), equal(1));
+            _mm256_movemask_epi8(_mm256_permute4x64_epi64::<0b11_01_10_00>(packed))
+        };
+        places << 32 | u64::from(equal.cast_unsigned())
+    })
+}
+
+/// Which of 64 numbers are equal to one: a bit for each, the first one's lowest.
+#[cfg(not(target_feature = "avx2"))]
 #[inline]
 #[must_use]
 pub fn equal_places(numbers: &[u16; 64], number: u16) -> u64 {
@@ -31,6 +58,36 @@ pub fn equal_places(numbers: &[u16; 64], number: u16) -> u64 {
     eights.iter().rev().fold(0, |places, eight| {
         places << 8 | u64::from(equal_lanes(eight, number))
     })
+}
+
+/// Which of 64 words are equal to one: a bit for each, the first one's lowest.
+#[cfg(target_feature = "avx2")]
+#[inline]
+#[must_use]
+pub fn equal_words(words: &[u64; 64], word: u64) -> u64 {
+    use core::arch::x86_64::{
+        __m256i, _mm256_castsi256_pd, _mm256_cmpeq_epi64, _mm256_loadu_si256, _mm256_movemask_pd,
+        _mm256_set1_epi64x,
+    };
+    let (fours, _) = words.as_chunks::<4>();
+    fours.iter().rev().fold(0, |places, four| {
+        // SAFETY: compiled for CPUs that have AVX2; the load is of 32 bytes that are there, however
+        // aligned.
+        let equal = unsafe {
+            let four = _mm256_loadu_si256(four.as_ptr().cast::<__m256i>());
+            let equal = _mm256_cmpeq_epi64(four, _mm256_set1_epi64x(word.cast_signed()));
+            _mm256_movemask_pd(_mm256_castsi256_pd(equal))
+        };
+        places << 4 | u64::from(equal.cast_unsigned())
+    })
+}
+
+/// Which of 64 words are equal to one: a bit for each, the first one's lowest.
+#[cfg(not(target_feature = "avx2"))]
+#[inline]
+#[must_use]
+pub fn equal_words(words: &[u64; 64], word: u64) -> u64 {
+    equal_one_by_one(words, word)
 }
 
 /// The bits of a set, from the lowest, for each of which the next of `bits` is set.
@@ -62,11 +119,11 @@ fn scatter_one_by_one(mut bits: u64, mut set: u64) -> u64 {
     scattered
 }
 
-#[cfg(any(test, not(target_arch = "x86_64")))]
-fn equal_one_by_one(numbers: &[u16; 8], number: u16) -> u32 {
-    let lanes = numbers.iter().enumerate();
-    lanes
-        .map(|(lane, &other)| u32::from(other == number) << lane)
+#[cfg(any(test, not(target_feature = "avx2")))]
+fn equal_one_by_one<T: PartialEq>(numbers: &[T], number: T) -> u64 {
+    let places = numbers.iter().enumerate();
+    places
+        .map(|(place, other)| u64::from(*other == number) << place)
         .sum()
 }
 
@@ -78,9 +135,13 @@ mod tests {
     fn places_are_compared_as_one_by_one() {
         let numbers = std::array::from_fn(|place| [7, 0, 0xffff, 8, 7][place % 5]);
         for number in [0, 7, 8, 9, 0xffff] {
-            let places = numbers.iter().enumerate();
-            let expected = places.map(|(place, &other)| u64::from(other == number) << place);
-            assert_eq!(equal_places(&numbers, number), expected.sum());
+            let expected = equal_one_by_one(&numbers, number);
+            assert_eq!(equal_places(&numbers, number), expected);
+        }
+        let words: [u64; 64] =
+            std::array::from_fn(|place| [7, 0, u64::MAX, 7 << 32, 7 << 16][place * 7 % 5]);
+        for word in [0, 7, 7 << 16, 7 << 32, 9, u64::MAX] {
+            assert_eq!(equal_words(&words, word), equal_one_by_one(&words, word));
         }
     }
 
@@ -106,7 +167,7 @@ mod tests {
                 for number in values {
                     let expected = equal_one_by_one(&numbers, number);
                     assert_eq!(
-                        equal_lanes(&numbers, number),
+                        u64::from(equal_lanes(&numbers, number)),
                         expected,
                         "{numbers:x?} {number:x}"
                     );

@@ -1,7 +1,7 @@
 use std::{array, iter};
 
 use arrayvec::ArrayVec;
-use voicelane_dpdk::{BURST, equal_places, scatter};
+use voicelane_dpdk::{BURST, equal_places, equal_words, scatter};
 
 use super::{
     Burst, Interface, Kind, Routes, Verdict,
@@ -133,15 +133,16 @@ fn queue_mixed<B: Buffer, O: Outlet<B>>(
             Verdict::Forward => debug_assert!(false, "it has a way"),
         }
     }
-    let mut forwarded = all & !ended;
-    let mut refused = forwarded;
-    while let Some(first) = places(forwarded).next() {
-        let mut members = equal_places(&classes, classes[first]) & forwarded;
-        forwarded &= !members;
+    let mut refused = all & !ended;
+    let kinds = burst.kinds.map(|kind| kind.0);
+    // Strict priority's classes come in the order in which they are served.
+    let mut class = least_from(0, &classes);
+    while class != Kind::NONE.class() {
+        let mut members = equal_places(&classes, class) & all;
+        class = least_from(class + 1, &classes);
         while let Some(first) = places(members).next() {
-            let kind = burst.kinds[first];
-            let other = places(members).find(|&place| burst.kinds[place] != kind);
-            let alike = other.map_or(members, |other| members & first_places(other));
+            let others = members & !equal_words(&kinds, kinds[first]);
+            let alike = members & first_places(others.trailing_zeros() as usize);
             members &= !alike;
             let Some(run) = run(burst, first, routes, now) else {
                 continue;
@@ -173,6 +174,20 @@ fn queue_mixed<B: Buffer, O: Outlet<B>>(
         dropped.extend(places(refused).filter_map(|place| buffers[place].take()));
         B::free_all(&mut dropped);
     }
+}
+
+/// The least of the classes that are not less than this one; the last one there is, if there is none.
+#[inline]
+fn least_from(from: u16, classes: &[u16; BURST]) -> u16 {
+    let (parts, _) = classes.as_chunks::<16>();
+    let mut least = [u16::MAX - from; 16];
+    for part in parts {
+        for (least, class) in least.iter_mut().zip(part) {
+            // Lesser ones come out on top.
+            *least = (*least).min(class.wrapping_sub(from));
+        }
+    }
+    from + least.into_iter().fold(u16::MAX - from, u16::min)
 }
 
 /// Queues a frame that the kernel sends out of an interface of a port, on its VLAN: by its code point
