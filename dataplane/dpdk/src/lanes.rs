@@ -60,36 +60,6 @@ pub fn equal_places(numbers: &[u16; 64], number: u16) -> u64 {
     })
 }
 
-/// Which of 64 words are equal to one: a bit for each, the first one's lowest.
-#[cfg(target_feature = "avx2")]
-#[inline]
-#[must_use]
-pub fn equal_words(words: &[u64; 64], word: u64) -> u64 {
-    use core::arch::x86_64::{
-        __m256i, _mm256_castsi256_pd, _mm256_cmpeq_epi64, _mm256_loadu_si256, _mm256_movemask_pd,
-        _mm256_set1_epi64x,
-    };
-    let (fours, _) = words.as_chunks::<4>();
-    fours.iter().rev().fold(0, |places, four| {
-        // SAFETY: compiled for CPUs that have AVX2; the load is of 32 bytes that are there, however
-        // aligned.
-        let equal = unsafe {
-            let four = _mm256_loadu_si256(four.as_ptr().cast::<__m256i>());
-            let equal = _mm256_cmpeq_epi64(four, _mm256_set1_epi64x(word.cast_signed()));
-            _mm256_movemask_pd(_mm256_castsi256_pd(equal))
-        };
-        places << 4 | u64::from(equal.cast_unsigned())
-    })
-}
-
-/// Which of 64 words are equal to one: a bit for each, the first one's lowest.
-#[cfg(not(target_feature = "avx2"))]
-#[inline]
-#[must_use]
-pub fn equal_words(words: &[u64; 64], word: u64) -> u64 {
-    equal_one_by_one(words, word)
-}
-
 /// The bits of a set, from the lowest, for each of which the next of `bits` is set.
 #[cfg(target_feature = "bmi2")]
 #[inline]
@@ -119,7 +89,7 @@ fn scatter_one_by_one(mut bits: u64, mut set: u64) -> u64 {
     scattered
 }
 
-#[cfg(any(test, not(target_feature = "avx2")))]
+#[cfg(any(test, not(target_arch = "x86_64")))]
 fn equal_one_by_one<T: PartialEq>(numbers: &[T], number: T) -> u64 {
     let places = numbers.iter().enumerate();
     places
@@ -137,11 +107,6 @@ mod tests {
         for number in [0, 7, 8, 9, 0xffff] {
             let expected = equal_one_by_one(&numbers, number);
             assert_eq!(equal_places(&numbers, number), expected);
-        }
-        let words: [u64; 64] =
-            std::array::from_fn(|place| [7, 0, u64::MAX, 7 << 32, 7 << 16][place * 7 % 5]);
-        for word in [0, 7, 7 << 16, 7 << 32, 9, u64::MAX] {
-            assert_eq!(equal_words(&words, word), equal_one_by_one(&words, word));
         }
     }
 

@@ -44,57 +44,27 @@ pub(crate) struct Departing<B> {
     pub(super) run: Together,
 }
 
+/// What is dropped, by [`DropReason`].
+pub(super) type Drops = [u64; DropReason::COUNT];
+
 /// Takes the packets that are to be sent.
 pub(crate) trait Outlet<B> {
-    /// Which of so many packets are let in, at most a burst: a bit for each, the first one's lowest.
-    /// `refused` hears why others are not, and how many.
-    fn admit(
+    /// Takes those that are let in of so many packets, at most a burst, that have a run in common: `hand`
+    /// hears which, a bit for each, the first one's lowest, and gives them, or fewer. The others are
+    /// counted.
+    fn offer<I: Iterator<Item = B>>(
         &mut self,
         run: &Together,
         packets: usize,
-        refused: impl FnMut(DropReason, u64),
-    ) -> Places;
+        drops: &mut Drops,
+        hand: impl FnOnce(Places, &mut Drops) -> I,
+    );
+    /// Takes a whole burst, if nothing is in its way; says so.
+    fn pass(&mut self, run: &Together, buffers: &mut ArrayVec<B, BURST>) -> bool;
     /// Whether whatever comes now is most likely let in.
     fn is_open(&self) -> bool;
-    /// Takes those that have just been let in, or fewer.
-    fn take(&mut self, run: &Together, buffers: impl Iterator<Item = B>);
-    /// Takes a whole burst that has just been let in.
-    #[inline]
-    fn take_all(&mut self, run: &Together, buffers: &mut ArrayVec<B, BURST>) {
-        self.take(run, buffers.drain(..));
-    }
     /// The burst is over.
     fn flush(&mut self);
-}
-
-impl<B: Buffer> Outlet<B> for Scheduling<B> {
-    #[inline]
-    fn admit(
-        &mut self,
-        run: &Together,
-        packets: usize,
-        refused: impl FnMut(DropReason, u64),
-    ) -> Places {
-        self.admit(run, packets, refused)
-    }
-
-    #[inline]
-    fn is_open(&self) -> bool {
-        self.is_empty()
-    }
-
-    #[inline]
-    fn take(&mut self, run: &Together, buffers: impl Iterator<Item = B>) {
-        self.enqueue(run, buffers);
-    }
-
-    #[inline]
-    fn take_all(&mut self, run: &Together, buffers: &mut ArrayVec<B, BURST>) {
-        self.enqueue_all(run, buffers);
-    }
-
-    #[inline]
-    fn flush(&mut self) {}
 }
 
 /// The writing end of a ring, with what is written of a burst and not published yet.
@@ -226,38 +196,34 @@ impl<B> Both<'_, B> {
 
 impl<B: Buffer> Outlet<B> for Both<'_, B> {
     #[inline]
-    fn admit(
+    fn offer<I: Iterator<Item = B>>(
         &mut self,
         run: &Together,
         packets: usize,
-        mut refused: impl FnMut(DropReason, u64),
-    ) -> Places {
+        drops: &mut Drops,
+        hand: impl FnOnce(Places, &mut Drops) -> I,
+    ) {
         let (ring, strict, run) = self.way(run);
         let Some(ring) = ring else {
-            return self.here.admit(&run, packets, refused);
+            return self.here.offer(&run, packets, drops, hand);
         };
-        let room = self.there.rings[ring].room(strict);
-        if packets > room {
-            refused(DropReason::RingFull, (packets - room) as u64);
-        }
-        first_places(packets.min(room))
+        let ring = &mut self.there.rings[ring];
+        let admitted = packets.min(ring.room(strict));
+        drops[DropReason::RingFull.index()] += (packets - admitted) as u64;
+        let buffers = hand(first_places(admitted), drops);
+        let departing = buffers.map(|buffer| Departing { buffer, run });
+        ring.staged.extend(departing);
+    }
+
+    #[inline]
+    fn pass(&mut self, run: &Together, buffers: &mut ArrayVec<B, BURST>) -> bool {
+        let (ring, _, run) = self.way(run);
+        ring.is_none() && self.here.pass(&run, buffers)
     }
 
     #[inline]
     fn is_open(&self) -> bool {
-        self.here.is_empty()
-    }
-
-    #[inline]
-    fn take(&mut self, run: &Together, buffers: impl Iterator<Item = B>) {
-        let (ring, _, run) = self.way(run);
-        match ring {
-            None => self.here.take(&run, buffers),
-            Some(ring) => {
-                let departing = buffers.map(|buffer| Departing { buffer, run });
-                self.there.rings[ring].staged.extend(departing);
-            }
-        }
+        self.here.is_open()
     }
 
     #[inline]

@@ -161,6 +161,13 @@ impl Kind {
         self.0 as u16
     }
 
+    /// What is not the queue's: the way in, and the code point.
+    #[inline]
+    #[allow(clippy::cast_possible_truncation, reason = "16 of the bits")]
+    fn origin(self) -> u16 {
+        (self.0 >> 16 & 0xff | self.0 >> 24 & 0xff00) as u16
+    }
+
     /// What says which queue it is: port and class.
     #[inline]
     #[allow(clippy::cast_possible_truncation, reason = "16 of the bits")]

@@ -1,11 +1,11 @@
 use std::{array, iter};
 
 use arrayvec::ArrayVec;
-use voicelane_dpdk::{BURST, equal_places, equal_words, scatter};
+use voicelane_dpdk::{BURST, equal_places, scatter};
 
 use super::{
     Burst, Interface, Kind, Routes, Verdict,
-    handover::{Outlet, Together},
+    handover::{Drops, Outlet, Together},
     parse,
     punt::Punts,
     rewrite::rewrite,
@@ -53,7 +53,7 @@ fn queue_alike<B: Buffer, O: Outlet<B>>(
     run: &Together,
     routes: &Routes,
     queues: &mut O,
-    drops: &mut [u64; DropReason::COUNT],
+    drops: &mut Drops,
 ) {
     let Burst {
         buffers,
@@ -62,31 +62,31 @@ fn queue_alike<B: Buffer, O: Outlet<B>>(
         unwritten,
         ..
     } = burst;
-    let mut admitted = queues.admit(run, buffers.len(), |reason, refused| {
-        drops[reason.index()] += refused;
-    });
-    for place in places(admitted & *unwritten) {
-        if let (Some(buffer), Some(way)) = (buffers.get_mut(place), routes.way(next_hops[place]))
-            && let Err(reason) = rewrite(buffer, &metas[place], way)
-        {
-            drops[reason.index()] += 1;
-            admitted &= !(1 << place);
-        }
+    if *unwritten == 0 && queues.pass(run, buffers) {
+        return;
     }
-    if admitted == first_places(buffers.len()) {
-        queues.take_all(run, buffers);
-    } else {
-        let mut refused = ArrayVec::new();
-        let let_in = buffers.drain(..).enumerate().filter_map(|(place, buffer)| {
+    let mut dropped = ArrayVec::new();
+    let refused = &mut dropped;
+    queues.offer(run, buffers.len(), drops, |mut admitted, drops| {
+        for place in places(admitted & *unwritten) {
+            if let (Some(buffer), Some(way)) =
+                (buffers.get_mut(place), routes.way(next_hops[place]))
+                && let Err(reason) = rewrite(buffer, &metas[place], way)
+            {
+                drops[reason.index()] += 1;
+                admitted &= !(1 << place);
+            }
+        }
+        let arrived = buffers.drain(..).enumerate();
+        arrived.filter_map(move |(place, buffer)| {
             if admitted >> place & 1 == 1 {
                 return Some(buffer);
             }
             refused.push(buffer);
             None
-        });
-        queues.take(run, let_in);
-        B::free_all(&mut refused);
-    }
+        })
+    });
+    B::free_all(&mut dropped);
 }
 
 /// What a packet has in common with those of its kind; nothing of one that goes no further.
@@ -134,14 +134,19 @@ fn queue_mixed<B: Buffer, O: Outlet<B>>(
         }
     }
     let mut refused = all & !ended;
-    let kinds = burst.kinds.map(|kind| kind.0);
+    let (lengths, origins) = (
+        burst.kinds.map(Kind::frame_bytes),
+        burst.kinds.map(Kind::origin),
+    );
     // Strict priority's classes come in the order in which they are served.
     let mut class = least_from(0, &classes);
     while class != Kind::NONE.class() {
         let mut members = equal_places(&classes, class) & all;
         class = least_from(class + 1, &classes);
         while let Some(first) = places(members).next() {
-            let others = members & !equal_words(&kinds, kinds[first]);
+            let equal =
+                equal_places(&lengths, lengths[first]) & equal_places(&origins, origins[first]);
+            let others = members & !equal;
             let alike = members & first_places(others.trailing_zeros() as usize);
             members &= !alike;
             let Some(run) = run(burst, first, routes, now) else {
@@ -151,22 +156,22 @@ fn queue_mixed<B: Buffer, O: Outlet<B>>(
                 .counters
                 .drops;
             let packets = alike.count_ones() as usize;
-            let admitted = queues.admit(&run, packets, |reason, refused| {
-                drops[reason.index()] += refused;
-            });
-            let mut admitted = scatter(admitted, alike);
-            for place in places(admitted & burst.unwritten) {
-                if let (Some(buffer), Some(way)) =
-                    (&mut buffers[place], routes.way(burst.next_hops[place]))
-                    && let Err(reason) = rewrite(buffer, &burst.metas[place], way)
-                {
-                    drops[reason.index()] += 1;
-                    admitted &= !(1 << place);
+            let buffers = &mut buffers;
+            let refused = &mut refused;
+            queues.offer(&run, packets, drops, |admitted, drops| {
+                let mut admitted = scatter(admitted, alike);
+                for place in places(admitted & burst.unwritten) {
+                    if let (Some(buffer), Some(way)) =
+                        (&mut buffers[place], routes.way(burst.next_hops[place]))
+                        && let Err(reason) = rewrite(buffer, &burst.metas[place], way)
+                    {
+                        drops[reason.index()] += 1;
+                        admitted &= !(1 << place);
+                    }
                 }
-            }
-            refused &= !admitted;
-            let admitted = places(admitted).filter_map(|place| buffers[place].take());
-            queues.take(&run, admitted);
+                *refused &= !admitted;
+                places(admitted).filter_map(|place| buffers[place].take())
+            });
         }
     }
     if refused != 0 {
@@ -217,14 +222,12 @@ pub(super) fn queue_from_twin<B: Buffer, O: Outlet<B>>(
         frame_bytes: u16::try_from(frame.bytes().len()).unwrap_or(u16::MAX),
         ingress: None,
     };
-    let admitted = queues.admit(&run, 1, |reason, _| {
-        // The queue itself counts what it refuses.
-        if reason == DropReason::RingFull {
-            counters.drops[reason.index()] += 1;
-        }
+    let mut drops = [0; DropReason::COUNT];
+    queues.offer(&run, 1, &mut drops, |admitted, _| {
+        iter::once(frame).filter(move |_| admitted != 0)
     });
-    if admitted != 0 {
-        queues.take(&run, iter::once(frame));
-    }
+    // What a queue refuses it counts itself.
+    let ring_full = DropReason::RingFull.index();
+    counters.drops[ring_full] += drops[ring_full];
     queues.flush();
 }

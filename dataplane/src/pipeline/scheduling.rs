@@ -5,7 +5,7 @@ use rtrb::Consumer;
 use voicelane_dpdk::BURST;
 
 use super::{
-    handover::{Departing, Together},
+    handover::{Departing, Drops, Outlet, Together},
     schedule::PortScheduler,
     tx,
 };
@@ -37,37 +37,53 @@ pub(crate) struct Scheduling<B> {
     /// What forwarding halves on other cores have handed over.
     rings: Vec<Consumer<Departing<B>>>,
     /// Of that, what the queues refused, by the interface where it came in and [`DropReason`].
-    refused: Vec<[u64; DropReason::COUNT]>,
+    refused: Vec<Drops>,
 }
 
 impl<B: Buffer> Port<B> {
-    /// Which of so many packets that are alike may join their queue.
+    /// Takes those that may join their queue, or go past it, of so many packets that are alike.
     #[inline]
-    fn admit(
+    fn offer<I: Iterator<Item = B>>(
         &mut self,
         run: &Together,
         packets: usize,
-        refused: impl FnMut(DropReason, u64),
-    ) -> Places {
-        let room = self.leaving.remaining_capacity();
-        self.scheduler.admit(run, packets, room, refused)
+        drops: &mut Drops,
+        hand: impl FnOnce(Places, &mut Drops) -> I,
+    ) {
+        let scheduler = &mut self.scheduler;
+        scheduler.offer((run, packets), &mut self.leaving, drops, hand);
+    }
+}
+
+impl<B: Buffer> Outlet<B> for Scheduling<B> {
+    #[inline]
+    fn offer<I: Iterator<Item = B>>(
+        &mut self,
+        run: &Together,
+        packets: usize,
+        drops: &mut Drops,
+        hand: impl FnOnce(Places, &mut Drops) -> I,
+    ) {
+        self.ports[run.egress.index()].offer(run, packets, drops, hand);
     }
 
-    /// Adds those that may.
     #[inline]
-    fn enqueue(&mut self, run: &Together, buffers: impl Iterator<Item = B>) {
-        self.scheduler.enqueue(run, buffers, &mut self.leaving);
-    }
-
-    /// Adds all of a burst, which may.
-    #[inline]
-    fn enqueue_all(&mut self, run: &Together, buffers: &mut ArrayVec<B, BURST>) {
-        if self.leaving.is_empty() && self.scheduler.pass_all(run, buffers.len()) {
-            mem::swap(buffers, &mut self.leaving);
-        } else {
-            self.enqueue(run, buffers.drain(..));
+    fn pass(&mut self, run: &Together, buffers: &mut ArrayVec<B, BURST>) -> bool {
+        let port = &mut self.ports[run.egress.index()];
+        let passes = port.leaving.is_empty() && port.scheduler.pass_all(run, buffers.len());
+        if passes {
+            mem::swap(buffers, &mut port.leaving);
         }
+        passes
     }
+
+    #[inline]
+    fn is_open(&self) -> bool {
+        self.ports.iter().all(|port| port.scheduler.is_empty())
+    }
+
+    #[inline]
+    fn flush(&mut self) {}
 }
 
 impl<B: Buffer> Scheduling<B> {
@@ -95,36 +111,6 @@ impl<B: Buffer> Scheduling<B> {
         }
     }
 
-    /// Which of so many packets that are alike may join their class's queue at a port of this core's;
-    /// `refused` hears why others may not, and how many.
-    #[inline]
-    pub(super) fn admit(
-        &mut self,
-        run: &Together,
-        packets: usize,
-        refused: impl FnMut(DropReason, u64),
-    ) -> Places {
-        self.ports[run.egress.index()].admit(run, packets, refused)
-    }
-
-    /// Whether all queues are empty.
-    #[inline]
-    pub(super) fn is_empty(&self) -> bool {
-        self.ports.iter().all(|port| port.scheduler.is_empty())
-    }
-
-    /// Adds those that may, or fewer, to that queue, which counts them.
-    #[inline]
-    pub(super) fn enqueue(&mut self, run: &Together, buffers: impl Iterator<Item = B>) {
-        self.ports[run.egress.index()].enqueue(run, buffers);
-    }
-
-    /// Adds all of a burst, which may.
-    #[inline]
-    pub(super) fn enqueue_all(&mut self, run: &Together, buffers: &mut ArrayVec<B, BURST>) {
-        self.ports[run.egress.index()].enqueue_all(run, buffers);
-    }
-
     /// Takes a burst from each ring to its queues; returns how many packets there were.
     pub(crate) fn take_in(&mut self) -> usize {
         let mut taken = 0;
@@ -144,16 +130,20 @@ impl<B: Buffer> Scheduling<B> {
             }
             let mut arrived = chunk.into_iter().map(|packet| packet.buffer);
             for (run, packets) in &runs {
-                let mut drops = run.ingress.and_then(|it| self.refused.get_mut(it.index()));
+                let mut uncounted = [0; DropReason::COUNT];
+                let drops = run.ingress.and_then(|it| self.refused.get_mut(it.index()));
                 let port = &mut self.ports[run.egress.index()];
-                let admitted = port.admit(run, *packets, |reason, refused| {
-                    if let Some(drops) = &mut drops {
-                        drops[reason.index()] += refused;
-                    }
-                });
-                let buffers = arrived.by_ref().take(*packets).enumerate();
-                let let_in = buffers.filter(|(place, _)| admitted >> place & 1 == 1);
-                port.enqueue(run, let_in.map(|(_, buffer)| buffer));
+                port.offer(
+                    run,
+                    *packets,
+                    drops.unwrap_or(&mut uncounted),
+                    |admitted, _| {
+                        let buffers = arrived.by_ref().take(*packets).enumerate();
+                        buffers
+                            .filter(move |(place, _)| admitted >> place & 1 == 1)
+                            .map(|(_, buffer)| buffer)
+                    },
+                );
             }
             taken += count;
         }

@@ -3,69 +3,61 @@
 use arrayvec::ArrayVec;
 use voicelane_dpdk::BURST;
 
-use super::{super::handover::Together, PortScheduler, SHORTEST_FRAME, queue::Run};
+use super::{
+    super::handover::{Drops, Together},
+    PortScheduler, SHORTEST_FRAME,
+    queue::Run,
+};
 use crate::{
-    counters::DropReason,
     device::Buffer,
     diffserv::Phb,
     places::{Places, first_places},
 };
 
 impl<B: Buffer> PortScheduler<B> {
-    /// Which of so many packets that are alike may join their class's queue, or go past it, of which
-    /// there is `room` for so many; `refused` hears why others may not, and how many.
+    /// Takes those of so many packets that are alike that may join their class's queue, or, where nothing
+    /// waits and the shaper would let them go at once, go past it to those that leave. `hand` gives those
+    /// that may, or fewer; the others are counted.
     #[inline]
-    pub(in crate::pipeline) fn admit(
+    pub(in crate::pipeline) fn offer<I: Iterator<Item = B>>(
         &mut self,
-        together: &Together,
-        packets: usize,
-        room: usize,
-        refused: impl FnMut(DropReason, u64),
-    ) -> Places {
+        (together, packets): (&Together, usize),
+        leaving: &mut ArrayVec<B, BURST>,
+        drops: &mut Drops,
+        hand: impl FnOnce(Places, &mut Drops) -> I,
+    ) {
+        let (phb, run) = (together.phb, self.run(together));
         let passing = if self.lets_by(together) {
-            packets.min(room)
+            packets.min(leaving.remaining_capacity())
         } else {
             0
         };
-        if passing == packets {
-            return first_places(packets);
-        }
-        let (index, run) = (together.phb.index(), self.run(together));
-        let queue = &mut self.queues[index];
-        let bounds = if self.strict >> index & 1 == 1 {
-            (usize::MAX, usize::MAX)
-        } else {
-            (self.shared.limit(), self.shared.room(queue.len()))
-        };
-        let rest = packets - passing;
-        first_places(passing) | queue.admit(together.dscp, &run, (rest, bounds), refused) << passing
-    }
-
-    /// Adds packets that may join their class's queue, which counts them; where nothing waits, and the
-    /// shaper would let them go at once, to those that leave.
-    #[inline]
-    pub(in crate::pipeline) fn enqueue(
-        &mut self,
-        together: &Together,
-        mut buffers: impl Iterator<Item = B>,
-        leaving: &mut ArrayVec<B, BURST>,
-    ) {
-        let (phb, run) = (together.phb, self.run(together));
-        if self.lets_by(together) {
-            self.pass_by(phb, run, &mut buffers, leaving);
-            if !leaving.is_full() {
-                return;
-            }
-        }
         let bit = 1 << phb.index();
-        let queue = &mut self.queues[phb.index()];
         let strict = self.strict & bit != 0;
-        let joined = queue.join(run, buffers, strict.then_some(&mut self.ef));
-        if !strict {
-            self.shared.take(joined);
+        let mut admitted = first_places(passing);
+        if passing < packets {
+            let queue = &mut self.queues[phb.index()];
+            let bounds = if strict {
+                (usize::MAX, usize::MAX)
+            } else {
+                (self.shared.limit(), self.shared.room(queue.len()))
+            };
+            let rest = packets - passing;
+            admitted |= queue.admit(together.dscp, &run, (rest, bounds), drops) << passing;
         }
-        if !queue.is_empty() {
-            self.waiting |= bit;
+        let mut buffers = hand(admitted, drops);
+        if passing > 0 {
+            self.pass_by(phb, run, buffers.by_ref().take(passing), leaving);
+        }
+        if passing < packets {
+            let queue = &mut self.queues[phb.index()];
+            let joined = queue.join(run, buffers, strict.then_some(&mut self.ef));
+            if !strict {
+                self.shared.take(joined);
+            }
+            if !queue.is_empty() {
+                self.waiting |= bit;
+            }
         }
     }
 
@@ -102,17 +94,17 @@ impl<B: Buffer> PortScheduler<B> {
         self.shaper.bucket.credit() - self.bypass.cost >= self.bypass.burst_cost
     }
 
-    /// Lets as many packets go past their empty queue as there is room for.
+    /// Lets packets go past their empty queue, for which there is room.
     #[inline]
     fn pass_by(
         &mut self,
         phb: Phb,
         run: Run,
-        buffers: &mut impl Iterator<Item = B>,
+        buffers: impl Iterator<Item = B>,
         leaving: &mut ArrayVec<B, BURST>,
     ) {
         let before = leaving.len();
-        leaving.extend(buffers.take(leaving.remaining_capacity()));
+        leaving.extend(buffers);
         let passed = leaving.len() - before;
         let strict_end = self.note_passed(phb, run, (before, passed));
         // What has strict priority goes before what has not, of one burst, too.

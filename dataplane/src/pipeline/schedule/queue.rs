@@ -3,6 +3,7 @@ use std::collections::VecDeque;
 use arrayvec::ArrayVec;
 use voicelane_dpdk::BURST;
 
+use super::super::handover::Drops;
 use crate::{
     counters::{DropReason, QueueCounters},
     device::Buffer,
@@ -163,19 +164,19 @@ impl<B: Buffer> Queue<B> {
     }
 
     /// Which of so many packets of one code point may join, where others leave it so much room: for how
-    /// many packets in all, and for how many more. Those that may not are counted, and `refused` hears
-    /// why, and how many. `run` says what they have in common.
+    /// many packets in all, and for how many more. Those that may not are counted. `run` says what they
+    /// have in common.
     #[inline]
     pub(super) fn admit(
         &mut self,
         dscp: Dscp,
         run: &Run,
         (packets, (limit, more)): (usize, (usize, usize)),
-        mut refused: impl FnMut(DropReason, u64),
+        drops: &mut Drops,
     ) -> Places {
         let room = self.room(run).min(more);
         let (admitted, full) = match self.manager {
-            Manager::Wred(_) => self.admit_early(dscp, run, (packets, room, limit), &mut refused),
+            Manager::Wred(_) => self.admit_early(dscp, run, (packets, room, limit), drops),
             _ => (
                 first_places(packets.min(room)),
                 packets.saturating_sub(room),
@@ -183,7 +184,7 @@ impl<B: Buffer> Queue<B> {
         };
         if full > 0 {
             self.counters.full_packets[Colour::of(dscp).index()] += full as u64;
-            refused(DropReason::QueueFull, full as u64);
+            drops[DropReason::QueueFull.index()] += full as u64;
         }
         admitted
     }
@@ -264,7 +265,7 @@ impl<B: Buffer> Queue<B> {
         dscp: Dscp,
         run: &Run,
         (packets, mut room, limit): (usize, usize, usize),
-        mut refused: impl FnMut(DropReason, u64),
+        drops: &mut Drops,
     ) -> (Places, usize) {
         let now = run.since;
         let (by_time, colour) = (self.fill_by_time(now), Colour::of(dscp));
@@ -294,7 +295,7 @@ impl<B: Buffer> Queue<B> {
         }
         if early > 0 {
             self.counters.early_packets[colour.index()] += early as u64;
-            refused(DropReason::EarlyDrop, early as u64);
+            drops[DropReason::EarlyDrop.index()] += early as u64;
         }
         // Where there is room for one more, all were asked.
         let full = if room == 0 {
