@@ -20,8 +20,6 @@ pub const TX_RING: u16 = 64;
 /// What each queue between worker and control side holds.
 pub const QUEUE_CAPACITY: usize = 1024;
 
-/// More packets in one queue help nobody.
-const MAX_QUEUE_PACKETS: u64 = 4096;
 /// With fewer a queue is too short for one burst.
 const MIN_QUEUE_PACKETS: u64 = 64;
 /// A core's bursts in flight and cache.
@@ -44,7 +42,7 @@ pub struct Plan {
     pub buffers: u32,
     /// The longest frame.
     pub frame_bytes: u16,
-    /// The most packets in one queue.
+    /// The most packets that there is room for in one queue.
     pub queue_limit_packets: usize,
 }
 
@@ -95,7 +93,7 @@ pub fn plan(config: &Config) -> Result<Plan, TooSmall> {
             needed_mib,
         });
     }
-    let each = each.min(MAX_QUEUE_PACKETS);
+    let each = each.min(longest_queue(config));
     Ok(Plan {
         buffers: u32::try_from(fixed + queues * each).unwrap_or(u32::MAX),
         frame_bytes,
@@ -108,6 +106,13 @@ fn full_queues(port: &PortConfig) -> u64 {
     let strict = |class: &&ClassSettings| class.service == Service::Strict;
     let count = port.classes.iter().filter(strict).count() + SHARED_QUEUES;
     u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+/// The most packets that any queue is to hold.
+fn longest_queue(config: &Config) -> u64 {
+    let classes = config.ports.iter().flat_map(|port| &port.classes);
+    let longest = classes.map(|class| class.limit_packets).max().unwrap_or(0);
+    u64::try_from(longest).unwrap_or(u64::MAX)
 }
 
 /// What the tables of routes and sessions take: each worker has its own.
@@ -146,7 +151,10 @@ mod tests {
             let left = memory_mib - tables_mib(&config.router);
             assert!(bytes < left << 20, "{plan:?}, {left} MiB beside the tables");
         }
-        assert_eq!(plan(&config(1 << 20)).unwrap().queue_limit_packets, 4096);
+        let mut config = config(1 << 20);
+        assert_eq!(plan(&config).unwrap().queue_limit_packets, 2_048);
+        config.ports[1].classes[0].limit_packets = 50_000;
+        assert_eq!(plan(&config).unwrap().queue_limit_packets, 50_000);
     }
 
     #[test]
