@@ -181,14 +181,14 @@ fn queue_mixed<B: Buffer, O: Outlet<B>>(
     }
 }
 
-/// The least of the classes that are not less than this one; the last one there is, if there is none.
+/// The least of the classes that are not less than this one; that of [`Kind::NONE`], if there is none.
 #[inline]
 fn least_from(from: u16, classes: &[u16; BURST]) -> u16 {
     let (parts, _) = classes.as_chunks::<16>();
     let mut least = [u16::MAX - from; 16];
     for part in parts {
         for (least, class) in least.iter_mut().zip(part) {
-            // Lesser ones come out on top.
+            // Those that are less wrap, and are more than any.
             *least = (*least).min(class.wrapping_sub(from));
         }
     }

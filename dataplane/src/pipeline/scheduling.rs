@@ -40,21 +40,6 @@ pub(crate) struct Scheduling<B> {
     refused: Vec<Drops>,
 }
 
-impl<B: Buffer> Port<B> {
-    /// Takes those that may join their queue, or go past it, of so many packets that are alike.
-    #[inline]
-    fn offer<I: Iterator<Item = B>>(
-        &mut self,
-        run: &Together,
-        packets: usize,
-        drops: &mut Drops,
-        hand: impl FnOnce(Places, &mut Drops) -> I,
-    ) {
-        let scheduler = &mut self.scheduler;
-        scheduler.offer((run, packets), &mut self.leaving, drops, hand);
-    }
-}
-
 impl<B: Buffer> Outlet<B> for Scheduling<B> {
     #[inline]
     fn offer<I: Iterator<Item = B>>(
@@ -64,7 +49,10 @@ impl<B: Buffer> Outlet<B> for Scheduling<B> {
         drops: &mut Drops,
         hand: impl FnOnce(Places, &mut Drops) -> I,
     ) {
-        self.ports[run.egress.index()].offer(run, packets, drops, hand);
+        let Port {
+            scheduler, leaving, ..
+        } = &mut self.ports[run.egress.index()];
+        scheduler.offer((run, packets), leaving, drops, hand);
     }
 
     #[inline]
@@ -132,18 +120,16 @@ impl<B: Buffer> Scheduling<B> {
             for (run, packets) in &runs {
                 let mut uncounted = [0; DropReason::COUNT];
                 let drops = run.ingress.and_then(|it| self.refused.get_mut(it.index()));
-                let port = &mut self.ports[run.egress.index()];
-                port.offer(
-                    run,
-                    *packets,
-                    drops.unwrap_or(&mut uncounted),
-                    |admitted, _| {
-                        let buffers = arrived.by_ref().take(*packets).enumerate();
-                        buffers
-                            .filter(move |(place, _)| admitted >> place & 1 == 1)
-                            .map(|(_, buffer)| buffer)
-                    },
-                );
+                let drops = drops.unwrap_or(&mut uncounted);
+                let Port {
+                    scheduler, leaving, ..
+                } = &mut self.ports[run.egress.index()];
+                scheduler.offer((run, *packets), leaving, drops, |admitted, _| {
+                    let buffers = arrived.by_ref().take(*packets).enumerate();
+                    buffers
+                        .filter(move |(place, _)| admitted >> place & 1 == 1)
+                        .map(|(_, buffer)| buffer)
+                });
             }
             taken += count;
         }
