@@ -91,21 +91,15 @@ impl ClassSettings {
                 .then(|| rate.percent(Self::LOWER_EFFORT_PERCENT)),
             maximum: None,
             limit_ms: 100,
-            limit_packets: match service {
-                Service::Strict => Self::STRICT_LIMIT_PACKETS,
-                Service::Weighted(_) | Service::LowerEffort => Self::LIMIT_PACKETS,
-            },
+            limit_packets: Self::LIMIT_PACKETS,
             management,
         }
     }
 
     /// As many as Linux lets wait at an interface (`txqueuelen`): 1.3 ms of full-sized packets at
-    /// 10 Gbit/s, 13 ms at 1 Gbit/s. Each packet that waits has memory of its own: with more of them the
-    /// CPU's caches and address translation do not hold what is about to leave.
+    /// 10 Gbit/s, 2 ms of G.711 at 1 Gbit/s. Each packet that waits has memory of its own: with more of
+    /// them the CPU's caches and address translation do not hold what is about to leave.
     const LIMIT_PACKETS: usize = 1_024;
-
-    /// Of strict priority: what a media server sends for so many calls in one tick of its clock.
-    const STRICT_LIMIT_PACKETS: usize = 2_048;
 
     /// What lower effort is never below: enough to move, too little to be felt.
     const LOWER_EFFORT_PERCENT: u8 = 1;

@@ -152,7 +152,7 @@ mod tests {
             assert!(bytes < left << 20, "{plan:?}, {left} MiB beside the tables");
         }
         let mut config = config(1 << 20);
-        assert_eq!(plan(&config).unwrap().queue_limit_packets, 2_048);
+        assert_eq!(plan(&config).unwrap().queue_limit_packets, 1_024);
         config.ports[1].classes[0].limit_packets = 50_000;
         assert_eq!(plan(&config).unwrap().queue_limit_packets, 50_000);
     }
