@@ -145,6 +145,9 @@ pub struct PortCounters {
     pub link_lost_packets: u64,
 }
 
+/// What is dropped, by [`DropReason`].
+pub type Drops = [u64; DropReason::COUNT];
+
 /// One interface's counters: what came in on it. What is of no VLAN of its port is the port's own
 /// interface's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,8 +164,8 @@ pub struct InterfaceCounters {
     /// Packets received that are fragments other than the first, and whose first one was of no session
     /// or has not come: without ports, so in no session.
     pub fragments: u64,
-    /// Packets received here and dropped, by [`DropReason`].
-    pub drops: [u64; DropReason::COUNT],
+    /// Packets received here and dropped.
+    pub drops: Drops,
     /// Packets received here and given to the kernel, by [`PuntReason`].
     pub punts: [u64; PuntReason::COUNT],
 }

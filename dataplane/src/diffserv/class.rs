@@ -96,7 +96,7 @@ impl ClassSettings {
         }
     }
 
-    /// As many as Linux lets wait at an interface (`txqueuelen`): 1.3 ms of full-sized packets at
+    /// About as many as Linux lets wait at an interface (`txqueuelen`): 1.3 ms of full-sized packets at
     /// 10 Gbit/s, 2 ms of G.711 at 1 Gbit/s. Each packet that waits has memory of its own: with more of
     /// them the CPU's caches and address translation do not hold what is about to leave.
     const LIMIT_PACKETS: usize = 1_024;

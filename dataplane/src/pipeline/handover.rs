@@ -13,7 +13,7 @@ use voicelane_dpdk::BURST;
 use super::Scheduling;
 use crate::{
     bell::Bell,
-    counters::DropReason,
+    counters::{DropReason, Drops},
     device::Buffer,
     diffserv::{Dscp, Phb, Service},
     places::{Places, first_places},
@@ -43,9 +43,6 @@ pub(crate) struct Departing<B> {
     pub(super) buffer: B,
     pub(super) run: Together,
 }
-
-/// What is dropped, by [`DropReason`].
-pub(super) type Drops = [u64; DropReason::COUNT];
 
 /// Takes the packets that are to be sent.
 pub(crate) trait Outlet<B> {

@@ -5,14 +5,14 @@ use voicelane_dpdk::{BURST, equal_places, scatter};
 
 use super::{
     Burst, Interface, Kind, Routes, Verdict,
-    handover::{Drops, Outlet, Together},
+    handover::{Outlet, Together},
     parse,
     punt::Punts,
     rewrite::rewrite,
     tag,
 };
 use crate::{
-    counters::DropReason,
+    counters::{DropReason, Drops},
     device::Buffer,
     diffserv::{Dscp, PhbMap, TrafficClass},
     places::{first_places, places},
@@ -149,6 +149,7 @@ fn queue_mixed<B: Buffer, O: Outlet<B>>(
             let others = members & !equal;
             let alike = members & first_places(others.trailing_zeros() as usize);
             members &= !alike;
+            debug_assert!(places(alike).all(|place| burst.kinds[place] == burst.kinds[first]));
             let Some(run) = run(burst, first, routes, now) else {
                 continue;
             };
@@ -230,4 +231,23 @@ pub(super) fn queue_from_twin<B: Buffer, O: Outlet<B>>(
     let ring_full = DropReason::RingFull.index();
     counters.drops[ring_full] += drops[ring_full];
     queues.flush();
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_least_class_is_found(
+            some in prop::collection::vec(prop_oneof![0_u16..20, any::<u16>()], BURST),
+            from in prop_oneof![0_u16..20, any::<u16>()],
+        ) {
+            let classes = array::from_fn(|place| some[place]);
+            let least = some.into_iter().filter(|&class| class >= from).min();
+            prop_assert_eq!(least_from(from, &classes), least.unwrap_or(Kind::NONE.class()));
+        }
+    }
 }

@@ -5,12 +5,12 @@ use rtrb::Consumer;
 use voicelane_dpdk::BURST;
 
 use super::{
-    handover::{Departing, Drops, Outlet, Together},
+    handover::{Departing, Outlet, Together},
     schedule::PortScheduler,
     tx,
 };
 use crate::{
-    counters::{DropReason, PortCounters, Report},
+    counters::{DropReason, Drops, PortCounters, Report},
     device::{Buffer, Device},
     places::Places,
     settings::Settings,

@@ -3,12 +3,9 @@
 use arrayvec::ArrayVec;
 use voicelane_dpdk::BURST;
 
-use super::{
-    super::handover::{Drops, Together},
-    PortScheduler, SHORTEST_FRAME,
-    queue::Run,
-};
+use super::{super::handover::Together, PortScheduler, SHORTEST_FRAME, queue::Run};
 use crate::{
+    counters::Drops,
     device::Buffer,
     diffserv::Phb,
     places::{Places, first_places},

@@ -3,9 +3,8 @@ use std::collections::VecDeque;
 use arrayvec::ArrayVec;
 use voicelane_dpdk::BURST;
 
-use super::super::handover::Drops;
 use crate::{
-    counters::{DropReason, QueueCounters},
+    counters::{DropReason, Drops, QueueCounters},
     device::Buffer,
     diffserv::{
         ClassSettings, Codel, Colour, Dscp, EfMeter, FEW, FULL, Fill, Management, Service, Wred,
