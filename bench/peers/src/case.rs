@@ -125,6 +125,26 @@ impl Case {
         }
     }
 
+    /// What runs side by side: Voicelane and its peers with the same packets, with and without a limit
+    /// on the way out.
+    pub(crate) fn groups(cases: &[Self]) -> Vec<Vec<Self>> {
+        let group = |case: &Self| Self {
+            program: Program::Voicelane,
+            ..case.unsaturated()
+        };
+        let mut groups: Vec<Vec<Self>> = vec![];
+        for &case in cases {
+            match groups
+                .iter_mut()
+                .find(|others| group(&others[0]) == group(&case))
+            {
+                Some(others) => others.push(case),
+                None => groups.push(vec![case]),
+            }
+        }
+        groups
+    }
+
     pub(crate) fn capture(&self) -> Capture {
         Capture {
             flows: self.flows,
@@ -134,7 +154,7 @@ impl Case {
         }
     }
 
-    /// Everything, about five seconds each.
+    /// Everything, about four seconds each.
     pub(crate) fn all() -> Vec<Self> {
         use IpVersion::{V4, V6};
         use Program::{ExactMatch, Floor, LongestPrefix, QosSched, Voicelane};
@@ -333,5 +353,36 @@ impl Case {
             program,
             arguments: line.split_whitespace().map(str::to_owned).collect(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_compared_runs_side_by_side() {
+        for cases in [Case::all(), Case::few()] {
+            let groups = Case::groups(&cases);
+            assert_eq!(groups.iter().flatten().count(), cases.len());
+            for group in &groups {
+                for case in group.iter().filter(|case| case.saturated) {
+                    assert!(group.contains(&case.unsaturated()), "{case}");
+                }
+                let peers = group
+                    .iter()
+                    .filter(|case| case.program != Program::Voicelane);
+                for peer in peers {
+                    let router = Case {
+                        program: Program::Voicelane,
+                        ..*peer
+                    };
+                    assert!(
+                        !cases.contains(&router) || group.contains(&router),
+                        "{peer}"
+                    );
+                }
+            }
+        }
     }
 }

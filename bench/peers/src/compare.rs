@@ -44,50 +44,57 @@ pub(crate) fn run(options: &Options, folders: &Folders, stop: &Stop) -> anyhow::
         Case::all()
     };
     let rounds = options.rounds.unwrap_or(if options.quick { 2 } else { 5 });
-    let mut samples: Vec<(Case, Vec<Sample>)> = cases
+    let cases: Vec<_> = cases
         .into_iter()
         .filter(|case| case.to_string().contains(&options.only))
-        .map(|case| (case, vec![]))
         .collect();
-    if samples.is_empty() {
+    if cases.is_empty() {
         bail!("no case contains {:?}", options.only);
     }
     let date = voicelane_machine::date();
     let machine = Machine::new();
+    let mut samples: BTreeMap<Case, Vec<Sample>> = BTreeMap::new();
     let mut failures = vec![];
     for round in 1..=rounds {
         let started = Instant::now();
-        for index in 0..samples.len() {
-            let case = samples[index].0;
-            let outcome = measure(&samples, &case, folders, stop);
+        for group in Case::groups(&cases) {
+            let outcomes = measure(&samples, &group, folders, stop);
             if stop.load(Ordering::Relaxed) {
                 bail!("interrupted");
             }
-            match outcome {
-                Ok(sample) => {
-                    eprintln!(
-                        "round {round} of {rounds}: {case}: {:.1} cycles a packet, {:.2} Mpps",
-                        sample.cycles_per_packet, sample.mpps
-                    );
-                    samples[index].1.push(sample);
-                }
-                Err(error) => {
-                    eprintln!("round {round} of {rounds}: {case}: FAILED: {error:#}");
-                    failures.push(format!("{case}, round {round}: {error:#}"));
+            for (case, outcome) in group.into_iter().zip(outcomes) {
+                match outcome {
+                    Ok(sample) => {
+                        eprintln!(
+                            "round {round} of {rounds}: {case}: {:.1} cycles a packet, {:.2} Mpps",
+                            sample.cycles_per_packet, sample.mpps
+                        );
+                        samples.entry(case).or_default().push(sample);
+                    }
+                    Err(error) => {
+                        eprintln!("round {round} of {rounds}: {case}: FAILED: {error:#}");
+                        failures.push(format!("{case}, round {round}: {error:#}"));
+                    }
                 }
             }
         }
         eprintln!("round {round} took {} s", started.elapsed().as_secs());
     }
+    let tsc_hz = samples
+        .values()
+        .flatten()
+        .map(|sample| sample.tsc_hz)
+        .next();
+    let in_order: Vec<_> = cases
+        .iter()
+        .filter_map(|case| samples.remove_entry(case))
+        .collect();
     let report = Report {
-        rows: rows(&samples),
+        rows: rows(&in_order),
         machine,
         commit: voicelane_machine::commit(),
         date,
-        tsc_hz: samples
-            .iter()
-            .find_map(|(_, samples)| Some(samples.first()?.tsc_hz))
-            .context("nothing could be measured")?,
+        tsc_hz: tsc_hz.context("nothing could be measured")?,
         rounds: usize::from(rounds),
         flags: flags(),
         notes: notes(),
@@ -112,31 +119,45 @@ pub(crate) fn run(options: &Options, folders: &Folders, stop: &Stop) -> anyhow::
     Ok(())
 }
 
-/// Measures one case. A saturated one gets a shaper at half of what it took the last time; the first
-/// time, at half of what it takes when it is at half of what the case took without a shaper.
+/// Measures cases side by side. A saturated one gets a shaper at half of what it took the last time; the
+/// first time, at half of what it takes when it is at half of what the case takes without a shaper.
 fn measure(
-    samples: &[(Case, Vec<Sample>)],
-    case: &Case,
+    samples: &BTreeMap<Case, Vec<Sample>>,
+    group: &[Case],
     folders: &Folders,
     stop: &Stop,
-) -> anyhow::Result<Sample> {
-    let run = |rate| run::measure(case, folders, rate, stop);
-    if !case.saturated {
-        return run(None);
-    }
-    let last = |wanted: &Case| {
-        let (_, samples) = samples.iter().find(|(other, _)| other == wanted)?;
-        samples.last().copied()
+) -> Vec<anyhow::Result<Sample>> {
+    let took = |case: Case, rate| -> anyhow::Result<f64> {
+        let mut outcomes = run::measure(&[(case, rate)], folders, stop);
+        Ok(outcomes.remove(0)?.mpps)
     };
-    let half = |sample: Sample| half_of(case, sample.mpps);
-    match last(case) {
-        Some(sample) => run(Some(half(sample))),
-        None => {
-            let without = last(&case.unsaturated()).context("it failed without a shaper")?;
-            let first = run(Some(half(without)))?;
-            run(Some(half(first)))
+    let rate = |case: &Case| -> anyhow::Result<Option<u64>> {
+        if !case.saturated {
+            return Ok(None);
         }
-    }
+        let last = samples.get(case).and_then(|samples| samples.last());
+        let mpps = match last {
+            Some(sample) => sample.mpps,
+            None => {
+                let without = took(case.unsaturated(), None)?;
+                took(*case, Some(half_of(case, without)))?
+            }
+        };
+        Ok(Some(half_of(case, mpps)))
+    };
+    let rates: Vec<_> = group.iter().map(rate).collect();
+    let rated = group.iter().zip(&rates);
+    let can: Vec<_> = rated
+        .filter_map(|(case, rate)| Some((*case, *rate.as_ref().ok()?)))
+        .collect();
+    let mut outcomes = run::measure(&can, folders, stop).into_iter();
+    rates
+        .into_iter()
+        .map(|rate| {
+            rate?;
+            outcomes.next().context("it was not run")?
+        })
+        .collect()
 }
 
 /// The wire's rate for half of so many million packets a second, in bit/s.

@@ -79,7 +79,7 @@ pub(crate) fn run(options: &Options, folders: &Folders, stop: &Stop) -> anyhow::
     let load_name = |load: f64| format!("{:.0} % of the highest rate", load * 100.0);
 
     eprintln!("the highest rate without loss");
-    let mut router = start(&half, None, folders, stop)?;
+    let mut router = Running::start(&half, None, folders, (0, true), stop)?;
     let tsc_hz = router.page.tsc_hz;
     let highest_pps = highest_rate(&mut router)?;
     eprintln!("{:.2} Mpps", highest_pps / 1e6);
@@ -103,7 +103,7 @@ pub(crate) fn run(options: &Options, folders: &Folders, stop: &Stop) -> anyhow::
     let wire_bits = f64::from(VOICE + WIRE_BYTES) * 8.0;
     let shaper_bit_s = whole(offered_pps / 2.0 * wire_bits);
     let name = "twice what the shaper lets out".to_owned();
-    let mut router = start(&overloaded, Some(shaper_bit_s), folders, stop)?;
+    let mut router = Running::start(&overloaded, Some(shaper_bit_s), folders, (0, true), stop)?;
     rows.push(measure(
         &mut router,
         &overloaded,
@@ -113,7 +113,7 @@ pub(crate) fn run(options: &Options, folders: &Folders, stop: &Stop) -> anyhow::
     )?);
     let worker_overloaded_us = end(router)?;
 
-    let mut testpmd = start(&floor, None, folders, stop)?;
+    let mut testpmd = Running::start(&floor, None, folders, (0, true), stop)?;
     for load in LOADS {
         let row = measure(
             &mut testpmd,
@@ -159,17 +159,6 @@ pub(crate) fn run(options: &Options, folders: &Folders, stop: &Stop) -> anyhow::
         percentiles::draw(&report, file).with_context(|| format!("{}", file.display()))?;
     }
     Ok(())
-}
-
-fn start<'a>(
-    case: &Case,
-    rate_bit_s: Option<u64>,
-    folders: &Folders,
-    stop: &'a Stop,
-) -> anyhow::Result<Running<'a>> {
-    let capture = case.capture().file(&folders.work)?;
-    let command = case.command(folders, rate_bit_s)?;
-    Running::start(&command, &capture, folders, true, stop)
 }
 
 /// Ends the router.

@@ -1,4 +1,4 @@
-//! Runs one program under the source and sink, and watches what it does.
+//! Runs programs under the source and sink, by turns, and watches what they do.
 
 use std::{
     fs::{self, File},
@@ -22,17 +22,18 @@ use nix::{
 use serde::Deserialize;
 
 use crate::{
-    case::{Case, CommandLine, Folders, Program},
+    case::{Case, Folders, Program},
     page::{Counters, Page},
 };
 
 /// From the start to the first packets: rules, tables and sessions are installed.
 const START: Duration = Duration::from_secs(60);
+/// How often each program has its turn.
+const TURNS: usize = 15;
 /// Caches and branches learn.
-const WARM_UP: Duration = Duration::from_millis(400);
-const WINDOW: Duration = Duration::from_millis(300);
-const WINDOWS: usize = 5;
-/// A window in which the thread had its core for less than this is left out, if three are left.
+const WARM_UP: Duration = Duration::from_millis(30);
+const WINDOW: Duration = Duration::from_millis(70);
+/// A window in which the thread had its core for less than this is left out, if half are left.
 const ON_CORE: f64 = 0.95;
 /// From SIGINT to the end.
 const END: Duration = Duration::from_secs(20);
@@ -55,60 +56,115 @@ pub(crate) struct Sample {
     pub(crate) tsc_hz: f64,
 }
 
-/// Runs a case once.
+/// Runs cases side by side: each has its turn a few times a second, while the others stand still, so
+/// that what else the machine does meets all alike. `rate_bit_s` is as in [`Case::command`].
+///
+/// # Returns
+///
+/// What each showed.
 pub(crate) fn measure(
-    case: &Case,
+    cases: &[(Case, Option<u64>)],
     folders: &Folders,
-    rate_bit_s: Option<u64>,
     stop: &Stop,
-) -> anyhow::Result<Sample> {
-    let capture = case.capture().file(&folders.work)?;
-    let command = case.command(folders, rate_bit_s)?;
-    let mut running = Running::start(&command, &capture, folders, false, stop)?;
-    running.pause(WARM_UP)?;
-    let windows = (0..WINDOWS)
-        .map(|_| running.window(WINDOW))
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    let tsc_hz = running.page.tsc_hz;
-    let output = running.end()?;
+) -> Vec<anyhow::Result<Sample>> {
+    let mut members: Vec<_> = (0..)
+        .zip(cases)
+        .map(|(slot, &(case, rate_bit_s))| Member::start(case, rate_bit_s, folders, slot, stop))
+        .collect();
+    for _ in 0..TURNS {
+        for member in &mut members {
+            let failure = member.as_mut().ok().and_then(|going| going.turn().err());
+            if let Some(error) = failure {
+                *member = Err(error);
+            }
+        }
+    }
+    members.into_iter().map(|member| member?.sample()).collect()
+}
 
-    let mut kept: Vec<_> = windows.iter().filter(|w| w.on_core >= ON_CORE).collect();
-    if kept.len() < 3 {
-        kept = windows.iter().collect();
+/// One of the programs that have turns.
+struct Member<'a> {
+    case: Case,
+    running: Running<'a>,
+    windows: Vec<Window>,
+}
+
+impl<'a> Member<'a> {
+    fn start(
+        case: Case,
+        rate_bit_s: Option<u64>,
+        folders: &Folders,
+        slot: usize,
+        stop: &'a Stop,
+    ) -> anyhow::Result<Self> {
+        let running = Running::start(&case, rate_bit_s, folders, (slot, false), stop)?;
+        running.signal(Signal::SIGSTOP)?;
+        Ok(Self {
+            case,
+            running,
+            windows: vec![],
+        })
     }
-    // qos_sched's other core takes the packets; what its worker takes, it sends.
-    let packets = |window: &Window| match case.program {
-        Program::QosSched => window.sent[1],
-        _ => window.received,
-    };
-    let on_core_seconds = |window: &Window| window.seconds * window.on_core;
-    let median_of = |figure: &dyn Fn(&Window) -> f64| {
-        let mut values: Vec<_> = kept.iter().map(|window| figure(window)).collect();
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
-    if kept.iter().any(|window| packets(window) == 0.0) {
-        bail!("it stopped to forward");
+
+    fn turn(&mut self) -> anyhow::Result<()> {
+        self.running.signal(Signal::SIGCONT)?;
+        self.running.pause(WARM_UP)?;
+        self.windows.push(self.running.window(WINDOW)?);
+        self.running.signal(Signal::SIGSTOP)
     }
-    let hit_share = match case.program {
-        Program::Floor | Program::QosSched => None,
-        // l3fwd sends back what it has no rule for.
-        Program::LongestPrefix | Program::ExactMatch => Some(median_of(&|window| {
-            window.sent[1] / window.sent.iter().sum::<f64>()
-        })),
-        Program::Voicelane => Some(
-            serde_json::from_str::<Own>(output.trim())
-                .with_context(|| format!("what it printed: {output:?}"))?
-                .hit_share,
-        ),
-    };
-    Ok(Sample {
-        mpps: median_of(&|window| packets(window) / on_core_seconds(window) / 1e6),
-        cycles_per_packet: median_of(&|window| tsc_hz * on_core_seconds(window) / packets(window)),
-        sent_share: median_of(&|window| window.sent.iter().sum::<f64>() / packets(window)),
-        hit_share,
-        tsc_hz,
-    })
+
+    fn sample(self) -> anyhow::Result<Sample> {
+        let (program, windows) = (self.case.program, self.windows);
+        let tsc_hz = self.running.page.tsc_hz;
+        let output = self.running.end()?;
+
+        let mut kept: Vec<_> = windows.iter().filter(|w| w.on_core >= ON_CORE).collect();
+        if kept.len() * 2 < windows.len() {
+            kept = windows.iter().collect();
+        }
+        // qos_sched's other core takes the packets; what its worker takes, it sends.
+        let packets = |window: &Window| match program {
+            Program::QosSched => window.sent[1],
+            _ => window.received,
+        };
+        let on_core_seconds = |window: &Window| window.seconds * window.on_core;
+        let typical = |figure: &dyn Fn(&Window) -> f64| {
+            interquartile_mean(kept.iter().map(|window| figure(window)).collect())
+        };
+        if kept.iter().any(|window| packets(window) == 0.0) {
+            bail!("it stopped to forward");
+        }
+        let hit_share = match program {
+            Program::Floor | Program::QosSched => None,
+            // l3fwd sends back what it has no rule for.
+            Program::LongestPrefix | Program::ExactMatch => Some(typical(&|window| {
+                window.sent[1] / window.sent.iter().sum::<f64>()
+            })),
+            Program::Voicelane => Some(
+                serde_json::from_str::<Own>(output.trim())
+                    .with_context(|| format!("what it printed: {output:?}"))?
+                    .hit_share,
+            ),
+        };
+        let cycles_per_packet =
+            typical(&|window| tsc_hz * on_core_seconds(window) / packets(window));
+        Ok(Sample {
+            mpps: tsc_hz / cycles_per_packet / 1e6,
+            cycles_per_packet,
+            sent_share: typical(&|window| window.sent.iter().sum::<f64>() / packets(window)),
+            hit_share,
+            tsc_hz,
+        })
+    }
+}
+
+/// The mean of the middle half: no single window counts, and where the machine is now slow, now fast,
+/// programs that ran by turns are compared by the same mix.
+fn interquartile_mean(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let quarter = values.len() / 4;
+    let middle = &values[quarter..values.len() - quarter];
+    middle.iter().sum::<f64>() / middle.len() as f64
 }
 
 /// What `voicelane-throughput` prints of itself.
@@ -143,15 +199,22 @@ pub(crate) struct Running<'a> {
 
 impl<'a> Running<'a> {
     /// Starts it, and waits until it asks for packets and is ready.
+    ///
+    /// `slot`: its number among those that run beside. `paced`: packets come when they are due, not when
+    /// they are asked for.
     pub(crate) fn start(
-        command: &CommandLine,
-        capture: &Path,
+        case: &Case,
+        rate_bit_s: Option<u64>,
         folders: &Folders,
-        paced: bool,
+        (slot, paced): (usize, bool),
         stop: &'a Stop,
     ) -> anyhow::Result<Self> {
-        let page_file = PathBuf::from(format!("/dev/shm/voicelane-peers.{}", std::process::id()));
-        let (log, output) = (folders.work.join("log"), folders.work.join("output"));
+        let capture = case.capture().file(&folders.work)?;
+        let command = case.command(folders, rate_bit_s)?;
+        let process = std::process::id();
+        let page_file = PathBuf::from(format!("/dev/shm/voicelane-peers.{process}.{slot}"));
+        let log = folders.work.join(format!("log.{slot}"));
+        let output = folders.work.join(format!("output.{slot}"));
         let child = Command::new(&command.program)
             .args(&command.arguments)
             .env("LD_PRELOAD", folders.work.join("replay_shim.so"))
@@ -202,6 +265,10 @@ impl<'a> Running<'a> {
             }
             thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        Ok(kill(Pid::from_raw(self.child.id().cast_signed()), signal)?)
     }
 
     /// Waits; fails when it ends meanwhile, or a signal came.
@@ -281,7 +348,10 @@ fn interrupt(child: &mut Child) -> io::Result<()> {
     if child.try_wait()?.is_some() {
         return Ok(());
     }
-    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT)?;
+    // It may stand still.
+    for signal in [Signal::SIGINT, Signal::SIGCONT] {
+        kill(Pid::from_raw(child.id().cast_signed()), signal)?;
+    }
     let deadline = Instant::now() + END;
     while Instant::now() < deadline {
         if child.try_wait()?.is_some() {
@@ -322,4 +392,16 @@ fn tail(log: &Path) -> Option<String> {
         .collect();
     let last = lines.get(lines.len().saturating_sub(3)..)?;
     (!last.is_empty()).then(|| last.join(" / "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_middle_half_is_averaged() {
+        assert_eq!(interquartile_mean(vec![7.0]), 7.0);
+        assert_eq!(interquartile_mean(vec![4.0, 2.0, 9.0]), 5.0);
+        assert_eq!(interquartile_mean(vec![900.0, 5.0, 3.0, 0.0]), 4.0);
+    }
 }

@@ -15,9 +15,9 @@ impl fmt::Display for Report {
         writeln!(
             f,
             "# Voicelane beside DPDK's own programs\n\n\
-             One core, one source and sink under all programs, {} rounds in turns. Minimum / median /\n\
-             maximum over the rounds; ratios are of medians, to the peer with packets most alike (with\n\
-             how many flows, where it is not as many).\n\n\
+             One core, one source and sink under all programs, {} rounds; in each, those with the same\n\
+             packets take many short turns. Minimum / median / maximum over the rounds; ratios are of\n\
+             medians, to the peer with packets most alike (with how many flows, where it is not as many).\n\n\
              {}; TSC {:.2} GHz; commit {}; {}\n",
             self.rounds,
             self.machine,
