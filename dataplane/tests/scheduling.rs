@@ -253,8 +253,8 @@ fn a_blocked_port_loses_nothing_before_its_limit() {
     assert_eq!(rig.pool.in_use(), 0);
 }
 
-/// Queues that are full share what there is for them: each has as much as any other, and as much is
-/// left for who comes next. One that is alone has all that its limit allows. Strict priority takes no
+/// Queues that are full share what there is for them: each has as much as any other, and a quarter of it
+/// is left for who comes next. One that is alone has all that its limit allows. Strict priority takes no
 /// part in it.
 #[test]
 fn full_queues_share_their_room() {
@@ -296,13 +296,13 @@ fn full_queues_share_their_room() {
         Phb::MultimediaConferencing,
         Phb::HighThroughputData,
     ] {
-        assert!(close(of(&three, phb), 1_200 / 4), "{three:?}");
+        assert!(close(of(&three, phb), 4 * 750 / 13), "{three:?}");
     }
     // Beside one with a limit of its own below its part.
     let limited = depths(&[Dscp::DF, Dscp::CS2]);
     assert!(close(of(&limited, Phb::Oam), 100), "{limited:?}");
     assert!(
-        close(of(&limited, Phb::Standard), (1_200 - 100) / 2),
+        close(of(&limited, Phb::Standard), 4 * (750 - 100) / 5),
         "{limited:?}"
     );
     let strict = depths(&[Dscp::DF, Dscp::EF]);

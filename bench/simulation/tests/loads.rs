@@ -59,7 +59,9 @@ fn each_class_gets_what_is_promised() {
             }
             if let [Some(low), Some(middle), Some(high)] = class.lost_percent {
                 assert!(low < 5.0 || middle > 90.0, "{class:?}");
-                assert!(low <= middle && middle <= high, "{class:?}");
+                // Nearly all of two may be lost: but for those that came before the average had grown.
+                let next = |worse: f64| worse + 0.5;
+                assert!(low <= next(middle) && middle <= next(high), "{class:?}");
             }
         });
     }

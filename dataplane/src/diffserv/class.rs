@@ -5,9 +5,14 @@ use crate::units::BitRate;
 /// them there is no queue.
 pub const FEW: usize = 8;
 
-/// The queues of a port share the room of so many of the longest one, but for those of strict priority:
-/// each of these has its own.
-pub const SHARED_QUEUES: usize = 2;
+/// A queue may hold so many times what is left of the room that a port's queues share.
+pub const SHARE_FACTOR: usize = 4;
+
+/// For how many packets a port's queues share room, where the longest may hold so many: as much as it may,
+/// and what is then left for others. Those of strict priority take no part, and have room of their own.
+pub const fn shared_packets(longest: usize) -> usize {
+    longest.saturating_add(longest.div_ceil(SHARE_FACTOR))
+}
 
 /// When a class is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,10 +101,10 @@ impl ClassSettings {
         }
     }
 
-    /// About as many as Linux lets wait at an interface (`txqueuelen`): 1.3 ms of full-sized packets at
-    /// 10 Gbit/s, 2 ms of G.711 at 1 Gbit/s. Each packet that waits has memory of its own: with more of
-    /// them the CPU's caches and address translation do not hold what is about to leave.
-    const LIMIT_PACKETS: usize = 1_024;
+    /// 6 ms of full-sized packets at 1 Gbit/s, more than controlled delay wants to see; 1 ms of G.711.
+    /// Each packet that waits has memory of its own: with more of them the CPU's caches and address
+    /// translation do not hold what is about to leave.
+    const LIMIT_PACKETS: usize = 512;
 
     /// What lower effort is never below: enough to move, too little to be felt.
     const LOWER_EFFORT_PERCENT: u8 = 1;

@@ -11,7 +11,7 @@ mod token_bucket;
 mod user_priority;
 mod wred;
 
-pub use class::{ClassSettings, FEW, Management, SHARED_QUEUES, Service};
+pub use class::{ClassSettings, FEW, Management, SHARE_FACTOR, Service, shared_packets};
 pub use codel::{Codel, CodelProfile};
 pub use codepoint::{Dscp, Ecn, InvalidDscp, TrafficClass, UnknownDscp};
 pub use ef::{Departure, EfError, EfMeter};

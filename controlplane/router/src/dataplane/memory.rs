@@ -6,7 +6,7 @@
 use thiserror::Error;
 use voicelane_dataplane::{
     crew::RING_PACKETS,
-    diffserv::{ClassSettings, FEW, Phb, SHARED_QUEUES, Service},
+    diffserv::{ClassSettings, FEW, Phb, SHARE_FACTOR, Service, shared_packets},
     fib::{Fib4, Fib6},
     session::Sessions,
 };
@@ -64,15 +64,16 @@ pub struct TooSmall {
 
 /// Plans the buffers.
 pub fn plan(config: &Config) -> Result<Plan, TooSmall> {
+    let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
     let ports = u64::try_from(config.ports.len()).unwrap_or(u64::MAX).max(1);
-    let queues: u64 = config.ports.iter().map(full_queues).sum();
+    let parts: u64 = config.ports.iter().map(full_parts).sum();
+    let share = count(SHARE_FACTOR);
     let mtu = config.ports.iter().map(|port| port.mtu).max().unwrap_or(0);
     let frame_bytes = mtu.saturating_add(FRAME_HEADER).max(MIN_FRAME);
     let buffer = (u64::from(frame_bytes) + BUFFER_OVERHEAD).max(PAGE);
 
     let twins = 2 * u64::try_from(QUEUE_CAPACITY).unwrap_or(u64::MAX);
     let layout = config.router.cores.layout();
-    let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
     let workers = count(layout.workers);
     let rings = ports * (workers * u64::from(RX_RING) + u64::from(TX_RING))
         + count(layout.rings(config.ports.len()) * RING_PACKETS)
@@ -83,9 +84,10 @@ pub fn plan(config: &Config) -> Result<Plan, TooSmall> {
     let bytes = config.router.memory_mib.saturating_sub(tables_mib) << 20;
     let possible = bytes / 10 * USABLE_TENTHS / buffer;
 
-    let each = possible.saturating_sub(fixed) / queues.max(1);
+    let each = possible.saturating_sub(fixed).saturating_mul(share) / parts.max(1);
     if each < MIN_QUEUE_PACKETS {
-        let bytes = (fixed + queues * MIN_QUEUE_PACKETS) * buffer * 10 / USABLE_TENTHS;
+        let bytes =
+            (fixed + (parts * MIN_QUEUE_PACKETS).div_ceil(share)) * buffer * 10 / USABLE_TENTHS;
         let needed_mib = tables_mib + bytes.div_ceil(1 << 20);
         return Err(TooSmall {
             ports,
@@ -95,17 +97,17 @@ pub fn plan(config: &Config) -> Result<Plan, TooSmall> {
     }
     let each = each.min(longest_queue(config));
     Ok(Plan {
-        buffers: u32::try_from(fixed + queues * each).unwrap_or(u32::MAX),
+        buffers: u32::try_from(fixed + (parts * each).div_ceil(share)).unwrap_or(u32::MAX),
         frame_bytes,
         queue_limit_packets: usize::try_from(each).unwrap_or(usize::MAX),
     })
 }
 
-/// How many full queues a port's packets make at most.
-fn full_queues(port: &PortConfig) -> u64 {
+/// How much a port's packets fill at most, in parts of which a queue has [`SHARE_FACTOR`].
+fn full_parts(port: &PortConfig) -> u64 {
     let strict = |class: &&ClassSettings| class.service == Service::Strict;
-    let count = port.classes.iter().filter(strict).count() + SHARED_QUEUES;
-    u64::try_from(count).unwrap_or(u64::MAX)
+    let strict = port.classes.iter().filter(strict).count() * SHARE_FACTOR;
+    u64::try_from(strict + shared_packets(SHARE_FACTOR)).unwrap_or(u64::MAX)
 }
 
 /// The most packets that any queue is to hold.
@@ -141,7 +143,8 @@ mod tests {
         for memory_mib in [240, 320, 1024, 1 << 20] {
             let config = config(memory_mib);
             let plan = plan(&config).unwrap();
-            let queued = 2 * ((2 + SHARED_QUEUES) * plan.queue_limit_packets + FEW * Phb::COUNT);
+            let each = plan.queue_limit_packets;
+            let queued = 2 * (2 * each + shared_packets(each) + FEW * Phb::COUNT);
             let rings = 2 * usize::from(RX_RING + TX_RING) + 2 * QUEUE_CAPACITY;
             assert!(
                 usize::try_from(plan.buffers).unwrap() > queued + rings,
@@ -152,7 +155,7 @@ mod tests {
             assert!(bytes < left << 20, "{plan:?}, {left} MiB beside the tables");
         }
         let mut config = config(1 << 20);
-        assert_eq!(plan(&config).unwrap().queue_limit_packets, 1_024);
+        assert_eq!(plan(&config).unwrap().queue_limit_packets, 512);
         config.ports[1].classes[0].limit_packets = 50_000;
         assert_eq!(plan(&config).unwrap().queue_limit_packets, 50_000);
     }

@@ -1,11 +1,10 @@
-use crate::diffserv::{ClassSettings, FEW, Phb, SHARED_QUEUES, Service};
+use crate::diffserv::{ClassSettings, FEW, Phb, SHARE_FACTOR, Service, shared_packets};
 
 /// The room that a port's queues share, all but those of strict priority: a queue may hold no more
-/// packets than there is room left (Choudhury and Hahne, "Dynamic queue length thresholds for
-/// shared-memory packet switches", IEEE/ACM Transactions on Networking 6(2), 1998, with a factor of 1).
-/// A queue that is alone may have half of the room, which is the longest one's limit; N queues that are
-/// full have one part in N + 1 each, and as much is free for who comes next. Of [`FEW`] packets none is
-/// kept.
+/// packets than [`SHARE_FACTOR`] times the room that is left (Choudhury and Hahne, "Dynamic queue length
+/// thresholds for shared-memory packet switches", IEEE/ACM Transactions on Networking 6(2), 1998). A queue
+/// that is alone may have four parts in five, which is the longest one's limit; N queues that are full have
+/// four parts in 4 N + 1 each, and one is free for who comes next. Of [`FEW`] packets none is kept.
 #[derive(Debug)]
 pub(super) struct Shared {
     packets: usize,
@@ -20,7 +19,7 @@ impl Shared {
             .filter(|class| class.service != Service::Strict);
         let longest = sharing.map(|class| class.limit_packets).max();
         Self {
-            packets: longest.unwrap_or(0).saturating_mul(SHARED_QUEUES),
+            packets: shared_packets(longest.unwrap_or(0)),
             waiting: 0,
         }
     }
@@ -28,17 +27,22 @@ impl Shared {
     /// How many packets any queue may hold.
     #[inline]
     pub(super) fn limit(&self) -> usize {
-        self.packets.saturating_sub(self.waiting).max(FEW)
+        self.bound().max(FEW)
     }
 
     /// How many more a queue may take in that has so many: each takes from the room of those after it.
     #[inline]
     pub(super) fn room(&self, queued: usize) -> usize {
         let more = self
-            .packets
-            .saturating_sub(self.waiting + queued)
-            .div_ceil(2);
+            .bound()
+            .saturating_sub(queued)
+            .div_ceil(SHARE_FACTOR + 1);
         more.max(FEW.saturating_sub(queued))
+    }
+
+    #[inline]
+    fn bound(&self) -> usize {
+        SHARE_FACTOR.saturating_mul(self.packets.saturating_sub(self.waiting))
     }
 
     /// Packets have joined a queue.
