@@ -186,9 +186,6 @@ impl<K: FlowKey> SessionTable<K> {
             };
             if let Some(entry) = self.entries.get(slots[place].index()) {
                 prefetch(entry);
-                if size_of::<Entry<K>>() > 64 {
-                    prefetch(&entry.flow);
-                }
             }
         });
         let mut found = 0;
