@@ -125,18 +125,18 @@ impl Case {
         }
     }
 
-    /// What runs side by side: Voicelane and its peers with the same packets, with and without a limit
-    /// on the way out.
+    /// What runs side by side: Voicelane and its peers with packets alike, of either IP version, with and
+    /// without a limit on the way out.
     pub(crate) fn groups(cases: &[Self]) -> Vec<Vec<Self>> {
-        let group = |case: &Self| Self {
-            program: Program::Voicelane,
-            ..case.unsaturated()
+        let packets = |case: &Self| {
+            let (small, flows) = (case.frame_bytes <= SMALL_IPV6, case.flows.ilog2());
+            (small, flows, case.classes, case.session_every)
         };
         let mut groups: Vec<Vec<Self>> = vec![];
         for &case in cases {
             match groups
                 .iter_mut()
-                .find(|others| group(&others[0]) == group(&case))
+                .find(|others| packets(&others[0]) == packets(&case))
             {
                 Some(others) => others.push(case),
                 None => groups.push(vec![case]),
@@ -369,18 +369,23 @@ mod tests {
                 for case in group.iter().filter(|case| case.saturated) {
                     assert!(group.contains(&case.unsaturated()), "{case}");
                 }
-                let peers = group
-                    .iter()
-                    .filter(|case| case.program != Program::Voicelane);
-                for peer in peers {
+                for case in group {
                     let router = Case {
                         program: Program::Voicelane,
-                        ..*peer
+                        ..*case
                     };
-                    assert!(
-                        !cases.contains(&router) || group.contains(&router),
-                        "{peer}"
-                    );
+                    let ipv4 = Case {
+                        ip: IpVersion::V4,
+                        frame_bytes: match router.frame_bytes {
+                            SMALL_IPV6 => SMALL,
+                            other => other,
+                        },
+                        ..router
+                    };
+                    for other in [router, ipv4] {
+                        let beside = !cases.contains(&other) || group.contains(&other);
+                        assert!(beside, "{case} without {other}");
+                    }
                 }
             }
         }

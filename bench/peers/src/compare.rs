@@ -58,6 +58,7 @@ pub(crate) fn run(options: &Options, folders: &Folders, stop: &Stop) -> anyhow::
     for round in 1..=rounds {
         let started = Instant::now();
         for group in Case::groups(&cases) {
+            eprintln!("round {round} of {rounds}: {} side by side", group.len());
             let outcomes = measure(&samples, &group, folders, stop);
             if stop.load(Ordering::Relaxed) {
                 bail!("interrupted");
