@@ -6,7 +6,7 @@ use voicelane_dpdk::{BURST, Slab, equal_lanes, prefetch};
 use super::{Arrival, Count, FlowCounters, FlowKey, Passed, Terms, entry::Flow, meters::Meters};
 use crate::{
     diffserv::{BucketError, Dscp, MeterError},
-    places::{Places, each_place},
+    places::{Places, each_place, places},
     units::{TickRate, Ticks},
 };
 
@@ -14,11 +14,6 @@ use crate::{
 const WAYS: usize = 8;
 /// How many entries an insertion looks at for one that can move.
 const SEARCH: usize = 256;
-
-/// No entry's place: the key is not there.
-const NOWHERE: Slot = Slot(u32::MAX);
-/// No entry's place: the key may be in its other bucket.
-const ELSEWHERE: Slot = Slot(u32::MAX - 1);
 
 /// Where an entry lies. Stays the same for as long as the entry exists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,7 +39,8 @@ pub struct TableFull {
 #[repr(align(64))]
 struct Bucket {
     tags: [u16; WAYS],
-    slots: [u32; WAYS],
+    /// The last one is nobody's, so that a miss has one, too: always that of the first entry.
+    slots: [u32; WAYS + 1],
     /// How many entries whose first bucket is this one are in their other one: without any, a
     /// miss ends here.
     displaced: u32,
@@ -61,6 +57,19 @@ impl Bucket {
 /// A set of ways: a bit for each.
 #[derive(Clone, Copy, Debug)]
 struct Ways(u32);
+
+impl Ways {
+    #[inline]
+    fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The first one; [`WAYS`], if there is none.
+    #[inline]
+    fn first(self) -> usize {
+        (self.0 | 1 << WAYS).trailing_zeros() as usize
+    }
+}
 
 impl Iterator for Ways {
     type Item = usize;
@@ -161,8 +170,10 @@ impl<K: FlowKey> SessionTable<K> {
     }
 
     /// The entries of a burst of keys: of those whose bits are in `which`, says which ones are there,
-    /// and writes each one's slot into its place; of others anything. Goes over the burst three times,
-    /// so that each miss of the cache is under way while the others are started.
+    /// and writes each one's slot into its place; of others anything. Goes over the burst several
+    /// times, so that each miss of the cache is under way while the others are started. Has no branch
+    /// that depends on whether a key is there: packets with and without sessions come as they like,
+    /// and no predictor could tell.
     #[inline]
     pub fn find_burst(
         &self,
@@ -176,31 +187,36 @@ impl<K: FlowKey> SessionTable<K> {
             hashes[place] = hash;
             prefetch(&self.buckets[self.first(hash)]);
         });
+        let mut candidates = 0;
         each_place(which, |place| {
             let bucket = &self.buckets[self.first(hashes[place])];
-            let mut ways = bucket.matches(tag(hashes[place]));
-            slots[place] = match ways.next() {
-                Some(way) => Slot(bucket.slots[way]),
-                None if bucket.displaced == 0 => NOWHERE,
-                None => ELSEWHERE,
-            };
+            let ways = bucket.matches(tag(hashes[place]));
+            slots[place] = Slot(bucket.slots[ways.first()]);
+            candidates |= Places::from(!ways.is_empty()) << place;
             if let Some(entry) = self.entries.get(slots[place].index()) {
                 prefetch(entry);
             }
         });
-        let mut found = 0;
-        each_place(which, |place| {
-            let (key, slot) = (&keys[place], &mut slots[place]);
-            match self.entries.get(slot.index()) {
-                Some(entry) if entry.key == *key => {}
-                _ if *slot == NOWHERE => return,
-                _ => match self.find_further(key, hashes[place]) {
-                    Some(further) => *slot = further,
-                    None => return,
-                },
+        let (mut found, mut further) = (candidates, 0);
+        each_place(candidates, |place| {
+            let entry = self.entries.get(slots[place].index());
+            if entry.is_none_or(|entry| entry.key != keys[place]) {
+                found &= !(1 << place);
+                further |= 1 << place;
             }
-            found |= 1 << place;
         });
+        for place in places(which & !candidates) {
+            let first = self.first(hashes[place]);
+            if self.buckets[first].displaced != 0 {
+                further |= 1 << place;
+            }
+        }
+        for place in places(further) {
+            if let Some(slot) = self.find_further(&keys[place], hashes[place]) {
+                slots[place] = slot;
+                found |= 1 << place;
+            }
+        }
         found
     }
 
@@ -412,6 +428,7 @@ impl<K: FlowKey> SessionTable<K> {
         let mut seen = vec![false; self.entries.len()];
         let mut displaced = vec![0; self.buckets.len()];
         for (index, bucket) in self.buckets.iter().enumerate() {
+            assert_eq!(bucket.slots[WAYS], 0, "nobody's slot in use");
             for (&stored, &slot) in bucket.tags.iter().zip(&bucket.slots) {
                 if stored == 0 {
                     continue;

@@ -48,6 +48,18 @@ fn marked(table: &mut SessionTable<FlowKey4>, slot: Slot, packet: &Arrival) -> O
     table.meter(slot, packet).map(|passed| passed.dscp)
 }
 
+/// A burst of these keys finds what each finds by itself.
+fn bursts_agree(table: &SessionTable<FlowKey4>, first: u32, which: u64) {
+    let keys: [_; BURST] = std::array::from_fn(|place| key(first + u32::try_from(place).unwrap()));
+    let mut slots = [Slot::default(); BURST];
+    let found = table.find_burst(&keys, which, &mut slots);
+    for (place, slot) in slots.into_iter().enumerate() {
+        let [asked, found] = [which, found].map(|set| set >> place & 1 == 1);
+        let expected = table.find(&keys[place]).filter(|_| asked);
+        assert_eq!(found.then_some(slot), expected);
+    }
+}
+
 proptest! {
     #[test]
     fn agrees_with_a_map(
@@ -75,14 +87,7 @@ proptest! {
         }
         table.invariants();
         for (first, which) in [(0, u64::MAX), (64, 1), (128, 0xf0f0_0000_0000_1234), (200, 0)] {
-            let keys: [_; BURST] = std::array::from_fn(|place| key(first + u32::try_from(place).unwrap()));
-            let mut slots = [Slot::default(); BURST];
-            let found = table.find_burst(&keys, which, &mut slots);
-            for (place, slot) in slots.into_iter().enumerate() {
-                let [asked, found] = [which, found].map(|set| set >> place & 1 == 1);
-                let expected = table.find(&keys[place]).filter(|_| asked);
-                prop_assert_eq!(found.then_some(slot), expected);
-            }
+            bursts_agree(&table, first, which);
         }
         for number in 0..300 {
             let slot = table.find(&key(number));
@@ -140,6 +145,11 @@ fn crowded_buckets_make_room_by_moving() {
     }
     table.invariants();
     assert!((0..800).all(|number| table.find(&key(number)).is_some()));
+    assert!(table.buckets.iter().any(|bucket| bucket.displaced > 0));
+    for first in (0..1_600).step_by(BURST) {
+        bursts_agree(&table, first, u64::MAX);
+        bursts_agree(&table, first, 0xf0f0_0000_0000_1234);
+    }
     assert!(
         table
             .install(key(800), Dscp::EF, policer(), Ticks(0))
