@@ -9,7 +9,7 @@ use voicelane_machine::Machine;
 use crate::{
     case::{Case, Folders, WIRE_BYTES},
     chart,
-    figures::{Report, rows},
+    figures::{Report, Samples, rows},
     run::{self, Sample, Stop},
 };
 
@@ -53,7 +53,7 @@ pub(crate) fn run(options: &Options, folders: &Folders, stop: &Stop) -> anyhow::
     }
     let date = voicelane_machine::date();
     let machine = Machine::new();
-    let mut samples: BTreeMap<Case, Vec<Sample>> = BTreeMap::new();
+    let mut samples: BTreeMap<Case, Samples> = BTreeMap::new();
     let mut failures = vec![];
     for round in 1..=rounds {
         let started = Instant::now();
@@ -70,7 +70,7 @@ pub(crate) fn run(options: &Options, folders: &Folders, stop: &Stop) -> anyhow::
                             "round {round} of {rounds}: {case}: {:.1} cycles a packet, {:.2} Mpps",
                             sample.cycles_per_packet, sample.mpps
                         );
-                        samples.entry(case).or_default().push(sample);
+                        samples.entry(case).or_default().insert(round, sample);
                     }
                     Err(error) => {
                         eprintln!("round {round} of {rounds}: {case}: FAILED: {error:#}");
@@ -83,7 +83,7 @@ pub(crate) fn run(options: &Options, folders: &Folders, stop: &Stop) -> anyhow::
     }
     let tsc_hz = samples
         .values()
-        .flatten()
+        .flat_map(Samples::values)
         .map(|sample| sample.tsc_hz)
         .next();
     let in_order: Vec<_> = cases
@@ -123,7 +123,7 @@ pub(crate) fn run(options: &Options, folders: &Folders, stop: &Stop) -> anyhow::
 /// Measures cases side by side. A saturated one gets a shaper at half of what it took the last time; the
 /// first time, at half of what it takes when it is at half of what the case takes without a shaper.
 fn measure(
-    samples: &BTreeMap<Case, Vec<Sample>>,
+    samples: &BTreeMap<Case, Samples>,
     group: &[Case],
     folders: &Folders,
     stop: &Stop,
@@ -136,7 +136,9 @@ fn measure(
         if !case.saturated {
             return Ok(None);
         }
-        let last = samples.get(case).and_then(|samples| samples.last());
+        let last = samples
+            .get(case)
+            .and_then(|samples| samples.values().last());
         let mpps = match last {
             Some(sample) => sample.mpps,
             None => {

@@ -37,6 +37,9 @@ impl Spread {
     }
 }
 
+/// What each round showed of a case, by the round's number: one that failed has none.
+pub(crate) type Samples = BTreeMap<u8, Sample>;
+
 /// One line of the table.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Row {
@@ -61,21 +64,22 @@ pub(crate) struct Row {
     pub(crate) mpps: Spread,
     /// TSC ticks of one core for each packet received.
     pub(crate) cycles_per_packet: Spread,
-    /// Cycles divided by the unsaturated ones of the same case.
+    /// The same, by the round's number.
+    pub(crate) cycles_by_round: BTreeMap<u8, f64>,
+    /// Cycles divided by the unsaturated ones of the same case: the median over the rounds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) of_unsaturated: Option<f64>,
     /// Cycles divided by each peer's.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) ratio: BTreeMap<&'static str, Ratio>,
-    pub(crate) rounds: usize,
     #[serde(skip)]
     pub(crate) case: Case,
 }
 
-/// One program's median beside another's.
+/// One program beside another.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Ratio {
-    /// This one's cycles a packet divided by the peer's.
+    /// This one's cycles a packet divided by the peer's: the median over the rounds.
     pub(crate) cycles: f64,
     /// What the peer was given: it is not measured with everything.
     pub(crate) flows: u32,
@@ -102,7 +106,7 @@ pub(crate) struct Report {
 }
 
 /// Rows from the samples of each case, in the cases' order. A case without samples has none.
-pub(crate) fn rows(samples: &[(Case, Vec<Sample>)]) -> Vec<Row> {
+pub(crate) fn rows(samples: &[(Case, Samples)]) -> Vec<Row> {
     let mut rows: Vec<_> = samples
         .iter()
         .filter_map(|(case, samples)| row(case, samples))
@@ -112,20 +116,20 @@ pub(crate) fn rows(samples: &[(Case, Vec<Sample>)]) -> Vec<Row> {
         row.of_unsaturated = plain
             .iter()
             .find(|other| row.saturated && other.case == row.case.unsaturated())
-            .map(|other| row.cycles_per_packet.median / other.cycles_per_packet.median);
+            .and_then(|other| quotient(row, other));
         if row.case.program == Program::Voicelane {
             row.ratio = Program::PEERS
                 .into_iter()
-                .filter_map(|peer| Some((peer.name(), ratio(row, nearest(peer, row, &plain)?))))
+                .filter_map(|peer| Some((peer.name(), ratio(row, nearest(peer, row, &plain)?)?)))
                 .collect();
         }
     }
     rows
 }
 
-fn row(case: &Case, samples: &[Sample]) -> Option<Row> {
-    let spread = |figure: fn(&Sample) -> f64| Spread::of(samples.iter().map(figure));
-    let hits = samples.iter().filter_map(|sample| sample.hit_share);
+fn row(case: &Case, samples: &Samples) -> Option<Row> {
+    let spread = |figure: fn(&Sample) -> f64| Spread::of(samples.values().map(figure));
+    let hits = samples.values().filter_map(|sample| sample.hit_share);
     Some(Row {
         name: case.program.name(),
         flows: case.flows,
@@ -137,20 +141,31 @@ fn row(case: &Case, samples: &[Sample]) -> Option<Row> {
         sent_share: spread(|sample| sample.sent_share)?.median,
         mpps: spread(|sample| sample.mpps)?,
         cycles_per_packet: spread(|sample| sample.cycles_per_packet)?,
+        cycles_by_round: (samples.iter())
+            .map(|(&round, sample)| (round, sample.cycles_per_packet))
+            .collect(),
         of_unsaturated: None,
         ratio: BTreeMap::new(),
-        rounds: samples.len(),
         case: *case,
     })
 }
 
-fn ratio(row: &Row, peer: &Row) -> Ratio {
-    Ratio {
-        cycles: row.cycles_per_packet.median / peer.cycles_per_packet.median,
+fn ratio(row: &Row, peer: &Row) -> Option<Ratio> {
+    Some(Ratio {
+        cycles: quotient(row, peer)?,
         flows: peer.flows,
         frame_bytes: peer.frame_bytes,
         ip: peer.ip,
-    }
+    })
+}
+
+/// One row's cycles divided by another's: the median of the rounds that have both. In a round they took
+/// turns, so a machine that is slower in one round than in another changes both.
+fn quotient(row: &Row, other: &Row) -> Option<f64> {
+    let rounds = row.cycles_by_round.iter();
+    let quotients =
+        rounds.filter_map(|(round, cycles)| Some(cycles / other.cycles_by_round.get(round)?));
+    Some(Spread::of(quotients)?.median)
 }
 
 /// The peer's row that is most like this one: by IP, then by frame, then by flows.
@@ -184,22 +199,31 @@ mod tests {
 
     use serde_json::Value;
 
+    use voicelane_throughput::flows::IpVersion;
+
     use super::*;
     use crate::chart;
+
+    fn sample(cycles_per_packet: f64) -> Sample {
+        Sample {
+            mpps: 2_300.0 / cycles_per_packet,
+            cycles_per_packet,
+            sent_share: 1.0,
+            hit_share: Some(1.0),
+            tsc_hz: 2.3e9,
+        }
+    }
 
     /// A report of every case, of three rounds with figures of their own.
     fn report() -> Report {
         let samples: Vec<_> = (1..)
             .zip(Case::all())
             .map(|(number, case)| {
-                let sample = |round: u32| Sample {
-                    mpps: f64::from(number * 10 + round),
-                    cycles_per_packet: f64::from(number * 100 + round % 3),
-                    sent_share: 1.0,
-                    hit_share: Some(1.0),
-                    tsc_hz: 2.3e9,
+                let sample = |round: u8| Sample {
+                    mpps: f64::from(number * 10 + u32::from(round)),
+                    ..sample(f64::from(number * 100 + u32::from(round) % 3))
                 };
-                (case, (1..=3).map(sample).collect())
+                (case, (1..=3).map(|round| (round, sample(round))).collect())
             })
             .collect();
         Report {
@@ -269,13 +293,34 @@ mod tests {
                     && (peer.ip, peer.frame_bytes, peer.flows)
                         == (exact.ip, exact.frame_bytes, exact.flows)
             });
-            let cycles = row.cycles_per_packet.median / peer.cycles_per_packet.median;
-            assert_eq!(exact.cycles, cycles);
+            let of = |row: &Row, round| row.cycles_by_round[&round];
+            let quotients = [1, 2, 3].map(|round| of(row, round) / of(peer, round));
+            assert_eq!(exact.cycles, Spread::of(quotients).unwrap().median);
             assert_eq!(row.of_unsaturated.is_some(), row.saturated);
         }
         let full = find(&|row| row.name == "voicelane" && row.flows == FULL_LINK_FLOWS);
         let share = full.cycles_per_packet.median * 5.25e6 / 2.3e9;
         assert_eq!(report.full_link_share(), Some(share));
+    }
+
+    #[test]
+    fn a_machine_that_slows_down_changes_no_ratio() {
+        let case = Case::new(Program::Voicelane, IpVersion::V4, VOICE, 1_000);
+        let saturated = Case {
+            saturated: true,
+            ..case
+        };
+        let samples = |cycles: [f64; 3]| -> Samples { (1..).zip(cycles.map(sample)).collect() };
+        let mut both = [
+            (case, samples([100.0, 150.0, 100.0])),
+            (saturated, samples([120.0, 180.0, 170.0])),
+        ];
+        assert_eq!(rows(&both)[1].of_unsaturated, Some(1.2));
+        // What failed in one has no counterpart.
+        both[0].1.remove(&1);
+        assert_eq!(rows(&both)[1].of_unsaturated, Some(1.45));
+        both[0].1.clear();
+        assert_eq!(rows(&both)[0].of_unsaturated, None);
     }
 
     #[test]

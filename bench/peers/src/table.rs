@@ -16,8 +16,9 @@ impl fmt::Display for Report {
             f,
             "# Voicelane beside DPDK's own programs\n\n\
              One core, one source and sink under all programs, {} rounds; in each, those with the same\n\
-             packets take many short turns. Minimum / median / maximum over the rounds; ratios are of\n\
-             medians, to the peer with packets most alike (with how many flows, where it is not as many).\n\n\
+             packets take many short turns. Minimum / median / maximum over the rounds; ratios are the\n\
+             median of each round's, to the peer with packets most alike (with how many flows, where it is\n\
+             not as many).\n\n\
              {}; TSC {:.2} GHz; commit {}; {}\n",
             self.rounds,
             self.machine,
