@@ -3,18 +3,25 @@
 #[inline]
 #[must_use]
 pub fn header_checksum_is_right(header: &[u8]) -> bool {
-    let mut sum: u64 = 0;
-    let (words, rest) = header.as_chunks::<4>();
-    for word in words {
-        // The sum does not depend on the order of bytes (RFC 1071 section 2 (B)).
-        sum += u64::from(u32::from_ne_bytes(*word));
+    // 2^64, 2^32 and 2^16 are 1 modulo 0xffff, so a carry is added at the other end, and what remains is
+    // the ones' complement sum: all ones, which is 0. A header is never all zeros: its first byte is the
+    // version. The sum does not depend on the order of bytes (RFC 1071 section 2 (B)).
+    let add = |sum: u64, word: u64| {
+        let (sum, carry) = sum.overflowing_add(word);
+        sum + u64::from(carry)
+    };
+    let (words, rest) = header.as_chunks::<8>();
+    let mut sum = words
+        .iter()
+        .fold(0, |sum, word| add(sum, u64::from_ne_bytes(*word)));
+    let (halves, rest) = rest.as_chunks::<4>();
+    for half in halves {
+        sum = add(sum, u32::from_ne_bytes(*half).into());
     }
     for word in rest.as_chunks::<2>().0 {
-        sum += u64::from(u16::from_ne_bytes(*word));
+        sum = add(sum, u16::from_ne_bytes(*word).into());
     }
-    // 2^32 and 2^16 are 1 modulo 0xffff, so the remainder is the ones' complement sum: all ones,
-    // which is 0. A header is never all zeros: its first byte is the version. What an odd number
-    // divides is small when it is multiplied by that number's inverse modulo 2^64.
+    // What an odd number divides is small when it is multiplied by that number's inverse modulo 2^64.
     const INVERSE: u64 = 0xfffe_fffe_fffe_ffff;
     const { assert!(INVERSE.wrapping_mul(0xffff) == 1) };
     sum.wrapping_mul(INVERSE) <= u64::MAX / 0xffff
@@ -66,6 +73,22 @@ mod tests {
             let updated = replace_word(checksum, old, new);
             header[10..12].copy_from_slice(&updated.to_be_bytes());
             prop_assert!(header_checksum_is_right(&header));
+        }
+
+        /// With options, too, and sums that carry.
+        #[test]
+        fn only_a_right_sum_is_right(
+            mut header in prop::collection::vec(prop_oneof![any::<u8>(), Just(0xff)], 20..=60),
+            right: bool,
+        ) {
+            header.truncate(header.len() / 2 * 2);
+            header[0] |= 0x40;
+            if right {
+                header[10..12].fill(0);
+                let checksum = !sum(&header);
+                header[10..12].copy_from_slice(&checksum.to_be_bytes());
+            }
+            prop_assert_eq!(header_checksum_is_right(&header), sum(&header) == 0xffff);
         }
 
         #[test]
