@@ -60,6 +60,31 @@ pub fn equal_places(numbers: &[u16; 64], number: u16) -> u64 {
     })
 }
 
+/// Which of 64 bytes are equal to one: a bit for each, the first one's lowest.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[must_use]
+pub fn equal_bytes(bytes: &[u8; 64], byte: u8) -> u64 {
+    use core::arch::x86_64::{_mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_set1_epi8};
+    let (quarters, _) = bytes.as_chunks::<16>();
+    quarters.iter().rev().fold(0, |places, quarter| {
+        // SAFETY: every x86_64 CPU has SSE2; the load is of 16 bytes that are there, however aligned.
+        let equal = unsafe {
+            let quarter = _mm_loadu_si128(quarter.as_ptr().cast());
+            _mm_movemask_epi8(_mm_cmpeq_epi8(quarter, _mm_set1_epi8(byte.cast_signed())))
+        };
+        places << 16 | u64::from(equal.cast_unsigned())
+    })
+}
+
+/// Which of 64 bytes are equal to one: a bit for each, the first one's lowest.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline]
+#[must_use]
+pub fn equal_bytes(bytes: &[u8; 64], byte: u8) -> u64 {
+    equal_one_by_one(bytes, byte)
+}
+
 /// The bits of a set, from the lowest, for each of which the next of `bits` is set.
 #[cfg(target_feature = "bmi2")]
 #[inline]
@@ -107,6 +132,14 @@ mod tests {
         for number in [0, 7, 8, 9, 0xffff] {
             let expected = equal_one_by_one(&numbers, number);
             assert_eq!(equal_places(&numbers, number), expected);
+        }
+    }
+
+    #[test]
+    fn bytes_are_compared_as_one_by_one() {
+        let bytes = std::array::from_fn(|place| [7, 0, 0xff, 8, 0x80, 7, 7][place * place % 7]);
+        for byte in [0, 7, 8, 9, 0x80, 0xff] {
+            assert_eq!(equal_bytes(&bytes, byte), equal_one_by_one(&bytes, byte));
         }
     }
 

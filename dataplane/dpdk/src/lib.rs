@@ -16,7 +16,7 @@ mod tsc;
 
 pub use eal::{Eal, EalConfig, EalError, Hugepages, WorkerThread};
 pub use errno::Errno;
-pub use lanes::{equal_lanes, equal_places, scatter};
+pub use lanes::{equal_bytes, equal_lanes, equal_places, scatter};
 pub use mbuf::{Mbuf, Mempool, MempoolError, TooLong};
 pub use memory::{Memory, NoMemory, Slab, Zeroed};
 pub use port::{Description, Link, Port, PortConfig, PortError, PortStats, RxQueue, TxQueue};

@@ -164,15 +164,13 @@ impl Mbuf {
     /// Asks the CPU to fetch the start of the frame.
     #[inline]
     pub fn prefetch_frame(&self) {
-        // SAFETY: the start of the data lies in the buffer, also when the frame is empty.
-        crate::prefetch(unsafe { &*self.start() });
+        crate::prefetch(self.start());
     }
 
     /// Asks the CPU to fetch what DPDK keeps about the frame, in place of the frame.
     #[inline]
     pub fn prefetch_handle(&self) {
-        // SAFETY: the mbuf is valid for as long as it is owned.
-        crate::prefetch(unsafe { self.0.cast::<u8>().as_ref() });
+        crate::prefetch(self.0.cast::<u8>().as_ptr());
     }
 
     /// Whether the frame lies in one piece. Frames that do not are not for the data plane.

@@ -153,6 +153,12 @@ impl<T: Copy> Slab<T> {
         self.count += 1;
         true
     }
+
+    /// Asks the CPU to fetch the value in a place, if there is one.
+    #[inline]
+    pub fn prefetch(&self, place: usize) {
+        crate::prefetch(self.first.as_ptr().wrapping_add(place));
+    }
 }
 
 impl<T: Copy> Deref for Slab<T> {

@@ -1,5 +1,3 @@
-use std::ptr;
-
 use voicelane_dpdk_sys as sys;
 
 #[cfg(target_arch = "x86_64")]
@@ -28,16 +26,16 @@ pub fn tsc_hz() -> u64 {
     unsafe { sys::rte_get_tsc_hz() }
 }
 
-/// Asks the CPU to fetch the cache lines of `value`, from the one where it starts.
+/// Asks the CPU to fetch the cache lines of a value, from the one where it starts; of none, if there is none.
 #[inline]
-pub fn prefetch<T>(value: &T) {
+pub fn prefetch<T>(value: *const T) {
     #[cfg(target_arch = "x86_64")]
     for line in 0..size_of::<T>().div_ceil(CACHE_LINE_BYTES) {
         use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        let start = ptr::from_ref(value).cast::<i8>();
+        let start = value.cast::<i8>();
         // SAFETY: a prefetch has no effect on memory, whatever the address.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(line * CACHE_LINE_BYTES)) };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = ptr::from_ref(value);
+    let _ = value;
 }

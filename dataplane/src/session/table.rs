@@ -1,7 +1,7 @@
 use std::{collections::HashSet, mem};
 
 use thiserror::Error;
-use voicelane_dpdk::{BURST, Slab, equal_lanes, prefetch};
+use voicelane_dpdk::{BURST, Slab, equal_lanes};
 
 use super::{Arrival, Count, FlowCounters, FlowKey, Passed, Terms, entry::Flow, meters::Meters};
 use crate::{
@@ -185,7 +185,7 @@ impl<K: FlowKey> SessionTable<K> {
         each_place(which, |place| {
             let hash = keys[place].hash(&self.seed);
             hashes[place] = hash;
-            prefetch(&self.buckets[self.first(hash)]);
+            self.buckets.prefetch(self.first(hash));
         });
         let mut candidates = 0;
         each_place(which, |place| {
@@ -193,9 +193,7 @@ impl<K: FlowKey> SessionTable<K> {
             let ways = bucket.matches(tag(hashes[place]));
             slots[place] = Slot(bucket.slots[ways.first()]);
             candidates |= Places::from(!ways.is_empty()) << place;
-            if let Some(entry) = self.entries.get(slots[place].index()) {
-                prefetch(entry);
-            }
+            self.entries.prefetch(slots[place].index());
         });
         let (mut found, mut further) = (candidates, 0);
         each_place(candidates, |place| {
@@ -479,7 +477,7 @@ impl<K: FlowKey> SessionTable<K> {
     reason = "the upper bits are what is wanted"
 )]
 fn tag(hash: u64) -> u16 {
-    ((hash >> 48) as u16).max(1)
+    (hash >> 48) as u16 | 1
 }
 
 /// Why a flow could not be added.
