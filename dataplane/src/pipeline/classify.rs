@@ -1,12 +1,16 @@
 use voicelane_dpdk::BURST;
 
-use super::{Burst, InPlace, Interface, Meta, fields, fragments};
+use super::{
+    Burst, Interface,
+    burst::{Header, InPlace},
+    fields, fragments,
+};
 use crate::{
     device::Buffer,
-    places::{Places, first_places, places},
+    places::{Places, places},
     policy::{Policy, RuleIndex},
     session::{FlowKey, Fragments, SessionTable, Sessions, Slot},
-    units::Ticks,
+    units::{InterfaceIndex, Ticks},
 };
 
 /// Decides each packet's code point, and by whose word: its session's, by exact five-tuple, which
@@ -28,26 +32,25 @@ pub(super) fn classify<B: Buffer>(
         fragments::follow(burst, parts, sessions, interfaces, now);
     }
 
-    let others = first_places(burst.buffers.len()) & !burst.sessions.all();
+    let others = burst.fates.forwarded & !burst.sessions.all();
     for place in places(others) {
-        let (Some(buffer), Some(meta)) = (burst.buffers.get(place), burst.metas.get_mut(place))
-        else {
+        let Some(buffer) = burst.buffers.get(place) else {
             continue;
         };
-        if !meta.is_forwarded() {
-            continue;
-        }
-        let own = meta.class.dscp();
-        meta.rule = first_rule(policy, buffer, meta);
-        meta.dscp = match meta.rule {
+        let (ingress, header) = (burst.ingress[place], burst.headers.at(place));
+        let own = header.class.dscp();
+        let rule = first_rule(policy, buffer, ingress, header);
+        burst.rules[place] = rule;
+        burst.dscps[place] = match rule {
             Some(rule) => policy.code_point(rule, own),
             None => {
-                let trusted = policy.trust(meta.ingress).get(own);
+                let trusted = policy.trust(ingress).get(own);
                 if trusted != own {
-                    let interface = &mut interfaces[meta.ingress.index()];
+                    let interface = &mut interfaces[ingress.index()];
                     interface.counters.bleached_packets += 1;
-                    let source = fields::source(buffer.bytes(), meta.family);
-                    interface.senders.count(source, own, meta.ip_bytes, now);
+                    let source = fields::source(buffer.bytes(), header.family);
+                    let ip_bytes = header.ip_bytes.into();
+                    interface.senders.count(source, own, ip_bytes, now);
                 }
                 trusted
             }
@@ -57,9 +60,14 @@ pub(super) fn classify<B: Buffer>(
 
 /// Without rules nothing is read from the packet.
 #[inline]
-fn first_rule<B: Buffer>(policy: &Policy, buffer: &B, meta: &Meta) -> Option<RuleIndex> {
+fn first_rule<B: Buffer>(
+    policy: &Policy,
+    buffer: &B,
+    ingress: InterfaceIndex,
+    header: Header,
+) -> Option<RuleIndex> {
     let rules = policy.classifier()?;
-    rules.first_match(&fields::fields(buffer.bytes(), meta)?)
+    rules.first_match(&fields::fields(buffer.bytes(), ingress, header)?)
 }
 
 /// Looks the flows of one family up: says which packets have a session, and writes down its slots.

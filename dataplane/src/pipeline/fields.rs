@@ -1,17 +1,18 @@
 //! What rules and the list of senders look at, read from the packet when it is asked for.
 
-use super::{Family, Meta};
+use super::burst::{Family, Header};
 use crate::{
     policy::{Addresses, Fields},
     session::Protocol,
+    units::InterfaceIndex,
     wire::{Ethernet, Ipv4, Ipv6, Transport, Upper, upper_layer},
 };
 
 /// Of a packet that `parse` has checked; nothing of any other.
 #[inline]
-pub(super) fn fields(frame: &[u8], meta: &Meta) -> Option<Fields> {
+pub(super) fn fields(frame: &[u8], interface: InterfaceIndex, header: Header) -> Option<Fields> {
     let packet = frame.get(Ethernet::LENGTH..)?;
-    let (addresses, protocol, ports) = match meta.family {
+    let (addresses, protocol, ports) = match header.family {
         Family::V4 => {
             let ip = Ipv4::new(packet)?;
             let first = ip.fragment_offset() == 0;
@@ -34,22 +35,22 @@ pub(super) fn fields(frame: &[u8], meta: &Meta) -> Option<Fields> {
         }
     };
     Some(Fields {
-        interface: meta.ingress,
+        interface,
         addresses,
         protocol,
-        ports: ports.and_then(|offset| self::ports(packet, meta, offset, protocol)),
-        dscp: meta.class.dscp(),
+        ports: ports.and_then(|offset| self::ports(packet, header, offset, protocol)),
+        dscp: header.class.dscp(),
     })
 }
 
 /// Source and destination port, of the protocols that have them.
 #[inline]
-fn ports(packet: &[u8], meta: &Meta, offset: usize, protocol: Protocol) -> Option<(u16, u16)> {
+fn ports(packet: &[u8], header: Header, offset: usize, protocol: Protocol) -> Option<(u16, u16)> {
     if !matches!(protocol, Protocol::UDP | Protocol::TCP) {
         return None;
     }
     // What is past the IP packet is padding.
-    let packet = packet.get(..usize::try_from(meta.ip_bytes).ok()?)?;
+    let packet = packet.get(..usize::from(header.ip_bytes))?;
     let &[a, b, c, d] = packet.get(offset..)?.first_chunk()?;
     Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
 }

@@ -25,7 +25,7 @@ pub(super) fn follow<B>(
     now: Ticks,
 ) {
     let Burst {
-        metas,
+        ingress,
         lookups,
         sessions: matches,
         ..
@@ -45,9 +45,7 @@ pub(super) fn follow<B>(
             let flow = fragments.flow(&id, now);
             if let Some(flow) = flow.and_then(|flow| sessions.find(&flow)) {
                 matches.put(place, flow);
-            } else if let Some(meta) = metas.get(place)
-                && let Some(interface) = interfaces.get_mut(meta.ingress.index())
-            {
+            } else if let Some(interface) = interfaces.get_mut(ingress[place].index()) {
                 interface.counters.fragments += 1;
             }
         }

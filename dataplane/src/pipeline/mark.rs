@@ -1,10 +1,16 @@
-use super::Meta;
+use voicelane_dpdk::equal_bytes;
+
+use super::Burst;
 use crate::diffserv::{Dscp, PhbMap};
 
-/// Says what a packet is marked with, and in which queue it waits: by the code point alone. It is
-/// written with what else changes in the header.
-#[inline]
-pub(super) fn mark(meta: &mut Meta, dscp: Dscp, phbs: &PhbMap) {
-    meta.dscp = dscp;
-    meta.phb = phbs.phb(dscp);
+/// Says in which queue each packet waits: by the code point alone that it goes with. That is written with
+/// what else changes in the header.
+#[inline(never)]
+pub(super) fn mark<B>(burst: &mut Burst<B>, phbs: &PhbMap) {
+    let (all, first) = (burst.all(), burst.dscps[0]);
+    if equal_bytes(&burst.dscps.map(Dscp::number), first.number()) & all == all {
+        burst.phbs.fill(phbs.phb(first));
+    } else {
+        burst.phbs = burst.dscps.map(|dscp| phbs.phb(dscp));
+    }
 }

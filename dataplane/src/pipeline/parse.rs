@@ -3,8 +3,14 @@ mod plain;
 use std::net::Ipv6Addr;
 
 use plain::{Addressee, Plain4, Plain6};
+use voicelane_dpdk::BURST;
 
-use super::{Burst, Family, Fragment, Interface, Lookups, Meta, Verdict, Vlans, tag};
+use super::{
+    Burst, Interface, Vlans,
+    burst::{Family, Header, Lookups, Verdict},
+    fragments::Fragment,
+    tag,
+};
 use crate::{
     counters::{DropReason, PuntReason},
     device::Buffer,
@@ -23,25 +29,38 @@ pub(super) fn parse<B: Buffer>(
     vlans: &Vlans,
     interfaces: &mut [Interface],
 ) {
-    let lookups = &mut burst.lookups;
-    lookups.clear();
-    let own = InterfaceIndex::from(burst.ingress);
-    let addressee = Addressee::new(mac);
-    let mut rest: Places = 0;
-    let packets = burst.buffers.iter_mut().zip(&mut burst.metas);
-    for (place, (buffer, meta)) in packets.enumerate() {
-        if buffer.is_contiguous() & buffer.stripped_vlan().is_none()
+    burst.ingress.fill(burst.port.into());
+    burst.fates.forwarded = burst.all();
+    burst.lookups.clear();
+    let plain = parse_plain(burst, Addressee::new(mac));
+    burst.lookups.flows4.present = plain;
+    let rest = burst.fates.forwarded & !plain;
+    if rest != 0 {
+        parse_rest(burst, rest, mac, vlans, interfaces);
+    }
+}
+
+/// Says which packets are plain IPv4: a loop of its own, which has all registers.
+#[inline(never)]
+fn parse_plain<B: Buffer>(burst: &mut Burst<B>, addressee: Addressee) -> Places {
+    let mut rest = 0;
+    for (place, buffer) in burst.buffers.iter().enumerate().take(BURST) {
+        if is_whole(buffer)
             && let Some(plain) = Plain4::new(buffer.bytes(), addressee)
         {
-            plain.parse(place, meta, lookups);
-            meta.ingress = own;
+            burst.headers.put(place, plain.header());
+            burst.lookups.flows4.items[place] = plain.flow();
         } else {
             rest |= 1 << place;
         }
     }
-    if rest != 0 {
-        parse_rest(burst, rest, mac, vlans, interfaces);
-    }
+    burst.all() & !rest
+}
+
+/// Whether a frame is in one piece, and the device has taken no tag out of it.
+#[inline]
+fn is_whole<B: Buffer>(buffer: &B) -> bool {
+    buffer.is_contiguous() & buffer.stripped_vlan().is_none()
 }
 
 /// What is not plain IPv4: apart from its loop, which it would make longer.
@@ -53,42 +72,47 @@ fn parse_rest<B: Buffer>(
     vlans: &Vlans,
     interfaces: &mut [Interface],
 ) {
-    let (addressee, own) = (Addressee::new(mac), InterfaceIndex::from(burst.ingress));
+    let addressee = Addressee::new(mac);
     let Burst {
         buffers,
-        metas,
+        frame_bytes,
+        ingress,
+        fates,
+        headers,
         lookups,
         ..
     } = burst;
     for place in places(rest) {
-        let (Some(buffer), Some(meta)) = (buffers.get_mut(place), metas.get_mut(place)) else {
+        let Some(buffer) = buffers.get_mut(place) else {
             continue;
         };
-        if buffer.is_contiguous() & buffer.stripped_vlan().is_none()
+        if is_whole(buffer)
             && let Some(plain) = Plain6::new(buffer.bytes(), addressee)
         {
-            plain.parse(place, meta, lookups);
-            meta.ingress = own;
+            headers.put(place, plain.header());
+            lookups.flows6.put(place, plain.flow());
         } else {
-            let ways_in = (own, vlans);
-            let (ingress, found) = parse_any(buffer, mac, place, lookups, ways_in, interfaces);
-            let found = found.unwrap_or_else(Meta::of);
-            *meta = Meta { ingress, ..found };
+            let ways_in = (&mut ingress[place], vlans);
+            match parse_any(buffer, mac, place, lookups, ways_in, interfaces) {
+                Ok(header) => headers.put(place, header),
+                Err(verdict) => fates.end(place, verdict),
+            }
+            frame_bytes[place] = u16::try_from(buffer.bytes().len()).unwrap_or(u16::MAX);
         }
     }
 }
 
-/// Any frame: the interface that it came in on, and what it is.
+/// Any frame: what it is. Without its tag, if that is its VLAN's, it came in on another interface.
 #[inline(never)]
 fn parse_any<B: Buffer>(
     buffer: &mut B,
     mac: MacAddress,
     place: usize,
     lookups: &mut Lookups,
-    (own, vlans): (InterfaceIndex, &Vlans),
+    (ingress, vlans): (&mut InterfaceIndex, &Vlans),
     interfaces: &mut [Interface],
-) -> (InterfaceIndex, Result<Meta, Verdict>) {
-    let drop = |reason| (own, Err(Verdict::Drop(reason)));
+) -> Result<Header, Verdict> {
+    let drop = |reason| Err(Verdict::Drop(reason));
     if !buffer.is_contiguous() {
         return drop(DropReason::Segmented);
     }
@@ -97,26 +121,24 @@ fn parse_any<B: Buffer>(
         Ok(tci) => tci,
         Err(reason) => return drop(reason),
     };
-    let mut ingress = own;
     if let Some(tci) = tci {
-        match vlans.interface(tci.vlan()) {
-            Some(interface) => ingress = interface,
-            None => return drop(DropReason::UnknownVlan),
-        }
+        let Some(interface) = vlans.interface(tci.vlan()) else {
+            return drop(DropReason::UnknownVlan);
+        };
         // It was counted on the port's own interface.
-        let own = &mut interfaces[own.index()].counters;
+        let own = &mut interfaces[ingress.index()].counters;
+        *ingress = interface;
         own.rx_packets -= 1;
         own.rx_bytes -= received_bytes;
         let counters = &mut interfaces[ingress.index()].counters;
         counters.rx_packets += 1;
         counters.rx_bytes += received_bytes;
         if let Some(plain) = Plain4::new(buffer.bytes(), Addressee::new(mac)) {
-            let mut meta = Meta::of(Verdict::Forward);
-            plain.parse(place, &mut meta, lookups);
-            return (ingress, Ok(meta));
+            lookups.flows4.put(place, plain.flow());
+            return Ok(plain.header());
         }
     }
-    (ingress, parse_frame(buffer.bytes(), mac, place, lookups))
+    parse_frame(buffer.bytes(), mac, place, lookups)
 }
 
 /// Whether a first octet is one of a host's addresses: not 0/8, 127/8, multicast, reserved.
@@ -130,7 +152,7 @@ fn parse_frame(
     mac: MacAddress,
     place: usize,
     lookups: &mut Lookups,
-) -> Result<Meta, Verdict> {
+) -> Result<Header, Verdict> {
     let (ethernet, packet) = Ethernet::split(frame).ok_or(Verdict::Drop(DropReason::Runt))?;
     let destination = ethernet.destination();
     let to_group = destination.is_group();
@@ -151,7 +173,7 @@ fn parse_ipv4(
     to_group: bool,
     place: usize,
     lookups: &mut Lookups,
-) -> Result<Meta, Verdict> {
+) -> Result<Header, Verdict> {
     let drop = |reason| Err(Verdict::Drop(reason));
     // RFC 1812 section 5.2.2: "(1) The packet length reported by the Link Layer must be large
     // enough to hold the minimum length legal IP datagram (20 bytes)."
@@ -179,11 +201,11 @@ fn parse_ipv4(
     }
     check_addresses(&ip, to_group)?;
 
-    let meta = Meta {
-        ip_bytes: ip.total_length().into(),
-        ttl: ip.ttl(),
+    let header = Header {
+        family: Family::V4,
         class: ip.traffic_class(),
-        ..Meta::of(Verdict::Forward)
+        ttl: ip.ttl(),
+        ip_bytes: ip.total_length(),
     };
     let first = ip.fragment_offset() == 0;
     if ip.is_fragment() {
@@ -201,7 +223,7 @@ fn parse_ipv4(
             FlowKey4::from_wire(ip.addresses(), ports, ip.protocol()),
         );
     }
-    Ok(meta)
+    Ok(header)
 }
 
 /// Source and destination port, of the protocols that have them.
@@ -218,7 +240,7 @@ fn parse_ipv6(
     to_group: bool,
     place: usize,
     lookups: &mut Lookups,
-) -> Result<Meta, Verdict> {
+) -> Result<Header, Verdict> {
     let drop = |reason| Err(Verdict::Drop(reason));
     let Some(ip) = Ipv6::new(packet) else {
         return drop(DropReason::Ipv6Truncated);
@@ -227,7 +249,8 @@ fn parse_ipv6(
         return drop(DropReason::Ipv6Version);
     }
     let total_length = Ipv6::LENGTH + usize::from(ip.payload_length());
-    let Some(whole) = packet.get(..total_length) else {
+    let (Some(whole), Ok(ip_bytes)) = (packet.get(..total_length), u16::try_from(total_length))
+    else {
         return drop(DropReason::Ipv6PayloadLength);
     };
     let (source, destination) = (
@@ -286,12 +309,11 @@ fn parse_ipv6(
         }
         Upper::Opaque => {}
     }
-    Ok(Meta {
-        ip_bytes: u32::from(ip.payload_length()) + 40,
+    Ok(Header {
         family: Family::V6,
-        ttl: ip.hop_limit(),
         class: ip.traffic_class(),
-        ..Meta::of(Verdict::Forward)
+        ttl: ip.hop_limit(),
+        ip_bytes,
     })
 }
 

@@ -1,9 +1,9 @@
-use super::{Burst, Meta, Verdict};
+use super::{Burst, burst::Verdict};
 use crate::{
     counters::DropReason,
-    diffserv::{Dscp, PhbMap},
+    diffserv::PhbMap,
     fib::NO_ROUTE,
-    places::{Places, first_places, places},
+    places::{Places, places},
     policy::Policy,
     session::{Arrival, FlowKey, SessionTable, Sessions},
     units::Ticks,
@@ -15,27 +15,21 @@ type Times = (Ticks, Ticks);
 /// Meters each session's packets against what it was admitted with. What conforms gets the
 /// session's code point; what exceeds is dropped (RFC 4594 section 4.1: police to one rate and
 /// burst), or with a three-colour meter gets what the session says for its colour (section 4.3).
-/// What has no session is metered by its rule, then by its interface's aggregate. What goes on is
-/// given to `mark` in the same pass.
+/// What has no session is metered by its rule, then by its interface's aggregate.
 #[inline(never)]
 pub(super) fn police<B>(
     burst: &mut Burst<B>,
     (sessions, policy): (&mut Sessions, &mut Policy),
     phbs: &PhbMap,
-    mark: impl Fn(&mut Meta, Dscp),
     times: Times,
 ) {
-    meter(&mut sessions.ipv4, burst.sessions.ipv4, burst, &mark, times);
-    meter(&mut sessions.ipv6, burst.sessions.ipv6, burst, &mark, times);
-    let others = first_places(burst.buffers.len()) & !burst.sessions.all();
+    meter(&mut sessions.ipv4, burst.sessions.ipv4, burst, times);
+    meter(&mut sessions.ipv6, burst.sessions.ipv6, burst, times);
+    let others = burst.fates.forwarded & !burst.sessions.all();
     for place in places(others) {
-        let meta = &mut burst.metas[place];
         burst.next_hops[place] = NO_ROUTE;
-        if meta.is_forwarded() {
-            match police_rest(policy, phbs, meta, times.0) {
-                Ok(dscp) => mark(meta, dscp),
-                Err(reason) => meta.verdict = Verdict::Drop(reason),
-            }
+        if let Err(reason) = police_rest(burst, place, policy, phbs, times.0) {
+            burst.fates.end(place, Verdict::Drop(reason));
         }
     }
 }
@@ -46,37 +40,41 @@ fn meter<B, K: FlowKey>(
     table: &mut SessionTable<K>,
     which: Places,
     burst: &mut Burst<B>,
-    mark: impl Fn(&mut Meta, Dscp),
     (now, routes_changed): Times,
 ) {
     for place in places(which) {
-        let meta = &mut burst.metas[place];
         let packet = Arrival {
             now,
-            ip_bytes: meta.ip_bytes,
-            came_with: meta.class.dscp(),
+            ip_bytes: burst.headers.ip_bytes[place].into(),
+            came_with: burst.headers.class[place].dscp(),
             routes_changed,
         };
         if let Some(passed) = table.meter(burst.sessions.slots[place], &packet) {
-            mark(meta, passed.dscp);
+            burst.dscps[place] = passed.dscp;
             burst.next_hops[place] = passed.next_hop;
         } else {
-            meta.verdict = Verdict::Drop(DropReason::SessionPoliced);
+            let exceeds = Verdict::Drop(DropReason::SessionPoliced);
+            burst.fates.end(place, exceeds);
         }
     }
 }
 
-/// Of packets without sessions.
+/// A packet without a session.
 #[inline]
-fn police_rest(
+fn police_rest<B>(
+    burst: &mut Burst<B>,
+    place: usize,
     policy: &mut Policy,
     phbs: &PhbMap,
-    meta: &Meta,
     now: Ticks,
-) -> Result<Dscp, DropReason> {
-    let mut dscp = meta.dscp;
-    if let Some(rule) = meta.rule {
-        dscp = policy.meter_rule(rule, (meta.class.dscp(), dscp), meta.ip_bytes, now)?;
+) -> Result<(), DropReason> {
+    let mut dscp = burst.dscps[place];
+    let ip_bytes = burst.headers.ip_bytes[place].into();
+    if let Some(rule) = burst.rules[place] {
+        let came_with = burst.headers.class[place].dscp();
+        dscp = policy.meter_rule(rule, (came_with, dscp), ip_bytes, now)?;
     }
-    policy.meter_aggregate(meta.ingress, (phbs.phb(dscp), dscp), meta.ip_bytes, now)
+    let aggregate = (phbs.phb(dscp), dscp);
+    burst.dscps[place] = policy.meter_aggregate(burst.ingress[place], aggregate, ip_bytes, now)?;
+    Ok(())
 }

@@ -4,7 +4,8 @@ use arrayvec::ArrayVec;
 use voicelane_dpdk::{BURST, equal_places, scatter};
 
 use super::{
-    Burst, Interface, Kind, Routes, Verdict,
+    Burst, Interface, Routes,
+    burst::Verdict,
     handover::{Outlet, Together},
     parse,
     punt::Punts,
@@ -31,14 +32,10 @@ pub(super) fn queue<B: Buffer, O: Outlet<B>>(
     punts: &mut Punts<B>,
     now: Ticks,
 ) {
-    let kinds = burst.kinds.get(..burst.buffers.len()).unwrap_or_default();
-    let first = kinds.first().copied().unwrap_or(Kind::NONE);
-    let unlike = kinds.iter().fold(0, |bits, kind| bits | (kind.0 ^ first.0));
-    if unlike == 0
-        && let Some(run) = run(burst, 0, routes, now)
-    {
+    if burst.is_alike() {
         // As in most bursts of calls' packets.
-        let drops = &mut interfaces[burst.metas[0].ingress.index()].counters.drops;
+        let run = run(burst, 0, now);
+        let drops = &mut interfaces[burst.ingress[0].index()].counters.drops;
         queue_alike(burst, &run, routes, queues, drops);
     } else {
         queue_mixed(burst, routes, queues, interfaces, punts, now);
@@ -55,29 +52,24 @@ fn queue_alike<B: Buffer, O: Outlet<B>>(
     queues: &mut O,
     drops: &mut Drops,
 ) {
-    let Burst {
-        buffers,
-        metas,
-        next_hops,
-        unwritten,
-        ..
-    } = burst;
-    if *unwritten == 0 && queues.pass(run, buffers) {
+    if burst.unwritten == 0 && queues.pass(run, &mut burst.buffers) {
         return;
     }
     let mut dropped = ArrayVec::new();
     let refused = &mut dropped;
-    queues.offer(run, buffers.len(), drops, |mut admitted, drops| {
-        for place in places(admitted & *unwritten) {
-            if let (Some(buffer), Some(way)) =
-                (buffers.get_mut(place), routes.way(next_hops[place]))
-                && let Err(reason) = rewrite(buffer, &metas[place], way)
+    queues.offer(run, burst.buffers.len(), drops, |mut admitted, drops| {
+        for place in places(admitted & burst.unwritten) {
+            let (family, class) = (burst.headers.family[place], burst.marked(place));
+            if let (Some(buffer), Some(way)) = (
+                burst.buffers.get_mut(place),
+                routes.way(burst.next_hops[place]),
+            ) && let Err(reason) = rewrite(buffer, family, class, way)
             {
                 drops[reason.index()] += 1;
                 admitted &= !(1 << place);
             }
         }
-        let arrived = buffers.drain(..).enumerate();
+        let arrived = burst.buffers.drain(..).enumerate();
         arrived.filter_map(move |(place, buffer)| {
             if admitted >> place & 1 == 1 {
                 return Some(buffer);
@@ -89,21 +81,18 @@ fn queue_alike<B: Buffer, O: Outlet<B>>(
     B::free_all(&mut dropped);
 }
 
-/// What a packet has in common with those of its kind; nothing of one that goes no further.
+/// What a packet that goes on has in common with those of its run.
 #[inline]
-fn run<B>(burst: &Burst<B>, place: usize, routes: &Routes, now: Ticks) -> Option<Together> {
-    let (kind, meta) = (burst.kinds[place], &burst.metas[place]);
-    let way = routes
-        .way(burst.next_hops[place])
-        .filter(|_| kind != Kind::NONE)?;
-    Some(Together {
+fn run<B>(burst: &Burst<B>, place: usize, now: Ticks) -> Together {
+    let exit = burst.exits[place];
+    Together {
         since: now,
-        egress: way.port,
-        phb: meta.phb,
-        dscp: meta.dscp,
-        frame_bytes: kind.frame_bytes(),
-        ingress: Some(meta.ingress),
-    })
+        egress: exit.port(),
+        phb: burst.phbs[place],
+        dscp: burst.dscps[place],
+        frame_bytes: burst.frame_bytes[place].saturating_add(exit.tag_bytes()),
+        ingress: Some(burst.ingress[place]),
+    }
 }
 
 /// Packets of several kinds, class by class, so that runs are long; each class's in order.
@@ -116,32 +105,31 @@ fn queue_mixed<B: Buffer, O: Outlet<B>>(
     punts: &mut Punts<B>,
     now: Ticks,
 ) {
-    let all = first_places(burst.buffers.len());
+    let (all, forwarded) = (burst.all(), burst.fates.forwarded);
     let mut arrived = burst.buffers.drain(..);
     let mut buffers: [Option<B>; BURST] = array::from_fn(|_| arrived.next());
     drop(arrived);
-    let classes = burst.kinds.map(Kind::class);
-    let ended = equal_places(&classes, Kind::NONE.class()) & all;
-    for place in places(ended) {
-        let (Some(buffer), meta) = (buffers[place].take(), &burst.metas[place]) else {
+    for place in places(all & !forwarded) {
+        let Some(buffer) = buffers[place].take() else {
             break;
         };
-        let counters = &mut interfaces[meta.ingress.index()].counters;
-        match meta.verdict {
-            Verdict::Punt(reason) => punts.punt(meta.ingress, buffer, reason, counters, now),
+        let ingress = burst.ingress[place];
+        let counters = &mut interfaces[ingress.index()].counters;
+        match burst.fates.verdict(place) {
+            Verdict::Punt(reason) => punts.punt(ingress, buffer, reason, counters, now),
             Verdict::Drop(reason) => counters.drops[reason.index()] += 1,
-            Verdict::Forward => debug_assert!(false, "it has a way"),
         }
     }
-    let mut refused = all & !ended;
-    let (lengths, origins) = (
-        burst.kinds.map(Kind::frame_bytes),
-        burst.kinds.map(Kind::origin),
-    );
+    let mut refused = forwarded;
+    let classes = array::from_fn(|place| burst.exits[place].queue(burst.phbs[place]));
+    let lengths = array::from_fn(|place| run(burst, place, now).frame_bytes);
+    let origins = array::from_fn(|place| {
+        u16::from_le_bytes([burst.ingress[place].0, burst.dscps[place].number()])
+    });
     // Strict priority's classes come in the order in which they are served.
     let mut class = least_from(0, &classes);
-    while class != Kind::NONE.class() {
-        let mut members = equal_places(&classes, class) & all;
+    while class != NO_CLASS {
+        let mut members = equal_places(&classes, class) & forwarded;
         class = least_from(class + 1, &classes);
         while let Some(first) = places(members).next() {
             let equal =
@@ -149,22 +137,19 @@ fn queue_mixed<B: Buffer, O: Outlet<B>>(
             let others = members & !equal;
             let alike = members & first_places(others.trailing_zeros() as usize);
             members &= !alike;
-            debug_assert!(places(alike).all(|place| burst.kinds[place] == burst.kinds[first]));
-            let Some(run) = run(burst, first, routes, now) else {
-                continue;
-            };
-            let drops = &mut interfaces[burst.metas[first].ingress.index()]
-                .counters
-                .drops;
+            let run = run(burst, first, now);
+            debug_assert!(places(alike).all(|place| self::run(burst, place, now) == run));
+            let drops = &mut interfaces[burst.ingress[first].index()].counters.drops;
             let packets = alike.count_ones() as usize;
             let buffers = &mut buffers;
             let refused = &mut refused;
             queues.offer(&run, packets, drops, |admitted, drops| {
                 let mut admitted = scatter(admitted, alike);
                 for place in places(admitted & burst.unwritten) {
+                    let (family, class) = (burst.headers.family[place], burst.marked(place));
                     if let (Some(buffer), Some(way)) =
                         (&mut buffers[place], routes.way(burst.next_hops[place]))
-                        && let Err(reason) = rewrite(buffer, &burst.metas[place], way)
+                        && let Err(reason) = rewrite(buffer, family, class, way)
                     {
                         drops[reason.index()] += 1;
                         admitted &= !(1 << place);
@@ -182,7 +167,10 @@ fn queue_mixed<B: Buffer, O: Outlet<B>>(
     }
 }
 
-/// The least of the classes that are not less than this one; that of [`Kind::NONE`], if there is none.
+/// Which no queue has.
+const NO_CLASS: u16 = u16::MAX;
+
+/// The least of the classes that are not less than this one; [`NO_CLASS`], if there is none.
 #[inline]
 fn least_from(from: u16, classes: &[u16; BURST]) -> u16 {
     let (parts, _) = classes.as_chunks::<16>();
@@ -247,7 +235,7 @@ mod tests {
         ) {
             let classes = array::from_fn(|place| some[place]);
             let least = some.into_iter().filter(|&class| class >= from).min();
-            prop_assert_eq!(least_from(from, &classes), least.unwrap_or(Kind::NONE.class()));
+            prop_assert_eq!(least_from(from, &classes), least.unwrap_or(NO_CLASS));
         }
     }
 }

@@ -1,54 +1,60 @@
 //! Headers that a packet goes on with. Where queues are not empty they are written when one has let the
 //! packet in: what it drops costs no more.
 
-use super::{Family, Meta, route::Way, tag};
+use super::{burst::Family, route::Way, tag};
 use crate::{
     counters::DropReason,
     device::Buffer,
+    diffserv::TrafficClass,
     wire::{Ethernet, Ipv4, Ipv4Mut, Ipv6, Ipv6Mut, Tci},
 };
 
-/// Writes code point and hop limit, the next hop's address, its VLAN. All of the headers is there:
+/// Writes traffic class and hop limit, the next hop's address, its VLAN. All of the headers is there:
 /// `parse` has seen it.
 #[inline(always)]
-pub(super) fn rewrite<B: Buffer>(buffer: &mut B, meta: &Meta, way: &Way) -> Result<(), DropReason> {
+pub(super) fn rewrite<B: Buffer>(
+    buffer: &mut B,
+    family: Family,
+    class: TrafficClass,
+    way: &Way,
+) -> Result<(), DropReason> {
     const FRAME4: usize = Ethernet::LENGTH + Ipv4::LENGTH;
     const FRAME6: usize = Ethernet::LENGTH + Ipv6::LENGTH;
     let frame = buffer.bytes_mut();
-    match meta.family {
+    match family {
         Family::V4 => {
             let headers = frame.first_chunk_mut::<FRAME4>();
             let packet = headers.map(|headers| Ethernet::readdress(headers, &way.addresses));
             if let Some(mut ip) = packet.and_then(Ipv4Mut::new) {
-                ip.forward(meta.marked());
+                ip.forward(class);
             }
         }
         Family::V6 => {
             let headers = frame.first_chunk_mut::<FRAME6>();
             let packet = headers.map(|headers| Ethernet::readdress(headers, &way.addresses));
             if let Some(mut ip) = packet.and_then(Ipv6Mut::new) {
-                ip.forward(meta.marked());
+                ip.forward(class);
             }
         }
     }
     match way.vlan {
         None => Ok(()),
-        Some(vlan) => tag::put(buffer, Tci::new(vlan, meta.dscp)),
+        Some(vlan) => tag::put(buffer, Tci::new(vlan, class.dscp())),
     }
 }
 
-/// Writes the code point alone.
-pub(super) fn write_class(frame: &mut [u8], meta: &Meta) {
+/// Writes the traffic class alone.
+pub(super) fn write_class(frame: &mut [u8], family: Family, class: TrafficClass) {
     let packet = frame.get_mut(Ethernet::LENGTH..).unwrap_or_default();
-    match meta.family {
+    match family {
         Family::V4 => {
             if let Some(mut ip) = Ipv4Mut::new(packet) {
-                ip.set_traffic_class(meta.marked());
+                ip.set_traffic_class(class);
             }
         }
         Family::V6 => {
             if let Some(mut ip) = Ipv6Mut::new(packet) {
-                ip.set_traffic_class(meta.marked());
+                ip.set_traffic_class(class);
             }
         }
     }

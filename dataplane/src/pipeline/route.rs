@@ -4,15 +4,19 @@ use std::net::IpAddr;
 
 use voicelane_dpdk::{BURST, equal_places};
 
-use super::{Burst, Family, Interface, Kind, Lookups, Matches, Meta, Verdict, fields, rewrite};
+use super::{
+    Burst, Interface,
+    burst::{Exit, Family, Lookups, Matches, Verdict},
+    fields, rewrite,
+};
 use crate::{
     control::{NextHop, RouteError},
     counters::{DropReason, PuntReason},
     device::Buffer,
     fib::{self, Fib, Fibs, Key, NO_ROUTE},
-    places::{Places, first_places, places},
+    places::{Places, each_place, places},
     session::Sessions,
-    units::{InterfaceIndex, MacAddress, PortIndex, Ticks, VlanId},
+    units::{InterfaceIndex, MacAddress, Ticks, VlanId},
     wire::Ethernet,
 };
 
@@ -57,9 +61,7 @@ pub(super) struct Way {
     pub(super) addresses: [u8; 12],
     mtu: u16,
     pub(super) vlan: Option<VlanId>,
-    pub(super) port: PortIndex,
-    /// What it adds to a packet's [`Kind`].
-    pub(super) kind: u64,
+    exit: Exit,
 }
 
 impl Way {
@@ -71,8 +73,7 @@ impl Way {
             addresses,
             mtu: interface.mtu,
             vlan: interface.vlan,
-            port: interface.port,
-            kind: Kind::of_way(interface.port, interface.vlan),
+            exit: Exit::new(interface.port, interface.vlan),
         }
     }
 }
@@ -242,60 +243,70 @@ pub(super) fn route<B: Buffer>(
     sessions: &mut Sessions,
     open: bool,
 ) {
-    let all = first_places(burst.buffers.len());
-    let unknown = equal_places(&burst.next_hops, NO_ROUTE) & all;
+    let forwarded = burst.fates.forwarded;
+    let unknown = equal_places(&burst.next_hops, NO_ROUTE) & forwarded;
     if unknown != 0 {
         look_up(burst, unknown, &routes.fibs, sessions);
     }
-    burst.unwritten = if open { 0 } else { all };
-    let mut exceptions = 0;
-    let packets = burst.buffers.iter_mut().zip(&mut burst.metas);
-    let ways = burst.next_hops.iter().zip(&mut burst.kinds);
-    for (place, ((buffer, meta), (next_hop, kind))) in packets.zip(ways).enumerate() {
-        match routes.way(*next_hop) {
-            Some(way) if meta.is_forwarded() & meta.goes(way) => {
-                *kind = Kind::of(meta, way, buffer.bytes().len());
-                if open && let Err(reason) = rewrite::rewrite(buffer, meta, way) {
-                    meta.verdict = Verdict::Drop(reason);
-                    *kind = Kind::NONE;
-                }
-            }
-            _ => {
-                *kind = Kind::NONE;
-                exceptions |= 1 << place;
-            }
-        }
+    burst.unwritten = 0;
+    let mut simple = forwarded & burst.headers.with_hops_left();
+    let mut others = forwarded & !simple;
+    while simple != 0 {
+        let next_hop = burst.next_hops[simple.trailing_zeros() as usize];
+        let together = simple & equal_places(&burst.next_hops, next_hop);
+        simple &= !together;
+        let Some(way) = routes.way(next_hop) else {
+            others |= together;
+            continue;
+        };
+        let fitting = together & burst.headers.within(way.mtu);
+        others |= together & !fitting;
+        lead(burst, fitting, way, open);
     }
-    for place in places(exceptions) {
+    for place in places(others) {
         lead_otherwise(burst, place, routes);
     }
 }
 
-/// Of a packet that does not simply go to a neighbour.
-fn lead_otherwise<B: Buffer>(burst: &mut Burst<B>, place: usize, routes: &Routes) {
-    let (Some(buffer), meta) = (burst.buffers.get(place), &burst.metas[place]) else {
-        return;
-    };
-    if !meta.is_forwarded() {
+/// Packets that go to one neighbour.
+#[inline]
+fn lead<B: Buffer>(burst: &mut Burst<B>, which: Places, way: &Way, open: bool) {
+    each_place(which, |place| burst.exits[place] = way.exit);
+    if !open {
+        burst.unwritten |= which;
         return;
     }
-    let frame = buffer.bytes();
-    let next_hop = routes.choose(burst.next_hops[place], frame, meta.family);
-    match routes.hop(next_hop) {
-        Hop::Forward(way) if meta.goes(way) => {
-            burst.next_hops[place] = next_hop;
-            burst.unwritten |= 1 << place;
-            burst.kinds[place] = Kind::of(meta, way, frame.len());
+    let way = *way;
+    each_place(which, |place| {
+        let (family, class) = (burst.headers.family[place], burst.marked(place));
+        if let Some(buffer) = burst.buffers.get_mut(place)
+            && let Err(reason) = rewrite::rewrite(buffer, family, class, &way)
+        {
+            burst.fates.end(place, Verdict::Drop(reason));
         }
-        exception => except(burst, place, exception),
-    }
+    });
 }
 
-impl Meta {
-    /// Whether the packet may go on this way, as far as itself is concerned.
-    #[inline]
-    fn goes(&self, way: &Way) -> bool {
-        self.ttl > 1 && self.ip_bytes <= u32::from(way.mtu)
+/// Of a packet that does not simply go to a neighbour.
+fn lead_otherwise<B: Buffer>(burst: &mut Burst<B>, place: usize, routes: &Routes) {
+    let header = burst.headers.at(place);
+    let Some(buffer) = burst.buffers.get_mut(place) else {
+        return;
+    };
+    let next_hop = routes.choose(burst.next_hops[place], buffer.bytes(), header.family);
+    match routes.hop(next_hop) {
+        Hop::Forward(way) if header.ttl > 1 && header.ip_bytes <= way.mtu => {
+            burst.next_hops[place] = next_hop;
+            burst.unwritten |= 1 << place;
+            burst.exits[place] = way.exit;
+        }
+        exception => {
+            // The kernel sends on what it gets, marked.
+            let class = header.class.with_dscp(burst.dscps[place]);
+            rewrite::write_class(buffer.bytes_mut(), header.family, class);
+            let verdict = exceptional(exception, header.ttl);
+            burst.fates.end(place, verdict);
+        }
     }
 }
 
@@ -304,7 +315,7 @@ impl Meta {
 fn look_up<B: Buffer>(burst: &mut Burst<B>, which: Places, fibs: &Fibs, sessions: &mut Sessions) {
     let Burst {
         buffers,
-        metas,
+        headers,
         next_hops,
         lookups: Lookups { flows4, flows6, .. },
         sessions: Matches { slots, ipv4, ipv6 },
@@ -318,10 +329,8 @@ fn look_up<B: Buffer>(burst: &mut Burst<B>, which: Places, fibs: &Fibs, sessions
     let rest = which & !(flows4.present | flows6.present);
     if rest != 0 {
         let of = |family| {
-            let mine =
-                |place: &usize| metas[*place].is_forwarded() && metas[*place].family == family;
             places(rest)
-                .filter(mine)
+                .filter(|place| headers.family[*place] == family)
                 .fold(0, |set, place| set | 1 << place)
         };
         let frame = |place| buffers.get(place).map_or(&[][..], Buffer::bytes);
@@ -359,17 +368,6 @@ fn look_up_in<K: Key>(
     for (place, found) in places(which).zip(found) {
         next_hops[place] = found;
     }
-}
-
-/// Has a packet go to the kernel, or nowhere.
-#[cold]
-fn except<B: Buffer>(burst: &mut Burst<B>, place: usize, hop: &Hop) {
-    let (Some(buffer), meta) = (burst.buffers.get_mut(place), &mut burst.metas[place]) else {
-        return;
-    };
-    // The kernel sends on what it gets, marked.
-    rewrite::write_class(buffer.bytes_mut(), meta);
-    meta.verdict = exceptional(hop, meta.ttl);
 }
 
 /// What becomes of a packet that is not simply sent to a neighbour.

@@ -15,14 +15,15 @@ pub(super) fn receive<D: Device>(
     interfaces: &mut [Interface],
 ) -> usize {
     debug_assert!(burst.buffers.is_empty());
-    burst.ingress = ingress;
+    burst.port = ingress;
     device.receive(ingress, &mut burst.buffers);
-    let mut bytes = 0;
-    for buffer in &burst.buffers {
+    for (buffer, bytes) in burst.buffers.iter().zip(&mut burst.frame_bytes) {
         buffer.prefetch();
-        bytes += buffer.bytes().len() as u64;
+        *bytes = u16::try_from(buffer.bytes().len()).unwrap_or(u16::MAX);
     }
     let packets = burst.buffers.len() as u64;
+    let lengths = burst.frame_bytes.iter().take(burst.buffers.len());
+    let bytes: u64 = lengths.copied().map(u64::from).sum();
     counters.rx_packets += packets;
     counters.rx_bytes += bytes;
     let own = &mut interfaces[ingress.index()].counters;

@@ -50,10 +50,10 @@ pub trait FlowKey: Copy + Eq + fmt::Debug {
 /// The five-tuple of an IPv4 flow, packed as it stands in the packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FlowKey4 {
-    /// Source address, destination address, in network byte order.
-    addresses: u64,
-    /// Source port, destination port, in network byte order; protocol.
-    transport: u64,
+    /// The IP header's second eight bytes: protocol and source address, with what is no flow's left out.
+    source: u64,
+    /// The next eight: destination address, and the ports, unless there are options between.
+    destination: u64,
 }
 
 impl FlowKey4 {
@@ -61,9 +61,21 @@ impl FlowKey4 {
     #[inline]
     #[must_use]
     pub fn from_wire(addresses: &[u8; 8], ports: &[u8; 4], protocol: u8) -> Self {
+        let &[a, b, c, d, e, f, g, h] = addresses;
+        let &[i, j, k, l] = ports;
+        Self::from_plain(&[0, protocol, 0, 0, a, b, c, d, e, f, g, h, i, j, k, l])
+    }
+
+    /// From the bytes from the TTL on of a packet without options: two words are all of it.
+    #[inline]
+    #[must_use]
+    pub fn from_plain(from_ttl: &[u8; 16]) -> Self {
+        /// All but TTL and checksum.
+        const OF_FLOW: u64 = u64::from_ne_bytes([0, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff]);
+        let &[a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = from_ttl;
         Self {
-            addresses: u64::from_ne_bytes(*addresses),
-            transport: u64::from(u32::from_ne_bytes(*ports)) << 32 | u64::from(protocol),
+            source: u64::from_ne_bytes([a, b, c, d, e, f, g, h]) & OF_FLOW,
+            destination: u64::from_ne_bytes([i, j, k, l, m, n, o, p]),
         }
     }
 
@@ -71,8 +83,8 @@ impl FlowKey4 {
     #[inline]
     #[must_use]
     pub fn destination(&self) -> u32 {
-        let [.., e, f, g, h] = self.addresses.to_ne_bytes();
-        u32::from_be_bytes([e, f, g, h])
+        let [a, b, c, d, ..] = self.destination.to_ne_bytes();
+        u32::from_be_bytes([a, b, c, d])
     }
 }
 
@@ -155,7 +167,7 @@ impl FlowKey for FlowKey4 {
     /// Two rounds of multiply and fold, keyed.
     #[inline]
     fn hash(&self, seed: &[u64; 4]) -> u64 {
-        let inner = fold(self.addresses ^ seed[0], self.transport ^ seed[1]);
+        let inner = fold(self.source ^ seed[0], self.destination ^ seed[1]);
         fold(inner ^ seed[2], seed[3])
     }
 }

@@ -1,5 +1,5 @@
 use super::{
-    super::{Family, Lookups, Meta, Verdict},
+    super::burst::{Family, Header},
     is_host,
 };
 use crate::{
@@ -13,8 +13,8 @@ use crate::{
 /// no fragment, nothing wrong. [`parse_frame`](super::parse_frame) says the same of them with four
 /// times the branches.
 pub(super) struct Plain4<'a> {
-    ip: &'a [u8; 20],
-    ports: &'a [u8; 4],
+    /// The header and, behind it, the ports.
+    ip: &'a [u8; 24],
 }
 
 impl<'a> Plain4<'a> {
@@ -28,12 +28,10 @@ impl<'a> Plain4<'a> {
         const UDP: u32 = u32::from_le_bytes([0, 0, 0, Protocol::UDP.0]);
         const TCP: u32 = u32::from_le_bytes([0, 0, 0, Protocol::TCP.0]);
         let header: &[u8; 38] = frame.first_chunk()?;
-        let (_, ip) = header.split_first_chunk::<14>()?;
-        let (ip, ports) = ip.split_first_chunk::<20>()?;
         let plain = Self {
-            ip,
-            ports: ports.first_chunk()?,
+            ip: header.last_chunk()?,
         };
+        let (ip, _) = plain.ip.split_first_chunk::<20>()?;
         // One question after the other, in this order: a bit for each answer would take more.
         let kind = half::<12, _>(header);
         if kind & 0x00ff_ffff != KIND || !mac.has(header) {
@@ -55,17 +53,22 @@ impl<'a> Plain4<'a> {
         u16::from_be_bytes([self.ip[2], self.ip[3]])
     }
 
-    /// What the stages after this one want to know.
     #[inline]
-    pub(super) fn parse(&self, place: usize, meta: &mut Meta, lookups: &mut Lookups) {
-        let &[_, class, .., ttl, protocol, _, _, a, b, c, d, e, f, g, h] = self.ip;
-        let flow = FlowKey4::from_wire(&[a, b, c, d, e, f, g, h], self.ports, protocol);
-        lookups.flows4.put(place, flow);
-        meta.verdict = Verdict::Forward;
-        meta.family = Family::V4;
-        meta.ip_bytes = self.total_length().into();
-        meta.ttl = ttl;
-        meta.class = TrafficClass(class);
+    pub(super) fn flow(&self) -> FlowKey4 {
+        self.ip
+            .last_chunk()
+            .map_or_else(FlowKey4::default, FlowKey4::from_plain)
+    }
+
+    #[inline]
+    pub(super) fn header(&self) -> Header {
+        let &[_, class, _, _, _, _, _, _, ttl, ..] = self.ip;
+        Header {
+            family: Family::V4,
+            class: TrafficClass(class),
+            ttl,
+            ip_bytes: self.total_length(),
+        }
     }
 }
 
@@ -110,17 +113,22 @@ impl<'a> Plain6<'a> {
         u16::from_be_bytes([high, low])
     }
 
-    /// What the stages after this one want to know.
     #[inline]
-    pub(super) fn parse(&self, place: usize, meta: &mut Meta, lookups: &mut Lookups) {
-        let [version, label, .., next_header, hop_limit] = self.first.to_le_bytes();
-        let flow = FlowKey6::from_wire(self.addresses, self.ports, next_header);
-        lookups.flows6.put(place, flow);
-        meta.verdict = Verdict::Forward;
-        meta.family = Family::V6;
-        meta.ip_bytes = u32::from(self.payload_length()) + 40;
-        meta.ttl = hop_limit;
-        meta.class = TrafficClass(version << 4 | label >> 4);
+    pub(super) fn flow(&self) -> FlowKey6 {
+        let [.., next_header, _] = self.first.to_le_bytes();
+        FlowKey6::from_wire(self.addresses, self.ports, next_header)
+    }
+
+    #[inline]
+    pub(super) fn header(&self) -> Header {
+        let [version, label, .., hop_limit] = self.first.to_le_bytes();
+        Header {
+            family: Family::V6,
+            class: TrafficClass(version << 4 | label >> 4),
+            ttl: hop_limit,
+            // It fits: no frame is that long.
+            ip_bytes: self.payload_length().saturating_add(40),
+        }
     }
 }
 
@@ -182,8 +190,10 @@ const HOSTS: [bool; 256] = {
 mod tests {
     use proptest::{prelude::*, strategy::ValueTree};
 
-    use super::{super::parse_frame, *};
-    use crate::counters::DropReason;
+    use super::{
+        super::{super::burst::Lookups, parse_frame},
+        *,
+    };
 
     const MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
 
@@ -220,25 +230,6 @@ mod tests {
         }
     }
 
-    /// What parse says of a packet, in place of what was there of one of this family.
-    fn said(
-        family: Family,
-        parse: impl FnOnce(&mut Meta),
-    ) -> (Verdict, Family, TrafficClass, u8, u32) {
-        let mut meta = Meta {
-            family,
-            ..Meta::of(Verdict::Drop(DropReason::Runt))
-        };
-        parse(&mut meta);
-        (
-            meta.verdict,
-            meta.family,
-            meta.class,
-            meta.ttl,
-            meta.ip_bytes,
-        )
-    }
-
     proptest! {
         #![proptest_config(ProptestConfig { cases: 4_096, ..ProptestConfig::default() })]
 
@@ -247,9 +238,9 @@ mod tests {
         fn plain_packets_are_parsed_alike(frame in frame()) {
             if let Some(plain) = Plain4::new(&frame, Addressee::new(MAC)) {
                 let (mut short, mut long) = (Lookups::new(), Lookups::new());
-                let by_short = said(Family::V6, |meta| plain.parse(3, meta, &mut short));
-                let by_long = said(Family::V6, |meta| *meta = parse_frame(&frame, MAC, 3, &mut long).unwrap());
-                prop_assert_eq!(by_short, by_long);
+                short.flows4.put(3, plain.flow());
+                let by_long = parse_frame(&frame, MAC, 3, &mut long).unwrap();
+                prop_assert_eq!(plain.header(), by_long);
                 prop_assert!(short.flows4.at(3).is_some());
                 prop_assert_eq!(format!("{short:?}"), format!("{long:?}"));
             }
@@ -281,9 +272,9 @@ mod tests {
         fn plain_ipv6_packets_are_parsed_alike(frame in frame6()) {
             if let Some(plain) = Plain6::new(&frame, Addressee::new(MAC)) {
                 let (mut short, mut long) = (Lookups::new(), Lookups::new());
-                let by_short = said(Family::V4, |meta| plain.parse(3, meta, &mut short));
-                let by_long = said(Family::V4, |meta| *meta = parse_frame(&frame, MAC, 3, &mut long).unwrap());
-                prop_assert_eq!(by_short, by_long);
+                short.flows6.put(3, plain.flow());
+                let by_long = parse_frame(&frame, MAC, 3, &mut long).unwrap();
+                prop_assert_eq!(plain.header(), by_long);
                 prop_assert!(short.flows6.at(3).is_some());
                 prop_assert_eq!(format!("{short:?}"), format!("{long:?}"));
             }

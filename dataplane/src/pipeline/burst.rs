@@ -1,0 +1,349 @@
+//! Packets that came in together on one port, with what is known of each beside its bytes: a column for
+//! each thing, a packet's in its place. So a question that is asked of all packets is asked of 16 or 32 at
+//! a time.
+
+use std::array;
+
+use arrayvec::ArrayVec;
+use voicelane_dpdk::{BURST, equal_bytes, equal_places};
+
+use super::{fragments::Fragment, tag};
+use crate::{
+    counters::{DropReason, PuntReason},
+    diffserv::{Dscp, Phb, TrafficClass},
+    fib::NO_ROUTE,
+    places::{Places, first_places},
+    policy::RuleIndex,
+    session::{FlowId, FlowKey4, FlowKey6, Slot},
+    units::{InterfaceIndex, PortIndex, VlanId},
+};
+
+/// A burst on its way. What stands behind the last buffer's place has no meaning, nor has what a stage
+/// would say of a packet that does not go on.
+#[derive(Debug)]
+pub(super) struct Burst<B> {
+    /// Where it came in.
+    pub(super) port: PortIndex,
+    pub(super) buffers: ArrayVec<B, BURST>,
+    /// Each frame's length, without a tag. Longer ones than can be said do not come.
+    pub(super) frame_bytes: [u16; BURST],
+    pub(super) ingress: [InterfaceIndex; BURST],
+    pub(super) fates: Fates,
+    pub(super) headers: Headers,
+    pub(super) lookups: Lookups,
+    pub(super) sessions: Matches,
+    /// The rule that decides, of those without a session.
+    pub(super) rules: [Option<RuleIndex>; BURST],
+    /// The code point that each goes with.
+    pub(super) dscps: [Dscp; BURST],
+    pub(super) phbs: [Phb; BURST],
+    /// Where each goes, or [`NO_ROUTE`].
+    pub(super) next_hops: [u16; BURST],
+    pub(super) exits: [Exit; BURST],
+    /// Those whose headers are written when a queue has let them in.
+    pub(super) unwritten: Places,
+}
+
+impl<B> Burst<B> {
+    pub(super) fn new() -> Self {
+        Self {
+            port: PortIndex(0),
+            buffers: ArrayVec::new(),
+            frame_bytes: [0; BURST],
+            ingress: [InterfaceIndex(0); BURST],
+            fates: Fates::new(),
+            headers: Headers::new(),
+            lookups: Lookups::new(),
+            sessions: Matches::new(),
+            rules: [None; BURST],
+            dscps: [Dscp::DF; BURST],
+            phbs: [Phb::Standard; BURST],
+            next_hops: [NO_ROUTE; BURST],
+            exits: [Exit::default(); BURST],
+            unwritten: 0,
+        }
+    }
+
+    /// All that came.
+    #[inline]
+    pub(super) fn all(&self) -> Places {
+        first_places(self.buffers.len())
+    }
+
+    /// The traffic class that a packet goes with: ECN stays as it is (RFC 3168).
+    #[inline]
+    pub(super) fn marked(&self, place: usize) -> TrafficClass {
+        self.headers.class[place].with_dscp(self.dscps[place])
+    }
+
+    /// Whether all go on, from one interface, with one code point, equally long, out of one port: as most
+    /// bursts of calls' packets do.
+    #[inline]
+    pub(super) fn is_alike(&self) -> bool {
+        let alike = equal_bytes(&self.ingress.map(|it| it.0), self.ingress[0].0)
+            & equal_bytes(&self.dscps.map(Dscp::number), self.dscps[0].number())
+            & equal_places(&self.frame_bytes, self.frame_bytes[0])
+            & equal_places(&self.exits.map(|exit| exit.0), self.exits[0].0);
+        let all = self.all();
+        alike & self.fates.forwarded & all == all
+    }
+}
+
+/// What becomes of a packet that goes no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Drop(DropReason),
+    Punt(PuntReason),
+}
+
+/// What becomes of each packet.
+#[derive(Debug)]
+pub(super) struct Fates {
+    /// Those that go on, as far as it has been decided.
+    pub(super) forwarded: Places,
+    /// Of the others.
+    verdicts: [Verdict; BURST],
+}
+
+impl Fates {
+    fn new() -> Self {
+        Self {
+            forwarded: 0,
+            verdicts: [Verdict::Drop(DropReason::Runt); BURST],
+        }
+    }
+
+    /// A packet goes no further.
+    #[inline]
+    pub(super) fn end(&mut self, place: usize, verdict: Verdict) {
+        if let Some(at) = self.verdicts.get_mut(place) {
+            *at = verdict;
+            self.forwarded &= !(1 << place);
+        }
+    }
+
+    /// Of a packet that goes no further.
+    #[inline]
+    pub(super) fn verdict(&self, place: usize) -> Verdict {
+        self.verdicts[place]
+    }
+}
+
+/// Which IP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    V4,
+    V6,
+}
+
+/// What a packet's headers say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) family: Family,
+    /// As it came.
+    pub(super) class: TrafficClass,
+    /// TTL or hop limit, as it came.
+    pub(super) ttl: u8,
+    /// The IP packet's length.
+    pub(super) ip_bytes: u16,
+}
+
+/// What the packets' headers say.
+#[derive(Debug)]
+pub(super) struct Headers {
+    pub(super) family: [Family; BURST],
+    pub(super) class: [TrafficClass; BURST],
+    ttl: [u8; BURST],
+    pub(super) ip_bytes: [u16; BURST],
+}
+
+impl Headers {
+    fn new() -> Self {
+        Self {
+            family: [Family::V4; BURST],
+            class: [TrafficClass(0); BURST],
+            ttl: [0; BURST],
+            ip_bytes: [0; BURST],
+        }
+    }
+
+    #[inline]
+    pub(super) fn put(&mut self, place: usize, header: Header) {
+        self.family[place] = header.family;
+        self.class[place] = header.class;
+        self.ttl[place] = header.ttl;
+        self.ip_bytes[place] = header.ip_bytes;
+    }
+
+    #[inline]
+    pub(super) fn at(&self, place: usize) -> Header {
+        Header {
+            family: self.family[place],
+            class: self.class[place],
+            ttl: self.ttl[place],
+            ip_bytes: self.ip_bytes[place],
+        }
+    }
+
+    /// Those that can be sent on: RFC 1812 section 5.3.1 and RFC 8200 section 3 end the others.
+    #[inline]
+    pub(super) fn with_hops_left(&self) -> Places {
+        !(equal_bytes(&self.ttl, 0) | equal_bytes(&self.ttl, 1))
+    }
+
+    /// Those whose packet is not longer.
+    #[inline]
+    pub(super) fn within(&self, mtu: u16) -> Places {
+        equal_places(&self.ip_bytes.map(|bytes| bytes.saturating_sub(mtu)), 0)
+    }
+}
+
+/// Which port a packet leaves by, and by how many bytes a tag makes it longer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Exit(u16);
+
+impl Exit {
+    pub(super) fn new(port: PortIndex, vlan: Option<VlanId>) -> Self {
+        Self(u16::from(port.0) << 8 | tag::bytes(vlan))
+    }
+
+    #[inline]
+    pub(super) fn port(self) -> PortIndex {
+        PortIndex(self.0.to_be_bytes()[0])
+    }
+
+    #[inline]
+    pub(super) fn tag_bytes(self) -> u16 {
+        self.0 & 0xff
+    }
+
+    /// With the class: which queue it is.
+    #[inline]
+    pub(super) fn queue(self, phb: Phb) -> u16 {
+        self.0 & 0xff00 | phb as u16
+    }
+}
+
+/// What is looked up in bursts, each in its packet's place.
+#[derive(Debug)]
+pub(super) struct Lookups {
+    /// The five-tuples of the IPv4 packets that have ports.
+    pub(super) flows4: InPlace<FlowKey4>,
+    /// The five-tuples of the IPv6 packets that have ports.
+    pub(super) flows6: InPlace<FlowKey6>,
+    /// The packets that are parts of larger ones.
+    pub(super) fragments: Placed<Fragment>,
+}
+
+impl Lookups {
+    pub(super) fn new() -> Self {
+        Self {
+            flows4: InPlace::new(),
+            flows6: InPlace::new(),
+            fragments: Placed::default(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn clear(&mut self) {
+        self.flows4.present = 0;
+        self.flows6.present = 0;
+        self.fragments.clear();
+    }
+}
+
+/// The session's flow of each packet that has one, in its place.
+#[derive(Debug)]
+pub(super) struct Matches {
+    pub(super) slots: [Slot; BURST],
+    /// Of the packets whose slot is in the table of IPv4's flows.
+    pub(super) ipv4: Places,
+    /// Of those whose slot is in that of IPv6's.
+    pub(super) ipv6: Places,
+}
+
+impl Matches {
+    fn new() -> Self {
+        Self {
+            slots: [Slot::default(); BURST],
+            ipv4: 0,
+            ipv6: 0,
+        }
+    }
+
+    /// Those that have one.
+    #[inline]
+    pub(super) fn all(&self) -> Places {
+        self.ipv4 | self.ipv6
+    }
+
+    pub(super) fn put(&mut self, place: usize, flow: FlowId) {
+        let (family, slot) = match flow {
+            FlowId::V4(slot) => (&mut self.ipv4, slot),
+            FlowId::V6(slot) => (&mut self.ipv6, slot),
+        };
+        if let Some(at) = self.slots.get_mut(place) {
+            *at = slot;
+            *family |= 1 << place;
+        }
+    }
+}
+
+/// Items that some packets have, each in its packet's place.
+#[derive(Debug)]
+pub(super) struct InPlace<T> {
+    pub(super) items: [T; BURST],
+    pub(super) present: Places,
+}
+
+impl<T: Copy + Default> InPlace<T> {
+    fn new() -> Self {
+        Self {
+            items: array::from_fn(|_| T::default()),
+            present: 0,
+        }
+    }
+
+    #[inline]
+    pub(super) fn put(&mut self, place: usize, item: T) {
+        if let Some(at) = self.items.get_mut(place) {
+            *at = item;
+            self.present |= 1 << place;
+        }
+    }
+
+    pub(super) fn at(&self, place: usize) -> Option<T> {
+        let item = self.items.get(place).copied();
+        item.filter(|_| self.present >> place & 1 == 1)
+    }
+}
+
+/// Items that few packets have, and the place in the burst of each one's packet.
+#[derive(Debug)]
+pub(super) struct Placed<T> {
+    pub(super) items: ArrayVec<T, BURST>,
+    pub(super) places: ArrayVec<usize, BURST>,
+}
+
+impl<T> Default for Placed<T> {
+    fn default() -> Self {
+        Self {
+            items: ArrayVec::new(),
+            places: ArrayVec::new(),
+        }
+    }
+}
+
+impl<T> Placed<T> {
+    #[inline]
+    pub(super) fn push(&mut self, place: usize, item: T) {
+        self.items.push(item);
+        self.places.push(place);
+    }
+
+    #[inline]
+    fn clear(&mut self) {
+        self.items.clear();
+        self.places.clear();
+    }
+}
