@@ -10,6 +10,7 @@ use voicelane_dpdk::{BURST, equal_bytes, equal_places};
 use super::{fragments::Fragment, tag};
 use crate::{
     counters::{DropReason, PuntReason},
+    device::Buffer,
     diffserv::{Dscp, Phb, TrafficClass},
     fib::NO_ROUTE,
     places::{Places, first_places},
@@ -18,6 +19,9 @@ use crate::{
     units::{InterfaceIndex, PortIndex, VlanId},
 };
 
+/// How many packets before its turn a packet's headers are asked for.
+pub(super) const AHEAD: usize = 16;
+
 /// A burst on its way. What stands behind the last buffer's place has no meaning, nor has what a stage
 /// would say of a packet that does not go on.
 #[derive(Debug)]
@@ -25,7 +29,7 @@ pub(super) struct Burst<B> {
     /// Where it came in.
     pub(super) port: PortIndex,
     pub(super) buffers: ArrayVec<B, BURST>,
-    /// Each frame's length, without a tag. Longer ones than can be said do not come.
+    /// Each frame's length; `parse` takes tags off.
     pub(super) frame_bytes: [u16; BURST],
     pub(super) ingress: [InterfaceIndex; BURST],
     pub(super) fates: Fates,
@@ -36,6 +40,8 @@ pub(super) struct Burst<B> {
     pub(super) rules: [Option<RuleIndex>; BURST],
     /// The code point that each goes with.
     pub(super) dscps: [Dscp; BURST],
+    /// The traffic class that each goes with.
+    pub(super) marked: [TrafficClass; BURST],
     pub(super) phbs: [Phb; BURST],
     /// Where each goes, or [`NO_ROUTE`].
     pub(super) next_hops: [u16; BURST],
@@ -57,6 +63,7 @@ impl<B> Burst<B> {
             sessions: Matches::new(),
             rules: [None; BURST],
             dscps: [Dscp::DF; BURST],
+            marked: [TrafficClass(0); BURST],
             phbs: [Phb::Standard; BURST],
             next_hops: [NO_ROUTE; BURST],
             exits: [Exit::default(); BURST],
@@ -64,16 +71,22 @@ impl<B> Burst<B> {
         }
     }
 
+    /// Asks the CPU for the headers of a packet that a stage will come to: as the source, the sessions and
+    /// other packets are in use meanwhile, the nearest cache has lost them again from stage to stage.
+    #[inline]
+    pub(super) fn prefetch_ahead(&self, place: usize)
+    where
+        B: Buffer,
+    {
+        if let Some(buffer) = self.buffers.get(place + AHEAD) {
+            buffer.prefetch();
+        }
+    }
+
     /// All that came.
     #[inline]
     pub(super) fn all(&self) -> Places {
         first_places(self.buffers.len())
-    }
-
-    /// The traffic class that a packet goes with: ECN stays as it is (RFC 3168).
-    #[inline]
-    pub(super) fn marked(&self, place: usize) -> TrafficClass {
-        self.headers.class[place].with_dscp(self.dscps[place])
     }
 
     /// Whether all go on, from one interface, with one code point, equally long, out of one port: as most
@@ -151,7 +164,8 @@ pub(super) struct Header {
 /// What the packets' headers say.
 #[derive(Debug)]
 pub(super) struct Headers {
-    pub(super) family: [Family; BURST],
+    /// Those that are IPv6; the others are IPv4.
+    pub(super) ipv6: Places,
     pub(super) class: [TrafficClass; BURST],
     ttl: [u8; BURST],
     pub(super) ip_bytes: [u16; BURST],
@@ -160,16 +174,19 @@ pub(super) struct Headers {
 impl Headers {
     fn new() -> Self {
         Self {
-            family: [Family::V4; BURST],
+            ipv6: 0,
             class: [TrafficClass(0); BURST],
             ttl: [0; BURST],
             ip_bytes: [0; BURST],
         }
     }
 
+    /// Of a packet that is not IPv6 so far.
     #[inline]
     pub(super) fn put(&mut self, place: usize, header: Header) {
-        self.family[place] = header.family;
+        if header.family == Family::V6 {
+            self.ipv6 |= 1 << place;
+        }
         self.class[place] = header.class;
         self.ttl[place] = header.ttl;
         self.ip_bytes[place] = header.ip_bytes;
@@ -178,10 +195,18 @@ impl Headers {
     #[inline]
     pub(super) fn at(&self, place: usize) -> Header {
         Header {
-            family: self.family[place],
+            family: self.family(place),
             class: self.class[place],
             ttl: self.ttl[place],
             ip_bytes: self.ip_bytes[place],
+        }
+    }
+
+    #[inline]
+    pub(super) fn family(&self, place: usize) -> Family {
+        match self.ipv6 >> place & 1 {
+            0 => Family::V4,
+            _ => Family::V6,
         }
     }
 

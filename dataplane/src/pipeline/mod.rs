@@ -156,11 +156,11 @@ impl<B: Buffer> Forwarding<B> {
     ) -> usize {
         let (burst, interfaces) = (&mut self.burst, &mut self.interfaces);
         let port = &mut self.ports[ingress.index()];
-        let count = rx::receive(burst, device, ingress, &mut port.counters, interfaces);
+        let count = rx::receive(burst, device, ingress);
         if count == 0 {
             return 0;
         }
-        parse::parse(burst, port.mac, &port.vlans, interfaces);
+        parse::parse(burst, port, interfaces);
         let sessions = (&self.sessions, &mut self.fragments);
         classify::classify(burst, sessions, &self.policy, interfaces, now);
         let metered = (&mut self.sessions, &mut *self.policy);

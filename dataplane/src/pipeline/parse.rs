@@ -6,13 +6,13 @@ use plain::{Addressee, Plain4, Plain6};
 use voicelane_dpdk::BURST;
 
 use super::{
-    Burst, Interface, Vlans,
+    Burst, Interface, Port, Vlans,
     burst::{Family, Header, Lookups, Verdict},
     fragments::Fragment,
     tag,
 };
 use crate::{
-    counters::{DropReason, PuntReason},
+    counters::{DropReason, PortCounters, PuntReason},
     device::Buffer,
     diffserv::TrafficClass,
     places::{Places, places},
@@ -21,30 +21,49 @@ use crate::{
     wire::{EtherType, Ethernet, Ipv4, Ipv6, Transport, Upper, upper_layer},
 };
 
-/// Finds each packet's interface and headers, takes its VLAN tag off, and checks it.
+/// Counts the packets, finds each one's interface and headers, takes its VLAN tag off, and checks it.
 #[inline(never)]
 pub(super) fn parse<B: Buffer>(
     burst: &mut Burst<B>,
-    mac: MacAddress,
-    vlans: &Vlans,
+    port: &mut Port,
     interfaces: &mut [Interface],
 ) {
     burst.ingress.fill(burst.port.into());
     burst.fates.forwarded = burst.all();
     burst.lookups.clear();
-    let plain = parse_plain(burst, Addressee::new(mac));
+    burst.headers.ipv6 = 0;
+    let plain = parse_plain(burst, Addressee::new(port.mac));
+    count(burst, &mut port.counters, interfaces);
     burst.lookups.flows4.present = plain;
     let rest = burst.fates.forwarded & !plain;
     if rest != 0 {
-        parse_rest(burst, rest, mac, vlans, interfaces);
+        parse_rest(burst, rest, port.mac, &port.vlans, interfaces);
     }
 }
 
-/// Says which packets are plain IPv4: a loop of its own, which has all registers.
+/// On the port, and on its own interface.
+#[inline]
+fn count<B>(burst: &Burst<B>, counters: &mut PortCounters, interfaces: &mut [Interface]) {
+    let packets = burst.buffers.len();
+    let lengths = burst.frame_bytes.iter().take(packets);
+    let bytes: u32 = lengths.copied().map(u32::from).sum();
+    let (packets, bytes) = (packets as u64, u64::from(bytes));
+    counters.rx_packets += packets;
+    counters.rx_bytes += bytes;
+    let own = InterfaceIndex::from(burst.port).index();
+    let own = &mut interfaces[own].counters;
+    own.rx_packets += packets;
+    own.rx_bytes += bytes;
+}
+
+/// Says how long each frame is, and which packets are plain IPv4: a loop of its own, which has all
+/// registers.
 #[inline(never)]
 fn parse_plain<B: Buffer>(burst: &mut Burst<B>, addressee: Addressee) -> Places {
     let mut rest = 0;
     for (place, buffer) in burst.buffers.iter().enumerate().take(BURST) {
+        burst.prefetch_ahead(place);
+        burst.frame_bytes[place] = frame_bytes(buffer);
         if is_whole(buffer)
             && let Some(plain) = Plain4::new(buffer.bytes(), addressee)
         {
@@ -55,6 +74,12 @@ fn parse_plain<B: Buffer>(burst: &mut Burst<B>, addressee: Addressee) -> Places 
         }
     }
     burst.all() & !rest
+}
+
+/// A frame's length; longer ones than can be said do not come.
+#[inline]
+fn frame_bytes<B: Buffer>(buffer: &B) -> u16 {
+    u16::try_from(buffer.bytes().len()).unwrap_or(u16::MAX)
 }
 
 /// Whether a frame is in one piece, and the device has taken no tag out of it.
@@ -97,7 +122,7 @@ fn parse_rest<B: Buffer>(
                 Ok(header) => headers.put(place, header),
                 Err(verdict) => fates.end(place, verdict),
             }
-            frame_bytes[place] = u16::try_from(buffer.bytes().len()).unwrap_or(u16::MAX);
+            frame_bytes[place] = self::frame_bytes(buffer);
         }
     }
 }

@@ -59,7 +59,7 @@ fn queue_alike<B: Buffer, O: Outlet<B>>(
     let refused = &mut dropped;
     queues.offer(run, burst.buffers.len(), drops, |mut admitted, drops| {
         for place in places(admitted & burst.unwritten) {
-            let (family, class) = (burst.headers.family[place], burst.marked(place));
+            let (family, class) = (burst.headers.family(place), burst.marked[place]);
             if let (Some(buffer), Some(way)) = (
                 burst.buffers.get_mut(place),
                 routes.way(burst.next_hops[place]),
@@ -146,7 +146,7 @@ fn queue_mixed<B: Buffer, O: Outlet<B>>(
             queues.offer(&run, packets, drops, |admitted, drops| {
                 let mut admitted = scatter(admitted, alike);
                 for place in places(admitted & burst.unwritten) {
-                    let (family, class) = (burst.headers.family[place], burst.marked(place));
+                    let (family, class) = (burst.headers.family(place), burst.marked[place]);
                     if let (Some(buffer), Some(way)) =
                         (&mut buffers[place], routes.way(burst.next_hops[place]))
                         && let Err(reason) = rewrite(buffer, family, class, way)

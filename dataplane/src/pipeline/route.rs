@@ -276,15 +276,22 @@ fn lead<B: Buffer>(burst: &mut Burst<B>, which: Places, way: &Way, open: bool) {
         burst.unwritten |= which;
         return;
     }
-    let way = *way;
-    each_place(which, |place| {
-        let (family, class) = (burst.headers.family[place], burst.marked(place));
+    let ipv6 = burst.headers.ipv6;
+    rewrite_all(burst, which & !ipv6, Family::V4, *way);
+    rewrite_all(burst, which & ipv6, Family::V6, *way);
+}
+
+/// Packets of one family.
+#[inline(always)]
+fn rewrite_all<B: Buffer>(burst: &mut Burst<B>, which: Places, family: Family, way: Way) {
+    for place in places(which) {
+        burst.prefetch_ahead(place);
         if let Some(buffer) = burst.buffers.get_mut(place)
-            && let Err(reason) = rewrite::rewrite(buffer, family, class, &way)
+            && let Err(reason) = rewrite::rewrite(buffer, family, burst.marked[place], &way)
         {
             burst.fates.end(place, Verdict::Drop(reason));
         }
-    });
+    }
 }
 
 /// Of a packet that does not simply go to a neighbour.
@@ -302,8 +309,7 @@ fn lead_otherwise<B: Buffer>(burst: &mut Burst<B>, place: usize, routes: &Routes
         }
         exception => {
             // The kernel sends on what it gets, marked.
-            let class = header.class.with_dscp(burst.dscps[place]);
-            rewrite::write_class(buffer.bytes_mut(), header.family, class);
+            rewrite::write_class(buffer.bytes_mut(), header.family, burst.marked[place]);
             let verdict = exceptional(exception, header.ttl);
             burst.fates.end(place, verdict);
         }
@@ -330,7 +336,7 @@ fn look_up<B: Buffer>(burst: &mut Burst<B>, which: Places, fibs: &Fibs, sessions
     if rest != 0 {
         let of = |family| {
             places(rest)
-                .filter(|place| headers.family[*place] == family)
+                .filter(|place| headers.family(*place) == family)
                 .fold(0, |set, place| set | 1 << place)
         };
         let frame = |place| buffers.get(place).map_or(&[][..], Buffer::bytes);
