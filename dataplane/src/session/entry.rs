@@ -213,8 +213,9 @@ impl Flow {
                 dscp,
                 next_hop,
             } => {
-                let known = bucket.last() > packet.routes_changed;
-                *next_hop = if known { *next_hop } else { NO_ROUTE };
+                if bucket.last() <= packet.routes_changed {
+                    *next_hop = NO_ROUTE;
+                }
                 let profile = BucketProfile::of_admitted(*rate, *burst_bytes, clock);
                 bucket.refill(&profile, now);
                 let (dscp, next_hop) = (*dscp, *next_hop);

@@ -1,7 +1,7 @@
 use std::{collections::HashSet, mem};
 
 use thiserror::Error;
-use voicelane_dpdk::{BURST, Slab, equal_lanes};
+use voicelane_dpdk::{BURST, Slab, equal_bytes, equal_lanes};
 
 use super::{Arrival, Count, FlowCounters, FlowKey, Passed, Terms, entry::Flow, meters::Meters};
 use crate::{
@@ -59,15 +59,15 @@ impl Bucket {
 struct Ways(u32);
 
 impl Ways {
-    #[inline]
-    fn is_empty(self) -> bool {
-        self.0 == 0
-    }
+    /// What [`Self::first`] says where there is none.
+    const NONE: u8 = 8;
 
-    /// The first one; [`WAYS`], if there is none.
+    /// The first one; [`Self::NONE`], if there is none.
     #[inline]
-    fn first(self) -> usize {
-        (self.0 | 1 << WAYS).trailing_zeros() as usize
+    #[allow(clippy::cast_possible_truncation, reason = "at most 8")]
+    fn first(self) -> u8 {
+        const { assert!(Self::NONE as usize == WAYS, "the one behind the last") };
+        (self.0 | 1 << Self::NONE).trailing_zeros() as u8
     }
 }
 
@@ -187,14 +187,15 @@ impl<K: FlowKey> SessionTable<K> {
             hashes[place] = hash;
             self.buckets.prefetch(self.first(hash));
         });
-        let mut candidates = 0;
+        let mut ways = [0; BURST];
         each_place(which, |place| {
             let bucket = &self.buckets[self.first(hashes[place])];
-            let ways = bucket.matches(tag(hashes[place]));
-            slots[place] = Slot(bucket.slots[ways.first()]);
-            candidates |= Places::from(!ways.is_empty()) << place;
+            let way = bucket.matches(tag(hashes[place])).first();
+            ways[place] = way;
+            slots[place] = Slot(bucket.slots[usize::from(way)]);
             self.entries.prefetch(slots[place].index());
         });
+        let candidates = which & !equal_bytes(&ways, Ways::NONE);
         let (mut found, mut further) = (candidates, 0);
         each_place(candidates, |place| {
             let entry = self.entries.get(slots[place].index());
