@@ -17,6 +17,7 @@ use crate::{
     policy::RuleIndex,
     session::{FlowId, FlowKey4, FlowKey6, Slot},
     units::{InterfaceIndex, PortIndex, VlanId},
+    wire::{EtherType, Ethernet},
 };
 
 /// How many packets before its turn a packet's headers are asked for.
@@ -50,7 +51,7 @@ pub(super) struct Burst<B> {
     pub(super) unwritten: Places,
 }
 
-impl<B> Burst<B> {
+impl<B: Buffer> Burst<B> {
     pub(super) fn new() -> Self {
         Self {
             port: PortIndex(0),
@@ -74,13 +75,20 @@ impl<B> Burst<B> {
     /// Asks the CPU for the headers of a packet that a stage will come to: as the source, the sessions and
     /// other packets are in use meanwhile, the nearest cache has lost them again from stage to stage.
     #[inline]
-    pub(super) fn prefetch_ahead(&self, place: usize)
-    where
-        B: Buffer,
-    {
+    pub(super) fn prefetch_ahead(&self, place: usize) {
         if let Some(buffer) = self.buffers.get(place + AHEAD) {
             buffer.prefetch();
         }
+    }
+
+    /// Whether the first frame says that this is what it carries.
+    #[inline]
+    pub(super) fn starts_with(&self, kind: EtherType) -> bool {
+        let first = self
+            .buffers
+            .first()
+            .and_then(|buffer| Ethernet::split(buffer.bytes()));
+        first.is_some_and(|(ethernet, _)| ethernet.ether_type() == kind)
     }
 
     /// All that came.
@@ -181,12 +189,9 @@ impl Headers {
         }
     }
 
-    /// Of a packet that is not IPv6 so far.
+    /// All but the family, which `ipv6` says.
     #[inline]
     pub(super) fn put(&mut self, place: usize, header: Header) {
-        if header.family == Family::V6 {
-            self.ipv6 |= 1 << place;
-        }
         self.class[place] = header.class;
         self.ttl[place] = header.ttl;
         self.ip_bytes[place] = header.ip_bytes;

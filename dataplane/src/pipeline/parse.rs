@@ -2,8 +2,7 @@ mod plain;
 
 use std::net::Ipv6Addr;
 
-use plain::{Addressee, Plain4, Plain6};
-use voicelane_dpdk::BURST;
+use plain::Addressee;
 
 use super::{
     Burst, Interface, Port, Vlans,
@@ -31,14 +30,68 @@ pub(super) fn parse<B: Buffer>(
     burst.ingress.fill(burst.port.into());
     burst.fates.forwarded = burst.all();
     burst.lookups.clear();
-    burst.headers.ipv6 = 0;
-    let plain = parse_plain(burst, Addressee::new(port.mac));
+    // Bursts are mostly of one family.
+    let (all, mac) = (burst.all(), Addressee::new(port.mac));
+    let (ipv4, ipv6) = if burst.starts_with(EtherType::IPV6) {
+        let ipv6 = parse_plain6(burst, all, mac);
+        (parse_plain4(burst, all & !ipv6, mac), ipv6)
+    } else {
+        let ipv4 = parse_plain4(burst, all, mac);
+        (ipv4, parse_plain6(burst, all & !ipv4, mac))
+    };
     count(burst, &mut port.counters, interfaces);
-    burst.lookups.flows4.present = plain;
-    let rest = burst.fates.forwarded & !plain;
+    burst.lookups.flows4.present = ipv4;
+    burst.lookups.flows6.present = ipv6;
+    burst.headers.ipv6 = ipv6;
+    let rest = all & !(ipv4 | ipv6);
     if rest != 0 {
         parse_rest(burst, rest, port.mac, &port.vlans, interfaces);
     }
+}
+
+/// Says which of these packets are plain IPv4: a loop of its own, which has all registers.
+#[inline(never)]
+fn parse_plain4<B: Buffer>(burst: &mut Burst<B>, which: Places, mac: Addressee) -> Places {
+    parse_plain(burst, which, |frame, place, lookups| {
+        let (header, flow) = plain::ipv4(frame, mac)?;
+        lookups.flows4.items[place] = flow;
+        Some(header)
+    })
+}
+
+/// The same of IPv6.
+#[inline(never)]
+fn parse_plain6<B: Buffer>(burst: &mut Burst<B>, which: Places, mac: Addressee) -> Places {
+    parse_plain(burst, which, |frame, place, lookups| {
+        let (header, flow) = plain::ipv6(frame, mac)?;
+        lookups.flows6.items[place] = flow;
+        Some(header)
+    })
+}
+
+/// Says how long each of these frames is, and which are plain packets of one family.
+#[inline(always)]
+fn parse_plain<B: Buffer>(
+    burst: &mut Burst<B>,
+    which: Places,
+    plain: impl Fn(&[u8], usize, &mut Lookups) -> Option<Header>,
+) -> Places {
+    let mut rest = 0;
+    for place in places(which) {
+        burst.prefetch_ahead(place);
+        let Some(buffer) = burst.buffers.get(place) else {
+            break;
+        };
+        burst.frame_bytes[place] = frame_bytes(buffer);
+        if buffer.is_contiguous() & buffer.stripped_vlan().is_none()
+            && let Some(header) = plain(buffer.bytes(), place, &mut burst.lookups)
+        {
+            burst.headers.put(place, header);
+        } else {
+            rest |= 1 << place;
+        }
+    }
+    which & !rest
 }
 
 /// On the port, and on its own interface.
@@ -56,39 +109,13 @@ fn count<B>(burst: &Burst<B>, counters: &mut PortCounters, interfaces: &mut [Int
     own.rx_bytes += bytes;
 }
 
-/// Says how long each frame is, and which packets are plain IPv4: a loop of its own, which has all
-/// registers.
-#[inline(never)]
-fn parse_plain<B: Buffer>(burst: &mut Burst<B>, addressee: Addressee) -> Places {
-    let mut rest = 0;
-    for (place, buffer) in burst.buffers.iter().enumerate().take(BURST) {
-        burst.prefetch_ahead(place);
-        burst.frame_bytes[place] = frame_bytes(buffer);
-        if is_whole(buffer)
-            && let Some(plain) = Plain4::new(buffer.bytes(), addressee)
-        {
-            burst.headers.put(place, plain.header());
-            burst.lookups.flows4.items[place] = plain.flow();
-        } else {
-            rest |= 1 << place;
-        }
-    }
-    burst.all() & !rest
-}
-
 /// A frame's length; longer ones than can be said do not come.
 #[inline]
 fn frame_bytes<B: Buffer>(buffer: &B) -> u16 {
     u16::try_from(buffer.bytes().len()).unwrap_or(u16::MAX)
 }
 
-/// Whether a frame is in one piece, and the device has taken no tag out of it.
-#[inline]
-fn is_whole<B: Buffer>(buffer: &B) -> bool {
-    buffer.is_contiguous() & buffer.stripped_vlan().is_none()
-}
-
-/// What is not plain IPv4: apart from its loop, which it would make longer.
+/// What is not plain.
 #[inline(never)]
 fn parse_rest<B: Buffer>(
     burst: &mut Burst<B>,
@@ -97,7 +124,6 @@ fn parse_rest<B: Buffer>(
     vlans: &Vlans,
     interfaces: &mut [Interface],
 ) {
-    let addressee = Addressee::new(mac);
     let Burst {
         buffers,
         frame_bytes,
@@ -111,19 +137,15 @@ fn parse_rest<B: Buffer>(
         let Some(buffer) = buffers.get_mut(place) else {
             continue;
         };
-        if is_whole(buffer)
-            && let Some(plain) = Plain6::new(buffer.bytes(), addressee)
-        {
-            headers.put(place, plain.header());
-            lookups.flows6.put(place, plain.flow());
-        } else {
-            let ways_in = (&mut ingress[place], vlans);
-            match parse_any(buffer, mac, place, lookups, ways_in, interfaces) {
-                Ok(header) => headers.put(place, header),
-                Err(verdict) => fates.end(place, verdict),
+        let ways_in = (&mut ingress[place], vlans);
+        match parse_any(buffer, mac, place, lookups, ways_in, interfaces) {
+            Ok(header) => {
+                headers.put(place, header);
+                headers.ipv6 |= Places::from(header.family == Family::V6) << place;
             }
-            frame_bytes[place] = self::frame_bytes(buffer);
+            Err(verdict) => fates.end(place, verdict),
         }
+        frame_bytes[place] = self::frame_bytes(buffer);
     }
 }
 
@@ -158,9 +180,9 @@ fn parse_any<B: Buffer>(
         let counters = &mut interfaces[ingress.index()].counters;
         counters.rx_packets += 1;
         counters.rx_bytes += received_bytes;
-        if let Some(plain) = Plain4::new(buffer.bytes(), Addressee::new(mac)) {
-            lookups.flows4.put(place, plain.flow());
-            return Ok(plain.header());
+        if let Some((header, flow)) = plain::ipv4(buffer.bytes(), Addressee::new(mac)) {
+            lookups.flows4.put(place, flow);
+            return Ok(header);
         }
     }
     parse_frame(buffer.bytes(), mac, place, lookups)
