@@ -94,11 +94,10 @@ impl fmt::Display for Figures {
             "# Instructions and allocations a packet\n\n\
              The worker turned by hand over two ports in memory, under callgrind: instructions of each\n\
              stage and what it calls, over all packets that came, {} bursts of 64 a case. Frames of 60\n\
-             bytes (IPv6: 62). `police` marks, too; `queue` is the way into a queue, with WRED;\n\
-             `schedule` is the way out, with the shaper, controlled delay and EF's error terms.\n\
-             `device` are the ports in memory, and not in the sum. With `hit`, `miss` and `policed`\n\
-             queues are empty and there is one class; `saturated` are 13 classes at twice the port's\n\
-             rate.\n\n\
+             bytes (IPv6: 62). `queue` is the way into a queue, with WRED; `schedule` is the way out,\n\
+             with the shaper, controlled delay and EF's error terms. `device` are the ports in memory,\n\
+             and not in the sum. With `hit`, `miss` and `policed` queues are empty and there is one\n\
+             class; `saturated` are 13 classes at twice the port's rate.\n\n\
              {}; commit {}; {}\n",
             self.turns, self.machine, self.commit, self.date
         )?;

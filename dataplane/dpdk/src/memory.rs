@@ -154,7 +154,7 @@ impl<T: Copy> Slab<T> {
         true
     }
 
-    /// Asks the CPU to fetch the value in a place, if there is one.
+    /// Asks the CPU to fetch the value in a place; to ask for one that is not there does no harm.
     #[inline]
     pub fn prefetch(&self, place: usize) {
         crate::prefetch(self.first.as_ptr().wrapping_add(place));

@@ -26,7 +26,8 @@ pub fn tsc_hz() -> u64 {
     unsafe { sys::rte_get_tsc_hz() }
 }
 
-/// Asks the CPU to fetch the cache lines of a value, from the one where it starts; of none, if there is none.
+/// Asks the CPU to fetch the cache lines of a value, from the one where it starts. Where there is none it
+/// does no harm.
 #[inline]
 pub fn prefetch<T>(value: *const T) {
     #[cfg(target_arch = "x86_64")]

@@ -2,8 +2,6 @@
 //! each thing, a packet's in its place. So a question that is asked of all packets is asked of 16 or 32 at
 //! a time.
 
-use std::array;
-
 use arrayvec::ArrayVec;
 use voicelane_dpdk::{BURST, equal_bytes, equal_places};
 
@@ -51,7 +49,7 @@ pub(super) struct Burst<B> {
     pub(super) unwritten: Places,
 }
 
-impl<B: Buffer> Burst<B> {
+impl<B> Burst<B> {
     pub(super) fn new() -> Self {
         Self {
             port: PortIndex(0),
@@ -72,6 +70,26 @@ impl<B: Buffer> Burst<B> {
         }
     }
 
+    /// All that came.
+    #[inline]
+    pub(super) fn all(&self) -> Places {
+        first_places(self.buffers.len())
+    }
+
+    /// Whether all go on, from one interface, with one code point, equally long, out of one port: as most
+    /// bursts of calls' packets do.
+    #[inline]
+    pub(super) fn is_alike(&self) -> bool {
+        let alike = equal_bytes(&self.ingress.map(|it| it.0), self.ingress[0].0)
+            & equal_bytes(&self.dscps.map(Dscp::number), self.dscps[0].number())
+            & equal_places(&self.frame_bytes, self.frame_bytes[0])
+            & equal_places(&self.exits.map(|exit| exit.0), self.exits[0].0);
+        let all = self.all();
+        alike & self.fates.forwarded & all == all
+    }
+}
+
+impl<B: Buffer> Burst<B> {
     /// Asks the CPU for the headers of a packet that a stage will come to: as the source, the sessions and
     /// other packets are in use meanwhile, the nearest cache has lost them again from stage to stage.
     #[inline]
@@ -89,24 +107,6 @@ impl<B: Buffer> Burst<B> {
             .first()
             .and_then(|buffer| Ethernet::split(buffer.bytes()));
         first.is_some_and(|(ethernet, _)| ethernet.ether_type() == kind)
-    }
-
-    /// All that came.
-    #[inline]
-    pub(super) fn all(&self) -> Places {
-        first_places(self.buffers.len())
-    }
-
-    /// Whether all go on, from one interface, with one code point, equally long, out of one port: as most
-    /// bursts of calls' packets do.
-    #[inline]
-    pub(super) fn is_alike(&self) -> bool {
-        let alike = equal_bytes(&self.ingress.map(|it| it.0), self.ingress[0].0)
-            & equal_bytes(&self.dscps.map(Dscp::number), self.dscps[0].number())
-            & equal_places(&self.frame_bytes, self.frame_bytes[0])
-            & equal_places(&self.exits.map(|exit| exit.0), self.exits[0].0);
-        let all = self.all();
-        alike & self.fates.forwarded & all == all
     }
 }
 
@@ -273,13 +273,6 @@ impl Lookups {
             fragments: Placed::default(),
         }
     }
-
-    #[inline]
-    pub(super) fn clear(&mut self) {
-        self.flows4.present = 0;
-        self.flows6.present = 0;
-        self.fragments.clear();
-    }
 }
 
 /// The session's flow of each packet that has one, in its place.
@@ -329,7 +322,7 @@ pub(super) struct InPlace<T> {
 impl<T: Copy + Default> InPlace<T> {
     fn new() -> Self {
         Self {
-            items: array::from_fn(|_| T::default()),
+            items: [T::default(); BURST],
             present: 0,
         }
     }
@@ -372,8 +365,67 @@ impl<T> Placed<T> {
     }
 
     #[inline]
-    fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.items.clear();
         self.places.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_asked_all_at_once() {
+        let mut headers = Headers::new();
+        let header = |ttl, ip_bytes| Header {
+            family: Family::V4,
+            class: TrafficClass(0),
+            ttl,
+            ip_bytes,
+        };
+        let some = [(0, 1_499), (1, 1_500), (2, 1_501), (255, u16::MAX)];
+        for place in 0..BURST {
+            let (ttl, ip_bytes) = some[place % 4];
+            headers.put(place, header(ttl, ip_bytes));
+            assert_eq!(headers.at(place), header(ttl, ip_bytes));
+        }
+        let each = |of_four: u64| of_four * 0x1111_1111_1111_1111;
+        assert_eq!(headers.with_hops_left(), each(0b1100));
+        assert_eq!(headers.within(1_500), each(0b0011));
+        assert_eq!(headers.within(u16::MAX), Places::MAX);
+    }
+
+    #[test]
+    fn an_exit_says_port_and_tag() {
+        let exit = Exit::new(PortIndex(255), VlanId::new(7).ok());
+        assert_eq!((exit.port(), exit.tag_bytes()), (PortIndex(255), 4));
+        assert_eq!(exit.queue(Phb::LowerEffort), 0xff0c);
+        assert_eq!(Exit::new(PortIndex(3), None).tag_bytes(), 0);
+    }
+
+    #[test]
+    fn bursts_are_alike_as_far_as_they_go() {
+        let burst = || {
+            let mut burst = Burst::new();
+            burst.buffers.extend([(); 3]);
+            burst.fates.forwarded = 0b111;
+            // Of another time.
+            burst.dscps[3] = Dscp::EF;
+            burst
+        };
+        assert!(burst().is_alike());
+        let changes: [fn(&mut Burst<()>); 5] = [
+            |burst| burst.frame_bytes[1] = 9,
+            |burst| burst.ingress[2] = InterfaceIndex(1),
+            |burst| burst.dscps[0] = Dscp::EF,
+            |burst| burst.exits[2] = Exit(1),
+            |burst| burst.fates.end(1, Verdict::Drop(DropReason::Runt)),
+        ];
+        for change in changes {
+            let mut burst = burst();
+            change(&mut burst);
+            assert!(!burst.is_alike());
+        }
     }
 }

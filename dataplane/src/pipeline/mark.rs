@@ -1,15 +1,12 @@
 use voicelane_dpdk::equal_bytes;
 
 use super::Burst;
-use crate::{
-    device::Buffer,
-    diffserv::{Dscp, PhbMap},
-};
+use crate::diffserv::{Dscp, PhbMap};
 
 /// Says what each packet's traffic class becomes (ECN stays as it is: RFC 3168), and in which queue it
 /// waits: by its code point alone. It is written with what else changes in the header.
 #[inline(never)]
-pub(super) fn mark<B: Buffer>(burst: &mut Burst<B>, phbs: &PhbMap) {
+pub(super) fn mark<B>(burst: &mut Burst<B>, phbs: &PhbMap) {
     let came_with = burst.headers.class.iter().zip(&burst.dscps);
     for (marked, (class, dscp)) in burst.marked.iter_mut().zip(came_with) {
         *marked = class.with_dscp(*dscp);

@@ -7,10 +7,9 @@
 //! The stages up to `queue` are the forwarding half ([`Forwarding`]), the others the scheduling half
 //! ([`Scheduling`]).
 //!
-//! Each stage works over a whole burst. What a stage decides about a packet is its [`Verdict`];
-//! later stages pass over packets that are not to be forwarded, and `queue` carries the verdicts
-//! out. So each packet that comes in ends in exactly one place: a queue, a counted drop, or the
-//! kernel twin.
+//! Each stage works over a whole burst. A stage that ends a packet's way says so with a verdict; later
+//! stages pass over it, and `queue` carries the verdicts out. So each packet that comes in ends in
+//! exactly one place: a queue, a counted drop, or the kernel twin.
 
 mod rx;
 mod parse;

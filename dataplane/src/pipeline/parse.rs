@@ -29,7 +29,7 @@ pub(super) fn parse<B: Buffer>(
 ) {
     burst.ingress.fill(burst.port.into());
     burst.fates.forwarded = burst.all();
-    burst.lookups.clear();
+    burst.lookups.fragments.clear();
     // Bursts are mostly of one family.
     let (all, mac) = (burst.all(), Addressee::new(port.mac));
     let (ipv4, ipv6) = if burst.starts_with(EtherType::IPV6) {
@@ -138,7 +138,8 @@ fn parse_rest<B: Buffer>(
             continue;
         };
         let ways_in = (&mut ingress[place], vlans);
-        match parse_any(buffer, mac, place, lookups, ways_in, interfaces) {
+        let counted = frame_bytes[place].into();
+        match parse_any((buffer, counted), mac, place, lookups, ways_in, interfaces) {
             Ok(header) => {
                 headers.put(place, header);
                 headers.ipv6 |= Places::from(header.family == Family::V6) << place;
@@ -152,7 +153,7 @@ fn parse_rest<B: Buffer>(
 /// Any frame: what it is. Without its tag, if that is its VLAN's, it came in on another interface.
 #[inline(never)]
 fn parse_any<B: Buffer>(
-    buffer: &mut B,
+    (buffer, counted): (&mut B, u64),
     mac: MacAddress,
     place: usize,
     lookups: &mut Lookups,
@@ -163,7 +164,6 @@ fn parse_any<B: Buffer>(
     if !buffer.is_contiguous() {
         return drop(DropReason::Segmented);
     }
-    let received_bytes = buffer.bytes().len() as u64;
     let tci = match tag::take(buffer) {
         Ok(tci) => tci,
         Err(reason) => return drop(reason),
@@ -172,14 +172,14 @@ fn parse_any<B: Buffer>(
         let Some(interface) = vlans.interface(tci.vlan()) else {
             return drop(DropReason::UnknownVlan);
         };
-        // It was counted on the port's own interface.
+        // It was counted on the port's own interface, with so many bytes.
         let own = &mut interfaces[ingress.index()].counters;
         *ingress = interface;
         own.rx_packets -= 1;
-        own.rx_bytes -= received_bytes;
+        own.rx_bytes -= counted;
         let counters = &mut interfaces[ingress.index()].counters;
         counters.rx_packets += 1;
-        counters.rx_bytes += received_bytes;
+        counters.rx_bytes += counted;
         if let Some((header, flow)) = plain::ipv4(buffer.bytes(), Addressee::new(mac)) {
             lookups.flows4.put(place, flow);
             return Ok(header);

@@ -356,8 +356,8 @@ impl<K: FlowKey> SessionTable<K> {
     /// The other one of an entry's two buckets: its own inverse.
     #[inline]
     fn other(&self, bucket: usize, tag: u16) -> usize {
-        // An odd multiple of the tag, so that other(b) is never b in a table of two buckets or more.
-        (bucket ^ (usize::from(tag) | 1).wrapping_mul(0x5bd1_e995)) & (self.buckets.len() - 1)
+        // An odd multiple of the tag, which is odd, so that other(b) is never b in a table of two buckets or more.
+        (bucket ^ usize::from(tag).wrapping_mul(0x5bd1_e995)) & (self.buckets.len() - 1)
     }
 
     /// An empty place in one of a key's buckets. Where both are full, the nearest chain of moves
@@ -471,7 +471,7 @@ impl<K: FlowKey> SessionTable<K> {
     }
 }
 
-/// The part of the hash that does not choose the bucket; never 0.
+/// 15 bits of the hash that do not choose the bucket, and a lowest one that says that there is one.
 #[inline]
 #[allow(
     clippy::cast_possible_truncation,
