@@ -1,0 +1,21 @@
+//! The tests of the whole crate, one binary.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "a test ends at what it did not expect"
+)]
+
+mod network;
+
+mod churn;
+mod classes;
+mod compare;
+mod demo;
+mod fragments;
+mod frr;
+mod real_ports;
+mod testbed;
+mod wire;

@@ -1,0 +1,437 @@
+//! Every command against a server and scripted routers, as tables and as JSON, with its exit code.
+
+use std::{process::Stdio, time::Duration};
+
+use crate::command::{Ran, command, phones, run_at};
+use crate::common::*;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    net::TcpListener,
+    process::Command,
+};
+use voicelane_proto::v1;
+
+async fn run(net: &Network, line: &str) -> Ran {
+    run_at(&url(net), line).await
+}
+
+fn url(net: &Network) -> String {
+    format!("http://{}", net.server.address)
+}
+
+#[tokio::test]
+async fn a_call_lives_its_life() {
+    let net = Network::start().await;
+    let ends = "--a 10.1.0.5:4000 --b 10.2.0.7:5000";
+    run(&net, &format!("call add c1 {ends} --codec g729 --srtp"))
+        .await
+        .shows(&[
+            "call c1 of cli: active, revision 1, telephony",
+            "10.1.0.5:4000",
+            "a/lan0",
+            "28.28 kbit/s",
+            "next_port",
+            "installed",
+        ]);
+    let session = run(&net, "call get c1 --json").await.json();
+    let flow = |source: [&str; 3], destination: [&str; 3]| {
+        let at = |[_, router, prefix]: [&str; 3]| json!({"router_id": router, "interface": "lan0", "prefix": prefix});
+        json!({
+            "source": source[0], "destination": destination[0], "max_bitrate_bps": 28_280,
+            "max_burst_bytes": 0, "meter": null, "rtcp": "next_port", "rtcp_source": null,
+            "rtcp_destination": null, "source_attachment": at(source),
+            "destination_attachment": at(destination),
+        })
+    };
+    let (a, b) = (
+        ["10.1.0.5:4000", "a", "10.1.0.0/24"],
+        ["10.2.0.7:5000", "b", "10.2.0.0/24"],
+    );
+    assert_eq!(session["flows"], json!([flow(a, b), flow(b, a)]));
+    let on = |router: &str| json!({"router_id": router, "state": "installed", "detail": "", "revision": 1});
+    assert_eq!(session["routers"], json!([on("a"), on("b")]));
+    assert_eq!(session["state"], "active");
+    assert_eq!(session["service_class"], "telephony");
+    assert_eq!(
+        (&session["agent_id"], &session["session_id"]),
+        (&json!("cli"), &json!("c1"))
+    );
+
+    let modify = "call modify c1 --from 10.1.0.5:4000 --to 10.2.0.7:5000 --rate 40.4k --rtcp mux --class admitted-telephony --json";
+    let session = run(&net, modify).await.json();
+    assert_eq!(session["revision"], 2, "one more than what was there");
+    assert_eq!(session["flows"][0]["max_bitrate_bps"], 40_400);
+    assert_eq!(session["service_class"], "admitted_telephony");
+    run(&net, &format!("call modify c1 {ends} --revision 2"))
+        .await
+        .fails(1, &["ABORTED"]);
+    run(
+        &net,
+        "call add c2 --agent pbx --flow 10.1.0.6:1000->10.2.0.8:1000 --rtcp none",
+    )
+    .await
+    .shows(&["call c2 of pbx: active"]);
+    run(&net, "call list")
+        .await
+        .shows(&["c1", "active", "1 calls"]);
+    let all = run(&net, "call list --all-agents --json").await.json();
+    assert_eq!(all["total"], 2);
+    assert_eq!(all["sessions"][1]["agent_id"], "pbx");
+    let one = run(&net, "call list --all-agents --limit 1 --json")
+        .await
+        .json();
+    assert_eq!(
+        (
+            one["total"].clone(),
+            one["sessions"].as_array().unwrap().len()
+        ),
+        (json!(2), 1)
+    );
+
+    run(&net, "call delete c1")
+        .await
+        .shows(&["deleted call c1"]);
+    assert!(!net.a.has("c1"));
+    let refused = run(&net, "call delete c1").await;
+    refused.fails(1, &["NOT_FOUND", "\"c1\" of agent \"cli\" does not exist"]);
+    assert_eq!(refused.stdout, "");
+    let refused = run(&net, "call get c1 --json").await;
+    refused.fails(1, &[]);
+    let error: Value = serde_json::from_str(&refused.stderr).unwrap();
+    assert_eq!(error["error"]["code"], "NOT_FOUND");
+    assert_eq!(
+        run(&net, "call delete c2 --agent pbx --json").await.json()["session_id"],
+        "c2"
+    );
+}
+
+#[tokio::test]
+async fn explain_prints_the_chain_and_names_what_is_broken() {
+    let net = Network::start().await;
+    run(
+        &net,
+        "call add c1 --from 10.1.0.5:4000 --to 10.2.0.7:4000 --rtcp none",
+    )
+    .await
+    .shows(&[]);
+    let silent = run(&net, "call explain c1").await;
+    assert_eq!(silent.code, 1);
+    for part in [
+        "✓ desired",
+        "✓ placed",
+        "✓ attached    a",
+        "✓ installed   b",
+        "✗ seen        a",
+        "first broken link: seen on router a: no RTP packet ever came",
+    ] {
+        assert!(
+            silent.stdout.contains(part),
+            "{part:?} is not in\n{}",
+            silent.stdout
+        );
+    }
+    let counters = |policed| v1::EntryCounters {
+        kind: v1::FlowKind::Rtp.into(),
+        packets: 50,
+        policed_packets: policed,
+        last_seen_ms_ago: Some(10),
+        source: endpoint("10.1.0.5:4000"),
+        destination: endpoint("10.2.0.7:4000"),
+        ..Default::default()
+    };
+    net.a.count(vec![counters(0)]);
+    net.b.count(vec![counters(0)]);
+    run(&net, "call explain c1")
+        .await
+        .shows(&["✓ conforming  b", "nothing is broken"]);
+    let explained = run(&net, "call explain c1 --json").await.json();
+    assert_eq!(explained["first_broken"], Value::Null);
+    assert_eq!(explained["flows"][0]["source_counters"][0]["packets"], 50);
+    let step = json!({"verdict": "ok", "link": "desired", "router_id": "", "detail": "revision 1"});
+    assert_eq!(explained["flows"][0]["steps"][0], step);
+    net.b.count(vec![counters(2)]);
+    let broken = run(&net, "call explain c1 --json").await;
+    assert_eq!(broken.code, 1);
+    let explained: Value = serde_json::from_str(&broken.stdout).unwrap();
+    assert_eq!(explained["first_broken"]["link"], "conforming");
+    run(&net, "call explain zzz").await.fails(1, &["NOT_FOUND"]);
+}
+
+#[tokio::test]
+async fn video_has_a_three_colour_meter() {
+    let net = Network::start().await;
+    let add = "call add v1 --from 10.1.0.5:4000 --to 10.2.0.7:4000 --rtcp none";
+    let trtcm = "--meter trtcm --cir 1Mbit/s --cbs 20000 --pir 2M --pbs 40000";
+    run(&net, &format!("{add} {trtcm}")).await.shows(&[
+        "multimedia_conferencing",
+        "trtcm cir 1 Mbit/s, cbs 20000 B",
+        "pir 2 Mbit/s, pbs 40000 B",
+    ]);
+    run(&net, "call list")
+        .await
+        .shows(&["10.1.0.5:4000 -> 10.2.0.7:4000 (trtcm 1 Mbit/s)"]);
+    let flow = run(&net, "call get v1 --json").await.json()["flows"][0].clone();
+    let meter = json!({
+        "kind": "trtcm", "cir_bps": 1_000_000, "cbs_bytes": 20_000, "pir_bps": 2_000_000,
+        "pbs_bytes": 40_000, "eir_bps": null, "ebs_bytes": null, "colour_aware": false,
+        "drop_red": false,
+    });
+    assert_eq!(
+        (&flow["meter"], &flow["max_bitrate_bps"]),
+        (&meter, &json!(0))
+    );
+
+    let modify = add.replace("add", "modify");
+    let excess =
+        "--meter rfc4115 --cir 1M --cbs 20000 --eir 0.5M --ebs 8000 --colour-aware --drop-red";
+    run(&net, &format!("{modify} {excess}")).await.shows(&[
+        "rfc4115 cir 1 Mbit/s, cbs 20000 B",
+        "eir 500 kbit/s, ebs 8000 B",
+        "colour-aware",
+        "drops red",
+    ]);
+    let single = "--meter srtcm --cir 1M --cbs 20000 --ebs 8000";
+    let session = run(&net, &format!("{modify} {single} --json")).await.json();
+    let meter = &session["flows"][0]["meter"];
+    assert_eq!(
+        (&meter["kind"], &meter["ebs_bytes"]),
+        (&json!("srtcm"), &json!(8_000))
+    );
+
+    let counters = v1::EntryCounters {
+        kind: v1::FlowKind::Rtp.into(),
+        packets: 90,
+        last_seen_ms_ago: Some(10),
+        source: endpoint("10.1.0.5:4000"),
+        destination: endpoint("10.2.0.7:4000"),
+        colours: Some(v1::ColourCounts {
+            green_packets: 60,
+            yellow_packets: 26,
+            red_packets: 4,
+            red_bytes: 4_000,
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    net.a.count(vec![counters.clone()]);
+    net.b.count(vec![counters]);
+    run(&net, "call explain v1")
+        .await
+        .shows(&["nothing dropped; 60 green, 26 yellow, 4 red"]);
+    let explained = run(&net, "call explain v1 --json").await.json();
+    let colours = &explained["flows"][0]["source_counters"][0]["colours"];
+    assert_eq!(
+        (&colours["yellow_packets"], &colours["red_bytes"]),
+        (&json!(26), &json!(4_000))
+    );
+
+    run(&net, "call add --help")
+        .await
+        .shows(&["Three-colour meter", "--pir", "RFC 2698", "AF42"]);
+    // What the kind does not have, and what it lacks, is said before the server is asked.
+    let wrong = trtcm.replace("--pbs", "--ebs");
+    run(&net, &format!("{add} {wrong}"))
+        .await
+        .fails(2, &["--meter trtcm needs --pbs"]);
+    run(&net, &format!("{add} {single} --pir 2M"))
+        .await
+        .fails(2, &["--meter srtcm has no --pir"]);
+    // What is wrong with the numbers the server says.
+    run(
+        &net,
+        &format!("{add} {}", trtcm.replace("--pir 2M", "--pir 999k")),
+    )
+    .await
+    .fails(
+        1,
+        &[
+            "INVALID_ARGUMENT",
+            "meter.trtcm.pir_bps",
+            "at least 1000000",
+        ],
+    );
+    run(&net, &format!("{add} {trtcm} --class telephony"))
+        .await
+        .fails(1, &["INVALID_ARGUMENT", "MULTIMEDIA_CONFERENCING"]);
+}
+
+#[tokio::test]
+async fn watch_ends_by_count_by_time_and_by_interrupt() {
+    let net = Network::start().await;
+    run(&net, "call add c1 --a 10.1.0.5:4000 --b 10.2.0.7:4000")
+        .await
+        .shows(&[]);
+    run(&net, "call watch --existing --count 1")
+        .await
+        .shows(&["existing", "call c1 of cli"]);
+    let none = run(&net, "call watch --agent other --existing --for 0.05").await;
+    assert_eq!((none.code, none.stdout.as_str()), (0, ""));
+
+    let mut watch = command(&url(&net), "call watch --existing --json");
+    let mut watch = watch.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let mut next = async || -> (String, String) {
+        let line = tokio::time::timeout(PATIENCE, lines.next_line())
+            .await
+            .unwrap();
+        let event: Value = serde_json::from_str(&line.unwrap().unwrap()).unwrap();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        (text(&event["kind"]), text(&event["session"]["session_id"]))
+    };
+    assert_eq!(next().await, ("existing".into(), "c1".into()));
+    run(&net, "call add c2 --a 10.1.0.5:4100 --b 10.2.0.7:4100")
+        .await
+        .shows(&[]);
+    assert_eq!(next().await, ("added".into(), "c2".into()));
+    run(&net, "call delete c2").await.shows(&[]);
+    assert_eq!(next().await, ("deleted".into(), "c2".into()));
+    let id = watch.id().unwrap().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-INT", &id])
+            .status()
+            .await
+            .unwrap()
+            .success()
+    );
+    let status = tokio::time::timeout(PATIENCE, watch.wait())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(status.code(), Some(0), "Ctrl-C ends it cleanly");
+
+    eventually("nobody watching", || async {
+        (net.server.engine.watchers() == 0).then_some(())
+    })
+    .await;
+    let watch = command(&url(&net), "call watch --existing")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    eventually("watching", || async {
+        (net.server.engine.watchers() > 0).then_some(())
+    })
+    .await;
+    net.server.stop().await;
+    let ended = tokio::time::timeout(PATIENCE, watch.wait_with_output())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        ended.status.code(),
+        Some(1),
+        "the server said that it stops"
+    );
+}
+
+#[tokio::test]
+async fn routers_are_listed_and_shown() {
+    let mut net = Network::start().await;
+    add(&mut net.client, call("c1", 4000)).await.unwrap();
+    run(&net, "router list")
+        .await
+        .shows(&["a ", "attached", "10.1.0.0/24 (lan0)", "fake"]);
+    let routers = run(&net, "router list --json").await.json();
+    assert_eq!(routers["routers"][1]["router_id"], "b");
+    assert_eq!(routers["routers"][1]["attached"], true);
+    assert_eq!(routers["routers"][1]["epoch"], "0000000000000007");
+    run(&net, "router show b").await.shows(&[
+        "router b: attached",
+        "1 calls",
+        "lan0",
+        "300 Mbit/s",
+    ]);
+    let router = run(&net, "router show b --json").await.json();
+    assert_eq!(router["interfaces"][0]["role"], "edge");
+    assert_eq!(router["interfaces"][0]["vlan_id"], Value::Null);
+    assert_eq!(router["sessions"], 1);
+    run(&net, "router show zzz")
+        .await
+        .fails(1, &["NOT_FOUND", "zzz"]);
+}
+
+#[tokio::test]
+async fn calls_are_placed_by_vlans() {
+    let mut net = Network::start().await;
+    let interfaces = vec![edge("lan0", &["10.1.0.0/24"]), phones()];
+    net.a.report(&net.a_stream, interfaces).await;
+    let mut on_vlan = call("c1", 4000);
+    for flow in &mut on_vlan.flows {
+        for end in [&mut flow.source, &mut flow.destination] {
+            let end = end.as_mut().unwrap();
+            end.address = end.address.replace("10.1.0.", "10.1.100.");
+        }
+    }
+    let session = add(&mut net.client, on_vlan).await.unwrap();
+    let place = session.placements[0].source.as_ref().unwrap();
+    assert_eq!(
+        (place.interface.as_str(), place.prefix.as_str()),
+        ("lan0.100", "10.1.100.0/24")
+    );
+    let shown = run(&net, "router show a").await;
+    shown.shows(&["INTERFACE", "VLAN", "lan0.100    100    edge"]);
+    let router = run(&net, "router show a --json").await.json();
+    assert_eq!(router["interfaces"][1]["vlan_id"], 100);
+    assert_eq!(router["interfaces"][1]["port"], "lan0");
+}
+
+#[tokio::test]
+async fn what_goes_wrong_has_its_own_exit_code() {
+    let net = Network::start().await;
+    for line in [
+        "call",
+        "call add",
+        "call add c1",
+        "call add c1 --a 10.1.0.5:4000 --b nowhere",
+        "call add c1 --a 10.1.0.5:4000 --b 10.2.0.7:5000 --codec mp3",
+        "call add c1 --a 10.1.0.5:4000 --b 10.2.0.7:5000 --rate fast",
+        "router stats",
+        "router list --server not-a-url",
+        "frobnicate",
+    ] {
+        let ran = run(&net, line).await;
+        assert_eq!(ran.code, 2, "{line}: {}", ran.stderr);
+        assert!(!ran.stderr.is_empty());
+    }
+    run(&net, "call add c1 --a 10.1.0.5:4000 --b 10.9.0.7:5000")
+        .await
+        .fails(1, &["NOT_FOUND", "10.9.0.7", "router list"]);
+    // Nobody listens.
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nobody = format!("http://{}", taken.local_addr().unwrap());
+    drop(taken);
+    run_at(&nobody, "router list")
+        .await
+        .fails(3, &["cannot reach", "refused"]);
+    let ran = run_at(&nobody, "router list --json").await;
+    ran.fails(3, &[]);
+    let error: Value = serde_json::from_str(&ran.stderr).unwrap();
+    assert_eq!(error["error"]["code"], "UNREACHABLE");
+    // Somebody listens, and says nothing.
+    let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mute = format!("http://{}", mute.local_addr().unwrap());
+    let began = std::time::Instant::now();
+    run_at(&mute, "router list --timeout 0.3")
+        .await
+        .fails(3, &["cannot reach"]);
+    assert!(began.elapsed() < Duration::from_secs(10));
+    let help = run(&net, "--help").await;
+    help.shows(&["Exit codes", "call explain"]);
+}
+
+#[tokio::test]
+async fn routers_with_full_route_tables_are_listed() {
+    let net = Network::start().await;
+    let prefixes: Vec<String> = (0..65_536_u32)
+        .map(|number| format!("{}/32", std::net::Ipv4Addr::from(0xc0a8_0000 + number)))
+        .collect();
+    let prefixes: Vec<&str> = prefixes.iter().map(String::as_str).collect();
+    let mut streams = Vec::new();
+    for id in ["c", "d", "e", "f"] {
+        let router = FakeRouter::new(id);
+        router.set_interfaces(vec![core("core0", &prefixes)]);
+        streams.push(router.attach(net.server.address).await);
+    }
+    run(&net, "router list").await.shows(&["attached"]);
+}

@@ -1,0 +1,99 @@
+//! A peer that is gone without a word is noticed.
+
+use std::{net::SocketAddr, time::Duration};
+
+use crate::common::*;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::watch,
+};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use voicelane_proto::v1;
+use voicelane_server::{engine::Settings, serve::Keepalive};
+
+/// Passes bytes on until it is frozen: then the connections stay, and nothing passes.
+async fn proxy(to: SocketAddr) -> (SocketAddr, watch::Sender<bool>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (freeze, frozen) = watch::channel(false);
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let server = TcpStream::connect(to).await.unwrap();
+            let (client_read, client_write) = client.into_split();
+            let (server_read, server_write) = server.into_split();
+            tokio::spawn(pass(client_read, server_write, frozen.clone()));
+            tokio::spawn(pass(server_read, client_write, frozen.clone()));
+        }
+    });
+    (address, freeze)
+}
+
+async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut frozen: watch::Receiver<bool>) {
+    let mut buffer = [0; 4096];
+    loop {
+        let read = tokio::select! {
+            read = from.read(&mut buffer) => read,
+            () = async { frozen.wait_for(|frozen| *frozen).await.map(drop).unwrap_or(()) } => {
+                std::future::pending().await
+            }
+        };
+        match read {
+            Ok(0) | Err(_) => return,
+            Ok(count) if to.write_all(&buffer[..count]).await.is_err() => return,
+            Ok(_) => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_router_behind_a_dead_line_is_noticed() {
+    let keepalive = Keepalive {
+        interval: Duration::from_millis(100),
+        timeout: Duration::from_millis(200),
+    };
+    let settings = Settings {
+        adopt_for: Duration::ZERO,
+        ..Settings::default()
+    };
+    let server = TestServer::with_keepalive(settings, keepalive).await;
+    let (address, freeze) = proxy(server.address).await;
+    let router = FakeRouter::reaching("a", &["10.1.0.0/24"]);
+    let _stream = router.attach(address).await;
+    let operator = server.operator().await;
+    let attached = || {
+        let mut operator = operator.clone();
+        async move {
+            let request = v1::GetRouterRequest {
+                router_id: "a".into(),
+            };
+            operator
+                .get_router(request)
+                .await
+                .unwrap()
+                .into_inner()
+                .router
+                .unwrap()
+                .attached
+        }
+    };
+    // Idle for several intervals: the answered pings keep it.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(attached().await);
+    freeze.send(true).unwrap();
+    eventually("away", || async { (!attached().await).then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn health_and_reflection_are_served() {
+    let server = TestServer::start().await;
+    let mut health = HealthClient::new(server.channel().await);
+    let request = HealthCheckRequest {
+        service: "voicelane.v1.Sessions".into(),
+    };
+    let status = health.check(request).await.unwrap().into_inner().status;
+    assert_eq!(status, 1, "serving");
+}

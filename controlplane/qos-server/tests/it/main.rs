@@ -1,0 +1,21 @@
+//! The tests of the whole crate, one binary.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "a test ends at what it did not expect"
+)]
+
+mod common;
+
+mod changes;
+mod convergence;
+mod explain;
+mod keepalive;
+mod meters;
+mod program;
+mod routers;
+mod sessions;
+mod watch;

@@ -1,0 +1,23 @@
+//! The tests of the whole crate, one binary.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "a test ends at what it did not expect"
+)]
+
+mod support;
+
+mod command_line;
+mod netns_cores;
+mod netns_ef_report;
+mod netns_ipv6;
+mod netns_kernel;
+mod netns_meters;
+mod netns_paths;
+mod netns_rules;
+mod netns_server;
+mod netns_vlan;
+mod worker_end;

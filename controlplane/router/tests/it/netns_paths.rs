@@ -1,0 +1,211 @@
+//! Several ways to one network: shared, lost, and found again. Needs root.
+
+use std::fs;
+
+use crate::support::{BOUND, OneRouter, eventually};
+use voicelane_lab::{End, Process};
+
+/// The usual network with a second link between the router and the right:
+/// core 10.9.0.1 ── 10.9.0.2, backup 10.9.1.1 ── 10.9.1.2, and in IPv6 2001:db8:9::/64 and
+/// 2001:db8:91::/64.
+fn two_links(name: &str) -> (OneRouter, Process) {
+    let network = OneRouter::new(name);
+    let end = |namespace, interface| End {
+        namespace,
+        interface,
+    };
+    let (router, right) = (&network.router, &network.right);
+    network
+        .lab
+        .link(end(router, "u-backup"), end(right, "eth1"))
+        .unwrap();
+    let config = fs::read_to_string(&network.config).unwrap();
+    let config = config
+        .replace("\"10.1.0.1/24\"", "\"10.1.0.1/24\", \"2001:db8:1::1/64\"")
+        .replace("\"10.9.0.1/30\"", "\"10.9.0.1/30\", \"2001:db8:9::1/64\"");
+    fs::write(&network.config, config + BACKUP).unwrap();
+    for (host, interface) in [(&network.left, "eth0"), (right, "eth0"), (right, "eth1")] {
+        let key = format!("net.ipv6.conf.{interface}.disable_ipv6");
+        host.sysctl(&key, "0").unwrap();
+    }
+    network.left.ip(LEFT).unwrap();
+    right.ip(RIGHT).unwrap();
+    let process = network.start();
+    (network, process)
+}
+
+const BACKUP: &str = r#"
+[[port]]
+name = "backup"
+device = "net_af_packet2,iface=u-backup"
+role = "core"
+addresses = ["10.9.1.1/30", "2001:db8:91::1/64"]
+rate = "100Mbit/s"
+"#;
+
+const LEFT: &str = "addr add 2001:db8:1::10/64 dev eth0 nodad
+route add default via 2001:db8:1::1";
+
+/// Whatever comes by either link is answered by one that is there.
+const RIGHT: &str = "addr add 10.9.1.2/30 dev eth1
+addr add 2001:db8:9::2/64 dev eth0 nodad
+addr add 2001:db8:91::2/64 dev eth1 nodad
+addr add 2001:db8:2::1/64 dev lo
+route add default via 10.9.1.1 metric 100
+route add default via 2001:db8:9::1 metric 50
+route add default via 2001:db8:91::1 metric 100";
+
+/// How many packets core and backup have sent that the router did not make itself.
+fn forwarded(network: &OneRouter) -> [f64; 2] {
+    let metrics = network.metrics();
+    let value = |name: &str, place: &str| -> f64 {
+        let series = format!("voicelane_{name}_packets_total{{{place}}} ");
+        let value = metrics.lines().find_map(|line| line.strip_prefix(&series));
+        value.unwrap().parse().unwrap()
+    };
+    ["core", "backup"].map(|name| {
+        let sent = value("port_tx", &format!("port=\"{name}\""));
+        sent - value("interface_twin", &format!("interface=\"{name}\""))
+    })
+}
+
+/// How 400 flows to an address are shared between core and backup.
+fn shares(network: &OneRouter, address: &str) -> [f64; 2] {
+    let before = forwarded(network);
+    let send = format!("for port in {{5001..5400}}; do echo > /dev/udp/{address}/$port; done");
+    network.left.run("bash", &["-c", &send], BOUND).unwrap();
+    let (mut after, mut settled) = (before, 0);
+    eventually("nothing under way any more", || {
+        let now = forwarded(network);
+        settled = if now == after { settled + 1 } else { 0 };
+        after = now;
+        settled >= 3
+    });
+    [0, 1].map(|port| after[port] - before[port])
+}
+
+/// Waits until flows are shared as they should be, give or take what 400 flows in 256 buckets do.
+fn shared(network: &OneRouter, address: &str, core: f64, backup: f64) {
+    let mut got = [0.0; 2];
+    let near =
+        |got: f64, part: f64| (got - 400.0 * part).abs() <= 60.0 * part.min(1.0 - part) * 2.0;
+    eventually(&format!("{core} and {backup} of the flows"), || {
+        got = shares(network, address);
+        println!("{address}: {got:?} of 400 flows");
+        near(got[0], core) && near(got[1], backup)
+    });
+}
+
+#[test]
+fn flows_are_shared_among_the_next_hops_of_a_route() {
+    let (network, mut router) = two_links("shared");
+    // Nobody has asked for either gateway's address yet.
+    network
+        .router
+        .ip("route add 10.2.0.0/24 nexthop via 10.9.0.2 nexthop via 10.9.1.2")
+        .unwrap();
+    shared(&network, "10.2.0.1", 0.5, 0.5);
+    network
+        .router
+        .ip("route replace 10.2.0.0/24 nexthop via 10.9.0.2 weight 3 nexthop via 10.9.1.2")
+        .unwrap();
+    shared(&network, "10.2.0.1", 0.75, 0.25);
+
+    // Objects, as routing daemons use them.
+    network
+        .router
+        .ip(
+            "nexthop add id 11 via 10.9.0.2 dev core\nnexthop add id 12 via 10.9.1.2 dev backup
+nexthop add id 20 group 11,1/12,3\nroute replace 10.2.0.0/24 nhid 20",
+        )
+        .unwrap();
+    shared(&network, "10.2.0.1", 0.25, 0.75);
+    network
+        .router
+        .ip("nexthop replace id 20 group 11/12")
+        .unwrap();
+    shared(&network, "10.2.0.1", 0.5, 0.5);
+    network.router.ip("nexthop del id 12").unwrap();
+    shared(&network, "10.2.0.1", 1.0, 0.0);
+    network.router.ip("nexthop del id 11").unwrap();
+    eventually("no route", || !network.pings("10.2.0.1"));
+
+    // IPv6: added one by one, with other weights, taken away one by one.
+    let route = |command: &str| {
+        let command = format!("-6 route {command}");
+        let args: Vec<_> = command.split(' ').collect();
+        network.router.run("ip", &args, BOUND).unwrap();
+    };
+    route("add 2001:db8:2::/64 via 2001:db8:9::2");
+    shared(&network, "2001:db8:2::1", 1.0, 0.0);
+    route("append 2001:db8:2::/64 via 2001:db8:91::2");
+    shared(&network, "2001:db8:2::1", 0.5, 0.5);
+    route("del 2001:db8:2::/64 via 2001:db8:9::2");
+    shared(&network, "2001:db8:2::1", 0.0, 1.0);
+    route("replace 2001:db8:2::/64 nexthop via 2001:db8:9::2 weight 3 nexthop via 2001:db8:91::2");
+    shared(&network, "2001:db8:2::1", 0.75, 0.25);
+    assert!(router.stop().unwrap().success(), "{}", router.log());
+}
+
+#[test]
+fn a_link_that_is_lost_takes_its_routes_along_until_it_is_back() {
+    let (network, mut router) = two_links("links");
+    let link = |name: &str| {
+        let args = ["-br", "link", "show", name];
+        network.router.run("ip", &args, BOUND).unwrap()
+    };
+    network
+        .router
+        .ip("route add 10.2.0.0/24 via 10.9.0.2 metric 10
+route add 10.2.0.0/24 via 10.9.1.2 metric 20
+route add 2001:db8:2::/64 via 2001:db8:9::2 metric 10
+route add 2001:db8:2::/64 via 2001:db8:91::2 metric 20
+route add 10.3.0.0/24 nexthop via 10.9.0.2 nexthop via 10.9.1.2
+route add 10.4.0.0/24 via 10.9.0.2")
+        .unwrap();
+    network
+        .right
+        .ip("addr add 10.3.0.1/24 dev lo\naddr add 10.4.0.1/24 dev lo")
+        .unwrap();
+    let up = "voicelane_interface_up{interface=\"core\"}";
+    let far = ["10.2.0.1", "2001:db8:2::1"];
+    for address in far {
+        shared(&network, address, 1.0, 0.0);
+    }
+    shared(&network, "10.3.0.1", 0.5, 0.5);
+    network.reaches("10.4.0.1");
+    for _ in 0..2 {
+        network.right.ip("link set eth0 down").unwrap();
+        for address in far.iter().chain(&["10.3.0.1"]) {
+            shared(&network, address, 0.0, 1.0);
+        }
+        assert!(link("core").contains("NO-CARRIER"), "{}", link("core"));
+        assert_eq!(network.metric(up), 0.0);
+        let lost = network.metric("voicelane_port_link_lost_packets_total{port=\"core\"}");
+        println!("{lost} packets were to leave by the link that was lost");
+        network.reaches("10.2.0.1");
+        // Where only the lost link leads, the kernel says so.
+        let refused = network
+            .left
+            .run("ping", &["-n", "-c1", "-W1", "10.4.0.1"], BOUND)
+            .unwrap_err()
+            .to_string();
+        assert!(refused.contains("Unreachable"), "{refused}");
+
+        network
+            .right
+            .ip(
+                "link set eth0 up\naddr replace 2001:db8:9::2/64 dev eth0 nodad
+route replace default via 10.9.0.1\nroute replace default via 2001:db8:9::1 metric 50",
+            )
+            .unwrap();
+        for address in far {
+            shared(&network, address, 1.0, 0.0);
+        }
+        shared(&network, "10.3.0.1", 0.5, 0.5);
+        network.reaches("10.4.0.1");
+        assert!(!link("core").contains("NO-CARRIER"), "{}", link("core"));
+        assert_eq!(network.metric(up), 1.0);
+    }
+    assert!(router.stop().unwrap().success(), "{}", router.log());
+}

@@ -1,0 +1,127 @@
+//! One router between two hosts, on real interfaces in namespaces of its own.
+//!
+//!     left 10.1.0.10 ── lan 10.1.0.1 [router] core 10.9.0.1 ── right 10.9.0.2, 10.2.0.1
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use voicelane_lab::{End, Lab, Namespace, Process};
+
+pub(crate) const BOUND: Duration = Duration::from_secs(10);
+
+pub(crate) struct OneRouter {
+    pub(crate) lab: Lab,
+    pub(crate) router: Namespace,
+    pub(crate) left: Namespace,
+    pub(crate) right: Namespace,
+    pub(crate) config: PathBuf,
+}
+
+impl OneRouter {
+    /// The network, with a configuration that nobody runs yet. Fails without root.
+    pub(crate) fn new(name: &str) -> Self {
+        let lab = Lab::new(name).expect("these tests need root");
+        let [router, left, right] = ["router", "left", "right"].map(|n| lab.namespace(n).unwrap());
+        for (inner, outer) in [("u-lan", &left), ("u-core", &right)] {
+            let end = |namespace, interface| End {
+                namespace,
+                interface,
+            };
+            lab.link(end(&router, inner), end(outer, "eth0")).unwrap();
+        }
+        left.ip("addr add 10.1.0.10/24 dev eth0\nroute add default via 10.1.0.1")
+            .unwrap();
+        right
+            .ip("addr add 10.9.0.2/30 dev eth0\naddr add 10.2.0.1/24 dev lo")
+            .unwrap();
+        right.ip("route add default via 10.9.0.1").unwrap();
+        let config = lab.dir().join("router.toml");
+        fs::write(&config, CONFIG).unwrap();
+        Self {
+            lab,
+            router,
+            left,
+            right,
+            config,
+        }
+    }
+
+    /// Starts the router and waits until it forwards.
+    pub(crate) fn start(&self) -> Process {
+        let mut process = self.spawn();
+        process.wait_for_log("router ready", BOUND).unwrap();
+        process
+    }
+
+    pub(crate) fn spawn(&self) -> Process {
+        let program = Path::new(env!("CARGO_BIN_EXE_voicelane-router"));
+        let args = ["--config", self.config.to_str().unwrap()];
+        self.lab
+            .spawn(&self.router, "router", program, &args)
+            .unwrap()
+    }
+
+    /// Pings from the left until an answer comes.
+    pub(crate) fn reaches(&self, address: &str) {
+        eventually(&format!("an answer from {address}"), || self.pings(address));
+    }
+
+    /// Whether one ping from the left is answered.
+    pub(crate) fn pings(&self, address: &str) -> bool {
+        self.left
+            .run("ping", &["-n", "-c1", "-W1", address], BOUND)
+            .is_ok()
+    }
+
+    /// The router's metrics, as text.
+    pub(crate) fn metrics(&self) -> String {
+        let args = ["--silent", "--fail", "http://127.0.0.1:7401/metrics"];
+        self.router.run("curl", &args, BOUND).unwrap()
+    }
+
+    /// One value of them.
+    pub(crate) fn metric(&self, series: &str) -> f64 {
+        let metrics = self.metrics();
+        let value = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value
+            .unwrap_or_else(|| panic!("no {series} in {metrics}"))
+            .parse()
+            .unwrap()
+    }
+}
+
+/// Waits for something to become true.
+pub(crate) fn eventually(what: &str, mut check: impl FnMut() -> bool) {
+    let end = Instant::now() + BOUND;
+    while !check() {
+        assert!(Instant::now() < end, "{what}: not within {BOUND:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+const CONFIG: &str = r#"
+[router]
+id = "a"
+api = "127.0.0.1:7401"
+cores = [0]
+
+[[port]]
+name = "lan"
+device = "net_af_packet0,iface=u-lan"
+role = "edge"
+addresses = ["10.1.0.1/24"]
+rate = "1Gbit/s"
+
+[[port]]
+name = "core"
+device = "net_af_packet1,iface=u-core"
+role = "core"
+addresses = ["10.9.0.1/30"]
+mac = "02:00:00:00:99:01"
+rate = "100Mbit/s"
+"#;

@@ -1,0 +1,491 @@
+//! A worker, or several cores, on the simulated device, between an edge port (0) and a core port (1).
+
+#![allow(unreachable_pub, reason = "what tests share is public in its module")]
+
+pub mod conserved;
+pub mod overload;
+pub mod policy;
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::OnceLock,
+};
+
+use voicelane_dataplane::{
+    Adjacency, Fibs,
+    control::{Answer, Command, Control, NextHop, Request, Twins},
+    counters::{DropReason, PuntReason, Report},
+    crew::{Crew, Layout},
+    device::{SimBuffer, SimDevice, SimPool},
+    diffserv::Dscp,
+    policy::Policy,
+    relay::Relay,
+    session::{EntrySpec, FiveTuple, Policer, Protocol, SessionChange},
+    settings::{PortSettings, Settings, Trust, VlanSettings},
+    units::{BitRate, InterfaceIndex, MacAddress, PortIndex, TickRate, Ticks, VlanId},
+    worker::Worker,
+};
+use voicelane_dpdk::{Eal, EalConfig, Hugepages};
+
+pub const CLOCK_HZ: u64 = 1_000_000_000;
+pub const EDGE: PortIndex = PortIndex(0);
+pub const CORE: PortIndex = PortIndex(1);
+pub const EDGE_MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
+pub const CORE_MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 2]);
+pub const HOST_MAC: MacAddress = MacAddress([2, 0, 0, 0, 1, 1]);
+pub const PEER_MAC: MacAddress = MacAddress([2, 0, 0, 0, 2, 2]);
+
+/// An address behind the edge port.
+pub const HOST: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 5);
+/// An address behind the core port.
+pub const FAR: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 7);
+/// The router's own.
+pub const OWN: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
+
+pub fn rate(text: &str) -> BitRate {
+    text.parse().unwrap()
+}
+
+pub fn fibs() -> Fibs {
+    static EAL: OnceLock<Eal> = OnceLock::new();
+    EAL.get_or_init(|| {
+        let config = EalConfig {
+            hugepages: Hugepages::Never,
+            memory_mib: 512,
+            ..EalConfig::default()
+        };
+        Eal::init(&config).unwrap()
+    });
+    Fibs::create(1_000, 1_000).unwrap()
+}
+
+/// Ports with the two ends' usual rates; tests change what they are about.
+pub fn settings(core_rate: &str) -> Settings {
+    Settings::new(vec![
+        PortSettings::new(EDGE_MAC, Trust::Bleach, rate("100Gbit/s")),
+        PortSettings::new(CORE_MAC, Trust::Keep, rate(core_rate)),
+    ])
+}
+
+pub struct Rig {
+    pub members: Vec<Worker<SimDevice>>,
+    pub layout: Layout,
+    relay: Option<Relay>,
+    /// The worker that receives next.
+    receiver: usize,
+    pub control: Control,
+    pub twins: Twins<SimBuffer>,
+    pub pool: SimPool,
+    pub now: u64,
+    ports: usize,
+    interfaces: usize,
+}
+
+impl Rig {
+    /// Routes: 10.1.0.0/16 to a host at the edge, 10.2.0.0/16 to a peer in the core, 10.3.0.0/16 to
+    /// an unknown neighbour, 10.4.0.0/16 into the black hole, 10.1.0.1 to the router itself; and in
+    /// IPv6 alike from 2001:db8:1::/48 on.
+    pub fn new(settings: &Settings) -> Self {
+        Self::with(settings, Layout::FUSED)
+    }
+
+    /// The same on several cores, each with a device of its own.
+    pub fn with(settings: &Settings, layout: Layout) -> Self {
+        let ports = settings.ports.len();
+        let device = || SimDevice::new(ports, TickRate::from_hz(CLOCK_HZ));
+        let workers = (0..layout.workers).map(|_| (device(), fibs()));
+        let schedulers = (0..layout.schedulers).map(|_| device());
+        let crew = Crew::new(settings, workers.collect(), schedulers.collect());
+        let mut rig = Self {
+            members: crew.members,
+            layout,
+            relay: crew.relay,
+            receiver: 0,
+            control: crew.control,
+            twins: crew.twins,
+            pool: SimPool::default(),
+            now: 0,
+            ports,
+            interfaces: settings.interfaces().count(),
+        };
+        let forward = |port, source, destination| Adjacency::Forward {
+            interface: InterfaceIndex::from(port),
+            destination,
+            source,
+        };
+        for (number, adjacency, prefix, length) in [
+            (1, forward(EDGE, EDGE_MAC, HOST_MAC), "10.1.0.0", 16),
+            (1, forward(EDGE, EDGE_MAC, HOST_MAC), "2001:db8:1::", 48),
+            (2, forward(CORE, CORE_MAC, PEER_MAC), "10.2.0.0", 16),
+            (2, forward(CORE, CORE_MAC, PEER_MAC), "2001:db8:2::", 48),
+            (3, Adjacency::Resolve, "10.3.0.0", 16),
+            (3, Adjacency::Resolve, "2001:db8:3::", 48),
+            (4, Adjacency::Blackhole, "10.4.0.0", 16),
+            (4, Adjacency::Blackhole, "2001:db8:4::", 48),
+            (5, Adjacency::Local, "10.1.0.1", 32),
+            (5, Adjacency::Local, "2001:db8:1::1", 128),
+        ] {
+            rig.route(number, adjacency, prefix, length);
+        }
+        rig
+    }
+
+    /// Sets a next hop, and a route to it.
+    pub fn route(&mut self, number: u16, adjacency: Adjacency, prefix: &str, length: u8) {
+        let next_hop = NextHop(number);
+        let prefix: IpAddr = prefix.parse().unwrap();
+        for request in [
+            Request::SetAdjacency {
+                next_hop,
+                adjacency,
+            },
+            Request::SetRoute {
+                prefix,
+                length,
+                next_hop,
+            },
+        ] {
+            assert!(matches!(self.ask(request), Answer::Route(Ok(()))));
+        }
+    }
+
+    pub fn ask(&mut self, request: Request) -> Answer {
+        self.control
+            .commands
+            .try_send(Command { ticket: 7, request })
+            .unwrap();
+        // While whole bursts come it takes some turns.
+        let mut replies = (0..8).filter_map(|_| {
+            self.turn();
+            self.control.replies.try_recv().ok()
+        });
+        let reply = replies.next().unwrap();
+        assert_eq!(reply.ticket, 7);
+        reply.answer
+    }
+
+    pub fn install(&mut self, install: Vec<EntrySpec>) {
+        let change = SessionChange {
+            install,
+            remove: vec![],
+        };
+        let answer = self.ask(Request::Session(change));
+        assert!(matches!(answer, Answer::Session(Ok(()))), "{answer:?}");
+    }
+
+    pub fn report(&mut self) -> Report {
+        let report = Report::new(self.ports, self.interfaces);
+        match self.ask(Request::Report(report)) {
+            Answer::Report(report) => *report,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A turn of every core; gives what they moved.
+    pub fn turn(&mut self) -> usize {
+        self.relay.iter_mut().for_each(Relay::turn);
+        let moved = self.members.iter_mut().map(Worker::turn).sum();
+        self.relay.iter_mut().for_each(Relay::turn);
+        moved
+    }
+
+    /// Turns until nothing moves before time goes on, so that nothing is between two cores.
+    pub fn settle(&mut self) {
+        while self.turn() > 0 {}
+    }
+
+    pub fn deliver(&mut self, port: PortIndex, frame: &[u8]) {
+        let frame = self.pool.frame(frame);
+        self.deliver_buffer(port, frame);
+    }
+
+    /// To one worker after the other.
+    pub fn deliver_buffer(&mut self, port: PortIndex, frame: SimBuffer) {
+        let worker = &mut self.members[self.receiver];
+        worker.device_mut().deliver(port, frame);
+        self.receiver = (self.receiver + 1) % self.layout.workers;
+    }
+
+    pub fn advance_to(&mut self, now: u64) {
+        self.now = now;
+        for member in &mut self.members {
+            member.device_mut().advance_to(Ticks(now));
+        }
+    }
+
+    pub fn block(&mut self, port: PortIndex, blocked: bool) {
+        for member in &mut self.members {
+            member.device_mut().block(port, blocked);
+        }
+    }
+
+    pub fn set_policy(&mut self, policy: Box<Policy>) {
+        for member in &mut self.members {
+            member.set_policy(policy.clone());
+        }
+    }
+
+    pub fn invariants(&mut self) {
+        self.members.iter_mut().for_each(Worker::invariants);
+    }
+
+    pub fn sent(&mut self, port: PortIndex) -> Vec<(u64, Vec<u8>)> {
+        use voicelane_dataplane::device::Buffer as _;
+        let scheduler = &mut self.members[self.layout.scheduler(port)];
+        let sent = scheduler.device_mut().take_sent(port);
+        sent.into_iter()
+            .map(|(at, frame)| (at.0, frame.bytes().to_vec()))
+            .collect()
+    }
+
+    /// Sends one frame in at the edge, and gives what came out of the core port.
+    pub fn forward(&mut self, frame: &[u8]) -> Option<Vec<u8>> {
+        self.deliver(EDGE, frame);
+        self.turn();
+        self.sent(CORE).pop().map(|(_, frame)| frame)
+    }
+
+    /// What one frame into the edge port is dropped for.
+    pub fn dropped_for(&mut self, frame: &[u8]) -> Option<DropReason> {
+        let before = self.report().interfaces[0].drops;
+        self.deliver(EDGE, frame);
+        self.turn();
+        let after = self.report().interfaces[0].drops;
+        DropReason::ALL
+            .iter()
+            .copied()
+            .find(|r| after[r.index()] > before[r.index()])
+    }
+
+    /// What one frame into the edge port is given to the kernel for; the kernel gets it as it came
+    /// but for its code point.
+    pub fn punted_for(&mut self, frame: &[u8]) -> Option<PuntReason> {
+        let before = self.report().interfaces[0].punts;
+        self.deliver(EDGE, frame);
+        self.turn();
+        let after = self.report().interfaces[0].punts;
+        let reason = PuntReason::ALL
+            .iter()
+            .copied()
+            .find(|r| after[r.index()] > before[r.index()]);
+        if reason.is_some() {
+            use voicelane_dataplane::device::Buffer as _;
+            let (interface, punted) = self.twins.from_worker.try_recv().unwrap();
+            let edge = InterfaceIndex::from(EDGE);
+            assert_eq!((interface, punted.bytes().len()), (edge, frame.len()));
+        }
+        reason
+    }
+}
+
+fn flow(source: IpAddr, destination: IpAddr, ports: (u16, u16)) -> FiveTuple {
+    FiveTuple {
+        source: (source, ports.0).into(),
+        destination: (destination, ports.1).into(),
+        protocol: Protocol::UDP,
+    }
+}
+
+fn session(flow: FiveTuple, rate_text: &str, burst_bytes: u32) -> EntrySpec {
+    let policer = Policer {
+        rate: rate(rate_text),
+        burst_bytes,
+    };
+    EntrySpec {
+        flow,
+        dscp: Dscp::EF,
+        terms: policer.into(),
+    }
+}
+
+/// An IPv4 UDP packet under construction.
+#[derive(Clone)]
+pub struct Udp {
+    pub source: Ipv4Addr,
+    pub destination: Ipv4Addr,
+    pub ports: (u16, u16),
+    pub tos: u8,
+    pub ttl: u8,
+    pub fragment: u16,
+    pub payload: usize,
+    pub options: Vec<u8>,
+    pub protocol: u8,
+    pub mac: MacAddress,
+}
+
+impl Udp {
+    pub fn new(source: Ipv4Addr, destination: Ipv4Addr, port: u16, payload: usize) -> Self {
+        Self {
+            source,
+            destination,
+            ports: (port, port),
+            tos: 0,
+            ttl: 64,
+            fragment: 0,
+            payload,
+            options: vec![],
+            protocol: 17,
+            mac: EDGE_MAC,
+        }
+    }
+
+    /// A frame whose length without FCS is `bytes`.
+    pub fn of_frame(destination: Ipv4Addr, port: u16, bytes: usize) -> Self {
+        Self::new(HOST, destination, port, bytes - 42)
+    }
+
+    pub fn frame(&self) -> Vec<u8> {
+        let header = 20 + self.options.len();
+        let total = u16::try_from(header + 8 + self.payload).unwrap();
+        let mut frame = Vec::with_capacity(usize::from(total) + 14);
+        frame.extend(self.mac.0);
+        frame.extend(HOST_MAC.0);
+        frame.extend([8, 0]);
+        let words = u8::try_from(header / 4).unwrap();
+        frame.extend([0x40 | words, self.tos]);
+        frame.extend(total.to_be_bytes());
+        frame.extend([0, 1]);
+        frame.extend(self.fragment.to_be_bytes());
+        frame.extend([self.ttl, self.protocol, 0, 0]);
+        frame.extend(self.source.octets());
+        frame.extend(self.destination.octets());
+        frame.extend(&self.options);
+        fix_checksum(&mut frame);
+        frame.extend(self.ports.0.to_be_bytes());
+        frame.extend(self.ports.1.to_be_bytes());
+        frame.extend((u16::try_from(8 + self.payload).unwrap()).to_be_bytes());
+        frame.extend([0, 0]);
+        frame.resize(frame.len() + self.payload, 0xa5);
+        frame
+    }
+
+    pub fn flow(&self) -> FiveTuple {
+        flow(self.source.into(), self.destination.into(), self.ports)
+    }
+
+    pub fn session(&self, rate_text: &str, burst_bytes: u32) -> EntrySpec {
+        session(self.flow(), rate_text, burst_bytes)
+    }
+}
+
+/// An address behind the edge port.
+pub const HOST6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 5);
+/// An address behind the core port.
+pub const FAR6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 7);
+/// The router's own.
+pub const OWN6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
+
+/// An IPv6 UDP packet under construction.
+#[derive(Clone)]
+pub struct Udp6 {
+    pub source: Ipv6Addr,
+    pub destination: Ipv6Addr,
+    pub ports: (u16, u16),
+    pub class: u8,
+    pub hop_limit: u8,
+    pub payload: usize,
+    /// The first header's number, and the extension headers; the last one must name UDP.
+    pub extensions: (u8, Vec<u8>),
+    pub mac: MacAddress,
+}
+
+impl Udp6 {
+    pub fn new(source: Ipv6Addr, destination: Ipv6Addr, port: u16, payload: usize) -> Self {
+        Self {
+            source,
+            destination,
+            ports: (port, port),
+            class: 0,
+            hop_limit: 64,
+            payload,
+            extensions: (17, vec![]),
+            mac: EDGE_MAC,
+        }
+    }
+
+    pub fn frame(&self) -> Vec<u8> {
+        let (first, extensions) = &self.extensions;
+        let length = u16::try_from(extensions.len() + 8 + self.payload).unwrap();
+        let mut frame = [&self.mac.0[..], &HOST_MAC.0, &[0x86, 0xdd]].concat();
+        frame.extend([0x60 | self.class >> 4, self.class << 4 | 0x0a, 0xbc, 0xde]);
+        frame.extend(length.to_be_bytes());
+        frame.extend([*first, self.hop_limit]);
+        frame.extend(self.source.octets());
+        frame.extend(self.destination.octets());
+        frame.extend(extensions);
+        frame.extend(self.ports.0.to_be_bytes());
+        frame.extend(self.ports.1.to_be_bytes());
+        frame.extend(u16::try_from(8 + self.payload).unwrap().to_be_bytes());
+        frame.extend([0, 0]);
+        frame.resize(frame.len() + self.payload, 0xa5);
+        frame
+    }
+
+    pub fn flow(&self) -> FiveTuple {
+        flow(self.source.into(), self.destination.into(), self.ports)
+    }
+
+    pub fn session(&self, rate_text: &str, burst_bytes: u32) -> EntrySpec {
+        session(self.flow(), rate_text, burst_bytes)
+    }
+}
+
+/// Behind VLAN 300 of the core port.
+pub const FAR_VLAN: Ipv4Addr = Ipv4Addr::new(10, 5, 0, 7);
+/// Behind VLAN 100 of the edge port.
+pub const NEAR_VLAN: Ipv4Addr = Ipv4Addr::new(10, 6, 0, 7);
+/// Behind VLAN 300 of the core port.
+pub const FAR_VLAN6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 5, 0, 0, 0, 0, 7);
+/// Interfaces of a router whose edge port has VLANs 100 and 200, and whose core port has 300.
+pub const EDGE_100: InterfaceIndex = InterfaceIndex(2);
+pub const EDGE_200: InterfaceIndex = InterfaceIndex(3);
+pub const CORE_300: InterfaceIndex = InterfaceIndex(4);
+
+pub fn vlan(id: u64, trust: Trust) -> VlanSettings {
+    VlanSettings {
+        id: VlanId::new(id).unwrap(),
+        trust,
+        mtu: 1500,
+    }
+}
+
+/// Routes to what is behind [`CORE_300`] and [`EDGE_100`].
+pub fn route_to_vlans(rig: &mut Rig) {
+    for (number, interface, source, destination, prefix, length) in [
+        (6, CORE_300, CORE_MAC, PEER_MAC, "10.5.0.0", 16),
+        (6, CORE_300, CORE_MAC, PEER_MAC, "2001:db8:5::", 48),
+        (7, EDGE_100, EDGE_MAC, HOST_MAC, "10.6.0.0", 16),
+    ] {
+        let adjacency = Adjacency::Forward {
+            interface,
+            destination,
+            source,
+        };
+        rig.route(number, adjacency, prefix, length);
+    }
+}
+
+/// The frame with a VLAN tag behind its addresses, or where it ends.
+pub fn tagged(frame: &[u8], tci: u16) -> Vec<u8> {
+    let (addresses, rest) = frame.split_at(frame.len().min(12));
+    [addresses, &[0x81, 0], &tci.to_be_bytes(), rest].concat()
+}
+
+/// The IPv4 header checksum, computed from nothing (RFC 1071).
+pub fn checksum(frame: &[u8]) -> u16 {
+    let header = usize::from(frame[14] & 15) * 4;
+    let sum = frame[14..14 + header]
+        .chunks(2)
+        .enumerate()
+        .filter(|(word, _)| *word != 5)
+        .fold(0_u32, |sum, (_, pair)| {
+            let sum = sum + u32::from(u16::from_be_bytes([pair[0], pair[1]]));
+            (sum & 0xffff) + (sum >> 16)
+        });
+    !u16::try_from(sum).unwrap()
+}
+
+pub fn fix_checksum(frame: &mut [u8]) {
+    let checksum = checksum(frame).to_be_bytes();
+    frame[24..26].copy_from_slice(&checksum);
+}
