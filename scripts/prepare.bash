@@ -57,8 +57,10 @@ need_packages() {
     done
     say "installing ${missing[*]}"
     export DEBIAN_FRONTEND=noninteractive
-    local install=(apt-get install --yes --quiet --no-install-recommends "${missing[@]}")
-    "${install[@]}" >&2 || { apt-get update --quiet >&2 && "${install[@]}" >&2; } ||
+    # Another apt-get may hold the lock for minutes, as on a machine that has just started.
+    local apt=(apt-get --quiet --option DPkg::Lock::Timeout=600)
+    local install=("${apt[@]}" install --yes --no-install-recommends "${missing[@]}")
+    "${install[@]}" >&2 || { "${apt[@]}" update >&2 && "${install[@]}" >&2; } ||
         die "cannot install ${missing[*]}"
 }
 
