@@ -1,8 +1,10 @@
 //! Quantities with their units.
 
-use std::{fmt, ops, str::FromStr};
+use std::{fmt, ops};
 
 use thiserror::Error;
+
+pub use voicelane_types::{BitRate, RateError};
 
 /// A point in time, or a span of it, in ticks of the data plane's clock (the TSC, or the virtual
 /// clock of the simulated device).
@@ -57,102 +59,6 @@ impl TickRate {
         }
         let nanoseconds = u128::from(span.0) * 1_000_000_000 / u128::from(self.0);
         u64::try_from(nanoseconds).unwrap_or(u64::MAX)
-    }
-}
-
-/// A rate in bit/s, at most 2^40 (1.1 Tbit/s).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct BitRate(u64);
-
-/// A text or number that is no rate.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("{0:?} is no rate between 1 bit/s and 1 Tbit/s; write for example \"10Mbit/s\"")]
-pub struct RateError(String);
-
-impl BitRate {
-    const MAX: u64 = 1 << 40;
-
-    /// From a number of bit/s.
-    pub fn from_bps(bps: u64) -> Result<Self, RateError> {
-        if (1..=Self::MAX).contains(&bps) {
-            Ok(Self(bps))
-        } else {
-            Err(RateError(bps.to_string()))
-        }
-    }
-
-    /// In bit/s.
-    #[must_use]
-    pub fn bps(self) -> u64 {
-        self.0
-    }
-
-    /// This rate times `parts` / 100, rounded down, at least 1 bit/s.
-    #[must_use]
-    pub fn percent(self, parts: u8) -> Self {
-        Self((self.0 * u64::from(parts) / 100).max(1))
-    }
-
-    /// This rate divided by `parts`, rounded down, at least 1 bit/s.
-    #[must_use]
-    pub fn share(self, parts: u64) -> Self {
-        Self((self.0 / parts.max(1)).max(1))
-    }
-
-    /// How many whole bytes the rate carries in a span of milliseconds.
-    #[must_use]
-    pub fn bytes_in_ms(self, milliseconds: u64) -> u64 {
-        let bytes = u128::from(self.0) * u128::from(milliseconds) / 8_000;
-        u64::try_from(bytes).unwrap_or(u64::MAX)
-    }
-}
-
-impl FromStr for BitRate {
-    type Err = RateError;
-
-    /// Parses `64000`, `64kbit/s`, `10Mbit/s`, `2.5Gbit/s`, `1Tbit/s`.
-    fn from_str(text: &str) -> Result<Self, RateError> {
-        let error = || RateError(text.to_owned());
-        let trimmed = text.trim();
-        let digits = trimmed.find(|c: char| !(c.is_ascii_digit() || c == '.'));
-        let (number, unit) = trimmed.split_at(digits.unwrap_or(trimmed.len()));
-        let scale: u64 = match unit.trim() {
-            "" | "bit/s" | "bps" => 1,
-            "kbit/s" | "kbps" | "k" => 1_000,
-            "Mbit/s" | "Mbps" | "M" => 1_000_000,
-            "Gbit/s" | "Gbps" | "G" => 1_000_000_000,
-            "Tbit/s" | "Tbps" | "T" => 1_000_000_000_000,
-            _ => return Err(error()),
-        };
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        let whole: u64 = whole.parse().map_err(|_| error())?;
-        let mut bps = whole.checked_mul(scale).ok_or_else(error)?;
-        let mut place = scale;
-        for digit in fraction.chars() {
-            place /= 10;
-            bps += u64::from(digit.to_digit(10).ok_or_else(error)?) * place;
-        }
-        Self::from_bps(bps).map_err(|_| error())
-    }
-}
-
-impl fmt::Display for BitRate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (scale, unit) in [(1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k")] {
-            if self.0 >= scale && self.0.is_multiple_of((scale / 1000).max(1)) {
-                let (whole, rest) = (self.0 / scale, self.0 % scale * 1000 / scale);
-                let fraction = format!(".{rest:03}");
-                return write!(
-                    f,
-                    "{whole}{}{unit}bit/s",
-                    match fraction.trim_end_matches('0') {
-                        "." => "",
-                        kept => kept,
-                    }
-                );
-            }
-        }
-        write!(f, "{}bit/s", self.0)
     }
 }
 
@@ -248,34 +154,6 @@ impl fmt::Debug for MacAddress {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn rates_are_read_and_written() {
-        for (text, bps, written) in [
-            ("64000", 64_000, "64kbit/s"),
-            ("10Mbit/s", 10_000_000, "10Mbit/s"),
-            ("2.5Gbit/s", 2_500_000_000, "2.5Gbit/s"),
-            (" 1.544 Mbps", 1_544_000, "1.544Mbit/s"),
-            ("1bit/s", 1, "1bit/s"),
-            ("1000001", 1_000_001, "1000.001kbit/s"),
-        ] {
-            let rate: BitRate = text.parse().unwrap();
-            assert_eq!(rate.bps(), bps, "{text}");
-            assert_eq!(rate.to_string(), written, "{text}");
-        }
-        for text in [
-            "",
-            "fast",
-            "0",
-            "-1",
-            "10 MB/s",
-            "1.2.3k",
-            "9999999999999999999999",
-            "2T",
-        ] {
-            assert!(text.parse::<BitRate>().is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn vlans_have_numbers_from_1_to_4094() {

@@ -18,6 +18,7 @@ use voicelane_lab::{
     demo::{self, Check, Options, Ports, Report},
     sweep,
 };
+use voicelane_types::with_causes;
 
 /// The network-namespace testbed of Voicelane. Needs root.
 #[derive(Debug, Parser)]
@@ -177,7 +178,7 @@ fn main() -> ExitCode {
         Command::Sweep => run_sweep(),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("voicelane-lab: {error:#}");
+        eprintln!("voicelane-lab: {}", with_causes(error.as_ref()));
         ExitCode::from(2)
     })
 }

@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 use tracing_subscriber::EnvFilter;
 use voicelane_server::{config::Config, engine::Engine, serve};
+use voicelane_types::with_causes;
 
 /// Knows every call and every router, and tells the routers of each call to give it its lane.
 ///
@@ -62,7 +63,7 @@ fn main() -> ExitCode {
     let (config, filter) = match configure(&args) {
         Ok(configured) => configured,
         Err(error) => {
-            eprintln!("voicelane-server: {error:#}");
+            eprintln!("voicelane-server: {}", with_causes(error.as_ref()));
             return ExitCode::from(2);
         }
     };
@@ -78,7 +79,7 @@ fn main() -> ExitCode {
     match run(&config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("voicelane-server: {error:#}");
+            eprintln!("voicelane-server: {}", with_causes(error.as_ref()));
             ExitCode::FAILURE
         }
     }

@@ -13,6 +13,7 @@ use voicelane_router::{
     dataplane::cores,
     ef_report, router,
 };
+use voicelane_types::with_causes;
 
 /// What is logged by default. What netlink loses is said by the mirror.
 const LOG: &str = "info,netlink_proto=error";
@@ -25,7 +26,7 @@ fn main() -> ExitCode {
         return match ef_report::run(args) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("voicelane-router: {error:#}");
+                eprintln!("voicelane-router: {}", with_causes(error.as_ref()));
                 ExitCode::from(EXIT_RUNTIME)
             }
         };
@@ -55,7 +56,7 @@ fn main() -> ExitCode {
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("voicelane-router: {error:#}");
+            eprintln!("voicelane-router: {}", with_causes(error.as_ref()));
             ExitCode::from(EXIT_RUNTIME)
         }
     }

@@ -2,6 +2,7 @@
 
 mod cores;
 mod policy;
+mod subnets;
 mod vlan;
 
 use std::{
@@ -444,7 +445,10 @@ fn duplicates(raw: &[RawPort], ports: &[Option<PortConfig>], problems: &mut Prob
                 .unwrap_or_default()
         })
         .chain(vlans.iter().map(|(_, one)| one.addresses.as_slice()))
-        .map(|all| all.iter().map(IpNet::addr).collect());
+        .collect::<Vec<_>>();
+    subnets::apart(&all_paths, &addresses, problems);
+    let addresses = addresses.iter();
+    let addresses = addresses.map(|all| all.iter().map(IpNet::addr).collect());
     once("addresses", "address", &all_paths, addresses, problems);
 }
 

@@ -138,7 +138,7 @@ pub(super) fn budget(text: &str, rate: BitRate) -> Result<BitRate, String> {
     }
     let budget: BitRate = text
         .parse()
-        .map_err(|_| format!("{text:?} is no budget: {wanted}"))?;
+        .map_err(|error| format!("{error}, or a part such as \"50%\""))?;
     if budget > rate {
         return Err(format!(
             "{budget} is more than the port's rate of {rate}: {wanted}"

@@ -1,6 +1,6 @@
 //! The program's own behaviour: help, `--check-config`, exit codes.
 
-use std::{fs, process::Command};
+use std::{fs, net::TcpListener, process::Command};
 
 fn router(args: &[&str]) -> (Option<i32>, String, String) {
     let program = env!("CARGO_BIN_EXE_voicelane-router");
@@ -47,4 +47,24 @@ fn a_wrong_configuration_is_exit_code_2_with_all_reasons() {
     assert_eq!(router(&["--config", "/nowhere.toml"]).0, Some(2));
     assert_eq!(router(&[]).0, Some(2));
     assert_eq!(router(&["--colour"]).0, Some(2));
+}
+
+#[test]
+fn an_error_says_its_cause_once() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let file = std::env::temp_dir().join(format!("voicelane-taken-{}.toml", std::process::id()));
+    let text = format!(
+        "[router]\nid = 'a'\ncores = [0]\napi = '{address}'\n\
+         [[port]]\nname = 'lan'\ndevice = 'net_null0'\nrole = 'edge'\nrate = '1gbit'\n"
+    );
+    fs::write(&file, text).unwrap();
+    let (code, _, err) = router(&["--config", file.to_str().unwrap()]);
+    fs::remove_file(&file).unwrap();
+    assert_eq!(code, Some(1), "{err}");
+    assert!(
+        err.contains(&format!("cannot listen on {address}")),
+        "{err}"
+    );
+    assert_eq!(err.matches("in use").count(), 1, "{err}");
 }

@@ -297,6 +297,31 @@ fn mistakes_are_named_with_file_key_and_remedy() {
             "hexadecimal",
         ),
         ("\"1Gbit/s\"", "\"fast\"", "port.lan.rate", "10Mbit/s"),
+        ("\"1Gbit/s\"", "\"1gbps\"", "port.lan.rate", "bytes"),
+        (
+            "10.1.0.1/24",
+            "10.9.0.2/30",
+            "port.core.addresses",
+            "10.9.0.1/30 overlaps 10.9.0.2/30 of port.lan:",
+        ),
+        (
+            "10.1.0.1/24",
+            "10.9.1.1/16",
+            "port.core.addresses",
+            "10.9.0.1/30 overlaps 10.9.1.1/16 of port.lan:",
+        ),
+        (
+            "10.1.100.1/24",
+            "10.1.0.129/25",
+            "port.lan.vlan.100.addresses",
+            "overlaps 10.1.0.1/24 of port.lan:",
+        ),
+        (
+            "2001:db8:1::1/64",
+            "2001:db8:9:8::1/48",
+            "port.core.addresses",
+            "2001:db8:9::1/64 overlaps 2001:db8:9:8::1/48 of port.lan:",
+        ),
         ("\"50%\"", "\"150%\"", "port.lan.ef_budget", "100%"),
         ("\"50%\"", "\"2Gbit/s\"", "port.lan.ef_budget", "more than"),
         (
@@ -380,6 +405,26 @@ fn mistakes_are_named_with_file_key_and_remedy() {
         assert!(error.contains(says), "{to}: {error}");
         assert_eq!(error.lines().count(), 1, "{to}: {error}");
     }
+}
+
+/// Each link has the subnet of link-local addresses, and an interface may have two addresses in one.
+#[test]
+fn subnets_that_do_not_get_in_each_others_way_are_right() {
+    for (from, to) in [
+        ("\"10.1.0.1/24\"", "\"10.1.0.1/24\", \"10.1.0.2/24\""),
+        ("\"10.1.0.1/24\"", "\"10.8.0.1/16\""),
+        ("2001:db8:1::1/64\"", "fe80::1/64\", \"fe80::2/64\""),
+    ] {
+        let text = EXAMPLE.replacen(from, to, 1);
+        let text = text.replacen("\"10.1.100.1/24\"", "\"10.1.100.1/24\", \"fe80::3/64\"", 1);
+        parse(&text).unwrap();
+    }
+}
+
+#[test]
+fn rates_may_be_written_as_tc_writes_them() {
+    let config = parse(&EXAMPLE.replacen("1Gbit/s", "1gbit", 1)).unwrap();
+    assert_eq!(config.ports[0].rate.bps(), 1_000_000_000);
 }
 
 #[test]
