@@ -4,7 +4,9 @@
 #![forbid(unsafe_code)]
 
 mod causes;
+pub mod codec;
 mod rate;
 
 pub use causes::with_causes;
+pub use codec::Codec;
 pub use rate::{BitRate, RateError};

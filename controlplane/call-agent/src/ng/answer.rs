@@ -1,0 +1,70 @@
+//! What a SIP server gets for a command.
+
+use super::{Encoding, bencode::write_text};
+
+/// An answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer<'a> {
+    /// To `ping`.
+    Pong,
+    /// To `offer` and `answer`: the SDP that the server sends on.
+    Sdp(&'a [u8]),
+    /// To `delete`.
+    Deleted {
+        /// There was no such call.
+        unknown: bool,
+    },
+    /// The server goes on as its script says. Never "Parallel session limit reached" nor "load
+    /// limit", at which Kamailio tries another node.
+    Error(&'a str),
+}
+
+impl Answer<'_> {
+    /// The datagram: cookie, space, dictionary. As bencode it is byte for byte what was given; as
+    /// JSON, an SDP that is no UTF-8 loses the bytes that are none.
+    pub fn write(&self, cookie: &[u8], encoding: Encoding) -> Vec<u8> {
+        let mut out = cookie.to_vec();
+        out.push(b' ');
+        self.write_dictionary(encoding, &mut out);
+        out
+    }
+
+    /// Appends the dictionary alone, as `POST /ng-plain` answers.
+    pub fn write_dictionary(&self, encoding: Encoding, out: &mut Vec<u8>) {
+        let entries = self.entries();
+        let entries = entries.iter().flatten();
+        match encoding {
+            Encoding::Bencode => {
+                out.push(b'd');
+                for (key, value) in entries {
+                    write_text(key.as_bytes(), out);
+                    write_text(value, out);
+                }
+                out.push(b'e');
+            }
+            Encoding::Json => {
+                let object: serde_json::Map<_, _> = entries
+                    .map(|(key, value)| ((*key).into(), String::from_utf8_lossy(value).into()))
+                    .collect();
+                out.extend_from_slice(serde_json::Value::Object(object).to_string().as_bytes());
+            }
+        }
+    }
+
+    /// Keys in the order that bencode asks for, and their values.
+    fn entries(&self) -> [Option<(&'static str, &[u8])>; 2] {
+        match self {
+            Self::Pong => [None, Some(("result", b"pong"))],
+            Self::Sdp(sdp) => [Some(("result", b"ok")), Some(("sdp", sdp))],
+            Self::Deleted { unknown: false } => [None, Some(("result", b"ok"))],
+            Self::Deleted { unknown: true } => [
+                Some(("result", b"ok")),
+                Some(("warning", b"Call-ID not found")),
+            ],
+            Self::Error(reason) => [
+                Some(("error-reason", reason.as_bytes())),
+                Some(("result", b"error")),
+            ],
+        }
+    }
+}
