@@ -29,6 +29,7 @@ pub(crate) struct Status {
     entries: u64,
     entry_capacity: u64,
     routes: u64,
+    refused_routes: u64,
     neighbours: u64,
     buffers_total: u64,
     buffers_free: u64,
@@ -112,7 +113,7 @@ impl Stats {
     pub(crate) fn text(&self) -> String {
         let of = &self.status;
         let mut text = format!(
-            "router {}: up {} s, {}, {} calls, {} of {} entries, {} routes, {} neighbours, \
+            "router {}: up {} s, {}, {} calls, {} of {} entries, {} routes{}, {} neighbours, \
              {} of {} buffers free, release {}, {}\n",
             of.router_id,
             of.uptime_ms / 1_000,
@@ -121,6 +122,7 @@ impl Stats {
             of.entries,
             of.entry_capacity,
             of.routes,
+            of.refused(),
             of.neighbours,
             of.buffers_free,
             of.buffers_total,
@@ -176,6 +178,14 @@ impl Stats {
 }
 
 impl Status {
+    /// How many routes the worker lacks, if any.
+    fn refused(&self) -> String {
+        match self.refused_routes {
+            0 => String::new(),
+            refused => format!(" ({refused} more by the kernel, for lack of room)"),
+        }
+    }
+
     fn attachment(&self) -> String {
         match (self.server.as_str(), self.attached) {
             ("", _) => "no server configured".to_owned(),
@@ -230,6 +240,7 @@ impl From<v1::GetStatusResponse> for Status {
             entries: status.entries,
             entry_capacity: status.entry_capacity,
             routes: status.routes,
+            refused_routes: status.refused_routes,
             neighbours: status.neighbours,
             buffers_total: status.buffers_total,
             buffers_free: status.buffers_free,

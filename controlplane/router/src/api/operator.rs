@@ -71,6 +71,7 @@ impl RouterOperator for Operator {
             entries: number(report.entries),
             entry_capacity: number(report.entry_capacity),
             routes: number(view.routes),
+            refused_routes: number(view.refused_routes),
             neighbours: number(view.neighbours),
             buffers_total: source.pool.count().into(),
             buffers_free: source.pool.free().into(),

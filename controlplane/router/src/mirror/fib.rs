@@ -3,6 +3,9 @@
 //! Many prefixes share a next hop, and what a next hop means changes in one place: a gateway that
 //! gets another MAC address costs one request, whatever the number of routes through it.
 
+mod lacking;
+mod room;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
@@ -17,6 +20,7 @@ use voicelane_dataplane::{
     units::{InterfaceIndex, MacAddress},
 };
 
+use self::lacking::Lacking;
 use super::state::{Dirty, Path, State, Via, is_link_local};
 
 /// The twins, by the kernel's number of the interface.
@@ -33,6 +37,8 @@ pub struct TwinOf {
 
 /// The last next hop, by its 15 bits.
 const LAST_NEXT_HOP: u16 = (1 << 15) - 1;
+/// The first one that is no [`Target::fixed`] one.
+const FIRST_NEXT_HOP: u16 = 4;
 
 /// Where a prefix leads, before anybody asks whether the neighbour is known.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,6 +60,16 @@ impl Target {
             interface, address, ..
         } = path;
         Self::Neighbour { interface, address }
+    }
+
+    /// The number that is kept for a target, so that it can always be led to.
+    fn fixed(&self) -> Option<NextHop> {
+        match self {
+            Self::Kernel => Some(NextHop(1)),
+            Self::Nowhere => Some(NextHop(2)),
+            Self::Resolve => Some(NextHop(3)),
+            Self::Neighbour { .. } | Self::Paths(_) => None,
+        }
     }
 
     /// The neighbours that flows are shared among.
@@ -103,10 +119,17 @@ impl Meaning {
 #[derive(Debug)]
 pub struct Fib {
     twins: Twins,
+    /// What it has, and what it is being asked to take.
     routes: BTreeMap<IpNet, Target>,
+    /// IPv4 routes that it refused, and IPv6 routes.
+    refused: [Lacking; 2],
+    /// Routes that lead to the kernel, as no next hop was left for them.
+    unnumbered: Lacking,
     hops: HashMap<Target, Hop>,
     free: Vec<NextHop>,
     unused: u16,
+    /// The last number that there is.
+    last: u16,
 }
 
 impl Fib {
@@ -116,9 +139,12 @@ impl Fib {
         Self {
             twins,
             routes: BTreeMap::new(),
+            refused: Default::default(),
+            unnumbered: Lacking::default(),
             hops: HashMap::new(),
             free: Vec::new(),
-            unused: 1,
+            unused: FIRST_NEXT_HOP,
+            last: LAST_NEXT_HOP,
         }
     }
 
@@ -163,9 +189,10 @@ impl Fib {
             );
         }
         for &prefix in &dirty.prefixes {
-            match wanted(state, &self.twins, prefix) {
-                Some(target) => self.set_route(state, prefix, target, &mut requests),
-                None => self.remove_route(prefix, &mut requests),
+            if wanted(state, &self.twins, prefix).is_none() {
+                self.remove_route(state, prefix, &mut requests);
+            } else if !self.lacks(prefix) {
+                self.set_route(state, prefix, &mut requests);
             }
         }
         requests
@@ -215,43 +242,8 @@ impl Fib {
         )
     }
 
-    fn set_route(
-        &mut self,
-        state: &State,
-        prefix: IpNet,
-        target: Target,
-        requests: &mut Vec<Request>,
-    ) {
-        let before = self.routes.get(&prefix);
-        if before == Some(&target) {
-            return;
-        }
-        let meant = before
-            .and_then(|before| self.hops.get(before))
-            .map_or(UNKNOWN, |hop| hop.meaning.clone());
-        let (target, next_hop) = self.acquire(state, target, &meant, requests);
-        let before = self.routes.insert(prefix, target);
-        let (address, length) = (prefix.network(), prefix.prefix_len());
-        requests.push(Request::SetRoute {
-            prefix: address,
-            length,
-            next_hop,
-        });
-        if let Some(before) = before {
-            self.release(&before);
-        }
-    }
-
-    fn remove_route(&mut self, prefix: IpNet, requests: &mut Vec<Request>) {
-        if let Some(target) = self.routes.remove(&prefix) {
-            let (prefix, length) = (prefix.network(), prefix.prefix_len());
-            requests.push(Request::RemoveRoute { prefix, length });
-            self.release(&target);
-        }
-    }
-
-    /// The next hop of a target, made if there is none, for a route that `meant` something before. With no number left it is the kernel that
-    /// forwards: slow, but right.
+    /// The next hop of a target, made if there is none, for a route that `meant` something before.
+    /// With no number left it is the kernel that forwards: slow, but right.
     fn acquire(
         &mut self,
         state: &State,
@@ -277,23 +269,13 @@ impl Fib {
                     .0
             })
             .collect();
-        // Three numbers are kept for the targets that are no neighbours.
-        let neighbour = matches!(target, Target::Neighbour { .. } | Target::Paths(_));
-        let last = if neighbour {
-            LAST_NEXT_HOP - 3
-        } else {
-            LAST_NEXT_HOP
-        };
         let complete = members.iter().all(|member| *member != Target::Resolve);
-        let number = complete.then(|| self.number(last)).flatten();
-        let Some(number) = number else {
+        let number = || complete.then(|| self.number()).flatten();
+        let Some(number) = target.fixed().or_else(number) else {
             for member in &members {
                 self.release(member);
             }
-            if neighbour {
-                return self.acquire(state, Target::Resolve, &UNKNOWN, requests);
-            }
-            return (target, NextHop::default()); // "no route" goes to the kernel, too
+            return self.acquire(state, Target::Resolve, &UNKNOWN, requests);
         };
         let meaning = self.meaning(state, &target, meant);
         requests.push(meaning.request(number));
@@ -307,10 +289,10 @@ impl Fib {
     }
 
     /// A number that is free, up to the last.
-    fn number(&mut self, last: u16) -> Option<NextHop> {
+    fn number(&mut self) -> Option<NextHop> {
         let unused = NextHop(self.unused);
         self.free.pop().or_else(|| {
-            let left = unused.0 <= last;
+            let left = unused.0 <= self.last;
             self.unused += u16::from(left);
             left.then_some(unused)
         })
@@ -323,29 +305,14 @@ impl Fib {
         };
         hop.users -= 1;
         if hop.users == 0 {
-            self.free.push(hop.number);
+            if target.fixed().is_none() {
+                self.free.push(hop.number);
+            }
             self.hops.remove(target);
             for path in target.members() {
                 self.release(&Target::neighbour(path));
             }
         }
-    }
-
-    /// Checks what must hold between updates.
-    pub fn invariants(&self) {
-        let counted: usize = self.hops.values().map(|hop| hop.users).sum();
-        let members: usize = self.hops.keys().map(|group| group.members().len()).sum();
-        assert_eq!(
-            counted,
-            self.routes.len() + members,
-            "each route, and each place in a group, counts for one next hop"
-        );
-        let numbers = self.hops.len() + self.free.len() + 1;
-        assert_eq!(
-            numbers,
-            usize::from(self.unused),
-            "each number is in use or free"
-        );
     }
 }
 
@@ -382,7 +349,7 @@ fn target(state: &State, twins: &Twins, via: &Via) -> Target {
     match *via {
         Via::Kernel => Target::Kernel,
         Via::Nowhere => Target::Nowhere,
-        Via::Refused | Via::Dead => Target::Resolve,
+        Via::Refused | Via::Dead | Via::Object { .. } => Target::Resolve,
         // Over an interface that only the kernel has.
         Via::Link { interface } | Via::Gateway { interface, .. }
             if !twins.contains_key(&interface) =>

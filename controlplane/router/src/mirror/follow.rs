@@ -1,6 +1,13 @@
-use std::{collections::BTreeSet, fmt, io, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    fmt, io,
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream::BoxStream};
+use ipnet::IpNet;
 use netlink_packet_core::NetlinkMessage;
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage, neighbour::NeighbourFlags, route::RouteMessage,
@@ -10,8 +17,8 @@ use rtnetlink::{
 };
 use thiserror::Error;
 use tokio::{sync::watch, task::JoinHandle, time::interval};
-use tracing::{debug, error, info, warn};
-use voicelane_dataplane::control::{Answer, Request};
+use tracing::{debug, info, warn};
+use voicelane_dataplane::control::{Answer, Request, RouteError};
 
 use super::{
     fib::{Fib, Twins},
@@ -60,6 +67,9 @@ pub enum MirrorError {
         /// Why.
         source: rtnetlink::Error,
     },
+    /// A question about next hop objects.
+    #[error("the kernel's next hop objects cannot be read: {0}")]
+    Objects(io::Error),
     /// The netlink socket, later.
     #[error("netlink was closed")]
     Closed,
@@ -129,6 +139,7 @@ impl Mirror {
             underlays,
             view: sender,
             searched: BTreeSet::new(),
+            refusing: false,
         };
         follower.resync(&Dirty::default()).await?;
         let View {
@@ -170,6 +181,8 @@ struct Follower {
     view: watch::Sender<Arc<View>>,
     /// Neighbours that the kernel was asked to find lately.
     searched: BTreeSet<(u32, IpAddr)>,
+    /// It was said that the worker refuses routes.
+    refusing: bool,
 }
 
 impl Follower {
@@ -185,9 +198,15 @@ impl Follower {
                 event = self.said.objects.next() => {
                     let mut dirty = Dirty::default();
                     self.state.apply(event.ok_or(MirrorError::Closed)?, &mut dirty);
+                    self.take_in_objects(&mut dirty);
                     if dirty.resync {
                         self.resync(&dirty).await?;
                     }
+                }
+                () = std::future::ready(()), if self.fib.has_offers() => {
+                    let requests = self.fib.offer(&self.state);
+                    self.tell(requests).await?;
+                    self.show();
                 }
                 _ = refresh.tick() => self.refresh_neighbours().await,
                 _ = search.tick() => {
@@ -198,12 +217,24 @@ impl Follower {
         }
     }
 
+    /// Applies what was said of next hop objects.
+    fn take_in_objects(&mut self, dirty: &mut Dirty) {
+        for _ in 1..BATCH {
+            match self.said.objects.next().now_or_never() {
+                Some(Some(event)) => self.state.apply(event, dirty),
+                _ => break,
+            }
+        }
+    }
+
     /// Applies a message and those that wait behind it.
     async fn take_in(
         &mut self,
         first: &NetlinkMessage<RouteNetlinkMessage>,
     ) -> Result<(), MirrorError> {
         let mut dirty = Dirty::default();
+        // Objects are there before routes that are made of them.
+        self.take_in_objects(&mut dirty);
         let mut overrun = false;
         let mut apply = |state: &mut State, message: &_| {
             if let Some(event) = messages::event(message) {
@@ -262,6 +293,12 @@ impl Follower {
             );
         }
         self.search_neighbours().await;
+        self.show();
+        Ok(())
+    }
+
+    /// Lets others see the state.
+    fn show(&self) {
         let view = view(&self.state, &self.fib, &self.underlays);
         self.view.send_if_modified(|before| {
             let changed = **before != view;
@@ -270,34 +307,57 @@ impl Follower {
             }
             changed
         });
+    }
+
+    /// Tells the worker, and then what follows from its answers.
+    async fn tell(&mut self, requests: Vec<Request>) -> Result<(), WorkerGone> {
+        let mut requests = VecDeque::from(requests);
+        let mut refused = None;
+        while !requests.is_empty() {
+            let mut pending = Vec::with_capacity(WINDOW);
+            for request in requests.drain(..WINDOW.min(requests.len())) {
+                let route = match request {
+                    Request::SetRoute { prefix, length, .. } => IpNet::new(prefix, length).ok(),
+                    _ => None,
+                };
+                pending.push((route, self.client.submit(request).await?));
+            }
+            let mut answers = Vec::new();
+            for (route, mut pending) in pending {
+                let (Some(prefix), Answer::Route(answer)) = (route, pending.answer().await?) else {
+                    continue;
+                };
+                if let Err(error) = &answer {
+                    refused.get_or_insert_with(|| error.clone());
+                }
+                answers.push((prefix, answer));
+            }
+            requests.extend(self.fib.answered(&self.state, answers));
+        }
+        self.say_what_is_refused(refused);
         Ok(())
     }
 
-    async fn tell(&mut self, requests: Vec<Request>) -> Result<(), WorkerGone> {
-        let mut requests = requests.into_iter().peekable();
-        let mut refused = 0_usize;
-        let mut first = None;
-        while requests.peek().is_some() {
-            let mut pending = Vec::with_capacity(WINDOW);
-            for request in requests.by_ref().take(WINDOW) {
-                pending.push(self.client.submit(request).await?);
-            }
-            for mut pending in pending {
-                if let Answer::Route(Err(error)) = pending.answer().await? {
-                    refused += 1;
-                    first.get_or_insert(error);
-                }
-            }
-        }
-        if let Some(error) = first {
-            error!(
-                refused,
-                %error,
-                "the worker does not take all routes: where a table is full, raise \
-                 router.ipv4_routes or router.ipv6_routes, and router.memory_mb with it"
+    /// Once when the first route is refused, and once when none is any more.
+    fn say_what_is_refused(&mut self, error: Option<RouteError>) {
+        let routes = self.fib.lacking();
+        if routes == 0 && self.refusing {
+            self.refusing = false;
+            info!("the worker has all routes again");
+        } else if routes > 0 && !self.refusing {
+            self.refusing = true;
+            let error = error.map_or_else(
+                || "all next hops are in use".to_owned(),
+                |error| error.to_string(),
+            );
+            warn!(
+                routes,
+                error,
+                "the worker does not take all routes: the kernel forwards what takes the others, \
+                 slowly, until there is room (router.ipv4_routes, router.ipv6_routes, \
+                 router.memory_mb)"
             );
         }
-        Ok(())
     }
 
     /// Lets the kernel probe stale neighbours that routes use.
@@ -344,6 +404,9 @@ async fn dump(handle: Handle) -> Result<State, MirrorError> {
         if let Some(address) = messages::address(&message) {
             state.apply(Event::AddressAdded { interface, address }, &mut dirty);
         }
+    }
+    for event in objects::dump().await.map_err(MirrorError::Objects)? {
+        state.apply(event, &mut dirty);
     }
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let mut question = RouteMessage::default();

@@ -30,6 +30,8 @@ pub struct View {
     pub interfaces: Vec<InterfaceView>,
     /// Routes that the worker has.
     pub routes: usize,
+    /// Routes for which the worker has no room, so that the kernel forwards.
+    pub refused_routes: usize,
     /// Neighbours that are known.
     pub neighbours: usize,
 }
@@ -71,7 +73,7 @@ pub(super) fn view(state: &State, fib: &Fib, underlays: &[Option<String>]) -> Vi
         let links: BTreeSet<u32> = match via {
             Via::Link { interface } | Via::Gateway { interface, .. } => [*interface].into(),
             Via::Paths(paths) => paths.iter().map(|path| path.interface).collect(),
-            Via::Kernel | Via::Nowhere | Via::Refused | Via::Dead => continue,
+            Via::Kernel | Via::Nowhere | Via::Refused | Via::Dead | Via::Object { .. } => continue,
         };
         for interface in links {
             let twin = fib.twins().get(&interface);
@@ -84,6 +86,7 @@ pub(super) fn view(state: &State, fib: &Fib, underlays: &[Option<String>]) -> Vi
     View {
         interfaces,
         routes: fib.routes(),
+        refused_routes: fib.lacking(),
         neighbours: state.neighbours(),
     }
 }

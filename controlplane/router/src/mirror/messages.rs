@@ -16,12 +16,12 @@ use netlink_packet_route::{
     },
     route::{
         RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHop, RouteNextHopFlags,
-        RouteType,
+        RouteType, RouteVia,
     },
 };
 use voicelane_dataplane::units::MacAddress;
 
-use super::state::{Event, Neighbour, Path, Place, Route, Table, Via};
+use super::state::{Condition, Event, Neighbour, Path, Place, Route, Table, Via};
 
 const TABLE_MAIN: u32 = 254;
 const TABLE_LOCAL: u32 = 255;
@@ -183,8 +183,7 @@ pub fn neighbour(message: &NeighbourMessage) -> Option<Event> {
 pub fn route(message: &RouteMessage) -> Option<Route> {
     let header = &message.header;
     let cloned = header.flags.contains(RouteFlags::Cloned);
-    // Routes by type of service, which RFC 2474 made obsolete, and by source are not followed.
-    if header.tos != 0 || header.source_prefix_length != 0 || cloned {
+    if cloned {
         return None;
     }
     let mut destination = match header.address_family {
@@ -193,7 +192,7 @@ pub fn route(message: &RouteMessage) -> Option<Route> {
         _ => return None,
     };
     let mut table = u32::from(header.table);
-    let (mut metric, mut multipath, mut object) = (0, false, None);
+    let (mut metric, mut multipath, mut object, mut source) = (0, false, None, None);
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Table(number) => table = *number,
@@ -203,6 +202,7 @@ pub fn route(message: &RouteMessage) -> Option<Route> {
             RouteAttribute::Destination(RouteAddress::Inet6(address)) => {
                 destination = IpAddr::V6(*address);
             }
+            RouteAttribute::Source(address) => source = Some(address.clone()),
             RouteAttribute::MultiPath(_) => multipath = true,
             RouteAttribute::Priority(number) => metric = *number,
             RouteAttribute::NhId(id) => object = Some(*id),
@@ -216,7 +216,7 @@ pub fn route(message: &RouteMessage) -> Option<Route> {
     };
     let via = match header.kind {
         _ if header.flags.contains(RouteFlags::Dead) => Via::Dead,
-        RouteType::Unicast => unicast(&message.attributes),
+        RouteType::Unicast => unicast(&message.attributes, object),
         RouteType::Local | RouteType::Broadcast | RouteType::Anycast => Via::Kernel,
         RouteType::BlackHole => Via::Nowhere,
         RouteType::Unreachable | RouteType::Prohibit | RouteType::Throw => Via::Refused,
@@ -228,9 +228,26 @@ pub fn route(message: &RouteMessage) -> Option<Route> {
     let prefix = IpNet::new(destination, header.destination_prefix_length)
         .ok()?
         .trunc();
+    let source = match source {
+        Some(RouteAddress::Inet6(address)) => {
+            IpNet::new(address.into(), header.source_prefix_length).ok()
+        }
+        _ => None,
+    };
+    let condition = (header.tos != 0 || source.is_some()).then_some(Condition {
+        tos: header.tos,
+        source,
+    });
+    // Whether a packet meets it the kernel decides.
+    let via = if condition.is_some() {
+        Via::Refused
+    } else {
+        via
+    };
     Some(Route {
         table,
         prefix,
+        condition,
         metric,
         multipath,
         object,
@@ -238,8 +255,9 @@ pub fn route(message: &RouteMessage) -> Option<Route> {
     })
 }
 
-/// Of several next hops those that are alive.
-fn unicast(attributes: &[RouteAttribute]) -> Via {
+/// Of several next hops those that are alive. Where the message says of a next hop object its number
+/// only (`nexthop_compat_mode=0`), that object.
+fn unicast(attributes: &[RouteAttribute], object: Option<u32>) -> Via {
     let hops = attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::MultiPath(hops) => Some(hops),
         _ => None,
@@ -249,7 +267,10 @@ fn unicast(attributes: &[RouteAttribute]) -> Via {
             RouteAttribute::Oif(index) => Some(*index),
             _ => None,
         });
-        return next_hop(interface, attributes);
+        return match (interface, object) {
+            (None, Some(id)) => Via::Object { id },
+            _ => next_hop(interface, attributes),
+        };
     };
     let alive: Vec<_> = hops
         .iter()
@@ -281,15 +302,18 @@ fn next_hop(interface: Option<u32>, attributes: &[RouteAttribute]) -> Via {
     let mut via = Via::Link { interface };
     for attribute in attributes {
         match attribute {
-            RouteAttribute::Gateway(RouteAddress::Inet(address)) => {
+            RouteAttribute::Gateway(RouteAddress::Inet(address))
+            | RouteAttribute::Via(RouteVia::Inet(address)) => {
                 let address = IpAddr::V4(*address);
                 via = Via::Gateway { interface, address };
             }
-            RouteAttribute::Gateway(RouteAddress::Inet6(address)) => {
+            // Of IPv4 routes, too (RFC 8950, RFC 5549).
+            RouteAttribute::Gateway(RouteAddress::Inet6(address))
+            | RouteAttribute::Via(RouteVia::Inet6(address)) => {
                 let address = IpAddr::V6(*address);
                 via = Via::Gateway { interface, address };
             }
-            // IPv4 through an IPv6 neighbour, or a tunnel: the kernel can, the fast path cannot yet.
+            // A tunnel, or another kind of address: the kernel can, the fast path cannot.
             RouteAttribute::Gateway(_)
             | RouteAttribute::Via(_)
             | RouteAttribute::Encap(_)

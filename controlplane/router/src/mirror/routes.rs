@@ -1,6 +1,12 @@
 //! The kernel's routes.
 
-use std::{collections::BTreeSet, net::IpAddr, num::NonZeroU16, sync::Arc};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    num::NonZeroU16,
+    sync::Arc,
+};
 
 use ipnet::IpNet;
 
@@ -49,6 +55,29 @@ pub enum Via {
     Refused,
     /// Over a link that has no carrier: for as long as that is so, as if the route were not there.
     Dead,
+    /// To where a next hop object leads, of which the route says nothing more.
+    Object {
+        /// Its number.
+        id: u32,
+    },
+}
+
+/// A next hop object (`ip nexthop`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Object {
+    /// One next hop.
+    One(Via),
+    /// Others, each with its share of the flows.
+    Group(Vec<(u32, NonZeroU16)>),
+}
+
+/// What a packet must be beside its destination for a route to count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Condition {
+    /// Its type of service (RFC 1349, made obsolete by RFC 2474); 0 is any.
+    pub tos: u8,
+    /// From where it is.
+    pub source: Option<IpNet>,
 }
 
 impl Via {
@@ -87,6 +116,39 @@ impl Via {
     }
 }
 
+impl Object {
+    /// Where it leads, beside `others`.
+    pub(super) fn via(&self, others: &BTreeMap<u32, Self>) -> Via {
+        let members = match self {
+            Self::One(via) => return via.clone(),
+            Self::Group(members) => members,
+        };
+        let mut paths = Vec::new();
+        for (id, weight) in members {
+            match others.get(id) {
+                Some(Self::One(Via::Gateway { interface, address })) => paths.push(Path {
+                    interface: *interface,
+                    address: *address,
+                    weight: *weight,
+                }),
+                Some(Self::One(Via::Dead)) => {}
+                Some(Self::One(via)) if members.len() == 1 => return via.clone(),
+                // The kernel shares the flows.
+                _ => return Via::Refused,
+            }
+        }
+        Via::paths(paths)
+    }
+
+    /// Whether it is a group that another one is in.
+    pub(super) fn has(&self, member: u32) -> bool {
+        match self {
+            Self::One(_) => false,
+            Self::Group(members) => members.iter().any(|(id, _)| *id == member),
+        }
+    }
+}
+
 /// A route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
@@ -94,6 +156,8 @@ pub struct Route {
     pub table: Table,
     /// To where, truncated.
     pub prefix: IpNet,
+    /// Routes with one are asked before those without.
+    pub condition: Option<Condition>,
     /// The lower one wins.
     pub metric: u32,
     /// Whether it has several next hops, those that are not alive counted in.
@@ -126,8 +190,9 @@ pub(super) fn add(routes: &mut Vec<Route>, route: Route, place: Place) {
     };
     let part = routes.iter().position(is_part);
     routes.retain(|other| !is_part(other));
-    let first = routes.partition_point(|other| other.metric < route.metric);
-    let after = routes.partition_point(|other| other.metric <= route.metric);
+    let rank = |route: &Route| (Reverse(route.condition), route.metric);
+    let first = routes.partition_point(|other| rank(other) < rank(&route));
+    let after = routes.partition_point(|other| rank(other) <= rank(&route));
     match (place, part) {
         (_, Some(part)) => routes.insert(part, route),
         (Place::Replace, None) if first < after => {

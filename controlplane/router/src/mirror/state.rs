@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use voicelane_dataplane::units::MacAddress;
 
 use super::routes::add;
-pub use super::routes::{Path, Place, Route, Table, Via};
+pub use super::routes::{Condition, Object, Path, Place, Route, Table, Via};
 
 /// A neighbour whose link-layer address is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,9 +67,11 @@ pub enum Event {
         interface: u32,
     },
     /// A next hop object is there, is another, or is gone.
-    ObjectChanged {
+    Object {
         /// Its number.
         id: u32,
+        /// What it is now.
+        object: Option<Object>,
     },
     /// The kernel had more to say than it could keep.
     Overrun,
@@ -109,8 +111,12 @@ pub struct State {
     local: Routes,
     main: Routes,
     neighbours: BTreeMap<(IpAddr, u32), Neighbour>,
-    /// The objects that routes are made of, and how many are of each.
-    objects: BTreeMap<u32, usize>,
+    /// The next hop objects.
+    objects: BTreeMap<u32, Object>,
+    /// Where each leads.
+    object_vias: BTreeMap<u32, Via>,
+    /// Those that routes are made of, and how many are of each.
+    used_objects: BTreeMap<u32, usize>,
     /// Interfaces whose link is lost, which the kernel may know a second later only.
     lost: BTreeSet<u32>,
 }
@@ -157,9 +163,25 @@ impl State {
                 self.addresses.remove(&interface);
                 dirty.resync = true;
             }
-            // Routes go and change with their objects silently.
-            Event::ObjectChanged { id } => dirty.resync |= self.objects.contains_key(&id),
+            Event::Object { id, object } => self.set_object(id, object, dirty),
             Event::Overrun => dirty.resync = true,
+        }
+    }
+
+    fn set_object(&mut self, id: u32, object: Option<Object>, dirty: &mut Dirty) {
+        match object {
+            Some(object) => self.objects.insert(id, object),
+            None => self.objects.remove(&id),
+        };
+        let groups = self.objects.iter().filter(|(_, group)| group.has(id));
+        let changed: Vec<_> = groups.map(|(&group, _)| group).chain([id]).collect();
+        for id in changed {
+            match self.objects.get(&id) {
+                Some(object) => self.object_vias.insert(id, object.via(&self.objects)),
+                None => self.object_vias.remove(&id),
+            };
+            // Routes go and change with their objects silently.
+            dirty.resync |= self.used_objects.contains_key(&id);
         }
     }
 
@@ -199,10 +221,10 @@ impl State {
     fn take(&mut self, table: Table, prefix: IpNet) -> Vec<Route> {
         let routes = self.table_mut(table).remove(&prefix).unwrap_or_default();
         for id in routes.iter().filter_map(|route| route.object) {
-            if let Some(count) = self.objects.get_mut(&id) {
+            if let Some(count) = self.used_objects.get_mut(&id) {
                 *count -= 1;
                 if *count == 0 {
-                    self.objects.remove(&id);
+                    self.used_objects.remove(&id);
                 }
             }
         }
@@ -211,7 +233,7 @@ impl State {
 
     fn put(&mut self, table: Table, prefix: IpNet, routes: Vec<Route>) {
         for id in routes.iter().filter_map(|route| route.object) {
-            *self.objects.entry(id).or_default() += 1;
+            *self.used_objects.entry(id).or_default() += 1;
         }
         if !routes.is_empty() {
             self.table_mut(table).insert(prefix, routes);
@@ -359,13 +381,16 @@ impl State {
     }
 
     /// Where the first of a prefix's routes leads that leads anywhere.
-    fn first_alive<'a>(&self, routes: &'a Routes, prefix: IpNet) -> Option<&'a Via> {
-        let mut vias = routes.get(&prefix)?.iter().map(|route| &route.via);
+    fn first_alive<'a>(&'a self, routes: &'a Routes, prefix: IpNet) -> Option<&'a Via> {
+        let mut vias = routes.get(&prefix)?.iter().map(|route| match &route.via {
+            Via::Object { id } => self.object_vias.get(id).unwrap_or(&Via::Refused),
+            via => via,
+        });
         vias.find(|via| match via {
             Via::Dead => false,
             Via::Link { interface } | Via::Gateway { interface, .. } => !self.is_lost(*interface),
             Via::Paths(paths) => !paths.iter().all(|path| self.is_lost(path.interface)),
-            Via::Kernel | Via::Nowhere | Via::Refused => true,
+            Via::Kernel | Via::Nowhere | Via::Refused | Via::Object { .. } => true,
         })
     }
 

@@ -209,3 +209,136 @@ route replace default via 10.9.0.1\nroute replace default via 2001:db8:9::1 metr
     }
     assert!(router.stop().unwrap().success(), "{}", router.log());
 }
+
+/// How many packets from the left went to the kernel.
+fn by_kernel(network: &OneRouter) -> f64 {
+    let start = "voicelane_interface_punts_total{interface=\"lan\",";
+    let metrics = network.metrics();
+    let punts = metrics.lines().filter(|line| line.starts_with(start));
+    let group = |line: &&str| !line.contains("\"group\"") && !line.contains("\"arp\"");
+    let value = |line: &str| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap();
+    punts.filter(group).map(value).sum()
+}
+
+/// Of 2000 packets none is lost, and hardly any went to the kernel.
+fn at_full_speed(network: &OneRouter, address: &str) {
+    network.reaches(address);
+    let before = by_kernel(network);
+    let args = ["-n", "-q", "-f", "-c2000", "-w10", address];
+    let output = network.left.run("ping", &args, BOUND * 2).unwrap();
+    assert!(output.contains("2000 received"), "{address}: {output}");
+    let punted = by_kernel(network) - before;
+    assert!(punted < 100.0, "{address}: {punted} of 2000 by the kernel");
+}
+
+/// RFC 8950: what FRR installs for BGP over links that have no IPv4 addresses.
+#[test]
+fn ipv4_goes_by_ipv6_next_hops() {
+    let (network, mut router) = two_links("rfc8950");
+    let link_local = |interface: &str| {
+        let args = [
+            "-6", "-o", "addr", "show", "dev", interface, "scope", "link",
+        ];
+        let output = network.right.run("ip", &args, BOUND).unwrap();
+        let address = output
+            .split_whitespace()
+            .find(|word| word.starts_with("fe80"));
+        address.unwrap().split('/').next().unwrap().to_owned()
+    };
+    let (core, backup) = (link_local("eth0"), link_local("eth1"));
+    let route = |command: &str| network.router.ip(&format!("route {command}")).unwrap();
+    route(&format!("add 10.2.0.0/24 via inet6 {core} dev core"));
+    at_full_speed(&network, "10.2.0.1");
+    route("replace 10.2.0.0/24 via inet6 2001:db8:9::2 dev core onlink");
+    at_full_speed(&network, "10.2.0.1");
+    route(&format!(
+        "replace 10.2.0.0/24 nexthop via inet6 {core} dev core nexthop via inet6 {backup} dev backup"
+    ));
+    shared(&network, "10.2.0.1", 0.5, 0.5);
+    route(&format!(
+        "replace 10.2.0.0/24 nexthop via 10.9.0.2 weight 3 nexthop via inet6 {backup} dev backup"
+    ));
+    shared(&network, "10.2.0.1", 0.75, 0.25);
+    at_full_speed(&network, "10.2.0.1");
+    // A tunnel is the kernel's.
+    route("replace 10.2.0.0/24 encap ip id 7 dst 10.9.0.2 via 10.9.0.2 dev core");
+    let before = by_kernel(&network);
+    eventually("packets for the kernel", || {
+        network.pings("10.2.0.1");
+        by_kernel(&network) > before + 3.0
+    });
+    assert!(router.stop().unwrap().success(), "{}", router.log());
+}
+
+/// As FRR has the kernel with `nexthop_compat_mode=0`: a route's message says its object's number.
+#[test]
+fn routes_lead_where_their_objects_do() {
+    let (network, mut router) = two_links("nexthops");
+    network
+        .router
+        .sysctl("net.ipv4.nexthop_compat_mode", "0")
+        .unwrap();
+    let ip = |command: &str| network.router.ip(command).unwrap();
+    let both = ["10.2.0.1", "2001:db8:2::1"];
+    ip("nexthop add id 11 via 10.9.0.2 dev core
+nexthop add id 12 via 10.9.1.2 dev backup
+nexthop add id 61 via 2001:db8:9::2 dev core
+nexthop add id 62 via 2001:db8:91::2 dev backup
+nexthop add id 60 group 61/62,3
+nexthop add id 20 group 11/12
+route add 10.2.0.0/24 nhid 11
+route add 2001:db8:2::/64 nhid 61");
+    for address in both {
+        at_full_speed(&network, address);
+    }
+    ip("route replace 10.2.0.0/24 nhid 20\nroute replace 2001:db8:2::/64 nhid 60");
+    shared(&network, both[0], 0.5, 0.5);
+    shared(&network, both[1], 0.25, 0.75);
+    // Groups change, and what is in them.
+    ip("nexthop replace id 20 group 11,3/12\nnexthop replace id 60 group 61/62");
+    shared(&network, both[0], 0.75, 0.25);
+    shared(&network, both[1], 0.5, 0.5);
+    ip("nexthop replace id 11 via 10.9.1.2 dev backup");
+    shared(&network, both[0], 0.0, 1.0);
+    ip("nexthop replace id 11 via inet6 2001:db8:9::2 dev core");
+    shared(&network, both[0], 0.75, 0.25);
+    ip("nexthop del id 12\nnexthop del id 62");
+    for address in both {
+        shared(&network, address, 1.0, 0.0);
+        at_full_speed(&network, address);
+    }
+    // The router starts while they are there.
+    let prefixes = network.metric("voicelane_routes");
+    ip("nexthop add id 30 blackhole\nroute replace 10.2.0.0/24 nhid 30");
+    let dropped = "voicelane_interface_drops_total{interface=\"lan\",reason=\"blackhole\"}";
+    eventually("drops", || {
+        network.pings("10.2.0.1");
+        network.metric(dropped) >= 1.0
+    });
+    assert_eq!(network.metric("voicelane_routes"), prefixes);
+    ip("nexthop del id 60");
+    eventually("no way", || !network.pings(both[1]));
+    assert!(router.stop().unwrap().success(), "{}", router.log());
+}
+
+/// A route for a type of service, or for some sources, is the kernel's to choose.
+#[test]
+fn what_more_than_the_destination_decides_is_the_kernels() {
+    let (network, mut router) = two_links("tos");
+    network
+        .router
+        .ip("route add 10.2.0.0/24 via 10.9.0.2\nroute add 10.2.0.0/24 tos 0x10 via 10.9.1.2")
+        .unwrap();
+    network.reaches("10.2.0.1");
+    let before = by_kernel(&network);
+    let args = ["-n", "-c5", "-i0.1", "-W1", "10.2.0.1"];
+    network.left.run("ping", &args, BOUND).unwrap();
+    let punted = by_kernel(&network) - before;
+    assert!(punted >= 5.0, "{punted}: the kernel chooses");
+    network
+        .router
+        .ip("route del 10.2.0.0/24 tos 0x10 via 10.9.1.2")
+        .unwrap();
+    at_full_speed(&network, "10.2.0.1");
+    assert!(router.stop().unwrap().success(), "{}", router.log());
+}

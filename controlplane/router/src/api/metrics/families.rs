@@ -39,6 +39,11 @@ impl Figures {
             self.routes,
         )?;
         out.gauge(
+            "voicelane_routes_refused",
+            "Routes that the worker has no room for: the kernel forwards",
+            self.refused_routes,
+        )?;
+        out.gauge(
             "voicelane_neighbours",
             "Neighbours that are known",
             self.neighbours,

@@ -7,6 +7,8 @@ use std::{
 
 use proptest::prelude::*;
 
+use voicelane_dataplane::{control::RouteError, fib::FibError};
+
 use super::super::*;
 use crate::mirror::state::{Event, Neighbour, Path, Place, Route, Table};
 
@@ -41,7 +43,7 @@ pub(super) fn twins() -> Twins {
 /// Where an address leads: each way with its share of the flows, of 256.
 pub(super) type Ways = Vec<(Adjacency, u32)>;
 
-/// Whether each way has its share, give or take a part of 256.
+/// Whether each way has its share, give or take two parts of 256: it may be several paths' way.
 pub(super) fn alike(got: Option<&Ways>, wanted: Option<&Ways>) -> bool {
     let (Some(got), Some(wanted)) = (got, wanted) else {
         return got.is_none() && wanted.is_none();
@@ -51,7 +53,7 @@ pub(super) fn alike(got: Option<&Ways>, wanted: Option<&Ways>) -> bool {
     got.len() == wanted.len()
         && wanted.iter().all(|(way, weight)| {
             let mut same = got.iter().filter(|(other, _)| other == way);
-            same.any(|&(_, count)| (f64::from(count) - exact(*weight)).abs() <= 1.0)
+            same.any(|&(_, count)| (f64::from(count) - exact(*weight)).abs() <= 2.0)
         })
 }
 
@@ -70,6 +72,8 @@ fn merged(ways: impl IntoIterator<Item = (Adjacency, u32)>) -> Ways {
 /// A worker's table that takes requests and looks up by brute force.
 #[derive(Default)]
 pub(super) struct Worker {
+    /// How many routes of each family it takes, and of those how many hosts; `None`: all.
+    pub(super) room: Option<(usize, usize)>,
     adjacencies: HashMap<NextHop, Adjacency>,
     paths: HashMap<NextHop, Vec<NextHop>>,
     pub(super) routes: BTreeMap<IpNet, NextHop>,
@@ -77,8 +81,55 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn take(&mut self, requests: Vec<Request>) {
+    /// Obeys, as the mirror has it do, until there is nothing more to say.
+    pub(super) fn obey(&mut self, fib: &mut Fib, state: &State, requests: Vec<Request>) {
+        let mut requests = requests;
+        while !requests.is_empty() {
+            let answers = self.take(requests);
+            requests = fib.answered(state, answers);
+        }
+        fib.invariants();
+    }
+
+    /// Obeys, and offers what it had no room for, a bounded number of times.
+    pub(super) fn settle(&mut self, fib: &mut Fib, state: &State, requests: Vec<Request>) {
+        self.obey(fib, state, requests);
+        let mut rounds = 0;
+        while fib.has_offers() {
+            rounds += 1;
+            assert!(rounds < 100, "offers end");
+            let requests = fib.offer(state);
+            self.obey(fib, state, requests);
+        }
+    }
+
+    /// Why there is no room for a route.
+    fn refuses(&self, prefix: IpNet) -> Option<FibError> {
+        let (routes, hosts) = self.room?;
+        let is_ipv6 = |prefix: &IpNet| prefix.addr().is_ipv6();
+        let is_host = |prefix: &IpNet| prefix.prefix_len() == prefix.max_prefix_len();
+        let same = |other: &&IpNet| is_ipv6(other) == is_ipv6(&prefix);
+        if self.routes.contains_key(&prefix) || prefix.prefix_len() == 0 {
+            return None;
+        }
+        let there = self.routes.keys().filter(same);
+        if there.clone().filter(|other| other.prefix_len() > 0).count() >= routes {
+            let family = "a";
+            return Some(FibError::Full { family, routes: 0 });
+        }
+        // Stands for nodes, of which some routes need more than others.
+        (is_host(&prefix) && there.filter(|other| is_host(other)).count() >= hosts).then_some(
+            FibError::Nodes {
+                family: "a",
+                routes: 0,
+                nodes: 0,
+            },
+        )
+    }
+
+    pub(super) fn take(&mut self, requests: Vec<Request>) -> Vec<(IpNet, Result<(), RouteError>)> {
         self.requests += requests.len();
+        let mut answers = Vec::new();
         for request in requests {
             match request {
                 Request::SetAdjacency {
@@ -110,15 +161,24 @@ impl Worker {
                     );
                     let prefix = IpNet::new(prefix, length).unwrap();
                     assert_eq!(prefix, prefix.trunc());
-                    self.routes.insert(prefix, next_hop);
+                    let refused = self.refuses(prefix);
+                    if refused.is_none() {
+                        self.routes.insert(prefix, next_hop);
+                    }
+                    answers.push((prefix, refused.map_or(Ok(()), |error| Err(error.into()))));
                 }
                 Request::RemoveRoute { prefix, length } => {
                     let prefix = IpNet::new(prefix, length).unwrap();
-                    assert!(self.routes.remove(&prefix).is_some(), "{prefix} was there");
+                    let removed = self.routes.remove(&prefix);
+                    assert!(
+                        self.room.is_some() || removed.is_some(),
+                        "{prefix} was there"
+                    );
                 }
                 other => panic!("{other:?} is no request of the mirror"),
             }
         }
+        answers
     }
 
     pub(super) fn lookup(&self, address: IpAddr) -> Option<Ways> {
@@ -160,6 +220,26 @@ impl Kernel {
         }
     }
 
+    /// What may happen: to add to a prefix and metric that is taken is EEXIST in the kernel, and to
+    /// remove needs the very route.
+    pub(super) fn possible(&self, event: Event) -> Option<Event> {
+        match event {
+            Event::RouteAdded(ref new, _) => {
+                let taken = self
+                    .routes
+                    .iter()
+                    .any(|r| (r.table, r.prefix, r.metric) == (new.table, new.prefix, new.metric));
+                (!taken).then_some(event)
+            }
+            Event::RouteRemoved(route) => {
+                let same = |r: &&Route| (r.table, r.prefix) == (route.table, route.prefix);
+                let there = self.routes.iter().find(same)?;
+                Some(Event::RouteRemoved(there.clone()))
+            }
+            other => Some(other),
+        }
+    }
+
     fn find(&self, table: Table, address: IpAddr) -> Option<&Via> {
         let matching = self
             .routes
@@ -191,7 +271,7 @@ impl Kernel {
         let one = match *via {
             Via::Kernel => Adjacency::Local,
             Via::Nowhere => Adjacency::Blackhole,
-            Via::Refused | Via::Dead => Adjacency::Resolve,
+            Via::Refused | Via::Dead | Via::Object { .. } => Adjacency::Resolve,
             Via::Link {
                 interface: MANAGEMENT,
             }
@@ -286,6 +366,7 @@ fn routes_of(ipv6: bool) -> impl Strategy<Value = Route> {
             Route {
                 table,
                 prefix,
+                condition: None,
                 metric,
                 multipath: false,
                 object: None,
