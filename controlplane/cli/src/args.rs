@@ -31,6 +31,7 @@ Examples:
   voicelane call explain c1
   voicelane call watch --existing --for 60 --json
   voicelane router list
+  voicelane router forget r7
   voicelane router stats --router-api http://192.0.2.1:7410
   voicelane router senders --router-api http://192.0.2.1:7410
 
@@ -66,7 +67,7 @@ pub(crate) enum Command {
     /// Calls: add, modify, delete, get, list, watch, explain.
     #[command(subcommand)]
     Call(Call),
-    /// Routers: list, show, stats, entries, rules, senders, reload.
+    /// Routers: list, show, forget, stats, entries, rules, senders, reload.
     #[command(subcommand)]
     Router(Router),
 }
@@ -253,6 +254,16 @@ pub(crate) enum Router {
     List,
     /// Show a router with its interfaces.
     Show {
+        /// The router's id.
+        id: String,
+    },
+    /// Have the server forget a router that is gone for good.
+    ///
+    /// Its prefixes attach nobody any more, and its calls move to the routers that reach their
+    /// addresses now; those whose address nobody reaches stay, degraded. The server refuses it while
+    /// the router is attached, and forgets routers by itself that have been away for long
+    /// (voicelane-server --forget-routers-after).
+    Forget {
         /// The router's id.
         id: String,
     },

@@ -54,10 +54,11 @@ pub(crate) async fn run(global: &Global, call: Call) -> Result<(), Failure> {
         Call::Delete { id } => {
             let request = v1::DeleteSessionRequest { key: Some(key(id)) };
             let answer = connection.answer(client.delete_session(request)).await?;
-            let session: json::Session = answer.session.unwrap_or_default().into();
-            output.print(&session, |session| {
-                format!("deleted {}", text::headline(session))
-            })
+            let deleted = json::Deleted {
+                session: answer.session.unwrap_or_default().into(),
+                pending_routers: answer.pending_routers,
+            };
+            output.print(&deleted, text::deleted)
         }
         Call::Get { id } => {
             let request = v1::GetSessionRequest { key: Some(key(id)) };

@@ -6,7 +6,7 @@ use voicelane_proto::v1;
 
 use crate::meter::{Colours, Meter};
 
-/// `call add|modify|delete|get`, and inside other documents.
+/// `call add|modify|get`, and inside other documents.
 #[derive(Serialize)]
 pub(crate) struct Session {
     pub(crate) agent_id: String,
@@ -21,6 +21,23 @@ pub(crate) struct Session {
     pub(crate) routers: Vec<Installation>,
     pub(crate) created_unix_ms: i64,
     pub(crate) updated_unix_ms: i64,
+}
+
+/// `call delete`.
+#[derive(Serialize)]
+pub(crate) struct Deleted {
+    #[serde(flatten)]
+    pub(crate) session: Session,
+    /// Those that have not confirmed: its packets may still be marked there.
+    pub(crate) pending_routers: Vec<String>,
+}
+
+/// `router forget`.
+#[derive(Serialize)]
+pub(crate) struct Forgotten {
+    pub(crate) router_id: String,
+    /// How many it was to have.
+    pub(crate) sessions: u64,
 }
 
 /// One direction of a call.

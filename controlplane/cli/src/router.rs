@@ -41,6 +41,21 @@ pub(crate) async fn run(global: &Global, router: Router) -> Result<(), Failure> 
             let router: json::Router = answer.router.unwrap_or_default().into();
             output.print(&router, text::router)
         }
+        Router::Forget { id } => {
+            let connection = Connection::open(&global.server, global.timeout).await?;
+            let mut client = operator(&connection);
+            let request = v1::ForgetRouterRequest {
+                router_id: id.clone(),
+            };
+            let answer = connection.answer(client.forget_router(request)).await?;
+            let forgotten = json::Forgotten {
+                router_id: id,
+                sessions: answer.sessions,
+            };
+            output.print(&forgotten, |it| {
+                format!("forgot router {} with {} calls", it.router_id, it.sessions)
+            })
+        }
         Router::Stats { api } => {
             let connection = Connection::open(&api.url, global.timeout).await?;
             let mut client = RouterOperatorClient::new(connection.channel.clone());

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::{
-    json::{Counters, Event, Explanation, Installation, Router, Session, Sessions, Step},
+    json::{Counters, Deleted, Event, Explanation, Installation, Router, Session, Sessions, Step},
     meter::{Colours, Meter},
     output::{rate, table},
 };
@@ -39,6 +39,16 @@ pub(crate) fn session(session: &Session) -> String {
         }),
     );
     format!("{}\n{flows}\n{routers}", headline(session))
+}
+
+/// A call that was deleted.
+pub(crate) fn deleted(it: &Deleted) -> String {
+    let done = format!("deleted {}", headline(&it.session));
+    if it.pending_routers.is_empty() {
+        return done;
+    }
+    let routers = it.pending_routers.join(", ");
+    format!("{done}\nnot confirmed yet by {routers}: its packets may still be marked there")
 }
 
 /// A call in a line.

@@ -19,9 +19,11 @@ pub struct Config {
     pub listen: SocketAddr,
     /// How long a router has to acknowledge a command, milliseconds: 1 to 60,000.
     pub acknowledge_timeout_ms: u64,
-    /// How long after the start calls are left in place that routers have and nobody has added
-    /// here, seconds; 0: not at all.
+    /// How long after a router's first attach calls are left in place that it has and nobody has
+    /// added here, seconds; 0: not at all.
     pub adopt_for_s: u64,
+    /// How long a router may be away until it is forgotten, seconds; 0: for ever.
+    pub forget_routers_after_s: u64,
     /// Between HTTP/2 pings, milliseconds: at least 10.
     pub keepalive_interval_ms: u64,
     /// How long a ping's answer may take, milliseconds: at least 10.
@@ -44,6 +46,7 @@ impl Default for Config {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7400)),
             acknowledge_timeout_ms: 5_000,
             adopt_for_s: 60,
+            forget_routers_after_s: 24 * 3600,
             keepalive_interval_ms: 10_000,
             keepalive_timeout_ms: 5_000,
             max_sessions: 1_000_000,
@@ -119,6 +122,12 @@ impl Config {
                 "give at most 86400",
             ),
             (
+                "forget_routers_after_s",
+                config.forget_routers_after_s,
+                0..=315_360_000,
+                "give at most 315360000",
+            ),
+            (
                 "keepalive_interval_ms",
                 config.keepalive_interval_ms,
                 10..=3_600_000,
@@ -179,6 +188,7 @@ impl Config {
         Settings {
             acknowledge_timeout: Duration::from_millis(self.acknowledge_timeout_ms),
             adopt_for: Duration::from_secs(self.adopt_for_s),
+            forget_routers_after: Duration::from_secs(self.forget_routers_after_s),
             max_sessions: self.max_sessions,
             max_routers: self.max_routers,
             max_watchers: self.max_watchers,

@@ -19,9 +19,9 @@ use voicelane_types::with_causes;
 /// gRPC health service are there too.
 ///
 /// Sessions are held in memory. When the server stops, routers go on serving the calls that they
-/// have. When it starts, it leaves those calls in place for a while (--adopt-for): an agent that
-/// adds its sessions again finds them unchanged; what nobody has added by then is removed, and
-/// before then what has a five-tuple of a new session.
+/// have. When it has started, it leaves those calls in place on each router for a while after that
+/// has come back (--adopt-for): an agent that adds its sessions again finds them unchanged; what
+/// nobody has added by then is removed, and before then what has a five-tuple of a new session.
 #[derive(Debug, Parser)]
 #[command(version, after_help = HELP_END)]
 struct Args {
@@ -31,8 +31,8 @@ struct Args {
     listen: Option<SocketAddr>,
 
     /// A TOML file; flags win over it. Keys: listen, acknowledge_timeout_ms, adopt_for_s,
-    /// keepalive_interval_ms, keepalive_timeout_ms, max_sessions, max_routers, max_watchers,
-    /// watch_buffer, router_buffer.
+    /// forget_routers_after_s, keepalive_interval_ms, keepalive_timeout_ms, max_sessions,
+    /// max_routers, max_watchers, watch_buffer, router_buffer.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
@@ -40,10 +40,16 @@ struct Args {
     #[arg(long)]
     check_config: bool,
 
-    /// How long after the start calls are left in place that routers have and no agent has added
-    /// [default: 60].
+    /// How long after a router's first attach calls are left in place that it has and no agent has
+    /// added [default: 60]. For as long after the start an address that no router has reported is
+    /// UNAVAILABLE, then NOT_FOUND.
     #[arg(long, value_name = "SECONDS")]
     adopt_for: Option<u64>,
+
+    /// How long a router may be away until it is forgotten, with what it reached; 0: for ever
+    /// [default: 86400]. `voicelane router forget` does it at once.
+    #[arg(long, value_name = "SECONDS")]
+    forget_routers_after: Option<u64>,
 
     /// What to log, as tracing filter directives: "info", "voicelane_server=debug".
     #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info")]
@@ -92,6 +98,9 @@ fn configure(args: &Args) -> anyhow::Result<(Config, EnvFilter)> {
     };
     config.listen = args.listen.unwrap_or(config.listen);
     config.adopt_for_s = args.adopt_for.unwrap_or(config.adopt_for_s);
+    config.forget_routers_after_s = args
+        .forget_routers_after
+        .unwrap_or(config.forget_routers_after_s);
     let filter = EnvFilter::try_new(&args.log).with_context(|| format!("--log {:?}", args.log))?;
     Ok((config, filter))
 }

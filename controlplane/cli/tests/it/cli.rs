@@ -21,6 +21,40 @@ fn url(net: &Network) -> String {
 }
 
 #[tokio::test]
+async fn a_router_that_is_gone_is_named_and_forgotten() {
+    let net = Network::start().await;
+    let server = url(&net);
+    for (call, port) in [("c1", 4000), ("c2", 4100), ("c3", 4200)] {
+        run(
+            &net,
+            &format!("call add {call} --a 10.1.0.5:{port} --b 10.2.0.7:{port}"),
+        )
+        .await
+        .shows(&["active"]);
+    }
+    run_at(&server, "router forget b")
+        .await
+        .fails(1, &["FAILED_PRECONDITION", "is attached"]);
+    net.b_stream.cut();
+    eventually("lost", || async {
+        let session = run_at(&server, "call get c1 --json").await.json();
+        (session["state"] == "degraded").then_some(())
+    })
+    .await;
+    run_at(&server, "call delete c1")
+        .await
+        .shows(&["deleted call c1", "not confirmed yet by b"]);
+    let deleted = run_at(&server, "call delete c2 --json").await.json();
+    assert_eq!(deleted["session_id"], "c2");
+    assert_eq!(deleted["pending_routers"], json!(["b"]));
+    let forgotten = run_at(&server, "router forget b --json").await.json();
+    assert_eq!(forgotten, json!({"router_id": "b", "sessions": 1}));
+    run_at(&server, "router forget b")
+        .await
+        .fails(1, &["NOT_FOUND"]);
+}
+
+#[tokio::test]
 async fn a_call_lives_its_life() {
     let net = Network::start().await;
     let ends = "--a 10.1.0.5:4000 --b 10.2.0.7:5000";

@@ -7,7 +7,7 @@ use std::{
 
 use futures_util::future::join_all;
 use tokio::time::{Instant, timeout_at};
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::{
     Engine,
@@ -47,6 +47,7 @@ impl Engine {
 
     async fn add_now(self: Arc<Self>, spec: Arc<SessionSpec>) -> Outcome {
         let key = &spec.key;
+        let deadline = Instant::now() + self.settings.acknowledge_timeout;
         let targets = {
             let mut state = self.lock();
             if let Some(there) = state.store.get(key) {
@@ -61,18 +62,21 @@ impl Engine {
             }
             self.admit_new(&mut state, &spec)?
         };
-        match self.install_all(key, spec.revision, targets).await {
+        match self
+            .install_all(key, spec.revision, targets, deadline)
+            .await
+        {
             Ok(acknowledged) => {
                 if let Some(view) = self.settle_added(key, &acknowledged) {
                     debug!(session = %key, "added");
                     return Ok(view);
                 }
                 let lost = self.lost_of(&acknowledged);
-                self.undo_add(key).await;
+                self.undo_add(key, deadline).await;
                 Err(lost)
             }
             Err(error) => {
-                self.undo_add(key).await;
+                self.undo_add(key, deadline).await;
                 Err(error)
             }
         }
@@ -86,11 +90,13 @@ impl Engine {
             });
         }
         let entries = expand_distinct(spec)?;
-        let placement = place(spec, &state.registry, now)?;
+        let placement = place(spec, &state.registry, now)
+            .map_err(|error| state.or_not_yet(error, &spec.key))?;
         let shares = shares(&placement, &entries);
         admit(spec, &shares, &state.registry, &state.store)?;
         let targets = state.targets(shares.clone())?;
         state.store.reserve(&spec.key, &entries)?;
+        state.grace.dig_up(&spec.key);
         state.store.put(Session {
             spec: spec.clone(),
             placement: Arc::new(placement),
@@ -129,7 +135,7 @@ impl Engine {
             .map(|session| state.view(session, UnixMs::now()))
     }
 
-    async fn undo_add(self: &Arc<Self>, key: &SessionKey) {
+    async fn undo_add(self: &Arc<Self>, key: &SessionKey, deadline: Instant) {
         let routers = {
             let mut state = self.lock();
             let Some(session) = state.store.get_mut(key) else {
@@ -138,8 +144,9 @@ impl Engine {
             session.phase = Phase::Removing;
             session.installations.keys().cloned().collect()
         };
-        self.withdraw(key, routers).await;
-        self.lock().store.remove(key);
+        self.withdraw(key, routers, self.undone_by(deadline)).await;
+        let removed = self.lock().store.remove(key);
+        drop(removed);
     }
 
     /// Names the router of these that is not on the stream any more on which it said yes.
@@ -161,8 +168,8 @@ impl Engine {
         key: &SessionKey,
         revision: Revision,
         targets: Vec<Target>,
+        deadline: Instant,
     ) -> Result<Acknowledgements, Error> {
-        let deadline = Instant::now() + self.settings.acknowledge_timeout;
         let installs = targets.into_iter().map(|target| async move {
             let router = target.link.router().clone();
             let attachment = target.link.attachment();
@@ -184,7 +191,7 @@ impl Engine {
     ) -> Result<(), Error> {
         let Target { link, share } = target;
         let router = link.router();
-        let stray = self.lock().take_stray(router, key);
+        let stray = self.lock().grace.take_stray(router, key);
         if stray.is_some_and(|stray| stray.is(revision, share.fingerprint)) {
             return Ok(());
         }
@@ -231,11 +238,7 @@ impl Engine {
         key: &SessionKey,
         deadline: Instant,
     ) -> bool {
-        let wanted = || {
-            let state = self.lock();
-            let session = state.store.get(key);
-            session.is_some_and(|session| session.installations.contains_key(router))
-        };
+        let wanted = || self.lock().store.is_on(key, router);
         if wanted() {
             return false;
         }
@@ -246,39 +249,23 @@ impl Engine {
         if wanted() {
             return false;
         }
-        self.withdraw(key, vec![router.clone()]).await;
+        self.withdraw(key, vec![router.clone()], deadline).await;
         true
-    }
-
-    /// Takes a session away from routers. What a router does not confirm now is taken away by the
-    /// order of its stream, or by the differences when it comes back.
-    pub(super) async fn withdraw(&self, key: &SessionKey, routers: Vec<RouterId>) {
-        let deadline = Instant::now() + self.settings.acknowledge_timeout;
-        let removals = routers.into_iter().map(|router| async move {
-            let link = {
-                let mut state = self.lock();
-                state.take_stray(&router, key);
-                state.links.get(&router).cloned()
-            };
-            let reply = match link {
-                Some(link) => link.ask(Command::Remove(key.clone()), deadline).await,
-                None => Err(NoReply::Lost),
-            };
-            match reply {
-                Ok(Ok(_)) => {}
-                Ok(Err(refusal)) => warn!(%router, session = %key, %refusal, "removal refused"),
-                Err(NoReply::Late) => {
-                    warn!(%router, session = %key, "removal not confirmed yet");
-                    self.lock().disown(&router, key);
-                }
-                Err(NoReply::Lost) => self.lock().disown(&router, key),
-            }
-        });
-        join_all(removals).await;
     }
 }
 
 impl State {
+    /// An address that nobody reaches may be behind a router that is not back yet, if another one
+    /// still has the session from before the server's start.
+    fn or_not_yet(&self, error: Error, key: &SessionKey) -> Error {
+        match error {
+            Error::UnknownAddress { field, address } if self.grace.is_stray(key) => {
+                Error::NotReachedYet { field, address }
+            }
+            error => error,
+        }
+    }
+
     /// The streams to send these shares on.
     pub(super) fn targets(&self, shares: BTreeMap<RouterId, Share>) -> Result<Vec<Target>, Error> {
         let target = |(router, share)| match self.links.get(&router) {

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::{
@@ -123,12 +124,13 @@ impl Engine {
             targets,
         } = change;
         let key = &spec.key;
+        let deadline = Instant::now() + self.settings.acknowledge_timeout;
         let attempted: Vec<RouterId> = targets
             .iter()
             .map(|target| target.link.router().clone())
             .collect();
         let installed = self
-            .install_all(key, spec.revision, targets)
+            .install_all(key, spec.revision, targets, deadline)
             .await
             .and_then(|yes| {
                 if self.lock().still_attached(&yes) {
@@ -140,7 +142,7 @@ impl Engine {
         let acknowledged = match installed {
             Ok(acknowledged) => acknowledged,
             Err(error) => {
-                self.revert(key, attempted, &entries).await;
+                self.revert(key, attempted, &entries, deadline).await;
                 return Err(error);
             }
         };
@@ -155,7 +157,7 @@ impl Engine {
                 .filter(|router| !shares.contains_key(router))
                 .collect()
         };
-        self.withdraw(key, leaving).await;
+        self.withdraw(key, leaving, self.undone_by(deadline)).await;
         let mut state = self.lock();
         state.commit(spec.clone(), placement, &shares, &acknowledged);
         self.tell(&mut state, kind, key);
@@ -168,6 +170,7 @@ impl Engine {
         key: &SessionKey,
         attempted: Vec<RouterId>,
         entries: &[FlowEntry],
+        deadline: Instant,
     ) {
         let (revision, targets, added) = {
             let mut state = self.lock();
@@ -193,8 +196,9 @@ impl Engine {
             state.store.release(key, entries);
             (revision, targets, added)
         };
-        self.withdraw(key, added).await;
-        let reverted = self.install_all(key, revision, targets).await;
+        self.withdraw(key, added, self.undone_by(deadline)).await;
+        let undone_by = self.undone_by(deadline);
+        let reverted = self.install_all(key, revision, targets, undone_by).await;
         let mut state = self.lock();
         let state = &mut *state;
         if let Some(session) = state.store.get_mut(key) {

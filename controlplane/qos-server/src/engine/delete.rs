@@ -2,21 +2,23 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
 use tracing::debug;
 
 use super::{
     Engine,
-    events::{Event, EventKind},
+    events::{Event, EventKind, SessionView},
     operation::{Outcome, Work},
 };
 use crate::model::{
     error::Error,
-    ids::{SessionKey, UnixMs},
+    ids::{RouterId, SessionKey, UnixMs},
     store::Phase,
 };
 
 impl Engine {
-    /// Removes a session from its routers and from here, and tells how it was.
+    /// Removes a session from its routers and from here, and tells how it was and which routers
+    /// have not confirmed.
     pub async fn delete(self: &Arc<Self>, key: SessionKey) -> Outcome {
         let owned = key.clone();
         self.operate(&key, Work::Delete, move |engine| {
@@ -26,21 +28,23 @@ impl Engine {
     }
 
     async fn delete_now(self: Arc<Self>, key: SessionKey) -> Outcome {
-        let (was, routers) = {
-            let mut state = self.lock();
-            let Some(session) = state.store.get(&key) else {
-                return Err(Error::NoSession(key));
-            };
-            let was = state.view(session, UnixMs::now());
-            let routers = session.installations.keys().cloned().collect();
-            if let Some(session) = state.store.get_mut(&key) {
-                session.phase = Phase::Removing;
-            }
-            (was, routers)
+        let deadline = Instant::now() + self.settings.acknowledge_timeout;
+        let Some((was, routers)) = self.begin_delete(&key) else {
+            return self.delete_unknown(key, deadline).await;
         };
-        self.withdraw(&key, routers).await;
+        let pending = self.withdraw(&key, routers, deadline).await;
+        let was = if pending.is_empty() {
+            was
+        } else {
+            let was = SessionView::clone(&was);
+            Arc::new(SessionView { pending, ..was })
+        };
         let mut state = self.lock();
-        state.store.remove(&key);
+        let removed = state.store.remove(&key);
+        let buried = state
+            .registry
+            .expects_more()
+            .then(|| state.grace.bury(&key));
         if self.events.receiver_count() > 0 {
             // Fails only when the last watcher has just gone.
             let _ = self.events.send(Arc::new(Event {
@@ -48,7 +52,29 @@ impl Engine {
                 session: was.clone(),
             }));
         }
+        drop(state);
+        drop((removed, buried));
         debug!(session = %key, "deleted");
         Ok(was)
+    }
+
+    /// How the session was, and its routers; absent if there is none.
+    fn begin_delete(&self, key: &SessionKey) -> Option<(Arc<SessionView>, Vec<RouterId>)> {
+        let mut state = self.lock();
+        let was = state.view(state.store.get(key)?, UnixMs::now());
+        let session = state.store.get_mut(key)?;
+        session.phase = Phase::Removing;
+        Some((was, session.installations.keys().cloned().collect()))
+    }
+
+    /// Routers may have it all the same, from before the server's start.
+    async fn delete_unknown(self: &Arc<Self>, key: SessionKey, deadline: Instant) -> Outcome {
+        let (strays, buried) = {
+            let mut state = self.lock();
+            (state.grace.strays_of(&key), state.grace.bury(&key))
+        };
+        drop(buried);
+        self.withdraw(&key, strays, deadline).await;
+        Err(Error::NoSession(key))
     }
 }

@@ -28,6 +28,8 @@ pub struct SessionView {
     pub created: UnixMs,
     /// When it last changed.
     pub updated: UnixMs,
+    /// Of one that was deleted: the routers that have not confirmed that they lack it.
+    pub pending: Vec<RouterId>,
 }
 
 /// A session on a router at one moment.
@@ -93,6 +95,7 @@ impl State {
             problem: session.problem.clone(),
             created: session.created,
             updated: session.updated,
+            pending: Vec::new(),
         })
     }
 }

@@ -186,6 +186,33 @@ impl Link {
 
     /// Sends a command and waits for its answer.
     pub(super) async fn ask(&self, command: Command, deadline: Instant) -> Result<Reply, NoReply> {
+        let (id, reply) = self.post(command, deadline).await?;
+        match timeout_at(deadline, reply).await {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(_)) => Err(NoReply::Lost),
+            Err(_) => {
+                self.waiting().replies.remove(&id);
+                Err(NoReply::Late)
+            }
+        }
+    }
+
+    /// Sends a command and waits for its answer for as long as the stream lasts.
+    pub(super) async fn ask_patiently(
+        &self,
+        command: Command,
+        deadline: Instant,
+    ) -> Result<Reply, NoReply> {
+        let (_, reply) = self.post(command, deadline).await?;
+        reply.await.map_err(|_| NoReply::Lost)
+    }
+
+    /// Sends a command, until the deadline; its answer comes out of the receiver.
+    async fn post(
+        &self,
+        command: Command,
+        deadline: Instant,
+    ) -> Result<(u64, oneshot::Receiver<Reply>), NoReply> {
         let (waiter, reply) = oneshot::channel();
         let id = {
             let mut waiting = self.waiting();
@@ -204,14 +231,12 @@ impl Link {
         };
         self.send(ToRouter::Command { id, command }, deadline)
             .await?;
-        match timeout_at(deadline, reply).await {
-            Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(_)) => Err(NoReply::Lost),
-            Err(_) => {
-                self.waiting().replies.remove(&id);
-                Err(NoReply::Late)
-            }
-        }
+        Ok((id, reply))
+    }
+
+    /// Waits until what is sent goes nowhere any more.
+    pub(super) async fn closed(&self) {
+        self.outbound.closed().await;
     }
 
     /// Queues a message. A router that leaves the queue full until the deadline has stopped

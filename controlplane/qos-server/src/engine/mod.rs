@@ -11,6 +11,8 @@ mod delete;
 mod events;
 mod explain;
 mod follow;
+mod forget;
+mod grace;
 mod link;
 mod operation;
 mod query;
@@ -18,6 +20,7 @@ mod retry;
 mod state;
 mod synchronise;
 mod watch;
+mod withdraw;
 
 use std::{
     sync::{
@@ -47,8 +50,11 @@ use crate::model::ids::{AttachmentId, UnixMs};
 pub struct Settings {
     /// How long a router has to acknowledge a command.
     pub acknowledge_timeout: Duration,
-    /// How long after the start calls are left in place that routers have and nobody has added.
+    /// How long after a router's first attach calls are left in place that it has and nobody has
+    /// added. For as long after the start, routers are still expected to come.
     pub adopt_for: Duration,
+    /// How long a router may be away until it is forgotten; zero: for ever.
+    pub forget_routers_after: Duration,
     /// The most sessions.
     pub max_sessions: usize,
     /// The most routers.
@@ -70,6 +76,7 @@ impl Default for Settings {
         Self {
             acknowledge_timeout: Duration::from_secs(5),
             adopt_for: Duration::from_secs(60),
+            forget_routers_after: Duration::from_secs(24 * 3600),
             max_sessions: 1_000_000,
             max_routers: 1_024,
             max_watchers: 64,
@@ -111,7 +118,8 @@ impl Engine {
             settings,
         });
         tokio::spawn(follow::follow(engine.clone()));
-        tokio::spawn(synchronise::end_adoption(engine.clone()));
+        tokio::spawn(grace::grow_up(engine.clone()));
+        tokio::spawn(forget::expire(engine.clone()));
         tokio::spawn(retry::retry(engine.clone()));
         engine
     }

@@ -1,6 +1,6 @@
 //! Tries again what failed and nobody will ask for again: an installation that a router refused
-//! when it was synchronised, a session that could not be moved or put back. What was in the way is
-//! mostly another call, and goes with it.
+//! when it was synchronised, a removal that it refused, a session that could not be moved or put
+//! back. What was in the way is mostly another call, and goes with it.
 
 use std::sync::Arc;
 
@@ -21,8 +21,21 @@ const WINDOW: usize = 32;
 pub(super) async fn retry(engine: Arc<Engine>) {
     while !*engine.stopping.borrow() {
         sleep(engine.settings.retry_every).await;
-        let unsettled = std::mem::take(&mut engine.lock().unsettled);
+        let (unsettled, refused) = {
+            let mut state = engine.lock();
+            let unsettled = std::mem::take(&mut state.unsettled);
+            (unsettled, std::mem::take(&mut state.refused))
+        };
         let engine = &engine;
+        stream::iter(refused)
+            .for_each_concurrent(WINDOW, |(key, router)| async move {
+                // One that is away learns of it when it comes back.
+                let attached = engine.lock().registry.attachment(&router).is_some();
+                if attached {
+                    engine.take_back(&router, &key).await;
+                }
+            })
+            .await;
         stream::iter(unsettled)
             .for_each_concurrent(WINDOW, |key| async move { engine.try_again(&key).await })
             .await;

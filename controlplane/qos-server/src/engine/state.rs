@@ -1,14 +1,19 @@
 //! All that the lock guards.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap},
     sync::Arc,
 };
 
-use super::{Settings, link::Link, operation::Running, synchronise::Reported};
+use super::{
+    Settings,
+    grace::{Grace, Rest},
+    link::Link,
+    operation::Running,
+};
 use crate::model::{
     ids::{RouterId, SessionKey},
-    registry::Registry,
+    registry::{Registry, Router},
     store::Store,
 };
 
@@ -22,37 +27,31 @@ pub(super) struct State {
     pub(super) running: HashMap<SessionKey, Running>,
     /// Sessions of which something failed that is to be tried again.
     pub(super) unsettled: BTreeSet<SessionKey>,
-    /// Whether unknown sessions on routers are left in place, because this process is young.
-    pub(super) adopting: bool,
-    /// While adopting: what attached routers have and nobody has added here.
-    pub(super) strays: HashMap<RouterId, HashMap<SessionKey, Reported>>,
-    /// While adopting: what a router may still have though this process took it away.
-    pub(super) disowned: HashSet<(RouterId, SessionKey)>,
+    /// Removals that routers have refused and that are to be tried again.
+    pub(super) refused: BTreeSet<(SessionKey, RouterId)>,
+    /// What routers have that they are not to have.
+    pub(super) grace: Grace,
 }
 
 impl State {
     pub(super) fn new(settings: &Settings) -> Self {
+        let has_grace = !settings.adopt_for.is_zero();
+        let mut registry = Registry::new(settings.max_routers);
+        registry.expect_more(has_grace);
         Self {
-            registry: Registry::new(settings.max_routers),
+            registry,
             store: Store::default(),
             links: HashMap::new(),
             running: HashMap::new(),
             unsettled: BTreeSet::new(),
-            adopting: !settings.adopt_for.is_zero(),
-            strays: HashMap::new(),
-            disowned: HashSet::new(),
+            refused: BTreeSet::new(),
+            grace: Grace::new(has_grace),
         }
     }
 
-    /// Remembers that a session which the router may still have is not to be adopted from it.
-    pub(super) fn disown(&mut self, router: &RouterId, key: &SessionKey) {
-        if self.adopting {
-            self.disowned.insert((router.clone(), key.clone()));
-        }
-    }
-
-    /// A stray of this key is no stray any more; tells what it was.
-    pub(super) fn take_stray(&mut self, router: &RouterId, key: &SessionKey) -> Option<Reported> {
-        self.strays.get_mut(router)?.remove(key)
+    /// Forgets a router, so that its sessions belong to those who reach their addresses now. What
+    /// is returned is to be dropped without the lock.
+    pub(super) fn forget(&mut self, router: &RouterId) -> (Option<Router>, Rest) {
+        (self.registry.forget(router), self.grace.forget(router))
     }
 }

@@ -1,10 +1,4 @@
 //! Attaching, and bringing a router to exactly the server's state by differences.
-//!
-//! The sessions are held in memory only, so a server that has just started knows none, while the
-//! routers serve the calls of before. For a while after the start (`adopt_for`) it therefore
-//! leaves in place what it has never known; a call agent that adds its calls again in that time
-//! finds them unchanged. What nobody has added by the end is removed, and before the end what a
-//! new call is in conflict with.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -20,7 +14,7 @@ use super::{
 use crate::model::{
     entries::expand,
     error::Error,
-    ids::{Fingerprint, Revision, RouterId, SessionKey, UnixMs},
+    ids::{Fingerprint, Revision, SessionKey, UnixMs},
     placement::shares,
     registry::{Identity, Interface},
 };
@@ -78,15 +72,19 @@ impl Engine {
             return Err(Error::Internal("no room for the welcome".into()));
         }
         let link = Arc::new(Link::new(id.clone(), self.next_attachment(), outbound));
-        let replaced = {
+        let (replaced, rest) = {
             let mut state = self.lock();
+            let forgotten = state.dispensable(&id);
+            let forgotten = forgotten.map(|other| state.forget(&other));
             let now = UnixMs::now();
             state
                 .registry
                 .attach(identity, peer.clone(), interfaces, link.attachment(), now)?;
-            state.strays.remove(&id);
-            state.links.insert(id.clone(), link.clone())
+            let strays = state.grace.attached(&id);
+            let replaced = state.links.insert(id.clone(), link.clone());
+            (replaced, (forgotten, strays))
         };
+        drop(rest);
         if let Some(old) = replaced {
             warn!(router = %id, %peer, "attached again; its former stream ends");
             old.end(Ended::Replaced {
@@ -99,6 +97,7 @@ impl Engine {
         let engine = self.clone();
         let synchronised = link.clone();
         tokio::spawn(async move { engine.synchronise(synchronised, reported).await });
+        tokio::spawn(self.clone().end_grace(link.clone()));
         Ok((link, receiver))
     }
 
@@ -115,14 +114,17 @@ impl Engine {
 
     /// A router's stream ended.
     pub fn detach(&self, link: &Link, reason: &str) {
-        {
+        let (id, attachment) = (link.router(), link.attachment());
+        let strays = {
             let mut state = self.lock();
-            let (id, attachment) = (link.router(), link.attachment());
-            if state.registry.detach(id, attachment, reason, UnixMs::now()) {
+            let lost = state.registry.detach(id, attachment, reason, UnixMs::now());
+            lost.then(|| {
                 state.links.remove(id);
-                state.strays.remove(id);
-                warn!(router = %id, reason, "lost");
-            }
+                state.grace.detached(id)
+            })
+        };
+        if strays.is_some() {
+            warn!(router = %id, reason, "lost");
         }
         link.close();
         self.reach_changed.notify_one();
@@ -177,9 +179,13 @@ impl Engine {
             .is_ok()
         {
             link.synchronised();
-            self.lock()
-                .registry
-                .synchronised(link.router(), link.attachment());
+            let settled = {
+                let mut state = self.lock();
+                let (id, attachment) = (link.router(), link.attachment());
+                let current = state.registry.synchronised(id, attachment);
+                current.then(|| state.grace.synchronised(id))
+            };
+            drop(settled);
             info!(
                 router = %link.router(), installed = summary.installed, replaced = summary.replaced,
                 removed = summary.removed, unchanged = summary.unchanged, "synchronised"
@@ -260,16 +266,8 @@ impl Engine {
             match session.filter(|session| session.installations.contains_key(router)) {
                 None => match has {
                     None => return Difference::None,
-                    Some(has)
-                        if state.adopting
-                            && !known
-                            && !state.disowned.contains(&(router.clone(), key.clone())) =>
-                    {
-                        state
-                            .strays
-                            .entry(router.clone())
-                            .or_default()
-                            .insert(key.clone(), has);
+                    Some(has) if !known && state.grace.covers(router, key) => {
+                        state.grace.leave(router, key, has);
                         return Difference::Unchanged;
                     }
                     Some(_) => (Revision::FIRST, None),
@@ -292,9 +290,14 @@ impl Engine {
         };
         let Some(share) = share else {
             return match link.ask(Command::Remove(key.clone()), deadline).await {
-                Ok(Ok(_)) => Difference::Removed,
+                Ok(Ok(_)) => {
+                    self.lock().grace.settles(link.router(), key);
+                    Difference::Removed
+                }
                 Ok(Err(refusal)) => {
-                    warn!(router = %link.router(), session = %key, %refusal, "removal refused");
+                    let router = link.router();
+                    warn!(%router, session = %key, %refusal, "removal refused; will be tried again");
+                    self.lock().refuses(router, key);
                     Difference::Refused
                 }
                 Err(_) => Difference::Failed,
@@ -349,44 +352,4 @@ impl Engine {
         self.tell_state(state, key);
         difference
     }
-}
-
-/// When the grace is over, removes from routers what nobody has added since the start.
-pub(super) async fn end_adoption(engine: Arc<Engine>) {
-    tokio::time::sleep(engine.settings.adopt_for).await;
-    let strays: Vec<(RouterId, SessionKey)> = {
-        let mut state = engine.lock();
-        state.adopting = false;
-        state.disowned.clear();
-        let strays = std::mem::take(&mut state.strays);
-        strays
-            .into_iter()
-            .flat_map(|(router, keys)| keys.into_keys().map(move |key| (router.clone(), key)))
-            .collect()
-    };
-    if !strays.is_empty() {
-        info!(
-            sessions = strays.len(),
-            "nobody has added these since the start: removing them"
-        );
-    }
-    stream::iter(strays)
-        .for_each_concurrent(
-            engine.settings.synchronise_window.max(1),
-            |(router, key)| {
-                let engine = engine.clone();
-                async move {
-                    let _claim = engine.claim(&key).await;
-                    let added = engine
-                        .lock()
-                        .store
-                        .get(&key)
-                        .is_some_and(|session| session.installations.contains_key(&router));
-                    if !added {
-                        engine.withdraw(&key, vec![router]).await;
-                    }
-                }
-            },
-        )
-        .await;
 }

@@ -167,6 +167,7 @@ async fn make(engine: Arc<Engine>, change: v1::SessionChange) -> v1::ChangeOutco
         Ok(session) => v1::ChangeOutcome {
             tag,
             session: change.with_session.then(|| render::session(&session)),
+            pending_routers: render::pending(&session),
             ..v1::ChangeOutcome::default()
         },
         Err(error) => {
@@ -175,7 +176,7 @@ async fn make(engine: Arc<Engine>, change: v1::SessionChange) -> v1::ChangeOutco
                 tag,
                 code: status.code().into(),
                 message: status.message().to_owned(),
-                session: None,
+                ..v1::ChangeOutcome::default()
             }
         }
     }

@@ -44,6 +44,19 @@ impl Operator for OperatorService {
         }))
     }
 
+    async fn forget_router(
+        &self,
+        request: Request<v1::ForgetRouterRequest>,
+    ) -> Result<Response<v1::ForgetRouterResponse>, Status> {
+        let id = RouterId::parse("router_id", &request.into_inner().router_id);
+        let sessions = id
+            .and_then(|id| self.engine.forget_router(&id))
+            .map_err(|error| status(&error))?;
+        Ok(Response::new(v1::ForgetRouterResponse {
+            sessions: sessions as u64,
+        }))
+    }
+
     async fn explain_session(
         &self,
         request: Request<v1::ExplainSessionRequest>,

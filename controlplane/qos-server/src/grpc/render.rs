@@ -38,6 +38,11 @@ pub fn session(view: &SessionView) -> v1::Session {
     }
 }
 
+/// Of a session that was deleted: the routers that have not confirmed.
+pub fn pending(view: &SessionView) -> Vec<String> {
+    view.pending.iter().map(ToString::to_string).collect()
+}
+
 fn spec(spec: &SessionSpec) -> v1::SessionSpec {
     v1::SessionSpec {
         key: Some(key(&spec.key)),

@@ -64,6 +64,7 @@ impl Sessions for SessionsService {
         let deleted = changes::delete(&self.engine, request.into_inner()).await;
         let session = deleted.map_err(|error| status(&error))?;
         Ok(Response::new(v1::DeleteSessionResponse {
+            pending_routers: render::pending(&session),
             session: render::some_session(&session),
         }))
     }

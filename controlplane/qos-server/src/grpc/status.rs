@@ -16,10 +16,13 @@ fn code(error: &Error) -> Code {
         Error::NoSession(_) | Error::NoRouter(_) | Error::UnknownAddress { .. } => Code::NotFound,
         Error::RevisionNotLater { .. } => Code::Aborted,
         Error::RouterAway { .. }
+        | Error::NotReachedYet { .. }
         | Error::RouterLost(_)
         | Error::NotAcknowledged { .. }
         | Error::ShuttingDown => Code::Unavailable,
-        Error::PrefixConflict { .. } | Error::TupleTaken { .. } => Code::FailedPrecondition,
+        Error::PrefixConflict { .. } | Error::TupleTaken { .. } | Error::RouterAttached(_) => {
+            Code::FailedPrecondition
+        }
         Error::ServerFull { .. }
         | Error::RouterFull { .. }
         | Error::TooManyWatchers { .. }

@@ -33,8 +33,14 @@ pub enum Error {
     #[error("session {0} does not exist; ListSessions shows those that do")]
     NoSession(SessionKey),
     /// No such router.
-    #[error("router {0} has never attached to this server; ListRouters shows those that have")]
+    #[error(
+        "router {0} has never attached to this server, or was forgotten; ListRouters shows those \
+         that are known"
+    )]
     NoRouter(RouterId),
+    /// It cannot be forgotten.
+    #[error("router {0} is attached; stop it first, for it would only come back")]
+    RouterAttached(RouterId),
     /// The revision is not later than the one that is there.
     #[error(
         "session {key} is at revision {current}; revision {offered} is not later, so nothing was \
@@ -59,10 +65,21 @@ pub enum Error {
         /// The address.
         address: IpAddr,
     },
+    /// No router reaches an address, but not all need be back since the server's start.
+    #[error(
+        "{field}: no router has reported a prefix for {address} yet; the server was started not \
+         long ago, and routers are still coming back to it; try again"
+    )]
+    NotReachedYet {
+        /// The path of the field in the request.
+        field: String,
+        /// The address.
+        address: IpAddr,
+    },
     /// The router that reaches an address is away.
     #[error(
         "{field}: {address} is behind router {router}, which was lost {seconds} s ago; \
-         try again when it is attached"
+         try again when it is attached, or if it is gone for good: voicelane router forget {router}"
     )]
     RouterAway {
         /// The path of the field in the request.
@@ -136,8 +153,8 @@ pub enum Error {
     RouterLost(RouterId),
     /// A router did not acknowledge in time.
     #[error(
-        "router {router} did not acknowledge within {millis} ms; the change was undone; look at \
-         its load and its log"
+        "router {router} did not acknowledge within {millis} ms; the change was undone, there as soon \
+         as it answers or comes back; look at its load and its log"
     )]
     NotAcknowledged {
         /// The router.
@@ -152,7 +169,10 @@ pub enum Error {
         limit: usize,
     },
     /// As many routers as there may be.
-    #[error("{limit} routers are known, the limit; raise max_routers")]
+    #[error(
+        "{limit} routers are attached or have sessions, the limit; raise max_routers, or end those \
+         that are gone for good (voicelane router forget)"
+    )]
     TooManyRouters {
         /// The limit.
         limit: usize,

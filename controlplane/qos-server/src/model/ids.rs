@@ -144,8 +144,21 @@ impl UnixMs {
         Self(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
     }
 
-    /// Whole seconds from `earlier` to `self`; 0 if the clock was set back.
+    /// From `earlier` to `self`; zero if the clock was set back.
+    pub fn since(self, earlier: Self) -> Duration {
+        let millis = self.0.saturating_sub(earlier.0);
+        Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+    }
+
+    /// Whole seconds of that.
     pub fn seconds_since(self, earlier: Self) -> u64 {
-        u64::try_from(self.0.saturating_sub(earlier.0) / 1000).unwrap_or(0)
+        self.since(earlier).as_secs()
+    }
+
+    /// So long before.
+    #[must_use]
+    pub fn less(self, time: Duration) -> Self {
+        let millis = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_sub(millis))
     }
 }

@@ -3,12 +3,13 @@
 //!
 //! A core interface leads to other routers, so its prefixes attach nobody. A router that is away
 //! keeps its prefixes, so that an address behind it is known to be behind it: no new session is
-//! placed there until it returns.
+//! placed there until it returns, or is forgotten.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::Arc,
+    time::Duration,
 };
 
 use ipnet::IpNet;
@@ -98,6 +99,8 @@ pub struct Router {
     pub interfaces: Vec<Interface>,
     /// Whether its stream is there.
     pub presence: Presence,
+    /// The longest that one of its streams lasted which have ended.
+    pub lasted: Duration,
 }
 
 impl Router {
@@ -106,6 +109,14 @@ impl Router {
         match self.presence {
             Presence::Attached { attachment, .. } => Some(attachment),
             Presence::Away { .. } => None,
+        }
+    }
+
+    /// When its stream ended, if it has none.
+    pub fn away_since(&self) -> Option<UnixMs> {
+        match self.presence {
+            Presence::Attached { .. } => None,
+            Presence::Away { since, .. } => Some(since),
         }
     }
 }
@@ -130,6 +141,7 @@ pub struct Registry {
     routers: BTreeMap<RouterId, Router>,
     claims: JointPrefixMap<IpNet, BTreeSet<Claim>>,
     max_routers: usize,
+    expects_more: bool,
 }
 
 impl Registry {
@@ -139,7 +151,18 @@ impl Registry {
             routers: BTreeMap::new(),
             claims: JointPrefixMap::new(),
             max_routers,
+            expects_more: false,
         }
+    }
+
+    /// Says whether routers may come that an address is behind of which nothing is known.
+    pub fn expect_more(&mut self, expects_more: bool) {
+        self.expects_more = expects_more;
+    }
+
+    /// Whether such routers may come.
+    pub fn expects_more(&self) -> bool {
+        self.expects_more
     }
 
     /// All routers, by name.
@@ -173,6 +196,7 @@ impl Registry {
             });
         }
         self.withdraw(&id);
+        let lasted = self.routers.get(&id).map_or(Duration::ZERO, |it| it.lasted);
         let presence = Presence::Attached {
             attachment,
             since: now,
@@ -186,9 +210,41 @@ impl Registry {
                 peer,
                 interfaces,
                 presence,
+                lasted,
             },
         );
         Ok(())
+    }
+
+    /// Whether there is no room for one more router.
+    pub fn is_full(&self) -> bool {
+        self.routers.len() >= self.max_routers
+    }
+
+    /// The router that is missed least: it is away, has nothing to do, and of those never had a
+    /// stream that lasted longer than the others', or was lost first.
+    pub fn least_missed(&self, is_idle: impl Fn(&RouterId) -> bool) -> Option<RouterId> {
+        let away = self.routers.iter().filter_map(|(id, router)| {
+            let since = router.away_since()?;
+            is_idle(id).then_some(((router.lasted, since), id))
+        });
+        Some(away.min()?.1.clone())
+    }
+
+    /// The routers that were lost before this.
+    pub fn lost_before(&self, then: UnixMs) -> Vec<RouterId> {
+        let lost = |(_, router): &(_, &Router)| router.away_since().is_some_and(|it| it < then);
+        self.routers
+            .iter()
+            .filter(lost)
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+
+    /// Forgets a router and what it reached.
+    pub fn forget(&mut self, id: &RouterId) -> Option<Router> {
+        self.withdraw(id);
+        self.routers.remove(id)
     }
 
     /// A router reported its interfaces anew. True if that changed anything.
@@ -208,8 +264,8 @@ impl Registry {
         true
     }
 
-    /// The differences have been applied on this stream.
-    pub fn synchronised(&mut self, id: &RouterId, on: AttachmentId) {
+    /// The differences have been applied on this stream. False if the router has another by now.
+    pub fn synchronised(&mut self, id: &RouterId, on: AttachmentId) -> bool {
         if let Some(Presence::Attached {
             attachment,
             synchronised,
@@ -218,7 +274,9 @@ impl Registry {
             && *attachment == on
         {
             *synchronised = true;
+            return true;
         }
+        false
     }
 
     /// A stream ended. False if the router has another by now.
@@ -231,6 +289,9 @@ impl Registry {
     ) -> bool {
         match self.routers.get_mut(id) {
             Some(router) if router.attachment() == Some(attachment) => {
+                if let Presence::Attached { since, .. } = router.presence {
+                    router.lasted = router.lasted.max(now.since(since));
+                }
                 router.presence = Presence::Away {
                     since: now,
                     reason: reason.to_owned(),
@@ -243,9 +304,13 @@ impl Registry {
 
     /// Who reaches an address; `field` is where the address came from.
     pub fn locate(&self, field: &str, address: IpAddr, now: UnixMs) -> Result<Location, Error> {
-        let unknown = || Error::UnknownAddress {
-            field: field.to_owned(),
-            address,
+        let unknown = || {
+            let field = field.to_owned();
+            if self.expects_more {
+                Error::NotReachedYet { field, address }
+            } else {
+                Error::UnknownAddress { field, address }
+            }
         };
         let (prefix, claims) = self
             .claims

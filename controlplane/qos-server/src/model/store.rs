@@ -187,6 +187,12 @@ impl Store {
         self.sessions.get(key)
     }
 
+    /// Whether a router is to have a session.
+    pub fn is_on(&self, key: &SessionKey, router: &RouterId) -> bool {
+        self.get(key)
+            .is_some_and(|session| session.installations.contains_key(router))
+    }
+
     /// One session, to change what no index depends on: not its spec, not which routers it is on.
     pub fn get_mut(&mut self, key: &SessionKey) -> Option<&mut Session> {
         self.sessions.get_mut(key)

@@ -112,6 +112,7 @@ async fn call_for(client: &mut SessionsClient<Channel>, change: Change) -> v1::C
         code: code.into(),
         message,
         session,
+        pending_routers: Vec::new(),
     }
 }
 

@@ -16,6 +16,7 @@ mod explain;
 mod keepalive;
 mod meters;
 mod program;
+mod returning;
 mod routers;
 mod sessions;
 mod watch;

@@ -1,0 +1,68 @@
+//! Routers that are gone for good: they are forgotten when an operator says so, when they have been
+//! away for long, or when there is no room for others.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::sleep;
+use tracing::info;
+
+use super::{Engine, state::State};
+use crate::model::{
+    error::Error,
+    ids::{RouterId, UnixMs},
+};
+
+/// The longest between two looks for routers that have been away for too long.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+impl Engine {
+    /// Forgets a router that is away. Its sessions go to the routers that reach their addresses
+    /// now, or wait for it to come back. Tells how many it has.
+    pub fn forget_router(&self, id: &RouterId) -> Result<usize, Error> {
+        let (sessions, forgotten) = {
+            let mut state = self.lock();
+            match state.registry.router(id) {
+                None => return Err(Error::NoRouter(id.clone())),
+                Some(router) if router.attachment().is_some() => {
+                    return Err(Error::RouterAttached(id.clone()));
+                }
+                Some(_) => {}
+            }
+            (state.store.sessions_on(id), state.forget(id))
+        };
+        drop(forgotten);
+        info!(router = %id, sessions, "forgotten");
+        self.reach_changed.notify_one();
+        Ok(sessions)
+    }
+}
+
+impl State {
+    /// If there is no room for one more router, the one that is missed least.
+    pub(super) fn dispensable(&self, newcomer: &RouterId) -> Option<RouterId> {
+        if !self.registry.is_full() || self.registry.router(newcomer).is_some() {
+            return None;
+        }
+        let is_idle = |id: &RouterId| self.store.sessions_on(id) == 0;
+        self.registry.least_missed(is_idle)
+    }
+}
+
+/// Forgets routers that have been away for too long.
+pub(super) async fn expire(engine: Arc<Engine>) {
+    let after = engine.settings.forget_routers_after;
+    if after.is_zero() {
+        return;
+    }
+    while !*engine.stopping.borrow() {
+        sleep((after / 10).clamp(Duration::from_millis(1), LOOK_EVERY)).await;
+        let lost = engine
+            .lock()
+            .registry
+            .lost_before(UnixMs::now().less(after));
+        for router in lost {
+            // One that has attached meanwhile stays.
+            drop(engine.forget_router(&router));
+        }
+    }
+}
