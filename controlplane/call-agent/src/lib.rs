@@ -8,6 +8,7 @@
 
 pub mod hep;
 pub mod ng;
+pub mod rate;
 pub mod sdp;
 pub mod sip;
 mod text;
