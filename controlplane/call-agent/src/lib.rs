@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod call;
 pub mod hep;
 pub mod ng;
 pub mod rate;

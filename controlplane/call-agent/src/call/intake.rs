@@ -1,0 +1,272 @@
+//! What the model is told: which exchange or dialog each message belongs to.
+
+use std::{net::IpAddr, sync::Arc};
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::{
+    Feed, Micros, Model, NgMedia, Why,
+    calls::{Asked, Call, Response},
+    exchange::{Exchange, Key, Offered, Path},
+    input,
+};
+use crate::{
+    ng, sdp,
+    sip::{self, Method, Start},
+};
+
+impl Model {
+    /// Takes a SIP message.
+    pub fn sip(&mut self, now: Micros, feed: &Feed, message: &sip::Message<'_>) {
+        self.tick(now);
+        self.counters.messages += 1;
+        let interesting = match (message.start, message.method) {
+            (Start::Request { .. }, Method::Invite | Method::Update | Method::Bye) => true,
+            (Start::Request { .. }, Method::Ack | Method::Prack) => message.sdp.is_some(),
+            (Start::Response { code }, Method::Invite | Method::Update) => code > 100,
+            (Start::Response { code }, Method::Bye) => code >= 200,
+            (Start::Response { .. }, Method::Prack) => message.sdp.is_some(),
+            // Rule 6: CANCEL and its 200 end nothing; the INVITE's own final response does.
+            (_, Method::Cancel | Method::Ack | Method::Other(_)) => false,
+        };
+        if !interesting {
+            self.counters.of_no_interest += 1;
+            return;
+        }
+        self.with_call(now, message.call_id, |model, call| match message.start {
+            Start::Request { .. } => model.request(now, feed, message, call),
+            Start::Response { code } => model.response(now, feed, message, code, call),
+        });
+    }
+
+    fn request(&mut self, now: Micros, feed: &Feed, message: &sip::Message<'_>, call: &mut Call) {
+        let at = feed.at(now);
+        let key = |cseq| Key {
+            ng: false,
+            requester: message.from_tag.into(),
+            cseq,
+        };
+        match message.method {
+            Method::Bye => {
+                if let Some(dialog) = call.dialog([message.from_tag, message.to_tag]) {
+                    dialog.bye(message.from_tag, message.cseq, now);
+                }
+            }
+            Method::Ack => {
+                let exchange = call.exchange(key(message.cseq), at, now);
+                self.acknowledge(feed, message, exchange);
+            }
+            method => {
+                // Rule 1: SDP in a PRACK answers the offer of the response that it acknowledges, if
+                // that made one; else it is an offer of its own.
+                if let (Method::Prack, Some(rack)) = (method, message.rack) {
+                    let exchange = call.exchange(key(rack.cseq), at, now);
+                    self.acknowledge(feed, message, exchange);
+                }
+                match call.exchange(key(message.cseq), at, now) {
+                    Some(exchange) => {
+                        let offered = self.offered(feed, message, exchange);
+                        exchange.request(input::path(message, self.seed), offered);
+                    }
+                    None => self.counters.late += 1,
+                }
+            }
+        }
+    }
+
+    /// Rule 1: what an ACK or PRACK carries pairs with its INVITE by the number of Vias.
+    fn acknowledge(
+        &mut self,
+        feed: &Feed,
+        message: &sip::Message<'_>,
+        exchange: Option<&mut Exchange>,
+    ) {
+        let Some(exchange) = exchange else {
+            self.counters.late += 1;
+            return;
+        };
+        if let Some(offered) = self.offered(feed, message, exchange) {
+            exchange.ack(message.to_tag, message.vias.len(), offered);
+        }
+    }
+
+    fn response(
+        &mut self,
+        now: Micros,
+        feed: &Feed,
+        message: &sip::Message<'_>,
+        code: u16,
+        call: &mut Call,
+    ) {
+        let to = match message.method {
+            Method::Bye => {
+                if let Some(dialog) = call.dialog([message.from_tag, message.to_tag]) {
+                    dialog.bye_answered(message.from_tag, message.cseq, code, now);
+                }
+                return;
+            }
+            Method::Update => Asked::Update,
+            Method::Prack => Asked::Prack,
+            _ => Asked::Invite,
+        };
+        let key = Key {
+            ng: false,
+            requester: message.from_tag.into(),
+            cseq: message.cseq,
+        };
+        let at = feed.at(now);
+        let Some(exchange) = call.exchange(key.clone(), at, now) else {
+            self.counters.late += 1;
+            return;
+        };
+        let offered = self.offered(feed, message, exchange);
+        let response = Response {
+            to_tag: message.to_tag,
+            code,
+            to,
+            at,
+            expires_s: message.session_expires,
+        };
+        call.response(
+            key,
+            input::path(message, self.seed),
+            &response,
+            offered,
+            now,
+        );
+    }
+
+    /// A message's SDP, read once for all messages of the exchange that carry it.
+    fn offered(
+        &mut self,
+        feed: &Feed,
+        message: &sip::Message<'_>,
+        exchange: &Exchange,
+    ) -> Option<Offered> {
+        let text = message.sdp?;
+        self.read_sdp(text, feed.signalled_from(message), exchange)
+    }
+
+    fn read_sdp(
+        &mut self,
+        text: &[u8],
+        signalled_from: Option<IpAddr>,
+        exchange: &Exchange,
+    ) -> Option<Offered> {
+        let digest = xxh3_64_with_seed(text, self.seed);
+        let sdp = match exchange.known_sdp(digest) {
+            Some(sdp) => sdp,
+            None => match sdp::read(text) {
+                Ok(sdp) => Arc::new(sdp),
+                Err(sdp::Refused) => {
+                    self.counters.bad_sdp += 1;
+                    return None;
+                }
+            },
+        };
+        Some(Offered {
+            sdp,
+            digest,
+            signalled_from,
+        })
+    }
+
+    /// Takes ng's `offer`. The offerer is `from-tag`.
+    pub fn ng_offer(&mut self, now: Micros, media: &NgMedia<'_>) {
+        self.tick(now);
+        self.counters.messages += 1;
+        let dialog = &media.command.dialog;
+        self.with_call(now, &dialog.call_id, |model, call| {
+            let digest = xxh3_64_with_seed(&media.command.sdp, model.seed);
+            // The branches of a fork are offers alike.
+            let again = call
+                .last_ng(&dialog.from_tag)
+                .filter(|last| !last.finished && last.known_sdp(digest).is_some())
+                .map(|last| last.key.clone());
+            let key = again.unwrap_or_else(|| call.new_ng_key(&dialog.from_tag));
+            let Some(exchange) = call.exchange(key, now, now) else {
+                return;
+            };
+            for (path, text) in model.ng_hops(media) {
+                let offered = model.read_sdp(text, media.command.received_from, exchange);
+                exchange.request(path, offered);
+            }
+        });
+    }
+
+    /// Takes ng's `answer` to the offer of `from-tag`.
+    pub fn ng_answer(&mut self, now: Micros, media: &NgMedia<'_>) {
+        self.tick(now);
+        self.counters.messages += 1;
+        let dialog = &media.command.dialog;
+        let Some(to_tag) = dialog.to_tag.as_deref() else {
+            return;
+        };
+        self.with_call(now, &dialog.call_id, |model, call| {
+            let Some(key) = call.last_ng(&dialog.from_tag).map(|last| last.key.clone()) else {
+                return;
+            };
+            // What the answerer sent is on the hop of what it was offered, and the relay's on the
+            // offerer's.
+            let mut texts: Vec<_> = model
+                .ng_hops(media)
+                .into_iter()
+                .map(|(_, text)| text)
+                .collect();
+            texts.reverse();
+            let paths = model.ng_hops(media).into_iter().map(|(path, _)| path);
+            for (path, text) in paths.zip(texts) {
+                let Some(exchange) = call.exchange(key.clone(), now, now) else {
+                    return;
+                };
+                let offered = model.read_sdp(text, media.command.received_from, exchange);
+                let response = Response {
+                    to_tag,
+                    code: 200,
+                    to: Asked::Ng,
+                    at: now,
+                    expires_s: None,
+                };
+                call.response(key.clone(), path, &response, offered, now);
+            }
+        });
+    }
+
+    /// The hops of an ng command: before the relay, and behind it if there is one.
+    fn ng_hops<'a>(&self, media: &NgMedia<'a>) -> Vec<(Path, &'a [u8])> {
+        let branch = media
+            .command
+            .dialog
+            .via_branch
+            .as_deref()
+            .unwrap_or_default();
+        let branch = xxh3_64_with_seed(branch, self.seed);
+        let sdp: &[u8] = &media.command.sdp;
+        let mut hops: Vec<(Path, &[u8])> = vec![([branch].into(), sdp)];
+        if let Some(relayed) = media.relayed {
+            hops.push(([!branch, branch].into(), relayed));
+        }
+        hops
+    }
+
+    /// Takes ng's `delete`. Returns whether there was anything to delete.
+    pub fn ng_delete(&mut self, now: Micros, dialog: &ng::Dialog<'_>) -> bool {
+        self.tick(now);
+        self.counters.messages += 1;
+        if !self.calls.contains_key(&*dialog.call_id) {
+            return false;
+        }
+        let mut known = false;
+        self.with_call(now, &dialog.call_id, |_, call| {
+            for of in &mut call.dialogs {
+                let from = dialog.from_tag.is_empty() || of.peer_of(&dialog.from_tag).is_some();
+                let to_tag = dialog.to_tag.as_deref();
+                if from && to_tag.is_none_or(|tag| of.peer_of(tag).is_some()) && !of.is_ended() {
+                    of.end(Why::Deleted, now);
+                    known = true;
+                }
+            }
+        });
+        known
+    }
+}

@@ -1,0 +1,255 @@
+//! What the model wants of the QoS server, in plain types.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+
+use super::Micros;
+use crate::sdp::Kind;
+
+/// A change of what the server should have, in the order in which it should be made.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// A session that was not there.
+    Add(Session),
+    /// Other flows, or another lease. Renews the lease.
+    Modify(Session),
+    /// Nothing but the lease begins anew.
+    Renew {
+        /// Which session.
+        id: SessionId,
+        /// How long it is good for now.
+        lease: Lease,
+    },
+    /// The session is over.
+    Remove {
+        /// Which session.
+        id: SessionId,
+        /// What ended it.
+        why: Why,
+    },
+    /// A dialog has streams that no flow can be made of. Said once for each set of reasons.
+    NotPlaced {
+        /// The session that has them, or would.
+        id: SessionId,
+        /// Which call.
+        call_id: Arc<[u8]>,
+        /// Each stream's reason.
+        streams: Vec<NotPlaced>,
+    },
+}
+
+/// One dialog's flows: what becomes `AddSession`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Session {
+    /// The same for the same dialog, in another process too.
+    pub id: SessionId,
+    /// The server's `correlation_id`.
+    pub call_id: Arc<[u8]>,
+    /// Sessions of one group are forks of one call, which uses one of them at a time: admission counts
+    /// their maximum.
+    pub group: u64,
+    /// Never empty. Sorted by five-tuple.
+    pub flows: Vec<Flow>,
+    /// How long it is good without a word.
+    pub lease: Lease,
+    /// What made it, or changed it last.
+    pub why: Why,
+}
+
+/// One direction of one medium.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// Where packets come from.
+    pub source: Source,
+    /// Where they go.
+    pub destination: SocketAddr,
+    /// The most that it may send, bit/s of IP packets.
+    pub rate_bps: u64,
+    /// Where its RTCP goes.
+    pub rtcp: Rtcp,
+    /// The first medium on it.
+    pub kind: Kind,
+    /// At least one side does not send at present. It keeps its capacity.
+    pub held: bool,
+}
+
+/// Where a flow's packets come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Source {
+    /// From there.
+    Fixed(SocketAddr),
+    /// From behind a NAT: the router learns it once, from the first packets to the destination.
+    Learned {
+        /// The address that signalling came from, which media mostly come from, too.
+        hint: Option<IpAddr>,
+    },
+}
+
+/// Where a flow's RTCP goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rtcp {
+    /// One port above RTP's, on both sides.
+    NextPort,
+    /// On RTP's ports.
+    Mux,
+    /// Elsewhere.
+    Explicit(Box<RtcpEnds>),
+    /// There is none: it is no RTP.
+    None,
+}
+
+/// Where RTCP comes from and goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct RtcpEnds {
+    pub source: SocketAddr,
+    pub destination: SocketAddr,
+}
+
+/// A stream that no flow can be made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotPlaced {
+    /// Which `m=` line, from 0.
+    pub stream: u8,
+    /// Why not.
+    pub reason: Reason,
+}
+
+/// Why no flow can be made of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The SDP has a private address and signalling a public one: the port cannot be known.
+    BehindNat {
+        /// Where signalling came from.
+        signalled_from: IpAddr,
+    },
+    /// The SDP has a name in place of an address.
+    Name,
+    /// The SDP has no address.
+    NoAddress,
+    /// A multicast group.
+    Multicast,
+    /// IPv4 on one side, IPv6 on the other.
+    Families,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BehindNat { signalled_from } => {
+                write!(
+                    f,
+                    "not placed: behind NAT (signalling comes from {signalled_from})"
+                )
+            }
+            Self::Name => f.write_str("not placed: a name in place of an address"),
+            Self::NoAddress => f.write_str("not placed: no address"),
+            Self::Multicast => f.write_str("not placed: multicast"),
+            Self::Families => f.write_str("not placed: IPv4 on one side, IPv6 on the other"),
+        }
+    }
+}
+
+/// How long a session is good without a word from the agent (rule 8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lease {
+    /// Session-Expires and some: nobody refreshed it.
+    Until(Micros),
+    /// Until its wire is silent; but it may be while held.
+    WhileHeard {
+        /// All its flows are held.
+        held: bool,
+    },
+}
+
+/// What made, changed or ended a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Why {
+    /// An answer before the call was answered: early media.
+    EarlyMedia,
+    /// The call was answered.
+    Answered,
+    /// A later offer was answered.
+    Renegotiated,
+    /// A BYE was answered, or found no call (2xx, 481, 408).
+    Bye,
+    /// A BYE that nobody answered.
+    ByeUnanswered,
+    /// The INVITE was refused.
+    Refused,
+    /// Another branch of the INVITE was answered.
+    OtherBranch,
+    /// All streams were removed.
+    NoStreams,
+    /// Nobody refreshed it within Session-Expires.
+    Expired,
+    /// An early dialog that nobody answered or refused for long.
+    NeverAnswered,
+    /// ng's `delete`.
+    Deleted,
+    /// No packets; the server said so.
+    Silent,
+    /// A newer call has its five-tuples.
+    Superseded,
+    /// Room was needed for other calls.
+    Evicted,
+}
+
+/// A session's name: a readable prefix and a hash, as Call-IDs can be longer than names (rule 10).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(Arc<str>);
+
+impl SessionId {
+    /// How many characters of the Call-ID are kept.
+    const PREFIX: usize = 40;
+
+    /// Of a dialog; the order of its tags does not matter.
+    pub(super) fn new(call_id: &[u8], tags: [&[u8]; 2]) -> Self {
+        let mut tags = tags;
+        tags.sort_unstable();
+        let mut hash = Xxh3::new();
+        for part in [call_id, tags[0], tags[1]] {
+            hash.update(&part.len().to_be_bytes());
+            hash.update(part);
+        }
+        let readable = call_id.iter().take(Self::PREFIX).map(|&byte| {
+            if byte.is_ascii_alphanumeric() || b"-._@".contains(&byte) {
+                char::from(byte)
+            } else {
+                '_'
+            }
+        });
+        let name: String = readable.chain("~".chars()).collect();
+        Self(format!("{name}{:032x}", hash.digest128()).into())
+    }
+
+    /// At most 73 printable ASCII characters.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The forks of one call.
+pub(super) fn group(call_id: &[u8]) -> u64 {
+    xxh3_64(call_id)
+}
+
+/// What a flow is found by.
+pub(super) type FiveTuple = (Source, SocketAddr);
+
+impl Flow {
+    pub(super) fn five_tuple(&self) -> FiveTuple {
+        (self.source, self.destination)
+    }
+}
