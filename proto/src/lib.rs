@@ -2,6 +2,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod codec;
+pub mod limits;
+
 /// Messages, clients and servers of package `voicelane.v1`.
 #[allow(missing_docs, unreachable_pub, unused_qualifications)]
 #[allow(clippy::all, clippy::pedantic)]

@@ -138,7 +138,7 @@ impl Agent {
         let answer = self
             .runtime
             .run("ListRouters' answer", CALL_BOUND, async move {
-                client.list_routers(ListRoutersRequest {}).await
+                client.list_routers(ListRoutersRequest::default()).await
             })?;
         Ok(answer.map_err(refused("ListRouters"))?.into_inner().routers)
     }

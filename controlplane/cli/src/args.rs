@@ -35,8 +35,9 @@ Examples:
   voicelane router stats --router-api http://192.0.2.1:7410
   voicelane router senders --router-api http://192.0.2.1:7410
 
-Exit codes: 0 done, 1 the server said no (or explain found a broken link), 2 wrong usage,
-3 the server cannot be reached.";
+Exit codes: 0 done (explain: every link holds), 1 the server said no (explain: a link is broken),
+2 wrong usage, 3 the server cannot be reached, 4 explain: no link is known to be broken, but one is
+unknown.";
 
 /// What every command has.
 #[derive(Args, Debug)]
@@ -67,7 +68,7 @@ pub(crate) enum Command {
     /// Calls: add, modify, delete, get, list, watch, explain.
     #[command(subcommand)]
     Call(Call),
-    /// Routers: list, show, forget, stats, entries, rules, senders, reload.
+    /// Routers: list, show, prefixes, forget, stats, entries, rules, senders, reload.
     #[command(subcommand)]
     Router(Router),
 }
@@ -130,6 +131,10 @@ pub(crate) enum Call {
         duration: Option<Duration>,
     },
     /// Show whether a call has its lane, link by link, and the first link that is broken.
+    ///
+    /// Counters are read twice, about a second apart, so that faults of now are told, not those that
+    /// were mended. Ends with 0 when every link holds, 1 when one is broken, 4 when none is known to
+    /// be broken but one is unknown.
     Explain {
         /// The call's name.
         id: String,
@@ -266,6 +271,13 @@ pub(crate) enum Router {
     Forget {
         /// The router's id.
         id: String,
+    },
+    /// Show all prefixes that a router reports for an interface; `list` and `show` have the first.
+    Prefixes {
+        /// The router's id.
+        id: String,
+        /// The interface.
+        interface: String,
     },
     /// Ask a router itself for its ports, queues and drops.
     Stats {

@@ -97,9 +97,10 @@ pub(crate) async fn run(global: &Global, call: Call) -> Result<(), Failure> {
             let answer = connection.answer(client.explain_session(request)).await?;
             let explanation: json::Explanation = answer.into();
             output.print(&explanation, text::explanation)?;
-            match explanation.first_broken {
-                Some(_) => Err(Failure::Broken),
-                None => Ok(()),
+            match (explanation.first_broken, explanation.first_unknown) {
+                (Some(_), _) => Err(Failure::Broken),
+                (None, Some(_)) => Err(Failure::Unknown),
+                (None, None) => Ok(()),
             }
         }
     }

@@ -23,6 +23,9 @@ pub(crate) enum Failure {
     /// A link of the chain is broken; it has been printed.
     #[error("the call does not have its lane")]
     Broken,
+    /// Whether a link of the chain is broken is unknown; it has been printed.
+    #[error("nobody knows whether the call has its lane")]
+    Unknown,
     /// What was typed makes no sense.
     #[error("{0}")]
     Usage(String),
@@ -57,6 +60,7 @@ impl Failure {
             Self::Said { .. } | Self::Broken | Self::Output(_) => 1,
             Self::Usage(_) => 2,
             Self::Unreachable { .. } => 3,
+            Self::Unknown => 4,
         })
     }
 
@@ -65,7 +69,7 @@ impl Failure {
         let code = match self {
             // Whoever reads our output has enough of it.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return,
-            Self::Broken => return,
+            Self::Broken | Self::Unknown => return,
             Self::Said { code, .. } => code,
             Self::Usage(_) => "USAGE",
             Self::Unreachable { .. } => "UNREACHABLE",

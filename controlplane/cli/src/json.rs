@@ -99,8 +99,10 @@ pub(crate) struct Event {
 pub(crate) struct Explanation {
     pub(crate) session: Session,
     pub(crate) flows: Vec<ExplainedFlow>,
-    /// Absent (null) when nothing is broken.
+    /// null when nothing is known to be broken.
     pub(crate) first_broken: Option<Step>,
+    /// null when nothing is unknown. The call has its lane when both are.
+    pub(crate) first_unknown: Option<Step>,
 }
 
 /// A flow of `call explain`.
@@ -117,9 +119,9 @@ pub(crate) struct ExplainedFlow {
 pub(crate) struct Step {
     /// "ok", "broken", "unknown".
     pub(crate) verdict: String,
-    /// "desired", "placed", "attached", "installed", "seen", "conforming".
+    /// "desired", "placed", "attached", "installed", "seen", "carried", "conforming".
     pub(crate) link: String,
-    /// Empty for what is the server's.
+    /// Empty for what is not of one router.
     pub(crate) router_id: String,
     pub(crate) detail: String,
 }
@@ -162,6 +164,13 @@ pub(crate) struct Router {
     pub(crate) router_id: String,
     pub(crate) attached: bool,
     pub(crate) synchronised: bool,
+    /// "away", "synchronising", "synchronised", "slow", "mute".
+    pub(crate) state: String,
+    /// How long it has owed an answer without giving any; null: it owes none.
+    pub(crate) owes_answer_ms: Option<u64>,
+    pub(crate) outstanding_commands: u64,
+    /// How its last attachment ended; empty while it is attached.
+    pub(crate) away_reason: String,
     /// In hexadecimal: JSON numbers do not hold 64 bits everywhere.
     pub(crate) epoch: String,
     pub(crate) software_version: String,
@@ -181,7 +190,10 @@ pub(crate) struct Interface {
     pub(crate) role: String,
     pub(crate) up: bool,
     pub(crate) addresses: Vec<String>,
+    /// The first of them; `router prefixes` shows all.
     pub(crate) prefixes: Vec<String>,
+    /// How many there are.
+    pub(crate) prefix_count: u64,
     pub(crate) rate_bps: u64,
     pub(crate) ef_budget_bps: u64,
     pub(crate) mtu_bytes: u32,
@@ -189,6 +201,14 @@ pub(crate) struct Interface {
     pub(crate) vlan_id: Option<u32>,
     /// The port that it is on.
     pub(crate) port: String,
+}
+
+/// `router prefixes`.
+#[derive(Serialize)]
+pub(crate) struct Prefixes {
+    pub(crate) router_id: String,
+    pub(crate) interface: String,
+    pub(crate) prefixes: Vec<String>,
 }
 
 /// "1.2.3.4:5", "[2001:db8::1]:5".
@@ -289,6 +309,7 @@ impl From<v1::ExplainSessionResponse> for Explanation {
             session: answer.session.unwrap_or_default().into(),
             flows: answer.flows.into_iter().map(flow).collect(),
             first_broken: answer.first_broken.map(Into::into),
+            first_unknown: answer.first_unknown.map(Into::into),
         }
     }
 }
@@ -328,17 +349,30 @@ impl From<v1::EntryCounters> for Counters {
 
 impl From<v1::RouterStatus> for Router {
     fn from(router: v1::RouterStatus) -> Self {
+        let state = word(router.state().as_str_name(), "ROUTER_STATE_");
+        let mut interfaces: Vec<Interface> =
+            router.interfaces.into_iter().map(Into::into).collect();
+        for more in router.prefix_counts {
+            let mut all = interfaces.iter_mut();
+            if let Some(interface) = all.find(|it| it.name == more.interface) {
+                interface.prefix_count = more.prefixes;
+            }
+        }
         Self {
             router_id: router.router_id,
             attached: router.attached,
             synchronised: router.synchronised,
+            state,
+            owes_answer_ms: router.owes_answer_ms,
+            outstanding_commands: router.outstanding_commands,
+            away_reason: router.away_reason,
             epoch: format!("{:016x}", router.epoch),
             software_version: router.software_version,
             peer_address: router.peer_address,
             since_unix_ms: router.since_unix_ms,
             sessions: router.sessions,
             entry_capacity: router.entry_capacity,
-            interfaces: router.interfaces.into_iter().map(Into::into).collect(),
+            interfaces,
         }
     }
 }
@@ -351,6 +385,7 @@ impl From<v1::Interface> for Interface {
             role,
             up: it.up,
             addresses: it.addresses,
+            prefix_count: it.prefixes.len() as u64,
             prefixes: it.prefixes,
             rate_bps: it.rate_bps,
             ef_budget_bps: it.ef_budget_bps,

@@ -15,9 +15,6 @@ use crate::{
     text,
 };
 
-/// The largest answer that is read: a router with a full route table takes 1.3 MB of it.
-const MAX_ANSWER_BYTES: usize = 256 * 1024 * 1024;
-
 /// Carries a command out.
 pub(crate) async fn run(global: &Global, router: Router) -> Result<(), Failure> {
     let output = Output { json: global.json };
@@ -25,10 +22,19 @@ pub(crate) async fn run(global: &Global, router: Router) -> Result<(), Failure> 
         Router::List => {
             let connection = Connection::open(&global.server, global.timeout).await?;
             let mut client = operator(&connection);
-            let answer = connection
-                .answer(client.list_routers(v1::ListRoutersRequest {}))
-                .await?;
-            let routers = answer.routers.into_iter().map(Into::into).collect();
+            let (mut routers, mut page_token) = (Vec::new(), String::new());
+            loop {
+                let request = v1::ListRoutersRequest {
+                    page_token,
+                    ..Default::default()
+                };
+                let answer = connection.answer(client.list_routers(request)).await?;
+                routers.extend(answer.routers.into_iter().map(Into::into));
+                page_token = answer.next_page_token;
+                if page_token.is_empty() {
+                    break;
+                }
+            }
             output.print(&json::Routers { routers }, |all| {
                 text::routers(&all.routers)
             })
@@ -55,6 +61,31 @@ pub(crate) async fn run(global: &Global, router: Router) -> Result<(), Failure> 
             output.print(&forgotten, |it| {
                 format!("forgot router {} with {} calls", it.router_id, it.sessions)
             })
+        }
+        Router::Prefixes { id, interface } => {
+            let connection = Connection::open(&global.server, global.timeout).await?;
+            let mut client = operator(&connection);
+            let (mut prefixes, mut page_token) = (Vec::new(), String::new());
+            loop {
+                let request = v1::ListPrefixesRequest {
+                    router_id: id.clone(),
+                    interface: interface.clone(),
+                    page_token,
+                    ..Default::default()
+                };
+                let answer = connection.answer(client.list_prefixes(request)).await?;
+                prefixes.extend(answer.prefixes);
+                page_token = answer.next_page_token;
+                if page_token.is_empty() {
+                    break;
+                }
+            }
+            let all = json::Prefixes {
+                router_id: id,
+                interface,
+                prefixes,
+            };
+            output.print(&all, text::all_prefixes)
         }
         Router::Stats { api } => {
             let connection = Connection::open(&api.url, global.timeout).await?;
@@ -116,5 +147,5 @@ async fn ports(connection: &Connection) -> Result<v1::ListPortsResponse, Failure
 }
 
 fn operator(connection: &Connection) -> OperatorClient<Channel> {
-    OperatorClient::new(connection.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
+    OperatorClient::new(connection.channel.clone())
 }

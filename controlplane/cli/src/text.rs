@@ -3,10 +3,16 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::{
-    json::{Counters, Deleted, Event, Explanation, Installation, Router, Session, Sessions, Step},
+    json::{
+        Counters, Deleted, Event, Explanation, Installation, Interface, Prefixes, Router, Session,
+        Sessions, Step,
+    },
     meter::{Colours, Meter},
     output::{rate, table},
 };
+
+/// Prefixes of an interface that are shown in a table.
+const PREFIXES: usize = 10;
 
 /// A call, all of it.
 pub(crate) fn session(session: &Session) -> String {
@@ -134,9 +140,10 @@ pub(crate) fn explanation(explanation: &Explanation) -> String {
             text += &format!("  {}\n", link(step));
         }
     }
-    text += &match &explanation.first_broken {
-        None => "nothing is broken".to_owned(),
-        Some(step) => format!("first broken link: {}", name(step)),
+    text += &match (&explanation.first_broken, &explanation.first_unknown) {
+        (Some(step), _) => format!("first broken link: {}", name(step)),
+        (None, Some(step)) => format!("nothing is known to be broken, but unknown: {}", name(step)),
+        (None, None) => "nothing is broken".to_owned(),
     };
     text
 }
@@ -174,9 +181,8 @@ pub(crate) fn routers(routers: &[Router]) -> String {
                 .iter()
                 .filter(|it| it.role == "edge")
                 .flat_map(|it| {
-                    it.prefixes
-                        .iter()
-                        .map(move |prefix| format!("{prefix} ({})", it.name))
+                    let lines = prefixes(it).into_iter();
+                    lines.map(move |prefix| format!("{prefix} ({})", it.name))
                 })
                 .collect::<Vec<_>>()
                 .join("\n"),
@@ -190,12 +196,36 @@ pub(crate) fn routers(routers: &[Router]) -> String {
     )
 }
 
+/// An interface's prefixes, the first ones where there are many.
+fn prefixes(interface: &Interface) -> Vec<String> {
+    let shown = interface.prefixes.iter().take(PREFIXES).cloned();
+    let mut lines: Vec<String> = shown.collect();
+    let left = interface.prefix_count.saturating_sub(lines.len() as u64);
+    if left > 0 {
+        lines.push(format!("and {left} more"));
+    }
+    lines
+}
+
+/// All prefixes of an interface.
+pub(crate) fn all_prefixes(all: &Prefixes) -> String {
+    all.prefixes.join("\n")
+}
+
 fn presence(router: &Router) -> String {
     let since = age(router.since_unix_ms);
-    match (router.attached, router.synchronised) {
-        (true, true) => format!("attached {since}"),
-        (true, false) => format!("synchronising {since}"),
-        (false, _) => format!("away {since}"),
+    let owes = || {
+        let owes = Duration::from_millis(router.owes_answer_ms.unwrap_or(0));
+        let outstanding = router.outstanding_commands;
+        format!("{} s, {outstanding} answers owed", owes.as_secs())
+    };
+    match router.state.as_str() {
+        "mute" => format!("mute {}", owes()),
+        "slow" => format!("slow {}", owes()),
+        "away" => format!("away {since}"),
+        "synchronising" => format!("synchronising {since}"),
+        _ if router.attached => format!("attached {since}"),
+        _ => format!("away {since}"),
     }
 }
 
@@ -233,15 +263,19 @@ pub(crate) fn router(router: &Router) -> String {
                 it.role.clone(),
                 if it.up { "up" } else { "down" }.to_owned(),
                 it.addresses.join("\n"),
-                it.prefixes.join("\n"),
+                prefixes(it).join("\n"),
                 rate(it.rate_bps),
                 rate(it.ef_budget_bps),
                 it.mtu_bytes.to_string(),
             ]
         }),
     );
+    let reason = match router.away_reason.as_str() {
+        "" => String::new(),
+        reason => format!("lost: {reason}\n"),
+    };
     format!(
-        "router {}: {}, {} calls, room for {} entries, release {}, epoch {}, from {}\n{interfaces}",
+        "router {}: {}, {} calls, room for {} entries, release {}, epoch {}, from {}\n{reason}{interfaces}",
         router.router_id,
         presence(router),
         router.sessions,

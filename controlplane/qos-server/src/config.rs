@@ -17,6 +17,8 @@ use crate::{engine::Settings, serve::Keepalive};
 pub struct Config {
     /// Where to listen.
     pub listen: SocketAddr,
+    /// Where to serve `GET /metrics`; absent: nowhere.
+    pub metrics: Option<SocketAddr>,
     /// How long a router has to acknowledge a command, milliseconds: 1 to 60,000.
     pub acknowledge_timeout_ms: u64,
     /// How long after a router's first attach calls are left in place that it has and nobody has
@@ -44,6 +46,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7400)),
+            metrics: None,
             acknowledge_timeout_ms: 5_000,
             adopt_for_s: 60,
             forget_routers_after_s: 24 * 3600,

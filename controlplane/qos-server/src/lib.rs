@@ -3,12 +3,14 @@
 //!
 //! [`model`] is what it knows and decides, in plain types. [`engine`] carries that out: it owns the
 //! state behind one lock that is held for in-memory steps only, and waits for routers outside it.
-//! [`grpc`] parses, translates and maps errors.
+//! [`grpc`] parses, translates and maps errors. [`metrics`] counts, and [`serve`] puts all of it on
+//! sockets.
 
 #![forbid(unsafe_code)]
 
 pub mod config;
 pub mod model;
 pub mod engine;
+pub mod metrics;
 pub mod grpc;
 pub mod serve;

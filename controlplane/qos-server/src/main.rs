@@ -7,7 +7,7 @@ use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf, process::ExitCode
 use anyhow::Context as _;
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 use voicelane_server::{config::Config, engine::Engine, serve};
 use voicelane_types::with_causes;
@@ -30,7 +30,11 @@ struct Args {
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
 
-    /// A TOML file; flags win over it. Keys: listen, acknowledge_timeout_ms, adopt_for_s,
+    /// Where to serve the server's own figures, as GET /metrics for Prometheus [default: nowhere].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics: Option<SocketAddr>,
+
+    /// A TOML file; flags win over it. Keys: listen, metrics, acknowledge_timeout_ms, adopt_for_s,
     /// forget_routers_after_s, keepalive_interval_ms, keepalive_timeout_ms, max_sessions,
     /// max_routers, max_watchers, watch_buffer, router_buffer.
     #[arg(long, value_name = "FILE")]
@@ -60,6 +64,7 @@ const HELP_END: &str = "\
 Examples:
   voicelane-server
   voicelane-server --listen 192.0.2.10:7400 --log voicelane_server=debug
+  voicelane-server --metrics 127.0.0.1:7401
   voicelane-server --config /etc/voicelane/server.toml --check-config
 
 Exit codes: 0 stopped by SIGINT or SIGTERM, 1 failed while running, 2 wrong usage or configuration.";
@@ -97,6 +102,7 @@ fn configure(args: &Args) -> anyhow::Result<(Config, EnvFilter)> {
         None => Config::default(),
     };
     config.listen = args.listen.unwrap_or(config.listen);
+    config.metrics = args.metrics.or(config.metrics);
     config.adopt_for_s = args.adopt_for.unwrap_or(config.adopt_for_s);
     config.forget_routers_after_s = args
         .forget_routers_after
@@ -112,7 +118,24 @@ async fn run(config: &Config) -> anyhow::Result<()> {
     let listener = serve::bind(config.listen).await?;
     let address = listener.local_addr().context("the listening address")?;
     info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
+    let metrics = match config.metrics {
+        Some(address) => {
+            let listener = serve::bind_metrics(address).await?;
+            let address = listener.local_addr().context("the metrics' address")?;
+            info!(%address, "serving GET /metrics");
+            Some(listener)
+        }
+        None => None,
+    };
     let engine = Engine::start(config.settings());
+    if let Some(listener) = metrics {
+        let engine = engine.clone();
+        tokio::spawn(async move {
+            if let Err(error) = serve::serve_metrics(engine, listener).await {
+                warn!(%error, "metrics are served no more");
+            }
+        });
+    }
     serve::serve(engine, listener, config.keepalive(), async move {
         tokio::select! {
             _ = interrupt.recv() => {}

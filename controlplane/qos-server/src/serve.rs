@@ -2,8 +2,13 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use axum::{extract::State, http::header::CONTENT_TYPE, response::IntoResponse, routing::get};
 use tokio::net::TcpListener;
-use tonic::transport::{Server, server::TcpIncoming};
+use tonic::{
+    server::NamedService,
+    transport::{Server, server::TcpIncoming},
+};
+use tonic_health::{ServingStatus, server::HealthReporter};
 use tracing::info;
 use voicelane_proto::v1::{
     self, operator_server::OperatorServer, routers_server::RoutersServer,
@@ -17,6 +22,9 @@ use crate::{
         routers::RoutersService, sessions::SessionsService,
     },
 };
+
+/// What the text is: OpenMetrics, which Prometheus reads.
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// How dead peers are noticed.
 #[derive(Clone, Copy, Debug)]
@@ -40,10 +48,12 @@ impl Default for Keepalive {
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// Not the address's, or somebody else's.
-    #[error("cannot listen on {address} (choose another with --listen)")]
+    #[error("cannot listen on {address} (choose another with {option})")]
     Listen {
         /// Where.
         address: SocketAddr,
+        /// What says where.
+        option: &'static str,
         /// Why.
         source: std::io::Error,
     },
@@ -55,11 +65,55 @@ pub enum ServeError {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
-/// Takes the address.
+/// Takes the address for agents, routers and operators.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    listen(address, "--listen").await
+}
+
+/// Takes the address for monitoring.
+pub async fn bind_metrics(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    listen(address, "--metrics").await
+}
+
+async fn listen(address: SocketAddr, option: &'static str) -> Result<TcpListener, ServeError> {
     TcpListener::bind(address)
         .await
-        .map_err(|source| ServeError::Listen { address, source })
+        .map_err(|source| ServeError::Listen {
+            address,
+            option,
+            source,
+        })
+}
+
+/// Serves `GET /metrics` until the engine stops, and what was asked before.
+pub async fn serve_metrics(engine: Arc<Engine>, listener: TcpListener) -> std::io::Result<()> {
+    let mut stopping = engine.stopping();
+    let metrics = axum::Router::new()
+        .route("/metrics", get(metrics_text))
+        .with_state(engine);
+    axum::serve(listener, metrics)
+        .with_graceful_shutdown(async move {
+            // Fails only when the engine is gone, which is as good a reason.
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+        })
+        .await
+}
+
+async fn metrics_text(State(engine): State<Arc<Engine>>) -> impl IntoResponse {
+    let text = engine.metrics().text(&engine.snapshot().await);
+    ([(CONTENT_TYPE, OPENMETRICS)], text)
+}
+
+/// What every service says of its health, and the server as a whole.
+async fn set_health(health: &HealthReporter, status: ServingStatus) {
+    for service in [
+        "",
+        SessionsServer::<SessionsService>::NAME,
+        RoutersServer::<RoutersService>::NAME,
+        OperatorServer::<OperatorService>::NAME,
+    ] {
+        health.set_service_status(service, status).await;
+    }
 }
 
 /// Serves until `stop` resolves, then ends every stream and returns when all is answered, or
@@ -71,17 +125,16 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let (health, health_service) = tonic_health::server::health_reporter();
-    health
-        .set_serving::<SessionsServer<SessionsService>>()
-        .await;
-    health.set_serving::<RoutersServer<RoutersService>>().await;
-    health
-        .set_serving::<OperatorServer<OperatorService>>()
-        .await;
+    set_health(&health, ServingStatus::Serving).await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
+    // grpcurl before 1.8.8 and grpcui ask by this one.
+    let reflection_v1alpha = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1alpha()?;
     let incoming = TcpIncoming::from(listener)
         .with_nodelay(Some(true))
         .with_keepalive(Some(keepalive.interval.max(Duration::from_secs(1))));
@@ -92,6 +145,7 @@ pub async fn serve(
         .max_concurrent_streams(Some(4_096))
         .add_service(health_service)
         .add_service(reflection)
+        .add_service(reflection_v1alpha)
         .add_service(
             SessionsServer::new(SessionsService::new(engine.clone()))
                 .max_decoding_message_size(MAX_MESSAGE_BYTES),
@@ -111,6 +165,9 @@ pub async fn serve(
     let stop = async {
         stop.await;
         info!("shutting down; routers go on with the calls that they have");
+        set_health(&health, ServingStatus::NotServing).await;
+        // Whoever watches the health is told before the streams end.
+        tokio::task::yield_now().await;
         engine.stop();
         tokio::time::sleep(Duration::from_secs(3)).await;
     };

@@ -177,7 +177,28 @@ impl Engine {
                 .await
                 .map(|()| (router, attachment))
         });
-        join_all(installs).await.into_iter().collect()
+        let (mut acknowledged, mut errors) = (Acknowledgements::new(), Vec::new());
+        for installed in join_all(installs).await {
+            match installed {
+                Ok((router, attachment)) => drop(acknowledged.insert(router, attachment)),
+                Err(error) => errors.push(error),
+            }
+        }
+        // One router's silence makes others refuse, or late: a session in the way that it holds
+        // up cannot be removed from them. So the one that has been silent longest is to blame.
+        let silence = |error: &Error| match error {
+            Error::NotAcknowledged { router, .. } => {
+                let state = self.lock();
+                let owes = state.links.get(router)?.owes(Instant::now()).0;
+                Some(owes.unwrap_or_default())
+            }
+            Error::RouterLost(_) => Some(std::time::Duration::ZERO),
+            _ => None,
+        };
+        match errors.into_iter().rev().max_by_key(silence) {
+            Some(error) => Err(error),
+            None => Ok(acknowledged),
+        }
     }
 
     /// Installs a share on one router, unless a router of before our start has just that. What

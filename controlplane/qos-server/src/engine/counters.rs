@@ -22,6 +22,11 @@ impl fmt::Display for Colours {
     }
 }
 
+/// More packets than any entry has seen: a thousand million a second for two years.
+const MOST_PACKETS: u64 = 1 << 56;
+/// More bytes: 400 Gbit/s for nine months.
+const MOST_BYTES: u64 = 1 << 60;
+
 /// Since the entry was installed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntryCounters {
@@ -43,4 +48,23 @@ pub struct EntryCounters {
     pub last_seen_ms_ago: Option<u64>,
     /// Of an entry that has, or has had, a three-colour meter.
     pub colours: Option<Colours>,
+}
+
+impl EntryCounters {
+    /// Why these cannot be the counters of an entry; so their sums do not overflow either.
+    pub fn implausible(&self) -> Option<String> {
+        let colours = self.colours.into_iter();
+        let colours = colours.flat_map(|it| [it.green, it.yellow, it.red]);
+        let plain = [
+            [self.packets, self.bytes],
+            [self.policed_packets, self.policed_bytes],
+        ];
+        let [packets, bytes] = plain
+            .into_iter()
+            .chain(colours)
+            .find(|[packets, bytes]| *packets > MOST_PACKETS || *bytes > MOST_BYTES)?;
+        Some(format!(
+            "it told {packets} packets of {bytes} bytes of an entry, more than can have come"
+        ))
+    }
 }

@@ -2,7 +2,8 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tokio::{
@@ -11,6 +12,7 @@ use tokio::{
 };
 
 use super::counters::EntryCounters;
+use crate::metrics::{Answer, Asked, Metrics};
 use crate::model::{
     entries::FlowEntry,
     error::Refusal,
@@ -108,6 +110,7 @@ pub struct Link {
     outbound: mpsc::Sender<ToRouter>,
     waiting: Mutex<Waiting>,
     ended: watch::Sender<Option<Ended>>,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Debug, Default)]
@@ -115,9 +118,40 @@ struct Waiting {
     closed: bool,
     last_id: u64,
     replies: HashMap<u64, oneshot::Sender<Reply>>,
+    /// Commands that the router has not answered, whether or not somebody still waits.
+    owed: u64,
+    /// Since when the router has owed an answer without giving any.
+    owed_since: Option<Instant>,
     synchronised: bool,
     /// Until it is synchronised: the sessions that it has been told something of.
     commanded: HashSet<SessionKey>,
+}
+
+impl Waiting {
+    /// One command less is owed.
+    fn settle(&mut self) {
+        self.owed = self.owed.saturating_sub(1);
+        if self.owed == 0 {
+            self.owed_since = None;
+        }
+    }
+}
+
+/// Somebody's place among those who wait for answers, given back however the waiting ends.
+struct Place<'a> {
+    link: &'a Link,
+    id: u64,
+    sent: bool,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.link.waiting();
+        waiting.replies.remove(&self.id);
+        if !self.sent {
+            waiting.settle();
+        }
+    }
 }
 
 impl Link {
@@ -125,6 +159,7 @@ impl Link {
         router: RouterId,
         attachment: AttachmentId,
         outbound: mpsc::Sender<ToRouter>,
+        metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             router,
@@ -132,6 +167,7 @@ impl Link {
             outbound,
             waiting: Mutex::default(),
             ended: watch::Sender::new(None),
+            metrics,
         }
     }
 
@@ -180,21 +216,47 @@ impl Link {
 
     /// An answer came. False if nobody waits for it.
     pub fn answer(&self, id: u64, reply: Reply) -> bool {
-        let waiter = self.waiting().replies.remove(&id);
+        let waiter = {
+            let mut waiting = self.waiting();
+            if id <= waiting.last_id {
+                waiting.settle();
+                // It gives answers, so what it still owes is not late yet.
+                waiting.owed_since = waiting.owed_since.map(|_| Instant::now());
+            }
+            waiting.replies.remove(&id)
+        };
         waiter.is_some_and(|waiter| waiter.send(reply).is_ok())
+    }
+
+    /// How long the router has owed an answer without giving any, and how many it owes.
+    pub(super) fn owes(&self, now: Instant) -> (Option<Duration>, u64) {
+        let waiting = self.waiting();
+        let since = waiting.owed_since;
+        (since.map(|since| now.duration_since(since)), waiting.owed)
+    }
+
+    /// How many answers somebody waits for.
+    pub(super) fn waiters(&self) -> usize {
+        self.waiting().replies.len()
+    }
+
+    /// Messages that wait to be written.
+    pub(super) fn queued(&self) -> usize {
+        self.outbound.max_capacity() - self.outbound.capacity()
     }
 
     /// Sends a command and waits for its answer.
     pub(super) async fn ask(&self, command: Command, deadline: Instant) -> Result<Reply, NoReply> {
-        let (id, reply) = self.post(command, deadline).await?;
-        match timeout_at(deadline, reply).await {
-            Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(_)) => Err(NoReply::Lost),
-            Err(_) => {
-                self.waiting().replies.remove(&id);
-                Err(NoReply::Late)
-            }
-        }
+        let (asked, began) = (Asked::of(&command), Instant::now());
+        let reply = match self.post(command, deadline).await {
+            Ok((_place, reply)) => match timeout_at(deadline, reply).await {
+                Ok(reply) => reply.map_err(|_| NoReply::Lost),
+                Err(_) => Err(NoReply::Late),
+            },
+            Err(lost) => Err(lost),
+        };
+        self.count(asked, &reply, began);
+        reply
     }
 
     /// Sends a command and waits for its answer for as long as the stream lasts.
@@ -203,8 +265,23 @@ impl Link {
         command: Command,
         deadline: Instant,
     ) -> Result<Reply, NoReply> {
-        let (_, reply) = self.post(command, deadline).await?;
-        reply.await.map_err(|_| NoReply::Lost)
+        let (asked, began) = (Asked::of(&command), Instant::now());
+        let reply = match self.post(command, deadline).await {
+            Ok((_place, reply)) => reply.await.map_err(|_| NoReply::Lost),
+            Err(lost) => Err(lost),
+        };
+        self.count(asked, &reply, began);
+        reply
+    }
+
+    fn count(&self, asked: Asked, reply: &Result<Reply, NoReply>, began: Instant) {
+        let answer = match reply {
+            Ok(Ok(_)) => Answer::Done,
+            Ok(Err(_)) => Answer::Refused,
+            Err(NoReply::Late) => Answer::Late,
+            Err(NoReply::Lost) => Answer::Lost,
+        };
+        self.metrics.answered(asked, answer, began.elapsed());
     }
 
     /// Sends a command, until the deadline; its answer comes out of the receiver.
@@ -212,13 +289,15 @@ impl Link {
         &self,
         command: Command,
         deadline: Instant,
-    ) -> Result<(u64, oneshot::Receiver<Reply>), NoReply> {
+    ) -> Result<(Place<'_>, oneshot::Receiver<Reply>), NoReply> {
         let (waiter, reply) = oneshot::channel();
         let id = {
             let mut waiting = self.waiting();
             if waiting.closed {
                 return Err(NoReply::Lost);
             }
+            waiting.owed += 1;
+            waiting.owed_since.get_or_insert_with(Instant::now);
             waiting.last_id += 1;
             let id = waiting.last_id;
             waiting.replies.insert(id, waiter);
@@ -229,9 +308,15 @@ impl Link {
             }
             id
         };
+        let mut place = Place {
+            link: self,
+            id,
+            sent: false,
+        };
         self.send(ToRouter::Command { id, command }, deadline)
             .await?;
-        Ok((id, reply))
+        place.sent = true;
+        Ok((place, reply))
     }
 
     /// Waits until what is sent goes nowhere any more.

@@ -17,6 +17,7 @@ mod link;
 mod operation;
 mod query;
 mod retry;
+mod snapshot;
 mod state;
 mod synchronise;
 mod watch;
@@ -39,11 +40,15 @@ pub use self::{
     explain::{Explanation, FlowExplanation, LinkName, Step, Verdict},
     link::{Command, Ended, Link, Reply, Summary, ToRouter},
     operation::Outcome,
-    query::{Page, RouterView},
+    query::{Page, RouterView, Standing},
+    snapshot::Snapshot,
     synchronise::Reported,
     watch::{WatchEnd, Watcher},
 };
-use crate::model::ids::{AttachmentId, UnixMs};
+use crate::{
+    metrics::Metrics,
+    model::ids::{AttachmentId, UnixMs},
+};
 
 /// What can be set.
 #[derive(Clone, Debug)]
@@ -69,6 +74,8 @@ pub struct Settings {
     pub synchronise_window: usize,
     /// How often it is tried again what a router refused and no agent waits for.
     pub retry_every: Duration,
+    /// How far apart the two readings are from which an explanation tells what happens now.
+    pub explain_sample: Duration,
 }
 
 impl Default for Settings {
@@ -84,6 +91,7 @@ impl Default for Settings {
             router_buffer: 1_024,
             synchronise_window: 256,
             retry_every: Duration::from_secs(10),
+            explain_sample: Duration::from_secs(1),
         }
     }
 }
@@ -101,6 +109,8 @@ pub struct Engine {
     /// What routers reach has changed, so sessions may belong elsewhere now.
     reach_changed: Notify,
     stopping: latest::Sender<bool>,
+    metrics: Arc<Metrics>,
+    earlier: Mutex<explain::Earlier>,
 }
 
 impl Engine {
@@ -115,6 +125,8 @@ impl Engine {
             watchers: Arc::new(Semaphore::new(settings.max_watchers)),
             reach_changed: Notify::new(),
             stopping: latest::Sender::new(false),
+            metrics: Arc::default(),
+            earlier: Mutex::default(),
             settings,
         });
         tokio::spawn(follow::follow(engine.clone()));
@@ -138,6 +150,15 @@ impl Engine {
     /// Differs for each start of the process.
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    fn earlier(&self) -> MutexGuard<'_, explain::Earlier> {
+        self.earlier.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn next_attachment(&self) -> AttachmentId {

@@ -1,9 +1,10 @@
 //! One operation on a session at a time. The same request again joins the one that runs and gets
-//! its answer; any other waits for it to end.
+//! its answer; others wait for it to end, and
+//! have their turn in the order in which they came.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::{Engine, events::SessionView};
 use crate::model::{error::Error, ids::SessionKey, session::SessionSpec};
@@ -21,14 +22,30 @@ pub(super) enum Work {
     Housekeeping,
 }
 
-/// An operation that runs.
+/// An operation that runs, and who waits for its end.
 #[derive(Debug)]
 pub(super) struct Running {
     work: Work,
     outcome: watch::Receiver<Option<Outcome>>,
+    /// In the order in which they came. Only the first is woken.
+    queue: VecDeque<Waiter>,
 }
 
-/// The right to change a session. Others wait until it is dropped.
+impl Running {
+    /// How many wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+}
+
+#[derive(Debug)]
+struct Waiter {
+    work: Work,
+    turn: oneshot::Sender<Claim>,
+}
+
+/// The right to change a session. When it is dropped, the next who waits has it.
+#[derive(Debug)]
 pub(super) struct Claim {
     engine: Arc<Engine>,
     key: SessionKey,
@@ -36,16 +53,41 @@ pub(super) struct Claim {
 }
 
 impl Drop for Claim {
-    // Before the sender goes, which wakes those who wait.
     fn drop(&mut self) {
-        self.engine.lock().running.remove(&self.key);
+        let (turn, claim) = {
+            let mut state = self.engine.lock();
+            let Some(running) = state.running.get_mut(&self.key) else {
+                return;
+            };
+            let next = loop {
+                match running.queue.pop_front() {
+                    Some(waiter) if waiter.turn.is_closed() => {}
+                    next => break next,
+                }
+            };
+            let Some(Waiter { work, turn }) = next else {
+                state.running.remove(&self.key);
+                return;
+            };
+            let (sender, outcome) = watch::channel(None);
+            running.work = work;
+            running.outcome = outcome;
+            let claim = Self {
+                engine: self.engine.clone(),
+                key: self.key.clone(),
+                outcome: sender,
+            };
+            (turn, claim)
+        };
+        // One who has just gone gives it back: it is dropped, and goes to the one behind.
+        drop(turn.send(claim));
     }
 }
 
 enum Start {
     Ours(Claim),
     Joined(watch::Receiver<Option<Outcome>>),
-    Busy(watch::Receiver<Option<Outcome>>),
+    Queued(oneshot::Receiver<Claim>),
 }
 
 impl Engine {
@@ -61,53 +103,54 @@ impl Engine {
         J: FnOnce(Arc<Self>) -> F,
         F: Future<Output = Outcome> + Send + 'static,
     {
-        loop {
-            let mut outcome = match self.begin(key, &work) {
-                Start::Ours(claim) => {
-                    let outcome = claim.outcome.subscribe();
-                    let job = job(self.clone());
-                    tokio::spawn(async move {
-                        let ended = job.await;
-                        claim.outcome.send_replace(Some(ended));
-                    });
-                    return answer(outcome).await;
-                }
-                Start::Joined(outcome) => return answer(outcome).await,
-                Start::Busy(outcome) => outcome,
-            };
-            while outcome.changed().await.is_ok() {}
-        }
+        let claim = match self.begin(key, work) {
+            Start::Ours(claim) => claim,
+            Start::Joined(outcome) => return answer(outcome).await,
+            Start::Queued(turn) => turn.await.map_err(|_| ended())?,
+        };
+        let outcome = claim.outcome.subscribe();
+        let job = job(self.clone());
+        tokio::spawn(async move {
+            let ended = job.await;
+            claim.outcome.send_replace(Some(ended));
+        });
+        answer(outcome).await
     }
 
     /// Waits until no operation on the session runs, and keeps others out until the claim drops.
-    /// Only for tasks that nobody cancels.
     pub(super) async fn claim(self: &Arc<Self>, key: &SessionKey) -> Claim {
         loop {
-            match self.begin(key, &Work::Housekeeping) {
+            match self.begin(key, Work::Housekeeping) {
                 Start::Ours(claim) => return claim,
-                Start::Joined(mut outcome) | Start::Busy(mut outcome) => {
-                    while outcome.changed().await.is_ok() {}
+                Start::Joined(mut outcome) => while outcome.changed().await.is_ok() {},
+                Start::Queued(turn) => {
+                    if let Ok(claim) = turn.await {
+                        return claim;
+                    }
                 }
             }
         }
     }
 
-    fn begin(self: &Arc<Self>, key: &SessionKey, work: &Work) -> Start {
+    fn begin(self: &Arc<Self>, key: &SessionKey, work: Work) -> Start {
         let mut state = self.lock();
-        match state.running.get(key) {
-            Some(running) if running.work == *work && *work != Work::Housekeeping => {
+        match state.running.get_mut(key) {
+            Some(running) if running.work == work && work != Work::Housekeeping => {
                 Start::Joined(running.outcome.clone())
             }
-            Some(running) => Start::Busy(running.outcome.clone()),
+            Some(running) => {
+                let (turn, queued) = oneshot::channel();
+                running.queue.push_back(Waiter { work, turn });
+                Start::Queued(queued)
+            }
             None => {
                 let (sender, outcome) = watch::channel(None);
-                state.running.insert(
-                    key.clone(),
-                    Running {
-                        work: work.clone(),
-                        outcome,
-                    },
-                );
+                let running = Running {
+                    work,
+                    outcome,
+                    queue: VecDeque::new(),
+                };
+                state.running.insert(key.clone(), running);
                 Start::Ours(Claim {
                     engine: self.clone(),
                     key: key.clone(),
@@ -125,8 +168,10 @@ async fn answer(mut outcome: watch::Receiver<Option<Outcome>>) -> Outcome {
         .map(|outcome| outcome.clone())
     {
         Ok(Some(outcome)) => outcome,
-        Ok(None) | Err(_) => Err(Error::Internal(
-            "an operation ended without a result".into(),
-        )),
+        Ok(None) | Err(_) => Err(ended()),
     }
+}
+
+fn ended() -> Error {
+    Error::Internal("an operation ended without a result".into())
 }

@@ -1,13 +1,18 @@
 //! Reading: one session, pages of sessions, routers.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use super::{Engine, SessionView};
+use tokio::time::Instant;
+
+use super::{Engine, SessionView, state::State};
 use crate::model::{
     error::Error,
     ids::{RouterId, SessionKey, UnixMs},
-    registry::Router,
+    registry::{Presence, Router},
 };
+
+/// A router that has owed an answer for longer than this is slow.
+const SLOW_AFTER: Duration = Duration::from_secs(1);
 
 /// A page of sessions.
 #[derive(Clone, Debug)]
@@ -27,6 +32,27 @@ pub struct RouterView {
     pub router: Router,
     /// How many sessions it is to have.
     pub sessions: usize,
+    /// How it answers.
+    pub standing: Standing,
+    /// How long it has owed an answer without giving any.
+    pub owes_for: Option<Duration>,
+    /// Commands that it has not answered.
+    pub outstanding: u64,
+}
+
+/// Whether a router does what it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It has no stream.
+    Away,
+    /// The differences are being applied.
+    Synchronising,
+    /// It has what it is to have.
+    Synchronised,
+    /// It has owed an answer for more than a second.
+    Slow,
+    /// It has owed an answer for longer than it has for one.
+    Mute,
 }
 
 impl Engine {
@@ -66,14 +92,16 @@ impl Engine {
         }
     }
 
-    /// All routers that have attached since the start.
-    pub fn routers(&self) -> Vec<RouterView> {
+    /// At most `size` routers that have attached since the start, after `after`.
+    pub fn routers(&self, after: Option<&RouterId>, size: usize) -> Vec<RouterView> {
         let state = self.lock();
-        let view = |router: &Router| RouterView {
-            router: router.clone(),
-            sessions: state.store.sessions_on(&router.identity.id),
-        };
-        state.registry.routers().map(view).collect()
+        let routers = state.registry.after(after).take(size);
+        routers.map(|router| self.view(&state, router)).collect()
+    }
+
+    /// How many routers have attached since the start.
+    pub fn count_routers(&self) -> usize {
+        self.lock().registry.len()
     }
 
     /// One of them.
@@ -83,9 +111,28 @@ impl Engine {
             .registry
             .router(id)
             .ok_or_else(|| Error::NoRouter(id.clone()))?;
-        Ok(RouterView {
+        Ok(self.view(&state, router))
+    }
+
+    fn view(&self, state: &State, router: &Router) -> RouterView {
+        let id = &router.identity.id;
+        let (owes_for, outstanding) = state
+            .links
+            .get(id)
+            .map_or((None, 0), |link| link.owes(Instant::now()));
+        let standing = match (&router.presence, owes_for) {
+            (Presence::Away { .. }, _) => Standing::Away,
+            (_, Some(owes)) if owes > self.settings.acknowledge_timeout => Standing::Mute,
+            (_, Some(owes)) if owes > SLOW_AFTER => Standing::Slow,
+            (Presence::Attached { synchronised, .. }, _) if *synchronised => Standing::Synchronised,
+            (Presence::Attached { .. }, _) => Standing::Synchronising,
+        };
+        RouterView {
             router: router.clone(),
             sessions: state.store.sessions_on(id),
-        })
+            standing,
+            owes_for,
+            outstanding,
+        }
     }
 }

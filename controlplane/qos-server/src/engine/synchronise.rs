@@ -71,7 +71,12 @@ impl Engine {
         if outbound.try_send(welcome).is_err() {
             return Err(Error::Internal("no room for the welcome".into()));
         }
-        let link = Arc::new(Link::new(id.clone(), self.next_attachment(), outbound));
+        let link = Arc::new(Link::new(
+            id.clone(),
+            self.next_attachment(),
+            outbound,
+            self.metrics.clone(),
+        ));
         let (replaced, rest) = {
             let mut state = self.lock();
             let forgotten = state.dispensable(&id);

@@ -13,9 +13,13 @@ use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 use voicelane_proto::v1::{self, session_change::Change};
 
-use super::{parse, render, status::status};
+use super::{
+    parse, render,
+    status::{code_name, status},
+};
 use crate::{
     engine::{Engine, Outcome},
+    metrics::{self, Measured},
     model::error::Error,
 };
 
@@ -28,17 +32,31 @@ const RESPONSE_BYTES: usize = 64 * 1024;
 
 /// Adds a session.
 pub(super) async fn add(engine: &Arc<Engine>, request: v1::AddSessionRequest) -> Outcome {
-    engine.add(parse::spec(request.spec)?).await
+    let make = async { engine.add(parse::spec(request.spec)?).await };
+    measured(engine, metrics::Change::Add, make).await
 }
 
 /// Modifies a session.
 pub(super) async fn modify(engine: &Arc<Engine>, request: v1::ModifySessionRequest) -> Outcome {
-    engine.modify(parse::spec(request.spec)?).await
+    let make = async { engine.modify(parse::spec(request.spec)?).await };
+    measured(engine, metrics::Change::Modify, make).await
 }
 
 /// Deletes a session.
 pub(super) async fn delete(engine: &Arc<Engine>, request: v1::DeleteSessionRequest) -> Outcome {
-    engine.delete(parse::key("key", request.key)?).await
+    let make = async { engine.delete(parse::key("key", request.key)?).await };
+    measured(engine, metrics::Change::Delete, make).await
+}
+
+async fn measured(
+    engine: &Engine,
+    change: metrics::Change,
+    make: impl Future<Output = Outcome>,
+) -> Outcome {
+    let mut measured = Measured::new(engine.metrics().clone(), change);
+    let outcome = make.await;
+    measured.code = outcome.as_ref().map_or_else(code_name, |_| "ok");
+    outcome
 }
 
 /// Makes the changes that come; gives their outcomes.

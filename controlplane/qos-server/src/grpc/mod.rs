@@ -9,8 +9,11 @@ mod changes;
 pub mod routers;
 pub mod operator;
 
-/// The largest message that is read, and about the largest that is written.
-pub const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
+/// The largest message that is read from agents and operators: what the limits of
+/// `ChangeSessionsRequest` allow fits.
+pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+/// Where a page ends, bytes. Clients read 4 MiB unless told otherwise.
+const PAGE_BYTES: usize = 960 * 1024;
 /// The largest message that is read from a router. It reports every prefix that it has routes to:
 /// 20 bytes each, and ten times as many as its route table takes.
 pub const MAX_ROUTER_MESSAGE_BYTES: usize = 16 * 1024 * 1024;

@@ -2,11 +2,24 @@
 
 use std::sync::Arc;
 
+use prost::Message as _;
 use tonic::{Request, Response, Status};
 use voicelane_proto::v1::{self, operator_server::Operator};
 
-use super::{parse, render, status::status};
-use crate::{engine::Engine, model::ids::RouterId};
+use super::{PAGE_BYTES, parse, render, status::status};
+use crate::{
+    engine::Engine,
+    model::{error::Error, ids::RouterId},
+};
+
+/// The most routers of a page.
+const MAX_ROUTERS: u32 = 1_000;
+/// Routers looked at under one hold of the lock.
+const CHUNK: usize = 64;
+/// Prefixes of a page when nobody says.
+const DEFAULT_PREFIXES: usize = 10_000;
+/// The most that may be asked for: fewer bytes than a page may have.
+const MAX_PREFIXES: u32 = 20_000;
 
 /// The service.
 #[derive(Clone, Debug)]
@@ -25,10 +38,12 @@ impl OperatorService {
 impl Operator for OperatorService {
     async fn list_routers(
         &self,
-        _: Request<v1::ListRoutersRequest>,
+        request: Request<v1::ListRoutersRequest>,
     ) -> Result<Response<v1::ListRoutersResponse>, Status> {
-        let routers = self.engine.routers().iter().map(render::router).collect();
-        Ok(Response::new(v1::ListRoutersResponse { routers }))
+        list_routers(&self.engine, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(|error| status(&error))
     }
 
     async fn get_router(
@@ -57,6 +72,15 @@ impl Operator for OperatorService {
         }))
     }
 
+    async fn list_prefixes(
+        &self,
+        request: Request<v1::ListPrefixesRequest>,
+    ) -> Result<Response<v1::ListPrefixesResponse>, Status> {
+        list_prefixes(&self.engine, &request.into_inner())
+            .map(Response::new)
+            .map_err(|error| status(&error))
+    }
+
     async fn explain_session(
         &self,
         request: Request<v1::ExplainSessionRequest>,
@@ -68,5 +92,84 @@ impl Operator for OperatorService {
             .await
             .map_err(|error| status(&error))?;
         Ok(Response::new(render::explanation(&explanation)))
+    }
+}
+
+async fn list_routers(
+    engine: &Engine,
+    request: v1::ListRoutersRequest,
+) -> Result<v1::ListRoutersResponse, Error> {
+    let size = page_size(request.page_size, MAX_ROUTERS as usize, MAX_ROUTERS)?;
+    let mut after = match request.page_token.as_str() {
+        "" => None,
+        token => Some(RouterId::parse("page_token", token)?),
+    };
+    let mut answer = v1::ListRoutersResponse {
+        total: engine.count_routers() as u64,
+        ..Default::default()
+    };
+    let mut bytes = 0;
+    loop {
+        let chunk = engine.routers(after.as_ref(), CHUNK);
+        if chunk.is_empty() {
+            return Ok(answer);
+        }
+        for view in &chunk {
+            let router = render::router(view);
+            bytes += router.encoded_len() + 8;
+            let full = answer.routers.len() >= size || bytes > PAGE_BYTES;
+            if full && !answer.routers.is_empty() {
+                answer.next_page_token = after.map(|id| id.to_string()).unwrap_or_default();
+                return Ok(answer);
+            }
+            after = Some(view.router.identity.id.clone());
+            answer.routers.push(router);
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+fn list_prefixes(
+    engine: &Engine,
+    request: &v1::ListPrefixesRequest,
+) -> Result<v1::ListPrefixesResponse, Error> {
+    let size = page_size(request.page_size, DEFAULT_PREFIXES, MAX_PREFIXES)?;
+    let id = RouterId::parse("router_id", &request.router_id)?;
+    let interfaces = engine.router(&id)?.router.interfaces;
+    let interface = interfaces.iter().find(|it| *it.name == *request.interface);
+    // In order, each once.
+    let prefixes = &interface
+        .ok_or_else(|| Error::NoInterface {
+            router: id,
+            interface: request.interface.chars().take(128).collect(),
+        })?
+        .prefixes;
+    let start = match request.page_token.as_str() {
+        "" => 0,
+        token => {
+            let last = token.parse().map_err(|_| {
+                Error::invalid("page_token", "is not of an answer; start with none")
+            })?;
+            prefixes.partition_point(|prefix| *prefix <= last)
+        }
+    };
+    let rest = prefixes.get(start..).unwrap_or_default();
+    let page = rest.get(..size).unwrap_or(rest);
+    let last = page.last().filter(|_| page.len() < rest.len());
+    Ok(v1::ListPrefixesResponse {
+        prefixes: page.iter().map(ToString::to_string).collect(),
+        next_page_token: last.map(ToString::to_string).unwrap_or_default(),
+        total: prefixes.len() as u64,
+    })
+}
+
+fn page_size(asked: u32, default: usize, most: u32) -> Result<usize, Error> {
+    match asked {
+        0 => Ok(default),
+        size if size <= most => Ok(size as usize),
+        size => Err(Error::invalid(
+            "page_size",
+            format!("is {size}; give 1 to {most}"),
+        )),
     }
 }

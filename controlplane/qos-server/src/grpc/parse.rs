@@ -21,6 +21,8 @@ use crate::{
 
 /// The most interfaces of a router.
 const MAX_INTERFACES: usize = 1_024;
+/// The most addresses of a router.
+const MAX_ADDRESSES: usize = 4_096;
 /// The longest name of an interface, and the longest release, in bytes.
 const MAX_TEXT: usize = 128;
 
@@ -191,6 +193,13 @@ pub fn interfaces(report: v1::InterfaceReport) -> Result<Vec<Interface>, Error> 
             format!("has {count}; give at most {MAX_INTERFACES}"),
         ));
     }
+    let addresses: usize = report.interfaces.iter().map(|it| it.addresses.len()).sum();
+    if addresses > MAX_ADDRESSES {
+        return Err(Error::invalid(
+            "interfaces.interfaces.addresses",
+            format!("are {addresses} on all interfaces; give at most {MAX_ADDRESSES}"),
+        ));
+    }
     let one = |(index, it): (usize, v1::Interface)| {
         let field = format!("interfaces.interfaces[{index}]");
         let role = match v1::interface::Role::try_from(it.role) {
@@ -262,10 +271,7 @@ pub fn result(result: v1::CommandResult) -> Result<(u64, Reply), Error> {
 
     let kind = match Code::try_from(result.code) {
         Ok(Code::Ok) => {
-            return Ok((
-                result.command_id,
-                Ok(result.counters.into_iter().map(counters).collect()),
-            ));
+            return Ok((result.command_id, all_counters(result.counters)));
         }
         Ok(Code::TableFull) => RefusalKind::TableFull,
         Ok(Code::Conflict) => RefusalKind::Conflict,
@@ -285,6 +291,29 @@ pub fn result(result: v1::CommandResult) -> Result<(u64, Reply), Error> {
         owner,
     };
     Ok((result.command_id, Err(refusal)))
+}
+
+/// A session's counters; a refusal if they cannot be any session's.
+fn all_counters(all: Vec<v1::EntryCounters>) -> Reply {
+    // Every flow with RTP and RTCP.
+    let most = 2 * MAX_FLOWS;
+    let detail = if all.len() > most {
+        format!(
+            "it told {} counters, and no session has more than {most} entries",
+            all.len()
+        )
+    } else {
+        let all: Vec<EntryCounters> = all.into_iter().map(counters).collect();
+        match all.iter().find_map(EntryCounters::implausible) {
+            None => return Ok(all),
+            Some(detail) => detail,
+        }
+    };
+    Err(Refusal {
+        kind: RefusalKind::Implausible,
+        detail,
+        owner: None,
+    })
 }
 
 fn counters(counters: v1::EntryCounters) -> EntryCounters {

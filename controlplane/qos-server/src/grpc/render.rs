@@ -7,7 +7,7 @@ use voicelane_proto::v1;
 use crate::{
     engine::{
         Command, EntryCounters, EventKind, Explanation, InstallationView, LinkName, RouterView,
-        SessionView, Step, Summary, ToRouter, Verdict,
+        SessionView, Standing, Step, Summary, ToRouter, Verdict,
     },
     model::{
         entries::{FiveTuple, FlowEntry, FlowKind},
@@ -230,17 +230,36 @@ fn kind(kind: FlowKind) -> v1::FlowKind {
     }
 }
 
+/// Prefixes of an interface that an answer has; ListPrefixes has the rest.
+const PREFIXES_SHOWN: usize = 100;
+/// Prefixes of all interfaces of a router that an answer has.
+const PREFIXES_OF_ROUTER: usize = 4_096;
+
 /// A router.
 pub fn router(view: &RouterView) -> v1::RouterStatus {
     let router = &view.router;
-    let (attached, since, synchronised) = match router.presence {
+    let (attached, since, synchronised, away_reason) = match &router.presence {
         Presence::Attached {
             since,
             synchronised,
             ..
-        } => (true, since, synchronised),
-        Presence::Away { since, .. } => (false, since, false),
+        } => (true, since, *synchronised, String::new()),
+        Presence::Away { since, reason } => (false, since, false, reason.clone()),
     };
+    let mut left = PREFIXES_OF_ROUTER;
+    let mut prefix_counts = Vec::new();
+    let interfaces = router.interfaces.iter().map(|it| {
+        let shown = it.prefixes.len().min(PREFIXES_SHOWN).min(left);
+        left -= shown;
+        if shown < it.prefixes.len() {
+            prefix_counts.push(v1::PrefixCount {
+                interface: it.name.to_string(),
+                prefixes: it.prefixes.len() as u64,
+            });
+        }
+        interface(it, shown)
+    });
+    let interfaces = interfaces.collect();
     v1::RouterStatus {
         router_id: router.identity.id.to_string(),
         attached,
@@ -251,11 +270,26 @@ pub fn router(view: &RouterView) -> v1::RouterStatus {
         synchronised,
         sessions: view.sessions as u64,
         entry_capacity: router.identity.entry_capacity,
-        interfaces: router.interfaces.iter().map(interface).collect(),
+        interfaces,
+        prefix_counts,
+        state: match view.standing {
+            Standing::Away => v1::RouterState::Away,
+            Standing::Synchronising => v1::RouterState::Synchronising,
+            Standing::Synchronised => v1::RouterState::Synchronised,
+            Standing::Slow => v1::RouterState::Slow,
+            Standing::Mute => v1::RouterState::Mute,
+        }
+        .into(),
+        owes_answer_ms: view
+            .owes_for
+            .map(|owes| u64::try_from(owes.as_millis()).unwrap_or(u64::MAX)),
+        outstanding_commands: view.outstanding,
+        away_reason,
     }
 }
 
-fn interface(it: &Interface) -> v1::Interface {
+/// With its first prefixes.
+fn interface(it: &Interface, prefixes: usize) -> v1::Interface {
     let texts = |nets: &[ipnet::IpNet]| nets.iter().map(ToString::to_string).collect();
     v1::Interface {
         name: it.name.to_string(),
@@ -266,7 +300,7 @@ fn interface(it: &Interface) -> v1::Interface {
         .into(),
         up: it.up,
         addresses: texts(&it.addresses),
-        prefixes: texts(&it.prefixes),
+        prefixes: texts(it.prefixes.get(..prefixes).unwrap_or_default()),
         rate_bps: it.rate_bps,
         ef_budget_bps: it.ef_budget_bps,
         mtu_bytes: it.mtu_bytes,
@@ -298,6 +332,7 @@ pub fn explanation(it: &Explanation) -> v1::ExplainSessionResponse {
         session: Some(session(&it.session)),
         flows: flows.collect(),
         first_broken: it.first_broken.as_ref().map(step),
+        first_unknown: it.first_unknown.as_ref().map(step),
     }
 }
 
@@ -315,6 +350,7 @@ fn step(step: &Step) -> v1::ExplainStep {
             LinkName::Attached => "attached",
             LinkName::Installed => "installed",
             LinkName::Seen => "seen",
+            LinkName::Carried => "carried",
             LinkName::Conforming => "conforming",
         }
         .to_owned(),

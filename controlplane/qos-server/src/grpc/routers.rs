@@ -23,6 +23,8 @@ use crate::{
 
 /// How long a router has to introduce itself.
 const INTRODUCTION: Duration = Duration::from_secs(30);
+/// How long the reading side has to find out why the writing side is closed.
+const LAST_WORD: Duration = Duration::from_millis(100);
 /// The most sessions that a router may say it has.
 const MAX_REPORTED: usize = 2_000_000;
 
@@ -70,10 +72,16 @@ impl Routers for RoutersService {
         let (mut end_sender, end) = oneshot::channel();
         tokio::spawn(async move {
             let mut stopping = engine.stopping();
+            let stopped = async { drop(stopping.wait_for(|stopping| *stopping).await) };
+            let mut serving = std::pin::pin!(serve(&engine, inbound, peer, attached_sender));
             let status = tokio::select! {
-                status = serve(&engine, inbound, peer, attached_sender) => status,
-                _ = stopping.wait_for(|stopping| *stopping) => status(&Error::ShuttingDown),
-                () = end_sender.closed() => Status::cancelled("the router is gone"),
+                status = &mut serving => status,
+                () = stopped => status(&Error::ShuttingDown),
+                // What the router is read from says why it is gone, if anything does.
+                () = end_sender.closed() => match timeout(LAST_WORD, &mut serving).await {
+                    Ok(status) => status,
+                    Err(_) => Status::cancelled("the router is gone"),
+                },
             };
             // Fails when the router has gone, which needs no status.
             let _ = end_sender.send(status);

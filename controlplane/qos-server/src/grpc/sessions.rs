@@ -4,21 +4,21 @@ use std::{pin::Pin, sync::Arc};
 
 use prost::Message as _;
 use tokio_stream::Stream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 use voicelane_proto::v1::{self, sessions_server::Sessions};
 
-use super::{MAX_MESSAGE_BYTES, changes, parse, render, status::status};
+use super::{PAGE_BYTES, changes, parse, render, status::status};
 use crate::{
     engine::{Engine, WatchEnd},
     model::{error::Error, ids::SessionKey},
 };
 
+/// Response metadata: differs for each start of the server.
+const EPOCH: &str = "voicelane-server-epoch";
 /// Sessions of a page when the agent does not say.
 const DEFAULT_PAGE: usize = 100;
 /// The most that an agent may ask for.
 const MAX_PAGE: u32 = 1_000;
-/// What sessions may take of a page's message.
-const PAGE_BYTES: usize = MAX_MESSAGE_BYTES - 64 * 1024;
 
 /// The service.
 #[derive(Clone, Debug)]
@@ -31,6 +31,22 @@ impl SessionsService {
     pub fn new(engine: Arc<Engine>) -> Self {
         Self { engine }
     }
+
+    fn answer<T>(&self, message: T) -> Response<T> {
+        let mut response = Response::new(message);
+        self.tell_epoch(response.metadata_mut());
+        response
+    }
+
+    fn refusal(&self, error: &Error) -> Status {
+        let mut status = status(error);
+        self.tell_epoch(status.metadata_mut());
+        status
+    }
+
+    fn tell_epoch(&self, metadata: &mut MetadataMap) {
+        metadata.insert(EPOCH, self.engine.epoch().into());
+    }
 }
 
 #[tonic::async_trait]
@@ -40,9 +56,10 @@ impl Sessions for SessionsService {
         request: Request<v1::AddSessionRequest>,
     ) -> Result<Response<v1::AddSessionResponse>, Status> {
         let added = changes::add(&self.engine, request.into_inner()).await;
-        let session = added.map_err(|error| status(&error))?;
-        Ok(Response::new(v1::AddSessionResponse {
+        let session = added.map_err(|error| self.refusal(&error))?;
+        Ok(self.answer(v1::AddSessionResponse {
             session: render::some_session(&session),
+            server_epoch: self.engine.epoch(),
         }))
     }
 
@@ -51,9 +68,10 @@ impl Sessions for SessionsService {
         request: Request<v1::ModifySessionRequest>,
     ) -> Result<Response<v1::ModifySessionResponse>, Status> {
         let modified = changes::modify(&self.engine, request.into_inner()).await;
-        let session = modified.map_err(|error| status(&error))?;
-        Ok(Response::new(v1::ModifySessionResponse {
+        let session = modified.map_err(|error| self.refusal(&error))?;
+        Ok(self.answer(v1::ModifySessionResponse {
             session: render::some_session(&session),
+            server_epoch: self.engine.epoch(),
         }))
     }
 
@@ -62,10 +80,11 @@ impl Sessions for SessionsService {
         request: Request<v1::DeleteSessionRequest>,
     ) -> Result<Response<v1::DeleteSessionResponse>, Status> {
         let deleted = changes::delete(&self.engine, request.into_inner()).await;
-        let session = deleted.map_err(|error| status(&error))?;
-        Ok(Response::new(v1::DeleteSessionResponse {
+        let session = deleted.map_err(|error| self.refusal(&error))?;
+        Ok(self.answer(v1::DeleteSessionResponse {
             pending_routers: render::pending(&session),
             session: render::some_session(&session),
+            server_epoch: self.engine.epoch(),
         }))
     }
 
@@ -77,17 +96,19 @@ impl Sessions for SessionsService {
         request: Request<Streaming<v1::ChangeSessionsRequest>>,
     ) -> Result<Response<Self::ChangeSessionsStream>, Status> {
         let outcomes = changes::serve(self.engine.clone(), request.into_inner());
-        Ok(Response::new(Box::pin(outcomes)))
+        Ok(self.answer(Box::pin(outcomes)))
     }
 
     async fn get_session(
         &self,
         request: Request<v1::GetSessionRequest>,
     ) -> Result<Response<v1::GetSessionResponse>, Status> {
-        let key = parse::key("key", request.into_inner().key).map_err(|error| status(&error))?;
-        let session = self.engine.session(&key).map_err(|error| status(&error))?;
-        Ok(Response::new(v1::GetSessionResponse {
+        let session = parse::key("key", request.into_inner().key)
+            .and_then(|key| self.engine.session(&key))
+            .map_err(|error| self.refusal(&error))?;
+        Ok(self.answer(v1::GetSessionResponse {
             session: render::some_session(&session),
+            server_epoch: self.engine.epoch(),
         }))
     }
 
@@ -96,8 +117,8 @@ impl Sessions for SessionsService {
         request: Request<v1::ListSessionsRequest>,
     ) -> Result<Response<v1::ListSessionsResponse>, Status> {
         list(&self.engine, request.into_inner())
-            .map(Response::new)
-            .map_err(|error| status(&error))
+            .map(|page| self.answer(page))
+            .map_err(|error| self.refusal(&error))
     }
 
     type WatchSessionsStream =
@@ -108,11 +129,9 @@ impl Sessions for SessionsService {
         request: Request<v1::WatchSessionsRequest>,
     ) -> Result<Response<Self::WatchSessionsStream>, Status> {
         let request = request.into_inner();
-        let agent = parse::agent(&request.agent_id).map_err(|error| status(&error))?;
-        let watcher = self
-            .engine
-            .watch(agent, request.include_existing)
-            .map_err(|error| status(&error))?;
+        let watcher = parse::agent(&request.agent_id)
+            .and_then(|agent| self.engine.watch(agent, request.include_existing))
+            .map_err(|error| self.refusal(&error))?;
         let events = futures_util::stream::unfold(Some(watcher), |watcher| async move {
             let mut watcher = watcher?;
             Some(match watcher.next().await {
@@ -130,7 +149,7 @@ impl Sessions for SessionsService {
                 Err(end @ WatchEnd::Stopping) => (Err(Status::unavailable(end.to_string())), None),
             })
         });
-        Ok(Response::new(Box::pin(events)))
+        Ok(self.answer(Box::pin(events)))
     }
 }
 
@@ -156,6 +175,7 @@ fn list(
     let page = engine.sessions(agent.as_deref(), after.as_ref(), size);
     let mut answer = v1::ListSessionsResponse {
         total: page.total,
+        server_epoch: engine.epoch(),
         ..Default::default()
     };
     let (mut bytes, mut more, mut last) = (0, page.more, None);

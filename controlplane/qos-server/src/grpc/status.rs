@@ -9,11 +9,28 @@ pub fn status(error: &Error) -> Status {
     Status::new(code(error), error.to_string())
 }
 
+/// The name of an error's code, as metrics have it.
+pub fn code_name(error: &Error) -> &'static str {
+    match code(error) {
+        Code::InvalidArgument => "invalid_argument",
+        Code::AlreadyExists => "already_exists",
+        Code::NotFound => "not_found",
+        Code::Aborted => "aborted",
+        Code::Unavailable => "unavailable",
+        Code::FailedPrecondition => "failed_precondition",
+        Code::ResourceExhausted => "resource_exhausted",
+        _ => "internal",
+    }
+}
+
 fn code(error: &Error) -> Code {
     match error {
         Error::Invalid { .. } => Code::InvalidArgument,
         Error::Exists { .. } => Code::AlreadyExists,
-        Error::NoSession(_) | Error::NoRouter(_) | Error::UnknownAddress { .. } => Code::NotFound,
+        Error::NoSession(_)
+        | Error::NoRouter(_)
+        | Error::NoInterface { .. }
+        | Error::UnknownAddress { .. } => Code::NotFound,
         Error::RevisionNotLater { .. } => Code::Aborted,
         Error::RouterAway { .. }
         | Error::NotReachedYet { .. }
@@ -31,7 +48,9 @@ fn code(error: &Error) -> Code {
             RefusalKind::TableFull => Code::ResourceExhausted,
             RefusalKind::Conflict => Code::FailedPrecondition,
             RefusalKind::Invalid => Code::InvalidArgument,
-            RefusalKind::NotFound | RefusalKind::Internal => Code::Internal,
+            RefusalKind::NotFound | RefusalKind::Internal | RefusalKind::Implausible => {
+                Code::Internal
+            }
         },
         Error::Internal(_) => Code::Internal,
     }

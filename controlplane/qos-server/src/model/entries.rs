@@ -6,12 +6,13 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+use voicelane_proto::limits::MAX_BURST_BYTES;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
     error::Error,
     ids::Fingerprint,
-    meter::{Marker, Meter},
+    meter::{Marker, Meter, sum},
     session::{Dscp, MediaFlow, Path, Rtcp, SessionSpec, Terms},
 };
 
@@ -117,7 +118,7 @@ pub fn expand(spec: &SessionSpec) -> Vec<FlowEntry> {
             Rtcp::Mux => {
                 let both = FlowEntry {
                     rate_bps: rtp_bps + rtcp_bps,
-                    burst_bytes: rtp_burst.saturating_add(rtcp_burst),
+                    burst_bytes: sum(rtp_burst, rtcp_burst),
                     meter: meter.map(|meter| meter.with_room(rtcp_bps, rtcp_burst)),
                     ..rtp
                 };
@@ -150,9 +151,11 @@ pub fn expand_distinct(spec: &SessionSpec) -> Result<Vec<FlowEntry>, Error> {
     Ok(entries)
 }
 
-/// 200 ms of the rate, at least 3,000 bytes.
+/// 200 ms of the rate, at least 3,000 bytes and at most what routers count.
 fn default_burst(rate_bps: u64) -> u32 {
-    u32::try_from((rate_bps / 40).max(MIN_DEFAULT_BURST)).unwrap_or(u32::MAX)
+    u32::try_from((rate_bps / 40).max(MIN_DEFAULT_BURST))
+        .unwrap_or(u32::MAX)
+        .min(MAX_BURST_BYTES)
 }
 
 /// XXH3-64, seed 0, over each entry's fields in order, integers big-endian: flow (u32), kind

@@ -41,6 +41,14 @@ pub enum Error {
     /// It cannot be forgotten.
     #[error("router {0} is attached; stop it first, for it would only come back")]
     RouterAttached(RouterId),
+    /// No such interface.
+    #[error("router {router} reports no interface {interface:?}; GetRouter shows those it has")]
+    NoInterface {
+        /// The router.
+        router: RouterId,
+        /// The name asked for.
+        interface: String,
+    },
     /// The revision is not later than the one that is there.
     #[error(
         "session {key} is at revision {current}; revision {offered} is not later, so nothing was \
@@ -225,6 +233,9 @@ pub enum RefusalKind {
     /// A fault of its own.
     #[error("it has an internal fault")]
     Internal,
+    /// Its answer to a read cannot be true.
+    #[error("its answer cannot be true, so its software is at fault")]
+    Implausible,
 }
 
 fn names(routers: &[RouterId]) -> String {

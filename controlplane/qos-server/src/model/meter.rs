@@ -1,5 +1,7 @@
 //! Three-colour meters, as an agent asks for one in place of a rate and burst.
 
+use voicelane_proto::limits::MAX_BURST_BYTES;
+
 use super::{
     error::Error,
     session::{MIN_BURST_BYTES, RateBps, ServiceClass},
@@ -77,6 +79,12 @@ impl Meter {
             ("cbs_bytes", meter.cbs_bytes, false),
             (name, second, may_be_0),
         ] {
+            if bytes > MAX_BURST_BYTES {
+                let reason = format!(
+                    "is {bytes} bytes, more than routers count; give at most {MAX_BURST_BYTES}"
+                );
+                return invalid(name, reason);
+            }
             if bytes < least && !(bytes == 0 && may_be_0) {
                 let or_0 = if may_be_0 {
                     ", or 0 if nothing is to be yellow"
@@ -104,10 +112,10 @@ impl Meter {
     pub fn most(&self) -> (u64, u32) {
         let (cir, cbs) = (self.cir.get(), self.cbs_bytes);
         match self.marker {
-            Marker::SrTcm { ebs_bytes } => (cir, cbs.saturating_add(ebs_bytes)),
+            Marker::SrTcm { ebs_bytes } => (cir, sum(cbs, ebs_bytes)),
             Marker::TrTcm { pir, pbs_bytes } => (pir.get(), pbs_bytes),
             Marker::Rfc4115 { eir, ebs_bytes } => {
-                (cir.saturating_add(eir.get()), cbs.saturating_add(ebs_bytes))
+                (cir.saturating_add(eir.get()), sum(cbs, ebs_bytes))
             }
         }
     }
@@ -116,11 +124,16 @@ impl Meter {
     #[must_use]
     pub fn with_room(mut self, rate_bps: u64, burst_bytes: u32) -> Self {
         self.cir = self.cir.plus(rate_bps);
-        self.cbs_bytes = self.cbs_bytes.saturating_add(burst_bytes);
+        self.cbs_bytes = sum(self.cbs_bytes, burst_bytes);
         if let Marker::TrTcm { pir, pbs_bytes } = &mut self.marker {
             *pir = pir.plus(rate_bps);
-            *pbs_bytes = pbs_bytes.saturating_add(burst_bytes);
+            *pbs_bytes = sum(*pbs_bytes, burst_bytes);
         }
         self
     }
+}
+
+/// Bursts together, as far as routers count.
+pub(super) fn sum(a: u32, b: u32) -> u32 {
+    a.saturating_add(b).min(MAX_BURST_BYTES)
 }

@@ -8,6 +8,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    ops::Bound,
     sync::Arc,
     time::Duration,
 };
@@ -95,8 +96,8 @@ pub struct Router {
     pub identity: Identity,
     /// Where its connection came from.
     pub peer: String,
-    /// As last reported.
-    pub interfaces: Vec<Interface>,
+    /// As last reported; shared, since there may be a million prefixes in it.
+    pub interfaces: Arc<[Interface]>,
     /// Whether its stream is there.
     pub presence: Presence,
     /// The longest that one of its streams lasted which have ended.
@@ -165,9 +166,22 @@ impl Registry {
         self.expects_more
     }
 
-    /// All routers, by name.
-    pub fn routers(&self) -> impl Iterator<Item = &Router> {
-        self.routers.values()
+    /// How many routers.
+    pub fn len(&self) -> usize {
+        self.routers.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.routers.is_empty()
+    }
+
+    /// Routers by name, after `after`.
+    pub fn after(&self, after: Option<&RouterId>) -> impl Iterator<Item = &Router> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.routers
+            .range::<RouterId, _>((start, Bound::Unbounded))
+            .map(|(_, router)| router)
     }
 
     /// One router.
@@ -208,7 +222,7 @@ impl Registry {
             Router {
                 identity,
                 peer,
-                interfaces,
+                interfaces: interfaces.into(),
                 presence,
                 lasted,
             },
@@ -252,14 +266,14 @@ impl Registry {
         if self
             .routers
             .get(id)
-            .is_none_or(|router| router.interfaces == interfaces)
+            .is_none_or(|router| *router.interfaces == *interfaces)
         {
             return false;
         }
         self.withdraw(id);
         self.claim(id, &interfaces);
         if let Some(router) = self.routers.get_mut(id) {
-            router.interfaces = interfaces;
+            router.interfaces = interfaces.into();
         }
         true
     }
@@ -335,11 +349,38 @@ impl Registry {
                 routers,
             });
         }
+        if let Some(reason) = self.no_host(router, address) {
+            return Err(Error::invalid(field, format!("{address} is {reason}")));
+        }
         Ok(Location {
             router: router.clone(),
             interface: interface.clone(),
             prefix,
         })
+    }
+
+    /// Why an address that is behind a router cannot be a host's.
+    fn no_host(&self, router: &RouterId, address: IpAddr) -> Option<String> {
+        let interfaces = self.router(router)?.interfaces.iter();
+        let subnets = interfaces.flat_map(|it| it.addresses.iter().map(move |net| (&it.name, net)));
+        for (interface, subnet) in subnets {
+            // RFC 3021, RFC 6164: the longest ones have neither.
+            let has_ends = subnet.prefix_len() + 1 < subnet.max_prefix_len();
+            let what = match address {
+                _ if address == subnet.addr() => "router's own address",
+                IpAddr::V4(_) if has_ends && address == subnet.network() => "network address",
+                IpAddr::V4(_) if has_ends && address == subnet.broadcast() => "broadcast address",
+                // RFC 4291 section 2.6.1.
+                IpAddr::V6(_) if has_ends && address == subnet.network() => {
+                    "subnet-router anycast address"
+                }
+                _ => continue,
+            };
+            return Some(format!(
+                "the {what} of {subnet} on {interface} of router {router}; give a host's address"
+            ));
+        }
+        None
     }
 
     /// The most recently lost of those who claim the address.

@@ -5,6 +5,8 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+use voicelane_proto::limits::MAX_BURST_BYTES;
+
 use super::{
     error::Error,
     ids::{Revision, SessionKey},
@@ -59,7 +61,7 @@ pub enum Terms {
     Meter(Meter),
 }
 
-/// A source and a destination, of one address family, both unicast.
+/// A source and a destination: two hosts' unicast addresses, of one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Path {
     source: SocketAddr,
@@ -81,10 +83,13 @@ impl Path {
                 ),
             ));
         }
-        if source == destination {
+        if source.ip() == destination.ip() {
             return Err(Error::invalid(
-                field,
-                format!("goes from {source} to itself"),
+                format!("{field}.destination.address"),
+                format!(
+                    "is {}, the source's too: it goes from a host to itself, by no router",
+                    source.ip()
+                ),
             ));
         }
         Ok(Self {
@@ -123,6 +128,12 @@ fn unicast(field: &str, end: SocketAddr) -> Result<(), Error> {
         ip if ip.is_loopback() => "a loopback address",
         ip if ip.is_multicast() => "a multicast address",
         IpAddr::V4(ip) if ip.is_broadcast() => "the broadcast address",
+        IpAddr::V4(ip) if ip.is_link_local() => "a link-local address, which no router forwards to",
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => {
+            "a link-local address, which no router forwards to"
+        }
+        // RFC 6890: "this network" and what is reserved for later.
+        IpAddr::V4(ip) if ip.octets()[0] == 0 || ip.octets()[0] >= 240 => "a reserved address",
         IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some() => {
             "an IPv4-mapped address (write it as IPv4)"
         }
@@ -182,6 +193,12 @@ impl BurstBytes {
                 format!(
                     "is {value} bytes, less than a full packet; give at least {MIN_BURST_BYTES}, \
                      or 0 for 200 ms of the rate"
+                ),
+            )),
+            _ if value > MAX_BURST_BYTES => Err(Error::invalid(
+                field,
+                format!(
+                    "is {value} bytes, more than routers count; give at most {MAX_BURST_BYTES}"
                 ),
             )),
             _ => Ok(Some(Self(value))),

@@ -95,6 +95,7 @@ async fn each_broken_link_is_named() {
             "installed@b:ok",
             "seen@a:ok",
             "seen@b:ok",
+            "carried@:ok",
             "conforming@a:ok",
             "conforming@b:ok",
         ]

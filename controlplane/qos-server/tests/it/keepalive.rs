@@ -61,30 +61,29 @@ async fn a_router_behind_a_dead_line_is_noticed() {
     };
     let server = TestServer::with_keepalive(settings, keepalive).await;
     let (address, freeze) = proxy(server.address).await;
-    let router = FakeRouter::reaching("a", &["10.1.0.0/24"]);
-    let _stream = router.attach(address).await;
+    let fake = FakeRouter::reaching("a", &["10.1.0.0/24"]);
+    let _stream = fake.attach(address).await;
     let operator = server.operator().await;
-    let attached = || {
+    let router = || {
         let mut operator = operator.clone();
         async move {
             let request = v1::GetRouterRequest {
                 router_id: "a".into(),
             };
-            operator
-                .get_router(request)
-                .await
-                .unwrap()
-                .into_inner()
-                .router
-                .unwrap()
-                .attached
+            let answer = operator.get_router(request).await.unwrap();
+            answer.into_inner().router.unwrap()
         }
     };
     // Idle for several intervals: the answered pings keep it.
     tokio::time::sleep(Duration::from_millis(500)).await;
-    assert!(attached().await);
+    assert!(router().await.attached);
     freeze.send(true).unwrap();
-    eventually("away", || async { (!attached().await).then_some(()) }).await;
+    let away = eventually("away", || async {
+        let router = router().await;
+        (!router.attached).then_some(router)
+    })
+    .await;
+    assert!(!away.away_reason.is_empty(), "{away:?}");
 }
 
 #[tokio::test]

@@ -375,7 +375,7 @@ async fn a_router_that_stays_away_is_forgotten_by_itself() {
     sleep(Duration::from_millis(500)).await;
     let mut operator = net.server.operator().await;
     let answer = operator
-        .list_routers(v1::ListRoutersRequest {})
+        .list_routers(v1::ListRoutersRequest::default())
         .await
         .unwrap();
     let routers = answer.into_inner().routers.into_iter();

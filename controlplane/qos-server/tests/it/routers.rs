@@ -101,7 +101,7 @@ async fn a_session_towards_a_lost_router_is_unavailable() {
     assert_status(result, Code::Unavailable, &["router b", "lost 0 s ago"]);
     let mut operator = net.server.operator().await;
     let routers = operator
-        .list_routers(v1::ListRoutersRequest {})
+        .list_routers(v1::ListRoutersRequest::default())
         .await
         .unwrap()
         .into_inner()

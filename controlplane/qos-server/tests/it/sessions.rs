@@ -491,13 +491,13 @@ async fn what_is_oversized_is_refused() {
     let mut net = Network::start().await;
     let huge = v1::MediaFlow {
         source: Some(v1::Endpoint {
-            address: "1".repeat(1_100_000),
+            address: "1".repeat(4_200_000),
             port: 1,
         }),
         ..flow("10.1.0.5:1", "10.2.0.7:2")
     };
     let result = add(&mut net.client, spec("c1", vec![huge])).await;
-    assert_status(result, Code::OutOfRange, &["1048576 bytes"]);
+    assert_status(result, Code::OutOfRange, &["4194304 bytes"]);
     add(&mut net.client, call("c1", 4000)).await.unwrap();
 }
 

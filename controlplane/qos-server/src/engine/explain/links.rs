@@ -1,0 +1,235 @@
+//! What each link of the chain says.
+
+use super::{
+    LinkName, Step, Verdict,
+    counted::{Carried, Dropped},
+};
+use crate::{
+    engine::{
+        EntryCounters, InstallationView, SessionView,
+        link::{NoReply, Reply},
+    },
+    model::{error::RefusalKind, ids::RouterId, session::SessionState, store::InstallationState},
+};
+
+/// RTP packets farther apart than this are silence that somebody hears.
+pub(super) const SEEN_WITHIN_MS: u64 = 5_000;
+
+fn step(link: LinkName, router: Option<&RouterId>, verdict: Verdict, detail: String) -> Step {
+    Step {
+        link,
+        router: router.cloned(),
+        verdict,
+        detail,
+    }
+}
+
+pub(super) fn desired(session: &SessionView) -> Step {
+    let revision = session.spec.revision.get();
+    let (verdict, detail) = match session.state {
+        SessionState::Removing => (
+            Verdict::Broken,
+            "the session is being deleted; add it again".to_owned(),
+        ),
+        _ => (Verdict::Ok, format!("revision {revision}")),
+    };
+    step(LinkName::Desired, None, verdict, detail)
+}
+
+pub(super) fn placed(session: &SessionView, flow: usize) -> Step {
+    let (verdict, detail) = match (&session.problem, session.placement.get(flow)) {
+        (Some(problem), _) => (Verdict::Broken, problem.clone()),
+        (None, Some(at)) => (
+            Verdict::Ok,
+            format!(
+                "from {} on {} ({}) to {} on {} ({})",
+                at.source.interface,
+                at.source.router,
+                at.source.prefix,
+                at.destination.interface,
+                at.destination.router,
+                at.destination.prefix
+            ),
+        ),
+        (None, None) => (Verdict::Broken, "no place was found for it".to_owned()),
+    };
+    step(LinkName::Placed, None, verdict, detail)
+}
+
+pub(super) fn attached(
+    router: &RouterId,
+    on: Option<&InstallationView>,
+    reply: Option<&Result<Reply, NoReply>>,
+) -> Step {
+    let (verdict, detail) = match (on, reply) {
+        (
+            Some(InstallationView {
+                state: InstallationState::Away,
+                detail,
+                ..
+            }),
+            _,
+        ) => (
+            Verdict::Broken,
+            format!("{detail}; it serves what it has; see that it runs and reaches this server"),
+        ),
+        (_, Some(Err(NoReply::Late))) => (
+            Verdict::Broken,
+            "it has a stream, but does not answer: it is stopped or overloaded; look at its \
+             process, its load and its log"
+                .to_owned(),
+        ),
+        (_, Some(Err(NoReply::Lost)) | None) => (
+            Verdict::Broken,
+            "it was lost while it was asked; ask again, and see that it runs".to_owned(),
+        ),
+        (_, Some(Ok(_))) => (Verdict::Ok, String::new()),
+    };
+    step(LinkName::Attached, Some(router), verdict, detail)
+}
+
+pub(super) fn installed(
+    router: &RouterId,
+    on: Option<&InstallationView>,
+    reply: Option<&Result<Reply, NoReply>>,
+) -> Step {
+    let (verdict, detail) = match (on.map(|on| &on.state), reply) {
+        (Some(InstallationState::Away), _) => (
+            Verdict::Unknown,
+            "the router is away, so it cannot be asked".to_owned(),
+        ),
+        (Some(InstallationState::Failed(why)), _) => (
+            Verdict::Broken,
+            format!("{why}; mend that: it is tried again every few seconds"),
+        ),
+        (_, Some(Ok(Err(refusal)))) if refusal.kind == RefusalKind::NotFound => (
+            Verdict::Broken,
+            "the router does not have the session; restart its connection to synchronise it"
+                .to_owned(),
+        ),
+        (_, Some(Ok(Err(refusal)))) if refusal.kind == RefusalKind::Implausible => {
+            (Verdict::Broken, refusal.to_string())
+        }
+        (_, Some(Ok(Err(refusal)))) => (
+            Verdict::Unknown,
+            format!("the router would not tell: {refusal}"),
+        ),
+        (_, Some(Err(_)) | None) => (
+            Verdict::Unknown,
+            "the router does not answer, so nobody knows what it has".to_owned(),
+        ),
+        (Some(InstallationState::Pending) | None, Some(Ok(Ok(_)))) => (
+            Verdict::Broken,
+            "the router has not acknowledged it yet; ask again in a moment".to_owned(),
+        ),
+        (Some(InstallationState::Installed), Some(Ok(Ok(counters)))) => {
+            (Verdict::Ok, format!("{} entries", counters.len()))
+        }
+    };
+    step(LinkName::Installed, Some(router), verdict, detail)
+}
+
+pub(super) fn is_seen(counters: &EntryCounters) -> bool {
+    counters
+        .last_seen_ms_ago
+        .is_some_and(|ago| ago <= SEEN_WITHIN_MS)
+}
+
+pub(super) fn seen(router: &RouterId, media: Option<&EntryCounters>, at_source: bool) -> Step {
+    let hint = if at_source {
+        "the source router sees it, so it is lost between the two: check the routes and the core"
+    } else {
+        "check that the sender sends from and to exactly these ports, through this router"
+    };
+    let (verdict, detail) = match media {
+        None => (
+            Verdict::Unknown,
+            "the router told no counters of its RTP".to_owned(),
+        ),
+        Some(counters) => match counters.last_seen_ms_ago {
+            None => (Verdict::Broken, format!("no RTP packet ever came; {hint}")),
+            Some(ago) if ago > SEEN_WITHIN_MS => (
+                Verdict::Broken,
+                format!("the last RTP packet came {ago} ms ago; {hint}"),
+            ),
+            Some(ago) => (
+                Verdict::Ok,
+                format!("{} RTP packets, the last {ago} ms ago", counters.packets),
+            ),
+        },
+    };
+    step(LinkName::Seen, Some(router), verdict, detail)
+}
+
+pub(super) fn carried(source: &RouterId, destination: &RouterId, carried: &Carried) -> Step {
+    let (verdict, detail) = match carried {
+        Carried::NotCounted => (
+            Verdict::Unknown,
+            format!("between {source} and {destination}: not both have counted RTP"),
+        ),
+        Carried::Restarted => (
+            Verdict::Unknown,
+            format!(
+                "between {source} and {destination}: a router counts anew since a moment ago; ask \
+                 again"
+            ),
+        ),
+        Carried::TooFew { sent, seconds } => (
+            Verdict::Ok,
+            format!("{sent} packets in {seconds:.1} s, too few to compare"),
+        ),
+        Carried::Compared {
+            sent,
+            came,
+            seconds,
+        } => (
+            Verdict::Ok,
+            format!("{source} sent {sent} packets on in {seconds:.1} s, {destination} got {came}"),
+        ),
+        Carried::Lost { sent, came, since } => (
+            Verdict::Broken,
+            format!(
+                "between {source} and {destination}: {} % of the packets are lost: {source} sent \
+                 {sent} on {since}, {destination} got {came}; check the core's links, their load \
+                 and the routes",
+                100 - (came.saturating_mul(100) / (*sent).max(1)).min(100)
+            ),
+        ),
+    };
+    step(LinkName::Carried, None, verdict, detail)
+}
+
+pub(super) fn conforming(router: &RouterId, counters: &[EntryCounters], dropped: Dropped) -> Step {
+    let colours = counters.iter().find_map(|entry| entry.colours);
+    let Dropped {
+        lately,
+        seconds,
+        ever,
+    } = dropped;
+    let (verdict, detail) = match (lately, colours) {
+        _ if counters.is_empty() => (Verdict::Unknown, "the router told no counters".to_owned()),
+        (0, _) if ever > 0 => (
+            Verdict::Ok,
+            format!(
+                "nothing dropped in the last {seconds:.1} s; {ever} packets since it was installed"
+            ),
+        ),
+        (0, None) => (Verdict::Ok, "nothing policed".to_owned()),
+        (0, Some(colours)) => (Verdict::Ok, format!("nothing dropped; {colours}")),
+        (_, Some(colours)) => (
+            Verdict::Broken,
+            format!(
+                "{lately} packets were dropped ({colours}) in the last {seconds:.1} s; modify the \
+                 session with the media's real rate, or without drop_red to have red ones marked"
+            ),
+        ),
+        (_, None) => (
+            Verdict::Broken,
+            format!(
+                "{lately} packets exceeded the rate and were dropped in the last {seconds:.1} s; \
+                 modify the session with the codec's real rate (SRTP adds 10 to 16 bytes a packet)"
+            ),
+        ),
+    };
+    step(LinkName::Conforming, Some(router), verdict, detail)
+}

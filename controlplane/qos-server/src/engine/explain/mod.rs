@@ -1,0 +1,215 @@
+//! ExplainSession: follows each flow from what is desired to what is seen, and names the first
+//! link that is broken.
+//!
+//! Counters are read twice, so that what is judged is what happens now and not what happened since
+//! the session was installed: a fault that was mended does not show any more.
+
+mod counted;
+mod links;
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep};
+
+pub(super) use self::counted::Earlier;
+use self::counted::{Counted, Reading, Readings};
+use super::{
+    Engine, EntryCounters, SessionView,
+    link::{Command, NoReply},
+};
+use crate::model::{
+    entries::expand,
+    error::{Error, Refusal, RefusalKind},
+    ids::{RouterId, SessionKey},
+    placement::shares,
+};
+
+/// The links of the chain, in the order in which a packet depends on them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LinkName {
+    /// The server wants it.
+    Desired,
+    /// Both ends are behind known routers.
+    Placed,
+    /// The router has a stream, and answers on it.
+    Attached,
+    /// The router has the entries.
+    Installed,
+    /// RTP packets come.
+    Seen,
+    /// What the source's router sends on comes to the destination's.
+    Carried,
+    /// No packet exceeds what was asked for.
+    Conforming,
+}
+
+/// Whether a link holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It does.
+    Ok,
+    /// It does not.
+    Broken,
+    /// Nothing says so, and nothing says that it is broken: mostly because one before it is.
+    Unknown,
+}
+
+/// One link of a flow's chain.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// Which link.
+    pub link: LinkName,
+    /// Where; absent for what is the server's.
+    pub router: Option<RouterId>,
+    /// Whether it holds.
+    pub verdict: Verdict,
+    /// What was found, and if broken what to do.
+    pub detail: String,
+}
+
+/// A flow's chain.
+#[derive(Clone, Debug)]
+pub struct FlowExplanation {
+    /// The links in order, the source router's before the destination router's.
+    pub steps: Vec<Step>,
+    /// What the source router counted.
+    pub source_counters: Vec<EntryCounters>,
+    /// What the destination router counted.
+    pub destination_counters: Vec<EntryCounters>,
+}
+
+/// A session's chains.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    /// The session.
+    pub session: Arc<SessionView>,
+    /// One for each flow.
+    pub flows: Vec<FlowExplanation>,
+    /// The broken link that comes first in the chain, over all flows.
+    pub first_broken: Option<Step>,
+    /// The same of links that are unknown.
+    pub first_unknown: Option<Step>,
+}
+
+impl Engine {
+    /// Compares desired, installed and seen.
+    pub async fn explain(&self, key: &SessionKey) -> Result<Explanation, Error> {
+        let session = self.session(key)?;
+        let first = self.read_counters(&session, 1).await;
+        // Where a router does not tell, that is the first thing to mend.
+        let all_tell = first
+            .values()
+            .all(|reading| matches!(reading.reply, Ok(Ok(_))));
+        let counted = if all_tell && first.values().any(Reading::moves) {
+            sleep(self.settings.explain_sample.max(counted::sample(&first))).await;
+            let second = self.read_counters(&session, 2).await;
+            Counted::between(first, second)
+        } else {
+            Counted::once(first)
+        };
+        // As it is now: a router may have been lost while it was asked.
+        let session = self.session(key)?;
+        let counted = self.earlier().compare(&session, counted);
+        let flows: Vec<FlowExplanation> = (0..session.spec.flows.len())
+            .map(|flow| explain_flow(&session, flow, &counted))
+            .collect();
+        let first = |verdict| {
+            let steps = flows.iter().flat_map(|flow| &flow.steps);
+            let steps = steps.filter(|step| step.verdict == verdict);
+            steps.min_by_key(|step| step.link).cloned()
+        };
+        Ok(Explanation {
+            first_broken: first(Verdict::Broken),
+            first_unknown: first(Verdict::Unknown),
+            session,
+            flows,
+        })
+    }
+
+    /// Asks every router of a session; the `part`th time has that part of the usual time.
+    async fn read_counters(&self, session: &SessionView, part: u32) -> Readings {
+        let sent = Instant::now();
+        let deadline = sent + self.settings.acknowledge_timeout / part;
+        let shares = shares(&session.placement, &expand(&session.spec));
+        let shares = &shares;
+        let reads = session.installations.iter().map(|on| async move {
+            let link = self.lock().links.get(&on.router).cloned();
+            let mut reply = match link {
+                Some(link) => {
+                    link.ask(Command::Read(session.spec.key.clone()), deadline)
+                        .await
+                }
+                None => Err(NoReply::Lost),
+            };
+            let entries = shares.get(&on.router).map_or(0, |it| it.entries.len());
+            if let Ok(Ok(counters)) = &reply
+                && counters.len() > entries
+            {
+                let detail = format!("it told {} counters of {entries} entries", counters.len());
+                reply = Ok(Err(Refusal {
+                    kind: RefusalKind::Implausible,
+                    detail,
+                    owner: None,
+                }));
+            }
+            let reading = Reading {
+                sent,
+                received: Instant::now(),
+                reply,
+            };
+            (on.router.clone(), reading)
+        });
+        join_all(reads).await.into_iter().collect()
+    }
+}
+
+fn explain_flow(session: &SessionView, flow: usize, counted: &Counted) -> FlowExplanation {
+    let mut steps = vec![links::desired(session), links::placed(session, flow)];
+    let Some(placement) = session.placement.get(flow) else {
+        return FlowExplanation {
+            steps,
+            source_counters: Vec::new(),
+            destination_counters: Vec::new(),
+        };
+    };
+    let (source, destination) = (&placement.source.router, &placement.destination.router);
+    let rtcp = placement
+        .rtcp
+        .iter()
+        .flat_map(|(from, to)| [&from.router, &to.router]);
+    let mut others: BTreeSet<&RouterId> = rtcp.collect();
+    others.remove(source);
+    others.remove(destination);
+    let mut routers = vec![source];
+    routers.extend((destination != source).then_some(destination));
+    let on = |router: &RouterId| session.installations.iter().find(|on| on.router == *router);
+    let all = || routers.iter().copied().chain(others.iter().copied());
+    steps.extend(all().map(|router| links::attached(router, on(router), counted.reply(router))));
+    steps.extend(all().map(|router| links::installed(router, on(router), counted.reply(router))));
+    let media = |router| counted.media(router, flow);
+    let seen_at_source = media(source).is_some_and(links::is_seen);
+    steps.extend(routers.iter().map(|router| {
+        let is_behind = *router != source && seen_at_source;
+        links::seen(router, media(router), is_behind)
+    }));
+    if source != destination {
+        steps.push(links::carried(
+            source,
+            destination,
+            &counted.carried(source, destination, flow),
+        ));
+    }
+    steps.extend(routers.iter().map(|router| {
+        links::conforming(
+            router,
+            &counted.of_flow(router, flow),
+            counted.dropped(router, flow),
+        )
+    }));
+    FlowExplanation {
+        steps,
+        source_counters: counted.of_flow(source, flow),
+        destination_counters: counted.of_flow(destination, flow),
+    }
+}

@@ -1,0 +1,127 @@
+//! How much there is of everything, for the metrics.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Engine, Standing};
+use crate::model::{ids::SessionKey, session::SessionState};
+
+/// Sessions or routers looked at under one hold of the lock.
+const CHUNK: usize = 256;
+
+/// How much there is of everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Sessions, by state.
+    pub sessions: [(&'static str, u64); 4],
+    /// Routers, by how they answer.
+    pub routers: [(&'static str, u64); 5],
+    /// Commands that routers have not answered.
+    pub outstanding: u64,
+    /// Those of them whose answer somebody waits for.
+    pub waiters: u64,
+    /// How long a router has owed an answer without giving any, at most.
+    pub longest_owed: Duration,
+    /// Messages to routers that wait to be written.
+    pub queued: u64,
+    /// The same of the router that has most.
+    pub longest_queue: u64,
+    /// Sessions on which an operation runs.
+    pub running: u64,
+    /// Operations that wait for one of these.
+    pub waiting: u64,
+    /// Sessions of which something failed that is tried again.
+    pub unsettled: u64,
+    /// WatchSessions streams.
+    pub watchers: u64,
+    /// Whether the server is not going down.
+    pub serving: bool,
+    /// When it started.
+    pub started_unix_s: u64,
+}
+
+impl Engine {
+    /// Counts, in slices, so that nobody waits long for the lock.
+    pub async fn snapshot(&self) -> Snapshot {
+        let mut now = Snapshot {
+            sessions: self.count_by_state().await,
+            routers: self.count_by_standing(),
+            watchers: self.watchers() as u64,
+            serving: !*self.stopping.borrow(),
+            started_unix_s: self.epoch >> 20,
+            ..Snapshot::default()
+        };
+        now.started_unix_s /= 1_000;
+        let links: Vec<_> = {
+            let state = self.lock();
+            now.running = state.running.len() as u64;
+            now.waiting = state.running.values().map(|it| it.waiting() as u64).sum();
+            now.unsettled = state.unsettled.len() as u64;
+            state.links.values().cloned().collect()
+        };
+        for link in links {
+            let (owed_for, outstanding) = link.owes(Instant::now());
+            let queued = link.queued() as u64;
+            now.outstanding += outstanding;
+            now.waiters += link.waiters() as u64;
+            now.longest_owed = now.longest_owed.max(owed_for.unwrap_or_default());
+            now.queued += queued;
+            now.longest_queue = now.longest_queue.max(queued);
+        }
+        now
+    }
+
+    async fn count_by_state(&self) -> [(&'static str, u64); 4] {
+        const STATES: [(SessionState, &str); 4] = [
+            (SessionState::Installing, "installing"),
+            (SessionState::Active, "active"),
+            (SessionState::Degraded, "degraded"),
+            (SessionState::Removing, "removing"),
+        ];
+        let mut counts = STATES.map(|(_, name)| (name, 0));
+        let mut last: Option<SessionKey> = None;
+        loop {
+            {
+                let state = self.lock();
+                let mut end = None;
+                for session in state.store.after(last.as_ref()).take(CHUNK) {
+                    let stands = session.state(&state.registry);
+                    if let Some(index) = STATES.iter().position(|(it, _)| *it == stands) {
+                        counts[index].1 += 1;
+                    }
+                    end = Some(&session.spec.key);
+                }
+                match end {
+                    Some(end) => last = Some(end.clone()),
+                    None => return counts,
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn count_by_standing(&self) -> [(&'static str, u64); 5] {
+        const STANDINGS: [(Standing, &str); 5] = [
+            (Standing::Away, "away"),
+            (Standing::Synchronising, "synchronising"),
+            (Standing::Synchronised, "synchronised"),
+            (Standing::Slow, "slow"),
+            (Standing::Mute, "mute"),
+        ];
+        let mut counts = STANDINGS.map(|(_, name)| (name, 0));
+        let mut last = None;
+        loop {
+            let routers = self.routers(last.as_ref(), CHUNK);
+            for router in &routers {
+                if let Some(index) = STANDINGS.iter().position(|(it, _)| *it == router.standing) {
+                    counts[index].1 += 1;
+                }
+            }
+            match routers.last() {
+                Some(router) => last = Some(router.router.identity.id.clone()),
+                None => return counts,
+            }
+        }
+    }
+}

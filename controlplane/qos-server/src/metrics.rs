@@ -1,0 +1,296 @@
+//! The server's own figures, as OpenMetrics text.
+//!
+//! No label holds what comes from outside: the number of series does not depend on agents, sessions
+//! or routers. `Operator.ListRouters` tells the routers apart.
+
+use std::{sync::Arc, time::Duration};
+
+use prometheus_client::{
+    encoding::text,
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::Registry,
+};
+
+use crate::engine::{Command, Snapshot};
+
+type Label = (&'static str, &'static str);
+/// Where a snapshot has a gauge's value.
+type Of = fn(&Snapshot) -> u64;
+type Histograms = Family<[Label; 1], Histogram, fn() -> Histogram>;
+
+/// A change that an agent asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// AddSession.
+    Add,
+    /// ModifySession.
+    Modify,
+    /// DeleteSession.
+    Delete,
+}
+
+impl Change {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Add => "add",
+            Self::Modify => "modify",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// What a router is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// To install a session.
+    Install,
+    /// To remove one.
+    Remove,
+    /// For a session's counters.
+    Read,
+}
+
+impl Asked {
+    /// By a command.
+    pub fn of(command: &Command) -> Self {
+        match command {
+            Command::Install { .. } => Self::Install,
+            Command::Remove(_) => Self::Remove,
+            Command::Read(_) => Self::Read,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Install => "install",
+            Self::Remove => "remove",
+            Self::Read => "read",
+        }
+    }
+}
+
+/// How a router answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It did what it was asked.
+    Done,
+    /// It said no.
+    Refused,
+    /// Not in time.
+    Late,
+    /// Its stream ended.
+    Lost,
+}
+
+impl Answer {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Refused => "refused",
+            Self::Late => "late",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+/// The figures.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    changes: Family<[Label; 2], Counter>,
+    change_seconds: Histograms,
+    commands: Family<[Label; 2], Counter>,
+    answer_seconds: Histograms,
+    sessions: Family<[Label; 1], Gauge>,
+    routers: Family<[Label; 1], Gauge>,
+    gauges: Vec<(Gauge, Of)>,
+    longest_owed_seconds: Gauge<f64, std::sync::atomic::AtomicU64>,
+}
+
+/// Gauges without labels: name, help, and where a snapshot has it.
+const GAUGES: [(&str, &str, Of); 9] = [
+    (
+        "voicelane_server_outstanding_commands",
+        "Commands that routers have not answered",
+        |it| it.outstanding,
+    ),
+    (
+        "voicelane_server_queued_commands",
+        "Messages to routers that wait to be written",
+        |it| it.queued,
+    ),
+    (
+        "voicelane_server_longest_command_queue",
+        "Messages that wait to be written to the router with most of them",
+        |it| it.longest_queue,
+    ),
+    (
+        "voicelane_server_running_operations",
+        "Sessions on which an operation runs",
+        |it| it.running,
+    ),
+    (
+        "voicelane_server_queued_operations",
+        "Operations that wait for another one on their session",
+        |it| it.waiting,
+    ),
+    (
+        "voicelane_server_unsettled_sessions",
+        "Sessions of which something failed that is tried again",
+        |it| it.unsettled,
+    ),
+    ("voicelane_server_watchers", "WatchSessions streams", |it| {
+        it.watchers
+    }),
+    (
+        "voicelane_server_serving",
+        "1: the server takes requests, 0: it is going down",
+        |it| u64::from(it.serving),
+    ),
+    (
+        "voicelane_server_start_time_seconds",
+        "When the server started, since the Unix epoch",
+        |it| it.started_unix_s,
+    ),
+];
+
+impl Default for Metrics {
+    fn default() -> Self {
+        // 0.1 ms to 13 s.
+        let histogram: fn() -> Histogram = || Histogram::new(exponential_buckets(1e-4, 2.0, 18));
+        let mut registry = Registry::default();
+        let mut it = Self {
+            changes: Family::default(),
+            change_seconds: Family::new_with_constructor(histogram),
+            commands: Family::default(),
+            answer_seconds: Family::new_with_constructor(histogram),
+            sessions: Family::default(),
+            routers: Family::default(),
+            gauges: Vec::new(),
+            longest_owed_seconds: Gauge::default(),
+            registry: Registry::default(),
+        };
+        registry.register(
+            "voicelane_server_changes",
+            "Changes that agents asked for, by kind and the gRPC code that they were answered with",
+            it.changes.clone(),
+        );
+        registry.register(
+            "voicelane_server_change_duration_seconds",
+            "From a change's request to its answer",
+            it.change_seconds.clone(),
+        );
+        registry.register(
+            "voicelane_server_commands",
+            "Commands to routers, by what was asked and how it was answered",
+            it.commands.clone(),
+        );
+        registry.register(
+            "voicelane_server_command_duration_seconds",
+            "From a command to the router's answer",
+            it.answer_seconds.clone(),
+        );
+        registry.register(
+            "voicelane_server_sessions",
+            "Sessions, by state",
+            it.sessions.clone(),
+        );
+        registry.register(
+            "voicelane_server_routers",
+            "Routers that have attached, by state",
+            it.routers.clone(),
+        );
+        registry.register(
+            "voicelane_server_longest_owed_answer_seconds",
+            "How long a router has owed an answer without giving any, at most",
+            it.longest_owed_seconds.clone(),
+        );
+        for (name, help, of) in GAUGES {
+            let gauge = Gauge::default();
+            registry.register(name, help, gauge.clone());
+            it.gauges.push((gauge, of));
+        }
+        it.registry = registry;
+        it
+    }
+}
+
+impl Metrics {
+    /// A change was answered; `code` is the gRPC code's name in lower case.
+    pub fn changed(&self, change: Change, code: &'static str, took: Duration) {
+        let kind = ("kind", change.name());
+        self.changes.get_or_create(&[kind, ("code", code)]).inc();
+        self.change_seconds
+            .get_or_create(&[kind])
+            .observe(took.as_secs_f64());
+    }
+
+    /// A router answered, or did not.
+    pub fn answered(&self, asked: Asked, answer: Answer, took: Duration) {
+        let command = ("command", asked.name());
+        self.commands
+            .get_or_create(&[command, ("answer", answer.name())])
+            .inc();
+        if matches!(answer, Answer::Done | Answer::Refused) {
+            self.answer_seconds
+                .get_or_create(&[command])
+                .observe(took.as_secs_f64());
+        }
+    }
+
+    /// All figures, those of the moment from the snapshot.
+    pub fn text(&self, now: &Snapshot) -> String {
+        let set = |gauge: &Gauge, value: u64| {
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        };
+        for (state, count) in now.sessions {
+            set(&self.sessions.get_or_create(&[("state", state)]), count);
+        }
+        for (state, count) in now.routers {
+            set(&self.routers.get_or_create(&[("state", state)]), count);
+        }
+        for (gauge, of) in &self.gauges {
+            set(gauge, of(now));
+        }
+        self.longest_owed_seconds
+            .set(now.longest_owed.as_secs_f64());
+        let mut text = String::new();
+        // Writing to a String does not fail.
+        let _ = text::encode(&mut text, &self.registry);
+        text
+    }
+}
+
+/// Counts a change when it ends, however it ends.
+#[derive(Debug)]
+pub struct Measured {
+    metrics: Arc<Metrics>,
+    change: Change,
+    began: std::time::Instant,
+    /// The gRPC code's name; whoever goes away before the answer leaves this.
+    pub code: &'static str,
+}
+
+impl Measured {
+    /// From now on.
+    pub fn new(metrics: Arc<Metrics>, change: Change) -> Self {
+        Self {
+            metrics,
+            change,
+            began: std::time::Instant::now(),
+            code: "cancelled",
+        }
+    }
+}
+
+impl Drop for Measured {
+    fn drop(&mut self) {
+        self.metrics
+            .changed(self.change, self.code, self.began.elapsed());
+    }
+}
