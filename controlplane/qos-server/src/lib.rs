@@ -13,4 +13,5 @@ pub mod model;
 pub mod engine;
 pub mod metrics;
 pub mod grpc;
+mod connection;
 pub mod serve;

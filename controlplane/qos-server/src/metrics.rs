@@ -109,6 +109,8 @@ pub struct Metrics {
     sessions: Family<[Label; 1], Gauge>,
     routers: Family<[Label; 1], Gauge>,
     gauges: Vec<(Gauge, Of)>,
+    /// Open connections of agents, routers and operators.
+    pub connections: Gauge,
     longest_owed_seconds: Gauge<f64, std::sync::atomic::AtomicU64>,
 }
 
@@ -172,6 +174,7 @@ impl Default for Metrics {
             sessions: Family::default(),
             routers: Family::default(),
             gauges: Vec::new(),
+            connections: Gauge::default(),
             longest_owed_seconds: Gauge::default(),
             registry: Registry::default(),
         };
@@ -209,6 +212,11 @@ impl Default for Metrics {
             "voicelane_server_longest_owed_answer_seconds",
             "How long a router has owed an answer without giving any, at most",
             it.longest_owed_seconds.clone(),
+        );
+        registry.register(
+            "voicelane_server_connections",
+            "Open connections of agents, routers and operators",
+            it.connections.clone(),
         );
         for (name, help, of) in GAUGES {
             let gauge = Gauge::default();

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{extract::State, http::header::CONTENT_TYPE, response::IntoResponse, routing::get};
+use futures_util::StreamExt as _;
 use tokio::net::TcpListener;
 use tonic::{
     server::NamedService,
@@ -16,6 +17,7 @@ use voicelane_proto::v1::{
 };
 
 use crate::{
+    connection::Connection,
     engine::Engine,
     grpc::{
         MAX_MESSAGE_BYTES, MAX_ROUTER_MESSAGE_BYTES, operator::OperatorService,
@@ -138,6 +140,12 @@ pub async fn serve(
     let incoming = TcpIncoming::from(listener)
         .with_nodelay(Some(true))
         .with_keepalive(Some(keepalive.interval.max(Duration::from_secs(1))));
+    let open = engine.metrics().connections.clone();
+    let watched = engine.stopping();
+    let incoming = incoming.map(move |accepted| {
+        accepted
+            .map(|stream| Connection::new(stream, keepalive.timeout, open.clone(), watched.clone()))
+    });
     let mut stopping = engine.stopping();
     let server = Server::builder()
         .http2_keepalive_interval(Some(keepalive.interval))

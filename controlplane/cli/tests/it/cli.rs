@@ -469,3 +469,79 @@ async fn routers_with_full_route_tables_are_listed() {
     }
     run(&net, "router list").await.shows(&["attached"]);
 }
+
+#[tokio::test]
+async fn what_is_unknown_is_not_called_well() {
+    let net = Network::start().await;
+    run(
+        &net,
+        "call add c1 --from 10.1.0.5:4000 --to 10.2.0.7:4000 --rtcp none",
+    )
+    .await
+    .shows(&[]);
+    let counters = v1::EntryCounters {
+        kind: v1::FlowKind::Rtp.into(),
+        packets: 50,
+        last_seen_ms_ago: Some(10),
+        ..Default::default()
+    };
+    net.a.count(vec![counters]);
+    net.b.behave(|command| match command {
+        v1::command::Command::Read(_) => {
+            Manner::Refuse(v1::command_result::Code::Internal, "not now")
+        }
+        _ => Manner::Obey,
+    });
+    let unknown = run(&net, "call explain c1").await;
+    assert_eq!(unknown.code, 4, "{}", unknown.stdout);
+    for part in ["? installed   b", "but unknown: installed on router b"] {
+        assert!(unknown.stdout.contains(part), "{}", unknown.stdout);
+    }
+    // A router that does not answer is broken, and shown as such.
+    net.b.behave(|_| Manner::Silent);
+    let mute = run(&net, "call explain c1").await;
+    assert_eq!(mute.code, 1, "{}", mute.stdout);
+    for part in [
+        "✗ attached    b",
+        "first broken link: attached on router b: it has a stream, but does not answer",
+    ] {
+        assert!(mute.stdout.contains(part), "{}", mute.stdout);
+    }
+    run(&net, "router list")
+        .await
+        .shows(&["attached", "mute 5 s, 1 answers owed"]);
+    let routers = run(&net, "router list --json").await.json();
+    let b = &routers["routers"][1];
+    assert_eq!(
+        (&b["state"], &b["attached"]),
+        (&json!("mute"), &json!(true))
+    );
+    assert_eq!(b["outstanding_commands"], 1);
+    assert!(b["owes_answer_ms"].as_u64().unwrap() >= 5_000, "{b}");
+}
+
+#[tokio::test]
+async fn many_prefixes_are_shown_in_part_or_as_asked() {
+    let net = Network::start().await;
+    let prefixes: Vec<String> = (0..25_000_u32)
+        .map(|n| format!("11.{}.{}.0/24", n >> 8, n & 255))
+        .collect();
+    let wan = v1::Interface {
+        prefixes: prefixes.clone(),
+        ..core("wan", &[])
+    };
+    let lan = edge("lan0", &["10.1.0.0/24"]);
+    net.a.report(&net.a_stream, vec![lan, wan]).await;
+    let all = eventually("reported", || async {
+        let all = run(&net, "router prefixes a wan --json").await;
+        (all.code == 0).then(|| all.json())
+    })
+    .await;
+    assert_eq!(all["prefixes"], json!(prefixes));
+    run(&net, "router show a")
+        .await
+        .shows(&["11.0.9.0/24", "and 24990 more"]);
+    run(&net, "router prefixes a nope")
+        .await
+        .fails(1, &["NOT_FOUND", "reports no interface \"nope\""]);
+}

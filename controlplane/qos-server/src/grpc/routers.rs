@@ -13,6 +13,7 @@ use voicelane_proto::v1::{self, attach_request::Message, routers_server::Routers
 
 use super::{parse, render, status::status};
 use crate::{
+    connection::Peer,
     engine::{Ended, Engine, Link, Reported, ToRouter},
     model::{
         error::Error,
@@ -63,9 +64,8 @@ impl Routers for RoutersService {
         &self,
         request: Request<Streaming<v1::AttachRequest>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
-        let peer = request
-            .remote_addr()
-            .map_or_else(|| "unknown".into(), |peer| peer.to_string());
+        let peer = request.extensions().get::<Peer>().cloned();
+        let peer = peer.ok_or_else(|| Status::internal("the connection has no peer"))?;
         let inbound = request.into_inner();
         let engine = self.engine.clone();
         let (attached_sender, attached) = oneshot::channel();
@@ -147,7 +147,7 @@ impl Drop for Attached {
 async fn serve(
     engine: &Arc<Engine>,
     mut inbound: Streaming<v1::AttachRequest>,
-    peer: String,
+    peer: Peer,
     attached: oneshot::Sender<mpsc::Receiver<ToRouter>>,
 ) -> Status {
     let introduction = match timeout(INTRODUCTION, introduction(&mut inbound)).await {
@@ -164,7 +164,7 @@ async fn serve(
         interfaces,
         reported,
     } = introduction;
-    let (link, receiver) = match engine.attach(identity, peer, interfaces, reported) {
+    let (link, receiver) = match engine.attach(identity, peer.address(), interfaces, reported) {
         Ok(attached) => attached,
         Err(error) => return status(&error),
     };
@@ -180,7 +180,15 @@ async fn serve(
         status = listen(engine, &link, &mut inbound) => status,
         ended = link.ended() => self::ended(&ended),
     };
-    guard.reason = status.message().to_owned();
+    // hyper does not tell why it has given a connection up, so the silence does.
+    guard.reason = match peer.dead_for() {
+        Some(silence) => format!(
+            "keepalive timeout: nothing was heard of it for {:.1} s, not even the answer to a \
+             ping; it, its machine or the line to it is dead",
+            silence.as_secs_f64()
+        ),
+        None => status.message().to_owned(),
+    };
     status
 }
 

@@ -83,7 +83,23 @@ async fn a_router_behind_a_dead_line_is_noticed() {
         (!router.attached).then_some(router)
     })
     .await;
-    assert!(!away.away_reason.is_empty(), "{away:?}");
+    assert!(
+        away.away_reason.starts_with("keepalive timeout"),
+        "{away:?}"
+    );
+    // One that closes its connection is told apart.
+    let fake = FakeRouter::reaching("b", &["10.2.0.0/24"]);
+    fake.attach(server.address).await.cut();
+    let away = eventually("away", || async {
+        let request = v1::GetRouterRequest {
+            router_id: "b".into(),
+        };
+        let answer = operator.clone().get_router(request).await.unwrap();
+        let router = answer.into_inner().router.unwrap();
+        (!router.attached).then_some(router)
+    })
+    .await;
+    assert!(!away.away_reason.contains("keepalive"), "{away:?}");
 }
 
 #[tokio::test]

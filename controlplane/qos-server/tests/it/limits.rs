@@ -361,3 +361,87 @@ async fn a_router_with_too_many_addresses_is_refused_by_field() {
     assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
     assert!(status.message().contains("addresses"), "{status:?}");
 }
+
+/// As many routers, prefixes and interfaces as there may be: pages, of which each fits a client, and
+/// all of it can be had.
+#[tokio::test]
+async fn routers_and_their_prefixes_come_in_pages() {
+    let server = TestServer::start().await;
+    let mut streams = Vec::new();
+    for index in 0..12_u32 {
+        let router = FakeRouter::new(&format!("r{index:02}"));
+        let prefixes = |from: u32| -> Vec<String> {
+            let texts = (0..5_000).map(|n| format!("2001:db8:{index:x}:{:x}::/64", from + n));
+            texts.collect()
+        };
+        let interfaces = (0..10).map(|n| v1::Interface {
+            prefixes: prefixes(n * 5_000),
+            ..core(&format!("core{n}"), &[])
+        });
+        router.set_interfaces(interfaces.collect());
+        streams.push(router.attach(server.address).await);
+    }
+    let mut operator = OperatorClient::new(server.channel().await);
+    let (mut ids, mut pages, mut page_token) = (Vec::new(), 0, String::new());
+    loop {
+        let request = v1::ListRoutersRequest {
+            page_size: 5,
+            page_token,
+        };
+        let page = operator.list_routers(request).await.unwrap().into_inner();
+        assert_eq!(page.total, 12);
+        for router in page.routers {
+            let shown = router.interfaces.iter().map(|it| it.prefixes.len());
+            assert_eq!(shown.sum::<usize>(), 1_000);
+            assert_eq!(router.prefix_counts.len(), 10);
+            assert_eq!(router.prefix_counts[3].prefixes, 5_000);
+            ids.push(router.router_id);
+        }
+        (pages, page_token) = (pages + 1, page.next_page_token);
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    let expected: Vec<String> = (0..12).map(|index| format!("r{index:02}")).collect();
+    assert_eq!((ids, pages), (expected, 3));
+
+    let (mut prefixes, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = v1::ListPrefixesRequest {
+            router_id: "r03".into(),
+            interface: "core2".into(),
+            page_size: 1_999,
+            page_token,
+        };
+        let page = operator.list_prefixes(request).await.unwrap().into_inner();
+        assert_eq!(page.total, 5_000);
+        prefixes.extend(page.prefixes);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    prefixes.dedup();
+    assert_eq!(prefixes.len(), 5_000);
+    for (router_id, interface, code) in [
+        ("r99", "core2", Code::NotFound),
+        ("r03", "lan7", Code::NotFound),
+        ("r 3", "core2", Code::InvalidArgument),
+    ] {
+        let request = v1::ListPrefixesRequest {
+            router_id: router_id.into(),
+            interface: interface.into(),
+            ..Default::default()
+        };
+        assert_status(operator.list_prefixes(request).await, code, &[]);
+    }
+    let request = v1::ListRoutersRequest {
+        page_size: 1_001,
+        ..Default::default()
+    };
+    assert_status(
+        operator.list_routers(request).await,
+        Code::InvalidArgument,
+        &["page_size", "1 to 1000"],
+    );
+}

@@ -70,6 +70,8 @@ async fn the_figures_are_served() {
             "voicelane_server_outstanding_commands 0",
             "voicelane_server_queued_commands 0",
             "voicelane_server_watchers 0",
+            // Two routers' and an agent's.
+            "voicelane_server_connections 3",
             "voicelane_server_serving 1",
         ],
     );

@@ -30,6 +30,15 @@ fn a_taken_port_is_told() {
         1,
         &["cannot listen on", &address, "--listen", "in use"],
     );
+    let output = program()
+        .args(["--listen", "127.0.0.1:0", "--metrics", &address])
+        .output()
+        .unwrap();
+    says(
+        &output,
+        1,
+        &["cannot listen on", &address, "--metrics", "in use"],
+    );
 }
 
 #[test]
@@ -44,7 +53,7 @@ fn configuration_is_checked() {
             .unwrap()
     };
     says(
-        &check("listen = \"[::1]:7400\"\nadopt_for_s = 5\n"),
+        &check("listen = \"[::1]:7400\"\nmetrics = \"[::1]:7401\"\nadopt_for_s = 5\n"),
         0,
         &["right"],
     );
@@ -74,7 +83,7 @@ fn configuration_is_checked() {
     says(
         &program().arg("--help").output().unwrap(),
         0,
-        &["Exit codes", "--adopt-for"],
+        &["Exit codes", "--adopt-for", "--metrics"],
     );
 }
 

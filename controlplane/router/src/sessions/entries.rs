@@ -250,6 +250,21 @@ pub(crate) mod tests {
         }
     }
 
+    /// What the server lets agents ask for is countable at every clock.
+    #[test]
+    fn the_protocols_largest_burst_is_taken_at_the_fastest_clock() {
+        use voicelane_dataplane::units::TickRate;
+
+        let clock = TickRate::from_hz(u64::MAX);
+        let terms = |burst_bytes| Policer {
+            rate: BitRate::from_bps(400_000_000_000).unwrap(),
+            burst_bytes,
+        };
+        let most = voicelane_proto::limits::MAX_BURST_BYTES;
+        assert!(terms(most).profile(clock).is_ok());
+        assert!(terms(most + 1).profile(clock).is_err());
+    }
+
     /// A right meter.
     fn trtcm() -> v1::Meter {
         let marker = v1::meter::TrTcm {
