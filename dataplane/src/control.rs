@@ -8,13 +8,14 @@ use std::net::IpAddr;
 use crossbeam_channel::{Receiver, Sender};
 use thiserror::Error;
 
+pub use crate::twins::{FromWorker, ToWorker, Twins};
 use crate::{
     Adjacency, Paths,
     counters::Report,
     fib::FibError,
     policy::Policy,
     session::{FiveTuple, FlowCounters, InstallError, SessionChange},
-    units::{InterfaceIndex, PortIndex},
+    units::PortIndex,
 };
 
 /// An index into the worker's table of adjacencies, 1 to 32,767. 0 stands for "no route".
@@ -143,14 +144,4 @@ pub struct Control {
     pub commands: Sender<Command>,
     /// One for each command.
     pub replies: Receiver<Reply>,
-}
-
-/// The kernel twins' end of a worker's queues: whole Ethernet frames without VLAN tags, with the
-/// interface they belong to.
-#[derive(Clone, Debug)]
-pub struct Twins<B> {
-    /// Frames for the kernel.
-    pub from_worker: Receiver<(InterfaceIndex, B)>,
-    /// Frames that the kernel sends out of an interface.
-    pub to_worker: Sender<(InterfaceIndex, B)>,
 }

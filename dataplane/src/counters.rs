@@ -119,6 +119,8 @@ reasons! {
         LinkLocal = "link-local",
         /// For one of the router's own addresses.
         Local = "local",
+        /// For an interface that only the kernel has, which forwards it.
+        KernelInterface = "kernel-interface",
         /// The kernel answers with ICMP time exceeded.
         TtlExpired = "ttl-expired",
         /// The kernel answers with ICMP unreachable.
@@ -127,6 +129,45 @@ reasons! {
         UnknownNeighbour = "unknown-neighbour",
         /// The kernel fragments, or answers with ICMP fragmentation needed.
         Oversize = "oversize",
+    }
+}
+
+impl PuntReason {
+    /// Whether such packets are IP, so that the kernel gets them with the code point that they may have.
+    pub(crate) fn is_ip(self) -> bool {
+        self != Self::Arp
+    }
+}
+
+reasons! {
+    /// What traffic for the kernel is, by which it is told apart and bounded (RFC 6192).
+    PuntClass {
+        /// Routing protocols.
+        Routing = "routing",
+        /// ARP and neighbour discovery, but for requests that ask for others' addresses.
+        Neighbour = "neighbour",
+        /// IGMP and MLD.
+        Membership = "membership",
+        /// The link's own protocols: LLDP, LACP, 802.1X, spanning tree.
+        Link = "link",
+        /// All else that is for the router itself.
+        Local = "local",
+        /// Broadcast and multicast that nothing above is.
+        Group = "group",
+        /// Packets whose neighbour the kernel is to find.
+        Glean = "glean",
+        /// What the kernel answers with an ICMP error.
+        Exception = "exception",
+        /// What the kernel forwards to interfaces that only it has.
+        Transit = "transit",
+    }
+}
+
+impl PuntClass {
+    /// Whether the network stands still without it: it has queues of its own.
+    #[must_use]
+    pub const fn is_control(self) -> bool {
+        matches!(self, Self::Routing | Self::Neighbour)
     }
 }
 
@@ -158,6 +199,8 @@ pub struct InterfaceCounters {
     pub rx_bytes: u64,
     /// Packets from the kernel twin of this interface, queued or dropped.
     pub twin_packets: u64,
+    /// Those of them whose code point was taken away or changed: no session's, and not the router's own.
+    pub twin_bleached_packets: u64,
     /// Packets received whose code point was taken away or changed, because neither a session nor a
     /// rule covers them and the interface's trust does not keep it.
     pub bleached_packets: u64,
@@ -168,6 +211,9 @@ pub struct InterfaceCounters {
     pub drops: Drops,
     /// Packets received here and given to the kernel, by [`PuntReason`].
     pub punts: [u64; PuntReason::COUNT],
+    /// Packets received here that the kernel was not given, as their share was used up or their queue
+    /// full, by [`PuntClass`]; they are in `drops`, too.
+    pub refused_punts: [u64; PuntClass::COUNT],
 }
 
 impl Default for InterfaceCounters {
@@ -176,10 +222,12 @@ impl Default for InterfaceCounters {
             rx_packets: 0,
             rx_bytes: 0,
             twin_packets: 0,
+            twin_bleached_packets: 0,
             bleached_packets: 0,
             fragments: 0,
             drops: [0; DropReason::COUNT],
             punts: [0; PuntReason::COUNT],
+            refused_punts: [0; PuntClass::COUNT],
         }
     }
 }

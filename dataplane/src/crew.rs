@@ -5,7 +5,6 @@
 //! cores for schedulers alone, workers are schedulers, too, and what they forward to their own ports
 //! crosses no ring.
 
-use crossbeam_channel::{bounded, never};
 use rtrb::Consumer;
 
 use crate::{
@@ -17,7 +16,8 @@ use crate::{
     relay::Relay,
     settings::{Idle, Settings},
     spread::{Shared, Source, Spread},
-    units::PortIndex,
+    twins::{self, FromKernel},
+    units::{PortIndex, TickRate},
     worker::{Parts, Worker},
 };
 
@@ -102,21 +102,21 @@ impl<D: Device> Crew<D> {
     /// Workers, each with its receive queues and route tables, and cores that schedule only; each
     /// core has the transmit queues of its own ports ([`Layout::scheduler`]).
     ///
-    /// Workers share what the kernel gets ([`Settings::punt_packets_per_second`]) in equal parts.
+    /// Workers share what the kernel gets ([`Settings::punt`]) in equal parts.
     pub fn new(settings: &Settings, workers: Vec<(D, Fibs)>, schedulers: Vec<D>) -> Self {
         let layout = Layout {
             workers: workers.len(),
             schedulers: schedulers.len(),
         };
         let ports = settings.ports.len();
-        let (to_twins, from_worker) = bounded(settings.queue_capacity);
-        let (to_worker, from_twins) = bounded(settings.queue_capacity);
-        let share =
-            settings.punt_packets_per_second / u32::try_from(layout.workers).unwrap_or(1).max(1);
+        let clock = workers.first().map(|(device, _)| device.tick_rate());
+        let clock = clock.unwrap_or(TickRate::from_hz(1));
+        let (to_twins, from_twins, twins) = twins::ways(settings.queue_capacity, clock);
         let worker_settings = Settings {
-            punt_packets_per_second: share,
+            punt: settings.punt.share(layout.workers),
             ..settings.clone()
         };
+        let mut from_twins = Some(from_twins);
         let sleeps = settings.idle == Idle::Adaptive;
         let bells: Vec<_> = (0..layout.cores()).map(|_| Bell::new(sleeps)).collect();
         let mut inlets: Vec<Vec<Consumer<Departing<D::Buffer>>>> =
@@ -172,11 +172,8 @@ impl<D: Device> Crew<D> {
                 forwarding,
                 hand_over,
                 bell,
-                from_twins: if core == 0 {
-                    from_twins.clone()
-                } else {
-                    never()
-                },
+                // The first core takes what the kernel sends.
+                from_twins: from_twins.take().unwrap_or_else(FromKernel::none),
             };
             let (member, control) = Worker::assemble(settings, parts);
             members.push(member);
@@ -186,10 +183,7 @@ impl<D: Device> Crew<D> {
         Self {
             members,
             control,
-            twins: Twins {
-                from_worker,
-                to_worker,
-            },
+            twins,
             relay,
         }
     }

@@ -24,6 +24,7 @@ pub mod session;
 pub mod settings;
 mod spread;
 mod stalls;
+mod twins;
 pub mod units;
 pub mod wire;
 pub mod worker;

@@ -126,18 +126,22 @@ impl InterfaceCounters {
             rx_packets,
             rx_bytes,
             twin_packets,
+            twin_bleached_packets,
             bleached_packets,
             fragments,
             drops,
             punts,
+            refused_punts,
         } = other;
         self.rx_packets += rx_packets;
         self.rx_bytes += rx_bytes;
         self.twin_packets += twin_packets;
+        self.twin_bleached_packets += twin_bleached_packets;
         self.bleached_packets += bleached_packets;
         self.fragments += fragments;
         add_each(&mut self.drops, drops);
         add_each(&mut self.punts, punts);
+        add_each(&mut self.refused_punts, refused_punts);
     }
 }
 

@@ -1,7 +1,10 @@
 //! What a worker is told once, at its start.
 
+use std::array;
+
 pub use crate::policy::Trust;
 use crate::{
+    counters::PuntClass,
     diffserv::{ClassSettings, Phb},
     units::{BitRate, MacAddress, PortIndex, VlanId},
 };
@@ -32,6 +35,9 @@ pub struct PortSettings {
     pub strict_cap: BitRate,
     /// The largest IP packet, with a tag or without.
     pub mtu: u16,
+    /// Whether routers are behind it, so that routing protocols have more than a part of
+    /// [`PuntRates::routing`].
+    pub routing: bool,
     /// Its VLANs, each another one.
     pub vlans: Vec<VlanSettings>,
     /// The depth of the shaper, as time: how much may be sent at once to catch up after the loop
@@ -55,6 +61,7 @@ impl PortSettings {
             overhead_bytes: 24,
             strict_cap: rate.percent(50),
             mtu: 1500,
+            routing: matches!(trust, Trust::Keep),
             vlans: Vec::new(),
             shaper_burst_ms: 1,
             one_receiver: false,
@@ -72,6 +79,8 @@ pub struct VlanSettings {
     pub trust: Trust,
     /// The largest IP packet, at most the port's.
     pub mtu: u16,
+    /// As the port's.
+    pub routing: bool,
 }
 
 /// One interface: a port without a tag, or one of its VLANs.
@@ -85,6 +94,59 @@ pub struct InterfaceSettings {
     pub trust: Trust,
     /// The largest IP packet.
     pub mtu: u16,
+    /// Whether routers are behind it.
+    pub routing: bool,
+}
+
+/// How many packets a second the kernel gets, of each interface and class of traffic. A higher rate has a
+/// burst of a tenth of a second, a low one of 64 packets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PuntRates {
+    /// Each class's, in the order of [`PuntClass::ALL`].
+    pub classes: [u32; PuntClass::COUNT],
+    /// Of [`PuntClass::Routing`] where no routers are expected.
+    pub edge_routing: u32,
+    /// Of all interfaces together, but for control traffic ([`PuntClass::is_control`]).
+    pub total: u32,
+}
+
+impl Default for PuntRates {
+    fn default() -> Self {
+        let rate = |class| match class {
+            PuntClass::Routing => 5_000,
+            PuntClass::Neighbour | PuntClass::Local | PuntClass::Glean => 1_000,
+            PuntClass::Membership | PuntClass::Link | PuntClass::Group => 250,
+            PuntClass::Exception => 500,
+            PuntClass::Transit => 2_000,
+        };
+        Self {
+            classes: array::from_fn(|class| rate(PuntClass::ALL[class])),
+            edge_routing: 200,
+            total: 10_000,
+        }
+    }
+}
+
+impl PuntRates {
+    /// A class's, on an interface with routers behind it or without.
+    pub(crate) fn of(&self, class: PuntClass, routing: bool) -> u32 {
+        match class {
+            PuntClass::Routing if !routing => self.edge_routing,
+            class => self.classes[class.index()],
+        }
+    }
+
+    /// The equal part of one of several workers.
+    pub(crate) fn share(&self, workers: usize) -> Self {
+        let workers = u32::try_from(workers).unwrap_or(u32::MAX).max(1);
+        // No rate that was given becomes none.
+        let share = |rate: u32| (rate / workers).max(rate.min(1));
+        Self {
+            classes: self.classes.map(share),
+            edge_routing: share(self.edge_routing),
+            total: share(self.total),
+        }
+    }
 }
 
 /// A worker.
@@ -94,8 +156,8 @@ pub struct Settings {
     pub ports: Vec<PortSettings>,
     /// How many session entries it holds.
     pub session_entries: usize,
-    /// How many packets a second of each kind the kernel gets ([`crate::counters::PuntReason`]).
-    pub punt_packets_per_second: u32,
+    /// How many packets a second the kernel gets.
+    pub punt: PuntRates,
     /// How many commands and frames its queues hold.
     pub queue_capacity: usize,
     /// What it does when nothing comes.
@@ -111,6 +173,7 @@ impl Settings {
             vlan: None,
             trust: port.trust,
             mtu: port.mtu,
+            routing: port.routing,
         });
         let vlans = ports().flat_map(|(index, port)| {
             port.vlans.iter().map(move |vlan| InterfaceSettings {
@@ -118,6 +181,7 @@ impl Settings {
                 vlan: Some(vlan.id),
                 trust: vlan.trust,
                 mtu: vlan.mtu,
+                routing: vlan.routing,
             })
         });
         untagged.chain(vlans)
@@ -129,7 +193,7 @@ impl Settings {
         Self {
             ports,
             session_entries: 65_536,
-            punt_packets_per_second: 1_000,
+            punt: PuntRates::default(),
             queue_capacity: 1_024,
             idle: Idle::default(),
         }

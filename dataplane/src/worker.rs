@@ -21,7 +21,8 @@ use crate::{
     settings::{Idle, Settings},
     spread::Spread,
     stalls::Stalls,
-    units::{InterfaceIndex, PortIndex, TickRate, Ticks},
+    twins::{self, FromKernel},
+    units::{PortIndex, TickRate, Ticks},
 };
 
 /// Commands, and twin frames, that one turn of the loop takes at most.
@@ -70,7 +71,7 @@ pub struct Worker<D: Device> {
     stalls: Stalls,
     commands: Receiver<Command>,
     replies: Sender<Reply>,
-    from_twins: Receiver<(InterfaceIndex, D::Buffer)>,
+    from_twins: FromKernel<D::Buffer>,
 }
 
 /// What a core's data plane consists of.
@@ -80,16 +81,15 @@ pub(crate) struct Parts<D: Device> {
     pub(crate) hand_over: Option<HandOver<D::Buffer>>,
     pub(crate) scheduling: Scheduling<D::Buffer>,
     pub(crate) bell: Option<Bell>,
-    pub(crate) from_twins: Receiver<(InterfaceIndex, D::Buffer)>,
+    pub(crate) from_twins: FromKernel<D::Buffer>,
 }
 
 impl<D: Device> Worker<D> {
     /// The one worker of a device whose ports are in the order of `settings.ports`; ports and VLANs
     /// are at most 255 together.
     pub fn new(settings: &Settings, device: D, fibs: Fibs) -> (Self, Control, Twins<D::Buffer>) {
-        let (to_twins, from_worker) = bounded(settings.queue_capacity);
-        let (to_worker, from_twins) = bounded(settings.queue_capacity);
         let (clock, now) = (device.tick_rate(), device.now());
+        let (to_twins, from_twins, twins) = twins::ways(settings.queue_capacity, clock);
         let all = (0..=u8::MAX).map(PortIndex).take(settings.ports.len());
         let parts = Parts {
             forwarding: Some(Forwarding::new(settings, fibs, to_twins, clock, now)),
@@ -100,10 +100,6 @@ impl<D: Device> Worker<D> {
             from_twins,
         };
         let (worker, control) = Self::assemble(settings, parts);
-        let twins = Twins {
-            from_worker,
-            to_worker,
-        };
         (worker, control, twins)
     }
 
@@ -225,7 +221,7 @@ impl<D: Device> Worker<D> {
             return 0;
         };
         let mut injected = 0;
-        for (interface, frame) in self.from_twins.try_iter().take(COMMANDS_A_TURN) {
+        for (interface, frame) in self.from_twins.some(COMMANDS_A_TURN) {
             match &mut self.hand_over {
                 None => forwarding.inject(interface, frame, &mut self.scheduling, now),
                 Some(hand_over) => {

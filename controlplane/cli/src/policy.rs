@@ -12,6 +12,16 @@ pub(crate) struct Rules {
     rules: Vec<Rule>,
     /// Of each interface, by name.
     interfaces: Vec<Interface>,
+    /// Of frames that the kernel sends.
+    kernel: Kernel,
+}
+
+#[derive(Serialize)]
+struct Kernel {
+    /// As an interface's.
+    trust: String,
+    /// What is network control all the same.
+    routing: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -81,6 +91,10 @@ impl Rules {
         Self {
             rules: rules.rules.into_iter().map(Into::into).collect(),
             interfaces: interfaces.collect(),
+            kernel: Kernel {
+                trust: rules.kernel_trust,
+                routing: rules.kernel_routing,
+            },
         }
     }
 
@@ -115,6 +129,11 @@ impl Rules {
         });
         text += "\n";
         text += &table(["ELSE, ON", "TRUST", "POLICE"], interfaces);
+        let Kernel { trust, routing } = &self.kernel;
+        text += &format!(
+            "\nfrom the kernel: {trust}; network control: ARP, ND, IGMP, MLD, {}",
+            routing.join(", ")
+        );
         text
     }
 }

@@ -47,9 +47,12 @@ pub(crate) struct Port {
     tx_bytes: u64,
     bleached_packets: u64,
     twin_packets: u64,
+    twin_bleached_packets: u64,
     fragment_packets: u64,
     drops: Vec<Count>,
     punts: Vec<Count>,
+    /// By class.
+    refused_punts: Vec<Count>,
     queues: Vec<Queue>,
     vlans: Vec<Vlan>,
 }
@@ -62,9 +65,12 @@ struct Vlan {
     rx_bytes: u64,
     bleached_packets: u64,
     twin_packets: u64,
+    twin_bleached_packets: u64,
     fragment_packets: u64,
     drops: Vec<Count>,
     punts: Vec<Count>,
+    /// By class.
+    refused_punts: Vec<Count>,
 }
 
 #[derive(Serialize)]
@@ -138,11 +144,14 @@ impl Stats {
                 port.bleached_packets.to_string(),
                 counts(&port.drops),
                 counts(&port.punts),
+                counts(&port.refused_punts),
             ];
             iter::once(own).chain(port.vlans.iter().map(|vlan| vlan.row(port)))
         });
         text += &table(
-            ["PORT", "DEVICE", "RX", "TX", "BLEACHED", "DROPS", "PUNTS"],
+            [
+                "PORT", "DEVICE", "RX", "TX", "BLEACHED", "DROPS", "PUNTS", "REFUSED",
+            ],
             rows,
         );
         let queues = self.ports.iter().flat_map(|port| {
@@ -203,7 +212,7 @@ impl Port {
 
 impl Vlan {
     /// Below its port's: what is sent is the port's.
-    fn row(&self, port: &Port) -> [String; 7] {
+    fn row(&self, port: &Port) -> [String; 8] {
         let interface = self.interface.as_ref();
         let id = interface.and_then(|it| it.vlan_id).unwrap_or_default();
         [
@@ -214,6 +223,7 @@ impl Vlan {
             self.bleached_packets.to_string(),
             counts(&self.drops),
             counts(&self.punts),
+            counts(&self.refused_punts),
         ]
     }
 }
@@ -260,9 +270,11 @@ impl From<v1::PortStatus> for Port {
             tx_bytes: port.tx_bytes,
             bleached_packets: port.bleached_packets,
             twin_packets: port.twin_packets,
+            twin_bleached_packets: port.twin_bleached_packets,
             fragment_packets: port.fragment_packets,
             drops: port.drops.into_iter().map(Into::into).collect(),
             punts: port.punts.into_iter().map(Into::into).collect(),
+            refused_punts: port.refused_punts.into_iter().map(Into::into).collect(),
             queues: port.queues.into_iter().map(Into::into).collect(),
             vlans: port.vlans.into_iter().map(Into::into).collect(),
         }
@@ -277,9 +289,11 @@ impl From<v1::VlanStatus> for Vlan {
             rx_bytes: vlan.rx_bytes,
             bleached_packets: vlan.bleached_packets,
             twin_packets: vlan.twin_packets,
+            twin_bleached_packets: vlan.twin_bleached_packets,
             fragment_packets: vlan.fragment_packets,
             drops: vlan.drops.into_iter().map(Into::into).collect(),
             punts: vlan.punts.into_iter().map(Into::into).collect(),
+            refused_punts: vlan.refused_punts.into_iter().map(Into::into).collect(),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     fib::NO_ROUTE,
     places::{Places, first_places},
     policy::RuleIndex,
-    session::{FlowId, FlowKey4, FlowKey6, Slot},
+    session::{AnyKey, FlowId, FlowKey4, FlowKey6, Slot},
     units::{InterfaceIndex, PortIndex, VlanId},
     wire::{EtherType, Ethernet},
 };
@@ -122,6 +122,8 @@ pub(super) enum Verdict {
 pub(super) struct Fates {
     /// Those that go on, as far as it has been decided.
     pub(super) forwarded: Places,
+    /// Those that `parse` has found to be for the kernel, and that get a code point nevertheless.
+    pub(super) heard: Places,
     /// Of the others.
     verdicts: [Verdict; BURST],
 }
@@ -130,6 +132,7 @@ impl Fates {
     fn new() -> Self {
         Self {
             forwarded: 0,
+            heard: 0,
             verdicts: [Verdict::Drop(DropReason::Runt); BURST],
         }
     }
@@ -141,6 +144,12 @@ impl Fates {
             *at = verdict;
             self.forwarded &= !(1 << place);
         }
+    }
+
+    /// Those whose code point is decided.
+    #[inline]
+    pub(super) fn judged(&self) -> Places {
+        self.forwarded | self.heard
     }
 
     /// Of a packet that goes no further.
@@ -272,6 +281,12 @@ impl Lookups {
             flows6: InPlace::new(),
             fragments: Placed::default(),
         }
+    }
+
+    /// A packet's five-tuple, of either family.
+    pub(super) fn flow(&self, place: usize) -> Option<AnyKey> {
+        let ipv4 = self.flows4.at(place).map(AnyKey::V4);
+        ipv4.or_else(|| self.flows6.at(place).map(AnyKey::V6))
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) fn classify<B: Buffer>(
         fragments::follow(burst, parts, sessions, interfaces, now);
     }
 
-    let others = burst.fates.forwarded & !burst.sessions.all();
+    let others = burst.fates.judged() & !burst.sessions.all();
     for place in places(others) {
         let Some(buffer) = burst.buffers.get(place) else {
             continue;

@@ -26,7 +26,7 @@ pub(super) fn fields(frame: &[u8], interface: InterfaceIndex, header: Header) ->
                 Upper::Transport(Transport {
                     protocol, offset, ..
                 }) => (Protocol(protocol), Some(offset)),
-                Upper::Fragment(_) => (Protocol::IPV6_FRAGMENT, None),
+                Upper::Fragment { .. } => (Protocol::IPV6_FRAGMENT, None),
                 Upper::Opaque => (Protocol(ip.next_header()), None),
             };
             let [source, destination] =

@@ -2,7 +2,7 @@
 
 use super::{Burst, Interface};
 use crate::{
-    session::{AnyKey, FragmentId, Fragments, Sessions},
+    session::{FragmentId, Fragments, Sessions},
     units::Ticks,
 };
 
@@ -33,9 +33,7 @@ pub(super) fn follow<B>(
     let found = lookups.fragments.items.iter();
     for (&Fragment { id, first }, &place) in found.zip(&lookups.fragments.places) {
         if first {
-            let flow = (lookups.flows4.at(place).map(AnyKey::V4))
-                .or_else(|| lookups.flows6.at(place).map(AnyKey::V6));
-            if let Some(flow) = flow
+            if let Some(flow) = lookups.flow(place)
                 && matches.all() >> place & 1 == 1
             {
                 fragments.remember(id, flow, now);

@@ -22,9 +22,11 @@ mod schedule;
 mod tx;
 
 mod burst;
+mod content;
 mod fields;
 mod fragments;
 mod handover;
+mod inject;
 mod punt;
 mod rewrite;
 mod scheduling;
@@ -32,8 +34,7 @@ mod tag;
 
 use std::mem;
 
-use crossbeam_channel::Sender;
-
+pub(crate) use content::is_control;
 pub(crate) use handover::{Departing, HandOver, Outlet, RingWriter, Way, ring};
 pub use route::{Adjacency, Paths};
 pub(crate) use route::{Routes, flow_hash};
@@ -50,6 +51,7 @@ use crate::{
     policy::{Policy, TopSenders},
     session::{Fragments, Sessions},
     settings::{InterfaceSettings, PortSettings, Settings},
+    twins::ToKernel,
     units::{InterfaceIndex, MacAddress, PortIndex, TickRate, Ticks, VlanId},
 };
 
@@ -111,7 +113,7 @@ impl<B: Buffer> Forwarding<B> {
     pub(crate) fn new(
         settings: &Settings,
         fibs: Fibs,
-        twins: Sender<(InterfaceIndex, B)>,
+        twins: ToKernel<B>,
         clock: TickRate,
         now: Ticks,
     ) -> Self {
@@ -140,7 +142,7 @@ impl<B: Buffer> Forwarding<B> {
             policy: Policy::of_trusts(settings.interfaces().map(|interface| interface.trust.map())),
             routes: Routes::new(fibs),
             phbs: PhbMap::default(),
-            punts: punt::Punts::new(twins, settings.punt_packets_per_second, clock, now),
+            punts: punt::Punts::new(twins, settings, clock, now),
             burst: Burst::new(),
         }
     }
@@ -173,7 +175,7 @@ impl<B: Buffer> Forwarding<B> {
             &self.routes,
             queues,
             interfaces,
-            &mut self.punts,
+            (&mut self.punts, self.policy.routing()),
             now,
         );
         count
@@ -194,7 +196,13 @@ impl<B: Buffer> Forwarding<B> {
         now: Ticks,
     ) {
         if let Some(interface) = self.interfaces.get_mut(egress.index()) {
-            queue::queue_from_twin(interface, queues, &self.phbs, frame, now);
+            let judges = inject::Judges {
+                policy: &self.policy,
+                routes: &self.routes,
+                detours: self.punts.detours(),
+                phbs: &self.phbs,
+            };
+            inject::queue_from_twin(interface, queues, &judges, frame, now);
         }
     }
 

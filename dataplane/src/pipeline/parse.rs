@@ -13,7 +13,6 @@ use super::{
 use crate::{
     counters::{DropReason, PortCounters, PuntReason},
     device::Buffer,
-    diffserv::TrafficClass,
     places::{Places, places},
     session::{AddressPair, FlowKey4, FlowKey6, FragmentId, Protocol},
     units::{InterfaceIndex, MacAddress},
@@ -29,6 +28,7 @@ pub(super) fn parse<B: Buffer>(
 ) {
     burst.ingress.fill(burst.port.into());
     burst.fates.forwarded = burst.all();
+    burst.fates.heard = 0;
     burst.lookups.fragments.clear();
     // Bursts are mostly of one family.
     let (all, mac) = (burst.all(), Addressee::new(port.mac));
@@ -144,7 +144,17 @@ fn parse_rest<B: Buffer>(
                 headers.put(place, header);
                 headers.ipv6 |= Places::from(header.family == Family::V6) << place;
             }
-            Err(verdict) => fates.end(place, verdict),
+            Err(verdict) => {
+                fates.end(place, verdict);
+                // The kernel gets it with the code point that it may have.
+                if matches!(verdict, Verdict::Punt(_))
+                    && let Some(header) = header(buffer.bytes())
+                {
+                    headers.put(place, header);
+                    headers.ipv6 |= Places::from(header.family == Family::V6) << place;
+                    fates.heard |= 1 << place;
+                }
+            }
         }
         frame_bytes[place] = self::frame_bytes(buffer);
     }
@@ -350,7 +360,7 @@ fn parse_ipv6(
                     .put(place, FlowKey6::from_wire(ip.addresses(), ports, protocol));
             }
         }
-        Upper::Fragment(identification) => {
+        Upper::Fragment { identification, .. } => {
             let fragment = fragment(identification, false);
             lookups.fragments.push(place, fragment);
         }
@@ -392,12 +402,22 @@ fn check_addresses(ip: &Ipv4<'_>, to_group: bool) -> Result<(), Verdict> {
     }))
 }
 
-/// The traffic class of a frame that the router itself sends; nothing when it is not IP.
-pub(super) fn traffic_class(frame: &[u8]) -> Option<TrafficClass> {
+/// Of a packet that is for the kernel before anybody has asked for its flow.
+fn header(frame: &[u8]) -> Option<Header> {
     let (ethernet, packet) = Ethernet::split(frame)?;
     match ethernet.ether_type() {
-        EtherType::IPV4 => Ipv4::new(packet).map(|ip| ip.traffic_class()),
-        EtherType::IPV6 => Ipv6::new(packet).map(|ip| ip.traffic_class()),
+        EtherType::IPV4 => Ipv4::new(packet).map(|ip| Header {
+            family: Family::V4,
+            class: ip.traffic_class(),
+            ttl: ip.ttl(),
+            ip_bytes: ip.total_length(),
+        }),
+        EtherType::IPV6 => Ipv6::new(packet).map(|ip| Header {
+            family: Family::V6,
+            class: ip.traffic_class(),
+            ttl: ip.hop_limit(),
+            ip_bytes: ip.payload_length().saturating_add(40),
+        }),
         _ => None,
     }
 }

@@ -25,7 +25,7 @@ pub(super) fn police<B>(
 ) {
     meter(&mut sessions.ipv4, burst.sessions.ipv4, burst, times);
     meter(&mut sessions.ipv6, burst.sessions.ipv6, burst, times);
-    let others = burst.fates.forwarded & !burst.sessions.all();
+    let others = burst.fates.judged() & !burst.sessions.all();
     for place in places(others) {
         burst.next_hops[place] = NO_ROUTE;
         if let Err(reason) = police_rest(burst, place, policy, phbs, times.0) {

@@ -1,4 +1,4 @@
-use std::{array, iter};
+use std::array;
 
 use arrayvec::ArrayVec;
 use voicelane_dpdk::{BURST, equal_places, scatter};
@@ -7,18 +7,15 @@ use super::{
     Burst, Interface, Routes,
     burst::Verdict,
     handover::{Outlet, Together},
-    parse,
-    punt::Punts,
+    punt::{Punted, Punts},
     rewrite::rewrite,
-    tag,
 };
 use crate::{
-    counters::{DropReason, Drops},
+    counters::Drops,
     device::Buffer,
-    diffserv::{Dscp, PhbMap, TrafficClass},
     places::{first_places, places},
+    policy::Routing,
     units::Ticks,
-    wire::Tci,
 };
 
 /// Carries the verdicts out: each packet of the burst goes to a queue, to the kernel, or is
@@ -29,7 +26,7 @@ pub(super) fn queue<B: Buffer, O: Outlet<B>>(
     routes: &Routes,
     queues: &mut O,
     interfaces: &mut [Interface],
-    punts: &mut Punts<B>,
+    (punts, routing): (&mut Punts<B>, &Routing),
     now: Ticks,
 ) {
     if burst.is_alike() {
@@ -38,7 +35,7 @@ pub(super) fn queue<B: Buffer, O: Outlet<B>>(
         let drops = &mut interfaces[burst.ingress[0].index()].counters.drops;
         queue_alike(burst, &run, routes, queues, drops);
     } else {
-        queue_mixed(burst, routes, queues, interfaces, punts, now);
+        queue_mixed(burst, routes, queues, interfaces, (punts, routing), now);
     }
     queues.flush();
 }
@@ -102,7 +99,7 @@ fn queue_mixed<B: Buffer, O: Outlet<B>>(
     routes: &Routes,
     queues: &mut O,
     interfaces: &mut [Interface],
-    punts: &mut Punts<B>,
+    (punts, routing): (&mut Punts<B>, &Routing),
     now: Ticks,
 ) {
     let (all, forwarded) = (burst.all(), burst.fates.forwarded);
@@ -116,7 +113,16 @@ fn queue_mixed<B: Buffer, O: Outlet<B>>(
         let ingress = burst.ingress[place];
         let counters = &mut interfaces[ingress.index()].counters;
         match burst.fates.verdict(place) {
-            Verdict::Punt(reason) => punts.punt(ingress, buffer, reason, counters, now),
+            Verdict::Punt(reason) => {
+                let family = burst.headers.family(place);
+                let packet = Punted {
+                    ingress,
+                    reason,
+                    class: reason.is_ip().then(|| (family, burst.marked[place])),
+                    flow: burst.lookups.flow(place),
+                };
+                punts.punt(packet, buffer, counters, (routes, routing), now);
+            }
             Verdict::Drop(reason) => counters.drops[reason.index()] += 1,
         }
     }
@@ -182,43 +188,6 @@ fn least_from(from: u16, classes: &[u16; BURST]) -> u16 {
         }
     }
     from + least.into_iter().fold(u16::MAX - from, u16::min)
-}
-
-/// Queues a frame that the kernel sends out of an interface of a port, on its VLAN: by its code point
-/// if it is IP, as network control if not (ARP).
-pub(super) fn queue_from_twin<B: Buffer, O: Outlet<B>>(
-    interface: &mut Interface,
-    queues: &mut O,
-    phbs: &PhbMap,
-    mut frame: B,
-    now: Ticks,
-) {
-    let counters = &mut interface.counters;
-    counters.twin_packets += 1;
-    let class = parse::traffic_class(frame.bytes());
-    let dscp = class.map_or(Dscp::CS6, TrafficClass::dscp);
-    if let Some(vlan) = interface.vlan
-        && let Err(reason) = tag::put(&mut frame, Tci::new(vlan, dscp))
-    {
-        counters.drops[reason.index()] += 1;
-        return;
-    }
-    let run = Together {
-        since: now,
-        egress: interface.port,
-        phb: phbs.phb(dscp),
-        dscp,
-        frame_bytes: u16::try_from(frame.bytes().len()).unwrap_or(u16::MAX),
-        ingress: None,
-    };
-    let mut drops = [0; DropReason::COUNT];
-    queues.offer(&run, 1, &mut drops, |admitted, _| {
-        iter::once(frame).filter(move |_| admitted != 0)
-    });
-    // What a queue refuses it counts itself.
-    let ring_full = DropReason::RingFull.index();
-    counters.drops[ring_full] += drops[ring_full];
-    queues.flush();
 }
 
 #[cfg(test)]

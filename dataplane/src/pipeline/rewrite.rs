@@ -43,9 +43,14 @@ pub(super) fn rewrite<B: Buffer>(
     }
 }
 
-/// Writes the traffic class alone.
+/// Writes the traffic class alone, of a packet behind no tags.
 pub(super) fn write_class(frame: &mut [u8], family: Family, class: TrafficClass) {
-    let packet = frame.get_mut(Ethernet::LENGTH..).unwrap_or_default();
+    write_class_at(frame, Ethernet::LENGTH, family, class);
+}
+
+/// Writes the traffic class alone, of a packet that starts there.
+pub(super) fn write_class_at(frame: &mut [u8], offset: usize, family: Family, class: TrafficClass) {
+    let packet = frame.get_mut(offset..).unwrap_or_default();
     match family {
         Family::V4 => {
             if let Some(mut ip) = Ipv4Mut::new(packet) {

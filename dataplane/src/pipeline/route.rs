@@ -28,8 +28,10 @@ pub(crate) use paths::flow_hash;
 pub enum Adjacency {
     /// Drop it.
     Blackhole,
-    /// It is for the router itself, or for an interface that only the kernel has.
+    /// It is for the router itself.
     Local,
+    /// It is for an interface that only the kernel has.
+    Kernel,
     /// The kernel must find the neighbour first, or answer that there is none.
     Resolve,
     /// Out of this interface, to this neighbour.
@@ -224,6 +226,16 @@ impl Routes {
         }
     }
 
+    /// Whether an address is one of the router's own.
+    pub(super) fn is_own(&self, address: IpAddr) -> bool {
+        let mut next_hop = [NO_ROUTE];
+        match address {
+            IpAddr::V4(address) => self.fibs.ipv4.lookup(&[address.into()], &mut next_hop),
+            IpAddr::V6(address) => self.fibs.ipv6.lookup(&[address.octets()], &mut next_hop),
+        }
+        matches!(self.hop(next_hop[0]), Hop::Exception(Adjacency::Local))
+    }
+
     /// The way to a next hop that is one neighbour.
     #[inline]
     pub(super) fn way(&self, next_hop: u16) -> Option<&Way> {
@@ -308,8 +320,6 @@ fn lead_otherwise<B: Buffer>(burst: &mut Burst<B>, place: usize, routes: &Routes
             burst.exits[place] = way.exit;
         }
         exception => {
-            // The kernel sends on what it gets, marked.
-            rewrite::write_class(buffer.bytes_mut(), header.family, burst.marked[place]);
             let verdict = exceptional(exception, header.ttl);
             burst.fates.end(place, verdict);
         }
@@ -385,6 +395,7 @@ fn exceptional(hop: &Hop, ttl: u8) -> Verdict {
         Hop::Exception(Adjacency::Local) => Verdict::Punt(PuntReason::Local),
         // The kernel takes the TTL off itself, where it forwards.
         _ if ttl <= 1 => Verdict::Punt(PuntReason::TtlExpired),
+        Hop::Exception(Adjacency::Kernel) => Verdict::Punt(PuntReason::KernelInterface),
         Hop::Exception(_) => Verdict::Punt(PuntReason::UnknownNeighbour),
         Hop::Forward(_) => Verdict::Punt(PuntReason::Oversize),
     }

@@ -1,6 +1,6 @@
 use super::{
-    Action, Classifier, Counted, DscpMap, InterfacePolicy, Metering, PolicyError, PolicyReport,
-    PolicySpec, Rule, RuleCounters, RuleIndex,
+    Action, Classifier, Counted, DscpMap, InterfacePolicy, KernelPolicy, Metering, PolicyError,
+    PolicyReport, PolicySpec, Routing, Rule, RuleCounters, RuleIndex,
 };
 use crate::{
     counters::DropReason,
@@ -18,6 +18,9 @@ pub struct Policy {
     /// The rules' places, in the order of their names.
     by_name: Box<[u8]>,
     interfaces: Box<[Interface]>,
+    kernel: KernelPolicy,
+    /// What its trust makes of code points.
+    kernel_trust: DscpMap,
 }
 
 #[derive(Clone, Debug)]
@@ -110,6 +113,8 @@ impl Policy {
             rules: rules?,
             by_name: by_name.into(),
             interfaces: interfaces?,
+            kernel: spec.kernel.clone(),
+            kernel_trust: spec.kernel.trust.map(),
         }))
     }
 
@@ -121,6 +126,8 @@ impl Policy {
             rules: Box::default(),
             by_name: Box::default(),
             interfaces: trusts.map(Interface::new).collect(),
+            kernel: KernelPolicy::default(),
+            kernel_trust: DscpMap::BLEACH,
         })
     }
 
@@ -166,6 +173,16 @@ impl Policy {
         self.interfaces
             .get(interface.index())
             .map_or(&DscpMap::BLEACH, |interface| &interface.trust)
+    }
+
+    /// What becomes of the code points of frames that the kernel sends.
+    pub(crate) fn kernel_trust(&self) -> &DscpMap {
+        &self.kernel_trust
+    }
+
+    /// The routing protocols that the router speaks.
+    pub(crate) fn routing(&self) -> &Routing {
+        &self.kernel.routing
     }
 
     /// The code point that a rule gives a packet which came with `own`.

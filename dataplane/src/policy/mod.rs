@@ -11,6 +11,8 @@
 //! also by the **aggregate** meter of its interface and behaviour, if there is one
 //! ([`InterfacePolicy::police`]).
 //!
+//! Frames that the kernel sends are believed no more than an edge's: [`KernelPolicy`].
+//!
 //! All of it is one [`Policy`], compiled by the control side and swapped as a whole between two
 //! bursts. A rule or aggregate that is in the old and the new one under the same name keeps its
 //! counters, and its meter's state if the meter's terms are the same: a change of rules is no burst
@@ -18,6 +20,7 @@
 
 mod classifier;
 mod compiled;
+mod kernel;
 mod report;
 mod rule;
 mod senders;
@@ -26,6 +29,7 @@ mod trust;
 
 pub use classifier::{Classifier, MAX_RULES, RuleIndex};
 pub use compiled::Policy;
+pub use kernel::{KernelPolicy, ROUTING_PROTOCOLS, Routing, Speaks};
 pub use report::{Counted, InterfaceReport, PolicyReport, RuleCounters};
 pub use rule::{Action, Addresses, Fields, Match, Metering, Prefix, Rule};
 pub use senders::{SENDERS, Sender, TopSenders};

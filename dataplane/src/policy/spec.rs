@@ -2,7 +2,7 @@ use std::collections::HashSet;
 
 use thiserror::Error;
 
-use super::{MAX_RULES, Metering, Rule, Trust};
+use super::{KernelPolicy, MAX_RULES, Metering, Rule, Trust};
 use crate::diffserv::{MeterError, Phb};
 
 /// A policy as it is written.
@@ -13,6 +13,8 @@ pub struct PolicySpec {
     /// Each interface's, in the order of [`crate::units::InterfaceIndex`]. Interfaces past its end
     /// bleach, and meter nothing.
     pub interfaces: Vec<InterfacePolicy>,
+    /// Of frames that the kernel sends.
+    pub kernel: KernelPolicy,
 }
 
 /// What an interface's packets get where neither a session nor a rule decides.

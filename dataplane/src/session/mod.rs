@@ -1,6 +1,7 @@
 //! Sessions: which flows are calls, what each may send, and what was seen of it.
 
 mod change;
+mod detours;
 mod entry;
 mod five_tuple;
 mod fragments;
@@ -9,6 +10,7 @@ mod sessions;
 mod table;
 
 pub use change::{EntrySpec, InstallError, SessionChange};
+pub use detours::Detours;
 pub use entry::{Arrival, FlowCounters, Passed, Policer, Terms};
 pub(crate) use five_tuple::AnyKey;
 pub use five_tuple::{FiveTuple, FlowKey, FlowKey4, FlowKey6, Protocol};

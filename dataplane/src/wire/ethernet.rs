@@ -11,10 +11,28 @@ impl EtherType {
     pub const ARP: Self = Self(0x0806);
     /// IPv6.
     pub const IPV6: Self = Self(0x86dd);
+    /// IEEE 802.1AB: LLDP.
+    pub const LLDP: Self = Self(0x88cc);
+    /// IEEE 802.3 annex 57A: slow protocols, such as LACP.
+    pub const SLOW: Self = Self(0x8809);
+    /// IEEE 802.1X.
+    pub const EAPOL: Self = Self(0x888e);
     /// An IEEE 802.1Q tag: the type of what it is before stands behind it.
     pub const VLAN: Self = Self(0x8100);
     /// A service tag, outside of another (IEEE 802.1ad).
     pub const SERVICE_VLAN: Self = Self(0x88a8);
+
+    /// Whether it is a tag, behind which the frame's own type stands.
+    #[must_use]
+    pub fn is_tag(self) -> bool {
+        matches!(self, Self::VLAN | Self::SERVICE_VLAN)
+    }
+
+    /// Whether it is a length (IEEE 802.3 section 3.2.6): an LLC header follows.
+    #[must_use]
+    pub fn is_length(self) -> bool {
+        self.0 <= 1500
+    }
 }
 
 /// An Ethernet II header.

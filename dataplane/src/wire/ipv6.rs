@@ -89,8 +89,13 @@ pub struct Transport {
 pub enum Upper {
     /// A transport header.
     Transport(Transport),
-    /// The middle of one: a fragment other than the first, of the packet with this identification.
-    Fragment(u32),
+    /// The middle of one: a fragment other than the first.
+    Fragment {
+        /// Its packet's identification.
+        identification: u32,
+        /// What its packet carries.
+        protocol: u8,
+    },
     /// Something without ports, or a chain that does not end in this packet.
     Opaque,
 }
@@ -127,7 +132,10 @@ pub fn upper_layer(packet: &[u8], first: u8) -> Upper {
                         let identification = u32::from_be_bytes(*identification);
                         let place = u16::from_be_bytes([high, low]);
                         if place >> 3 != 0 {
-                            return Upper::Fragment(identification);
+                            return Upper::Fragment {
+                                identification,
+                                protocol: next,
+                            };
                         }
                         // RFC 6946: without more to come it is no fragment.
                         fragment = (place & 1 == 1).then_some(identification);
@@ -244,7 +252,10 @@ mod tests {
             (
                 44,
                 vec![&[17, 0, 0, 8, 0, 0, 0, 9], &udp],
-                Upper::Fragment(9),
+                Upper::Fragment {
+                    identification: 9,
+                    protocol: 17,
+                },
             ),
             (44, vec![&[17, 0, 0, 8, 0, 0]], Upper::Opaque),
             (51, vec![&[17, 4, 0, 0], &[0; 20], &udp], transport(64)),

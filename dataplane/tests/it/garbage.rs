@@ -152,6 +152,7 @@ fn policy() -> Box<Policy> {
                 police: vec![(Phb::Telephony, metering)],
             })
             .into(),
+        ..PolicySpec::default()
     };
     Policy::new(&spec, 1, TickRate::from_hz(CLOCK_HZ)).unwrap()
 }
@@ -159,7 +160,8 @@ fn policy() -> Box<Policy> {
 #[test]
 fn ten_million_mutated_frames() {
     let mut settings = settings("100Mbit/s");
-    settings.punt_packets_per_second = 50_000;
+    settings.punt.classes.fill(50_000);
+    settings.punt.total = 400_000;
     let mut rig = rig(&mut settings, Layout::FUSED);
     rig.install(vec![
         Udp::new(HOST, FAR, 4000, 172).session("10Mbit/s", 10_000),

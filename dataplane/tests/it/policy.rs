@@ -232,6 +232,7 @@ fn code_points_are_remarked_by_the_map_and_what_it_does_not_name_stays() {
     let spec = PolicySpec {
         rules: vec![],
         interfaces: vec![Trust::Remark(map).into()],
+        ..PolicySpec::default()
     };
     set_policy(&mut rig, &spec, 1);
     for own in Dscp::ALL {

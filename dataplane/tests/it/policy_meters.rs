@@ -92,6 +92,7 @@ fn an_aggregate_is_policed_to_its_rate_and_burst() {
             trust: Trust::Keep,
             police: vec![(Phb::Telephony, police)],
         }],
+        ..PolicySpec::default()
     };
     set_policy(&mut rig, &spec, 1);
     let call = claiming(Dscp::EF);

@@ -319,13 +319,13 @@ fn the_kernel_gets_what_came_on_a_vlan_from_its_twin_without_the_tag() {
 #[test]
 fn what_the_kernel_sends_on_a_vlan_is_tagged() {
     let mut rig = vlan_rig();
-    let mut call = Udp::new(OWN, FAR, 4000, 20);
-    call.tos = 0xb8;
+    let mut routing = Udp::new(OWN, FAR, 520, 20);
+    routing.tos = 0xc0;
     let plain = Udp::new(OWN, FAR, 4000, 20).frame();
     let mut arp = plain.clone();
     arp[12..14].copy_from_slice(&[8, 6]);
     for (frame, tci) in [
-        (call.frame(), 0xc000 | 300),
+        (routing.frame(), 0xe000 | 300),
         (plain.clone(), 300),
         (arp, 0xe000 | 300), // as network control
     ] {

@@ -52,13 +52,12 @@ impl BackupLink {
     }
 }
 
-/// zebra and bgpd of a router. They end when this is dropped.
+/// zebra and other daemons of a router. They end when this is dropped.
 #[derive(Debug)]
 pub struct Frr {
     namespace: Namespace,
     sockets: PathBuf,
-    bgpd: Process,
-    zebra: Process,
+    daemons: Vec<Process>,
 }
 
 /// A BGP session, as bgpd sees it.
@@ -118,6 +117,12 @@ impl TwoSites {
     /// keepalive each second, and three seconds without one are the session's end. Over the backup
     /// link, too, if `backup_link`: then flows share both links.
     pub fn start_frr(&self, site: Site, backup_link: bool) -> Result<Frr, LabError> {
+        self.start_daemons(site, &[("bgpd", &bgpd_config(site, backup_link))])
+    }
+
+    /// Starts zebra and these daemons of FRR, each with its configuration, beside a site's router, which
+    /// must run.
+    pub fn start_daemons(&self, site: Site, daemons: &[(&str, &str)]) -> Result<Frr, LabError> {
         let namespace = self.router(site).clone();
         let name = format!("frr-{}", site.router_id());
         let sockets = self.lab.dir().join(&name);
@@ -167,19 +172,21 @@ impl TwoSites {
             }
             Ok(process)
         };
-        let zebra = start("zebra", "")?;
-        let bgpd = start("bgpd", &bgpd_config(site, backup_link))?;
+        let all = [("zebra", "")].into_iter().chain(daemons.iter().copied());
+        let daemons = all.map(|(daemon, config)| start(daemon, config));
+        // The last one first, as fields are dropped: none is to miss zebra.
+        let mut daemons = daemons.collect::<Result<Vec<_>, _>>()?;
+        daemons.reverse();
         Ok(Frr {
             namespace,
             sockets,
-            bgpd,
-            zebra,
+            daemons,
         })
     }
 }
 
 impl Frr {
-    /// What bgpd or zebra answers to commands, one after the other.
+    /// What the daemons answer to commands, one after the other.
     pub fn vtysh(&self, commands: &[&str]) -> Result<String, LabError> {
         let dir = self.sockets.to_string_lossy();
         let mut args = vec!["--vty_socket", &dir, "--config_dir", &dir];
@@ -218,6 +225,22 @@ impl Frr {
         }
     }
 
+    /// Waits until a command's answer has all of these words.
+    pub fn wait_for(&self, command: &str, words: &[&str]) -> Result<String, LabError> {
+        let end = Instant::now() + ESTABLISHED_BOUND;
+        loop {
+            let answer = self.vtysh(&[command])?;
+            if words.iter().all(|word| answer.contains(word)) {
+                return Ok(answer);
+            }
+            if Instant::now() >= end {
+                let what = format!("{words:?} in {command}, which says {answer}");
+                return Err(LabError::timeout(what, ESTABLISHED_BOUND, self.log_tail()));
+            }
+            thread::sleep(POLL);
+        }
+    }
+
     /// Whether routes are to be made of next hop objects from now on, as they are if nothing is said.
     pub fn use_objects(&self, use_them: bool) -> Result<(), LabError> {
         let no = if use_them { "" } else { "no " };
@@ -239,7 +262,7 @@ impl Frr {
 
     /// The last lines that the daemons said.
     pub fn log_tail(&self) -> String {
-        self.zebra.log_tail() + &self.bgpd.log_tail()
+        self.daemons.iter().map(Process::log_tail).collect()
     }
 }
 

@@ -278,3 +278,76 @@ fn bgp_survives_three_times_overload() {
     }
     wait_for_all();
 }
+
+/// OSPF with a dead interval of three seconds, while a host of the LAN sends more to the router
+/// than a kernel takes: multicast that nobody joined, and UDP to the router's own address.
+#[test]
+fn ospf_survives_floods_of_the_lan() {
+    let network = Network::on(voicelane_lab::TwoSites::new("igp").unwrap(), |_| options());
+    let frr = Site::BOTH.map(|site| {
+        let ospf = format!(
+            "interface core\n ip ospf area 0\n ip ospf network point-to-point\n \
+             ip ospf hello-interval 1\n ip ospf dead-interval 3\n\
+             router ospf\n ospf router-id {}\n",
+            addresses::core(site)
+        );
+        let daemons = [("ospfd", ospf.as_str())];
+        network.sites.start_daemons(site, &daemons).unwrap()
+    });
+    const OSPF: &str = "show ip ospf neighbor";
+    for frr in &frr {
+        frr.wait_for(OSPF, &["Full"]).unwrap();
+    }
+    let source = addresses::bulk(Site::A);
+    let to_router = std::net::SocketAddr::new(addresses::bulk_gateway(Site::A), 9);
+    let to_group = "239.1.1.1:9".parse().unwrap();
+    let floods = [to_router, to_group]
+        .map(|to| Bulk::start(&network.sites.bulk_src, source, to, 3_400_000, 100).unwrap());
+    let end = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < end {
+        for frr in &frr {
+            let ospf = frr.vtysh(&[OSPF]).unwrap();
+            assert!(ospf.contains("Full"), "{ospf}");
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+    let ports = network.agent.router_ports(Site::A).unwrap().0;
+    let refused = |name: &str| {
+        let counts = &port(&ports, name).refused_punts;
+        counts.iter().map(|count| count.packets).sum::<u64>()
+    };
+    println!(
+        "refused: {} on bulk, {} on core",
+        refused("bulk"),
+        refused("core")
+    );
+    assert!(refused("bulk") > 10_000, "it was a flood");
+    assert_eq!(refused("core"), 0);
+    for flood in floods {
+        flood.stop().unwrap();
+    }
+}
+
+/// BGP with a hold time of three seconds, while 3.4 Mbit/s of UDP come for the router's LAN address.
+#[test]
+fn bgp_survives_a_flood_to_the_routers_address() {
+    let network = Network::on(voicelane_lab::TwoSites::new("punts").unwrap(), |_| {
+        options()
+    });
+    let frr = Site::BOTH.map(|site| network.sites.start_frr(site, false).unwrap());
+    let neighbour = |site: Site| addresses::core(site.other());
+    for (site, frr) in Site::BOTH.into_iter().zip(&frr) {
+        frr.wait_established(neighbour(site)).unwrap();
+    }
+    let source = addresses::bulk(Site::A);
+    let to_router = std::net::SocketAddr::new(addresses::bulk_gateway(Site::A), 9);
+    let flood = Bulk::start(&network.sites.bulk_src, source, to_router, 3_400_000, 100).unwrap();
+    thread::sleep(Duration::from_secs(overload_seconds()));
+    for (site, frr) in Site::BOTH.into_iter().zip(&frr) {
+        let peer = frr.peer(neighbour(site)).unwrap();
+        println!("{site:?}: {peer:?}");
+        assert!(peer.is_established());
+        assert_eq!(peer.connections_dropped, 0);
+    }
+    flood.stop().unwrap();
+}

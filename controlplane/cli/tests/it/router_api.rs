@@ -129,7 +129,11 @@ impl RouterOperator for FakeApi {
             ..Default::default()
         };
         let rules = vec![sip, rest];
-        Ok(Response::new(v1::ListRulesResponse { rules }))
+        Ok(Response::new(v1::ListRulesResponse {
+            rules,
+            kernel_trust: "bleach".into(),
+            kernel_routing: vec!["bgp".into(), "ospf".into()],
+        }))
     }
 
     async fn reload(

@@ -1,6 +1,6 @@
 //! The figures as OpenMetrics text.
 //!
-//! Series: for each interface (a port, or one of its VLANs) about 40, for each port 8 and for each
+//! Series: for each interface (a port, or one of its VLANs) about 60, for each port 8 and for each
 //! of its queues 11; for each session entry 4, and with a three-colour meter 6 more, of at most
 //! [`MAX_SESSION_SERIES`] entries in the order of their keys. What is left out is counted in
 //! `voicelane_session_entries_omitted`; `ListEntries` gives all.

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 use voicelane_dataplane::{
-    counters::{DropReason, InterfaceCounters, PortReport, PuntReason},
+    counters::{DropReason, InterfaceCounters, PortReport, PuntClass, PuntReason},
     diffserv::Phb,
 };
 use voicelane_dpdk::Eal;
@@ -130,6 +130,8 @@ impl RouterOperator for Operator {
         let rules = rules.map(|(rule, counters)| policy::rule(rule, counters, &interfaces));
         Ok(Response::new(ListRulesResponse {
             rules: rules.collect(),
+            kernel_trust: installed.config.kernel.trust.to_string(),
+            kernel_routing: installed.config.kernel.names().map(str::to_owned).collect(),
         }))
     }
 
@@ -217,6 +219,8 @@ fn port_status(report: &PortReport, untagged: &InterfaceCounters) -> PortStatus 
         tx_bytes: port.tx_bytes,
         drops: drops(untagged),
         punts: punts(untagged),
+        refused_punts: refused_punts(untagged),
+        twin_bleached_packets: untagged.twin_bleached_packets,
         bleached_packets: untagged.bleached_packets,
         twin_packets: untagged.twin_packets,
         fragment_packets: untagged.fragments,
@@ -232,6 +236,8 @@ fn vlan_status((interface, counters): (Interface, &InterfaceCounters)) -> VlanSt
         rx_bytes: counters.rx_bytes,
         drops: drops(counters),
         punts: punts(counters),
+        refused_punts: refused_punts(counters),
+        twin_bleached_packets: counters.twin_bleached_packets,
         bleached_packets: counters.bleached_packets,
         twin_packets: counters.twin_packets,
         fragment_packets: counters.fragments,
@@ -247,6 +253,11 @@ fn drops(counters: &InterfaceCounters) -> Vec<NamedCount> {
 fn punts(counters: &InterfaceCounters) -> Vec<NamedCount> {
     let names = PuntReason::ALL.iter().map(|reason| reason.name());
     named(names, &counters.punts)
+}
+
+fn refused_punts(counters: &InterfaceCounters) -> Vec<NamedCount> {
+    let names = PuntClass::ALL.iter().map(|class| class.name());
+    named(names, &counters.refused_punts)
 }
 
 fn named(names: impl Iterator<Item = &'static str>, counts: &[u64]) -> Vec<NamedCount> {

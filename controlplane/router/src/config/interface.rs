@@ -19,6 +19,8 @@ pub struct VlanConfig {
     pub role: Role,
     /// How far code points from there are believed.
     pub trust: Trust,
+    /// Whether routers are behind it.
+    pub routing: bool,
     /// How much of each behaviour may come from there without sessions.
     pub police: Vec<PoliceConfig>,
     /// The router's own addresses on it, of both families.

@@ -2,6 +2,7 @@
 
 mod device;
 mod interface;
+mod kernel;
 mod parse;
 mod policy;
 mod queue;
@@ -18,13 +19,14 @@ use voicelane_dataplane::{
     crew::Layout,
     diffserv::{ClassSettings, Phb},
     policy::Trust,
-    settings::Idle,
+    settings::{Idle, PuntRates},
     units::{BitRate, MacAddress},
 };
 use voicelane_dpdk::Hugepages;
 
 pub use device::{DRIVERS, Device, DeviceError};
 pub use interface::{InterfaceConfig, VlanConfig, interfaces};
+pub use kernel::KernelConfig;
 pub use policy::{InterfaceTrust, PoliceConfig, RuleConfig};
 
 /// A complete configuration, as `--help` shows it.
@@ -43,6 +45,10 @@ pub struct Config {
     pub ports: Vec<PortConfig>,
     /// What is to become of what no session covers, in the order of the file.
     pub rules: Vec<RuleConfig>,
+    /// What is made of frames that the kernel sends.
+    pub kernel: KernelConfig,
+    /// How much the kernel gets.
+    pub punt: PuntRates,
 }
 
 /// Section `[router]`.
@@ -115,6 +121,8 @@ pub struct PortConfig {
     pub role: Role,
     /// How far code points from there are believed.
     pub trust: Trust,
+    /// Whether routers are behind it, so that routing protocols may bring more from there.
+    pub routing: bool,
     /// How much of each behaviour may come from there without sessions.
     pub police: Vec<PoliceConfig>,
     /// The router's own addresses on it, of both families.

@@ -1,6 +1,7 @@
 //! From the file to the typed configuration, with every problem in it named at once.
 
 mod cores;
+mod kernel;
 mod policy;
 mod subnets;
 mod vlan;
@@ -86,11 +87,15 @@ impl Config {
             .map(|(i, p)| port(i, p, &meters, &mut problems))
             .collect();
         let rules = policy::rules(&raw.rule, &interfaces(&raw.port), &meters, &mut problems);
+        let kernel = kernel::kernel(&raw.kernel, &mut problems);
+        let punt = kernel::punt(&raw.punt, &mut problems);
         count_ports(&raw.port, &mut problems);
         cores::count(&raw, &mut problems);
         duplicates(&raw.port, &ports, &mut problems);
         let ports = ports.into_iter().collect::<Option<Vec<_>>>();
-        let (Some(router), Some(ports), Some(rules)) = (router, ports, rules) else {
+        let (Some(router), Some(ports), Some(rules), Some(kernel), Some(punt)) =
+            (router, ports, rules, kernel, punt)
+        else {
             return Err(problems.into_error(file.to_owned()));
         };
         let config = Self {
@@ -99,6 +104,8 @@ impl Config {
             router,
             ports,
             rules,
+            kernel,
+            punt,
         };
         if let Err(error) = memory::plan(&config) {
             problems.add("router.memory_mb", error);
@@ -299,6 +306,7 @@ fn port(
         device: device?,
         role,
         trust: trust?.unwrap_or(role.trust()),
+        routing: raw.routing.unwrap_or(role == Role::Core),
         police: police?,
         addresses: addresses?,
         mac: mac?,

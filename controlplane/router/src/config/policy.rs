@@ -73,6 +73,7 @@ impl Config {
                 })
                 .collect(),
             interfaces: interfaces.collect(),
+            kernel: self.kernel.policy(),
         }
     }
 }

@@ -16,6 +16,18 @@ pub(super) struct RawConfig {
     pub(super) rule: Vec<RawRule>,
     #[serde(default)]
     pub(super) meter: BTreeMap<String, RawMeter>,
+    #[serde(default)]
+    pub(super) kernel: RawKernel,
+    #[serde(default)]
+    pub(super) punt: BTreeMap<String, i64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawKernel {
+    pub(super) trust: Option<String>,
+    pub(super) remark: Option<BTreeMap<String, String>>,
+    pub(super) routing: Option<Vec<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -44,6 +56,7 @@ pub(super) struct RawPort {
     pub(super) role: String,
     pub(super) trust: Option<String>,
     pub(super) remark: Option<BTreeMap<String, String>>,
+    pub(super) routing: Option<bool>,
     #[serde(default)]
     pub(super) police: BTreeMap<String, String>,
     #[serde(default)]
@@ -69,6 +82,7 @@ pub(super) struct RawVlan {
     pub(super) role: Option<String>,
     pub(super) trust: Option<String>,
     pub(super) remark: Option<BTreeMap<String, String>>,
+    pub(super) routing: Option<bool>,
     #[serde(default)]
     pub(super) police: BTreeMap<String, String>,
     #[serde(default)]

@@ -156,6 +156,7 @@ pub fn start(config: &Config) -> Result<Dataplane, StartError> {
         session_entries: config.router.session_entries,
         queue_capacity: memory::QUEUE_CAPACITY,
         idle: config.router.idle,
+        punt: config.punt.clone(),
         ..Settings::new(settings)
     };
     let mut devices = DpdkDevice::share(queues, layout);
@@ -298,6 +299,7 @@ fn vlan_settings(vlan: &VlanConfig) -> VlanSettings {
         id: vlan.id,
         trust: vlan.trust,
         mtu: vlan.mtu,
+        routing: vlan.routing,
     }
 }
 

@@ -38,12 +38,15 @@ pub struct TwinOf {
 /// The last next hop, by its 15 bits.
 const LAST_NEXT_HOP: u16 = (1 << 15) - 1;
 /// The first one that is no [`Target::fixed`] one.
-const FIRST_NEXT_HOP: u16 = 4;
+const FIRST_NEXT_HOP: u16 = 5;
 
 /// Where a prefix leads, before anybody asks whether the neighbour is known.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Target {
+    /// The router itself.
     Kernel,
+    /// An interface that only the kernel has.
+    KernelInterface,
     Nowhere,
     Resolve,
     Neighbour {
@@ -68,6 +71,7 @@ impl Target {
             Self::Kernel => Some(NextHop(1)),
             Self::Nowhere => Some(NextHop(2)),
             Self::Resolve => Some(NextHop(3)),
+            Self::KernelInterface => Some(NextHop(4)),
             Self::Neighbour { .. } | Self::Paths(_) => None,
         }
     }
@@ -354,7 +358,7 @@ fn target(state: &State, twins: &Twins, via: &Via) -> Target {
         Via::Link { interface } | Via::Gateway { interface, .. }
             if !twins.contains_key(&interface) =>
         {
-            Target::Kernel
+            Target::KernelInterface
         }
         Via::Link { .. } => Target::Resolve,
         Via::Gateway { interface, address } => Target::Neighbour { interface, address },
@@ -374,6 +378,7 @@ fn target(state: &State, twins: &Twins, via: &Via) -> Target {
 fn adjacency(state: &State, twins: &Twins, target: &Target) -> Adjacency {
     match *target {
         Target::Kernel => Adjacency::Local,
+        Target::KernelInterface => Adjacency::Kernel,
         Target::Nowhere => Adjacency::Blackhole,
         // Of several those that are known are asked for one by one.
         Target::Resolve | Target::Paths(_) => Adjacency::Resolve,

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use crate::config::{Config, PoliceConfig, RuleConfig};
+use crate::config::{Config, KernelConfig, PoliceConfig, RuleConfig};
 
-/// Each change of rules, trust and aggregates. The ports and VLANs of both are the same.
+/// Each change of rules, trust, aggregates and what the kernel sends. The ports and VLANs of both are the same.
 pub(super) fn changes(old: &Config, new: &Config) -> Vec<String> {
     let mut changes = rules(&old.rules, &new.rules);
     for (old, new) in old.trusts().zip(new.trusts()) {
@@ -13,6 +13,18 @@ pub(super) fn changes(old: &Config, new: &Config) -> Vec<String> {
             changes.push(format!("{name}: trust was {}, is {}", old.trust, new.trust));
         }
         changes.extend(police(name, old.police, new.police));
+    }
+    let (old, new) = (&old.kernel, &new.kernel);
+    if old.trust != new.trust {
+        changes.push(format!("kernel: trust was {}, is {}", old.trust, new.trust));
+    }
+    if old.routing != new.routing {
+        let list = |of: &KernelConfig| of.names().collect::<Vec<_>>().join(", ");
+        changes.push(format!(
+            "kernel: routing was {}, is {}",
+            list(old),
+            list(new)
+        ));
     }
     changes
 }

@@ -3,7 +3,7 @@
 use toml::{Table, Value};
 
 /// Keys of the file that can change.
-const OF_FILE: [&str; 2] = ["rule", "meter"];
+const OF_FILE: [&str; 3] = ["rule", "meter", "kernel"];
 /// Keys of a port or VLAN that can change.
 const OF_INTERFACE: [&str; 3] = ["trust", "remark", "police"];
 

@@ -11,10 +11,13 @@ use std::{
     time::Duration,
 };
 
-use crossbeam_channel::{Receiver, Sender, TrySendError};
+use crossbeam_channel::TrySendError;
 use tokio::{sync::Notify, task::JoinSet};
 use tracing::{error, warn};
-use voicelane_dataplane::{control::Twins, units::InterfaceIndex};
+use voicelane_dataplane::{
+    control::{FromWorker, ToWorker, Twins},
+    units::InterfaceIndex,
+};
 use voicelane_dpdk::{Mbuf, Mempool};
 
 use super::tap::Twin;
@@ -94,12 +97,8 @@ impl Frames {
     }
 }
 
-fn write_frames(
-    from_worker: &Receiver<(InterfaceIndex, Mbuf)>,
-    twins: &[Twin],
-    counters: &TwinCounters,
-) {
-    for (interface, frame) in from_worker {
+fn write_frames(from_worker: &FromWorker<Mbuf>, twins: &[Twin], counters: &TwinCounters) {
+    while let Ok((interface, frame)) = from_worker.recv() {
         let written = twins
             .get(interface.index())
             .map(|twin| twin.device.try_send(frame.bytes()));
@@ -112,7 +111,7 @@ fn write_frames(
 struct Reader {
     twins: Arc<[Twin]>,
     position: usize,
-    to_worker: Sender<(InterfaceIndex, Mbuf)>,
+    to_worker: ToWorker<Mbuf>,
     pool: Mempool,
     counters: Arc<TwinCounters>,
     lost: Arc<Notify>,

@@ -18,6 +18,7 @@ mod netns_ipv6;
 mod netns_kernel;
 mod netns_meters;
 mod netns_paths;
+mod netns_punts;
 mod netns_rules;
 mod netns_server;
 mod netns_vlan;

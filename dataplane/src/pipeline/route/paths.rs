@@ -157,7 +157,7 @@ pub(super) fn hash6(packet: &[u8], seed: &[u64; 4]) -> Option<u64> {
                 .and_then(|rest| Some((rest.first_chunk()?, protocol))),
             _ => None,
         },
-        Upper::Transport(_) | Upper::Fragment(_) | Upper::Opaque => None,
+        Upper::Transport(_) | Upper::Fragment { .. } | Upper::Opaque => None,
     };
     let (ports, protocol) = transport.unwrap_or((&[0; 4], 0));
     Some(FlowKey6::from_wire(ip.addresses(), ports, protocol).hash(seed))

@@ -40,6 +40,7 @@ fn compile(rules: Vec<Rule>, police: Vec<(Phb, Metering)>) -> Result<Box<Policy>
     let spec = PolicySpec {
         rules,
         interfaces: vec![interface],
+        ..PolicySpec::default()
     };
     Policy::new(&spec, 1, TickRate::from_hz(CLOCK))
 }

@@ -446,6 +446,7 @@ pub fn vlan(id: u64, trust: Trust) -> VlanSettings {
         id: VlanId::new(id).unwrap(),
         trust,
         mtu: 1500,
+        routing: matches!(trust, Trust::Keep),
     }
 }
 

@@ -25,6 +25,7 @@ pub fn spec(rules: Vec<Rule>) -> PolicySpec {
     PolicySpec {
         rules,
         interfaces: vec![Trust::Bleach.into(), Trust::Keep.into()],
+        ..PolicySpec::default()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use voicelane_dataplane::{
-    counters::{DropReason, InterfaceCounters, PortCounters, PuntReason, QueueCounters},
+    counters::{DropReason, InterfaceCounters, PortCounters, PuntClass, PuntReason, QueueCounters},
     diffserv::{Colour, Phb},
     session::Count,
 };
@@ -70,7 +70,7 @@ impl Figures {
         let help = "1: the port and the interface's twin are up";
         out.gauges("voicelane_interface_up", help, up)?;
         type Count = fn(&InterfaceCounters) -> u64;
-        let plain: [(&str, &str, Count); 5] = [
+        let plain: [(&str, &str, Count); 6] = [
             ("voicelane_interface_rx_packets", "Packets received", |it| {
                 it.rx_packets
             }),
@@ -81,6 +81,11 @@ impl Figures {
                 "voicelane_interface_twin_packets",
                 "Packets from the kernel",
                 |it| it.twin_packets,
+            ),
+            (
+                "voicelane_interface_twin_bleached_packets",
+                "Packets from the kernel whose code point was taken away",
+                |it| it.twin_bleached_packets,
             ),
             (
                 "voicelane_interface_bleached_packets",
@@ -109,7 +114,14 @@ impl Figures {
             reasons.map(move |(reason, n)| ([("interface", name), ("reason", reason.name())], n))
         });
         let help = "Packets received here and given to the kernel";
-        out.counters("voicelane_interface_punts", help, punts)
+        out.counters("voicelane_interface_punts", help, punts)?;
+        let refused = self.each_interface().flat_map(|(name, it)| {
+            let classes = PuntClass::ALL.iter().zip(it.refused_punts);
+            classes.map(move |(class, n)| ([("interface", name), ("class", class.name())], n))
+        });
+        let help =
+            "Packets received here and kept from the kernel, as there were too many of their class";
+        out.counters("voicelane_interface_refused_punts", help, refused)
     }
 
     pub(super) fn ports(&self, out: &mut Out<'_>) -> fmt::Result {

@@ -10,7 +10,7 @@ use super::{
     role, trust,
 };
 use crate::config::{
-    VlanConfig,
+    Role, VlanConfig,
     raw::{RawPort, RawVlan},
     values,
 };
@@ -72,6 +72,7 @@ fn vlan(
         name: name?,
         role,
         trust: trust?.unwrap_or(role.trust()),
+        routing: raw.routing.unwrap_or(role == Role::Core),
         police: police?,
         addresses: addresses?,
         mtu: mtu?,

@@ -30,7 +30,8 @@ impl Fib {
         let Some(mut target) = wanted(state, &self.twins, prefix) else {
             return;
         };
-        if target != Target::Kernel && self.covers_refused(prefix) {
+        let kernels = matches!(target, Target::Kernel | Target::KernelInterface);
+        if !kernels && self.covers_refused(prefix) {
             target = Target::Resolve;
         }
         let before = self.routes.get(&prefix);
@@ -195,7 +196,10 @@ impl Fib {
             assert!(!self.routes.contains_key(&prefix), "refused is refused");
             let outer = self.outer(prefix).and_then(|outer| self.routes.get(&outer));
             assert!(
-                matches!(outer, None | Some(Target::Kernel | Target::Resolve)),
+                matches!(
+                    outer,
+                    None | Some(Target::Kernel | Target::KernelInterface | Target::Resolve)
+                ),
                 "{prefix} does not take a shorter route"
             );
         }

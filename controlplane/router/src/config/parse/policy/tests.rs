@@ -44,7 +44,9 @@ fn the_examples_rules_and_meters_are_understood() {
         printers.rule.matches.sources,
         [prefix("10.1.0.64", 26), prefix("2001:db8:1::99", 128)]
     );
-    let PolicySpec { rules, interfaces } = config.policy();
+    let PolicySpec {
+        rules, interfaces, ..
+    } = config.policy();
     assert_eq!(rules.len(), 2);
     assert_eq!(
         (interfaces[0].trust, interfaces[0].police.len()),
@@ -64,9 +66,10 @@ fn vlans_are_interfaces_like_the_ports() {
             "# interface = \"lan\"",
             "interface = [\"phones\", \"core\"]",
         )
-        .replace(
+        .replacen(
             "trust = \"bleach\"",
             "trust = \"bleach\"\npolice = { signalling = \"signalling\" }",
+            2, // the port's and its VLAN's
         );
     let config = parse(&text).unwrap();
     let interfaces = &config.rules[0].rule.matches.interfaces;

@@ -278,7 +278,7 @@ impl Kernel {
             | Via::Gateway {
                 interface: MANAGEMENT,
                 ..
-            } => Adjacency::Local,
+            } => Adjacency::Kernel,
             Via::Link { interface } => self.neighbour(interface, address),
             Via::Gateway { interface, address } => self.neighbour(interface, address),
             Via::Paths(ref paths) => {

@@ -72,6 +72,11 @@ proptest! {
 
 /// Whether packets go to the kernel, which forwards them.
 fn by_kernel(ways: &Option<Ways>) -> bool {
-    let kernel = |(way, _): &(Adjacency, u32)| matches!(way, Adjacency::Local | Adjacency::Resolve);
+    let kernel = |(way, _): &(Adjacency, u32)| {
+        matches!(
+            way,
+            Adjacency::Local | Adjacency::Kernel | Adjacency::Resolve
+        )
+    };
     ways.as_ref().is_none_or(|ways| ways.iter().all(kernel))
 }
