@@ -6,7 +6,7 @@ use super::{
     Micros,
     dialog::{Dialog, State, apply},
     exchange::{Exchange, FINISHED_FOR, Key, Offered, Path},
-    session::{Flow, NotPlaced, Why},
+    session::{FiveTuple, Flow, NotPlaced, Why},
 };
 use crate::rate::Configured;
 
@@ -38,6 +38,14 @@ pub(super) struct Call {
 pub(super) struct Wanted {
     pub(super) flows: Vec<Flow>,
     pub(super) not_placed: Vec<NotPlaced>,
+}
+
+impl Wanted {
+    pub(super) fn has(&self, five_tuple: FiveTuple) -> bool {
+        self.flows
+            .iter()
+            .any(|flow| flow.five_tuple() == five_tuple)
+    }
 }
 
 /// What a response is to.

@@ -1,9 +1,11 @@
 //! One dialog: Call-ID and both tags.
 
+use std::net::SocketAddr;
+
 use super::{
     Micros,
     exchange::{Outcome, merge_flows},
-    session::{FiveTuple, Flow, Lease, SessionId, Why},
+    session::{FiveTuple, Flow, Lease, NotPlaced, SessionId, Source, Why},
 };
 
 /// How long a dialog that ended stays known, so that stragglers do not bring it back (rule 5).
@@ -43,7 +45,7 @@ pub(super) struct Dialog {
     /// What the server was told last.
     pub(super) installed: Vec<Flow>,
     /// The streams that could not be placed, as told last.
-    pub(super) not_placed: Vec<super::session::NotPlaced>,
+    pub(super) not_placed: Vec<NotPlaced>,
     byes: Vec<Bye>,
     refresh: Option<Refresh>,
     /// The lease changed since the server was told.
@@ -262,13 +264,21 @@ pub(super) fn apply(flows: &mut Vec<(u8, Flow)>, outcome: Outcome, now: Micros) 
     let replaces = outcome.replaces_at.is_some_and(|at| at <= now);
     if replaces {
         // What the new pairs cannot say stays: streams without a port as yet (rule 13), and those of
-        // a hop of which one message was lost.
+        // a hop of which one message was lost, if no other hop tells of the same end.
+        let touches = |flow: &Flow, end: &SocketAddr| {
+            flow.destination == *end || flow.source == Source::Fixed(*end)
+        };
+        let told = |end: &SocketAddr| {
+            outcome
+                .pair
+                .flows
+                .iter()
+                .any(|(_, flow)| touches(flow, end))
+        };
+        let untold: Vec<_> = outcome.halves.iter().filter(|end| !told(end)).collect();
         flows.retain(|(stream, flow)| {
             let not_yet = outcome.pair.not_yet.checked_shr((*stream).into());
-            let ends = &outcome.halves;
-            not_yet.unwrap_or(0) & 1 == 1
-                || ends.contains(&flow.destination)
-                || matches!(flow.source, super::session::Source::Fixed(source) if ends.contains(&source))
+            not_yet.unwrap_or(0) & 1 == 1 || untold.iter().any(|end| touches(flow, end))
         });
         let kept = std::mem::replace(flows, outcome.pair.flows);
         merge_flows(flows, kept);

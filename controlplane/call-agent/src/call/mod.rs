@@ -250,6 +250,3 @@ impl Model {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,11 +1,11 @@
 //! From what a call's sessions should be to what the server is told.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use super::{
     Change, Micros, Model, Owner, Session, SessionId,
     calls::{Call, Wanted},
-    dialog::State,
+    dialog::Dialog,
     session::{self, FiveTuple},
 };
 
@@ -13,38 +13,26 @@ impl Model {
     /// Tells the server what changed: what it should have of each dialog, less what it has.
     pub(super) fn reconcile(&mut self, now: Micros, call: &mut Call) {
         call.advance(now, &self.configured);
-        let mut order: Vec<usize> = (0..call.dialogs.len()).collect();
-        // Forks may share five-tuples: one that is answered comes before one that is not.
-        order.sort_by_key(|&at| match call.dialogs.get(at).map(|of| of.state) {
-            Some(State::Confirmed) => 0,
-            Some(State::Early) => 1,
-            Some(State::Ended { .. }) | None => 2,
-        });
-        let mut seen: Vec<FiveTuple> = Vec::new();
+        let wanted = |dialog| call.wanted(dialog, now, &self.configured);
+        let mut wanted: Vec<Wanted> = call.dialogs.iter().map(wanted).collect();
+        share(&call.dialogs, &mut wanted);
         let mut losers = Vec::new();
-        let mut pending = Vec::new();
-        for at in order {
-            let Some(dialog) = call.dialogs.get(at) else {
-                continue;
-            };
-            let mut wanted = call.wanted(dialog, now, &self.configured);
-            let id = dialog.id.clone();
+        for (dialog, wanted) in call.dialogs.iter().zip(&mut wanted) {
             wanted.flows.retain(|flow| {
-                let five_tuple = flow.five_tuple();
-                let mine = !seen.contains(&five_tuple)
-                    && !dialog.has_lost(flow)
-                    && self.claim(call, &id, five_tuple, &mut losers);
-                if mine {
-                    seen.push(five_tuple);
-                }
-                mine
+                !dialog.has_lost(flow)
+                    && self.claim(call, &dialog.id, flow.five_tuple(), &mut losers)
             });
-            pending.push((at, wanted));
         }
         self.take_from(now, losers);
-        // Removals first: a five-tuple may go from one dialog to another.
-        pending.sort_by_key(|(_, wanted)| !wanted.flows.is_empty());
-        for (at, wanted) in pending {
+        let mut changes: Vec<_> = wanted.into_iter().enumerate().collect();
+        // Who gives five-tuples away comes before who gets them.
+        changes.sort_by_key(|(at, wanted)| {
+            let others = call.dialogs.iter().enumerate().filter(|(of, _)| of != at);
+            others
+                .flat_map(|(_, other)| &other.installed)
+                .any(|flow| wanted.has(flow.five_tuple()))
+        });
+        for (at, wanted) in changes {
             self.tell(call, at, wanted);
         }
     }
@@ -158,5 +146,39 @@ impl Model {
                 streams: wanted.not_placed,
             });
         }
+    }
+}
+
+/// Forks that go through one relay share five-tuples. One dialog has each: the one that has it now,
+/// else the first that wants it; at the highest rate that any of them wants.
+fn share(dialogs: &[Dialog], wanted: &mut [Wanted]) {
+    if wanted.iter().filter(|of| !of.flows.is_empty()).count() < 2 {
+        return;
+    }
+    let mut holders: HashMap<FiveTuple, (usize, u64)> = HashMap::new();
+    for (at, (dialog, wanted)) in dialogs.iter().zip(wanted.iter()).enumerate() {
+        for flow in &wanted.flows {
+            let five_tuple = flow.five_tuple();
+            let has = dialog
+                .installed
+                .iter()
+                .any(|of| of.five_tuple() == five_tuple);
+            let (holder, rate_bps) = holders.entry(five_tuple).or_insert((at, 0));
+            *rate_bps = flow.rate_bps.max(*rate_bps);
+            if has {
+                *holder = at;
+            }
+        }
+    }
+    for (at, wanted) in wanted.iter_mut().enumerate() {
+        wanted
+            .flows
+            .retain_mut(|flow| match holders.get(&flow.five_tuple()) {
+                Some((holder, rate_bps)) => {
+                    flow.rate_bps = *rate_bps;
+                    *holder == at
+                }
+                None => false,
+            });
     }
 }

@@ -253,3 +253,24 @@ impl Flow {
         (self.source, self.destination)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rule_10_ids_are_short_and_the_same_everywhere() {
+        let call_id = "é\"".repeat(200);
+        let one = SessionId::new(call_id.as_bytes(), [b"a", b"b"]);
+        assert_eq!(one, SessionId::new(call_id.as_bytes(), [b"b", b"a"]));
+        assert_ne!(one, SessionId::new(call_id.as_bytes(), [b"ab", b""]));
+        assert!(
+            one.as_str().len() <= 128 && one.as_str().bytes().all(|byte| byte.is_ascii_graphic())
+        );
+        assert!(
+            SessionId::new(b"3848276298220188511@atlanta.example.com", [b"a", b"b"])
+                .as_str()
+                .starts_with("3848276298220188511@atlanta")
+        );
+    }
+}

@@ -1,4 +1,109 @@
-use super::*;
+//! The rules of the call model, each by its number, on messages written as briefly as they can be.
+
+use std::time::Duration;
+
+use voicelane_call_agent::{
+    call::{Feed, Lease, Limits, Micros, Model, NgMedia},
+    ng,
+    rate::Configured,
+    sip,
+};
+
+use crate::server::Server;
+
+/// One call's messages, and what the server was told of it.
+struct Bench {
+    model: Model,
+    now: Micros,
+    feed: Feed,
+    server: Server,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::with(Limits::default())
+    }
+
+    fn with(limits: Limits) -> Self {
+        Self {
+            model: Model::new(Configured::default(), limits, 7),
+            now: 1_000_000_000,
+            feed: Feed::default(),
+            server: Server::default(),
+        }
+    }
+
+    /// `text`: start line, then headers and body with bare line feeds. From, To, Call-ID, CSeq and Via
+    /// are written as `F fa`, `T tb`, `C c1`, `S 1 INVITE`, `V z9hG4bKa`.
+    fn say(&mut self, text: &str) -> &mut Self {
+        let text = expand(text);
+        let message =
+            sip::read(text.as_bytes()).unwrap_or_else(|refused| panic!("{refused}: {text}"));
+        self.now += 20_000;
+        self.model.sip(self.now, &self.feed, &message);
+        self.drain();
+        self
+    }
+
+    fn wait(&mut self, seconds: f64) -> &mut Self {
+        let micros = Duration::from_secs_f64(seconds).as_micros();
+        self.now += Micros::try_from(micros).unwrap();
+        self.model.tick(self.now);
+        self.drain();
+        self
+    }
+
+    fn drain(&mut self) {
+        self.server.take(self.model.changes());
+    }
+
+    fn flows(&self) -> Vec<String> {
+        self.server.flows()
+    }
+
+    #[track_caller]
+    fn has(&mut self, expected: &[&str]) -> &mut Self {
+        let mut expected: Vec<_> = expected.iter().map(|flow| (*flow).to_owned()).collect();
+        expected.sort();
+        assert_eq!(self.flows(), expected, "{:?}", self.server.told);
+        self
+    }
+
+    #[track_caller]
+    fn told(&mut self, expected: &[&str]) -> &mut Self {
+        assert_eq!(self.server.told, expected);
+        self
+    }
+}
+
+fn expand(text: &str) -> String {
+    let mut out = String::new();
+    for (at, line) in text.trim_start().split('\n').enumerate() {
+        let line = line.trim_start();
+        let expanded = match line.split_once(' ') {
+            Some(("F", "-")) => "From: <sip:a@x>".into(),
+            Some(("F", tag)) => format!("From: <sip:a@x>;tag={tag}"),
+            Some(("T", "-")) => "To: <sip:b@x>".into(),
+            Some(("T", tag)) => format!("To: <sip:b@x>;tag={tag}"),
+            Some(("C", id)) => format!("Call-ID: {id}"),
+            Some(("S", cseq)) => format!("CSeq: {cseq}"),
+            Some(("V", branches)) => branches
+                .split(' ')
+                .map(|branch| format!("Via: SIP/2.0/UDP h;branch=z9hG4bK{branch}"))
+                .collect::<Vec<_>>()
+                .join("\r\n"),
+            _ if at == 0 && line.starts_with(|first: char| first.is_ascii_digit()) => {
+                format!("SIP/2.0 {line}")
+            }
+            _ if at == 0 => format!("{line} sip:b@x SIP/2.0"),
+            _ => line.into(),
+        };
+        out += &expanded;
+        out += "\r\n";
+    }
+    out += "\r\n";
+    out
+}
 
 const OFFER: &str = "\nv=0\nc=IN IP4 10.1.0.5\nm=audio 4000 RTP/AVP 8";
 const ANSWER: &str = "\nv=0\nc=IN IP4 10.2.0.7\nm=audio 5000 RTP/AVP 8";
@@ -371,12 +476,9 @@ fn rule_7_forks_stand_side_by_side_until_one_is_answered() {
         .say(&early("tc", &sdp("10.2.0.8", 6000)))
         .has(&all(&[first.clone(), other.clone()]));
     let groups: Vec<_> = bench
-        .told
-        .iter()
-        .filter_map(|change| match change {
-            Change::Add(session) => Some(session.group),
-            _ => None,
-        })
+        .server
+        .sessions()
+        .map(|session| session.group)
         .collect();
     assert_eq!(groups[0], groups[1]);
     bench
@@ -415,9 +517,7 @@ fn rule_8_leases_follow_session_expires() {
     // Without one, silence reaps, which the server hears.
     let mut bench = answered();
     bench.wait(1_000_000.0).has(&[FORWARD, BACKWARD]);
-    let Change::Add(session) = &bench.told[0] else {
-        panic!()
-    };
+    let session = bench.server.sessions().next().unwrap();
     assert_eq!(session.lease, Lease::WhileHeard { held: false });
     let id = session.id.clone();
     bench.model.silent(bench.now, b"c", &id);
@@ -452,20 +552,6 @@ fn rule_9_the_newer_call_wins_a_five_tuple() {
         .say("200 OK\nF f2\nT t2\nC d\nS 3 BYE\nV b2")
         .has(&[]);
     assert_eq!(bench.model.counters().lost, 2);
-}
-
-#[test]
-fn rule_10_ids_are_short_and_the_same_everywhere() {
-    let call_id = "é\"".repeat(200);
-    let one = SessionId::new(call_id.as_bytes(), [b"a", b"b"]);
-    assert_eq!(one, SessionId::new(call_id.as_bytes(), [b"b", b"a"]));
-    assert_ne!(one, SessionId::new(call_id.as_bytes(), [b"ab", b""]));
-    assert!(one.as_str().len() <= 128 && one.as_str().bytes().all(|byte| byte.is_ascii_graphic()));
-    assert!(
-        SessionId::new(b"3848276298220188511@atlanta.example.com", [b"a", b"b"])
-            .as_str()
-            .starts_with("3848276298220188511@atlanta")
-    );
 }
 
 /// One exchange of these two SDPs.
@@ -554,9 +640,7 @@ fn rule_14_hold_keeps_the_flows() {
                 "200 OK\nF fa\nT tb\nC c\nS 2 INVITE\nV h\n{ANSWER}\na={answer}"
             ))
             .has(&[FORWARD, BACKWARD]);
-        let Some(Change::Modify(session)) = bench.told.last() else {
-            panic!()
-        };
+        let session = bench.server.sessions().next().unwrap();
         assert_eq!(session.lease, Lease::WhileHeard { held: true });
     }
 }
@@ -615,7 +699,7 @@ fn rule_16_behind_a_nat_the_source_is_learned() {
         "200 OK\nF fa\nT tb\nC c\nS 1 INVITE\nV a\n{}",
         sdp("198.51.100.7", 5000)
     );
-    let expected = "learned Some(203.0.113.9) > 198.51.100.7:5000 80000 next";
+    let expected = "learned (203.0.113.9) > 198.51.100.7:5000 80000 next";
     // The caller's signalling comes from a public address.
     let mut bench = Bench::new();
     bench.feed.source = Some("203.0.113.9:5060".parse().unwrap());

@@ -1,0 +1,10 @@
+//! The call model and the readers from outside.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod cases;
+mod generated;
+mod mutations;
+mod rules;
+mod server;
+mod torture;

@@ -1,0 +1,176 @@
+//! Damaged input: nothing panics, nothing takes long.
+//!
+//! The fuzz targets do the same for longer (`controlplane/call-agent/fuzz`).
+
+use std::{fs, path::Path};
+
+use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
+use voicelane_call_agent::{
+    call::{Feed, Limits, Model, NgMedia},
+    hep, ng,
+    rate::Configured,
+    sdp, sip,
+};
+
+const ROUNDS: usize = 20_000;
+/// What readers look for.
+const TOKENS: &[&[u8]] = &[
+    b"\r\n",
+    b"\n",
+    b"\n ",
+    b":",
+    b";",
+    b",",
+    b"\"",
+    b"<",
+    b">",
+    b"=",
+    b"/",
+    b"\0",
+    b"\xff",
+    b"HEP3",
+    b"SIP/2.0",
+    b"--",
+    b"v=0\n",
+    b"m=audio 9 RTP/AVP 0\n",
+    b"a=group:BUNDLE 0 1\n",
+    b"4294967296",
+    b"18446744073709551615",
+    b"d",
+    b"l",
+    b"i",
+    b"e",
+    b"0:",
+    b"{",
+    b"[",
+    b"tag=",
+    b"branch=z9hG4bK",
+    b"Content-Length: 1\r\n",
+    b"Content-Type: multipart/mixed\r\n",
+];
+
+#[test]
+fn damaged_input_does_no_harm() {
+    let mut random = SmallRng::seed_from_u64(4475);
+    let corpus = corpus();
+    let mut model = Model::new(
+        Configured::default(),
+        Limits {
+            calls: 50,
+            half_open: 20,
+        },
+        3,
+    );
+    let mut now = 0;
+    for _ in 0..ROUNDS {
+        let input = mutated(&mut random, &corpus);
+        now += random.random_range(0..1_000_000);
+        exercise(&mut model, now, &input);
+        drop(model.changes());
+        assert!(model.calls() <= 50);
+    }
+    assert!(model.counters().added > 0);
+    model.tick(now + 1_000_000_000);
+}
+
+/// Everything that reads, on any bytes.
+fn exercise(model: &mut Model, now: u64, input: &[u8]) {
+    let mut frames = hep::Frames::default();
+    frames.push(input);
+    while let Ok(Some(frame)) = frames.next_frame() {
+        if let Ok(packet) = hep::read(frame)
+            && let Ok(message) = sip::read(&packet.payload)
+        {
+            let feed = Feed {
+                captured_us: packet.captured_us,
+                source: packet.source,
+                destination: packet.destination,
+            };
+            model.sip(now, &feed, &message);
+        }
+    }
+    if let Ok(message) = sip::read(input) {
+        model.sip(now, &Feed::default(), &message);
+    }
+    drop(sdp::read(input));
+    if let Ok(request) = ng::Request::read(input) {
+        match request.command {
+            Ok(ng::Command::Offer(command)) => model.ng_offer(now, &media(&command)),
+            Ok(ng::Command::Answer(command)) => model.ng_answer(now, &media(&command)),
+            Ok(ng::Command::Delete(dialog)) => {
+                model.ng_delete(now, &dialog);
+            }
+            Ok(ng::Command::Ping | ng::Command::Other(_)) | Err(_) => {}
+        }
+    }
+}
+
+fn media<'a>(command: &'a ng::Media<'a>) -> NgMedia<'a> {
+    NgMedia {
+        command,
+        relayed: None,
+    }
+}
+
+fn mutated(random: &mut SmallRng, corpus: &[Vec<u8>]) -> Vec<u8> {
+    let mut input = corpus.choose(random).unwrap().clone();
+    for _ in 0..random.random_range(0..6) {
+        let at = random.random_range(0..=input.len());
+        let end = (at + random.random_range(0..40)).min(input.len());
+        match random.random_range(0..5) {
+            0 => {
+                input.drain(at..end);
+            }
+            1 => {
+                let part = input[at..end].to_vec();
+                input.splice(at..at, part);
+            }
+            2 => {
+                let token = *TOKENS.choose(random).unwrap();
+                input.splice(at..end.min(at + 2), token.iter().copied());
+            }
+            3 if at < input.len() => input[at] = random.random(),
+            _ => {
+                let other = corpus.choose(random).unwrap();
+                let from = random.random_range(0..=other.len());
+                let to = (from + 60).min(other.len());
+                input.splice(at..at, other[from..to].iter().copied());
+            }
+        }
+    }
+    input
+}
+
+/// Messages and frames of the cases, the torture messages, and a few ng commands.
+fn corpus() -> Vec<Vec<u8>> {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let mut corpus: Vec<Vec<u8>> = Vec::new();
+    for folder in ["cases", "torture"] {
+        for entry in fs::read_dir(tests.join(folder)).unwrap() {
+            corpus.push(fs::read(entry.unwrap().path()).unwrap());
+        }
+    }
+    let mut messages = Vec::new();
+    for bytes in &corpus {
+        let mut frames = hep::Frames::default();
+        frames.push(bytes);
+        while let Ok(Some(frame)) = frames.next_frame() {
+            messages.push(hep::read(frame).unwrap().payload.into_owned());
+        }
+    }
+    corpus.append(&mut messages);
+    let sdp = "v=0\r\nc=IN IP4 10.1.0.5\r\nm=audio 4000 RTP/SAVPF 111 0\r\na=rtpmap:111 opus/48000/2\r\n\
+        a=fmtp:111 maxaveragebitrate=20000\r\na=crypto:1 AEAD_AES_128_GCM inline:x|1:4\r\na=mid:0\r\n";
+    let head = "7_1 d7:call-id1:c8:from-tag1:f6:to-tag1:t10:via-branch1:v";
+    for command in ["offer", "answer", "delete", "query"] {
+        let text = format!(
+            "{head}7:command{}:{command}3:sdp{}:{sdp}e",
+            command.len(),
+            sdp.len()
+        );
+        corpus.push(text.into_bytes());
+        let json = serde_json::json!({"command": command, "call-id": "c", "from-tag": "f", "to-tag": "t", "sdp": sdp});
+        corpus.push(format!("7_2 {json}").into_bytes());
+    }
+    corpus
+}
