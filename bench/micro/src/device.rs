@@ -102,6 +102,12 @@ impl Buffer for Frame {
         }
     }
 
+    fn truncate(&mut self, bytes: u16) {
+        if let Some(memory) = &mut self.0 {
+            memory.length = memory.length.min(bytes);
+        }
+    }
+
     #[inline]
     fn prefetch(&self) {
         if let Some(memory) = &self.0 {

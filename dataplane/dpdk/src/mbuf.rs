@@ -218,6 +218,16 @@ impl Mbuf {
         self.is_contiguous() && self.set_extent(offset, length)
     }
 
+    /// Takes bytes off the frame's end, so that so many are left; a frame that is not longer, or is in
+    /// several pieces, stays as it is.
+    #[inline]
+    pub fn truncate(&mut self, bytes: u16) {
+        let length: u16 = self.field(sys::VL_MBUF_DATA_LEN);
+        if bytes < length && self.is_contiguous() {
+            self.set_extent(self.field(sys::VL_MBUF_DATA_OFF), bytes);
+        }
+    }
+
     /// Says where a frame of one piece is in its buffer.
     #[inline]
     fn set_extent(&mut self, offset: u16, length: u16) -> bool {

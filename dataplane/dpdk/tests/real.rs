@@ -42,6 +42,10 @@ fn buffers_ports_and_memory() {
     assert!(!buffer.grow_front(1), "no headroom left");
     assert_eq!((buffer.bytes().len(), buffer.bytes()[187]), (188, 8));
     assert!(buffer.shrink_front(128));
+    buffer.truncate(61);
+    assert_eq!(buffer.bytes().len(), 60, "it is not longer");
+    buffer.truncate(40);
+    assert_eq!((buffer.bytes().len(), buffer.bytes()[39]), (40, 7));
     assert_eq!(
         buffer.write(&[0; 2049]),
         Err(TooLong {

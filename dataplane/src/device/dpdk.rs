@@ -39,6 +39,11 @@ impl Buffer for Mbuf {
     }
 
     #[inline]
+    fn truncate(&mut self, bytes: u16) {
+        Self::truncate(self, bytes);
+    }
+
+    #[inline]
     fn prefetch(&self) {
         self.prefetch_frame();
     }

@@ -27,6 +27,8 @@ pub trait Buffer: Send {
     /// Adds bytes, whatever stands there, at the front. Without room, nothing changes and the answer
     /// is no.
     fn grow_front(&mut self, bytes: u16) -> bool;
+    /// Takes bytes off the end, so that so many are left; a frame that is not longer stays as it is.
+    fn truncate(&mut self, bytes: u16);
     /// Asks the CPU to fetch the frame's headers.
     fn prefetch(&self);
     /// Asks the CPU to fetch what says where the frame is and how long, as another core has written

@@ -107,6 +107,10 @@ impl Buffer for SimBuffer {
         true
     }
 
+    fn truncate(&mut self, bytes: u16) {
+        self.bytes.truncate(bytes.into());
+    }
+
     fn prefetch(&self) {}
 
     fn prefetch_handle(&self) {}

@@ -76,6 +76,16 @@ impl<B> Burst<B> {
         first_places(self.buffers.len())
     }
 
+    /// Those whose frames are longer than their IP packets and Ethernet's minimum ask for; of plain packets.
+    #[inline]
+    pub(super) fn with_trailers(&self) -> Places {
+        let mut trailers = self.frame_bytes;
+        for (bytes, ip_bytes) in trailers.iter_mut().zip(&self.headers.ip_bytes) {
+            *bytes = bytes.saturating_sub(Ethernet::frame_bytes(*ip_bytes));
+        }
+        !equal_places(&trailers, 0)
+    }
+
     /// Whether all go on, from one interface, with one code point, equally long, out of one port: as most
     /// bursts of calls' packets do.
     #[inline]

@@ -19,7 +19,8 @@ use crate::{
     wire::{EtherType, Ethernet, Ipv4, Ipv6, Transport, Upper, upper_layer},
 };
 
-/// Counts the packets, finds each one's interface and headers, takes its VLAN tag off, and checks it.
+/// Counts the packets, finds each one's interface and headers, takes its VLAN tag and what follows its
+/// IP packet off, and checks it.
 #[inline(never)]
 pub(super) fn parse<B: Buffer>(
     burst: &mut Burst<B>,
@@ -40,6 +41,10 @@ pub(super) fn parse<B: Buffer>(
         (ipv4, parse_plain6(burst, all & !ipv4, mac))
     };
     count(burst, &mut port.counters, interfaces);
+    let filled = (ipv4 | ipv6) & burst.with_trailers();
+    if filled != 0 {
+        cut_trailers(burst, filled);
+    }
     burst.lookups.flows4.present = ipv4;
     burst.lookups.flows6.present = ipv6;
     burst.headers.ipv6 = ipv6;
@@ -107,6 +112,19 @@ fn count<B>(burst: &Burst<B>, counters: &mut PortCounters, interfaces: &mut [Int
     let own = &mut interfaces[own].counters;
     own.rx_packets += packets;
     own.rx_bytes += bytes;
+}
+
+/// Cuts these frames to their IP packets: meters count the packet's bytes, so whatever follows it would
+/// be carried beside what was admitted.
+#[cold]
+fn cut_trailers<B: Buffer>(burst: &mut Burst<B>, which: Places) {
+    for place in places(which) {
+        if let Some(buffer) = burst.buffers.get_mut(place) {
+            let bytes = Ethernet::frame_bytes(burst.headers.ip_bytes[place]);
+            buffer.truncate(bytes);
+            burst.frame_bytes[place] = bytes;
+        }
+    }
 }
 
 /// A frame's length; longer ones than can be said do not come.
@@ -192,10 +210,31 @@ fn parse_any<B: Buffer>(
         counters.rx_bytes += counted;
         if let Some((header, flow)) = plain::ipv4(buffer.bytes(), Addressee::new(mac)) {
             lookups.flows4.put(place, flow);
+            buffer.truncate(Ethernet::frame_bytes(header.ip_bytes));
             return Ok(header);
         }
     }
-    parse_frame(buffer.bytes(), mac, place, lookups)
+    let parsed = parse_frame(buffer.bytes(), mac, place, lookups);
+    if !matches!(parsed, Err(Verdict::Drop(_)))
+        && let Some(ip_bytes) = ip_bytes(buffer.bytes())
+    {
+        buffer.truncate(Ethernet::frame_bytes(ip_bytes));
+    }
+    parsed
+}
+
+/// The length of the IP packet in a frame that has been parsed; nothing when it carries another
+/// protocol.
+fn ip_bytes(frame: &[u8]) -> Option<u16> {
+    let (ethernet, packet) = Ethernet::split(frame)?;
+    match ethernet.ether_type() {
+        EtherType::IPV4 => Ipv4::new(packet).map(|ip| ip.total_length()),
+        EtherType::IPV6 => {
+            let payload = Ipv6::new(packet)?.payload_length();
+            Some(payload.saturating_add(40))
+        }
+        _ => None,
+    }
 }
 
 /// Whether a first octet is one of a host's addresses: not 0/8, 127/8, multicast, reserved.

@@ -42,6 +42,8 @@ pub struct Ethernet<'a>(&'a [u8; 14]);
 impl<'a> Ethernet<'a> {
     /// Its length, without VLAN tags.
     pub const LENGTH: usize = 14;
+    /// The least that a frame carries behind it: a sender fills up what is shorter (IEEE 802.3).
+    pub const MIN_PAYLOAD: u16 = 46;
 
     /// The header and what follows it; nothing of a frame that is too short.
     #[inline]
@@ -50,6 +52,14 @@ impl<'a> Ethernet<'a> {
         frame
             .split_first_chunk()
             .map(|(header, rest)| (Self(header), rest))
+    }
+
+    /// The length of the longest frame that carries a packet of so many bytes and no more than that:
+    /// filled up, if the packet is short.
+    #[inline]
+    #[must_use]
+    pub fn frame_bytes(packet_bytes: u16) -> u16 {
+        packet_bytes.max(Self::MIN_PAYLOAD).saturating_add(14)
     }
 
     /// Where it goes.

@@ -54,6 +54,8 @@ fn templates() -> Vec<Vec<u8>> {
     frames.extend(to_vlans.iter().map(Udp::frame));
     frames.extend(on_vlans.first().map(|double| tagged(double, 200)));
     frames.extend(on_vlans);
+    let filled = [0, 2, 4, 6, 7, 12].map(|at| with_trailer(&frames[at], 500));
+    frames.extend(filled);
     frames
 }
 
@@ -249,9 +251,9 @@ enum Event {
 
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        6 => (0..27_usize, 0..2_u8, 1..100_u8)
+        6 => (0..33_usize, 0..2_u8, 1..100_u8)
             .prop_map(|(template, port, count)| Event::Arrive { template, port, count }),
-        1 => (0..27_usize, 0..6_u8)
+        1 => (0..33_usize, 0..6_u8)
             .prop_map(|(template, interface)| Event::FromKernel { template, interface }),
         1 => (3_998..4_002_u16).prop_map(Event::Install),
         1 => (3_998..4_002_u16).prop_map(Event::Remove),

@@ -27,4 +27,5 @@ mod policy;
 mod policy_meters;
 mod readme;
 mod scheduling;
+mod trailers;
 mod vlan;

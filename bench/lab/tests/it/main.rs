@@ -15,6 +15,7 @@ mod classes;
 mod compare;
 mod demo;
 mod fragments;
+mod fraud;
 mod frr;
 mod real_ports;
 mod testbed;

@@ -1,7 +1,7 @@
 //! What the simulated clock shows, on real ports: the shaper's rate, and that no garbage hurts.
 //! Needs root.
 
-use std::{thread, time::Duration};
+use std::{os::fd::OwnedFd, thread, time::Duration};
 
 use crate::network::{Network, port};
 use nix::{
@@ -98,6 +98,24 @@ fn mutated(random: &mut SmallRng, router_mac: [u8; 6]) -> Vec<u8> {
     frame
 }
 
+/// A socket that sends whole frames out of a host's `eth0`, in whose namespace the thread is.
+pub(crate) fn wire() -> OwnedFd {
+    let wire = socket(
+        AddressFamily::Packet,
+        SockType::Raw,
+        SockFlag::empty(),
+        None,
+    )
+    .unwrap();
+    let address = getifaddrs()
+        .unwrap()
+        .find(|a| a.interface_name == "eth0" && is_link(a))
+        .and_then(|a| a.address)
+        .unwrap();
+    bind(std::os::fd::AsRawFd::as_raw_fd(&wire), &address).unwrap();
+    wire
+}
+
 /// 100,000 mutated frames through a real port: each one counted, no buffer lost, and the routers
 /// go on.
 #[test]
@@ -112,19 +130,7 @@ fn garbage_is_counted_and_nothing_leaks() {
     let sent = sites
         .caller
         .enter(|| {
-            let wire = socket(
-                AddressFamily::Packet,
-                SockType::Raw,
-                SockFlag::empty(),
-                None,
-            )
-            .unwrap();
-            let address = getifaddrs()
-                .unwrap()
-                .find(|a| a.interface_name == "eth0" && is_link(a))
-                .and_then(|a| a.address)
-                .unwrap();
-            bind(std::os::fd::AsRawFd::as_raw_fd(&wire), &address).unwrap();
+            let wire = wire();
             let mut random = SmallRng::seed_from_u64(11);
             let mut sent = 0;
             for number in 0..FRAMES {
@@ -187,7 +193,7 @@ fn is_link(address: &nix::ifaddrs::InterfaceAddress) -> bool {
         .is_some_and(|address| address.as_link_addr().is_some())
 }
 
-fn interface_mac(name: &str) -> [u8; 6] {
+pub(crate) fn interface_mac(name: &str) -> [u8; 6] {
     getifaddrs()
         .unwrap()
         .find(|a| a.interface_name == name && is_link(a))

@@ -472,6 +472,11 @@ pub fn tagged(frame: &[u8], tci: u16) -> Vec<u8> {
     [addresses, &[0x81, 0], &tci.to_be_bytes(), rest].concat()
 }
 
+/// The frame with so many bytes behind its packet, which are not of it.
+pub fn with_trailer(frame: &[u8], bytes: usize) -> Vec<u8> {
+    [frame, &vec![0x99; bytes]].concat()
+}
+
 /// The IPv4 header checksum, computed from nothing (RFC 1071).
 pub fn checksum(frame: &[u8]) -> u16 {
     let header = usize::from(frame[14] & 15) * 4;
