@@ -204,6 +204,8 @@ pub struct InterfaceCounters {
     /// Packets received whose code point was taken away or changed, because neither a session nor a
     /// rule covers them and the interface's trust does not keep it.
     pub bleached_packets: u64,
+    /// Packets received with the five-tuple of a session whose packets come in elsewhere.
+    pub spoofed_packets: u64,
     /// Packets received that are fragments other than the first, and whose first one was of no session
     /// or has not come: without ports, so in no session.
     pub fragments: u64,
@@ -224,6 +226,7 @@ impl Default for InterfaceCounters {
             twin_packets: 0,
             twin_bleached_packets: 0,
             bleached_packets: 0,
+            spoofed_packets: 0,
             fragments: 0,
             drops: [0; DropReason::COUNT],
             punts: [0; PuntReason::COUNT],

@@ -128,6 +128,7 @@ impl InterfaceCounters {
             twin_packets,
             twin_bleached_packets,
             bleached_packets,
+            spoofed_packets,
             fragments,
             drops,
             punts,
@@ -138,6 +139,7 @@ impl InterfaceCounters {
         self.twin_packets += twin_packets;
         self.twin_bleached_packets += twin_bleached_packets;
         self.bleached_packets += bleached_packets;
+        self.spoofed_packets += spoofed_packets;
         self.fragments += fragments;
         add_each(&mut self.drops, drops);
         add_each(&mut self.punts, punts);
@@ -177,8 +179,7 @@ fn add_senders(to: &mut Vec<Sender>, from: &[Sender]) {
         least.filter(|_| list.len() >= SENDERS).unwrap_or(0)
     };
     let (missed_here, missed_there) = (missed(to), missed(from));
-    let same =
-        |one: &Sender, other: &Sender| (one.address, one.claims) == (other.address, other.claims);
+    let same = |one: &Sender, other: &Sender| one.is_as(other);
     let here = to.len();
     for sender in from {
         match to[..here].iter_mut().find(|known| same(known, sender)) {
@@ -213,6 +214,8 @@ impl FlowReading {
             bytes,
             policed_packets,
             policed_bytes,
+            spoofed_packets,
+            spoofed_on,
             last_seen,
             colours,
         } = other.counters;
@@ -221,6 +224,8 @@ impl FlowReading {
         counters.bytes += bytes;
         counters.policed_packets += policed_packets;
         counters.policed_bytes += policed_bytes;
+        counters.spoofed_packets += spoofed_packets;
+        counters.spoofed_on = counters.spoofed_on.or(spoofed_on);
         counters.last_seen = counters.last_seen.max(last_seen);
         if let Some(colours) = colours {
             let sums = counters.colours.get_or_insert([Count::default(); 3]);

@@ -20,11 +20,22 @@ pub enum Idle {
     Adaptive,
 }
 
+/// What is behind an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Hosts.
+    Edge,
+    /// Other routers.
+    Core,
+}
+
 /// One port.
 #[derive(Clone, Debug)]
 pub struct PortSettings {
     /// The address that frames for the router carry.
     pub mac: MacAddress,
+    /// What is behind it without a tag.
+    pub role: Role,
     /// Of what comes from it without a tag.
     pub trust: Trust,
     /// The shaper's rate, on the wire.
@@ -51,11 +62,17 @@ pub struct PortSettings {
 }
 
 impl PortSettings {
-    /// An Ethernet port with the defaults.
+    /// An Ethernet port with the defaults: a core port if what comes is trusted.
     #[must_use]
     pub fn new(mac: MacAddress, trust: Trust, rate: BitRate) -> Self {
+        let role = if trust == Trust::Keep {
+            Role::Core
+        } else {
+            Role::Edge
+        };
         Self {
             mac,
+            role,
             trust,
             rate,
             overhead_bytes: 24,
@@ -75,6 +92,8 @@ impl PortSettings {
 pub struct VlanSettings {
     /// Which.
     pub id: VlanId,
+    /// What is behind it.
+    pub role: Role,
     /// Of what comes from it.
     pub trust: Trust,
     /// The largest IP packet, at most the port's.
@@ -90,6 +109,8 @@ pub struct InterfaceSettings {
     pub port: PortIndex,
     /// Its VLAN, if it is one.
     pub vlan: Option<VlanId>,
+    /// What is behind it.
+    pub role: Role,
     /// Of what comes from it.
     pub trust: Trust,
     /// The largest IP packet.
@@ -171,6 +192,7 @@ impl Settings {
         let untagged = ports().map(|(index, port)| InterfaceSettings {
             port: index,
             vlan: None,
+            role: port.role,
             trust: port.trust,
             mtu: port.mtu,
             routing: port.routing,
@@ -179,6 +201,7 @@ impl Settings {
             port.vlans.iter().map(move |vlan| InterfaceSettings {
                 port: index,
                 vlan: Some(vlan.id),
+                role: vlan.role,
                 trust: vlan.trust,
                 mtu: vlan.mtu,
                 routing: vlan.routing,

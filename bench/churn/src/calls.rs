@@ -120,6 +120,7 @@ impl Call {
             rate_bps: RATE_BPS,
             burst_bytes: BURST_BYTES,
             meter: None,
+            ingress_interface: "a".to_owned(),
         };
         Command::Install(InstallSession {
             key: self.key(),

@@ -20,7 +20,7 @@ use voicelane_router::{
     config::Config,
     dataplane::{Client, WorkerThreads},
     mirror::{InterfaceView, View},
-    sessions::Sessions,
+    sessions::{Sessions, WaysIn},
 };
 
 use crate::calls::Call;
@@ -142,11 +142,12 @@ impl Router {
             links,
         };
         let identity = Identity {
-            router_id: config.router.id,
+            router_id: config.router.id.clone(),
             epoch: 1,
             entry_capacity: u64::try_from(self.settings.session_entries).unwrap_or(u64::MAX),
         };
-        let sessions = Arc::new(Sessions::new(self.client.clone()));
+        let ways_in = WaysIn::new(config.interfaces());
+        let sessions = Arc::new(Sessions::new(self.client.clone(), ways_in));
         let agent = Agent::new(server, identity, interfaces, sessions);
         let mut attached = agent.attached();
         tokio::spawn(async move {

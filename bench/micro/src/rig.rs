@@ -7,7 +7,7 @@ use voicelane_dataplane::{
     Adjacency, Fibs,
     control::{Answer, Command, Control, NextHop, Request, Twins},
     counters::{DropReason, Report},
-    session::{EntrySpec, Policer, SessionChange},
+    session::{EntrySpec, Ingress, Policer, SessionChange},
     settings::{Idle, PortSettings, Settings, Trust},
     units::{BitRate, InterfaceIndex, MacAddress, TickRate, Ticks},
     worker::Worker,
@@ -237,6 +237,7 @@ impl Rig {
         };
         let entry = |(i, &dscp)| EntrySpec {
             flow: flows::flow(case.ip, i),
+            ingress: Ingress::Interface(InterfaceIndex(0)),
             dscp,
             terms: policer.into(),
         };

@@ -10,7 +10,7 @@ use voicelane_dataplane::{
     counters::Report,
     device::{Buffer as _, SimBuffer, SimDevice, SimPool},
     diffserv::Dscp,
-    session::{EntrySpec, FiveTuple, Policer, Protocol, SessionChange},
+    session::{EntrySpec, FiveTuple, Ingress, Policer, Protocol, SessionChange},
     settings::{PortSettings, Settings, Trust},
     units::{BitRate, InterfaceIndex, MacAddress, PortIndex, TickRate, Ticks},
     worker::Worker,
@@ -101,6 +101,7 @@ impl Network {
         let change = SessionChange {
             install: vec![EntrySpec {
                 flow,
+                ingress: Ingress::Core,
                 dscp,
                 terms: policer.into(),
             }],

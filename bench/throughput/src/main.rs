@@ -25,7 +25,7 @@ use voicelane_dataplane::{
     crew::{Crew, Layout},
     device::DpdkDevice,
     diffserv::Dscp,
-    session::{EntrySpec, Policer, SessionChange},
+    session::{EntrySpec, Ingress, Policer, SessionChange},
     settings::{Idle, PortSettings, Settings, Trust},
     units::{BitRate, InterfaceIndex, MacAddress},
 };
@@ -287,6 +287,7 @@ fn sessions(arguments: &Arguments) -> anyhow::Result<Vec<EntrySpec>> {
         .zip(arguments.dscp.iter().cycle())
         .map(|(i, &dscp)| EntrySpec {
             flow: flows::flow(arguments.ip, i),
+            ingress: Ingress::Interface(InterfaceIndex(0)),
             dscp,
             terms: policer.into(),
         })

@@ -144,6 +144,10 @@ pub(crate) struct Counters {
     pub(crate) last_seen_ms_ago: Option<u64>,
     /// null: it never had a three-colour meter.
     pub(crate) colours: Option<Colours>,
+    /// With the five-tuple, but from elsewhere.
+    pub(crate) spoofed_packets: u64,
+    /// Where the last of them came in.
+    pub(crate) spoofed_interface: String,
 }
 
 /// `router entries`.
@@ -343,6 +347,8 @@ impl From<v1::EntryCounters> for Counters {
             policed_bytes: entry.policed_bytes,
             last_seen_ms_ago: entry.last_seen_ms_ago,
             colours: entry.colours.map(Into::into),
+            spoofed_packets: entry.spoofed_packets,
+            spoofed_interface: entry.spoofed_interface,
         }
     }
 }

@@ -209,8 +209,8 @@ impl From<v1::MeterStatus> for Meter {
 pub(crate) struct Senders {
     /// The greatest of each interface first.
     senders: Vec<Sender>,
-    /// How many packets were bleached on each interface.
-    interfaces: Vec<Bleached>,
+    /// How many packets there were on each interface.
+    interfaces: Vec<Offences>,
 }
 
 #[derive(Serialize)]
@@ -219,6 +219,8 @@ struct Sender {
     address: String,
     /// What it claims without a session.
     dscp: String,
+    /// What it has no right to: "claim", the code point; "spoofed", a call's five-tuple.
+    offence: String,
     /// At most.
     packets: u64,
     /// How many of them may be of others.
@@ -229,17 +231,19 @@ struct Sender {
 }
 
 #[derive(Serialize)]
-struct Bleached {
+struct Offences {
     name: String,
     bleached_packets: u64,
+    spoofed_packets: u64,
 }
 
 impl Senders {
     pub(crate) fn new(ports: v1::ListPortsResponse) -> Self {
         let all: Vec<_> = each_interface(ports).collect();
-        let interfaces = all.iter().map(|of| Bleached {
+        let interfaces = all.iter().map(|of| Offences {
             name: of.name.clone(),
             bleached_packets: of.bleached_packets,
+            spoofed_packets: of.spoofed_packets,
         });
         let interfaces = interfaces.collect();
         let senders = all.into_iter().flat_map(|of| {
@@ -247,6 +251,7 @@ impl Senders {
                 interface: of.name.clone(),
                 address: sender.address,
                 dscp: sender.dscp,
+                offence: sender.offence,
                 packets: sender.packets,
                 error_packets: sender.error_packets,
                 bytes: sender.bytes,
@@ -270,6 +275,7 @@ impl Senders {
                 sender.interface.clone(),
                 sender.address.clone(),
                 sender.dscp.clone(),
+                sender.offence.clone(),
                 packets,
                 sender.bytes.to_string(),
                 format!("{} ms ago", sender.last_seen_ms_ago),
@@ -280,18 +286,23 @@ impl Senders {
                 "INTERFACE",
                 "SENDER",
                 "CLAIMS",
+                "OFFENCE",
                 "PACKETS",
                 "BYTES",
                 "LAST SEEN",
             ],
             senders,
         );
-        for Bleached {
+        for Offences {
             name,
             bleached_packets,
+            spoofed_packets,
         } in &self.interfaces
         {
-            text += &format!("\n{name}: {bleached_packets} packets bleached or remarked in all");
+            text += &format!(
+                "\n{name}: {bleached_packets} packets bleached or remarked, {spoofed_packets} with a \
+                 call's five-tuple that comes in elsewhere"
+            );
         }
         text
     }
@@ -325,6 +336,7 @@ struct OfInterface {
     name: String,
     trust: String,
     bleached_packets: u64,
+    spoofed_packets: u64,
     senders: Vec<v1::SenderStatus>,
     aggregates: Vec<v1::AggregateStatus>,
 }
@@ -335,6 +347,7 @@ fn each_interface(ports: v1::ListPortsResponse) -> impl Iterator<Item = OfInterf
             name: vlan.interface.unwrap_or_default().name,
             trust: vlan.trust,
             bleached_packets: vlan.bleached_packets,
+            spoofed_packets: vlan.spoofed_packets,
             senders: vlan.senders,
             aggregates: vlan.aggregates,
         });
@@ -342,6 +355,7 @@ fn each_interface(ports: v1::ListPortsResponse) -> impl Iterator<Item = OfInterf
             name: port.interface.unwrap_or_default().name,
             trust: port.trust,
             bleached_packets: port.bleached_packets,
+            spoofed_packets: port.spoofed_packets,
             senders: port.senders,
             aggregates: port.aggregates,
         };

@@ -46,6 +46,7 @@ pub(crate) struct Port {
     tx_packets: u64,
     tx_bytes: u64,
     bleached_packets: u64,
+    spoofed_packets: u64,
     twin_packets: u64,
     twin_bleached_packets: u64,
     fragment_packets: u64,
@@ -64,6 +65,7 @@ struct Vlan {
     rx_packets: u64,
     rx_bytes: u64,
     bleached_packets: u64,
+    spoofed_packets: u64,
     twin_packets: u64,
     twin_bleached_packets: u64,
     fragment_packets: u64,
@@ -142,6 +144,7 @@ impl Stats {
                 port.rx_packets.to_string(),
                 port.tx_packets.to_string(),
                 port.bleached_packets.to_string(),
+                port.spoofed_packets.to_string(),
                 counts(&port.drops),
                 counts(&port.punts),
                 counts(&port.refused_punts),
@@ -150,7 +153,7 @@ impl Stats {
         });
         text += &table(
             [
-                "PORT", "DEVICE", "RX", "TX", "BLEACHED", "DROPS", "PUNTS", "REFUSED",
+                "PORT", "DEVICE", "RX", "TX", "BLEACHED", "SPOOFED", "DROPS", "PUNTS", "REFUSED",
             ],
             rows,
         );
@@ -212,7 +215,7 @@ impl Port {
 
 impl Vlan {
     /// Below its port's: what is sent is the port's.
-    fn row(&self, port: &Port) -> [String; 8] {
+    fn row(&self, port: &Port) -> [String; 9] {
         let interface = self.interface.as_ref();
         let id = interface.and_then(|it| it.vlan_id).unwrap_or_default();
         [
@@ -221,6 +224,7 @@ impl Vlan {
             self.rx_packets.to_string(),
             String::new(),
             self.bleached_packets.to_string(),
+            self.spoofed_packets.to_string(),
             counts(&self.drops),
             counts(&self.punts),
             counts(&self.refused_punts),
@@ -269,6 +273,7 @@ impl From<v1::PortStatus> for Port {
             tx_packets: port.tx_packets,
             tx_bytes: port.tx_bytes,
             bleached_packets: port.bleached_packets,
+            spoofed_packets: port.spoofed_packets,
             twin_packets: port.twin_packets,
             twin_bleached_packets: port.twin_bleached_packets,
             fragment_packets: port.fragment_packets,
@@ -288,6 +293,7 @@ impl From<v1::VlanStatus> for Vlan {
             rx_packets: vlan.rx_packets,
             rx_bytes: vlan.rx_bytes,
             bleached_packets: vlan.bleached_packets,
+            spoofed_packets: vlan.spoofed_packets,
             twin_packets: vlan.twin_packets,
             twin_bleached_packets: vlan.twin_bleached_packets,
             fragment_packets: vlan.fragment_packets,

@@ -297,6 +297,10 @@ pub(crate) fn entries(entries: &[Counters]) -> String {
             entry.destination.clone(),
             entry.packets.to_string(),
             entry.policed_packets.to_string(),
+            match entry.spoofed_packets {
+                0 => "0".to_owned(),
+                packets => format!("{packets} on {}", entry.spoofed_interface),
+            },
             entry
                 .colours
                 .as_ref()
@@ -315,6 +319,7 @@ pub(crate) fn entries(entries: &[Counters]) -> String {
             "TO",
             "PACKETS",
             "POLICED",
+            "SPOOFED",
             "GREEN / YELLOW / RED",
             "LAST",
         ],

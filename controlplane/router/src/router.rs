@@ -21,7 +21,7 @@ use crate::{
     dataplane::{self, Client, Dataplane, OpenPort, StartError, WorkerEnd, cores, links},
     mirror::{self, Mirror, MirrorError, View, fib::TwinOf},
     policy::Policies,
-    sessions::Sessions,
+    sessions::{Sessions, WaysIn},
     twin::{
         self, Forwarding6, Frames, QuietError, Quieted, SysctlError, Twin, TwinCounters, TwinError,
         carrier,
@@ -308,7 +308,10 @@ fn start_tasks(config: &Config, api: Option<Api>, parts: Parts<'_>) -> Tasks {
         epoch: rand::random(),
         entry_capacity: u64::try_from(config.router.session_entries).unwrap_or(u64::MAX),
     };
-    let sessions = Arc::new(Sessions::new(client.clone()));
+    let sessions = Arc::new(Sessions::new(
+        client.clone(),
+        WaysIn::new(config.interfaces()),
+    ));
     let mut tasks = Tasks::new();
     let mut server = None;
     if let Some(uri) = &config.router.server {

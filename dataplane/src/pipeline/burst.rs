@@ -13,7 +13,7 @@ use crate::{
     fib::NO_ROUTE,
     places::{Places, first_places},
     policy::RuleIndex,
-    session::{AnyKey, FlowId, FlowKey4, FlowKey6, Slot},
+    session::{AnyKey, FlowId, FlowKey4, FlowKey6, Origin, Slot},
     units::{InterfaceIndex, PortIndex, VlanId},
     wire::{EtherType, Ethernet},
 };
@@ -31,6 +31,8 @@ pub(super) struct Burst<B> {
     /// Each frame's length; `parse` takes tags off.
     pub(super) frame_bytes: [u16; BURST],
     pub(super) ingress: [InterfaceIndex; BURST],
+    /// Those of `ingress`, as sessions compare them.
+    pub(super) origins: [Origin; BURST],
     pub(super) fates: Fates,
     pub(super) headers: Headers,
     pub(super) lookups: Lookups,
@@ -56,6 +58,7 @@ impl<B> Burst<B> {
             buffers: ArrayVec::new(),
             frame_bytes: [0; BURST],
             ingress: [InterfaceIndex(0); BURST],
+            origins: [Origin::default(); BURST],
             fates: Fates::new(),
             headers: Headers::new(),
             lookups: Lookups::new(),
@@ -308,6 +311,9 @@ pub(super) struct Matches {
     pub(super) ipv4: Places,
     /// Of those whose slot is in that of IPv6's.
     pub(super) ipv6: Places,
+    /// Packets with a session's five-tuple that came in elsewhere, and so have none; each one's slot is
+    /// that session's, in its family's table.
+    pub(super) spoofed: Places,
 }
 
 impl Matches {
@@ -316,6 +322,7 @@ impl Matches {
             slots: [Slot::default(); BURST],
             ipv4: 0,
             ipv6: 0,
+            spoofed: 0,
         }
     }
 
@@ -323,6 +330,15 @@ impl Matches {
     #[inline]
     pub(super) fn all(&self) -> Places {
         self.ipv4 | self.ipv6
+    }
+
+    /// A packet has the five-tuple of a flow that comes in elsewhere.
+    pub(super) fn put_spoofed(&mut self, place: usize, flow: FlowId) {
+        let (FlowId::V4(slot) | FlowId::V6(slot)) = flow;
+        if let Some(at) = self.slots.get_mut(place) {
+            *at = slot;
+            self.spoofed |= 1 << place;
+        }
     }
 
     pub(super) fn put(&mut self, place: usize, flow: FlowId) {

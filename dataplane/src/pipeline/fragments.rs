@@ -26,6 +26,7 @@ pub(super) fn follow<B>(
 ) {
     let Burst {
         ingress,
+        origins,
         lookups,
         sessions: matches,
         ..
@@ -42,7 +43,11 @@ pub(super) fn follow<B>(
             // The session may have ended meanwhile.
             let flow = fragments.flow(&id, now);
             if let Some(flow) = flow.and_then(|flow| sessions.find(&flow)) {
-                matches.put(place, flow);
+                if sessions.comes_from(flow, origins[place]) {
+                    matches.put(place, flow);
+                } else {
+                    matches.put_spoofed(place, flow);
+                }
             } else if let Some(interface) = interfaces.get_mut(ingress[place].index()) {
                 interface.counters.fragments += 1;
             }

@@ -49,7 +49,7 @@ use crate::{
     diffserv::PhbMap,
     fib::Fibs,
     policy::{Policy, TopSenders},
-    session::{Fragments, Sessions},
+    session::{Fragments, Origin, Sessions},
     settings::{InterfaceSettings, PortSettings, Settings},
     twins::ToKernel,
     units::{InterfaceIndex, MacAddress, PortIndex, TickRate, Ticks, VlanId},
@@ -90,9 +90,10 @@ impl Vlans {
 struct Interface {
     port: PortIndex,
     vlan: Option<VlanId>,
+    origin: Origin,
     mtu: u16,
     counters: InterfaceCounters,
-    /// Who claims what is taken away here.
+    /// Who claims here what he has no right to.
     senders: TopSenders,
 }
 
@@ -117,14 +118,16 @@ impl<B: Buffer> Forwarding<B> {
         clock: TickRate,
         now: Ticks,
     ) -> Self {
-        let interface = |interface: InterfaceSettings| Interface {
+        let interface = |(index, interface): (InterfaceIndex, InterfaceSettings)| Interface {
             port: interface.port,
             vlan: interface.vlan,
+            origin: Origin::of(index, interface.role),
             mtu: interface.mtu,
             counters: InterfaceCounters::default(),
             senders: TopSenders::new(rand::random()),
         };
-        let interfaces: Vec<_> = settings.interfaces().map(interface).collect();
+        let indices = (0..=u8::MAX).map(InterfaceIndex);
+        let interfaces: Vec<_> = indices.zip(settings.interfaces()).map(interface).collect();
         let port = |(index, port): (PortIndex, &PortSettings)| Port {
             mac: port.mac,
             vlans: Vlans::new(index, &interfaces),
@@ -162,7 +165,7 @@ impl<B: Buffer> Forwarding<B> {
             return 0;
         }
         parse::parse(burst, port, interfaces);
-        let sessions = (&self.sessions, &mut self.fragments);
+        let sessions = (&mut self.sessions, &mut self.fragments);
         classify::classify(burst, sessions, &self.policy, interfaces, now);
         let metered = (&mut self.sessions, &mut *self.policy);
         let times = (now, self.routes.changed());

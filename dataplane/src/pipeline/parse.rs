@@ -27,7 +27,9 @@ pub(super) fn parse<B: Buffer>(
     port: &mut Port,
     interfaces: &mut [Interface],
 ) {
-    burst.ingress.fill(burst.port.into());
+    let own = InterfaceIndex::from(burst.port);
+    burst.ingress.fill(own);
+    burst.origins.fill(interfaces[own.index()].origin);
     burst.fates.forwarded = burst.all();
     burst.fates.heard = 0;
     burst.lookups.fragments.clear();
@@ -146,6 +148,7 @@ fn parse_rest<B: Buffer>(
         buffers,
         frame_bytes,
         ingress,
+        origins,
         fates,
         headers,
         lookups,
@@ -175,6 +178,7 @@ fn parse_rest<B: Buffer>(
             }
         }
         frame_bytes[place] = self::frame_bytes(buffer);
+        origins[place] = interfaces[ingress[place].index()].origin;
     }
 }
 

@@ -334,7 +334,9 @@ fn look_up<B: Buffer>(burst: &mut Burst<B>, which: Places, fibs: &Fibs, sessions
         headers,
         next_hops,
         lookups: Lookups { flows4, flows6, .. },
-        sessions: Matches { slots, ipv4, ipv6 },
+        sessions: Matches {
+            slots, ipv4, ipv6, ..
+        },
         ..
     } = burst;
     let destination4 = |place: usize| flows4.items[place].destination();

@@ -32,6 +32,6 @@ pub use compiled::Policy;
 pub use kernel::{KernelPolicy, ROUTING_PROTOCOLS, Routing, Speaks};
 pub use report::{Counted, InterfaceReport, PolicyReport, RuleCounters};
 pub use rule::{Action, Addresses, Fields, Match, Metering, Prefix, Rule};
-pub use senders::{SENDERS, Sender, TopSenders};
+pub use senders::{Offence, SENDERS, Sender, TopSenders};
 pub use spec::{InterfacePolicy, PolicyError, PolicySpec};
 pub use trust::{DscpMap, Trust};

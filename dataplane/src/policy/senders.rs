@@ -1,4 +1,5 @@
-//! Who claims a code point without a session: the senders that claim it most, in bounded memory.
+//! Who claims what he has no right to, a code point without a session or an address of others: the
+//! senders that do so most, in bounded memory.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -7,12 +8,38 @@ use crate::{diffserv::Dscp, units::Ticks};
 /// How many senders are told apart at a time.
 pub const SENDERS: usize = 32;
 
-/// A sender that claims a code point which is taken away, as far as it is known.
+/// What a sender has no right to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Offence {
+    /// The code point that its packets claim: it is taken away.
+    Claim,
+    /// A session's five-tuple: its packets come in elsewhere.
+    Spoofed,
+}
+
+impl Offence {
+    /// All, in order.
+    pub const ALL: [Self; 2] = [Self::Claim, Self::Spoofed];
+
+    /// In the form of a metric label.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Claim => "claim",
+            Self::Spoofed => "spoofed",
+        }
+    }
+}
+
+/// A sender of packets that claim what it has no right to, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sender {
-    /// Its address.
+    /// Its address, or the one that it uses.
     pub address: IpAddr,
-    /// What it claims.
+    /// What it has no right to.
+    pub offence: Offence,
+    /// The code point of its packets.
     pub claims: Dscp,
     /// The most packets that it can have sent; `packets - error` it has sent at least.
     pub packets: u64,
@@ -22,6 +49,13 @@ pub struct Sender {
     pub bytes: u64,
     /// When the last one came.
     pub last_seen: Ticks,
+}
+
+impl Sender {
+    /// Whether two are one in the list.
+    pub(crate) fn is_as(&self, other: &Self) -> bool {
+        (self.address, self.offence, self.claims) == (other.address, other.offence, other.claims)
+    }
 }
 
 /// Space-Saving (Metwally, Agrawal, El Abbadi, "Efficient computation of frequent and top-k elements
@@ -50,7 +84,7 @@ pub struct TopSenders {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Key {
     address: u128,
-    /// Over 63: nobody.
+    /// The code point, and the offence in the upper two bits; all ones: nobody.
     claims: u8,
 }
 
@@ -83,14 +117,20 @@ impl TopSenders {
         }
     }
 
-    /// Counts a packet of `bytes` (IP) from an address that claims a code point. IPv4 addresses are
-    /// mapped into IPv6.
+    /// Counts a packet of `bytes` (IP) from an address, with its code point and what is wrong with it.
+    /// IPv4 addresses are mapped into IPv6.
     #[inline]
-    pub fn count(&mut self, address: u128, claims: Dscp, bytes: u32, now: Ticks) {
+    pub fn count(
+        &mut self,
+        address: u128,
+        (offence, claims): (Offence, Dscp),
+        bytes: u32,
+        now: Ticks,
+    ) {
         self.packets += 1;
         let key = Key {
             address,
-            claims: claims.number(),
+            claims: (offence as u8) << 6 | claims.number(),
         };
         let place = if self.keys[self.recent % SENDERS] == key {
             self.recent % SENDERS
@@ -178,7 +218,8 @@ impl TopSenders {
             let address = Ipv6Addr::from(key.address).to_canonical();
             Some(Sender {
                 address,
-                claims: Dscp::new(key.claims.into()).ok()?,
+                offence: *Offence::ALL.get(usize::from(key.claims >> 6))?,
+                claims: Dscp::new((key.claims & 63).into()).ok()?,
                 packets,
                 error: rest.error,
                 bytes: rest.bytes,
@@ -221,7 +262,7 @@ mod tests {
             let mut senders = TopSenders::new(seed);
             let mut truth: HashMap<(IpAddr, Dscp), u64> = HashMap::new();
             for (at, &(sender, claims)) in (0..).zip(&packets) {
-                senders.count(mapped(sender), claims, 100, Ticks(at));
+                senders.count(mapped(sender), (Offence::Claim, claims), 100, Ticks(at));
                 *truth.entry((Ipv4Addr::from(sender).into(), claims)).or_default() += 1;
             }
             let total = packets.len() as u64;
@@ -255,7 +296,7 @@ mod tests {
             (mapped(0x0a01_0005), Dscp::CS6, 3),
             (mapped(0x0a01_0005), Dscp::EF, 4),
         ] {
-            senders.count(address, claims, 60, Ticks(at));
+            senders.count(address, (Offence::Claim, claims), 60, Ticks(at));
         }
         let mut listed: Vec<_> = senders
             .iter()

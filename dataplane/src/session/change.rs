@@ -1,6 +1,6 @@
 use thiserror::Error;
 
-use super::{FiveTuple, Terms, table::InsertError};
+use super::{FiveTuple, Ingress, Terms, table::InsertError};
 use crate::diffserv::Dscp;
 
 /// One flow to install.
@@ -8,6 +8,8 @@ use crate::diffserv::Dscp;
 pub struct EntrySpec {
     /// Which packets.
     pub flow: FiveTuple,
+    /// Where they come in.
+    pub ingress: Ingress,
     /// What to mark them with, if they conform or are green; decides their queue, too.
     pub dscp: Dscp,
     /// How much of them is admitted, and what becomes of the rest.

@@ -7,7 +7,7 @@ use crate::{
         BucketError, BucketProfile, ColourAction, Dscp, MeterProfile, MeterSpec, TokenBucket,
     },
     fib::NO_ROUTE,
-    units::{BitRate, TickRate, Ticks},
+    units::{BitRate, InterfaceIndex, TickRate, Ticks},
 };
 
 /// One rate and burst, at the IP layer.
@@ -70,12 +70,26 @@ pub struct FlowCounters {
     pub policed_packets: u64,
     /// Their bytes.
     pub policed_bytes: u64,
-    /// When the last packet came, conforming or not.
+    /// Packets with the flow's five-tuple that came in elsewhere, and so are not the flow's.
+    pub spoofed_packets: u64,
+    /// Where the last one of them came in.
+    pub spoofed_on: Option<InterfaceIndex>,
+    /// When the flow's last packet came, conforming or not.
     pub last_seen: Option<Ticks>,
     /// By [`Colour::index`](crate::diffserv::Colour::index), whether they went on or not; of flows
     /// that have, or have had, a three-colour meter. What came under a policer counts as green, or
     /// if it was dropped as red.
     pub colours: Option<[Count; 3]>,
+}
+
+/// What came for a flow and was not let go on as its: written only when somebody misbehaves.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Refused {
+    /// Over its terms.
+    pub(super) policed: Count,
+    /// As in [`FlowCounters`].
+    pub(super) spoofed_packets: u64,
+    pub(super) spoofed_on: Option<InterfaceIndex>,
 }
 
 /// A packet of a flow.
@@ -245,7 +259,8 @@ impl Flow {
         }
     }
 
-    pub(super) fn counters(&self, policed: Count, meters: &Meters) -> FlowCounters {
+    pub(super) fn counters(&self, refused: &Refused, meters: &Meters) -> FlowCounters {
+        let policed = refused.policed;
         let (last, colours) = match self.control {
             Control::Policed { bucket, .. } => (bucket.last(), None),
             Control::Metered(place) => {
@@ -258,6 +273,8 @@ impl Flow {
             bytes: self.bytes,
             policed_packets: policed.packets,
             policed_bytes: policed.bytes,
+            spoofed_packets: refused.spoofed_packets,
+            spoofed_on: refused.spoofed_on,
             last_seen: (self.packets + policed.packets > 0).then_some(last),
             colours,
         }

@@ -3,6 +3,8 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+use super::Origin;
+
 /// A transport protocol's number (IANA).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Protocol(pub u8);
@@ -41,16 +43,24 @@ impl fmt::Display for FiveTuple {
     }
 }
 
-/// A five-tuple in the form in which the table compares it.
+/// A five-tuple in the form in which the table compares it, with where its packets come in beside it, in
+/// a byte that no field has.
 pub trait FlowKey: Copy + Eq + fmt::Debug {
-    /// A hash that only somebody who knows the seed can predict.
+    /// The same from an origin; of a key without one.
+    fn from_origin(self, origin: Origin) -> Self;
+    /// Where its packets come in.
+    fn origin(&self) -> Origin;
+    /// The same without an origin.
+    fn flow(&self) -> Self;
+    /// A hash that only somebody who knows the seed can predict; of a key without origin.
     fn hash(&self, seed: &[u64; 4]) -> u64;
 }
 
 /// The five-tuple of an IPv4 flow, packed as it stands in the packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FlowKey4 {
-    /// The IP header's second eight bytes: protocol and source address, with what is no flow's left out.
+    /// The IP header's second eight bytes: protocol and source address, with what is no flow's left out;
+    /// the origin in the TTL's place.
     source: u64,
     /// Destination address, then the ports, which stand behind it where there are no options.
     destination: u64,
@@ -93,7 +103,7 @@ impl FlowKey4 {
 pub struct FlowKey6 {
     /// Source address, destination address, in network byte order.
     addresses: [u64; 4],
-    /// Source port, destination port, in network byte order; protocol.
+    /// Source port, destination port, in network byte order; origin; protocol.
     transport: u64,
 }
 
@@ -164,6 +174,28 @@ fn fold(a: u64, b: u64) -> u64 {
 }
 
 impl FlowKey for FlowKey4 {
+    #[inline]
+    fn from_origin(mut self, Origin(origin): Origin) -> Self {
+        self.source |= u64::from_ne_bytes([origin, 0, 0, 0, 0, 0, 0, 0]);
+        self
+    }
+
+    #[inline]
+    fn origin(&self) -> Origin {
+        let [origin, ..] = self.source.to_ne_bytes();
+        Origin(origin)
+    }
+
+    #[inline]
+    fn flow(&self) -> Self {
+        let [_, rest @ ..] = self.source.to_ne_bytes();
+        let [a, b, c, d, e, f, g] = rest;
+        Self {
+            source: u64::from_ne_bytes([0, a, b, c, d, e, f, g]),
+            ..*self
+        }
+    }
+
     /// Two rounds of multiply and fold, keyed.
     #[inline]
     fn hash(&self, seed: &[u64; 4]) -> u64 {
@@ -173,6 +205,26 @@ impl FlowKey for FlowKey4 {
 }
 
 impl FlowKey for FlowKey6 {
+    #[inline]
+    fn from_origin(mut self, Origin(origin): Origin) -> Self {
+        self.transport |= u64::from(origin) << 8;
+        self
+    }
+
+    #[inline]
+    fn origin(&self) -> Origin {
+        let [_, origin, ..] = self.transport.to_le_bytes();
+        Origin(origin)
+    }
+
+    #[inline]
+    fn flow(&self) -> Self {
+        Self {
+            transport: self.transport & !0xff00,
+            ..*self
+        }
+    }
+
     /// As [`FlowKey4`]'s, with a round for each address.
     #[inline]
     fn hash(&self, seed: &[u64; 4]) -> u64 {
@@ -190,6 +242,19 @@ impl FlowKey for FlowKey6 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_origin_is_no_part_of_the_flow() {
+        let ports = [0x0f, 0xa0, 0xff, 0xff];
+        let key4 = FlowKey4::from_wire(&[0xff; 8], &ports, 255);
+        let key6 = FlowKey6::from_wire(&[0xff; 32], &ports, 255);
+        for origin in [0, 1, 254, 255].map(Origin) {
+            let (from4, from6) = (key4.from_origin(origin), key6.from_origin(origin));
+            assert_eq!((from4.origin(), from6.origin()), (origin, origin));
+            assert_eq!((from4.flow(), from6.flow()), (key4, key6));
+            assert_eq!(from4.destination(), key4.destination());
+        }
+    }
 
     #[test]
     fn keys_keep_every_field() {

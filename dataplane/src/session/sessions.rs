@@ -1,8 +1,8 @@
 use super::{
-    EntrySpec, FiveTuple, FlowCounters, FlowKey4, FlowKey6, InsertError, InstallError,
-    SessionChange, SessionTable, Slot, TableFull, five_tuple::AnyKey,
+    EntrySpec, FiveTuple, FlowCounters, FlowKey as _, FlowKey4, FlowKey6, InsertError,
+    InstallError, Origin, SessionChange, SessionTable, Slot, TableFull, five_tuple::AnyKey,
 };
-use crate::units::{TickRate, Ticks};
+use crate::units::{InterfaceIndex, TickRate, Ticks};
 
 /// The flows of all sessions: a table for each address family, with one capacity.
 pub struct Sessions {
@@ -60,6 +60,22 @@ impl Sessions {
         match key {
             AnyKey::V4(key) => self.ipv4.find(key).map(FlowId::V4),
             AnyKey::V6(key) => self.ipv6.find(key).map(FlowId::V6),
+        }
+    }
+
+    /// Whether a flow's packets come from an origin.
+    pub(crate) fn comes_from(&self, flow: FlowId, origin: Origin) -> bool {
+        match flow {
+            FlowId::V4(slot) => self.ipv4.comes_from(slot, origin),
+            FlowId::V6(slot) => self.ipv6.comes_from(slot, origin),
+        }
+    }
+
+    /// Counts a packet with a flow's five-tuple that came in elsewhere.
+    pub(crate) fn spoofed(&mut self, flow: FlowId, on: InterfaceIndex) {
+        match flow {
+            FlowId::V4(slot) => self.ipv4.spoofed(slot, on),
+            FlowId::V6(slot) => self.ipv6.spoofed(slot, on),
         }
     }
 
@@ -134,9 +150,16 @@ impl Sessions {
             }
             .into());
         }
+        let origin = spec.ingress.into();
         match key {
-            AnyKey::V4(key) => self.ipv4.install(key, spec.dscp, spec.terms, now).map(drop),
-            AnyKey::V6(key) => self.ipv6.install(key, spec.dscp, spec.terms, now).map(drop),
+            AnyKey::V4(key) => {
+                let key = key.from_origin(origin);
+                self.ipv4.install(key, spec.dscp, spec.terms, now).map(drop)
+            }
+            AnyKey::V6(key) => {
+                let key = key.from_origin(origin);
+                self.ipv6.install(key, spec.dscp, spec.terms, now).map(drop)
+            }
         }
     }
 
@@ -153,7 +176,7 @@ mod tests {
     use super::*;
     use crate::{
         diffserv::Dscp,
-        session::{Policer, Protocol},
+        session::{Ingress, Policer, Protocol},
         units::BitRate,
     };
 
@@ -169,6 +192,7 @@ mod tests {
         };
         EntrySpec {
             flow,
+            ingress: Ingress::Edge,
             dscp: Dscp::EF,
             terms: policer.into(),
         }

@@ -3,11 +3,15 @@ use std::{collections::HashSet, mem};
 use thiserror::Error;
 use voicelane_dpdk::{BURST, Slab, equal_bytes, equal_lanes};
 
-use super::{Arrival, Count, FlowCounters, FlowKey, Passed, Terms, entry::Flow, meters::Meters};
+use super::{
+    Arrival, FlowCounters, FlowKey, Origin, Passed, Terms,
+    entry::{Flow, Refused},
+    meters::Meters,
+};
 use crate::{
     diffserv::{BucketError, Dscp, MeterError},
     places::{Places, each_place, places},
-    units::{TickRate, Ticks},
+    units::{InterfaceIndex, TickRate, Ticks},
 };
 
 /// Entries a bucket; with their tags and slots they fit one cache line.
@@ -24,6 +28,15 @@ impl Slot {
     fn index(self) -> usize {
         self.0 as usize
     }
+}
+
+/// What of a burst has an entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Packets that came in where their entry says.
+    pub here: Places,
+    /// Those that came in elsewhere.
+    pub elsewhere: Places,
 }
 
 /// Every entry is taken.
@@ -100,8 +113,8 @@ pub struct SessionTable<K: Copy> {
     clock: TickRate,
     buckets: Slab<Bucket>,
     entries: Slab<Entry<K>>,
-    /// What was dropped of each entry: written only when a flow misbehaves.
-    policed: Vec<Count>,
+    /// Of each entry.
+    refused: Vec<Refused>,
     meters: Meters,
     free: Vec<u32>,
     capacity: usize,
@@ -109,7 +122,7 @@ pub struct SessionTable<K: Copy> {
 
 impl<K: FlowKey> SessionTable<K> {
     /// An empty table for `capacity` flows. All of its memory is taken now, from DPDK as long as it
-    /// has some: [`Self::bytes`], and 32 bytes a flow elsewhere for what misbehaves.
+    /// has some: [`Self::bytes`], and 48 bytes a flow elsewhere for what misbehaves.
     #[must_use]
     pub fn new(capacity: usize, clock: TickRate, seed: [u64; 4]) -> Self {
         let capacity = Self::possible(capacity);
@@ -118,7 +131,7 @@ impl<K: FlowKey> SessionTable<K> {
             clock,
             buckets: Slab::filled("buckets", Self::buckets(capacity), Bucket::default()),
             entries: Slab::with_capacity("sessions", capacity),
-            policed: Vec::with_capacity(capacity),
+            refused: Vec::with_capacity(capacity),
             meters: Meters::new(capacity),
             free: Vec::new(),
             capacity,
@@ -163,14 +176,15 @@ impl<K: FlowKey> SessionTable<K> {
         self.capacity
     }
 
-    /// The key's entry.
+    /// The entry of the key's flow, whatever its origin.
     #[must_use]
     pub fn find(&self, key: &K) -> Option<Slot> {
-        self.find_hashed(key, key.hash(&self.seed))
+        self.find_hashed(key, key.flow().hash(&self.seed))
     }
 
-    /// The entries of a burst of keys: of those whose bits are in `which`, says which ones are there,
-    /// and writes each one's slot into its place; of others anything. Goes over the burst several
+    /// The entries of a burst of keys without origin, each with the origin of its packet: of those whose
+    /// bits are in `which`, says which ones are there, and writes each one's slot into its place; of
+    /// others anything. Goes over the burst several
     /// times, so that each miss of the cache is under way while the others are started. Has no branch
     /// that depends on whether a key is there: packets with and without sessions come as they like,
     /// and no predictor could tell.
@@ -179,8 +193,9 @@ impl<K: FlowKey> SessionTable<K> {
         &self,
         keys: &[K; BURST],
         which: Places,
+        origins: &[Origin; BURST],
         slots: &mut [Slot; BURST],
-    ) -> Places {
+    ) -> Found {
         let mut hashes = [0; BURST];
         each_place(which, |place| {
             let hash = keys[place].hash(&self.seed);
@@ -199,7 +214,8 @@ impl<K: FlowKey> SessionTable<K> {
         let (mut found, mut further) = (candidates, 0);
         each_place(candidates, |place| {
             let entry = self.entries.get(slots[place].index());
-            if entry.is_none_or(|entry| entry.key != keys[place]) {
+            let key = keys[place].from_origin(origins[place]);
+            if entry.is_none_or(|entry| entry.key != key) {
                 found &= !(1 << place);
                 further |= 1 << place;
             }
@@ -210,19 +226,39 @@ impl<K: FlowKey> SessionTable<K> {
                 further |= 1 << place;
             }
         }
+        let mut elsewhere = 0;
         for place in places(further) {
-            if let Some(slot) = self.find_further(&keys[place], hashes[place]) {
+            if let Some((slot, here)) =
+                self.find_further(&keys[place], hashes[place], origins[place])
+            {
                 slots[place] = slot;
-                found |= 1 << place;
+                found |= Places::from(here) << place;
+                elsewhere |= Places::from(!here) << place;
             }
         }
-        found
+        Found {
+            here: found,
+            elsewhere,
+        }
     }
 
-    /// The key's entry, where the first candidate is not it.
+    /// The key's entry, where the first candidate is not it, or not from this origin; and whether it is.
     #[cold]
-    fn find_further(&self, key: &K, hash: u64) -> Option<Slot> {
-        self.find_hashed(key, hash)
+    fn find_further(&self, key: &K, hash: u64, origin: Origin) -> Option<(Slot, bool)> {
+        let slot = self.find_hashed(key, hash)?;
+        Some((slot, self.comes_from(slot, origin)))
+    }
+
+    /// Whether an entry's packets come from an origin.
+    pub(crate) fn comes_from(&self, slot: Slot, origin: Origin) -> bool {
+        self.entries[slot.index()].key.origin().covers(origin)
+    }
+
+    /// Counts a packet with the entry's five-tuple that came in elsewhere.
+    pub(crate) fn spoofed(&mut self, slot: Slot, on: InterfaceIndex) {
+        let refused = &mut self.refused[slot.index()];
+        refused.spoofed_packets += 1;
+        refused.spoofed_on = Some(on);
     }
 
     fn find_hashed(&self, key: &K, hash: u64) -> Option<Slot> {
@@ -239,7 +275,7 @@ impl<K: FlowKey> SessionTable<K> {
         for way in bucket.matches(tag) {
             let slot = bucket.slots[way];
             if let Some(entry) = self.entries.get(slot as usize)
-                && entry.key == *key
+                && entry.key.flow() == key.flow()
             {
                 return Some(Slot(slot));
             }
@@ -247,8 +283,8 @@ impl<K: FlowKey> SessionTable<K> {
         None
     }
 
-    /// Adds a flow, or gives the flow that is there new terms; says which entry it has and whether
-    /// it is new.
+    /// Adds a flow with the key's origin, or gives the flow that is there that and new terms; says which
+    /// entry it has and whether it is new.
     pub fn install(
         &mut self,
         key: K,
@@ -258,11 +294,13 @@ impl<K: FlowKey> SessionTable<K> {
     ) -> Result<(Slot, bool), InsertError> {
         let terms = terms.into();
         terms.check(self.clock)?;
-        let hash = key.hash(&self.seed);
+        let hash = key.flow().hash(&self.seed);
         if let Some(slot) = self.find_hashed(&key, hash) {
-            let policed = self.policed[slot.index()];
-            let flow = &mut self.entries[slot.index()].flow;
-            flow.modify(dscp, &terms, self.clock, policed, &mut self.meters);
+            let policed = self.refused[slot.index()].policed;
+            let entry = &mut self.entries[slot.index()];
+            entry.key = key;
+            let (clock, meters) = (self.clock, &mut self.meters);
+            entry.flow.modify(dscp, &terms, clock, policed, meters);
             return Ok((slot, false));
         }
         let full = TableFull {
@@ -279,14 +317,14 @@ impl<K: FlowKey> SessionTable<K> {
         };
         let slot = if let Some(slot) = self.free.pop() {
             self.entries[slot as usize] = entry;
-            self.policed[slot as usize] = Count::default();
+            self.refused[slot as usize] = Refused::default();
             slot
         } else {
             let slot = u32::try_from(self.entries.len()).map_err(|_| full)?;
             if !self.entries.push(entry) {
                 return Err(full.into());
             }
-            self.policed.push(Count::default());
+            self.refused.push(Refused::default());
             slot
         };
         self.buckets[bucket].tags[way] = tag;
@@ -298,7 +336,7 @@ impl<K: FlowKey> SessionTable<K> {
 
     /// Removes a flow; says whether it was there, with what it had counted.
     pub fn remove(&mut self, key: &K) -> Option<FlowCounters> {
-        let hash = key.hash(&self.seed);
+        let hash = key.flow().hash(&self.seed);
         let slot = self.find_hashed(key, hash)?;
         let tag = tag(hash);
         let first = self.first(hash);
@@ -323,7 +361,7 @@ impl<K: FlowKey> SessionTable<K> {
         let flow = &mut self.entries[slot.index()].flow;
         let passed = flow.meter(self.clock, packet, &mut self.meters);
         if passed.is_none() {
-            self.policed[slot.index()].add(packet.ip_bytes);
+            self.refused[slot.index()].policed.add(packet.ip_bytes);
         }
         passed
     }
@@ -341,7 +379,7 @@ impl<K: FlowKey> SessionTable<K> {
     pub fn counters(&self, slot: Slot) -> FlowCounters {
         self.entries[slot.index()]
             .flow
-            .counters(self.policed[slot.index()], &self.meters)
+            .counters(&self.refused[slot.index()], &self.meters)
     }
 
     #[inline]
@@ -414,7 +452,7 @@ impl<K: FlowKey> SessionTable<K> {
         let slot = self.buckets[from].slots[from_way];
         self.buckets[to].tags[to_way] = tag;
         self.buckets[to].slots[to_way] = slot;
-        let first = self.first(self.entries[slot as usize].key.hash(&self.seed));
+        let first = self.first(self.entries[slot as usize].key.flow().hash(&self.seed));
         if first == from {
             self.buckets[first].displaced += 1;
         } else {
@@ -437,7 +475,7 @@ impl<K: FlowKey> SessionTable<K> {
                     !mem::replace(&mut seen[slot], true),
                     "an entry in two places"
                 );
-                let hash = self.entries[slot].key.hash(&self.seed);
+                let hash = self.entries[slot].key.flow().hash(&self.seed);
                 assert_eq!(stored, tag(hash), "a wrong tag");
                 let first = self.first(hash);
                 assert!(

@@ -20,6 +20,7 @@ mod forwarding;
 mod forwarding6;
 mod fragments;
 mod garbage;
+mod ingress;
 mod kernel;
 mod metering;
 mod multipath;

@@ -9,6 +9,7 @@ use voicelane_dataplane::{
     counters::{DropReason, PuntReason},
     device::Buffer as _,
     diffserv::Phb,
+    session::{EntrySpec, Ingress},
     settings::Trust,
     units::{InterfaceIndex, MacAddress},
 };
@@ -175,16 +176,21 @@ fn trust_is_the_vlans_own() {
 }
 
 #[test]
-fn a_session_is_known_on_any_vlan() {
+fn a_session_is_known_on_its_vlan() {
     let mut rig = vlan_rig();
     let call = Udp::new(HOST, FAR_VLAN, 4000, 172);
     let call6 = Udp6::new(HOST6, FAR_VLAN6, 4000, 172);
-    rig.install(vec![
-        call.session("800kbit/s", 10_000),
-        call6.session("800kbit/s", 10_000),
-    ]);
-    for (frame, class) in [(call.frame(), [0x45, 0xb8]), (call6.frame(), [0x6b, 0x8a])] {
-        for tci in [100, 200, 0] {
+    for (tci, ingress) in [
+        (100, Ingress::Interface(EDGE_100)),
+        (200, Ingress::Core),
+        (0, Ingress::Interface(EDGE.into())),
+    ] {
+        let sessions = [
+            call.session("800kbit/s", 10_000),
+            call6.session("800kbit/s", 10_000),
+        ];
+        rig.install(sessions.map(|spec| EntrySpec { ingress, ..spec }).into());
+        for (frame, class) in [(call.frame(), [0x45, 0xb8]), (call6.frame(), [0x6b, 0x8a])] {
             let went = rig.forward(&tagged(&frame, tci)).unwrap();
             assert_eq!(went[14..16], [0xc1, 0x2c], "priority 6");
             assert_eq!(went[18..20], class);

@@ -17,6 +17,7 @@ use nix::sys::socket::{MsgFlags, send};
 use voicelane_lab::{
     Namespace, RouterOptions, Site,
     clock::{Moment, Pacer, Window},
+    quality::LossPattern,
     traffic::{Calls, Flow},
 };
 
@@ -78,6 +79,8 @@ fn ef_bytes(network: &Network) -> u64 {
 struct Outcome {
     lost_percent: f64,
     lost: u64,
+    /// Of the first call's alone.
+    lost_of_first: u64,
     ef_mbit_s: f64,
 }
 
@@ -102,21 +105,21 @@ fn beside(network: &Network, from: &Namespace, frame: &[u8], packets_per_second:
     bulk.stop().unwrap();
     assert_eq!((calls.send_failures(), calls.kernel_drops()), (0, 0));
     let to_callee = (0..usize::from(HONEST)).map(|call| calls.figures(2 * call, window).unwrap());
-    let (mut sent, mut lost) = (0, 0);
-    for figures in to_callee {
-        sent += figures.loss.sent();
-        lost += figures.loss.lost();
-    }
+    let losses: Vec<_> = to_callee.map(|figures| figures.loss).collect();
+    let sent: u64 = losses.iter().map(LossPattern::sent).sum();
+    let lost: u64 = losses.iter().map(LossPattern::lost).sum();
     #[allow(clippy::cast_precision_loss, reason = "some thousand packets")]
     let outcome = Outcome {
         lost_percent: lost as f64 * 100.0 / sent as f64,
         lost,
+        lost_of_first: losses[0].lost(),
         ef_mbit_s: bytes as f64 * 8.0 / 1e6 / window.seconds(),
     };
     println!(
         "honest calls lost {lost} of {sent} ({:.1} %); EF {:.2} Mbit/s, of which {HONEST_MBIT_S:.2} are theirs",
         outcome.lost_percent, outcome.ef_mbit_s
     );
+    println!("the first call lost {:.1} %", losses[0].percent());
     outcome
 }
 
@@ -153,4 +156,42 @@ fn a_call_in_full_frames_gets_no_more_than_it_was_admitted_with() {
         "{:.2} Mbit/s of EF",
         outcome.ef_mbit_s
     );
+}
+
+/// A spoofer on another edge port sends a call's five-tuple four times as fast as the call, with EF.
+#[test]
+fn a_calls_five_tuple_from_another_port_takes_nothing_from_it() {
+    let network = network("spoof");
+    let mac = network
+        .sites
+        .router_a
+        .enter(|| interface_mac("bulk"))
+        .unwrap();
+    let victim = network.sites.calls(1)[0].clone();
+    let frame = frame(&victim, mac, 172, 0);
+    let outcome = beside(&network, &network.sites.bulk_src, &frame, 200);
+    assert_eq!(
+        outcome.lost_of_first, 0,
+        "of the call whose five-tuple is spoofed"
+    );
+    assert_eq!(outcome.lost, 0);
+    assert!(
+        outcome.ef_mbit_s < HONEST_MBIT_S * 1.1,
+        "{:.2} Mbit/s of EF",
+        outcome.ef_mbit_s
+    );
+    let (ports, _) = network.agent.router_ports(Site::A).unwrap();
+    let bulk = port(&ports, "bulk");
+    assert!(bulk.spoofed_packets > 1_000, "{}", bulk.spoofed_packets);
+    let spoofer = victim.source.ip().to_string();
+    let seen = |offence: &str| {
+        let mut senders = bulk.senders.iter();
+        senders.any(|it| it.offence == offence && it.address == spoofer)
+    };
+    assert!(
+        seen("spoofed") && seen("reverse-path"),
+        "{:?}",
+        bulk.senders
+    );
+    assert_eq!(port(&ports, "lan").spoofed_packets, 0);
 }

@@ -4,7 +4,7 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 use rand::{SeedableRng as _, rngs::SmallRng, seq::SliceRandom as _};
 use voicelane_dataplane::{
     diffserv::Dscp,
-    session::{FlowKey, FlowKey4, FlowKey6, Policer, SessionTable, Slot},
+    session::{FlowKey, FlowKey4, FlowKey6, Origin, Policer, SessionTable, Slot},
     units::{BitRate, MacAddress, Ticks},
 };
 use voicelane_dpdk::BURST;
@@ -75,11 +75,12 @@ fn lookup_of<K: FlowKey>(criterion: &mut Criterion, name: &str, key: fn(u32) -> 
                 });
                 let mut bursts = bursts.iter().cycle();
                 let mut slots = [Slot::default(); BURST];
+                let origins = [Origin::default(); BURST];
                 bencher.iter(|| {
                     let burst = bursts.next().expect("there are bursts");
-                    let found = table.find_burst(burst, u64::MAX, &mut slots);
+                    let found = table.find_burst(burst, u64::MAX, &origins, &mut slots);
                     black_box(&slots);
-                    assert_eq!(found, if hit { u64::MAX } else { 0 });
+                    assert_eq!(found.here, if hit { u64::MAX } else { 0 });
                 });
             });
         }

@@ -36,6 +36,7 @@ fn sender(address: &str, (packets, error_packets): (u64, u64)) -> v1::SenderStat
         error_packets,
         bytes: (packets - error_packets) * 200,
         last_seen_ms_ago: 8,
+        offence: "spoofed".into(),
     }
 }
 
@@ -89,6 +90,7 @@ impl RouterOperator for FakeApi {
                 interface: Some(phones()),
                 rx_packets: 33,
                 bleached_packets: 4,
+                spoofed_packets: 9,
                 trust: "bleach".into(),
                 ..Default::default()
             }],
@@ -249,9 +251,10 @@ async fn a_router_itself_is_asked() {
     ask("router senders").await.shows(&[
         "10.1.0.66",
         " 1000 ",
+        "spoofed",
         "170 to 200",
         "lan0: 1234 packets bleached",
-        "lan0.100: 4 packets bleached",
+        "lan0.100: 4 packets bleached or remarked, 9 with a call's five-tuple",
     ]);
     let senders = ask("router senders --json").await.json();
     assert_eq!(senders["senders"][1]["error_packets"], 30);

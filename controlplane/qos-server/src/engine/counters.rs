@@ -48,6 +48,10 @@ pub struct EntryCounters {
     pub last_seen_ms_ago: Option<u64>,
     /// Of an entry that has, or has had, a three-colour meter.
     pub colours: Option<Colours>,
+    /// Packets with the entry's five-tuple that came in elsewhere.
+    pub spoofed_packets: u64,
+    /// On which interface the last one of them did; empty if none did.
+    pub spoofed_interface: String,
 }
 
 impl EntryCounters {

@@ -339,6 +339,8 @@ fn counters(counters: v1::EntryCounters) -> EntryCounters {
             yellow: [it.yellow_packets, it.yellow_bytes],
             red: [it.red_packets, it.red_bytes],
         }),
+        spoofed_packets: counters.spoofed_packets,
+        spoofed_interface: counters.spoofed_interface.chars().take(MAX_TEXT).collect(),
     }
 }
 

@@ -220,6 +220,7 @@ fn entry(entry: &FlowEntry) -> v1::FlowEntry {
         rate_bps: entry.rate_bps,
         burst_bytes: entry.burst_bytes,
         meter: entry.meter.as_ref().map(meter),
+        ingress_interface: entry.ingress.as_deref().unwrap_or_default().to_owned(),
     }
 }
 
@@ -383,6 +384,8 @@ fn counters(whose: &SessionKey, entry: &EntryCounters) -> v1::EntryCounters {
             red_packets: it.red[0],
             red_bytes: it.red[1],
         }),
+        spoofed_packets: entry.spoofed_packets,
+        spoofed_interface: entry.spoofed_interface.clone(),
     }
 }
 

@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     fmt,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
 use voicelane_proto::limits::MAX_BURST_BYTES;
@@ -48,7 +49,7 @@ pub enum FlowKind {
 }
 
 /// One five-tuple, and what to do with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlowEntry {
     /// Index in [`SessionSpec::flows`].
     pub flow: usize,
@@ -64,6 +65,9 @@ pub struct FlowEntry {
     pub burst_bytes: u32,
     /// In place of the policer.
     pub meter: Option<Meter>,
+    /// At its source's router, the interface where it comes in; elsewhere, or before it is placed,
+    /// nothing.
+    pub ingress: Option<Arc<str>>,
 }
 
 impl FlowEntry {
@@ -101,6 +105,7 @@ pub fn expand(spec: &SessionSpec) -> Vec<FlowEntry> {
             rate_bps: rtp_bps,
             burst_bytes: rtp_burst,
             meter,
+            ingress: None,
         };
         let (rtp, rtcp) = match media.rtcp {
             Rtcp::NextPort(path) | Rtcp::Explicit(path) => {
@@ -110,7 +115,7 @@ pub fn expand(spec: &SessionSpec) -> Vec<FlowEntry> {
                     rate_bps: rtcp_bps,
                     burst_bytes: rtcp_burst,
                     meter: None,
-                    ..rtp
+                    ..rtp.clone()
                 };
                 (rtp, Some(rtcp))
             }
@@ -162,7 +167,7 @@ fn default_burst(rate_bps: u64) -> u32 {
 /// (u8: 1 RTP, 2 RTCP), source and destination (u8 4 or 6, address, port u16), protocol (u8),
 /// DSCP (u8), rate (u64), burst (u32); of a meter, marker (u8: 1 srTCM, 2 trTCM, 3 RFC 4115), CIR
 /// (u64), CBS (u32), second rate (u64; of srTCM 0), second burst (u32), colour-aware (u8), drop red
-/// (u8). It does not depend on the process, the machine or the compiler, so it survives a restart
+/// (u8); of an ingress 4 (u8), its length (u32) and name. It does not depend on the process, the machine or the compiler, so it survives a restart
 /// of the server.
 pub fn fingerprint(entries: &[FlowEntry]) -> Fingerprint {
     let mut hash = Xxh3::new();
@@ -179,6 +184,12 @@ pub fn fingerprint(entries: &[FlowEntry]) -> Fingerprint {
         hash.update(&entry.burst_bytes.to_be_bytes());
         if let Some(meter) = &entry.meter {
             hash_meter(&mut hash, meter);
+        }
+        if let Some(ingress) = &entry.ingress {
+            hash.update(&[4]);
+            let length = u32::try_from(ingress.len()).unwrap_or(u32::MAX);
+            hash.update(&length.to_be_bytes());
+            hash.update(ingress.as_bytes());
         }
     }
     Fingerprint(hash.digest())

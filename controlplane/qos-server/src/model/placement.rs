@@ -23,10 +23,10 @@ pub struct FlowPlacement {
 }
 
 impl FlowPlacement {
-    fn routers(&self, kind: FlowKind) -> [&RouterId; 2] {
+    fn ends(&self, kind: FlowKind) -> [&Location; 2] {
         match (&self.rtcp, kind) {
-            (Some((source, destination)), FlowKind::Rtcp) => [&source.router, &destination.router],
-            _ => [&self.source.router, &self.destination.router],
+            (Some((source, destination)), FlowKind::Rtcp) => [source, destination],
+            _ => [&self.source, &self.destination],
         }
     }
 }
@@ -72,18 +72,22 @@ pub fn place(spec: &SessionSpec, registry: &Registry, now: UnixMs) -> Result<Pla
 
 /// Deals the entries out: each goes to the router of its source and the router of its
 /// destination, once if they are the same. The latter heeds the colours that the former has marked:
-/// packets that it took for other ones would be lifted over those that were green.
+/// packets that it took for other ones would be lifted over those that were green. The former hears
+/// where the packets come in; to the latter they come from other routers.
 pub fn shares(placement: &Placement, entries: &[FlowEntry]) -> BTreeMap<RouterId, Share> {
     let mut dealt: BTreeMap<RouterId, Vec<FlowEntry>> = BTreeMap::new();
     for entry in entries {
-        let routers = placement
-            .get(entry.flow)
-            .map(|flow| flow.routers(entry.kind));
-        for router in routers.into_iter().flatten().collect::<BTreeSet<_>>() {
-            let mut entry = *entry;
+        let Some(flow) = placement.get(entry.flow) else {
+            continue;
+        };
+        let [source, destination] = flow.ends(entry.kind);
+        for router in BTreeSet::from([&source.router, &destination.router]) {
+            let at_source = *router == source.router;
+            let mut entry = entry.clone();
             if let Some(meter) = &mut entry.meter {
-                meter.colour_aware |= routers.is_some_and(|[source, _]| router != source);
+                meter.colour_aware |= !at_source;
             }
+            entry.ingress = at_source.then(|| source.ingress());
             dealt.entry(router.clone()).or_default().push(entry);
         }
     }

@@ -127,10 +127,23 @@ impl Router {
 pub struct Location {
     /// The router.
     pub router: RouterId,
-    /// Its interface.
+    /// Its interface: the first one, if several reach the address.
     pub interface: Arc<str>,
+    /// Whether others of its interfaces reach the address, too.
+    pub several: bool,
     /// The prefix that matched.
     pub prefix: IpNet,
+}
+
+impl Location {
+    /// As `FlowEntry.ingress_interface` names where packets from here come in.
+    pub fn ingress(&self) -> Arc<str> {
+        if self.several {
+            "*".into()
+        } else {
+            Arc::clone(&self.interface)
+        }
+    }
 }
 
 /// Who claims a prefix, through which interface.
@@ -338,8 +351,15 @@ impl Registry {
                 .away(field, address, claims, now)
                 .unwrap_or_else(unknown));
         };
+        let mut several = false;
         let mut routers = vec![router.clone()];
-        routers.extend(attached.map(|(id, _)| id.clone()).filter(|id| id != router));
+        for (other, _) in attached {
+            if other == router {
+                several = true;
+            } else {
+                routers.push(other.clone());
+            }
+        }
         if routers.len() > 1 {
             routers.dedup();
             return Err(Error::PrefixConflict {
@@ -355,6 +375,7 @@ impl Registry {
         Ok(Location {
             router: router.clone(),
             interface: interface.clone(),
+            several,
             prefix,
         })
     }

@@ -79,7 +79,25 @@ fn the_fingerprint_stays() {
     let mut changed = entries.clone();
     changed[0].rate_bps += 1;
     assert_ne!(fingerprint(&changed), fingerprint(&entries));
+    let on = |first: &str, second: &str| {
+        let mut entries = entries.clone();
+        for (entry, name) in entries.iter_mut().zip([first, second]) {
+            entry.ingress = Some(name.into()).filter(|_| !name.is_empty());
+        }
+        fingerprint(&entries)
+    };
+    assert_eq!(on("", ""), fingerprint(&entries));
+    let all = [
+        on("lan", ""),
+        on("", "lan"),
+        on("lan", "lan"),
+        on("lan", "lan2"),
+    ];
+    for (index, one) in all.iter().enumerate() {
+        assert!(!all[..index].contains(one) && *one != fingerprint(&entries));
+    }
 }
+
 /// The same for one with a meter, which every field of it changes.
 #[test]
 fn the_fingerprint_has_all_of_a_meter() {

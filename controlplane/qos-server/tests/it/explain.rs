@@ -59,7 +59,7 @@ fn counted(flow_index: u32, ago: Option<u64>, policed: u64) -> v1::EntryCounters
         policed_bytes: policed * 200,
         last_seen_ms_ago: ago,
         key: key("c1"),
-        colours: None,
+        ..Default::default()
     }
 }
 
@@ -203,4 +203,26 @@ async fn each_broken_link_is_named() {
         "being deleted",
     );
     deleting.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn packets_of_others_are_told() {
+    let mut net = Network::start().await;
+    add(&mut net.client, call("c1", 4000)).await.unwrap();
+    let mut operator = net.server.operator().await;
+    let spoofed = |ago| v1::EntryCounters {
+        spoofed_packets: 700,
+        spoofed_interface: "guests".to_owned(),
+        ..counted(0, ago, 0)
+    };
+    for (ago, verdict) in [(Some(20), Verdict::Ok), (None, Verdict::Broken)] {
+        net.a.count(vec![spoofed(ago)]);
+        let explained = explain(&mut operator).await;
+        let seen = explained.flows[0].steps.iter();
+        let mut seen = seen.filter(|step| step.link == "seen" && step.router_id == "a");
+        let step = seen.next().unwrap();
+        assert_eq!(step.verdict(), verdict);
+        let part = "700 packets with this call's five-tuple came in elsewhere, the last on guests";
+        assert!(step.detail.contains(part), "{}", step.detail);
+    }
 }

@@ -268,6 +268,55 @@ async fn interfaces_that_change_move_calls() {
     state(SessionState::Degraded).await;
 }
 
+/// Where each of a call's flows comes in, by the router and the flow's source.
+fn ways_in(router: &FakeRouter) -> Vec<(String, String)> {
+    let sessions = router.sessions();
+    let entries = &sessions[&("test".to_owned(), "c1".to_owned())].entries;
+    let mut all: Vec<_> = entries
+        .iter()
+        .map(|entry| {
+            let source = entry.source.clone().unwrap().address;
+            (source, entry.ingress_interface.clone())
+        })
+        .collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// The router of a flow's source hears the interface, also when only that changes; to the other one the
+/// flow comes from the core.
+#[tokio::test]
+async fn a_router_hears_where_packets_come_in() {
+    let mut net = Network::start().await;
+    add(&mut net.client, call("c1", 4000)).await.unwrap();
+    let expected = |at_a: &str, at_b: &str| {
+        let [a, b] = ["10.1.0.5", "10.2.0.7"].map(str::to_owned);
+        vec![(a, at_a.to_owned()), (b, at_b.to_owned())]
+    };
+    assert_eq!(ways_in(&net.a), expected("lan0", ""));
+    assert_eq!(ways_in(&net.b), expected("", "lan0"));
+
+    let lan1 = || edge("lan1", &["10.1.0.0/24"]);
+    net.a.report(&net.a_stream, vec![lan1()]).await;
+    net.a
+        .until("moved", |a| ways_in(a) == expected("lan1", ""))
+        .await;
+    assert_eq!(ways_in(&net.b), expected("", "lan0"));
+    let both = vec![lan1(), edge("lan0", &["10.1.0.0/24"])];
+    net.a.report(&net.a_stream, both).await;
+    net.a
+        .until("known on both", |a| ways_in(a) == expected("*", ""))
+        .await;
+    // Both ends behind one router.
+    net.b.report(&net.b_stream, vec![]).await;
+    let all = vec![lan1(), edge("lan2", &["10.2.0.0/24"])];
+    net.a.report(&net.a_stream, all).await;
+    net.a
+        .until("at one router", |a| ways_in(a) == expected("lan1", "lan2"))
+        .await;
+}
+
 #[tokio::test]
 async fn a_router_with_a_full_route_table_attaches() {
     let server = TestServer::start().await;

@@ -25,7 +25,7 @@ use crate::{
     config::{Config, EXAMPLE},
     dataplane::client::tests::fake,
     mirror::InterfaceView,
-    sessions::entries::tests::flow_entry,
+    sessions::entries::tests::{flow_entry, ways_in},
 };
 
 /// One attachment, seen from the server.
@@ -133,7 +133,7 @@ async fn setup() -> Setup {
         epoch: 7,
         entry_capacity: 100,
     };
-    let sessions = Arc::new(Sessions::new(fake(|_| Answer::Session(Ok(())))));
+    let sessions = Arc::new(Sessions::new(fake(|_| Answer::Session(Ok(()))), ways_in()));
     let agent = Agent::new(server, identity, interfaces, sessions);
     let attached = agent.attached();
     tokio::spawn(agent.run());

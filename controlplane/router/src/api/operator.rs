@@ -18,7 +18,7 @@ use voicelane_proto::v1::{
 };
 
 use super::{ef, figures, policy, source::Source};
-use crate::{config, dataplane::WorkerGone, policy::ReloadError, sessions::EntryReading};
+use crate::{config, dataplane::WorkerGone, policy::ReloadError};
 
 /// Entries in one message.
 const ENTRIES_A_PART: usize = 512;
@@ -166,8 +166,9 @@ impl RouterOperator for Operator {
             let entries = source.sessions.entries(usize::MAX);
             for part in entries.chunks(ENTRIES_A_PART) {
                 let read = source.sessions.read_entries(part).await;
+                let ways_in = source.sessions.ways_in();
                 let part = read.map_err(gone).map(|readings| ListEntriesResponse {
-                    entries: readings.iter().map(EntryReading::to_proto).collect(),
+                    entries: readings.iter().map(|it| it.to_proto(ways_in)).collect(),
                 });
                 let failed = part.is_err();
                 // Who asked may have gone.
@@ -222,6 +223,7 @@ fn port_status(report: &PortReport, untagged: &InterfaceCounters) -> PortStatus 
         refused_punts: refused_punts(untagged),
         twin_bleached_packets: untagged.twin_bleached_packets,
         bleached_packets: untagged.bleached_packets,
+        spoofed_packets: untagged.spoofed_packets,
         twin_packets: untagged.twin_packets,
         fragment_packets: untagged.fragments,
         queues: queues.collect(),
@@ -239,6 +241,7 @@ fn vlan_status((interface, counters): (Interface, &InterfaceCounters)) -> VlanSt
         refused_punts: refused_punts(counters),
         twin_bleached_packets: counters.twin_bleached_packets,
         bleached_packets: counters.bleached_packets,
+        spoofed_packets: counters.spoofed_packets,
         twin_packets: counters.twin_packets,
         fragment_packets: counters.fragments,
         ..VlanStatus::default()

@@ -112,6 +112,7 @@ fn senders(report: &Report, interface: &InterfaceReport) -> Vec<SenderStatus> {
         error_packets: sender.error,
         bytes: sender.bytes,
         last_seen_ms_ago: milliseconds_since(report, sender.last_seen),
+        offence: sender.offence.name().to_owned(),
     };
     greatest(&interface.senders).iter().map(sender).collect()
 }

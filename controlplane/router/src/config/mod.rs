@@ -110,6 +110,15 @@ pub enum Role {
     Core,
 }
 
+impl From<Role> for voicelane_dataplane::settings::Role {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Edge => Self::Edge,
+            Role::Core => Self::Core,
+        }
+    }
+}
+
 /// A section `[[port]]`.
 #[derive(Clone, Debug)]
 pub struct PortConfig {

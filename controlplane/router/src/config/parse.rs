@@ -42,7 +42,7 @@ const IPV6_MIN_MTU: u16 = 1280;
 /// A router has a bit for each port in places, and [`voicelane_dataplane::units::PortIndex`] is a byte.
 const MAX_PORTS: usize = 32;
 /// Ports and VLANs: [`voicelane_dataplane::units::InterfaceIndex`] is a byte.
-const MAX_INTERFACES: usize = 255;
+const MAX_INTERFACES: usize = 254;
 
 impl Config {
     /// Reads and understands a file.

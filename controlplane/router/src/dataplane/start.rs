@@ -290,6 +290,7 @@ fn port_settings(port: &PortConfig, mac: MacAddress, plan: &memory::Plan) -> Por
             ..class
         }),
         vlans: port.vlans.iter().map(vlan_settings).collect(),
+        role: port.role.into(),
         ..PortSettings::new(mac, port.trust, port.rate)
     }
 }
@@ -297,6 +298,7 @@ fn port_settings(port: &PortConfig, mac: MacAddress, plan: &memory::Plan) -> Por
 fn vlan_settings(vlan: &VlanConfig) -> VlanSettings {
     VlanSettings {
         id: vlan.id,
+        role: vlan.role.into(),
         trust: vlan.trust,
         mtu: vlan.mtu,
         routing: vlan.routing,

@@ -83,7 +83,9 @@ impl Commands {
         let plan = loop {
             let plan = match &command.command {
                 Some(Command::Install(install)) => {
-                    self.sessions.table().plan_install(install).map(Some)
+                    let ways_in = self.sessions.ways_in();
+                    let table = self.sessions.table();
+                    table.plan_install(install, ways_in).map(Some)
                 }
                 Some(Command::Remove(remove)) => self.sessions.table().plan_remove(remove),
                 Some(Command::Read(read)) => {
@@ -218,9 +220,10 @@ impl Commands {
             ));
         };
         let readings = self.sessions.read(&key, &installed.entries).await?;
-        let counters = readings.iter().map(super::EntryReading::to_proto).collect();
+        let ways_in = self.sessions.ways_in();
+        let counters = readings.iter().map(|reading| reading.to_proto(ways_in));
         Ok(CommandResult {
-            counters,
+            counters: counters.collect(),
             ..result(id, Code::Ok, String::new())
         })
     }
@@ -251,7 +254,10 @@ mod tests {
     use super::*;
     use voicelane_dataplane::session::EntrySpec;
 
-    use crate::{dataplane::client::tests::fake, sessions::entries::tests::flow_entry};
+    use crate::{
+        dataplane::client::tests::fake,
+        sessions::entries::tests::{flow_entry, ways_in},
+    };
     use v1::command::Command;
 
     /// Commands with a worker that has room for so many flows, and reads 7 packets of each.
@@ -290,7 +296,7 @@ mod tests {
             }
             other => panic!("{other:?}"),
         });
-        Commands::new(Arc::new(Sessions::new(client)))
+        Commands::new(Arc::new(Sessions::new(client, ways_in())))
     }
 
     fn key(number: u32) -> Option<v1::SessionKey> {
@@ -385,29 +391,32 @@ mod tests {
     #[tokio::test]
     async fn what_some_workers_refuse_is_undone_before_it_is_refused() {
         let mut told = Vec::new();
-        let mut commands = Commands::new(Arc::new(Sessions::new(fake(move |request| {
-            let Request::Session(change) = request else {
-                panic!("{request:?}");
-            };
-            told.push(change);
-            let flows = |specs: &[EntrySpec]| specs.iter().map(|spec| spec.flow).collect();
-            match told.as_slice() {
-                [_] => Answer::Session(Ok(())),
-                [_, change] => {
-                    let reason = voicelane_dataplane::session::TableFull { capacity: 3 }.into();
-                    let flow = change.install[0].flow;
-                    Answer::Parted(InstallError::Insert { flow, reason })
+        let mut commands = Commands::new(Arc::new(Sessions::new(
+            fake(move |request| {
+                let Request::Session(change) = request else {
+                    panic!("{request:?}");
+                };
+                told.push(change);
+                let flows = |specs: &[EntrySpec]| specs.iter().map(|spec| spec.flow).collect();
+                match told.as_slice() {
+                    [_] => Answer::Session(Ok(())),
+                    [_, change] => {
+                        let reason = voicelane_dataplane::session::TableFull { capacity: 3 }.into();
+                        let flow = change.install[0].flow;
+                        Answer::Parted(InstallError::Insert { flow, reason })
+                    }
+                    [first, second, undo] => {
+                        assert_eq!(undo.install, first.install, "as it was");
+                        let mut new: Vec<FiveTuple> = flows(&second.install);
+                        new.retain(|flow| first.install.iter().all(|spec| spec.flow != *flow));
+                        assert_eq!((undo.remove.len(), &undo.remove), (1, &new));
+                        Answer::Session(Ok(()))
+                    }
+                    more => panic!("{more:?}"),
                 }
-                [first, second, undo] => {
-                    assert_eq!(undo.install, first.install, "as it was");
-                    let mut new: Vec<FiveTuple> = flows(&second.install);
-                    new.retain(|flow| first.install.iter().all(|spec| spec.flow != *flow));
-                    assert_eq!((undo.remove.len(), &undo.remove), (1, &new));
-                    Answer::Session(Ok(()))
-                }
-                more => panic!("{more:?}"),
-            }
-        }))));
+            }),
+            ways_in(),
+        )));
         let list = vec![install(1, &[1, 2]), install(1, &[2, 3])];
         let results = run(&mut commands, list).await;
         let codes: Vec<_> = results.iter().map(CommandResult::code).collect();

@@ -9,10 +9,12 @@ use std::{
 use thiserror::Error;
 use voicelane_dataplane::{
     diffserv::{ColourAction, ColourMode, Dscp, MeterKind, MeterSpec},
-    session::{EntrySpec, FiveTuple, Policer, Protocol, Terms},
-    units::BitRate,
+    session::{EntrySpec, FiveTuple, Ingress, Policer, Protocol, Terms},
+    units::{BitRate, InterfaceIndex},
 };
 use voicelane_proto::v1;
+
+use crate::config::{InterfaceConfig, Role};
 
 /// Entries of one session: 32 flows with RTP and RTCP are 64.
 pub const MAX_ENTRIES: usize = 128;
@@ -87,8 +89,45 @@ pub fn key(key: Option<&v1::SessionKey>) -> Result<Key, InvalidField> {
     })
 }
 
+/// The router's interfaces, as packets of sessions come in on them: name and role, in the order of
+/// [`InterfaceIndex`].
+#[derive(Clone, Debug, Default)]
+pub struct WaysIn(Vec<(String, Role)>);
+
+impl WaysIn {
+    /// As configured.
+    pub fn new<'a>(interfaces: impl Iterator<Item = InterfaceConfig<'a>>) -> Self {
+        Self(
+            interfaces
+                .map(|one| (one.name().to_owned(), one.role()))
+                .collect(),
+        )
+    }
+
+    /// What `FlowEntry.ingress_interface` says.
+    fn ingress(&self, name: &str) -> Result<Ingress, String> {
+        match name {
+            "" => return Ok(Ingress::Core),
+            "*" => return Ok(Ingress::Edge),
+            _ => {}
+        }
+        let mut interfaces = (0..=u8::MAX).map(InterfaceIndex).zip(&self.0);
+        match interfaces.find(|(_, (own, _))| own == name) {
+            Some((index, (_, Role::Edge))) => Ok(Ingress::Interface(index)),
+            Some((_, (_, Role::Core))) => Ok(Ingress::Core),
+            None => Err(format!("{name:?} is no interface of this router")),
+        }
+    }
+
+    /// An interface's name; empty if there is no such one.
+    #[must_use]
+    pub fn name(&self, index: InterfaceIndex) -> &str {
+        self.0.get(index.index()).map_or("", |(name, _)| name)
+    }
+}
+
 /// All entries of a session.
-pub fn entries(entries: &[v1::FlowEntry]) -> Result<Vec<Entry>, InvalidField> {
+pub fn entries(entries: &[v1::FlowEntry], ways_in: &WaysIn) -> Result<Vec<Entry>, InvalidField> {
     if !(1..=MAX_ENTRIES).contains(&entries.len()) {
         let reason = format!("there are {}; must be 1 to {MAX_ENTRIES}", entries.len());
         return Err(invalid("entries", reason));
@@ -97,7 +136,7 @@ pub fn entries(entries: &[v1::FlowEntry]) -> Result<Vec<Entry>, InvalidField> {
     let mut understood = Vec::with_capacity(entries.len());
     for (index, entry) in entries.iter().enumerate() {
         let field = |name: &str| format!("entries[{index}].{name}");
-        let entry = self::entry(entry, &field)?;
+        let entry = self::entry(entry, ways_in, &field)?;
         if !seen.insert(entry.spec.flow) {
             return Err(invalid(
                 field("source"),
@@ -109,7 +148,11 @@ pub fn entries(entries: &[v1::FlowEntry]) -> Result<Vec<Entry>, InvalidField> {
     Ok(understood)
 }
 
-fn entry(entry: &v1::FlowEntry, field: &dyn Fn(&str) -> String) -> Result<Entry, InvalidField> {
+fn entry(
+    entry: &v1::FlowEntry,
+    ways_in: &WaysIn,
+    field: &dyn Fn(&str) -> String,
+) -> Result<Entry, InvalidField> {
     let kind = entry.kind();
     if kind == v1::FlowKind::Unspecified {
         return Err(invalid(field("kind"), "must be RTP or RTCP"));
@@ -136,7 +179,14 @@ fn entry(entry: &v1::FlowEntry, field: &dyn Fn(&str) -> String) -> Result<Entry,
         Some(meter) => self::meter(meter, dscp, field)?,
         None => policer(entry, field)?.into(),
     };
-    let spec = EntrySpec { flow, dscp, terms };
+    let ingress = ways_in.ingress(&entry.ingress_interface);
+    let ingress = ingress.map_err(|reason| invalid(field("ingress_interface"), reason))?;
+    let spec = EntrySpec {
+        flow,
+        ingress,
+        dscp,
+        terms,
+    };
     Ok(Entry {
         flow_index: entry.flow_index,
         kind,
@@ -247,6 +297,7 @@ pub(crate) mod tests {
             rate_bps: 80_000,
             burst_bytes: 3_000,
             meter: None,
+            ingress_interface: "lan".to_owned(),
         }
     }
 
@@ -263,6 +314,33 @@ pub(crate) mod tests {
         let most = voicelane_proto::limits::MAX_BURST_BYTES;
         assert!(terms(most).profile(clock).is_ok());
         assert!(terms(most + 1).profile(clock).is_err());
+    }
+
+    /// An edge interface "lan", and a core interface "core".
+    pub(crate) fn ways_in() -> WaysIn {
+        WaysIn(vec![
+            ("lan".to_owned(), Role::Edge),
+            ("core".to_owned(), Role::Core),
+        ])
+    }
+
+    #[test]
+    fn an_interface_is_known_by_its_name() {
+        let ingress = |name: &str| {
+            let entry = v1::FlowEntry {
+                ingress_interface: name.to_owned(),
+                ..flow_entry(1)
+            };
+            entries(&[entry], &ways_in()).map(|entries| entries[0].spec.ingress)
+        };
+        assert_eq!(ingress("lan"), Ok(Ingress::Interface(InterfaceIndex(0))));
+        assert_eq!(ingress("core"), Ok(Ingress::Core));
+        assert_eq!(ingress(""), Ok(Ingress::Core));
+        assert_eq!(ingress("*"), Ok(Ingress::Edge));
+        assert_eq!(
+            ingress("wlan").unwrap_err().to_string(),
+            "entries[0].ingress_interface: \"wlan\" is no interface of this router"
+        );
     }
 
     /// A right meter.
@@ -287,7 +365,8 @@ pub(crate) mod tests {
             meter: Some(trtcm()),
             ..flow_entry(1)
         };
-        let Terms::ThreeColour { spec, yellow, red } = entries(&[entry]).unwrap()[0].spec.terms
+        let Terms::ThreeColour { spec, yellow, red } =
+            entries(&[entry], &ways_in()).unwrap()[0].spec.terms
         else {
             panic!("no meter")
         };
@@ -308,7 +387,12 @@ pub(crate) mod tests {
         let mut case = |field: &'static str, change: &dyn Fn(&mut v1::FlowEntry)| {
             let mut entry = flow_entry(4000);
             change(&mut entry);
-            all.push((field, entries(&[flow_entry(1), entry]).unwrap_err().field));
+            all.push((
+                field,
+                entries(&[flow_entry(1), entry], &ways_in())
+                    .unwrap_err()
+                    .field,
+            ));
         };
         case("entries[1].kind", &|e| e.kind = 0);
         case("entries[1].kind", &|e| e.kind = 77);
@@ -350,12 +434,14 @@ pub(crate) mod tests {
         for (expected, field) in all {
             assert_eq!(field, expected);
         }
-        assert_eq!(entries(&[]).unwrap_err().field, "entries");
+        assert_eq!(entries(&[], &ways_in()).unwrap_err().field, "entries");
         assert_eq!(
-            entries(&vec![flow_entry(1); 129]).unwrap_err().field,
+            entries(&vec![flow_entry(1); 129], &ways_in())
+                .unwrap_err()
+                .field,
             "entries"
         );
-        let understood = entries(&[flow_entry(4000)]).unwrap();
+        let understood = entries(&[flow_entry(4000)], &ways_in()).unwrap();
         assert_eq!(understood[0].spec.dscp, Dscp::EF);
     }
 

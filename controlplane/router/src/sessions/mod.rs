@@ -10,4 +10,5 @@ mod commands;
 mod read;
 
 pub use commands::Commands;
+pub use entries::WaysIn;
 pub use read::{EntryReading, Sessions};

@@ -4,7 +4,7 @@ use voicelane_dataplane::control::{Answer, FlowReading, Request};
 use voicelane_proto::v1;
 
 use super::{
-    entries::{Entry, Key},
+    entries::{Entry, Key, WaysIn},
     table::Table,
 };
 use crate::dataplane::{Client, WorkerGone};
@@ -17,6 +17,7 @@ const FLOWS_A_REQUEST: usize = 64;
 pub struct Sessions {
     table: Mutex<Table>,
     client: Client,
+    ways_in: WaysIn,
 }
 
 /// What the worker has counted of an entry.
@@ -33,11 +34,17 @@ pub struct EntryReading {
 impl Sessions {
     /// None yet.
     #[must_use]
-    pub fn new(client: Client) -> Self {
+    pub fn new(client: Client, ways_in: WaysIn) -> Self {
         Self {
             table: Mutex::default(),
             client,
+            ways_in,
         }
+    }
+
+    /// The interfaces.
+    pub fn ways_in(&self) -> &WaysIn {
+        &self.ways_in
     }
 
     /// What the worker has confirmed. Not to be held for long.
@@ -103,7 +110,7 @@ impl Sessions {
 impl EntryReading {
     /// For the protocol.
     #[must_use]
-    pub fn to_proto(&self) -> v1::EntryCounters {
+    pub fn to_proto(&self, ways_in: &WaysIn) -> v1::EntryCounters {
         let Self {
             key,
             entry,
@@ -140,6 +147,11 @@ impl EntryReading {
                     red_packets: red.packets,
                     red_bytes: red.bytes,
                 }),
+            spoofed_packets: reading.counters.spoofed_packets,
+            spoofed_interface: reading
+                .counters
+                .spoofed_on
+                .map_or_else(String::new, |on| ways_in.name(on).to_owned()),
         }
     }
 }

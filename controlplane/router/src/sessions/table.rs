@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use voicelane_dataplane::session::{EntrySpec, FiveTuple, SessionChange};
 use voicelane_proto::v1::{self, command_result::Code};
 
-use super::entries::{self, Entry, Key};
+use super::entries::{self, Entry, Key, WaysIn};
 
 /// A session that the worker has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,9 +69,13 @@ pub struct Table {
 
 impl Table {
     /// What installing a session takes: its new entries in, those that it no longer has out.
-    pub fn plan_install(&self, install: &v1::InstallSession) -> Result<Plan, Refusal> {
+    pub fn plan_install(
+        &self,
+        install: &v1::InstallSession,
+        ways_in: &WaysIn,
+    ) -> Result<Plan, Refusal> {
         let key = entries::key(install.key.as_ref())?;
-        let entries = entries::entries(&install.entries)?;
+        let entries = entries::entries(&install.entries, ways_in)?;
         for entry in &entries {
             let flow = entry.spec.flow;
             if let Some(owner) = self.owners.get(&flow).filter(|owner| **owner != key) {
@@ -218,7 +222,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::sessions::entries::tests::flow_entry;
+    use crate::sessions::entries::tests::{flow_entry, ways_in};
 
     fn key(number: u8) -> Option<v1::SessionKey> {
         Some(v1::SessionKey {
@@ -239,8 +243,14 @@ mod tests {
     #[test]
     fn a_conflict_names_the_owner_and_changes_nothing() {
         let mut table = Table::default();
-        table.commit(table.plan_install(&install(1, &[10, 11])).unwrap());
-        let refusal = table.plan_install(&install(2, &[12, 11])).unwrap_err();
+        table.commit(
+            table
+                .plan_install(&install(1, &[10, 11]), &ways_in())
+                .unwrap(),
+        );
+        let refusal = table
+            .plan_install(&install(2, &[12, 11]), &ways_in())
+            .unwrap_err();
         assert_eq!(refusal.code, Code::Conflict);
         let owner = refusal.owner.as_ref().unwrap();
         assert_eq!(
@@ -283,7 +293,7 @@ mod tests {
                 let plan = if ports.is_empty() {
                     table.plan_remove(&v1::RemoveSession { key: key(number) }).unwrap()
                 } else {
-                    match table.plan_install(&install(number, &ports)) {
+                    match table.plan_install(&install(number, &ports), &ways_in()) {
                         Ok(plan) => Some(plan),
                         Err(refusal) => {
                             prop_assert_eq!(refusal.code, Code::Conflict);

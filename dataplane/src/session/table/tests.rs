@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     diffserv::{ColourAction, ColourMode, MeterKind, MeterSpec},
     fib::NO_ROUTE,
-    session::{FlowKey4, Policer},
+    session::{Count, FlowKey4, Ingress, Policer},
     units::BitRate,
 };
 
@@ -52,7 +52,14 @@ fn marked(table: &mut SessionTable<FlowKey4>, slot: Slot, packet: &Arrival) -> O
 fn bursts_agree(table: &SessionTable<FlowKey4>, first: u32, which: u64) {
     let keys: [_; BURST] = std::array::from_fn(|place| key(first + u32::try_from(place).unwrap()));
     let mut slots = [Slot::default(); BURST];
-    let found = table.find_burst(&keys, which, &mut slots);
+    let [here, other] = [Origin::default(), Ingress::Core.into()];
+    let Found {
+        here: found,
+        elsewhere,
+    } = table.find_burst(&keys, which, &[here; BURST], &mut slots);
+    assert_eq!(elsewhere, 0);
+    let from_other = table.find_burst(&keys, which, &[other; BURST], &mut [Slot::default(); BURST]);
+    assert_eq!((from_other.here, from_other.elsewhere), (0, found));
     for (place, slot) in slots.into_iter().enumerate() {
         let [asked, found] = [which, found].map(|set| set >> place & 1 == 1);
         let expected = table.find(&keys[place]).filter(|_| asked);
@@ -207,6 +214,8 @@ fn metering_counts_what_conforms_and_what_does_not() {
         bytes: 1_200,
         policed_packets: 1,
         policed_bytes: 200,
+        spoofed_packets: 0,
+        spoofed_on: None,
         last_seen: Some(Ticks(10 + CLOCK / 50)),
         colours: None,
     };

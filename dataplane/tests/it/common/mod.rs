@@ -20,8 +20,8 @@ use voicelane_dataplane::{
     diffserv::Dscp,
     policy::Policy,
     relay::Relay,
-    session::{EntrySpec, FiveTuple, Policer, Protocol, SessionChange},
-    settings::{PortSettings, Settings, Trust, VlanSettings},
+    session::{EntrySpec, FiveTuple, Ingress, Policer, Protocol, SessionChange},
+    settings::{PortSettings, Role, Settings, Trust, VlanSettings},
     units::{BitRate, InterfaceIndex, MacAddress, PortIndex, TickRate, Ticks, VlanId},
     worker::Worker,
 };
@@ -293,6 +293,7 @@ fn session(flow: FiveTuple, rate_text: &str, burst_bytes: u32) -> EntrySpec {
     };
     EntrySpec {
         flow,
+        ingress: Ingress::Interface(EDGE.into()),
         dscp: Dscp::EF,
         terms: policer.into(),
     }
@@ -444,6 +445,11 @@ pub const CORE_300: InterfaceIndex = InterfaceIndex(4);
 pub fn vlan(id: u64, trust: Trust) -> VlanSettings {
     VlanSettings {
         id: VlanId::new(id).unwrap(),
+        role: if trust == Trust::Keep {
+            Role::Core
+        } else {
+            Role::Edge
+        },
         trust,
         mtu: 1500,
         routing: matches!(trust, Trust::Keep),

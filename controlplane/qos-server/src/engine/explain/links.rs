@@ -147,18 +147,36 @@ pub(super) fn seen(router: &RouterId, media: Option<&EntryCounters>, at_source: 
             "the router told no counters of its RTP".to_owned(),
         ),
         Some(counters) => match counters.last_seen_ms_ago {
-            None => (Verdict::Broken, format!("no RTP packet ever came; {hint}")),
-            Some(ago) if ago > SEEN_WITHIN_MS => (
-                Verdict::Broken,
-                format!("the last RTP packet came {ago} ms ago; {hint}"),
-            ),
-            Some(ago) => (
-                Verdict::Ok,
-                format!("{} RTP packets, the last {ago} ms ago", counters.packets),
-            ),
+            None => {
+                let spoofed = spoofed(counters);
+                let detail = format!("no RTP packet ever came{spoofed}; {hint}");
+                (Verdict::Broken, detail)
+            }
+            Some(ago) if ago > SEEN_WITHIN_MS => {
+                let spoofed = spoofed(counters);
+                let detail = format!("the last RTP packet came {ago} ms ago{spoofed}; {hint}");
+                (Verdict::Broken, detail)
+            }
+            Some(ago) => {
+                let (packets, spoofed) = (counters.packets, spoofed(counters));
+                let detail = format!("{packets} RTP packets, the last {ago} ms ago{spoofed}");
+                (Verdict::Ok, detail)
+            }
         },
     };
     step(LinkName::Seen, Some(router), verdict, detail)
+}
+
+/// What else came with the entry's five-tuple.
+fn spoofed(counters: &EntryCounters) -> String {
+    let (packets, interface) = (counters.spoofed_packets, &counters.spoofed_interface);
+    if packets == 0 {
+        return String::new();
+    }
+    format!(
+        "; {packets} packets with this call's five-tuple came in elsewhere, the last on \
+         {interface}, and are not served as its own: somebody spoofs it, or its source has moved"
+    )
 }
 
 pub(super) fn carried(source: &RouterId, destination: &RouterId, carried: &Carried) -> Step {

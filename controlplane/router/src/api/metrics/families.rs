@@ -93,6 +93,11 @@ impl Figures {
                 |it| it.bleached_packets,
             ),
             (
+                "voicelane_interface_spoofed_packets",
+                "Packets with the five-tuple of a session that comes in elsewhere",
+                |it| it.spoofed_packets,
+            ),
+            (
                 "voicelane_interface_fragments",
                 "Fragments other than the first",
                 |it| it.fragments,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use voicelane_dataplane::{
     diffserv::Colour,
-    policy::{Counted, RuleCounters},
+    policy::{Counted, Offence, RuleCounters},
 };
 
 use super::{Figures, Out};
@@ -82,6 +82,7 @@ impl Figures {
             .flat_map(|(of, counted)| {
                 let first = greatest(&counted.senders)
                     .into_iter()
+                    .filter(|one| one.offence == Offence::Claim)
                     .take(MAX_SENDER_SERIES);
                 first.map(move |one| {
                     let sure = one.packets - one.error;

@@ -75,14 +75,14 @@ fn a_vlan_that_says_nothing_is_as_its_port() {
 }
 
 #[test]
-fn there_are_at_most_255_interfaces() {
+fn there_are_at_most_254_interfaces() {
     let vlans = |count: u32| -> String {
         let vlans = (1..=count).map(|id| format!("[[port.vlan]]\nid = {id}\n"));
         vlans.collect()
     };
-    assert!(parse(&format!("{EXAMPLE}{}", vlans(252))).is_ok());
-    let error = parse(&format!("{EXAMPLE}{}", vlans(253))).unwrap_err();
-    assert!(error.contains("256 ports and VLANs"), "{error}");
+    assert!(parse(&format!("{EXAMPLE}{}", vlans(251))).is_ok());
+    let error = parse(&format!("{EXAMPLE}{}", vlans(252))).unwrap_err();
+    assert!(error.contains("255 ports and VLANs"), "{error}");
 }
 
 /// Each mistake, the key that it is at, and a word of the way out.
