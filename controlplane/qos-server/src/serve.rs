@@ -27,6 +27,23 @@ use crate::{
 
 /// What the text is: OpenMetrics, which Prometheus reads.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// What a peer may send of a stream before it is read, bytes: what a peer 20 ms away needs to send
+/// 3 MB/s.
+const STREAM_WINDOW: u32 = 64 * 1024;
+/// What a peer may send of all its streams together before it is read, bytes.
+///
+/// h2 takes half of this as its budget for small DATA frames, charges each frame that waits to be
+/// read `256 - length` bytes of it, and ends the connection with ENHANCE_YOUR_CALM when it is
+/// spent. A peer that only does what flow control permits must not spend it: a stream's window of
+/// frames of one byte costs 16 MiB, of the smallest messages (20 bytes) 750 KiB. So this lets eight
+/// such streams wait, or 170.
+const CONNECTION_WINDOW: u32 = 256 * 1024 * 1024;
+/// The most calls of a connection at once.
+const MAX_STREAMS: u32 = 4_096;
+/// So many calls may be cancelled before the server has seen that they began, and the connection
+/// is kept (h2's default is 20). An agent that gives up all its calls at once and begins anew
+/// stays below it.
+const MAX_CANCELLED: usize = 4 * MAX_STREAMS as usize;
 
 /// How dead peers are noticed.
 #[derive(Clone, Copy, Debug)]
@@ -150,7 +167,10 @@ pub async fn serve(
     let server = Server::builder()
         .http2_keepalive_interval(Some(keepalive.interval))
         .http2_keepalive_timeout(Some(keepalive.timeout))
-        .max_concurrent_streams(Some(4_096))
+        .initial_stream_window_size(Some(STREAM_WINDOW))
+        .initial_connection_window_size(Some(CONNECTION_WINDOW))
+        .max_concurrent_streams(Some(MAX_STREAMS))
+        .http2_max_pending_accept_reset_streams(Some(MAX_CANCELLED))
         .add_service(health_service)
         .add_service(reflection)
         .add_service(reflection_v1alpha)

@@ -9,11 +9,14 @@
 )]
 
 mod common;
+mod gate;
+mod wire;
 
 mod changes;
 mod convergence;
 mod explain;
 mod explain_now;
+mod flood;
 mod keepalive;
 mod limits;
 mod meters;

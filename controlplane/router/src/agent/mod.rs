@@ -29,6 +29,11 @@ use backoff::Backoff;
 /// routers with the same id each stay attached for as long as the other one waits.
 const LASTING: Duration = Duration::from_secs(15);
 
+/// What the server may send before it is read, bytes. Half of the second is what h2 charges small
+/// frames that wait against, before it ends the connection: a full window of them must fit.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
+
 /// Who this router is.
 #[derive(Clone, Debug)]
 pub struct Identity {
@@ -144,6 +149,8 @@ impl Agent {
             .http2_keep_alive_interval(Duration::from_secs(10))
             .keep_alive_timeout(Duration::from_secs(5))
             .keep_alive_while_idle(true)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .tcp_nodelay(true);
         let mut backoff = Backoff::new();
         let mut last_words = String::new();
