@@ -38,7 +38,8 @@ pub struct Config {
     pub max_watchers: usize,
     /// How many events a watcher may be behind: 1 to 1,048,576.
     pub watch_buffer: usize,
-    /// How many commands may wait to be written to a router: 1 to 1,048,576.
+    /// How many commands a router may have that it has not answered; more wait here, every agent's
+    /// in turn: 1 to 1,048,576.
     pub router_buffer: usize,
 }
 
@@ -56,7 +57,7 @@ impl Default for Config {
             max_routers: 1_024,
             max_watchers: 64,
             watch_buffer: 16_384,
-            router_buffer: 1_024,
+            router_buffer: 512,
         }
     }
 }

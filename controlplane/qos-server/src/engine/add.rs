@@ -12,7 +12,7 @@ use tracing::{debug, info};
 use super::{
     Engine,
     events::EventKind,
-    link::{Command, Link, NoReply},
+    link::{Command, Link, NoReply, Patience},
     operation::{Outcome, Work},
     state::State,
 };
@@ -149,6 +149,11 @@ impl Engine {
         drop(removed);
     }
 
+    /// As long as a router has to acknowledge a command for which an agent waits.
+    pub(super) fn until_timeout(&self) -> Patience {
+        Patience::Until(Instant::now() + self.settings.acknowledge_timeout)
+    }
+
     /// Names the router of these that is not on the stream any more on which it said yes.
     pub(super) fn lost_of(&self, acknowledged: &Acknowledgements) -> Error {
         let state = self.lock();
@@ -170,10 +175,11 @@ impl Engine {
         targets: Vec<Target>,
         deadline: Instant,
     ) -> Result<Acknowledgements, Error> {
+        let patience = Patience::Until(deadline);
         let installs = targets.into_iter().map(|target| async move {
             let router = target.link.router().clone();
             let attachment = target.link.attachment();
-            self.install(key, revision, target, deadline)
+            self.install(key, revision, target, patience)
                 .await
                 .map(|()| (router, attachment))
         });
@@ -208,7 +214,7 @@ impl Engine {
         key: &SessionKey,
         revision: Revision,
         target: Target,
-        deadline: Instant,
+        patience: Patience,
     ) -> Result<(), Error> {
         let Target { link, share } = target;
         let router = link.router();
@@ -224,7 +230,7 @@ impl Engine {
         };
         let mut cleared = BTreeSet::new();
         loop {
-            let refusal = match link.ask(command.clone(), deadline).await {
+            let refusal = match link.ask(command.clone(), patience).await {
                 Ok(Ok(_)) => return Ok(()),
                 Ok(Err(refusal)) => refusal,
                 Err(NoReply::Lost) => return Err(Error::RouterLost(router.clone())),
@@ -239,7 +245,7 @@ impl Engine {
             // Each session in the way is removed once, whatever the router says then.
             if let Some(owner) = refusal.owner.as_ref().filter(|owner| *owner != key)
                 && cleared.insert(owner.clone())
-                && self.clear(router, owner, deadline).await
+                && self.clear(router, owner, patience.deadline()).await
             {
                 info!(%router, session = %key, %owner, "removed what it was in conflict with");
                 continue;

@@ -10,6 +10,7 @@ use super::{
     Engine,
     add::{Acknowledgements, Target},
     events::EventKind,
+    moves::Lane,
     operation::{Outcome, Work},
     state::State,
 };
@@ -81,13 +82,22 @@ impl Engine {
     }
 
     /// Looks whether a session's addresses are where they were, and moves it if not. What fails
-    /// leaves it where it is, to be tried again.
-    pub(super) async fn follow_one(self: &Arc<Self>, key: &SessionKey) {
-        let _claim = self.claim(key).await;
+    /// leaves it where it is, to be tried again; what belongs to the lane of mute routers is left
+    /// to that, and what an operation runs on is looked at when that has ended.
+    pub(super) async fn follow_one(self: &Arc<Self>, key: &SessionKey, lane: Lane) {
+        let Some(_claim) = self.claim_idle(key) else {
+            return;
+        };
         let change = {
             let mut state = self.lock();
             let moves = matches!(state.fit(key), Fit::Moves);
             self.tell_state(&mut state, key);
+            if moves && lane == Lane::Ordinary && state.lane(key, self) == Lane::Mute {
+                state.moves.add(Lane::Mute, key.clone());
+                drop(state);
+                self.moves_due.ring();
+                return;
+            }
             match state.store.get(key).map(|session| session.spec.clone()) {
                 Some(spec) if moves => state.check_change(spec),
                 _ => return,
@@ -100,17 +110,22 @@ impl Engine {
         match moved {
             Ok(()) => info!(session = %key, "moved to the routers that reach it now"),
             Err(error) => {
-                let mut state = self.lock();
-                let state = &mut *state;
-                state.unsettled.insert(key.clone());
-                if let Some(session) = state.store.get_mut(key) {
+                let new = {
+                    let mut state = self.lock();
+                    let state = &mut *state;
+                    state.unsettled.insert(key.clone());
                     let problem = Some(format!("cannot be moved: {error}"));
-                    if session.problem != problem {
-                        warn!(session = %key, %error, "cannot be moved; will be tried again");
-                        session.problem = problem;
-                    }
+                    let session = state.store.get_mut(key);
+                    let new = session.is_some_and(|session| {
+                        let former = std::mem::replace(&mut session.problem, problem.clone());
+                        former != problem
+                    });
+                    self.tell_state(state, key);
+                    new
+                };
+                if new {
+                    warn!(session = %key, %error, "cannot be moved; will be tried again");
                 }
-                self.tell_state(state, key);
             }
         }
     }

@@ -2,15 +2,11 @@
 
 use std::sync::Arc;
 
-use futures_util::{StreamExt as _, stream};
-
-use super::{Engine, change::Fit};
+use super::{Engine, change::Fit, moves::Lane};
 use crate::model::{ids::SessionKey, store::Phase};
 
 /// Sessions looked at under one hold of the lock.
-const CHUNK: usize = 256;
-/// Sessions moved at once.
-const WINDOW: usize = 32;
+const CHUNK: usize = 64;
 
 /// Runs until the engine stops. Several changes during one walk make one further walk.
 pub(super) async fn follow(engine: Arc<Engine>) {
@@ -20,14 +16,12 @@ pub(super) async fn follow(engine: Arc<Engine>) {
     }
 }
 
+/// Looks at all sessions. It waits for none of them: who has to be moved, or looked at when an
+/// operation on it has ended, is left to those who move sessions.
 async fn walk(engine: &Arc<Engine>) {
     let mut last: Option<SessionKey> = None;
     loop {
-        let (moving, end) = look(engine, last.as_ref());
-        stream::iter(moving)
-            .for_each_concurrent(WINDOW, |key| async move { engine.follow_one(&key).await })
-            .await;
-        match end {
+        match look(engine, last.as_ref()) {
             Some(end) => last = Some(end),
             None => return,
         }
@@ -35,8 +29,8 @@ async fn walk(engine: &Arc<Engine>) {
     }
 }
 
-/// Looks at the next sessions: which have to be moved, and where it stopped.
-fn look(engine: &Engine, after: Option<&SessionKey>) -> (Vec<SessionKey>, Option<SessionKey>) {
+/// Looks at the next sessions; tells where it stopped.
+fn look(engine: &Engine, after: Option<&SessionKey>) -> Option<SessionKey> {
     let mut state = engine.lock();
     let keys: Vec<SessionKey> = state
         .store
@@ -44,19 +38,23 @@ fn look(engine: &Engine, after: Option<&SessionKey>) -> (Vec<SessionKey>, Option
         .take(CHUNK)
         .map(|session| session.spec.key.clone())
         .collect();
-    let end = keys.last().cloned();
-    let moving = keys.into_iter().filter(|key| {
-        let settled = state
-            .store
-            .get(key)
-            .is_some_and(|it| it.phase == Phase::Settled);
-        if !settled || state.running.contains_key(key) {
-            // It may have been placed by what was true before: look again after the operation.
-            return true;
+    let mut moves = false;
+    for key in &keys {
+        if state.running.contains_key(key) {
+            // It may have been placed by what was true before.
+            state.moves.busy(key);
+            continue;
         }
-        let moves = matches!(state.fit(key), Fit::Moves);
+        let settled = state.store.get(key).map(|it| it.phase) == Some(Phase::Settled);
+        if settled && matches!(state.fit(key), Fit::Moves) {
+            state.moves.add(Lane::Ordinary, key.clone());
+            moves = true;
+        }
         engine.tell_state(&mut state, key);
-        moves
-    });
-    (moving.collect(), end)
+    }
+    drop(state);
+    if moves {
+        engine.moves_due.ring();
+    }
+    keys.last().cloned()
 }

@@ -1,18 +1,25 @@
-//! One router's stream, from this side: commands go out in order, answers come back by number.
+//! One router's stream, from this side: commands go out, answers come back by number.
+//!
+//! Only so many commands are with the router at a time (`window`). The others wait here, each
+//! agent's in turn: an agent that sends many does not hold up those of others. A command that nobody
+//! waits for any more is not sent.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{Notify, oneshot, watch},
     time::{Instant, timeout_at},
 };
 
-use super::counters::EntryCounters;
-use crate::metrics::{Answer, Asked, Metrics};
+use super::{
+    counters::EntryCounters,
+    turns::{Owner, Turns},
+};
+use crate::metrics::{self, Answer, Metrics};
 use crate::model::{
     entries::FlowEntry,
     error::Refusal,
@@ -37,6 +44,15 @@ pub enum Command {
     Remove(SessionKey),
     /// Tell the session's counters.
     Read(SessionKey),
+}
+
+impl Command {
+    fn owner(&self) -> Owner {
+        match self {
+            Self::Install { key, .. } | Self::Remove(key) => Some(key.agent_name().clone()),
+            Self::Read(_) => None,
+        }
+    }
 }
 
 /// What goes to a router.
@@ -85,9 +101,9 @@ pub enum Ended {
         /// Where the new stream comes from.
         peer: String,
     },
-    /// The router does not take its commands off the stream.
-    #[error("the router does not read its commands")]
-    NotReading,
+    /// The router acknowledges nothing, while commands wait to be sent to it.
+    #[error("the router acknowledged no command for {} ms while others waited", .0.as_millis())]
+    NoProgress(Duration),
     /// The router could not be brought to the server's state.
     #[error("the router did not acknowledge in time while it was synchronised")]
     NotSynchronised,
@@ -98,26 +114,65 @@ pub enum Ended {
 pub(super) enum NoReply {
     /// The stream ended.
     Lost,
-    /// Not in time. What was sent will still be read, in its order, while the stream lasts.
+    /// Not in time. If it was sent, the router will still read it, in its order, while the stream
+    /// lasts.
     Late,
 }
+
+/// How long an answer is waited for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Patience {
+    /// Until then: somebody waits for the outcome.
+    Until(Instant),
+    /// While the router answers anything at all within this time, but no longer than
+    /// [`PATIENCE_FACTOR`] times as long.
+    WhileItAnswers(Duration),
+    /// As long as the stream lasts. A router that answers nothing for this time, though not all has
+    /// been sent to it, has stopped.
+    WhileTheStreamLasts(Duration),
+}
+
+impl Patience {
+    /// When it ends, if the router answers nothing.
+    pub(super) fn deadline(self) -> Instant {
+        match self {
+            Self::Until(deadline) => deadline,
+            Self::WhileItAnswers(time) | Self::WhileTheStreamLasts(time) => Instant::now() + time,
+        }
+    }
+}
+
+/// See [`Patience::WhileItAnswers`].
+const PATIENCE_FACTOR: u32 = 12;
 
 /// One router's stream.
 #[derive(Debug)]
 pub struct Link {
     router: RouterId,
     attachment: AttachmentId,
-    outbound: mpsc::Sender<ToRouter>,
-    waiting: Mutex<Waiting>,
+    /// How many commands the router may have that it has not answered.
+    window: usize,
+    queue: Mutex<Queue>,
+    /// There may be a message to send, or the end.
+    news: Notify,
+    closed: watch::Sender<bool>,
     ended: watch::Sender<Option<Ended>>,
     metrics: Arc<Metrics>,
 }
 
-#[derive(Debug, Default)]
-struct Waiting {
+#[derive(Debug)]
+struct Queue {
     closed: bool,
     last_id: u64,
-    replies: HashMap<u64, oneshot::Sender<Reply>>,
+    /// What goes before all commands.
+    first: VecDeque<ToRouter>,
+    turns: Turns,
+    /// The commands for whose answers somebody waits.
+    asked: HashMap<u64, Asked>,
+    /// How many of them have been sent.
+    sent: usize,
+    /// When the router last answered, or attached.
+    answered: Instant,
     /// Commands that the router has not answered, whether or not somebody still waits.
     owed: u64,
     /// Since when the router has owed an answer without giving any.
@@ -127,48 +182,96 @@ struct Waiting {
     commanded: HashSet<SessionKey>,
 }
 
-impl Waiting {
-    /// One command less is owed.
-    fn settle(&mut self) {
-        self.owed = self.owed.saturating_sub(1);
-        if self.owed == 0 {
-            self.owed_since = None;
+#[derive(Debug)]
+struct Asked {
+    /// Absent when it has been sent.
+    command: Option<Command>,
+    reply: oneshot::Sender<Reply>,
+}
+
+/// What goes to the router, in its order.
+#[derive(Debug)]
+pub struct Outgoing(Arc<Link>);
+
+impl Outgoing {
+    /// The next message; absent when the stream is to end.
+    pub async fn recv(&mut self) -> Option<ToRouter> {
+        loop {
+            match self.0.next() {
+                Next::Message(message) => return Some(message),
+                Next::End => return None,
+                Next::Nothing => self.0.news.notified().await,
+            }
         }
     }
 }
 
-/// Somebody's place among those who wait for answers, given back however the waiting ends.
-struct Place<'a> {
-    link: &'a Link,
-    id: u64,
-    sent: bool,
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
-impl Drop for Place<'_> {
+enum Next {
+    Message(ToRouter),
+    Nothing,
+    End,
+}
+
+/// A command that somebody waits for. When it drops, nobody does.
+struct Waiter<'a> {
+    link: &'a Link,
+    id: u64,
+    since: Instant,
+}
+
+impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        let mut waiting = self.link.waiting();
-        waiting.replies.remove(&self.id);
-        if !self.sent {
-            waiting.settle();
+        let mut queue = self.link.queue();
+        let forgotten = queue.asked.remove(&self.id);
+        if forgotten.is_some_and(|asked| asked.command.is_none()) {
+            queue.sent -= 1;
+            self.link.news.notify_one();
         }
     }
 }
 
 impl Link {
+    /// A stream on which nothing has been sent yet but `welcome`.
     pub(super) fn new(
         router: RouterId,
         attachment: AttachmentId,
-        outbound: mpsc::Sender<ToRouter>,
+        window: usize,
+        welcome: ToRouter,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             router,
             attachment,
-            outbound,
-            waiting: Mutex::default(),
+            window: window.max(1),
+            queue: Mutex::new(Queue {
+                closed: false,
+                last_id: 0,
+                first: VecDeque::from([welcome]),
+                turns: Turns::default(),
+                asked: HashMap::new(),
+                sent: 0,
+                answered: Instant::now(),
+                owed: 0,
+                owed_since: None,
+                synchronised: false,
+                commanded: HashSet::new(),
+            }),
+            news: Notify::new(),
+            closed: watch::Sender::new(false),
             ended: watch::Sender::new(None),
             metrics,
         }
+    }
+
+    /// What goes to the router. To be taken once.
+    pub(super) fn outgoing(self: &Arc<Self>) -> Outgoing {
+        Outgoing(self.clone())
     }
 
     /// Whose stream it is.
@@ -191,7 +294,7 @@ impl Link {
         {
             Ok(Some(ended)) => ended,
             // The sender lives in `self`.
-            Ok(None) | Err(_) => Ended::NotReading,
+            Ok(None) | Err(_) => Ended::NotSynchronised,
         }
     }
 
@@ -207,150 +310,200 @@ impl Link {
         });
     }
 
+    /// Waits until no answer will come any more.
+    pub(super) async fn closed(&self) {
+        // The sender lives in `self`.
+        drop(self.closed.subscribe().wait_for(|closed| *closed).await);
+    }
+
     /// No answer will come any more: everyone who waits for one is told.
     pub(super) fn close(&self) {
-        let mut waiting = self.waiting();
-        waiting.closed = true;
-        waiting.replies.clear();
+        self.closed.send_replace(true);
+        let mut queue = self.queue();
+        queue.closed = true;
+        queue.asked.clear();
+        queue.sent = 0;
+        self.news.notify_one();
     }
 
     /// An answer came. False if nobody waits for it.
     pub fn answer(&self, id: u64, reply: Reply) -> bool {
-        let waiter = {
-            let mut waiting = self.waiting();
-            if id <= waiting.last_id {
-                waiting.settle();
-                // It gives answers, so what it still owes is not late yet.
-                waiting.owed_since = waiting.owed_since.map(|_| Instant::now());
+        let asked = {
+            let mut queue = self.queue();
+            let now = Instant::now();
+            queue.answered = now;
+            // An answer to what was not sent is none.
+            let sent = queue.asked.get(&id).is_some_and(|it| it.command.is_none());
+            let asked = if sent { queue.asked.remove(&id) } else { None };
+            queue.sent -= usize::from(asked.is_some());
+            if id <= queue.last_id {
+                queue.owed = queue.owed.saturating_sub(1);
             }
-            waiting.replies.remove(&id)
+            // It gives answers, so what it still owes is not late yet.
+            queue.owed_since = (queue.owed > 0).then_some(now);
+            asked
         };
-        waiter.is_some_and(|waiter| waiter.send(reply).is_ok())
+        self.news.notify_one();
+        asked.is_some_and(|asked| asked.reply.send(reply).is_ok())
+    }
+
+    /// Whether the router has had commands for so long and answered none.
+    pub(super) fn is_mute(&self, timeout: Duration) -> bool {
+        let silent = self.owes(Instant::now()).0;
+        silent.is_some_and(|silent| silent > timeout)
     }
 
     /// How long the router has owed an answer without giving any, and how many it owes.
     pub(super) fn owes(&self, now: Instant) -> (Option<Duration>, u64) {
-        let waiting = self.waiting();
-        let since = waiting.owed_since;
-        (since.map(|since| now.duration_since(since)), waiting.owed)
+        let queue = self.queue();
+        let since = queue.owed_since;
+        (since.map(|since| now.duration_since(since)), queue.owed)
     }
 
     /// How many answers somebody waits for.
     pub(super) fn waiters(&self) -> usize {
-        self.waiting().replies.len()
+        self.queue().asked.len()
     }
 
-    /// Messages that wait to be written.
+    /// Messages that wait to be sent.
     pub(super) fn queued(&self) -> usize {
-        self.outbound.max_capacity() - self.outbound.capacity()
+        let queue = self.queue();
+        queue.first.len() + queue.asked.len() - queue.sent
     }
 
     /// Sends a command and waits for its answer.
-    pub(super) async fn ask(&self, command: Command, deadline: Instant) -> Result<Reply, NoReply> {
-        let (asked, began) = (Asked::of(&command), Instant::now());
-        let reply = match self.post(command, deadline).await {
-            Ok((_place, reply)) => match timeout_at(deadline, reply).await {
-                Ok(reply) => reply.map_err(|_| NoReply::Lost),
-                Err(_) => Err(NoReply::Late),
-            },
-            Err(lost) => Err(lost),
-        };
-        self.count(asked, &reply, began);
-        reply
-    }
-
-    /// Sends a command and waits for its answer for as long as the stream lasts.
-    pub(super) async fn ask_patiently(
-        &self,
-        command: Command,
-        deadline: Instant,
-    ) -> Result<Reply, NoReply> {
-        let (asked, began) = (Asked::of(&command), Instant::now());
-        let reply = match self.post(command, deadline).await {
-            Ok((_place, reply)) => reply.await.map_err(|_| NoReply::Lost),
-            Err(lost) => Err(lost),
-        };
-        self.count(asked, &reply, began);
-        reply
-    }
-
-    fn count(&self, asked: Asked, reply: &Result<Reply, NoReply>, began: Instant) {
-        let answer = match reply {
+    pub(super) async fn ask(&self, command: Command, patience: Patience) -> Result<Reply, NoReply> {
+        let (kind, began) = (metrics::Asked::of(&command), Instant::now());
+        let reply = self.reply_to(command, patience).await;
+        let answer = match &reply {
             Ok(Ok(_)) => Answer::Done,
             Ok(Err(_)) => Answer::Refused,
             Err(NoReply::Late) => Answer::Late,
             Err(NoReply::Lost) => Answer::Lost,
         };
-        self.metrics.answered(asked, answer, began.elapsed());
+        self.metrics.answered(kind, answer, began.elapsed());
+        reply
     }
 
-    /// Sends a command, until the deadline; its answer comes out of the receiver.
-    async fn post(
-        &self,
-        command: Command,
-        deadline: Instant,
-    ) -> Result<(Place<'_>, oneshot::Receiver<Reply>), NoReply> {
-        let (waiter, reply) = oneshot::channel();
-        let id = {
-            let mut waiting = self.waiting();
-            if waiting.closed {
-                return Err(NoReply::Lost);
-            }
-            waiting.owed += 1;
-            waiting.owed_since.get_or_insert_with(Instant::now);
-            waiting.last_id += 1;
-            let id = waiting.last_id;
-            waiting.replies.insert(id, waiter);
-            if let (false, Command::Install { key, .. } | Command::Remove(key)) =
-                (waiting.synchronised, &command)
-            {
-                waiting.commanded.insert(key.clone());
-            }
-            id
-        };
-        let mut place = Place {
-            link: self,
-            id,
-            sent: false,
-        };
-        self.send(ToRouter::Command { id, command }, deadline)
-            .await?;
-        place.sent = true;
-        Ok((place, reply))
-    }
-
-    /// Waits until what is sent goes nowhere any more.
-    pub(super) async fn closed(&self) {
-        self.outbound.closed().await;
-    }
-
-    /// Queues a message. A router that leaves the queue full until the deadline has stopped
-    /// reading: its stream ends, so that it is synchronised when it comes back.
-    pub(super) async fn send(&self, message: ToRouter, deadline: Instant) -> Result<(), NoReply> {
-        match timeout_at(deadline, self.outbound.send(message)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(NoReply::Lost),
-            Err(_) => {
-                self.end(Ended::NotReading);
-                Err(NoReply::Lost)
+    async fn reply_to(&self, command: Command, patience: Patience) -> Result<Reply, NoReply> {
+        let (waiter, mut reply) = self.enqueue(command)?;
+        loop {
+            let deadline = waiter.deadline(patience);
+            match timeout_at(deadline, &mut reply).await {
+                Ok(Ok(reply)) => return Ok(reply),
+                Ok(Err(_)) => return Err(NoReply::Lost),
+                Err(_) if waiter.deadline(patience) > deadline => {}
+                Err(_) if waiter.finds_it_stopped(patience) => {
+                    self.end(Ended::NoProgress(waiter.since.elapsed()));
+                    return Err(NoReply::Lost);
+                }
+                Err(_) => return Err(NoReply::Late),
             }
         }
+    }
+
+    fn enqueue(&self, command: Command) -> Result<(Waiter<'_>, oneshot::Receiver<Reply>), NoReply> {
+        let (reply, answer) = oneshot::channel();
+        let mut queue = self.queue();
+        if queue.closed {
+            return Err(NoReply::Lost);
+        }
+        queue.last_id += 1;
+        let id = queue.last_id;
+        if let (false, Command::Install { key, .. } | Command::Remove(key)) =
+            (queue.synchronised, &command)
+        {
+            queue.commanded.insert(key.clone());
+        }
+        queue.turns.push(command.owner(), id);
+        let command = Some(command);
+        queue.asked.insert(id, Asked { command, reply });
+        drop(queue);
+        self.news.notify_one();
+        let waiter = Waiter {
+            link: self,
+            id,
+            since: Instant::now(),
+        };
+        Ok((waiter, answer))
+    }
+
+    fn next(&self) -> Next {
+        let mut queue = self.queue();
+        let queue = &mut *queue;
+        if queue.closed {
+            return Next::End;
+        }
+        if let Some(message) = queue.first.pop_front() {
+            return Next::Message(message);
+        }
+        while queue.sent < self.window
+            && let Some(id) = queue.turns.pop()
+        {
+            // Nobody may wait for it any more.
+            let command = queue.asked.get_mut(&id).and_then(|it| it.command.take());
+            if let Some(command) = command {
+                queue.sent += 1;
+                queue.owed += 1;
+                queue.owed_since.get_or_insert_with(Instant::now);
+                return Next::Message(ToRouter::Command { id, command });
+            }
+        }
+        Next::Nothing
+    }
+
+    /// Sends what is no command.
+    pub(super) fn say(&self, message: ToRouter) {
+        self.queue().first.push_back(message);
+        self.news.notify_one();
     }
 
     /// Whether the router has been told something of a session on this stream, so that what it
     /// said of it when it attached is out of date. Only while it is synchronised.
     pub(super) fn has_commanded(&self, key: &SessionKey) -> bool {
-        self.waiting().commanded.contains(key)
+        self.queue().commanded.contains(key)
     }
 
     /// The differences have been applied.
     pub(super) fn synchronised(&self) {
-        let mut waiting = self.waiting();
-        waiting.synchronised = true;
-        waiting.commanded = HashSet::new();
+        let mut queue = self.queue();
+        queue.synchronised = true;
+        queue.commanded = HashSet::new();
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiter<'_> {
+    /// When to give up, as things stand.
+    fn deadline(&self, patience: Patience) -> Instant {
+        let (answered, unsent) = self.standing();
+        let progress = answered.max(self.since);
+        match patience {
+            Patience::Until(deadline) => deadline,
+            Patience::WhileItAnswers(time) => {
+                (progress + time).min(self.since + PATIENCE_FACTOR * time)
+            }
+            Patience::WhileTheStreamLasts(time) if unsent => progress + time,
+            Patience::WhileTheStreamLasts(time) => Instant::now() + time,
+        }
+    }
+
+    /// At the deadline: whether the router has answered nothing for so long though the command has
+    /// not even been sent to it. Its stream is to end then, so that it is synchronised when it comes
+    /// back.
+    fn finds_it_stopped(&self, patience: Patience) -> bool {
+        let (answered, unsent) = self.standing();
+        unsent && (matches!(patience, Patience::WhileTheStreamLasts(_)) || answered < self.since)
+    }
+
+    /// When the router last answered, and whether the command still has to be sent.
+    fn standing(&self) -> (Instant, bool) {
+        let queue = self.link.queue();
+        let asked = queue.asked.get(&self.id);
+        let unsent = asked.is_some_and(|asked| asked.command.is_some());
+        (queue.answered, unsent)
     }
 }

@@ -14,12 +14,14 @@ mod follow;
 mod forget;
 mod grace;
 mod link;
+mod moves;
 mod operation;
 mod query;
 mod retry;
 mod snapshot;
 mod state;
 mod synchronise;
+mod turns;
 mod watch;
 mod withdraw;
 
@@ -33,18 +35,18 @@ use std::{
 
 use tokio::sync::{Notify, Semaphore, broadcast, watch as latest};
 
-use self::state::State;
 pub use self::{
     counters::{Colours, EntryCounters},
     events::{Event, EventKind, InstallationView, SessionView},
     explain::{Explanation, FlowExplanation, LinkName, Step, Verdict},
-    link::{Command, Ended, Link, Reply, Summary, ToRouter},
+    link::{Command, Ended, Link, Outgoing, Reply, Summary, ToRouter},
     operation::Outcome,
     query::{Page, RouterView, Standing},
     snapshot::Snapshot,
     synchronise::Reported,
     watch::{WatchEnd, Watcher},
 };
+use self::{moves::Lane, state::State};
 use crate::{
     metrics::Metrics,
     model::ids::{AttachmentId, UnixMs},
@@ -68,7 +70,7 @@ pub struct Settings {
     pub max_watchers: usize,
     /// How many events a watcher may be behind.
     pub watch_buffer: usize,
-    /// How many commands may wait to be written to a router.
+    /// How many commands a router may have that it has not answered; more wait here.
     pub router_buffer: usize,
     /// How many sessions of a router are synchronised at once.
     pub synchronise_window: usize,
@@ -88,7 +90,7 @@ impl Default for Settings {
             max_routers: 1_024,
             max_watchers: 64,
             watch_buffer: 16_384,
-            router_buffer: 1_024,
+            router_buffer: 512,
             synchronise_window: 256,
             retry_every: Duration::from_secs(10),
             explain_sample: Duration::from_secs(1),
@@ -108,6 +110,8 @@ pub struct Engine {
     watchers: Arc<Semaphore>,
     /// What routers reach has changed, so sessions may belong elsewhere now.
     reach_changed: Notify,
+    /// There are sessions to move.
+    moves_due: moves::Bells,
     stopping: latest::Sender<bool>,
     metrics: Arc<Metrics>,
     earlier: Mutex<explain::Earlier>,
@@ -124,6 +128,7 @@ impl Engine {
             events: broadcast::Sender::new(settings.watch_buffer.max(1)),
             watchers: Arc::new(Semaphore::new(settings.max_watchers)),
             reach_changed: Notify::new(),
+            moves_due: moves::Bells::default(),
             stopping: latest::Sender::new(false),
             metrics: Arc::default(),
             earlier: Mutex::default(),
@@ -132,7 +137,10 @@ impl Engine {
         tokio::spawn(follow::follow(engine.clone()));
         tokio::spawn(grace::grow_up(engine.clone()));
         tokio::spawn(forget::expire(engine.clone()));
-        tokio::spawn(retry::retry(engine.clone()));
+        for lane in [Lane::Ordinary, Lane::Mute] {
+            tokio::spawn(moves::run(engine.clone(), lane));
+            tokio::spawn(retry::retry(engine.clone(), lane));
+        }
         engine
     }
 
@@ -140,6 +148,7 @@ impl Engine {
     pub fn stop(&self) {
         self.stopping.send_replace(true);
         self.reach_changed.notify_one();
+        self.moves_due.ring();
     }
 
     /// Becomes true when the server goes down.

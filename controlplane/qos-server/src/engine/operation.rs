@@ -6,7 +6,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use tokio::sync::{oneshot, watch};
 
-use super::{Engine, events::SessionView};
+use super::{Engine, events::SessionView, state::State};
 use crate::model::{error::Error, ids::SessionKey, session::SessionSpec};
 
 /// How an operation ended.
@@ -67,6 +67,10 @@ impl Drop for Claim {
             };
             let Some(Waiter { work, turn }) = next else {
                 state.running.remove(&self.key);
+                if state.moves.no_longer_busy(&self.key) {
+                    drop(state);
+                    self.engine.moves_due.ring();
+                }
                 return;
             };
             let (sender, outcome) = watch::channel(None);
@@ -132,8 +136,25 @@ impl Engine {
         }
     }
 
-    fn begin(self: &Arc<Self>, key: &SessionKey, work: Work) -> Start {
+    /// The same for work that can wait: absent if an operation runs on the session, at whose end
+    /// the session is looked at again.
+    pub(super) fn claim_idle(self: &Arc<Self>, key: &SessionKey) -> Option<Claim> {
         let mut state = self.lock();
+        if state.running.contains_key(key) {
+            state.moves.busy(key);
+            return None;
+        }
+        match self.begin_in(&mut state, key, Work::Housekeeping) {
+            Start::Ours(claim) => Some(claim),
+            Start::Joined(_) | Start::Queued(_) => None,
+        }
+    }
+
+    fn begin(self: &Arc<Self>, key: &SessionKey, work: Work) -> Start {
+        self.begin_in(&mut self.lock(), key, work)
+    }
+
+    fn begin_in(self: &Arc<Self>, state: &mut State, key: &SessionKey, work: Work) -> Start {
         match state.running.get_mut(key) {
             Some(running) if running.work == work && work != Work::Housekeeping => {
                 Start::Joined(running.outcome.clone())

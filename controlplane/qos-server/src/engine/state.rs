@@ -9,6 +9,7 @@ use super::{
     Settings,
     grace::{Grace, Rest},
     link::Link,
+    moves::Moves,
     operation::Running,
 };
 use crate::model::{
@@ -25,6 +26,8 @@ pub(super) struct State {
     pub(super) links: HashMap<RouterId, Arc<Link>>,
     /// Operations that run now, by session.
     pub(super) running: HashMap<SessionKey, Running>,
+    /// Sessions whose place is to be looked at.
+    pub(super) moves: Moves,
     /// Sessions of which something failed that is to be tried again.
     pub(super) unsettled: BTreeSet<SessionKey>,
     /// Removals that routers have refused and that are to be tried again.
@@ -43,6 +46,7 @@ impl State {
             store: Store::default(),
             links: HashMap::new(),
             running: HashMap::new(),
+            moves: Moves::default(),
             unsettled: BTreeSet::new(),
             refused: BTreeSet::new(),
             grace: Grace::new(has_grace),

@@ -3,13 +3,12 @@
 use std::{collections::HashMap, sync::Arc};
 
 use futures_util::{StreamExt as _, stream};
-use tokio::{sync::mpsc, time::Instant};
 use tracing::{info, warn};
 
 use super::{
     Engine,
     add::Target,
-    link::{Command, Ended, Link, Summary, ToRouter},
+    link::{Command, Ended, Link, Outgoing, Patience, Summary, ToRouter},
 };
 use crate::model::{
     entries::expand,
@@ -58,25 +57,22 @@ impl Engine {
         peer: String,
         interfaces: Vec<Interface>,
         reported: HashMap<SessionKey, Reported>,
-    ) -> Result<(Arc<Link>, mpsc::Receiver<ToRouter>), Error> {
+    ) -> Result<(Arc<Link>, Outgoing), Error> {
         if *self.stopping.borrow() {
             return Err(Error::ShuttingDown);
         }
         let id = identity.id.clone();
-        // One place more than commands take, so that the welcome always has one.
-        let (outbound, receiver) = mpsc::channel(self.settings.router_buffer + 1);
         let welcome = ToRouter::Welcome {
             server_epoch: self.epoch,
         };
-        if outbound.try_send(welcome).is_err() {
-            return Err(Error::Internal("no room for the welcome".into()));
-        }
         let link = Arc::new(Link::new(
             id.clone(),
             self.next_attachment(),
-            outbound,
+            self.settings.router_buffer,
+            welcome,
             self.metrics.clone(),
         ));
+        let outgoing = link.outgoing();
         let (replaced, rest) = {
             let mut state = self.lock();
             let forgotten = state.dispensable(&id);
@@ -103,7 +99,7 @@ impl Engine {
         let synchronised = link.clone();
         tokio::spawn(async move { engine.synchronise(synchronised, reported).await });
         tokio::spawn(self.clone().end_grace(link.clone()));
-        Ok((link, receiver))
+        Ok((link, outgoing))
     }
 
     /// A router reported its interfaces anew.
@@ -177,25 +173,19 @@ impl Engine {
         if !self.apply(&link, gone, &mut summary).await {
             return;
         }
-        let deadline = Instant::now() + self.settings.acknowledge_timeout;
-        if link
-            .send(ToRouter::Synchronised(summary), deadline)
-            .await
-            .is_ok()
-        {
-            link.synchronised();
-            let settled = {
-                let mut state = self.lock();
-                let (id, attachment) = (link.router(), link.attachment());
-                let current = state.registry.synchronised(id, attachment);
-                current.then(|| state.grace.synchronised(id))
-            };
-            drop(settled);
-            info!(
-                router = %link.router(), installed = summary.installed, replaced = summary.replaced,
-                removed = summary.removed, unchanged = summary.unchanged, "synchronised"
-            );
-        }
+        link.say(ToRouter::Synchronised(summary));
+        link.synchronised();
+        let settled = {
+            let mut state = self.lock();
+            let (id, attachment) = (link.router(), link.attachment());
+            let current = state.registry.synchronised(id, attachment);
+            current.then(|| state.grace.synchronised(id))
+        };
+        drop(settled);
+        info!(
+            router = %link.router(), installed = summary.installed, replaced = summary.replaced,
+            removed = summary.removed, unchanged = summary.unchanged, "synchronised"
+        );
     }
 
     /// Takes out of what a router has what it is not to have.
@@ -258,7 +248,8 @@ impl Engine {
     ) -> Difference {
         let _claim = self.claim(key).await;
         let has = has.filter(|_| !link.has_commanded(key));
-        let deadline = Instant::now() + self.settings.acknowledge_timeout;
+        // Nobody waits for this one, and a router that is busy is not to be thrown out for it.
+        let patience = Patience::WhileItAnswers(self.settings.acknowledge_timeout);
         let (revision, share) = {
             let mut state = self.lock();
             let state = &mut *state;
@@ -294,7 +285,7 @@ impl Engine {
             }
         };
         let Some(share) = share else {
-            return match link.ask(Command::Remove(key.clone()), deadline).await {
+            return match link.ask(Command::Remove(key.clone()), patience).await {
                 Ok(Ok(_)) => {
                     self.lock().grace.settles(link.router(), key);
                     Difference::Removed
@@ -312,7 +303,7 @@ impl Engine {
             link: link.clone(),
             share,
         };
-        let installed = self.install(key, revision, target, deadline).await;
+        let installed = self.install(key, revision, target, patience).await;
         self.note(link, key, installed, has.is_some())
     }
 

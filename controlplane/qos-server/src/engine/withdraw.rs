@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::{
     Engine,
-    link::{Command, NoReply},
+    link::{Command, NoReply, Patience},
     state::State,
 };
 use crate::model::ids::{RouterId, SessionKey};
@@ -61,12 +61,9 @@ impl Engine {
             state.grace.take_stray(&router, &key);
             state.links.get(&router).cloned()
         };
-        let deadline = Instant::now() + self.settings.acknowledge_timeout;
+        let patience = Patience::WhileTheStreamLasts(self.settings.acknowledge_timeout);
         let reply = match link {
-            Some(link) => {
-                link.ask_patiently(Command::Remove(key.clone()), deadline)
-                    .await
-            }
+            Some(link) => link.ask(Command::Remove(key.clone()), patience).await,
             None => Err(NoReply::Lost),
         };
         match reply {

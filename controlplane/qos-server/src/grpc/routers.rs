@@ -2,10 +2,7 @@
 
 use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
 
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::timeout,
-};
+use tokio::{sync::oneshot, time::timeout};
 use tokio_stream::Stream;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::debug;
@@ -14,7 +11,7 @@ use voicelane_proto::v1::{self, attach_request::Message, routers_server::Routers
 use super::{parse, render, status::status};
 use crate::{
     connection::Peer,
-    engine::{Ended, Engine, Link, Reported, ToRouter},
+    engine::{Ended, Engine, Link, Outgoing, Reported, ToRouter},
     model::{
         error::Error,
         ids::SessionKey,
@@ -51,8 +48,8 @@ struct Introduction {
 
 /// What is written to a router: messages, then at the end a status.
 struct Outbound {
-    messages: Option<mpsc::Receiver<ToRouter>>,
-    attached: Option<oneshot::Receiver<mpsc::Receiver<ToRouter>>>,
+    messages: Option<Outgoing>,
+    attached: Option<oneshot::Receiver<Outgoing>>,
     end: Option<oneshot::Receiver<Status>>,
 }
 
@@ -148,7 +145,7 @@ async fn serve(
     engine: &Arc<Engine>,
     mut inbound: Streaming<v1::AttachRequest>,
     peer: Peer,
-    attached: oneshot::Sender<mpsc::Receiver<ToRouter>>,
+    attached: oneshot::Sender<Outgoing>,
 ) -> Status {
     let introduction = match timeout(INTRODUCTION, introduction(&mut inbound)).await {
         Ok(Ok(introduction)) => introduction,
@@ -196,7 +193,7 @@ async fn serve(
 fn ended(why: &Ended) -> Status {
     let code = match why {
         Ended::Replaced { .. } => Code::Aborted,
-        Ended::NotReading | Ended::NotSynchronised => Code::DeadlineExceeded,
+        Ended::NoProgress(_) | Ended::NotSynchronised => Code::DeadlineExceeded,
     };
     Status::new(code, why.to_string())
 }

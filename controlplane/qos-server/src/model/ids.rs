@@ -43,6 +43,11 @@ impl SessionKey {
         &self.agent
     }
 
+    /// The agent's name, to keep.
+    pub fn agent_name(&self) -> &Arc<str> {
+        &self.agent
+    }
+
     /// The session's name, chosen by the agent.
     pub fn session(&self) -> &str {
         &self.session

@@ -178,7 +178,13 @@ async fn each_change_is_answered_as_the_call_of_its_name_would() {
 
 #[tokio::test]
 async fn many_changes_are_answered_each_under_its_tag() {
-    let net = Network::start().await;
+    let settings = Settings {
+        adopt_for: Duration::ZERO,
+        // The routers' own bookkeeping is slow.
+        acknowledge_timeout: PATIENCE,
+        ..Settings::default()
+    };
+    let net = Network::on(TestServer::with(settings).await).await;
     let mut stream = Changes::open(&net.client).await;
     let all: Vec<_> = (0..600).map(adding_call).collect();
     for part in all.chunks(256) {
@@ -336,6 +342,8 @@ async fn no_more_is_read_while_too_much_is_unanswered() {
     let server = TestServer::with(Settings {
         adopt_for: Duration::ZERO,
         acknowledge_timeout: PATIENCE,
+        // So that the router sees all that is read.
+        router_buffer: 8_192,
         ..Settings::default()
     })
     .await;

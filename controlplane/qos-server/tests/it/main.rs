@@ -16,6 +16,7 @@ mod changes;
 mod convergence;
 mod explain;
 mod explain_now;
+mod fairness;
 mod flood;
 mod keepalive;
 mod limits;

@@ -16,7 +16,7 @@ pub(super) use self::counted::Earlier;
 use self::counted::{Counted, Reading, Readings};
 use super::{
     Engine, EntryCounters, SessionView,
-    link::{Command, NoReply},
+    link::{Command, NoReply, Patience},
 };
 use crate::model::{
     entries::expand,
@@ -130,14 +130,14 @@ impl Engine {
     /// Asks every router of a session; the `part`th time has that part of the usual time.
     async fn read_counters(&self, session: &SessionView, part: u32) -> Readings {
         let sent = Instant::now();
-        let deadline = sent + self.settings.acknowledge_timeout / part;
+        let patience = Patience::Until(sent + self.settings.acknowledge_timeout / part);
         let shares = shares(&session.placement, &expand(&session.spec));
         let shares = &shares;
         let reads = session.installations.iter().map(|on| async move {
             let link = self.lock().links.get(&on.router).cloned();
             let mut reply = match link {
                 Some(link) => {
-                    link.ask(Command::Read(session.spec.key.clone()), deadline)
+                    link.ask(Command::Read(session.spec.key.clone()), patience)
                         .await
                 }
                 None => Err(NoReply::Lost),
