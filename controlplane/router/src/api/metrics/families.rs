@@ -70,7 +70,7 @@ impl Figures {
         let help = "1: the port and the interface's twin are up";
         out.gauges("voicelane_interface_up", help, up)?;
         type Count = fn(&InterfaceCounters) -> u64;
-        let plain: [(&str, &str, Count); 6] = [
+        let plain: [(&str, &str, Count); 7] = [
             ("voicelane_interface_rx_packets", "Packets received", |it| {
                 it.rx_packets
             }),
