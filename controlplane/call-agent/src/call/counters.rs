@@ -10,7 +10,7 @@ pub struct Counters {
     pub of_no_interest: u64,
     /// Messages of exchanges that are settled long since.
     pub late: u64,
-    /// Bodies that should be SDP and are not.
+    /// Bodies that should be SDP and are not, or are too long.
     pub bad_sdp: u64,
     /// Messages of new calls while the limit of calls was reached.
     pub calls_full: u64,

@@ -158,7 +158,7 @@ impl Model {
             Some(sdp) => sdp,
             None => match sdp::read(text) {
                 Ok(sdp) => Arc::new(sdp),
-                Err(sdp::Refused) => {
+                Err(_) => {
                     self.counters.bad_sdp += 1;
                     return None;
                 }

@@ -248,5 +248,12 @@ impl Model {
             call.timer = Some(at);
             self.timers.push(Reverse((at, Arc::clone(&call.id))));
         }
+        // In a flood, timers of calls that are gone would outnumber those that are set.
+        if self.timers.len() > 4 * self.calls.len() + 1_024 {
+            let calls = &self.calls;
+            self.timers.retain(|Reverse((at, id))| {
+                *id == call.id || calls.get(id).is_some_and(|of| of.timer == Some(*at))
+            });
+        }
     }
 }

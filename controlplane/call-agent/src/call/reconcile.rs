@@ -17,11 +17,25 @@ impl Model {
         let mut wanted: Vec<Wanted> = call.dialogs.iter().map(wanted).collect();
         share(&call.dialogs, &mut wanted);
         let mut losers = Vec::new();
-        for (dialog, wanted) in call.dialogs.iter().zip(&mut wanted) {
+        for (at, wanted) in wanted.iter_mut().enumerate() {
+            let Some(dialog) = call.dialogs.get(at) else {
+                continue;
+            };
+            wanted.flows.retain(|flow| !dialog.has_lost(flow));
+            let id = dialog.id.clone();
+            let mut taken = Vec::new();
             wanted.flows.retain(|flow| {
-                !dialog.has_lost(flow)
-                    && self.claim(call, &dialog.id, flow.five_tuple(), &mut losers)
+                let mine = self.claim(call, &id, flow.five_tuple(), &mut losers);
+                if !mine {
+                    taken.push(flow.five_tuple());
+                }
+                mine
             });
+            if let Some(dialog) = call.dialogs.get_mut(at) {
+                taken
+                    .into_iter()
+                    .for_each(|five_tuple| dialog.lose(five_tuple));
+            }
         }
         self.take_from(now, losers);
         let mut changes: Vec<_> = wanted.into_iter().enumerate().collect();

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 mod attribute;
 mod read;
 
-pub use read::{MAX_FORMATS, MAX_STREAMS, Refused, read};
+pub use read::{MAX_FORMATS, MAX_STREAMS, MAX_TEXT, Refused, read};
 
 /// What one side sends and wants to receive.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -10,6 +10,10 @@ use crate::text::{lines, number, parsed, split_once, words};
 pub const MAX_STREAMS: usize = 32;
 /// The most formats of an `m=` line that are read.
 pub const MAX_FORMATS: usize = 64;
+/// The longest SDP that is read, bytes. Browsers' offers have less than 10,000.
+pub const MAX_TEXT: usize = 16_384;
+/// The most formats of all `m=` lines together that are read.
+const MAX_ALL_FORMATS: usize = 512;
 /// The most `a=crypto` lines of a stream that are read.
 const MAX_CRYPTO: usize = 16;
 /// The most groups that are read.
@@ -19,11 +23,19 @@ const MAX_PARAMETERS: usize = 512;
 
 /// Why an SDP was not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no line of it is SDP's")]
-pub struct Refused;
+#[expect(missing_docs, reason = "each message says it")]
+pub enum Refused {
+    #[error("no line of it is SDP's")]
+    NotSdp,
+    #[error("more than {MAX_TEXT} bytes")]
+    TooLong,
+}
 
 /// Reads an SDP with line ends of any kind, in any character set.
 pub fn read(text: &[u8]) -> Result<Session, Refused> {
+    if text.len() > MAX_TEXT {
+        return Err(Refused::TooLong);
+    }
     let mut reader = Reader::default();
     let mut known = false;
     for line in lines(text) {
@@ -41,7 +53,7 @@ pub fn read(text: &[u8]) -> Result<Session, Refused> {
         }
     }
     if !known {
-        return Err(Refused);
+        return Err(Refused::NotSdp);
     }
     Ok(reader.session)
 }
@@ -110,7 +122,11 @@ impl Reader {
         let stream = stream(value, &self.common);
         self.has_connection = false;
         self.skip = stream.is_none() || self.session.streams.len() >= MAX_STREAMS;
-        if let (false, Some(stream)) = (self.skip, stream) {
+        if let (false, Some(mut stream)) = (self.skip, stream) {
+            let formats: usize = self.session.streams.iter().map(|of| of.formats.len()).sum();
+            stream
+                .formats
+                .truncate(MAX_ALL_FORMATS.saturating_sub(formats));
             self.session.streams.push(stream);
         }
     }
