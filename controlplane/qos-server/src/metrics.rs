@@ -224,6 +224,20 @@ impl Default for Metrics {
             it.gauges.push((gauge, of));
         }
         it.registry = registry;
+        // So that the first one of each shows as an increase.
+        for change in [Change::Add, Change::Modify, Change::Delete] {
+            let kind = ("kind", change.name());
+            drop(it.changes.get_or_create(&[kind, ("code", "ok")]));
+            drop(it.change_seconds.get_or_create(&[kind]));
+        }
+        for asked in [Asked::Install, Asked::Remove, Asked::Read] {
+            let command = ("command", asked.name());
+            for answer in [Answer::Done, Answer::Refused, Answer::Late, Answer::Lost] {
+                let labels = [command, ("answer", answer.name())];
+                drop(it.commands.get_or_create(&labels));
+            }
+            drop(it.answer_seconds.get_or_create(&[command]));
+        }
         it
     }
 }

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{extract::State, http::header::CONTENT_TYPE, response::IntoResponse, routing::get};
 use futures_util::StreamExt as _;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Mutex};
 use tonic::{
     server::NamedService,
     transport::{Server, server::TcpIncoming},
@@ -107,9 +107,10 @@ async fn listen(address: SocketAddr, option: &'static str) -> Result<TcpListener
 /// Serves `GET /metrics` until the engine stops, and what was asked before.
 pub async fn serve_metrics(engine: Arc<Engine>, listener: TcpListener) -> std::io::Result<()> {
     let mut stopping = engine.stopping();
+    let one_at_a_time = Arc::new(Mutex::new(()));
     let metrics = axum::Router::new()
         .route("/metrics", get(metrics_text))
-        .with_state(engine);
+        .with_state((engine, one_at_a_time));
     axum::serve(listener, metrics)
         .with_graceful_shutdown(async move {
             // Fails only when the engine is gone, which is as good a reason.
@@ -118,7 +119,11 @@ pub async fn serve_metrics(engine: Arc<Engine>, listener: TcpListener) -> std::i
         .await
 }
 
-async fn metrics_text(State(engine): State<Arc<Engine>>) -> impl IntoResponse {
+/// Counting looks at every session, so that scrapes wait for each other.
+async fn metrics_text(
+    State((engine, one_at_a_time)): State<(Arc<Engine>, Arc<Mutex<()>>)>,
+) -> impl IntoResponse {
+    let _turn = one_at_a_time.lock().await;
     let text = engine.metrics().text(&engine.snapshot().await);
     ([(CONTENT_TYPE, OPENMETRICS)], text)
 }

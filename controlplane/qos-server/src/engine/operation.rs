@@ -1,6 +1,5 @@
 //! One operation on a session at a time. The same request again joins the one that runs and gets
-//! its answer; others wait for it to end, and
-//! have their turn in the order in which they came.
+//! its answer; others wait for it to end, and have their turn in the order in which they came.
 
 use std::{collections::VecDeque, sync::Arc};
 

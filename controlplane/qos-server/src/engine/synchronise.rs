@@ -104,6 +104,11 @@ impl Engine {
 
     /// A router reported its interfaces anew.
     pub fn report(&self, link: &Link, interfaces: Vec<Interface>) {
+        // Not under the lock: there may be a million prefixes to compare.
+        let known = self.lock().registry.router(link.router()).cloned();
+        if known.is_some_and(|known| *known.interfaces == *interfaces) {
+            return;
+        }
         let mut state = self.lock();
         let current = state.registry.attachment(link.router()) == Some(link.attachment());
         if current && state.registry.report(link.router(), interfaces) {

@@ -58,6 +58,12 @@ impl Api {
             .build_v1()
             .map_err(io::Error::other)?;
         routes = routes.add_service(reflection);
+        let reflection_v1alpha = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .build_v1alpha()
+            .map_err(io::Error::other)?;
+        routes = routes.add_service(reflection_v1alpha);
         let metrics = axum::Router::new()
             .route("/metrics", get(metrics_text))
             .with_state(source);
