@@ -152,7 +152,8 @@ impl Call {
         };
         let is_final = response.code >= 200;
         if response.code == 199 || response.code >= 300 {
-            exchange.refusal(&path, response.to_tag, is_final);
+            let refused = exchange.refusal(&path, response.to_tag, is_final);
+            self.refused(&requester, &refused, now);
             return;
         }
         exchange.response(path, response.to_tag, is_final, response.at, offered, now);
@@ -188,6 +189,17 @@ impl Call {
                 && dialog.state == State::Early
             {
                 dialog.end(Why::OtherBranch, now);
+            }
+        }
+    }
+
+    /// Ends the early dialogs of these responders: nothing that they agreed on outlives the INVITE.
+    fn refused(&mut self, requester: &[u8], responders: &[Box<[u8]>], now: Micros) {
+        for tag in responders {
+            let is_early =
+                |of: &&mut Dialog| of.has_tags([requester, tag]) && of.state == State::Early;
+            for dialog in self.dialogs.iter_mut().filter(is_early) {
+                dialog.end(Why::Refused, now);
             }
         }
     }

@@ -115,12 +115,13 @@ impl Dialog {
     }
 
     /// A 2xx to an INVITE. It brings back a dialog that ended only because another branch was answered
-    /// before: both stand until a BYE (RFC 3261, section 13.2.2.4).
+    /// before, as both stand until a BYE (RFC 3261, section 13.2.2.4); or because an INVITE before
+    /// this one was refused.
     pub(super) fn confirm(&mut self) {
         match self.state {
             State::Early
             | State::Ended {
-                why: Why::OtherBranch,
+                why: Why::OtherBranch | Why::Refused,
                 ..
             } => self.state = State::Confirmed,
             State::Confirmed | State::Ended { .. } => {}

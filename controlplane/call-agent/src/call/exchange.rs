@@ -175,8 +175,15 @@ impl Exchange {
     }
 
     /// A final response that is no 2xx, or 199 (RFC 6228): nothing comes of this responder, nor of
-    /// the hops behind the one that was refused.
-    pub(super) fn refusal(&mut self, path: &[u64], to_tag: &[u8], is_final: bool) {
+    /// the hops behind the one that was refused. Returns the responders known before of which nothing
+    /// can come any more.
+    pub(super) fn refusal(
+        &mut self,
+        path: &[u64],
+        to_tag: &[u8],
+        is_final: bool,
+    ) -> Vec<Box<[u8]>> {
+        let known: Vec<Box<[u8]>> = self.responders().map(Box::from).collect();
         if let Some(responder) = self.responder(to_tag) {
             responder.refused = true;
         }
@@ -188,6 +195,11 @@ impl Exchange {
             self.refused.push(branch);
             self.finished |= self.hops.iter().all(|hop| self.is_refused(hop));
         }
+        let all = is_final && self.finished && !self.has_confirmed();
+        known
+            .into_iter()
+            .filter(|tag| all || **tag == *to_tag)
+            .collect()
     }
 
     /// SDP in an ACK, or in a PRACK for an offer that a response made.

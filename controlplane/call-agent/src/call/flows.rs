@@ -115,7 +115,8 @@ fn bundle_of(
 
 fn end(stream: &Stream, above: u16, signalled_from: Option<IpAddr>) -> End {
     let ip = match stream.connection {
-        Some(Connection::Address(ip)) => ip,
+        // `::ffff:a.b.c.d` is sent as IPv4 (RFC 4291, section 2.5.5.2).
+        Some(Connection::Address(ip)) => ip.to_canonical(),
         Some(Connection::Name) => return End::Nowhere(Reason::Name),
         None => return End::Nowhere(Reason::NoAddress),
     };

@@ -68,3 +68,35 @@ pub struct NgMedia<'a> {
     /// side gets.
     pub relayed: Option<&'a [u8]>,
 }
+
+/// An SDP of an ng command on its hop.
+pub(super) struct NgHop<'a> {
+    pub(super) path: Path,
+    pub(super) sdp: &'a [u8],
+    /// Public, and of who wrote the SDP: a relay's own is not behind anybody's NAT.
+    pub(super) signalled_from: Option<IpAddr>,
+}
+
+impl<'a> NgMedia<'a> {
+    /// The hop of what the side itself wrote, and the hop of what the relay made of it.
+    pub(super) fn hops(&self, seed: u64) -> (NgHop<'a>, Option<NgHop<'a>>) {
+        let branch = self
+            .command
+            .dialog
+            .via_branch
+            .as_deref()
+            .unwrap_or_default();
+        let branch = xxh3_64_with_seed(branch, seed);
+        let own = NgHop {
+            path: [branch].into(),
+            sdp: &self.command.sdp,
+            signalled_from: self.command.received_from.filter(|&ip| !is_private(ip)),
+        };
+        let relayed = self.relayed.map(|sdp| NgHop {
+            path: [!branch, branch].into(),
+            sdp,
+            signalled_from: None,
+        });
+        (own, relayed)
+    }
+}

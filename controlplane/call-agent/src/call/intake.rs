@@ -1,13 +1,13 @@
 //! What the model is told: which exchange or dialog each message belongs to.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{iter, mem, net::IpAddr, sync::Arc};
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{
     Feed, Micros, Model, NgMedia, Why,
     calls::{Asked, Call, Response},
-    exchange::{Exchange, Key, Offered, Path},
+    exchange::{Exchange, Key, Offered},
     input,
 };
 use crate::{
@@ -187,9 +187,10 @@ impl Model {
             let Some(exchange) = call.exchange(key, now, now) else {
                 return;
             };
-            for (path, text) in model.ng_hops(media) {
-                let offered = model.read_sdp(text, media.command.received_from, exchange);
-                exchange.request(path, offered);
+            let (own, relayed) = media.hops(model.seed);
+            for hop in iter::once(own).chain(relayed) {
+                let offered = model.read_sdp(hop.sdp, hop.signalled_from, exchange);
+                exchange.request(hop.path, offered);
             }
         });
     }
@@ -206,20 +207,17 @@ impl Model {
             let Some(key) = call.last_ng(&dialog.from_tag).map(|last| last.key.clone()) else {
                 return;
             };
-            // What the answerer sent is on the hop of what it was offered, and the relay's on the
+            // The answerer's SDP is on the hop of what it was offered, and the relay's on the
             // offerer's.
-            let mut texts: Vec<_> = model
-                .ng_hops(media)
-                .into_iter()
-                .map(|(_, text)| text)
-                .collect();
-            texts.reverse();
-            let paths = model.ng_hops(media).into_iter().map(|(path, _)| path);
-            for (path, text) in paths.zip(texts) {
+            let (mut own, mut relayed) = media.hops(model.seed);
+            if let Some(relayed) = &mut relayed {
+                mem::swap(&mut own.path, &mut relayed.path);
+            }
+            for hop in iter::once(own).chain(relayed) {
                 let Some(exchange) = call.exchange(key.clone(), now, now) else {
                     return;
                 };
-                let offered = model.read_sdp(text, media.command.received_from, exchange);
+                let offered = model.read_sdp(hop.sdp, hop.signalled_from, exchange);
                 let response = Response {
                     to_tag,
                     code: 200,
@@ -227,26 +225,9 @@ impl Model {
                     at: now,
                     expires_s: None,
                 };
-                call.response(key.clone(), path, &response, offered, now);
+                call.response(key.clone(), hop.path, &response, offered, now);
             }
         });
-    }
-
-    /// The hops of an ng command: before the relay, and behind it if there is one.
-    fn ng_hops<'a>(&self, media: &NgMedia<'a>) -> Vec<(Path, &'a [u8])> {
-        let branch = media
-            .command
-            .dialog
-            .via_branch
-            .as_deref()
-            .unwrap_or_default();
-        let branch = xxh3_64_with_seed(branch, self.seed);
-        let sdp: &[u8] = &media.command.sdp;
-        let mut hops: Vec<(Path, &[u8])> = vec![([branch].into(), sdp)];
-        if let Some(relayed) = media.relayed {
-            hops.push(([!branch, branch].into(), relayed));
-        }
-        hops
     }
 
     /// Takes ng's `delete`. Returns whether there was anything to delete.

@@ -465,6 +465,46 @@ fn rule_6_a_proxys_own_refusal_ends_what_is_behind_it() {
 }
 
 #[test]
+fn rule_6_a_refusal_ends_an_early_dialog_whatever_it_agreed() {
+    let early = || {
+        let mut bench = Bench::new();
+        bench
+            .say(&format!("INVITE\nF fa\nT -\nC c\nS 1 INVITE\nV a\n{OFFER}"))
+            .say(&format!(
+                "183 X\nF fa\nT tb\nC c\nS 1 INVITE\nV a\n{ANSWER}"
+            ))
+            .say(&format!(
+                "UPDATE\nF fa\nT tb\nC c\nS 2 UPDATE\nV u\n{}",
+                sdp("10.1.0.5", 4002)
+            ))
+            .say(&format!(
+                "200 OK\nF fa\nT tb\nC c\nS 2 UPDATE\nV u\n{ANSWER}"
+            ))
+            .has(&all(&[both("10.1.0.5:4002", "10.2.0.7:5000")]));
+        bench
+    };
+    early()
+        .say("486 X\nF fa\nT tb\nC c\nS 1 INVITE\nV a")
+        .has(&[]);
+    early()
+        .say("487 X\nF fa\nT proxy\nC c\nS 1 INVITE\nV a")
+        .has(&[]);
+    early()
+        .say("199 X\nF fa\nT tb\nC c\nS 1 INVITE\nV a")
+        .has(&[]);
+    // The next INVITE is a call of its own, even if the callee uses its tag again.
+    early()
+        .say("401 X\nF fa\nT tb\nC c\nS 1 INVITE\nV a")
+        .say(&format!(
+            "INVITE\nF fa\nT -\nC c\nS 3 INVITE\nV a3\n{OFFER}"
+        ))
+        .say(&format!(
+            "200 OK\nF fa\nT tb\nC c\nS 3 INVITE\nV a3\n{ANSWER}"
+        ))
+        .has(&[FORWARD, BACKWARD]);
+}
+
+#[test]
 fn rule_7_forks_stand_side_by_side_until_one_is_answered() {
     let mut bench = Bench::new();
     let other = both("10.1.0.5:4000", "10.2.0.8:6000");
@@ -580,6 +620,15 @@ fn rule_11_rtcp_is_multiplexed_only_if_both_say_so() {
     ]);
     exchange(
         "m=audio 4000 RTP/AVP 8\na=rtcp:4001",
+        "m=audio 5000 RTP/AVP 8",
+    )
+    .has(&[FORWARD, BACKWARD]);
+}
+
+#[test]
+fn a_mapped_address_is_the_ipv4_address() {
+    exchange(
+        "c=IN IP6 ::ffff:10.1.0.5\nm=audio 4000 RTP/AVP 8",
         "m=audio 5000 RTP/AVP 8",
     )
     .has(&[FORWARD, BACKWARD]);
@@ -739,6 +788,56 @@ fn rule_16_behind_a_nat_the_source_is_learned() {
             "200 OK\nF fa\nT tb\nC c\nS 1 INVITE\nV a\n{ANSWER}"
         ))
         .has(&[FORWARD, BACKWARD]);
+}
+
+#[test]
+fn rule_16_ng_says_where_signalling_comes_from() {
+    let run = |received_from: &str, relayed: bool| {
+        let (a, b) = (sdp("10.1.0.5", 4000), sdp("198.51.100.7", 5000));
+        let (to_b, to_a) = (sdp("10.9.0.1", 30002), sdp("10.9.0.1", 30000));
+        let command = |sdp: &str, from: Option<&str>, to_tag: Option<&'static str>| ng::Media {
+            dialog: ng::Dialog {
+                call_id: b"c".as_slice().into(),
+                from_tag: b"fa".as_slice().into(),
+                to_tag: to_tag.map(|tag| tag.as_bytes().into()),
+                via_branch: None,
+            },
+            sdp: sdp.as_bytes().to_vec().into(),
+            received_from: from.map(|from| from.parse().unwrap()),
+        };
+        let relay = |sdp: &'static str| relayed.then_some(sdp.as_bytes());
+        let offer = command(&a, Some(received_from), None);
+        let answer = command(&b, Some("198.51.100.7"), Some("tb"));
+        let mut bench = Bench::new();
+        bench.model.ng_offer(
+            bench.now,
+            &NgMedia {
+                command: &offer,
+                relayed: relay(to_b.leak()),
+            },
+        );
+        bench.model.ng_answer(
+            bench.now,
+            &NgMedia {
+                command: &answer,
+                relayed: relay(to_a.leak()),
+            },
+        );
+        bench.drain();
+        bench.flows()
+    };
+    assert_eq!(
+        run("203.0.113.9", false),
+        ["learned (203.0.113.9) > 198.51.100.7:5000 80000 next"]
+    );
+    let mut direct: Vec<_> = both("10.1.0.5:4000", "198.51.100.7:5000").into();
+    direct.sort();
+    assert_eq!(run("10.1.0.5", false), direct);
+    // The relay's own addresses are not behind the caller's NAT.
+    let mut relayed = vec!["learned (203.0.113.9) > 10.9.0.1:30000 80000 next".to_owned()];
+    relayed.extend(both("10.9.0.1:30002", "198.51.100.7:5000"));
+    relayed.sort();
+    assert_eq!(run("203.0.113.9", true), relayed);
 }
 
 #[test]
