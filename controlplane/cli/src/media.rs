@@ -4,19 +4,20 @@ use std::{fmt, net::SocketAddr, str::FromStr};
 
 use clap::ValueEnum;
 use voicelane_proto::v1;
-use voicelane_types::{BitRate, RateError};
+use voicelane_types::{
+    BitRate, RateError,
+    codec::{self, IPV4_HEADERS, IPV6_HEADERS},
+};
 
 use crate::{
     args::{Class, Media, RtcpMode},
     client::Failure,
 };
 
-/// Packets a second, at 20 ms a packet.
-const PACKETS_PER_SECOND: u64 = 50;
-/// What an IPv6 header has more than an IPv4 header, bytes.
-const IPV6_MORE: u64 = 20;
+/// How long a packet is, us.
+const PACKET_US: u32 = 20_000;
 /// What SRTP's tag adds to a packet (AES_CM_128_HMAC_SHA1_80), bytes.
-const SRTP_TAG: u64 = 10;
+const SRTP_TAG: u32 = 10;
 
 /// Room for a sender whose clock is fast, in percent of the rate. Without it a phone that is 100 ppm
 /// fast fills any bucket in time, and its packets would be dropped now and then.
@@ -42,23 +43,23 @@ pub(crate) enum Codec {
 }
 
 impl Codec {
-    /// Bytes of an IPv4 packet of 20 ms.
-    fn packet_bytes(self) -> u64 {
+    /// Bytes of a packet behind its headers.
+    fn payload_bytes(self) -> u32 {
         match self {
-            Self::G711 | Self::G722 => 200,
-            Self::G729 => 60,
-            Self::Opus24k => 100,
-            Self::Opus32k => 120,
-            Self::AmrWb => 101,
+            Self::G711 => codec::PCMA.payload_bytes(PACKET_US),
+            Self::G722 => codec::G722.payload_bytes(PACKET_US),
+            Self::G729 => codec::G729.payload_bytes(PACKET_US),
+            Self::AmrWb => codec::AMR_WB.payload_bytes(PACKET_US),
+            Self::Opus24k => 60,
+            Self::Opus32k => 80,
         }
     }
 
     /// Bit/s at the IP layer, with room for a fast clock.
     pub(crate) fn rate_bps(self, ipv6: bool, srtp: bool) -> u64 {
-        let bytes = self.packet_bytes()
-            + if ipv6 { IPV6_MORE } else { 0 }
-            + if srtp { SRTP_TAG } else { 0 };
-        bytes * 8 * PACKETS_PER_SECOND * (100 + CLOCK_ROOM_PERCENT) / 100
+        let headers = if ipv6 { IPV6_HEADERS } else { IPV4_HEADERS };
+        let bytes = self.payload_bytes() + headers + if srtp { SRTP_TAG } else { 0 };
+        codec::rate_bps(bytes.into(), PACKET_US) * (100 + CLOCK_ROOM_PERCENT) / 100
     }
 }
 

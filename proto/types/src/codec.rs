@@ -23,6 +23,15 @@ pub struct Codec {
     pub frame_bytes: u32,
 }
 
+/// G.711 A-law; mu-law has the same rate.
+pub const PCMA: Codec = codec("PCMA", 8_000, 1, Some(8), 1_000, 8);
+/// G.722. Its RTP clock is 8,000 Hz by mistake (RFC 3551, section 4.5.2).
+pub const G722: Codec = codec("G722", 8_000, 1, Some(9), 1_000, 8);
+/// G.729 and G.729A.
+pub const G729: Codec = codec("G729", 8_000, 1, Some(18), 10_000, 10);
+/// AMR-WB at 23.85 kbit/s, bandwidth-efficient.
+pub const AMR_WB: Codec = codec("AMR-WB", 16_000, 1, None, 20_000, 61);
+
 /// All codecs known here, each with its highest rate.
 ///
 /// AMR is RFC 4867's octet-aligned format at 12.2 kbit/s, AMR-WB its bandwidth-efficient format at
@@ -37,15 +46,15 @@ pub const CODECS: &[Codec] = &[
     codec("DVI4",         8_000, 1, Some(5),   20_000,   84),
     codec("DVI4",        16_000, 1, Some(6),   20_000,  164),
     codec("LPC",          8_000, 1, Some(7),   20_000,   14),
-    codec("PCMA",         8_000, 1, Some(8),    1_000,    8),
-    codec("G722",         8_000, 1, Some(9),    1_000,    8),
+    PCMA,
+    G722,
     codec("L16",         44_100, 2, Some(10),  10_000, 1764),
     codec("L16",         44_100, 1, Some(11),  10_000,  882),
     codec("QCELP",        8_000, 1, Some(12),  20_000,   35),
     codec("G728",         8_000, 1, Some(15),   2_500,    5),
     codec("DVI4",        11_025, 1, Some(16),  20_000,  115),
     codec("DVI4",        22_050, 1, Some(17),  20_000,  225),
-    codec("G729",         8_000, 1, Some(18),  10_000,   10),
+    G729,
     codec("G721",         8_000, 1, None,       1_000,    4),
     codec("G726-16",      8_000, 1, None,       1_000,    2),
     codec("G726-24",      8_000, 1, None,       1_000,    3),
@@ -62,7 +71,7 @@ pub const CODECS: &[Codec] = &[
     codec("GSM-HR-08",    8_000, 1, None,      20_000,   14),
     codec("iLBC",         8_000, 1, None,      20_000,   38),
     codec("AMR",          8_000, 1, None,      20_000,   33),
-    codec("AMR-WB",      16_000, 1, None,      20_000,   61),
+    AMR_WB,
     codec("BV16",         8_000, 1, None,       5_000,   10),
     codec("BV32",        16_000, 1, None,       5_000,   20),
     codec("speex",        8_000, 1, None,      20_000,   62),
