@@ -99,7 +99,7 @@ impl Engine {
         state.grace.dig_up(&spec.key);
         state.store.put(Session {
             spec: spec.clone(),
-            placement: Arc::new(placement),
+            placement,
             installations: shares
                 .iter()
                 .map(|(router, share)| (router.clone(), Installation::of(share)))

@@ -28,7 +28,7 @@ use crate::model::{
 struct Change {
     spec: Arc<SessionSpec>,
     entries: Vec<FlowEntry>,
-    placement: Placement,
+    placement: Arc<Placement>,
     shares: BTreeMap<RouterId, Share>,
     /// The shares that a router lacks.
     targets: Vec<Target>,
@@ -238,7 +238,7 @@ impl State {
             return Fit::Stays;
         };
         match place(&session.spec, &self.registry, UnixMs::now()) {
-            Ok(placement) if placement == *session.placement => session.problem = None,
+            Ok(placement) if placement == session.placement => session.problem = None,
             Ok(_) => return Fit::Moves,
             // The router serves it, or will be synchronised when it is back.
             Err(Error::RouterAway { .. }) => {}
@@ -287,7 +287,7 @@ impl State {
     fn commit(
         &mut self,
         spec: Arc<SessionSpec>,
-        placement: Placement,
+        placement: Arc<Placement>,
         shares: &BTreeMap<RouterId, Share>,
         acknowledged: &Acknowledgements,
     ) {
@@ -303,7 +303,7 @@ impl State {
             (router.clone(), installation)
         };
         let mut session = Session {
-            placement: Arc::new(placement),
+            placement,
             installations: shares.iter().map(installation).collect(),
             phase: Phase::Settled,
             problem: None,

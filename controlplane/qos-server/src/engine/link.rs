@@ -49,7 +49,7 @@ pub enum Command {
 impl Command {
     fn owner(&self) -> Owner {
         match self {
-            Self::Install { key, .. } | Self::Remove(key) => Some(key.agent_name().clone()),
+            Self::Install { key, .. } | Self::Remove(key) => Some(key.agent().into()),
             Self::Read(_) => None,
         }
     }

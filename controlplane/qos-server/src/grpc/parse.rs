@@ -49,13 +49,14 @@ pub fn spec(spec: Option<v1::SessionSpec>) -> Result<SessionSpec, Error> {
         Ok(v1::ServiceClass::RealtimeInteractive) => ServiceClass::RealtimeInteractive,
         Err(_) => return Err(unknown("spec.service_class", spec.service_class)),
     };
-    let flows = spec.flows.into_iter().enumerate();
+    let mut flows = Vec::with_capacity(spec.flows.len());
+    for (index, media) in spec.flows.into_iter().enumerate() {
+        flows.push(flow(&format!("spec.flows[{index}]"), media, class)?);
+    }
     let spec = SessionSpec {
         key: key("spec.key", spec.key)?,
         revision: Revision::parse("spec.revision", spec.revision)?,
-        flows: flows
-            .map(|(index, media)| flow(&format!("spec.flows[{index}]"), media, class))
-            .collect::<Result<_, _>>()?,
+        flows,
         class,
     };
     expand_distinct(&spec)?;

@@ -9,6 +9,7 @@ pub mod entries;
 pub mod registry;
 pub mod placement;
 pub mod admission;
+mod shards;
 pub mod store;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Which routers a session concerns: for each flow, the one that its source is behind and the one
 //! that its destination is behind.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     entries::{FlowEntry, FlowKind, fingerprint},
@@ -15,11 +15,11 @@ use super::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlowPlacement {
     /// The media's source.
-    pub source: Location,
+    pub source: Arc<Location>,
     /// The media's destination.
-    pub destination: Location,
+    pub destination: Arc<Location>,
     /// The same for RTCP, where it has addresses of its own.
-    pub rtcp: Option<(Location, Location)>,
+    pub rtcp: Option<(Arc<Location>, Arc<Location>)>,
 }
 
 impl FlowPlacement {
@@ -32,7 +32,7 @@ impl FlowPlacement {
 }
 
 /// One for each flow of the session.
-pub type Placement = Vec<FlowPlacement>;
+pub type Placement = [FlowPlacement];
 
 /// What one router gets of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,12 +44,19 @@ pub struct Share {
 }
 
 /// Finds every end of every flow.
-pub fn place(spec: &SessionSpec, registry: &Registry, now: UnixMs) -> Result<Placement, Error> {
+pub fn place(
+    spec: &SessionSpec,
+    registry: &Registry,
+    now: UnixMs,
+) -> Result<Arc<Placement>, Error> {
     let one = |(index, flow): (usize, &MediaFlow)| {
         let field = format!("spec.flows[{index}]");
         let find = |path: super::session::Path, field: &str| -> Result<_, Error> {
             let at = |end: &str, address| {
-                registry.locate(&format!("{field}.{end}.address"), address, now)
+                // The field's name costs more than the search, and is for errors only.
+                registry
+                    .locate("", address, now)
+                    .or_else(|_| registry.locate(&format!("{field}.{end}.address"), address, now))
             };
             Ok((
                 at("source", path.source().ip())?,
@@ -81,14 +88,16 @@ pub fn shares(placement: &Placement, entries: &[FlowEntry]) -> BTreeMap<RouterId
             continue;
         };
         let [source, destination] = flow.ends(entry.kind);
-        for router in BTreeSet::from([&source.router, &destination.router]) {
-            let at_source = *router == source.router;
-            let mut entry = entry.clone();
-            if let Some(meter) = &mut entry.meter {
-                meter.colour_aware |= !at_source;
+        let mut first = entry.clone();
+        first.ingress = Some(source.ingress());
+        dealt.entry(source.router.clone()).or_default().push(first);
+        if destination.router != source.router {
+            let mut last = entry.clone();
+            if let Some(meter) = &mut last.meter {
+                meter.colour_aware = true;
             }
-            entry.ingress = at_source.then(|| source.ingress());
-            dealt.entry(router.clone()).or_default().push(entry);
+            let router = destination.router.clone();
+            dealt.entry(router).or_default().push(last);
         }
     }
     dealt

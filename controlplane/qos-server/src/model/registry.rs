@@ -123,7 +123,7 @@ impl Router {
 }
 
 /// Where an address was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Location {
     /// The router.
     pub router: RouterId,
@@ -146,14 +146,12 @@ impl Location {
     }
 }
 
-/// Who claims a prefix, through which interface.
-type Claim = (RouterId, Arc<str>);
-
 /// All routers that have attached.
 #[derive(Debug)]
 pub struct Registry {
     routers: BTreeMap<RouterId, Router>,
-    claims: JointPrefixMap<IpNet, BTreeSet<Claim>>,
+    /// Who claims a prefix, through which interface.
+    claims: JointPrefixMap<IpNet, BTreeSet<Arc<Location>>>,
     max_routers: usize,
     expects_more: bool,
 }
@@ -330,7 +328,12 @@ impl Registry {
     }
 
     /// Who reaches an address; `field` is where the address came from.
-    pub fn locate(&self, field: &str, address: IpAddr, now: UnixMs) -> Result<Location, Error> {
+    pub fn locate(
+        &self,
+        field: &str,
+        address: IpAddr,
+        now: UnixMs,
+    ) -> Result<Arc<Location>, Error> {
         let unknown = || {
             let field = field.to_owned();
             if self.expects_more {
@@ -345,22 +348,17 @@ impl Registry {
             .ok_or_else(unknown)?;
         let mut attached = claims
             .iter()
-            .filter(|(id, _)| self.attachment(id).is_some());
-        let Some((router, interface)) = attached.next() else {
+            .filter(|at| self.attachment(&at.router).is_some());
+        let Some(location) = attached.next() else {
             return Err(self
                 .away(field, address, claims, now)
                 .unwrap_or_else(unknown));
         };
-        let mut several = false;
-        let mut routers = vec![router.clone()];
-        for (other, _) in attached {
-            if other == router {
-                several = true;
-            } else {
-                routers.push(other.clone());
-            }
-        }
-        if routers.len() > 1 {
+        let (same, others): (Vec<_>, Vec<_>) =
+            attached.partition(|at| at.router == location.router);
+        if !others.is_empty() {
+            let mut routers = vec![location.router.clone()];
+            routers.extend(others.into_iter().map(|at| at.router.clone()));
             routers.dedup();
             return Err(Error::PrefixConflict {
                 field: field.to_owned(),
@@ -369,14 +367,16 @@ impl Registry {
                 routers,
             });
         }
-        if let Some(reason) = self.no_host(router, address) {
+        if let Some(reason) = self.no_host(&location.router, address) {
             return Err(Error::invalid(field, format!("{address} is {reason}")));
         }
-        Ok(Location {
-            router: router.clone(),
-            interface: interface.clone(),
-            several,
-            prefix,
+        Ok(if same.is_empty() {
+            Arc::clone(location)
+        } else {
+            Arc::new(Location {
+                several: true,
+                ..Location::clone(location)
+            })
         })
     }
 
@@ -409,15 +409,12 @@ impl Registry {
         &self,
         field: &str,
         address: IpAddr,
-        claims: &BTreeSet<Claim>,
+        claims: &BTreeSet<Arc<Location>>,
         now: UnixMs,
     ) -> Option<Error> {
         let lost = claims
             .iter()
-            .filter_map(|(id, _)| match self.router(id)?.presence {
-                Presence::Away { since, .. } => Some((since, id)),
-                Presence::Attached { .. } => None,
-            });
+            .filter_map(|at| Some((self.router(&at.router)?.away_since()?, &at.router)));
         let (since, router) = lost.max()?;
         Some(Error::RouterAway {
             field: field.to_owned(),
@@ -432,7 +429,7 @@ impl Registry {
             self.claims
                 .entry(prefix)
                 .or_default()
-                .insert((id.clone(), interface.name.clone()));
+                .insert(Arc::new(location(id, interface, prefix)));
         }
     }
 
@@ -442,12 +439,21 @@ impl Registry {
         };
         for (interface, prefix) in claimed(&router.interfaces) {
             if let Some(claims) = self.claims.get_mut(&prefix) {
-                claims.remove(&(id.clone(), interface.name.clone()));
+                claims.remove(&location(id, interface, prefix));
                 if claims.is_empty() {
                     self.claims.remove(&prefix);
                 }
             }
         }
+    }
+}
+
+fn location(router: &RouterId, interface: &Interface, prefix: IpNet) -> Location {
+    Location {
+        router: router.clone(),
+        interface: interface.name.clone(),
+        several: false,
+        prefix,
     }
 }
 

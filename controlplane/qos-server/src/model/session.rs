@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
 use voicelane_proto::limits::MAX_BURST_BYTES;
@@ -64,8 +64,16 @@ pub enum Terms {
 /// A source and a destination: two hosts' unicast addresses, of one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Path {
-    source: SocketAddr,
-    destination: SocketAddr,
+    ends: Ends,
+    source_port: u16,
+    destination_port: u16,
+}
+
+/// Two addresses of one family, source first: there are millions of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Ends {
+    V4(Ipv4Addr, Ipv4Addr),
+    V6(Ipv6Addr, Ipv6Addr),
 }
 
 impl Path {
@@ -73,16 +81,16 @@ impl Path {
     pub fn parse(field: &str, source: SocketAddr, destination: SocketAddr) -> Result<Self, Error> {
         unicast(&format!("{field}.source"), source)?;
         unicast(&format!("{field}.destination"), destination)?;
-        if source.is_ipv4() != destination.is_ipv4() {
-            return Err(Error::invalid(
-                field,
-                format!(
-                    "mixes IPv4 and IPv6 ({} to {})",
-                    source.ip(),
-                    destination.ip()
-                ),
-            ));
-        }
+        let ends = match (source.ip(), destination.ip()) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => Ends::V4(source, destination),
+            (IpAddr::V6(source), IpAddr::V6(destination)) => Ends::V6(source, destination),
+            (source, destination) => {
+                return Err(Error::invalid(
+                    field,
+                    format!("mixes IPv4 and IPv6 ({source} to {destination})"),
+                ));
+            }
+        };
         if source.ip() == destination.ip() {
             return Err(Error::invalid(
                 format!("{field}.destination.address"),
@@ -93,31 +101,36 @@ impl Path {
             ));
         }
         Ok(Self {
-            source,
-            destination,
+            ends,
+            source_port: source.port(),
+            destination_port: destination.port(),
         })
     }
 
     /// Where packets come from.
     pub fn source(&self) -> SocketAddr {
-        self.source
+        let ip: IpAddr = match self.ends {
+            Ends::V4(ip, _) => ip.into(),
+            Ends::V6(ip, _) => ip.into(),
+        };
+        SocketAddr::new(ip, self.source_port)
     }
 
     /// Where packets go to.
     pub fn destination(&self) -> SocketAddr {
-        self.destination
+        let ip: IpAddr = match self.ends {
+            Ends::V4(_, ip) => ip.into(),
+            Ends::V6(_, ip) => ip.into(),
+        };
+        SocketAddr::new(ip, self.destination_port)
     }
 
     /// The same path on the ports after these; absent after 65535.
     pub fn next_ports(&self) -> Option<Self> {
-        let next = |end: SocketAddr| {
-            end.port()
-                .checked_add(1)
-                .map(|port| SocketAddr::new(end.ip(), port))
-        };
         Some(Self {
-            source: next(self.source)?,
-            destination: next(self.destination)?,
+            ends: self.ends,
+            source_port: self.source_port.checked_add(1)?,
+            destination_port: self.destination_port.checked_add(1)?,
         })
     }
 }
@@ -286,6 +299,6 @@ pub enum SessionState {
 
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} -> {}", self.source, self.destination)
+        write!(f, "{} -> {}", self.source(), self.destination())
     }
 }

@@ -14,6 +14,7 @@ use super::{
     placement::{Placement, Share},
     registry::Registry,
     session::{SessionSpec, SessionState},
+    shards::Shards,
 };
 
 /// What is going on with a session.
@@ -73,6 +74,47 @@ impl Installation {
     }
 }
 
+/// A session on its routers, in the order of their names. There are few.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Installations(Box<[(RouterId, Installation)]>);
+
+impl Installations {
+    /// Its routers.
+    pub fn keys(&self) -> impl Iterator<Item = &RouterId> {
+        self.0.iter().map(|(router, _)| router)
+    }
+
+    /// Its routers and how it stands there.
+    pub fn iter(&self) -> impl Iterator<Item = &(RouterId, Installation)> {
+        self.0.iter()
+    }
+
+    /// Whether a router is one of them.
+    pub fn contains_key(&self, router: &RouterId) -> bool {
+        self.get(router).is_some()
+    }
+
+    /// On one router.
+    pub fn get(&self, router: &RouterId) -> Option<&Installation> {
+        let found = self.0.iter().find(|(other, _)| other == router);
+        found.map(|(_, installation)| installation)
+    }
+
+    /// On one router, to change it.
+    pub fn get_mut(&mut self, router: &RouterId) -> Option<&mut Installation> {
+        let found = self.0.iter_mut().find(|(other, _)| other == router);
+        found.map(|(_, installation)| installation)
+    }
+}
+
+impl FromIterator<(RouterId, Installation)> for Installations {
+    fn from_iter<I: IntoIterator<Item = (RouterId, Installation)>>(all: I) -> Self {
+        let mut all: Vec<_> = all.into_iter().collect();
+        all.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Self(all.into())
+    }
+}
+
 /// How an installation stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InstallationState {
@@ -94,7 +136,7 @@ pub struct Session {
     /// Where its ends were found.
     pub placement: Arc<Placement>,
     /// What each router of it is to have.
-    pub installations: BTreeMap<RouterId, Installation>,
+    pub installations: Installations,
     /// What is going on with it.
     pub phase: Phase,
     /// Why it cannot be placed as it should be any more.
@@ -149,11 +191,11 @@ struct Load {
 /// All desired sessions.
 #[derive(Debug, Default)]
 pub struct Store {
-    sessions: BTreeMap<SessionKey, Session>,
+    sessions: BTreeMap<SessionKey, Box<Session>>,
     /// Every five-tuple of every session, and while a session changes, those that it is to have.
-    tuples: HashMap<FiveTuple, SessionKey>,
+    tuples: Shards<FiveTuple, SessionKey>,
     by_router: HashMap<RouterId, Load>,
-    by_agent: HashMap<String, u64>,
+    by_agent: BTreeMap<Box<str>, u64>,
 }
 
 impl Store {
@@ -184,7 +226,7 @@ impl Store {
 
     /// One session.
     pub fn get(&self, key: &SessionKey) -> Option<&Session> {
-        self.sessions.get(key)
+        self.sessions.get(key).map(Box::as_ref)
     }
 
     /// Whether a router is to have a session.
@@ -195,7 +237,7 @@ impl Store {
 
     /// One session, to change what no index depends on: not its spec, not which routers it is on.
     pub fn get_mut(&mut self, key: &SessionKey) -> Option<&mut Session> {
-        self.sessions.get_mut(key)
+        self.sessions.get_mut(key).map(Box::as_mut)
     }
 
     /// Sessions in the order of their keys, after `after`.
@@ -203,7 +245,7 @@ impl Store {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.sessions
             .range::<SessionKey, _>((start, Bound::Unbounded))
-            .map(|(_, session)| session)
+            .map(|(_, session)| session.as_ref())
     }
 
     /// Keys of the sessions that a router is to have, in order, after `after`.
@@ -236,8 +278,9 @@ impl Store {
                 });
             }
         }
-        self.tuples
-            .extend(entries.iter().map(|entry| (entry.tuple, key.clone())));
+        for entry in entries {
+            self.tuples.insert(entry.tuple, key.clone());
+        }
         Ok(())
     }
 
@@ -252,11 +295,7 @@ impl Store {
             .iter()
             .filter(|entry| kept.iter().all(|own| own.tuple != entry.tuple))
         {
-            if let Entry::Occupied(held) = self.tuples.entry(entry.tuple)
-                && held.get() == key
-            {
-                held.remove();
-            }
+            self.tuples.remove_if(&entry.tuple, |holder| holder == key);
         }
     }
 
@@ -264,20 +303,23 @@ impl Store {
     /// Those of its former self that it lacks are given back.
     pub fn put(&mut self, session: Session) {
         let key = session.spec.key.clone();
-        for (router, installation) in &session.installations {
+        for (router, installation) in session.installations.iter() {
             let load = self.by_router.entry(router.clone()).or_default();
             load.keys.insert(key.clone());
             load.entries += installation.entries;
         }
-        *self.by_agent.entry(key.agent().to_owned()).or_default() += 1;
-        if let Some(old) = self.sessions.insert(key.clone(), session) {
+        match self.by_agent.get_mut(key.agent()) {
+            Some(count) => *count += 1,
+            None => drop(self.by_agent.insert(key.agent().into(), 1)),
+        }
+        if let Some(old) = self.sessions.insert(key.clone(), Box::new(session)) {
             self.forget_indexes(&key, &old);
             self.release(&key, &expand(&old.spec));
         }
     }
 
     /// Takes a session out, with its five-tuples.
-    pub fn remove(&mut self, key: &SessionKey) -> Option<Session> {
+    pub fn remove(&mut self, key: &SessionKey) -> Option<Box<Session>> {
         let old = self.sessions.remove(key)?;
         self.forget_indexes(key, &old);
         self.release(key, &expand(&old.spec));
@@ -287,7 +329,7 @@ impl Store {
     /// Takes what `old` added to the indexes out of them, but for what its successor has too.
     fn forget_indexes(&mut self, key: &SessionKey, old: &Session) {
         let successor = self.sessions.get(key);
-        for (router, installation) in &old.installations {
+        for (router, installation) in old.installations.iter() {
             if let Entry::Occupied(mut slot) = self.by_router.entry(router.clone()) {
                 let load = slot.get_mut();
                 load.entries = load.entries.saturating_sub(installation.entries);

@@ -378,7 +378,7 @@ proptest! {
                         .map(|(router, share)| (router.clone(), Installation::of(share)));
                     store.put(Session {
                         spec: Arc::new(spec.clone()),
-                        placement: Arc::new(placement),
+                        placement,
                         installations: installations.collect(),
                         phase: Phase::Settled,
                         problem: None,
@@ -416,7 +416,10 @@ impl Store {
             assert_eq!(self.sessions_on(&id), on.len());
             let keys: Vec<&SessionKey> = on.iter().map(|it| &it.spec.key).collect();
             assert_eq!(self.keys_on(&id, None).collect::<Vec<_>>(), keys);
-            let entries: u64 = on.iter().map(|it| it.installations[&id].entries).sum();
+            let entries: u64 = on
+                .iter()
+                .map(|it| it.installations.get(&id).unwrap().entries)
+                .sum();
             assert_eq!(self.entries_on(&id), entries);
         }
     }

@@ -18,6 +18,7 @@ mod explain;
 mod explain_now;
 mod fairness;
 mod flood;
+mod growth;
 mod keepalive;
 mod limits;
 mod meters;

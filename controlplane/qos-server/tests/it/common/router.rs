@@ -55,10 +55,9 @@ struct Memory {
 impl Memory {
     /// Another session that has one of the five-tuples.
     fn owner_of_any(&self, install: &v1::InstallSession) -> Option<v1::SessionKey> {
-        let tuple = |entry: &v1::FlowEntry| {
-            let ends = (entry.source.clone(), entry.destination.clone());
-            (ends, entry.protocol)
-        };
+        fn tuple(entry: &v1::FlowEntry) -> impl PartialEq {
+            (&entry.source, &entry.destination, entry.protocol)
+        }
         let others = self.sessions.values().filter(|it| it.key != install.key);
         let mut owners = others.filter(|other| {
             let mut entries = other.entries.iter();
