@@ -9,7 +9,10 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::{engine::Settings, serve::Keepalive};
+use crate::{
+    engine::Settings,
+    serve::{Keepalive, Limits, Transport},
+};
 
 /// The file's keys. What is absent has the default shown by `voicelane-server --help`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
@@ -41,6 +44,16 @@ pub struct Config {
     /// How many commands a router may have that it has not answered; more wait here, every agent's
     /// in turn: 1 to 1,048,576.
     pub router_buffer: usize,
+    /// The most connections; what the process may open limits them, too.
+    pub max_connections: usize,
+    /// The most connections from one address.
+    pub max_connections_per_peer: usize,
+    /// How long a connection may say nothing at first, milliseconds: at least 10.
+    pub handshake_timeout_ms: u64,
+    /// How long a connection is kept on which nothing is called, seconds: at least 1.
+    pub idle_timeout_s: u64,
+    /// How long a client may leave unread what it has asked for, seconds: at least 1.
+    pub read_timeout_s: u64,
 }
 
 impl Default for Config {
@@ -58,6 +71,11 @@ impl Default for Config {
             max_watchers: 64,
             watch_buffer: 16_384,
             router_buffer: 512,
+            max_connections: 16_384,
+            max_connections_per_peer: 4_096,
+            handshake_timeout_ms: 10_000,
+            idle_timeout_s: 3_600,
+            read_timeout_s: 30,
         }
     }
 }
@@ -173,6 +191,36 @@ impl Config {
                 buffer,
                 "give 1 to 1048576",
             ),
+            (
+                "max_connections",
+                number(config.max_connections),
+                1..=u64::MAX,
+                "give at least 1",
+            ),
+            (
+                "max_connections_per_peer",
+                number(config.max_connections_per_peer),
+                1..=u64::MAX,
+                "give at least 1",
+            ),
+            (
+                "handshake_timeout_ms",
+                config.handshake_timeout_ms,
+                10..=3_600_000,
+                "give 10 to 3600000",
+            ),
+            (
+                "idle_timeout_s",
+                config.idle_timeout_s,
+                1..=31_536_000,
+                "give 1 to 31536000",
+            ),
+            (
+                "read_timeout_s",
+                config.read_timeout_s,
+                1..=86_400,
+                "give 1 to 86400",
+            ),
         ];
         for (key, value, allowed, reason) in checks {
             if !allowed.contains(&value) {
@@ -198,16 +246,25 @@ impl Config {
             max_watchers: self.max_watchers,
             watch_buffer: self.watch_buffer,
             router_buffer: self.router_buffer,
+            read_timeout: Duration::from_secs(self.read_timeout_s),
             ..Settings::default()
         }
     }
 
     /// The transport's part.
-    pub fn keepalive(&self) -> Keepalive {
-        Keepalive {
+    pub fn transport(&self) -> Transport {
+        let keepalive = Keepalive {
             interval: Duration::from_millis(self.keepalive_interval_ms),
             timeout: Duration::from_millis(self.keepalive_timeout_ms),
-        }
+        };
+        let limits = Limits {
+            max_connections: self.max_connections,
+            max_connections_of_peer: self.max_connections_per_peer,
+            handshake_timeout: Duration::from_millis(self.handshake_timeout_ms),
+            idle_timeout: Duration::from_secs(self.idle_timeout_s),
+            read_timeout: Duration::from_secs(self.read_timeout_s),
+        };
+        Transport { keepalive, limits }
     }
 }
 

@@ -6,6 +6,7 @@ use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf, process::ExitCode
 
 use anyhow::Context as _;
 use clap::Parser;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
@@ -41,7 +42,8 @@ struct Args {
 
     /// A TOML file; flags win over it. Keys: listen, metrics, acknowledge_timeout_ms, adopt_for_s,
     /// forget_routers_after_s, keepalive_interval_ms, keepalive_timeout_ms, max_sessions,
-    /// max_routers, max_watchers, watch_buffer, router_buffer.
+    /// max_routers, max_watchers, watch_buffer, router_buffer, max_connections,
+    /// max_connections_per_peer, handshake_timeout_ms, idle_timeout_s, read_timeout_s.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
@@ -87,12 +89,21 @@ fn main() -> ExitCode {
         println!("the configuration is right");
         return ExitCode::SUCCESS;
     }
+    let (log, flush) = match voicelane_log::to_stderr() {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("voicelane-server: cannot log: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
+        .with_writer(move || log.clone())
         .init();
-    match run(&config) {
+    let ended = run(&config);
+    drop(flush);
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("voicelane-server: {}", with_causes(error.as_ref()));
@@ -118,6 +129,7 @@ fn configure(args: &Args) -> anyhow::Result<(Config, EnvFilter)> {
 
 #[tokio::main]
 async fn run(config: &Config) -> anyhow::Result<()> {
+    raise_descriptor_limit();
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let listener = serve::bind(config.listen).await?;
@@ -141,7 +153,7 @@ async fn run(config: &Config) -> anyhow::Result<()> {
             }
         });
     }
-    serve::serve(engine, listener, config.keepalive(), async move {
+    serve::serve(engine, listener, config.transport(), async move {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
@@ -149,4 +161,16 @@ async fn run(config: &Config) -> anyhow::Result<()> {
     })
     .await?;
     Ok(())
+}
+
+/// Each connection takes a descriptor; many systems permit few until a process asks for more.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        warn!(%error, "the limit of open files cannot be raised");
+    }
 }

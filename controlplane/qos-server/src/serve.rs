@@ -3,12 +3,8 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{extract::State, http::header::CONTENT_TYPE, response::IntoResponse, routing::get};
-use futures_util::StreamExt as _;
 use tokio::{net::TcpListener, sync::Mutex};
-use tonic::{
-    server::NamedService,
-    transport::{Server, server::TcpIncoming},
-};
+use tonic::{server::NamedService, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tracing::info;
 use voicelane_proto::v1::{
@@ -16,8 +12,9 @@ use voicelane_proto::v1::{
     sessions_server::SessionsServer,
 };
 
+pub use crate::connection::Limits;
 use crate::{
-    connection::Connection,
+    connection::{CountCalls, incoming},
     engine::Engine,
     grpc::{
         MAX_MESSAGE_BYTES, MAX_ROUTER_MESSAGE_BYTES, operator::OperatorService,
@@ -59,6 +56,24 @@ impl Default for Keepalive {
         Self {
             interval: Duration::from_secs(10),
             timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What connections are given.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Transport {
+    /// How dead peers are noticed.
+    pub keepalive: Keepalive,
+    /// How many there may be, and how long they may do nothing.
+    pub limits: Limits,
+}
+
+impl From<Keepalive> for Transport {
+    fn from(keepalive: Keepalive) -> Self {
+        Self {
+            keepalive,
+            ..Self::default()
         }
     }
 }
@@ -145,9 +160,10 @@ async fn set_health(health: &HealthReporter, status: ServingStatus) {
 pub async fn serve(
     engine: Arc<Engine>,
     listener: TcpListener,
-    keepalive: Keepalive,
+    transport: impl Into<Transport>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
+    let Transport { keepalive, limits } = transport.into();
     let (health, health_service) = tonic_health::server::health_reporter();
     set_health(&health, ServingStatus::Serving).await;
     let reflection = tonic_reflection::server::Builder::configure()
@@ -159,15 +175,7 @@ pub async fn serve(
         .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1alpha()?;
-    let incoming = TcpIncoming::from(listener)
-        .with_nodelay(Some(true))
-        .with_keepalive(Some(keepalive.interval.max(Duration::from_secs(1))));
-    let open = engine.metrics().connections.clone();
-    let watched = engine.stopping();
-    let incoming = incoming.map(move |accepted| {
-        accepted
-            .map(|stream| Connection::new(stream, keepalive.timeout, open.clone(), watched.clone()))
-    });
+    let incoming = incoming(engine.clone(), listener, limits, keepalive.timeout);
     let mut stopping = engine.stopping();
     let server = Server::builder()
         .http2_keepalive_interval(Some(keepalive.interval))
@@ -176,6 +184,7 @@ pub async fn serve(
         .initial_connection_window_size(Some(CONNECTION_WINDOW))
         .max_concurrent_streams(Some(MAX_STREAMS))
         .http2_max_pending_accept_reset_streams(Some(MAX_CANCELLED))
+        .layer(CountCalls)
         .add_service(health_service)
         .add_service(reflection)
         .add_service(reflection_v1alpha)

@@ -47,13 +47,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
-    match run(config) {
+    match run(config, filter) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("voicelane-router: {}", with_causes(error.as_ref()));
@@ -62,11 +56,18 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(config: Config) -> anyhow::Result<()> {
+fn run(config: Config, filter: EnvFilter) -> anyhow::Result<()> {
     // Every thread inherits this, and the workers then take their own cores.
     let dataplane: Vec<_> = config.router.cores.all().collect();
     let beside = cores::beside(&dataplane, &cores::available());
     cores::stay_on(&beside).context("keeping the control side off the data plane's cores")?;
+    let (log, _flush) = voicelane_log::to_stderr().context("starting the log's thread")?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(move || log.clone())
+        .init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS.min(beside.len()))
         .thread_name("control")

@@ -72,6 +72,8 @@ pub struct Settings {
     pub watch_buffer: usize,
     /// How many commands a router may have that it has not answered; more wait here.
     pub router_buffer: usize,
+    /// How long a watcher may leave events unread.
+    pub read_timeout: Duration,
     /// How many sessions of a router are synchronised at once.
     pub synchronise_window: usize,
     /// How often it is tried again what a router refused and no agent waits for.
@@ -91,6 +93,7 @@ impl Default for Settings {
             max_watchers: 64,
             watch_buffer: 16_384,
             router_buffer: 512,
+            read_timeout: Duration::from_secs(30),
             synchronise_window: 256,
             retry_every: Duration::from_secs(10),
             explain_sample: Duration::from_secs(1),

@@ -1,6 +1,6 @@
 //! WatchSessions: every change, with no gap after what was there already.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::sync::{
     OwnedSemaphorePermit,
@@ -10,6 +10,7 @@ use tokio::sync::{
     },
     watch,
 };
+use tokio::time::{Instant, sleep_until};
 
 use super::{
     Engine,
@@ -22,6 +23,8 @@ use crate::model::{
 
 /// Existing sessions told at a time.
 const CHUNK: usize = 64;
+/// Between two looks at how far a watcher that reads nothing is behind.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Why a watcher is told no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +37,12 @@ pub enum WatchEnd {
         /// How many events are gone.
         missed: u64,
     },
+    /// It reads nothing.
+    #[error(
+        "the watcher read nothing for {} ms while there was an event for it; list the sessions and \
+         watch again", .0.as_millis()
+    )]
+    NotReading(Duration),
     /// The server goes down.
     #[error("the server is shutting down; connect again")]
     Stopping,
@@ -118,6 +127,25 @@ impl Watcher {
                 },
                 _ = self.stopping.wait_for(|stopping| *stopping) => return Err(WatchEnd::Stopping),
             }
+        }
+    }
+
+    /// Waits until the watcher, which does not take the next event, is to be told no more.
+    pub async fn is_given_up(&self) -> WatchEnd {
+        let timeout = self.engine.settings.read_timeout;
+        let deadline = Instant::now() + timeout;
+        loop {
+            let behind = self
+                .events
+                .len()
+                .saturating_sub(self.engine.settings.watch_buffer);
+            if let Ok(missed @ 1..) = u64::try_from(behind) {
+                return WatchEnd::TooSlow { missed };
+            }
+            if Instant::now() >= deadline {
+                return WatchEnd::NotReading(timeout);
+            }
+            sleep_until(deadline.min(Instant::now() + LOOK_EVERY)).await;
         }
     }
 

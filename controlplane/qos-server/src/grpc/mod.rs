@@ -6,6 +6,7 @@ pub mod render;
 pub mod status;
 pub mod sessions;
 mod changes;
+mod watch;
 pub mod routers;
 pub mod operator;
 

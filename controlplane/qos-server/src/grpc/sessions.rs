@@ -7,9 +7,9 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 use voicelane_proto::v1::{self, sessions_server::Sessions};
 
-use super::{PAGE_BYTES, changes, parse, render, status::status};
+use super::{PAGE_BYTES, changes, parse, render, status::status, watch};
 use crate::{
-    engine::{Engine, WatchEnd},
+    engine::Engine,
     model::{error::Error, ids::SessionKey},
 };
 
@@ -19,6 +19,9 @@ const EPOCH: &str = "voicelane-server-epoch";
 const DEFAULT_PAGE: usize = 100;
 /// The most that an agent may ask for.
 const MAX_PAGE: u32 = 1_000;
+
+/// Sessions read under one hold of the lock.
+const SLICE: usize = 64;
 
 /// The service.
 #[derive(Clone, Debug)]
@@ -117,6 +120,7 @@ impl Sessions for SessionsService {
         request: Request<v1::ListSessionsRequest>,
     ) -> Result<Response<v1::ListSessionsResponse>, Status> {
         list(&self.engine, request.into_inner())
+            .await
             .map(|page| self.answer(page))
             .map_err(|error| self.refusal(&error))
     }
@@ -132,28 +136,12 @@ impl Sessions for SessionsService {
         let watcher = parse::agent(&request.agent_id)
             .and_then(|agent| self.engine.watch(agent, request.include_existing))
             .map_err(|error| self.refusal(&error))?;
-        let events = futures_util::stream::unfold(Some(watcher), |watcher| async move {
-            let mut watcher = watcher?;
-            Some(match watcher.next().await {
-                Ok(event) => {
-                    let kind = render::event_kind(event.kind).into();
-                    let session = render::some_session(&event.session);
-                    (
-                        Ok(v1::WatchSessionsResponse { kind, session }),
-                        Some(watcher),
-                    )
-                }
-                Err(end @ WatchEnd::TooSlow { .. }) => {
-                    (Err(Status::data_loss(end.to_string())), None)
-                }
-                Err(end @ WatchEnd::Stopping) => (Err(Status::unavailable(end.to_string())), None),
-            })
-        });
+        let events = watch::serve(watcher);
         Ok(self.answer(Box::pin(events)))
     }
 }
 
-fn list(
+async fn list(
     engine: &Engine,
     request: v1::ListSessionsRequest,
 ) -> Result<v1::ListSessionsResponse, Error> {
@@ -168,31 +156,39 @@ fn list(
         }
     };
     let agent = parse::agent(&request.agent_id)?;
-    let after = match request.page_token.as_str() {
+    let mut last = match request.page_token.as_str() {
         "" => None,
         token => Some(read_token(token)?),
     };
-    let page = engine.sessions(agent.as_deref(), after.as_ref(), size);
     let mut answer = v1::ListSessionsResponse {
-        total: page.total,
         server_epoch: engine.epoch(),
         ..Default::default()
     };
-    let (mut bytes, mut more, mut last) = (0, page.more, None);
-    for view in &page.sessions {
-        let session = render::session(view);
-        bytes += session.encoded_len() + 8;
-        if bytes > PAGE_BYTES && !answer.sessions.is_empty() {
-            more = true;
-            break;
+    let mut bytes = 0;
+    loop {
+        let wanted = (size - answer.sessions.len()).min(SLICE);
+        let slice = engine.sessions(agent.as_deref(), last.as_ref(), wanted);
+        answer.total = slice.total;
+        for view in &slice.sessions {
+            let session = render::session(view);
+            bytes += session.encoded_len() + 8;
+            if bytes > PAGE_BYTES && !answer.sessions.is_empty() {
+                answer.next_page_token = last.as_ref().map(write_token).unwrap_or_default();
+                return Ok(answer);
+            }
+            last = Some(view.spec.key.clone());
+            answer.sessions.push(session);
         }
-        last = Some(&view.spec.key);
-        answer.sessions.push(session);
+        if !slice.more {
+            return Ok(answer);
+        }
+        if answer.sessions.len() >= size {
+            answer.next_page_token = last.as_ref().map(write_token).unwrap_or_default();
+            return Ok(answer);
+        }
+        // What is shorter goes first.
+        tokio::task::yield_now().await;
     }
-    if let (true, Some(last)) = (more, last) {
-        answer.next_page_token = write_token(last);
-    }
-    Ok(answer)
 }
 
 /// No name holds a line feed.

@@ -59,7 +59,7 @@ async fn a_router_behind_a_dead_line_is_noticed() {
         adopt_for: Duration::ZERO,
         ..Settings::default()
     };
-    let server = TestServer::with_keepalive(settings, keepalive).await;
+    let server = TestServer::with_transport(settings, keepalive).await;
     let (address, freeze) = proxy(server.address).await;
     let fake = FakeRouter::reaching("a", &["10.1.0.0/24"]);
     let _stream = fake.attach(address).await;

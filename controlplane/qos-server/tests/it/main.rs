@@ -13,6 +13,7 @@ mod gate;
 mod wire;
 
 mod changes;
+mod connections;
 mod convergence;
 mod explain;
 mod explain_now;

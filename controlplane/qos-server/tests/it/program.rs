@@ -2,9 +2,14 @@
 
 use std::{
     io::{BufRead as _, BufReader},
-    net::TcpListener,
-    process::{Child, Command, Output, Stdio},
+    net::{TcpListener, TcpStream},
+    process::{Child, ChildStderr, Command, Output, Stdio},
 };
+
+use crate::common::*;
+use tokio::time::timeout;
+use tonic::Code;
+use voicelane_proto::v1::sessions_client::SessionsClient;
 
 fn program() -> Command {
     Command::new(env!("CARGO_BIN_EXE_voicelane-server"))
@@ -128,4 +133,67 @@ fn signals_end_it_well() {
         );
         assert_eq!(server.0.wait().unwrap().code(), Some(0), "{signal}");
     }
+}
+
+/// A server that logs much, after its first line, and where it listens.
+fn started(command: &mut Command) -> (Running, BufReader<ChildStderr>, String) {
+    let mut server = Running(
+        command
+            .args(["--listen", "127.0.0.1:0"])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap(),
+    );
+    let mut log = BufReader::new(server.0.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("listening") {
+        line.clear();
+        assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended");
+    }
+    let (_, address) = line.split_once("address=").unwrap();
+    let address = address.split_whitespace().next().unwrap().to_owned();
+    (server, log, address)
+}
+
+async fn calls(address: &str, count: usize) {
+    let calls = async {
+        let mut client = SessionsClient::connect(format!("http://{address}"))
+            .await
+            .unwrap();
+        for _ in 0..count {
+            let answer = get(&mut client, "c1").await;
+            assert_status(answer, Code::NotFound, &["c1"]);
+        }
+    };
+    timeout(3 * PATIENCE, calls).await.expect("it answers");
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_holds_nobody_up() {
+    let (mut server, log, address) = started(program().args(["--log", "trace"]));
+    // A pipe holds 64 KiB: a tenth of this.
+    calls(&address, 500).await;
+    let id = server.0.id().to_string();
+    let killed = Command::new("kill").args(["-TERM", &id]).status().unwrap();
+    assert!(killed.success());
+    let ended = tokio::task::spawn_blocking(move || server.0.wait().unwrap().code());
+    let ended = timeout(PATIENCE, ended).await.expect("it ends");
+    assert_eq!(ended.unwrap(), Some(0));
+    drop(log);
+}
+
+#[tokio::test]
+async fn few_descriptors_are_kept_for_those_who_speak() {
+    let server = format!(
+        "ulimit -n 64; exec {} --log info",
+        env!("CARGO_BIN_EXE_voicelane-server")
+    );
+    let mut shell = Command::new("bash");
+    shell.args(["-c", &format!("{server} \"$@\""), "bash"]);
+    let (_server, _log, address) = started(&mut shell);
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(TcpStream::connect(&address).unwrap());
+    }
+    calls(&address, 5).await;
 }

@@ -11,7 +11,7 @@ use tonic::{Code, Status, transport::Channel};
 use voicelane_proto::v1::{self, operator_client::OperatorClient, sessions_client::SessionsClient};
 use voicelane_server::{
     engine::{Engine, Settings},
-    serve::{Keepalive, bind, serve},
+    serve::{Transport, bind, serve},
 };
 
 pub use router::*;
@@ -36,21 +36,26 @@ impl TestServer {
     }
 
     pub async fn with(settings: Settings) -> Self {
-        Self::with_keepalive(settings, Keepalive::default()).await
+        Self::with_transport(settings, Transport::default()).await
     }
 
-    pub async fn with_keepalive(settings: Settings, keepalive: Keepalive) -> Self {
+    pub async fn with_transport(settings: Settings, transport: impl Into<Transport>) -> Self {
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        Self::on(listener, settings, keepalive).await
+        Self::on(listener, settings, transport).await
     }
 
-    pub async fn on(listener: TcpListener, settings: Settings, keepalive: Keepalive) -> Self {
+    pub async fn on(
+        listener: TcpListener,
+        settings: Settings,
+        transport: impl Into<Transport>,
+    ) -> Self {
         let address = listener.local_addr().unwrap();
         let engine = Engine::start(settings);
+        let transport = transport.into();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let serving = engine.clone();
         let task = tokio::spawn(async move {
-            serve(serving, listener, keepalive, async {
+            serve(serving, listener, transport, async {
                 let _ = stopped.await;
             })
             .await

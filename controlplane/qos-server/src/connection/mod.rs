@@ -1,0 +1,230 @@
+//! Peers' connections: how many there are, when each was last heard of, and what ends one that only
+//! takes room.
+
+mod accept;
+mod calls;
+mod client;
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    sync::{oneshot, watch},
+    time::{Sleep, sleep, sleep_until},
+};
+use tonic::transport::server::Connected;
+use tracing::{debug, info};
+
+pub use self::accept::Limits;
+pub(crate) use self::{accept::incoming, calls::CountCalls};
+use self::{
+    accept::{Seat, Taken},
+    client::Client,
+};
+use crate::engine::Engine;
+
+/// What begins a connection: HTTP/2's preface (RFC 9113, section 3.4) and the head of the SETTINGS
+/// frame that follows it, bytes.
+const OPENING_BYTES: usize = 24 + 9;
+
+/// A peer's connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: TcpStream,
+    peer: Peer,
+    open: Gauge,
+    stopping: watch::Receiver<bool>,
+    seat: Seat,
+    /// While it is silent.
+    opening: Option<Opening>,
+    /// When it may have been idle for too long.
+    idle: Pin<Box<Sleep>>,
+    idle_timeout: Duration,
+}
+
+/// A connection on which HTTP/2 has not begun.
+#[derive(Debug)]
+struct Opening {
+    deadline: Pin<Box<Sleep>>,
+    evicted: oneshot::Receiver<()>,
+    read: usize,
+}
+
+/// The other end of a connection, as requests have it among their extensions.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    address: SocketAddr,
+    client: Arc<Client>,
+    heard: Arc<Mutex<Instant>>,
+    ping_timeout: Duration,
+}
+
+impl Connection {
+    /// Counts it among those that are open. A peer has `ping_timeout` to answer an HTTP/2 ping.
+    fn new(
+        stream: TcpStream,
+        address: SocketAddr,
+        seat: Seat,
+        taken: Taken,
+        limits: Limits,
+        ping_timeout: Duration,
+        engine: &Engine,
+    ) -> Self {
+        let open = engine.metrics().connections.clone();
+        open.inc();
+        let peer = Peer {
+            address,
+            client: Client::new(limits.read_timeout, taken.pages),
+            heard: Arc::new(Mutex::new(Instant::now())),
+            ping_timeout,
+        };
+        Self {
+            stream,
+            peer,
+            open,
+            stopping: engine.stopping(),
+            seat,
+            opening: Some(Opening {
+                deadline: Box::pin(sleep(limits.handshake_timeout)),
+                evicted: taken.evicted,
+                read: 0,
+            }),
+            idle: Box::pin(sleep(limits.idle_timeout)),
+            idle_timeout: limits.idle_timeout,
+        }
+    }
+
+    /// Ready when it is to be closed: why.
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<&'static str> {
+        if let Some(opening) = &mut self.opening {
+            if Pin::new(&mut opening.evicted).poll(context).is_ready() {
+                return Poll::Ready("it said nothing, and its place was needed");
+            }
+            if opening.deadline.as_mut().poll(context).is_ready() {
+                return Poll::Ready("HTTP/2 was not begun in time");
+            }
+        }
+        if self.peer.client.poll_closed(context).is_ready() {
+            return Poll::Ready("an answer was not read in time");
+        }
+        while self.idle.as_mut().poll(context).is_ready() {
+            let now = tokio::time::Instant::now();
+            let until = self.peer.client.idle_since().unwrap_or(now) + self.idle_timeout;
+            if until <= now {
+                return Poll::Ready("nothing was called on it for too long");
+            }
+            self.idle.set(sleep_until(until));
+        }
+        Poll::Pending
+    }
+
+    /// So many bytes came.
+    fn received(&mut self, bytes: usize) {
+        if let Some(opening) = &mut self.opening {
+            opening.read += bytes;
+            if opening.read >= OPENING_BYTES {
+                self.opening = None;
+                self.seat.speaks();
+            }
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.open.dec();
+        if let (Some(silence), false) = (self.peer.dead_for(), *self.stopping.borrow()) {
+            let (peer, silence_s) = (self.peer.address(), silence.as_secs());
+            info!(
+                peer,
+                silence_s, "keepalive timeout: the connection is closed"
+            );
+        }
+    }
+}
+
+impl Peer {
+    /// Its address and port.
+    pub(crate) fn address(&self) -> String {
+        self.address.to_string()
+    }
+
+    fn hear(&self) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// How long nothing has been heard of it, if that is too long to have answered a ping. Whoever
+    /// closes the connection, or breaks it, is heard of.
+    pub(crate) fn dead_for(&self) -> Option<Duration> {
+        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(heard.elapsed()).filter(|silence| *silence >= self.ping_timeout)
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if let Poll::Ready(reason) = this.poll_end(context) {
+            debug!(peer = this.peer.address(), reason, "closing a connection");
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, reason)));
+        }
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut this.stream).poll_read(context, buffer);
+        if read.is_ready() {
+            this.peer.hear();
+            this.received(buffer.filled().len() - before);
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
