@@ -15,7 +15,8 @@ use crate::{
     fib::FibError,
     policy::Policy,
     session::{FiveTuple, FlowCounters, InstallError, SessionChange},
-    units::PortIndex,
+    settings::InterfaceState,
+    units::{InterfaceIndex, PortIndex},
 };
 
 /// An index into the worker's table of adjacencies, 1 to 32,767. 0 stands for "no route".
@@ -69,6 +70,13 @@ pub enum Request {
         /// Whether it is there.
         up: bool,
     },
+    /// Say what became of an interface.
+    SetInterface {
+        /// Which.
+        interface: InterfaceIndex,
+        /// As it is from now on.
+        state: Box<InterfaceState>,
+    },
     /// Say that a next hop stands for several others, each of which has an adjacency.
     SetPaths {
         /// Which.
@@ -106,6 +114,8 @@ pub enum Answer {
     Route(Result<(), RouteError>),
     /// Of [`Request::SetLink`].
     Link,
+    /// Of [`Request::SetInterface`].
+    Interface,
     /// Of [`Request::SetPolicy`]: the policy that was obeyed until now.
     Policy(Box<Policy>),
     /// Of [`Request::Report`].

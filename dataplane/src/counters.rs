@@ -89,6 +89,11 @@ reasons! {
         RuleMetered = "rule-metered",
         /// Of a colour that the interface's meter of its behaviour drops.
         AggregatePoliced = "aggregate-policed",
+        /// On an interface that is set down.
+        InterfaceDown = "interface-down",
+        /// To be sent on, from an interface that does not forward (`net.ipv4.conf.*.forwarding`,
+        /// `net.ipv6.conf.*.forwarding`).
+        ForwardingOff = "forwarding-off",
         /// A route that says so.
         Blackhole = "blackhole",
         /// The kernel's share of such packets is used up.

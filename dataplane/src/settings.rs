@@ -1,4 +1,8 @@
-//! What a worker is told once, at its start.
+//! What a worker is told at its start, and of its interfaces later.
+
+use std::iter;
+
+use arrayvec::ArrayVec;
 
 use std::array;
 
@@ -167,6 +171,48 @@ impl PuntRates {
             edge_routing: share(self.edge_routing),
             total: share(self.total),
         }
+    }
+}
+
+/// What the kernel says of an interface while the router runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterfaceState {
+    /// Whether it is set up. What comes in on one that is not is dropped.
+    pub up: bool,
+    /// Whether IPv4 packets that come in on it are sent on.
+    pub forwards_ipv4: bool,
+    /// Whether IPv6 packets that come in on it are sent on.
+    pub forwards_ipv6: bool,
+    /// The largest IP packet that leaves by it.
+    pub mtu: u16,
+    /// The addresses that frames for the router carry, its own first.
+    pub macs: ArrayVec<MacAddress, { InterfaceState::MACS }>,
+}
+
+impl InterfaceState {
+    /// The most addresses of an interface.
+    pub const MACS: usize = 16;
+
+    /// Of an interface that forwards, with one address.
+    #[must_use]
+    pub fn new(mac: MacAddress, mtu: u16) -> Self {
+        Self {
+            up: true,
+            forwards_ipv4: true,
+            forwards_ipv6: true,
+            mtu,
+            macs: iter::once(mac).collect(),
+        }
+    }
+
+    /// Whether nothing that comes in is held back.
+    pub(crate) fn forwards(&self) -> bool {
+        self.up && self.forwards_ipv4 && self.forwards_ipv6
+    }
+
+    /// Its own address.
+    pub(crate) fn mac(&self) -> MacAddress {
+        self.macs.first().copied().unwrap_or_default()
     }
 }
 

@@ -285,6 +285,10 @@ impl<D: Device> Worker<D> {
             Request::SetPaths { next_hop, paths } => {
                 Answer::Route(forwarding.routes.set_paths(next_hop, *paths))
             }
+            Request::SetInterface { interface, state } => {
+                forwarding.set_interface(interface, *state);
+                Answer::Interface
+            }
             Request::SetPolicy(policy) => Answer::Policy(forwarding.set_policy(policy)),
             Request::SetLink { .. } | Request::Report(_) => Answer::NotHere,
         }

@@ -255,7 +255,13 @@ async fn create_twins(
             continue;
         };
         let twin = twin::create(handle, interface, settings, mac).await?;
-        by_interface.insert(twin.index, TwinOf { interface, mac });
+        let largest_mtu = settings.port.mtu;
+        let of = TwinOf {
+            interface,
+            mac,
+            largest_mtu,
+        };
+        by_interface.insert(twin.index, of);
         twins.push(twin);
     }
     Ok((twins, by_interface))

@@ -26,6 +26,7 @@ mod content;
 mod fields;
 mod fragments;
 mod handover;
+mod hold;
 mod inject;
 mod punt;
 mod rewrite;
@@ -50,7 +51,7 @@ use crate::{
     fib::Fibs,
     policy::{Policy, TopSenders},
     session::{Fragments, Origin, Sessions},
-    settings::{InterfaceSettings, PortSettings, Settings},
+    settings::{InterfaceSettings, InterfaceState, PortSettings, Settings},
     twins::ToKernel,
     units::{InterfaceIndex, MacAddress, PortIndex, TickRate, Ticks, VlanId},
 };
@@ -58,7 +59,10 @@ use crate::{
 /// A port, as the stages up to the hand-over see it.
 #[derive(Debug)]
 struct Port {
+    /// What most frames for the router carry: the address of the interface without a tag.
     mac: MacAddress,
+    /// Whether all its interfaces forward what comes in.
+    forwards: bool,
     vlans: Vlans,
     /// Of what came in.
     counters: PortCounters,
@@ -91,7 +95,7 @@ struct Interface {
     port: PortIndex,
     vlan: Option<VlanId>,
     origin: Origin,
-    mtu: u16,
+    state: InterfaceState,
     counters: InterfaceCounters,
     /// Who claims here what he has no right to.
     senders: TopSenders,
@@ -118,11 +122,12 @@ impl<B: Buffer> Forwarding<B> {
         clock: TickRate,
         now: Ticks,
     ) -> Self {
+        let mac = |port: PortIndex| settings.ports[port.index()].mac;
         let interface = |(index, interface): (InterfaceIndex, InterfaceSettings)| Interface {
             port: interface.port,
             vlan: interface.vlan,
             origin: Origin::of(index, interface.role),
-            mtu: interface.mtu,
+            state: InterfaceState::new(mac(interface.port), interface.mtu),
             counters: InterfaceCounters::default(),
             senders: TopSenders::new(rand::random()),
         };
@@ -130,6 +135,7 @@ impl<B: Buffer> Forwarding<B> {
         let interfaces: Vec<_> = indices.zip(settings.interfaces()).map(interface).collect();
         let port = |(index, port): (PortIndex, &PortSettings)| Port {
             mac: port.mac,
+            forwards: true,
             vlans: Vlans::new(index, &interfaces),
             counters: PortCounters::default(),
         };
@@ -173,6 +179,9 @@ impl<B: Buffer> Forwarding<B> {
         mark::mark(burst, &self.phbs);
         let sessions = &mut self.sessions;
         route::route(burst, &self.routes, sessions, queues.is_open());
+        if !port.forwards {
+            hold::hold(burst, interfaces);
+        }
         queue::queue(
             burst,
             &self.routes,
@@ -182,6 +191,23 @@ impl<B: Buffer> Forwarding<B> {
             now,
         );
         count
+    }
+
+    /// Takes an interface as it is from the next burst on.
+    pub(crate) fn set_interface(&mut self, index: InterfaceIndex, state: InterfaceState) {
+        let Some(interface) = self.interfaces.get_mut(index.index()) else {
+            return;
+        };
+        interface.state = state;
+        self.routes.set_mtu(interface);
+        let on = interface.port;
+        if let Some(port) = self.ports.get_mut(on.index()) {
+            if interface.vlan.is_none() {
+                port.mac = interface.state.mac();
+            }
+            let mut interfaces = self.interfaces.iter().filter(|it| it.port == on);
+            port.forwards = interfaces.all(|it| it.state.forwards());
+        }
     }
 
     /// Obeys another policy from the next burst on; gives the old one back.

@@ -15,6 +15,7 @@ use crate::{
     device::Buffer,
     places::{Places, places},
     session::{AddressPair, FlowKey4, FlowKey6, FragmentId, Protocol},
+    settings::InterfaceState,
     units::{InterfaceIndex, MacAddress},
     wire::{EtherType, Ethernet, Ipv4, Ipv6, Transport, Upper, upper_layer},
 };
@@ -35,7 +36,12 @@ pub(super) fn parse<B: Buffer>(
     burst.lookups.fragments.clear();
     // Bursts are mostly of one family.
     let (all, mac) = (burst.all(), Addressee::new(port.mac));
-    let (ipv4, ipv6) = if burst.starts_with(EtherType::IPV6) {
+    let up = interfaces[burst.ingress[0].index()].state.up;
+    let (ipv4, ipv6) = if !up {
+        // Its VLANs may be.
+        parse_plain(burst, all, |_, _, _| None);
+        (0, 0)
+    } else if burst.starts_with(EtherType::IPV6) {
         let ipv6 = parse_plain6(burst, all, mac);
         (parse_plain4(burst, all & !ipv6, mac), ipv6)
     } else {
@@ -52,7 +58,7 @@ pub(super) fn parse<B: Buffer>(
     burst.headers.ipv6 = ipv6;
     let rest = all & !(ipv4 | ipv6);
     if rest != 0 {
-        parse_rest(burst, rest, port.mac, &port.vlans, interfaces);
+        parse_rest(burst, rest, &port.vlans, interfaces);
     }
 }
 
@@ -140,7 +146,6 @@ fn frame_bytes<B: Buffer>(buffer: &B) -> u16 {
 fn parse_rest<B: Buffer>(
     burst: &mut Burst<B>,
     rest: Places,
-    mac: MacAddress,
     vlans: &Vlans,
     interfaces: &mut [Interface],
 ) {
@@ -160,7 +165,7 @@ fn parse_rest<B: Buffer>(
         };
         let ways_in = (&mut ingress[place], vlans);
         let counted = frame_bytes[place].into();
-        match parse_any((buffer, counted), mac, place, lookups, ways_in, interfaces) {
+        match parse_any((buffer, counted), place, lookups, ways_in, interfaces) {
             Ok(header) => {
                 headers.put(place, header);
                 headers.ipv6 |= Places::from(header.family == Family::V6) << place;
@@ -186,7 +191,6 @@ fn parse_rest<B: Buffer>(
 #[inline(never)]
 fn parse_any<B: Buffer>(
     (buffer, counted): (&mut B, u64),
-    mac: MacAddress,
     place: usize,
     lookups: &mut Lookups,
     (ingress, vlans): (&mut InterfaceIndex, &Vlans),
@@ -212,13 +216,20 @@ fn parse_any<B: Buffer>(
         let counters = &mut interfaces[ingress.index()].counters;
         counters.rx_packets += 1;
         counters.rx_bytes += counted;
-        if let Some((header, flow)) = plain::ipv4(buffer.bytes(), Addressee::new(mac)) {
-            lookups.flows4.put(place, flow);
-            buffer.truncate(Ethernet::frame_bytes(header.ip_bytes));
-            return Ok(header);
-        }
     }
-    let parsed = parse_frame(buffer.bytes(), mac, place, lookups);
+    let InterfaceState { up, ref macs, .. } = interfaces[ingress.index()].state;
+    if !up {
+        return drop(DropReason::InterfaceDown);
+    }
+    if tci.is_some()
+        && let Some(&mac) = macs.first()
+        && let Some((header, flow)) = plain::ipv4(buffer.bytes(), Addressee::new(mac))
+    {
+        lookups.flows4.put(place, flow);
+        buffer.truncate(Ethernet::frame_bytes(header.ip_bytes));
+        return Ok(header);
+    }
+    let parsed = parse_frame(buffer.bytes(), macs, place, lookups);
     if !matches!(parsed, Err(Verdict::Drop(_)))
         && let Some(ip_bytes) = ip_bytes(buffer.bytes())
     {
@@ -246,17 +257,17 @@ const fn is_host(first_octet: u8) -> bool {
     !matches!(first_octet, 0 | 127 | 224..)
 }
 
-/// A frame without a tag.
+/// A frame without a tag, on an interface with these addresses.
 fn parse_frame(
     frame: &[u8],
-    mac: MacAddress,
+    macs: &[MacAddress],
     place: usize,
     lookups: &mut Lookups,
 ) -> Result<Header, Verdict> {
     let (ethernet, packet) = Ethernet::split(frame).ok_or(Verdict::Drop(DropReason::Runt))?;
     let destination = ethernet.destination();
     let to_group = destination.is_group();
-    if destination != mac && !to_group {
+    if !to_group && !macs.contains(&destination) {
         return Err(Verdict::Drop(DropReason::NotForUs));
     }
     match ethernet.ether_type() {

@@ -73,7 +73,7 @@ impl Way {
         addresses[6..].copy_from_slice(&source.0);
         Self {
             addresses,
-            mtu: interface.mtu,
+            mtu: interface.state.mtu,
             vlan: interface.vlan,
             exit: Exit::new(interface.port, interface.vlan),
         }
@@ -130,6 +130,18 @@ impl Routes {
             self.free.push(group);
         }
         Ok(())
+    }
+
+    /// Takes over the MTU of an interface.
+    pub(super) fn set_mtu(&mut self, interface: &Interface) {
+        let exit = Exit::new(interface.port, interface.vlan);
+        for hop in &mut self.hops {
+            if let Hop::Forward(way) = hop
+                && (way.exit, way.vlan) == (exit, interface.vlan)
+            {
+                way.mtu = interface.state.mtu;
+            }
+        }
     }
 
     /// Makes a next hop stand for several others, which must have been set, and be no such ones.

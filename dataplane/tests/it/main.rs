@@ -21,6 +21,7 @@ mod forwarding6;
 mod fragments;
 mod garbage;
 mod ingress;
+mod interfaces;
 mod kernel;
 mod metering;
 mod multipath;

@@ -33,7 +33,7 @@ fn interface(config: InterfaceConfig<'_>, view: &InterfaceView, link: bool) -> I
         prefixes: view.prefixes.iter().map(ToString::to_string).collect(),
         rate_bps: config.port.rate.bps(),
         ef_budget_bps: config.port.ef_budget.bps(),
-        mtu_bytes: config.mtu().into(),
+        mtu_bytes: view.mtu.into(),
         vlan_id: config.vlan.map_or(0, |vlan| vlan.id.number().into()),
         port: config.port.name.clone(),
     }

@@ -33,6 +33,8 @@ pub struct TwinOf {
     pub interface: InterfaceIndex,
     /// Its address.
     pub mac: MacAddress,
+    /// The largest MTU that its port's device was started for, in bytes.
+    pub largest_mtu: u16,
 }
 
 /// The last next hop, by its 15 bits.
@@ -156,6 +158,11 @@ impl Fib {
     #[must_use]
     pub fn twins(&self) -> &Twins {
         &self.twins
+    }
+
+    /// Takes other twins from the next update on; everything must be looked at then.
+    pub fn set_twins(&mut self, twins: Twins) {
+        self.twins = twins;
     }
 
     /// How many routes the worker has.

@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt, io,
     net::IpAddr,
     sync::Arc,
@@ -13,21 +13,29 @@ use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage, neighbour::NeighbourFlags, route::RouteMessage,
 };
 use rtnetlink::{
-    Handle, MulticastGroup, new_connection, new_multicast_connection, sys::AsyncSocket as _,
+    Handle, LinkUnspec, MulticastGroup, new_connection, new_multicast_connection,
+    sys::AsyncSocket as _,
 };
 use thiserror::Error;
 use tokio::{sync::watch, task::JoinHandle, time::interval};
-use tracing::{debug, info, warn};
-use voicelane_dataplane::control::{Answer, Request, RouteError};
+use tracing::{debug, error, info, warn};
+use voicelane_dataplane::{
+    control::{Answer, Request, RouteError},
+    settings::InterfaceState,
+    units::InterfaceIndex,
+};
 
 use super::{
     fib::{Fib, Twins},
     interfaces::{self, View, view},
-    messages, objects,
+    messages, netconf, objects, raw,
     retry::retry,
-    state::{Dirty, Event, Place, State},
+    state::{Dirty, Event, LinkState, Place, State},
 };
-use crate::dataplane::{Client, WorkerGone};
+use crate::{
+    dataplane::{Client, WorkerGone},
+    twin,
+};
 
 /// How often the kernel is asked to look after stale neighbours that routes use: packets of the
 /// fast path do not pass it, so it would never notice that one has moved.
@@ -44,7 +52,7 @@ const SOCKET_BYTES: i32 = 4 << 20;
 /// What the kernel says, as it comes.
 pub struct Said {
     messages: BoxStream<'static, NetlinkMessage<RouteNetlinkMessage>>,
-    objects: BoxStream<'static, Event>,
+    others: BoxStream<'static, Event>,
 }
 
 impl fmt::Debug for Said {
@@ -67,9 +75,9 @@ pub enum MirrorError {
         /// Why.
         source: rtnetlink::Error,
     },
-    /// A question about next hop objects.
-    #[error("the kernel's next hop objects cannot be read: {0}")]
-    Objects(io::Error),
+    /// A question about next hop objects or forwarding.
+    #[error("the kernel's next hop objects and interfaces cannot be read: {0}")]
+    Others(io::Error),
     /// The netlink socket, later.
     #[error("netlink was closed")]
     Closed,
@@ -107,7 +115,7 @@ fn subscribe() -> io::Result<Said> {
     tokio::spawn(connection);
     Ok(Said {
         messages: messages.map(|(message, _)| message).boxed(),
-        objects: objects::subscribe()?,
+        others: raw::subscribe()?,
     })
 }
 
@@ -134,7 +142,10 @@ impl Mirror {
             handle,
             said,
             state: State::default(),
-            fib: Fib::new(twins),
+            fib: Fib::new(twins.clone()),
+            twins,
+            interfaces: BTreeMap::new(),
+            mtus: BTreeMap::new(),
             client,
             underlays,
             view: sender,
@@ -176,6 +187,12 @@ struct Follower {
     said: Said,
     state: State,
     fib: Fib,
+    /// The interfaces' own.
+    twins: Twins,
+    /// What the worker was told of them.
+    interfaces: BTreeMap<InterfaceIndex, InterfaceState>,
+    /// What the kernel said of the twins' MTUs.
+    mtus: BTreeMap<u32, u32>,
     client: Client,
     underlays: Vec<Option<String>>,
     view: watch::Sender<Arc<View>>,
@@ -195,12 +212,14 @@ impl Follower {
                     let message = message.ok_or(MirrorError::Closed)?;
                     self.take_in(&message).await?;
                 }
-                event = self.said.objects.next() => {
+                event = self.said.others.next() => {
                     let mut dirty = Dirty::default();
                     self.state.apply(event.ok_or(MirrorError::Closed)?, &mut dirty);
-                    self.take_in_objects(&mut dirty);
+                    self.take_in_others(&mut dirty);
                     if dirty.resync {
                         self.resync(&dirty).await?;
+                    } else if dirty != Dirty::default() {
+                        self.update(&dirty).await?;
                     }
                 }
                 () = std::future::ready(()), if self.fib.has_offers() => {
@@ -217,10 +236,10 @@ impl Follower {
         }
     }
 
-    /// Applies what was said of next hop objects.
-    fn take_in_objects(&mut self, dirty: &mut Dirty) {
+    /// Applies what was said of next hop objects and forwarding.
+    fn take_in_others(&mut self, dirty: &mut Dirty) {
         for _ in 1..BATCH {
-            match self.said.objects.next().now_or_never() {
+            match self.said.others.next().now_or_never() {
                 Some(Some(event)) => self.state.apply(event, dirty),
                 _ => break,
             }
@@ -234,7 +253,7 @@ impl Follower {
     ) -> Result<(), MirrorError> {
         let mut dirty = Dirty::default();
         // Objects are there before routes that are made of them.
-        self.take_in_objects(&mut dirty);
+        self.take_in_others(&mut dirty);
         let mut overrun = false;
         let mut apply = |state: &mut State, message: &_| {
             if let Some(event) = messages::event(message) {
@@ -277,6 +296,7 @@ impl Follower {
     /// Tells the worker what is different, and everybody else what is to be seen of it.
     async fn update(&mut self, dirty: &Dirty) -> Result<(), MirrorError> {
         let mut dirty = dirty.clone();
+        self.follow_twins(&mut dirty).await?;
         let lost = interfaces::lost(&self.state, self.fib.twins(), &self.underlays);
         self.state.set_lost(lost, &mut dirty);
         let requests = self.fib.update(&self.state, &dirty);
@@ -294,6 +314,43 @@ impl Follower {
         }
         self.search_neighbours().await;
         self.show();
+        Ok(())
+    }
+
+    /// Has the worker know what became of the interfaces, and the route table of their addresses.
+    async fn follow_twins(&mut self, dirty: &mut Dirty) -> Result<(), WorkerGone> {
+        let twins = interfaces::with_macvlans(&self.state, &self.twins);
+        if *self.fib.twins() != twins {
+            for index in twins
+                .keys()
+                .filter(|&index| !self.fib.twins().contains_key(index))
+            {
+                if let Some(link) = self.state.link(*index) {
+                    twin::forward_macvlan(&link.name);
+                }
+            }
+            self.fib.set_twins(twins);
+            *dirty = self.state.all_dirty(&State::default(), dirty);
+        }
+        let states = interfaces::states(&self.state, &self.twins, self.fib.twins());
+        let changed: Vec<_> = states
+            .filter(|(interface, state)| self.interfaces.get(interface) != Some(state))
+            .collect();
+        for (interface, state) in changed {
+            debug!(?interface, ?state, "the interface has changed");
+            self.interfaces.insert(interface, state.clone());
+            let state = Box::new(state);
+            let request = Request::SetInterface { interface, state };
+            self.client.ask(request).await?;
+        }
+        for (&index, twin) in &self.twins {
+            if let Some(link) = self.state.link(index)
+                && self.mtus.insert(index, link.mtu) != Some(link.mtu)
+                && link.mtu > u32::from(twin.largest_mtu)
+            {
+                refuse_mtu(&self.handle, index, twin.largest_mtu, link).await;
+            }
+        }
         Ok(())
     }
 
@@ -405,7 +462,13 @@ async fn dump(handle: Handle) -> Result<State, MirrorError> {
             state.apply(Event::AddressAdded { interface, address }, &mut dirty);
         }
     }
-    for event in objects::dump().await.map_err(MirrorError::Objects)? {
+    let others = async || -> io::Result<_> {
+        Ok(netconf::dump()
+            .await?
+            .into_iter()
+            .chain(objects::dump().await?))
+    };
+    for event in others().await.map_err(MirrorError::Others)? {
         state.apply(event, &mut dirty);
     }
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
@@ -426,6 +489,21 @@ async fn dump(handle: Handle) -> Result<State, MirrorError> {
         }
     }
     Ok(state)
+}
+
+/// Sets an MTU back for which the port's device and buffers were not made.
+async fn refuse_mtu(handle: &Handle, index: u32, largest: u16, link: &LinkState) {
+    error!(
+        interface = link.name,
+        mtu = link.mtu,
+        largest,
+        "the interface keeps its largest MTU: for more, set the port's mtu in the configuration and \
+         start the router anew"
+    );
+    let change = LinkUnspec::new_with_index(index).mtu(largest.into());
+    if let Err(error) = handle.link().set(change.build()).execute().await {
+        warn!(interface = link.name, %error, "the MTU cannot be set back");
+    }
 }
 
 async fn probe(handle: &Handle, interface: u32, address: IpAddr) {

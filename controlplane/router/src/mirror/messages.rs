@@ -10,7 +10,7 @@ use netlink_packet_core::{NLM_F_APPEND, NLM_F_REPLACE, NetlinkMessage, NetlinkPa
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressMessage},
-    link::{LinkAttribute, LinkFlags, LinkMessage},
+    link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
     neighbour::{
         NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
     },
@@ -21,8 +21,10 @@ use netlink_packet_route::{
 };
 use voicelane_dataplane::units::MacAddress;
 
-use super::state::{Condition, Event, Neighbour, Path, Place, Route, Table, Via};
+use super::state::{Condition, Event, LinkState, Neighbour, Path, Place, Route, Table, Via};
 
+/// Permanent, without ARP, reachable, being probed, stale, or delayed (linux/neighbour.h).
+const NUD_VALID: u16 = 0x80 | 0x40 | 0x02 | 0x10 | 0x04 | 0x08;
 const TABLE_MAIN: u32 = 254;
 const TABLE_LOCAL: u32 = 255;
 
@@ -102,6 +104,10 @@ pub fn address(message: &AddressMessage) -> Option<IpNet> {
     IpNet::new(address, message.header.prefix_len).ok()
 }
 
+fn mac(bytes: &[u8]) -> Option<MacAddress> {
+    <[u8; 6]>::try_from(bytes).ok().map(MacAddress)
+}
+
 /// A bridge says things of its ports in the same message, under its own family.
 fn of_all_families(message: &LinkMessage) -> bool {
     message.header.interface_family == AddressFamily::Unspec
@@ -121,11 +127,28 @@ pub fn link(message: &LinkMessage) -> Option<Event> {
             _ => None,
         })?;
     let flags = message.header.flags;
-    Some(Event::Link {
-        interface: message.header.index,
+    let mut link = LinkState {
         name,
         up: flags.contains(LinkFlags::Up),
         carrier: flags.contains(LinkFlags::LowerUp),
+        ..LinkState::default()
+    };
+    let (mut parent, mut is_macvlan) = (None, false);
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Address(bytes) => link.mac = mac(bytes),
+            LinkAttribute::Link(index) => parent = Some(*index),
+            LinkAttribute::LinkInfo(infos) => {
+                is_macvlan = infos.contains(&LinkInfo::Kind(InfoKind::MacVlan));
+            }
+            _ => {}
+        }
+    }
+    link.macvlan_on = parent.filter(|_| is_macvlan);
+    Some(Event::Link {
+        interface: message.header.index,
+        link,
     })
 }
 
@@ -152,20 +175,24 @@ fn neighbour_key(message: &NeighbourMessage) -> Option<(u32, IpAddr)> {
 #[must_use]
 pub fn neighbour(message: &NeighbourMessage) -> Option<Event> {
     let (interface, address) = neighbour_key(message)?;
-    let valid = matches!(
-        message.header.state,
+    // The kernel's NUD_VALID (include/net/neighbour.h), whoever it was learned from.
+    let valid = match message.header.state {
         NeighbourState::Reachable
-            | NeighbourState::Stale
-            | NeighbourState::Delay
-            | NeighbourState::Probe
-            | NeighbourState::Permanent
-    );
+        | NeighbourState::Stale
+        | NeighbourState::Delay
+        | NeighbourState::Probe
+        | NeighbourState::Noarp
+        | NeighbourState::Permanent => true,
+        NeighbourState::Other(bits) => bits & NUD_VALID != 0,
+        _ => false,
+    };
     let mac = message
         .attributes
         .iter()
         .find_map(|attribute| match attribute {
+            // A group's address is kept for a group, too.
             NeighbourAttribute::LinkLayerAddress(bytes) => {
-                <[u8; 6]>::try_from(bytes.as_slice()).ok().map(MacAddress)
+                mac(bytes).filter(|mac| !mac.is_group() && *mac != MacAddress::default())
             }
             _ => None,
         });

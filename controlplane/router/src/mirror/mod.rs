@@ -8,7 +8,9 @@ pub mod state;
 
 mod follow;
 mod interfaces;
+mod netconf;
 mod objects;
+mod raw;
 mod retry;
 mod routes;
 

@@ -10,15 +10,13 @@ use std::{
     num::NonZeroU16,
 };
 
-use futures_util::stream::{self, BoxStream, StreamExt as _};
-use rtnetlink::sys::{
-    AsyncSocket as _, AsyncSocketExt as _, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE,
+use super::{
+    raw,
+    state::{Event, Object, Via},
 };
 
-use super::state::{Event, Object, Via};
-
 /// From linux/rtnetlink.h and linux/nexthop.h; the netlink crates do not know them yet.
-const RTNLGRP_NEXTHOP: u32 = 32;
+pub(super) const GROUP: u32 = 32; // RTNLGRP_NEXTHOP
 const RTM_NEWNEXTHOP: u16 = 104;
 const RTM_DELNEXTHOP: u16 = 105;
 const RTM_GETNEXTHOP: u16 = 106;
@@ -29,119 +27,33 @@ const NHA_OIF: u16 = 5;
 const NHA_GATEWAY: u16 = 6;
 const NHA_ENCAP: u16 = 8;
 const NHA_FDB: u16 = 11;
-/// The bits of an attribute's kind that say how its value is written.
-const NLA_FLAGS: u16 = 0xc000;
 const RTNH_F_DEAD: u32 = 1;
 
-/// From linux/netlink.h.
-const NLM_F_REQUEST: u16 = 1;
-const NLM_F_DUMP: u16 = 0x300;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-
-/// Bytes of a netlink message's header (linux/netlink.h), and of the header of these messages
-/// (linux/nexthop.h).
-const HEADER: usize = 16;
+/// Bytes of the header of these messages (linux/nexthop.h).
 const NHMSG: usize = 8;
 
-/// Follows the objects from now on. Call within the runtime.
-pub(super) fn subscribe() -> io::Result<BoxStream<'static, Event>> {
-    let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
-    socket.socket_mut().bind(&SocketAddr::new(0, 0))?;
-    socket.socket_mut().add_membership(RTNLGRP_NEXTHOP)?;
-    let events = stream::unfold(socket, |socket| async {
-        let events = match socket.recv_from_full().await {
-            Ok((datagram, _)) => events(&datagram),
-            // It holds no more: which objects changed is not known.
-            Err(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => vec![Event::Overrun],
-            Err(_) => return None,
-        };
-        Some((stream::iter(events), socket))
-    });
-    Ok(events.flatten().boxed())
-}
-
-/// All objects that there are. Call within the runtime.
+/// All objects that there are: none before Linux 5.3. Call within the runtime.
 pub(super) async fn dump() -> io::Result<Vec<Event>> {
-    let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
-    socket.socket_mut().bind(&SocketAddr::new(0, 0))?;
-    let mut question = [0; HEADER + NHMSG];
-    question[0] = 24; // its length
-    question[4..6].copy_from_slice(&RTM_GETNEXTHOP.to_ne_bytes());
-    question[6..8].copy_from_slice(&(NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
-    if cfg!(target_endian = "big") {
-        question[..4].reverse();
-    }
-    socket.send_to(&question, &SocketAddr::new(0, 0)).await?;
-    let mut all = Vec::new();
-    loop {
-        let (datagram, _) = socket.recv_from_full().await?;
-        all.extend(events(&datagram));
-        let mut rest = &datagram[..];
-        while let Some((message, kind, behind)) = split(rest) {
-            match kind {
-                NLMSG_DONE => return Ok(all),
-                NLMSG_ERROR => {
-                    let code = message
-                        .first_chunk()
-                        .map_or(0, |code| i32::from_ne_bytes(*code));
-                    return match code.wrapping_neg() {
-                        // Before Linux 5.3 there are none.
-                        nix::libc::EOPNOTSUPP => Ok(all),
-                        code => Err(io::Error::from_raw_os_error(code)),
-                    };
-                }
-                _ => rest = behind,
-            }
-        }
-    }
+    raw::dump(RTM_GETNEXTHOP, &[0; NHMSG]).await
 }
 
-/// The events in a datagram; none of what is cut short or something else.
-fn events(mut datagram: &[u8]) -> Vec<Event> {
-    let mut events = Vec::new();
-    while let Some((message, kind, rest)) = split(datagram) {
-        match kind {
-            RTM_NEWNEXTHOP => events.extend(object(message)),
-            RTM_DELNEXTHOP => {
-                let gone = object(message).map(|event| match event {
-                    Event::Object { id, .. } => Event::Object { id, object: None },
-                    other => other,
-                });
-                events.extend(gone);
-            }
-            _ => {}
-        }
-        datagram = rest;
-    }
-    events
-}
-
-/// A message behind its header, its kind, and what comes after it.
-fn split(bytes: &[u8]) -> Option<(&[u8], u16, &[u8])> {
-    let [a, b, c, d, e, f, ..] = *bytes.get(..HEADER)? else {
-        return None;
+/// What a message says of an object.
+pub(super) fn event(kind: u16, message: &[u8]) -> Option<Event> {
+    let (id, object) = match kind {
+        RTM_NEWNEXTHOP | RTM_DELNEXTHOP => object(message)?,
+        _ => return None,
     };
-    let length = usize::try_from(u32::from_ne_bytes([a, b, c, d])).ok()?;
-    let message = bytes.get(HEADER..length)?;
-    let rest = bytes.get(length.next_multiple_of(4)..);
-    Some((
-        message,
-        u16::from_ne_bytes([e, f]),
-        rest.unwrap_or_default(),
-    ))
+    let object = (kind == RTM_NEWNEXTHOP).then_some(object);
+    Some(Event::Object { id, object })
 }
 
 /// The object that a message is about.
-fn object(message: &[u8]) -> Option<Event> {
+fn object(message: &[u8]) -> Option<(u32, Object)> {
     let flags = u32::from_ne_bytes(*message.get(4..NHMSG)?.first_chunk()?);
     let (mut id, mut interface, mut gateway, mut group) = (None, None, None, None);
     let (mut blackhole, mut refused) = (false, false);
-    let mut attributes = message.get(NHMSG..)?;
-    while let [a, b, c, d, ..] = *attributes {
-        let length = usize::from(u16::from_ne_bytes([a, b]));
-        let value = attributes.get(4..length)?;
-        match u16::from_ne_bytes([c, d]) & !NLA_FLAGS {
+    for (kind, value) in raw::attributes(message.get(NHMSG..)?) {
+        match kind {
             NHA_ID => id = Some(u32::from_ne_bytes(value.try_into().ok()?)),
             NHA_GROUP => group = Some(members(value)),
             NHA_BLACKHOLE => blackhole = true,
@@ -150,9 +62,6 @@ fn object(message: &[u8]) -> Option<Event> {
             NHA_ENCAP | NHA_FDB => refused = true,
             _ => {}
         }
-        attributes = attributes
-            .get(length.next_multiple_of(4)..)
-            .unwrap_or_default();
     }
     let one = || match (interface, gateway) {
         _ if blackhole => Via::Nowhere,
@@ -162,10 +71,7 @@ fn object(message: &[u8]) -> Option<Event> {
         _ => Via::Refused,
     };
     let object = group.map_or_else(|| Object::One(one()), Object::Group);
-    Some(Event::Object {
-        id: id?,
-        object: Some(object),
-    })
+    Some((id?, object))
 }
 
 /// `struct nexthop_grp`s: number, weight less 1, the weight's high byte, reserved.
@@ -190,7 +96,12 @@ fn address(value: &[u8]) -> Option<IpAddr> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{raw::HEADER, *};
+
+    fn events(datagram: &[u8]) -> Vec<Event> {
+        let event = |(kind, message)| event(kind, message);
+        raw::messages(datagram).filter_map(event).collect()
+    }
 
     fn message(kind: u16, id: u32) -> Vec<u8> {
         let own = [&[8, 0, 1, 0][..], &id.to_ne_bytes()].concat();

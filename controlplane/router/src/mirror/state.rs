@@ -54,12 +54,17 @@ pub enum Event {
     Link {
         /// Which.
         interface: u32,
-        /// Its name.
-        name: String,
-        /// Whether it is set up.
-        up: bool,
-        /// Whether it has a carrier.
-        carrier: bool,
+        /// As it is now.
+        link: LinkState,
+    },
+    /// What is set of an interface's forwarding, or of all interfaces'.
+    Forwarding {
+        /// Which; `None` for all.
+        interface: Option<u32>,
+        /// Of which IP.
+        family: Family,
+        /// What was said of it.
+        forwarding: Forwarding,
     },
     /// A link is gone.
     LinkRemoved {
@@ -99,6 +104,30 @@ pub struct LinkState {
     pub up: bool,
     /// Whether it has a carrier.
     pub carrier: bool,
+    /// The largest IP packet, in bytes.
+    pub mtu: u32,
+    /// Its address, if that is one of Ethernet.
+    pub mac: Option<MacAddress>,
+    /// The link that it is on, where it is a macvlan: one more address of that link.
+    pub macvlan_on: Option<u32>,
+}
+
+/// Which IP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// What is set of forwarding: `forwarding` and, of IPv6 since Linux 6.17, `force_forwarding`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forwarding {
+    /// The first.
+    pub on: Option<bool>,
+    /// The second.
+    pub forced: Option<bool>,
 }
 
 type Routes = BTreeMap<IpNet, Vec<Route>>;
@@ -107,6 +136,8 @@ type Routes = BTreeMap<IpNet, Vec<Route>>;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     links: BTreeMap<u32, LinkState>,
+    /// By interface, or for all.
+    forwarding: BTreeMap<(Option<u32>, Family), Forwarding>,
     addresses: BTreeMap<u32, BTreeSet<IpNet>>,
     local: Routes,
     main: Routes,
@@ -144,13 +175,8 @@ impl State {
                 // Routes that name it as their source go silently.
                 dirty.resync = true;
             }
-            Event::Link {
-                interface,
-                name,
-                up,
-                carrier,
-            } => {
-                let link = LinkState { name, up, carrier };
+            Event::Link { interface, link } => {
+                let (up, carrier) = (link.up, link.carrier);
                 let before = self.links.insert(interface, link.clone());
                 dirty.interfaces |= before.as_ref() != Some(&link);
                 // The kernel drops routes of a link that goes down, those of IPv4 without saying so,
@@ -158,7 +184,23 @@ impl State {
                 dirty.resync |=
                     before.is_some_and(|before| before.up && !up || before.carrier != carrier);
             }
+            Event::Forwarding {
+                interface,
+                family,
+                forwarding: Forwarding { on, forced },
+            } => {
+                let known = self.forwarding.entry((interface, family)).or_default();
+                let said = Forwarding {
+                    on: on.or(known.on),
+                    forced: forced.or(known.forced),
+                };
+                dirty.interfaces |= *known != said;
+                *known = said;
+            }
             Event::LinkRemoved { interface } => {
+                for family in [Family::V4, Family::V6] {
+                    self.forwarding.remove(&(Some(interface), family));
+                }
                 dirty.interfaces |= self.links.remove(&interface).is_some();
                 self.addresses.remove(&interface);
                 dirty.resync = true;
@@ -362,6 +404,24 @@ impl State {
     #[must_use]
     pub fn link_named(&self, name: &str) -> Option<&LinkState> {
         self.links.values().find(|link| link.name == name)
+    }
+
+    /// The macvlans on a link, with their addresses.
+    pub fn macvlans(&self) -> impl Iterator<Item = (u32, u32, MacAddress)> {
+        let links = self.links.iter();
+        links.filter_map(|(&index, link)| Some((index, link.macvlan_on?, link.mac?)))
+    }
+
+    /// Whether the kernel sends on what comes in on an interface.
+    #[must_use]
+    pub fn forwards(&self, interface: u32, family: Family) -> bool {
+        let said = |interface| {
+            let said = self.forwarding.get(&(interface, family));
+            said.copied().unwrap_or_default()
+        };
+        let own = said(Some(interface));
+        let all = said(None).on == Some(true);
+        own.on != Some(false) && (own.forced != Some(false) || all)
     }
 
     /// An interface's addresses, in order.

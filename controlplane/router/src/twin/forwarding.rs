@@ -73,6 +73,22 @@ impl Drop for Forwarding6 {
     }
 }
 
+/// Lets the kernel forward what comes in on a macvlan on a twin, as it does for the twin. What cannot be
+/// set is logged: the kernel then forwards nothing of what the fast path leaves to it.
+pub fn forward_macvlan(interface: &str) {
+    for (family, key) in [
+        (Family::V4, "forwarding"),
+        (Family::V6, "forwarding"),
+        (Family::V6, "force_forwarding"),
+    ] {
+        if sysctl::exists(family, interface, key)
+            && let Err(error) = sysctl::write(family, interface, key, "1")
+        {
+            warn!(%error, "the kernel does not forward for the macvlan");
+        }
+    }
+}
+
 /// Makes a twin an IPv6 router's interface. Its addresses are there at once, without the question
 /// whether somebody else has them (RFC 4862 section 5.4): its frames pass the port only once the
 /// worker runs, so nobody would hear it, and for as long as it is asked an address cannot be used.

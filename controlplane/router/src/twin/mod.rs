@@ -9,7 +9,7 @@ mod quiet;
 mod sysctl;
 mod tap;
 
-pub use forwarding::Forwarding6;
+pub use forwarding::{Forwarding6, forward_macvlan};
 pub use frames::{Frames, TwinCounters};
 pub use quiet::{QuietError, Quieted, warn_of_overruling_parameters};
 pub use sysctl::SysctlError;

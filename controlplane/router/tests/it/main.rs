@@ -14,6 +14,7 @@ mod command_line;
 mod netns_cores;
 mod netns_ef_report;
 mod netns_full_table;
+mod netns_interfaces;
 mod netns_ipv6;
 mod netns_kernel;
 mod netns_meters;

@@ -210,27 +210,6 @@ route replace default via 10.9.0.1\nroute replace default via 2001:db8:9::1 metr
     assert!(router.stop().unwrap().success(), "{}", router.log());
 }
 
-/// How many packets from the left went to the kernel.
-fn by_kernel(network: &OneRouter) -> f64 {
-    let start = "voicelane_interface_punts_total{interface=\"lan\",";
-    let metrics = network.metrics();
-    let punts = metrics.lines().filter(|line| line.starts_with(start));
-    let group = |line: &&str| !line.contains("\"group\"") && !line.contains("\"arp\"");
-    let value = |line: &str| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap();
-    punts.filter(group).map(value).sum()
-}
-
-/// Of 2000 packets none is lost, and hardly any went to the kernel.
-fn at_full_speed(network: &OneRouter, address: &str) {
-    network.reaches(address);
-    let before = by_kernel(network);
-    let args = ["-n", "-q", "-f", "-c2000", "-w10", address];
-    let output = network.left.run("ping", &args, BOUND * 2).unwrap();
-    assert!(output.contains("2000 received"), "{address}: {output}");
-    let punted = by_kernel(network) - before;
-    assert!(punted < 100.0, "{address}: {punted} of 2000 by the kernel");
-}
-
 /// RFC 8950: what FRR installs for BGP over links that have no IPv4 addresses.
 #[test]
 fn ipv4_goes_by_ipv6_next_hops() {
@@ -248,9 +227,9 @@ fn ipv4_goes_by_ipv6_next_hops() {
     let (core, backup) = (link_local("eth0"), link_local("eth1"));
     let route = |command: &str| network.router.ip(&format!("route {command}")).unwrap();
     route(&format!("add 10.2.0.0/24 via inet6 {core} dev core"));
-    at_full_speed(&network, "10.2.0.1");
+    network.at_full_speed("10.2.0.1");
     route("replace 10.2.0.0/24 via inet6 2001:db8:9::2 dev core onlink");
-    at_full_speed(&network, "10.2.0.1");
+    network.at_full_speed("10.2.0.1");
     route(&format!(
         "replace 10.2.0.0/24 nexthop via inet6 {core} dev core nexthop via inet6 {backup} dev backup"
     ));
@@ -259,13 +238,13 @@ fn ipv4_goes_by_ipv6_next_hops() {
         "replace 10.2.0.0/24 nexthop via 10.9.0.2 weight 3 nexthop via inet6 {backup} dev backup"
     ));
     shared(&network, "10.2.0.1", 0.75, 0.25);
-    at_full_speed(&network, "10.2.0.1");
+    network.at_full_speed("10.2.0.1");
     // A tunnel is the kernel's.
     route("replace 10.2.0.0/24 encap ip id 7 dst 10.9.0.2 via 10.9.0.2 dev core");
-    let before = by_kernel(&network);
+    let before = network.by_kernel();
     eventually("packets for the kernel", || {
         network.pings("10.2.0.1");
-        by_kernel(&network) > before + 3.0
+        network.by_kernel() > before + 3.0
     });
     assert!(router.stop().unwrap().success(), "{}", router.log());
 }
@@ -289,7 +268,7 @@ nexthop add id 20 group 11/12
 route add 10.2.0.0/24 nhid 11
 route add 2001:db8:2::/64 nhid 61");
     for address in both {
-        at_full_speed(&network, address);
+        network.at_full_speed(address);
     }
     ip("route replace 10.2.0.0/24 nhid 20\nroute replace 2001:db8:2::/64 nhid 60");
     shared(&network, both[0], 0.5, 0.5);
@@ -305,7 +284,7 @@ route add 2001:db8:2::/64 nhid 61");
     ip("nexthop del id 12\nnexthop del id 62");
     for address in both {
         shared(&network, address, 1.0, 0.0);
-        at_full_speed(&network, address);
+        network.at_full_speed(address);
     }
     // The router starts while they are there.
     let prefixes = network.metric("voicelane_routes");
@@ -330,15 +309,15 @@ fn what_more_than_the_destination_decides_is_the_kernels() {
         .ip("route add 10.2.0.0/24 via 10.9.0.2\nroute add 10.2.0.0/24 tos 0x10 via 10.9.1.2")
         .unwrap();
     network.reaches("10.2.0.1");
-    let before = by_kernel(&network);
+    let before = network.by_kernel();
     let args = ["-n", "-c5", "-i0.1", "-W1", "10.2.0.1"];
     network.left.run("ping", &args, BOUND).unwrap();
-    let punted = by_kernel(&network) - before;
+    let punted = network.by_kernel() - before;
     assert!(punted >= 5.0, "{punted}: the kernel chooses");
     network
         .router
         .ip("route del 10.2.0.0/24 tos 0x10 via 10.9.1.2")
         .unwrap();
-    at_full_speed(&network, "10.2.0.1");
+    network.at_full_speed("10.2.0.1");
     assert!(router.stop().unwrap().success(), "{}", router.log());
 }

@@ -188,7 +188,7 @@ mod tests {
             if let Some((header, flow)) = ipv4(&frame, Addressee::new(MAC)) {
                 let (mut short, mut long) = (Lookups::new(), Lookups::new());
                 short.flows4.put(3, flow);
-                let by_long = parse_frame(&frame, MAC, 3, &mut long).unwrap();
+                let by_long = parse_frame(&frame, &[MAC], 3, &mut long).unwrap();
                 prop_assert_eq!(header, by_long);
                 prop_assert!(short.flows4.at(3).is_some());
                 prop_assert_eq!(format!("{short:?}"), format!("{long:?}"));
@@ -222,7 +222,7 @@ mod tests {
             if let Some((header, flow)) = ipv6(&frame, Addressee::new(MAC)) {
                 let (mut short, mut long) = (Lookups::new(), Lookups::new());
                 short.flows6.put(3, flow);
-                let by_long = parse_frame(&frame, MAC, 3, &mut long).unwrap();
+                let by_long = parse_frame(&frame, &[MAC], 3, &mut long).unwrap();
                 prop_assert_eq!(header, by_long);
                 prop_assert!(short.flows6.at(3).is_some());
                 prop_assert_eq!(format!("{short:?}"), format!("{long:?}"));

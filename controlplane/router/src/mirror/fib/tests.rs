@@ -11,7 +11,7 @@ use self::model::{CORE, Kernel, LAN, Ways, Worker, alike, events, host, link_loc
 use super::*;
 use crate::mirror::{
     interfaces,
-    state::{Event, Neighbour, Object, Path, Place, Route, Table},
+    state::{Event, LinkState, Neighbour, Object, Path, Place, Route, Table},
 };
 
 proptest! {
@@ -222,15 +222,23 @@ fn a_next_hop_that_goes_leaves_the_kernel_to_be_asked_for_the_others() {
     }
 }
 
+/// What became of the link of that name.
+fn lan(up: bool, carrier: bool) -> Event {
+    Event::Link {
+        interface: LAN,
+        link: LinkState {
+            name: "lan".to_owned(),
+            up,
+            carrier,
+            ..LinkState::default()
+        },
+    }
+}
+
 #[test]
 fn what_the_kernel_does_silently_is_asked_for() {
     let mut state = State::default();
-    let link = |up, carrier| Event::Link {
-        interface: LAN,
-        name: "lan".to_owned(),
-        up,
-        carrier,
-    };
+    let link = |up, carrier| lan(up, carrier);
     let mut resync = |event| {
         let mut dirty = Dirty::default();
         state.apply(event, &mut dirty);
@@ -270,12 +278,7 @@ fn what_the_kernel_does_silently_is_asked_for() {
 #[test]
 fn a_neighbour_that_goes_with_its_link_leaves_no_route() {
     let host: IpAddr = "10.1.0.10".parse().unwrap();
-    let link = |up| Event::Link {
-        interface: LAN,
-        name: "lan".into(),
-        up,
-        carrier: true,
-    };
+    let link = |up| lan(up, true);
     let neighbour = |neighbour| Event::Neighbour {
         interface: LAN,
         address: host,

@@ -76,6 +76,45 @@ impl OneRouter {
             .is_ok()
     }
 
+    /// How many packets from the left went to the kernel.
+    pub(crate) fn by_kernel(&self) -> f64 {
+        let start = "voicelane_interface_punts_total{interface=\"lan\",";
+        let metrics = self.metrics();
+        let punts = metrics.lines().filter(|line| line.starts_with(start));
+        let forwarded = |line: &&str| !line.contains("\"group\"") && !line.contains("\"arp\"");
+        let value = |line: &str| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap();
+        punts.filter(forwarded).map(value).sum()
+    }
+
+    /// Of 2000 packets to an address none is lost, and hardly any goes to the kernel.
+    pub(crate) fn at_full_speed(&self, address: &str) {
+        self.reaches(address);
+        let before = self.by_kernel();
+        let args = ["-n", "-q", "-f", "-c2000", "-w10", address];
+        let output = self.left.run("ping", &args, BOUND * 2).unwrap();
+        assert!(output.contains("2000 received"), "{address}: {output}");
+        let punted = self.by_kernel() - before;
+        assert!(punted < 100.0, "{address}: {punted} of 2000 by the kernel");
+    }
+
+    /// Both families on all links: 2001:db8:1::/64 on the left, 2001:db8:9::/64 on the right. Call
+    /// before the router starts.
+    pub(crate) fn with_ipv6(&self) {
+        let config = fs::read_to_string(&self.config).unwrap();
+        let config = config
+            .replace("\"10.1.0.1/24\"", "\"10.1.0.1/24\", \"2001:db8:1::1/64\"")
+            .replace("\"10.9.0.1/30\"", "\"10.9.0.1/30\", \"2001:db8:9::1/64\"");
+        fs::write(&self.config, config).unwrap();
+        for (host, net, own) in [(&self.left, 1, "10"), (&self.right, 9, "2")] {
+            host.sysctl("net.ipv6.conf.eth0.disable_ipv6", "0").unwrap();
+            host.ip(&format!(
+                "addr add 2001:db8:{net}::{own}/64 dev eth0 nodad
+route add default via 2001:db8:{net}::1"
+            ))
+            .unwrap();
+        }
+    }
+
     /// The router's metrics, as text.
     pub(crate) fn metrics(&self) -> String {
         let args = ["--silent", "--fail", "http://127.0.0.1:7401/metrics"];

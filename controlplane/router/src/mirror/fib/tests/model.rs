@@ -36,6 +36,7 @@ pub(super) fn twins() -> Twins {
     let twin = |port, last| TwinOf {
         interface: InterfaceIndex(port),
         mac: MacAddress([2, 0, 0, 0, 0, last]),
+        largest_mtu: 1500,
     };
     Twins::from([(LAN, twin(0, 1)), (CORE, twin(1, 2))])
 }
