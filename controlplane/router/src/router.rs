@@ -34,6 +34,9 @@ pub enum RunError {
     /// An interface under a port.
     #[error(transparent)]
     Quiet(#[from] QuietError),
+    /// An interface under a port that is too narrow.
+    #[error(transparent)]
+    Narrow(#[from] twin::Narrow),
     /// DPDK.
     #[error(transparent)]
     Dataplane(#[from] StartError),
@@ -110,6 +113,7 @@ async fn forward(
     } = kernel;
     for port in &config.ports {
         if let Some(interface) = port.device.underlay() {
+            twin::check_mtu(&handle, port, interface).await?;
             quieted.add(&handle, &port.name, interface).await?;
         }
     }

@@ -43,6 +43,17 @@ pub enum Adjacency {
         /// The port's own.
         source: MacAddress,
     },
+    /// The same, for packets that are not longer than a route's MTU.
+    Narrow {
+        /// Which interface.
+        interface: InterfaceIndex,
+        /// The neighbour's address.
+        destination: MacAddress,
+        /// The port's own.
+        source: MacAddress,
+        /// The largest packet, in bytes.
+        mtu: u16,
+    },
 }
 
 /// What a next hop's number stands for.
@@ -62,18 +73,21 @@ pub(super) struct Way {
     /// Destination and source, as a frame begins.
     pub(super) addresses: [u8; 12],
     mtu: u16,
+    /// The largest packet that the route lets through, whatever the interface's MTU.
+    limit: u16,
     pub(super) vlan: Option<VlanId>,
     exit: Exit,
 }
 
 impl Way {
-    fn new(interface: &Interface, destination: MacAddress, source: MacAddress) -> Self {
+    fn new(interface: &Interface, destination: MacAddress, source: MacAddress, limit: u16) -> Self {
         let mut addresses = [0; 12];
         addresses[..6].copy_from_slice(&destination.0);
         addresses[6..].copy_from_slice(&source.0);
         Self {
             addresses,
-            mtu: interface.state.mtu,
+            mtu: interface.state.mtu.min(limit),
+            limit,
             vlan: interface.vlan,
             exit: Exit::new(interface.port, interface.vlan),
         }
@@ -112,17 +126,24 @@ impl Routes {
         adjacency: Adjacency,
         interfaces: &[Interface],
     ) -> Result<(), RouteError> {
+        let forward = |interface: InterfaceIndex, destination, source, limit| {
+            let found = interfaces.get(interface.index());
+            let interface = found.ok_or(RouteError::Interface(interface.0))?;
+            let way = Way::new(interface, destination, source, limit);
+            Ok::<_, RouteError>(Hop::Forward(way))
+        };
         let new = match adjacency {
             Adjacency::Forward {
-                interface: index,
+                interface,
                 destination,
                 source,
-            } => {
-                let interface = interfaces
-                    .get(index.index())
-                    .ok_or(RouteError::Interface(index.0))?;
-                Hop::Forward(Way::new(interface, destination, source))
-            }
+            } => forward(interface, destination, source, u16::MAX)?,
+            Adjacency::Narrow {
+                interface,
+                destination,
+                source,
+                mtu,
+            } => forward(interface, destination, source, mtu)?,
             exception => Hop::Exception(exception),
         };
         let hop = self.hop_mut(next_hop)?;
@@ -139,7 +160,7 @@ impl Routes {
             if let Hop::Forward(way) = hop
                 && (way.exit, way.vlan) == (exit, interface.vlan)
             {
-                way.mtu = interface.state.mtu;
+                way.mtu = interface.state.mtu.min(way.limit);
             }
         }
     }

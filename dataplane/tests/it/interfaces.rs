@@ -5,6 +5,7 @@ use arrayvec::ArrayVec;
 
 use crate::common::*;
 use voicelane_dataplane::{
+    Adjacency,
     control::{Answer, Request},
     counters::{DropReason, PuntReason},
     settings::{InterfaceState, Trust},
@@ -111,6 +112,25 @@ fn an_mtu_that_changes_holds_for_routes_that_there_are() {
     assert!(rig.forward(&to_vlan).is_some(), "VLAN 300 keeps its own");
     set(&mut rig, 1, |_| {});
     assert!(rig.forward(&frame).is_some());
+
+    // A route's own is the least.
+    let narrow = Adjacency::Narrow {
+        interface: InterfaceIndex(1),
+        destination: PEER_MAC,
+        source: CORE_MAC,
+        mtu: 1350,
+    };
+    rig.route(70, narrow, "10.70.0.0", 16);
+    let frame = |bytes: usize| Udp::of_frame([10, 70, 0, 1].into(), 4000, 14 + bytes).frame();
+    let longest = |rig: &mut Rig, mtu: usize| {
+        assert!(rig.forward(&frame(mtu)).is_some());
+        assert_eq!(rig.punted_for(&frame(mtu + 1)), Some(PuntReason::Oversize));
+    };
+    longest(&mut rig, 1350);
+    set(&mut rig, 1, |state| state.mtu = 1300);
+    longest(&mut rig, 1300);
+    set(&mut rig, 1, |_| {});
+    longest(&mut rig, 1350);
 }
 
 #[test]

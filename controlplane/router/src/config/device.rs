@@ -53,6 +53,18 @@ pub enum DeviceError {
     Characters(String),
 }
 
+/// Bytes of a frame in net_af_packet's rings, if nothing else is said.
+const RING_FRAME: usize = 2048;
+/// What of them is not the IP packet: the ring's own header (66), Ethernet's and a tag's.
+const RING_HEADER: usize = 88;
+const PAGE: usize = 4096;
+
+/// Bytes of a frame in net_af_packet's rings, as its arguments say.
+fn ring_frame(arguments: &str) -> Option<usize> {
+    let mut arguments = arguments.split(',');
+    arguments.find_map(|argument| argument.strip_prefix("framesz=")?.parse().ok())
+}
+
 impl Device {
     /// Parses devargs or a PCI address.
     pub fn parse(text: &str) -> Result<Self, DeviceError> {
@@ -86,6 +98,61 @@ impl Device {
             arguments,
             interface,
         })
+    }
+
+    /// The same with room for IP packets of `mtu` bytes, where the driver needs to be told
+    /// (`framesz=`, `blocksz=` of net_af_packet, which are left as they are where they are given).
+    #[must_use]
+    pub fn with_room(self, mtu: u16) -> Self {
+        match self {
+            Self::Virtual {
+                name,
+                driver: driver @ "net_af_packet",
+                mut arguments,
+                interface,
+            } => {
+                let bytes = usize::from(mtu) + RING_HEADER;
+                if bytes > RING_FRAME && ring_frame(&arguments).is_none() {
+                    // Its rings have a frame a block.
+                    let bytes = bytes.next_multiple_of(PAGE);
+                    arguments = format!("{arguments},framesz={bytes},blocksz={bytes}");
+                }
+                Self::Virtual {
+                    name,
+                    driver,
+                    arguments,
+                    interface,
+                }
+            }
+            other => other,
+        }
+    }
+
+    /// Bytes of a packet buffer that the driver insists on.
+    #[must_use]
+    pub fn least_buffer(&self) -> u16 {
+        match self {
+            Self::Virtual {
+                driver: "net_af_packet",
+                arguments,
+                ..
+            } => ring_frame(arguments)
+                .and_then(|bytes| u16::try_from(bytes).ok())
+                .unwrap_or(0),
+            _ => 0,
+        }
+    }
+
+    /// The MTU to tell DPDK: net_af_packet knows none over Ethernet's, and goes by its rings' frames.
+    #[must_use]
+    pub fn device_mtu(&self, mtu: u16) -> u16 {
+        match self {
+            Self::Virtual {
+                driver: "net_af_packet",
+                ..
+            } => mtu.min(1500),
+            _ => mtu,
+        }
     }
 
     /// The name under which DPDK knows it.
@@ -175,6 +242,36 @@ mod tests {
         ] {
             assert_eq!(Device::parse(text).unwrap(), Device::Pci(long.to_owned()));
         }
+    }
+
+    /// A frame must fit in the ring, the ring's blocks hold whole frames, and its buffer is as long.
+    #[test]
+    fn af_packets_rings_have_room_for_the_mtu() {
+        let device = |mtu| {
+            let device = Device::parse("net_af_packet0,iface=u-lan").unwrap();
+            device.with_room(mtu)
+        };
+        for mtu in [1500, 1960] {
+            assert_eq!(device(mtu).to_string(), "net_af_packet0,iface=u-lan");
+            assert_eq!(device(mtu).least_buffer(), 0);
+        }
+        for (mtu, bytes) in [(1961, 4096), (4008, 4096), (4009, 8192), (9216, 12288)] {
+            let expected = format!("net_af_packet0,iface=u-lan,framesz={bytes},blocksz={bytes}");
+            assert_eq!(device(mtu).to_string(), expected);
+            assert_eq!(device(mtu).least_buffer(), bytes);
+            assert_eq!(device(mtu).device_mtu(mtu), 1500);
+        }
+        let given = "net_af_packet0,iface=u-lan,framesz=16384,blocksz=16384";
+        let device = Device::parse(given).unwrap().with_room(9000);
+        assert_eq!(
+            (device.to_string().as_str(), device.least_buffer()),
+            (given, 16384)
+        );
+        let tap = Device::parse("net_tap0,iface=t").unwrap().with_room(9000);
+        assert_eq!(
+            (tap.to_string().as_str(), tap.device_mtu(9000)),
+            ("net_tap0,iface=t", 9000)
+        );
     }
 
     #[test]

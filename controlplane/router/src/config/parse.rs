@@ -303,7 +303,7 @@ fn port(
     let role = role?;
     Some(PortConfig {
         name: name?,
-        device: device?,
+        device: device?.with_room(mtu?),
         role,
         trust: trust?.unwrap_or(role.trust()),
         routing: raw.routing.unwrap_or(role == Role::Core),

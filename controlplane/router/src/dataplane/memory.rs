@@ -69,7 +69,9 @@ pub fn plan(config: &Config) -> Result<Plan, TooSmall> {
     let parts: u64 = config.ports.iter().map(full_parts).sum();
     let share = count(SHARE_FACTOR);
     let mtu = config.ports.iter().map(|port| port.mtu).max().unwrap_or(0);
-    let frame_bytes = mtu.saturating_add(FRAME_HEADER).max(MIN_FRAME);
+    let least = config.ports.iter().map(|port| port.device.least_buffer());
+    let least = least.max().unwrap_or(0).max(MIN_FRAME);
+    let frame_bytes = mtu.saturating_add(FRAME_HEADER).max(least);
     let buffer = (u64::from(frame_bytes) + BUFFER_OVERHEAD).max(PAGE);
 
     let twins = 2 * u64::try_from(QUEUE_CAPACITY).unwrap_or(u64::MAX);

@@ -251,7 +251,7 @@ fn open(
         queues: receive_queues,
         rx_ring: memory::RX_RING,
         tx_ring: memory::TX_RING,
-        mtu: config.mtu,
+        mtu: config.device.device_mtu(config.mtu),
     };
     let port = Port::configure(config.device.name(), &rings, pool).map_err(failed)?;
     let mac = config.mac.unwrap_or(MacAddress(port.mac()));

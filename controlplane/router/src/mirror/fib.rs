@@ -55,6 +55,12 @@ enum Target {
         interface: u32,
         address: IpAddr,
     },
+    /// The same, with an MTU of its route's.
+    Narrow {
+        interface: u32,
+        address: IpAddr,
+        mtu: u16,
+    },
     /// Several neighbours, each of which is a target of its own.
     Paths(Arc<[Path]>),
 }
@@ -74,7 +80,21 @@ impl Target {
             Self::Nowhere => Some(NextHop(2)),
             Self::Resolve => Some(NextHop(3)),
             Self::KernelInterface => Some(NextHop(4)),
-            Self::Neighbour { .. } | Self::Paths(_) => None,
+            Self::Neighbour { .. } | Self::Narrow { .. } | Self::Paths(_) => None,
+        }
+    }
+
+    /// The same, for packets of at most so many bytes; longer ones are the kernel's, which shares the
+    /// flows of several neighbours then.
+    fn within(self, mtu: Option<u16>) -> Self {
+        match (self, mtu) {
+            (Self::Neighbour { interface, address }, Some(mtu)) => Self::Narrow {
+                interface,
+                address,
+                mtu,
+            },
+            (Self::Paths(_), Some(_)) => Self::Resolve,
+            (target, _) => target,
         }
     }
 
@@ -174,7 +194,10 @@ impl Fib {
     /// Neighbours that routes lead to.
     pub fn used_neighbours(&self) -> impl Iterator<Item = (u32, IpAddr)> {
         self.hops.keys().filter_map(|target| match *target {
-            Target::Neighbour { interface, address } => Some((interface, address)),
+            Target::Neighbour { interface, address }
+            | Target::Narrow {
+                interface, address, ..
+            } => Some((interface, address)),
             _ => None,
         })
     }
@@ -198,6 +221,17 @@ impl Fib {
                 &Target::Neighbour { interface, address },
                 &mut requests,
             );
+        }
+        if !dirty.neighbours.is_empty() {
+            let narrow = self.hops.keys().filter(|target| match target {
+                Target::Narrow {
+                    interface, address, ..
+                } => dirty.neighbours.contains(&(*interface, *address)),
+                _ => false,
+            });
+            for target in narrow.cloned().collect::<Vec<_>>() {
+                self.refresh(state, &target, &mut requests);
+            }
         }
         for &prefix in &dirty.prefixes {
             if wanted(state, &self.twins, prefix).is_none() {
@@ -340,20 +374,25 @@ fn wanted(state: &State, twins: &Twins, prefix: IpNet) -> Option<Target> {
     if state.is_local(prefix) {
         return None;
     }
-    let via = state.main_route(prefix);
+    let via = || {
+        let via = target(state, twins, state.main_route(prefix)?);
+        Some(via.within(state.main_mtu(prefix)))
+    };
     if prefix.prefix_len() < prefix.max_prefix_len() {
-        return via.map(|via| target(state, twins, via));
+        return via();
     }
     // A host is reached directly where the route that covers it says so.
     let address = prefix.addr();
-    let covering = via.or_else(|| state.main_lookup(address));
-    if let Some(&Via::Link { interface }) = covering
+    let covering = state.main_prefix(address);
+    if let Some(covering) = covering
+        && let Some(&Via::Link { interface }) = state.main_route(covering)
         && twins.contains_key(&interface)
         && state.neighbour(interface, address).is_some()
     {
-        return Some(Target::Neighbour { interface, address });
+        let neighbour = Target::Neighbour { interface, address };
+        return Some(neighbour.within(state.main_mtu(covering)));
     }
-    via.map(|via| target(state, twins, via))
+    via()
 }
 
 fn target(state: &State, twins: &Twins, via: &Via) -> Target {
@@ -389,6 +428,23 @@ fn adjacency(state: &State, twins: &Twins, target: &Target) -> Adjacency {
         Target::Nowhere => Adjacency::Blackhole,
         // Of several those that are known are asked for one by one.
         Target::Resolve | Target::Paths(_) => Adjacency::Resolve,
+        Target::Narrow {
+            interface,
+            address,
+            mtu,
+        } => match adjacency(state, twins, &Target::Neighbour { interface, address }) {
+            Adjacency::Forward {
+                interface,
+                destination,
+                source,
+            } => Adjacency::Narrow {
+                interface,
+                destination,
+                source,
+                mtu,
+            },
+            other => other,
+        },
         Target::Neighbour { interface, address } => {
             match (twins.get(&interface), state.neighbour(interface, address)) {
                 (Some(twin), Some(neighbour)) => Adjacency::Forward {

@@ -15,8 +15,8 @@ use netlink_packet_route::{
         NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
     },
     route::{
-        RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHop, RouteNextHopFlags,
-        RouteType, RouteVia,
+        RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHop,
+        RouteNextHopFlags, RouteType, RouteVia,
     },
 };
 use voicelane_dataplane::units::MacAddress;
@@ -220,6 +220,7 @@ pub fn route(message: &RouteMessage) -> Option<Route> {
     };
     let mut table = u32::from(header.table);
     let (mut metric, mut multipath, mut object, mut source) = (0, false, None, None);
+    let mut mtu = None;
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Table(number) => table = *number,
@@ -231,6 +232,7 @@ pub fn route(message: &RouteMessage) -> Option<Route> {
             }
             RouteAttribute::Source(address) => source = Some(address.clone()),
             RouteAttribute::MultiPath(_) => multipath = true,
+            RouteAttribute::Metrics(metrics) => mtu = route_mtu(metrics, is_ipv6(message)),
             RouteAttribute::Priority(number) => metric = *number,
             RouteAttribute::NhId(id) => object = Some(*id),
             _ => {}
@@ -274,12 +276,25 @@ pub fn route(message: &RouteMessage) -> Option<Route> {
     Some(Route {
         table,
         prefix,
+        mtu,
         condition,
         metric,
         multipath,
         object,
         via,
     })
+}
+
+/// The MTU that a route sets for what is sent on. The kernel goes by that of IPv6 routes only where it is
+/// locked (`ip6_dst_mtu_maybe_forward` in include/net/ip6_route.h).
+fn route_mtu(metrics: &[RouteMetric], is_ipv6: bool) -> Option<u16> {
+    const LOCKED: u32 = 1 << 2; // RTAX_MTU, linux/rtnetlink.h
+    let lock = |metric: &RouteMetric| matches!(metric, RouteMetric::Lock(of) if of & LOCKED != 0);
+    let mtu = metrics.iter().find_map(|metric| match metric {
+        RouteMetric::Mtu(mtu) => u16::try_from(*mtu).ok(),
+        _ => None,
+    });
+    mtu.filter(|_| !is_ipv6 || metrics.iter().any(lock))
 }
 
 /// Of several next hops those that are alive. Where the message says of a next hop object its number

@@ -156,6 +156,8 @@ pub struct Route {
     pub table: Table,
     /// To where, truncated.
     pub prefix: IpNet,
+    /// The largest packet that is sent on by it, where the interface's MTU does not say so.
+    pub mtu: Option<u16>,
     /// Routes with one are asked before those without.
     pub condition: Option<Condition>,
     /// The lower one wins.

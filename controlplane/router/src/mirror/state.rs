@@ -369,10 +369,16 @@ impl State {
         self.first_alive(&self.main, prefix)
     }
 
-    /// Where the main table sends an address.
+    /// The longest prefix around an address that the main table has a way for.
     #[must_use]
-    pub fn main_lookup(&self, address: IpAddr) -> Option<&Via> {
-        around(IpNet::from(address)).find_map(|prefix| self.main_route(prefix))
+    pub fn main_prefix(&self, address: IpAddr) -> Option<IpNet> {
+        around(IpNet::from(address)).find(|&prefix| self.main_route(prefix).is_some())
+    }
+
+    /// The largest packet that the main table lets to exactly this prefix.
+    #[must_use]
+    pub fn main_mtu(&self, prefix: IpNet) -> Option<u16> {
+        self.alive(&self.main, prefix)?.1
     }
 
     /// What is known of a neighbour.
@@ -442,11 +448,19 @@ impl State {
 
     /// Where the first of a prefix's routes leads that leads anywhere.
     fn first_alive<'a>(&'a self, routes: &'a Routes, prefix: IpNet) -> Option<&'a Via> {
-        let mut vias = routes.get(&prefix)?.iter().map(|route| match &route.via {
-            Via::Object { id } => self.object_vias.get(id).unwrap_or(&Via::Refused),
-            via => via,
+        self.alive(routes, prefix).map(|(via, _)| via)
+    }
+
+    /// The same, with its MTU.
+    fn alive<'a>(&'a self, routes: &'a Routes, prefix: IpNet) -> Option<(&'a Via, Option<u16>)> {
+        let mut routes = routes.get(&prefix)?.iter().map(|route| match &route.via {
+            Via::Object { id } => {
+                let via = self.object_vias.get(id).unwrap_or(&Via::Refused);
+                (via, route.mtu)
+            }
+            via => (via, route.mtu),
         });
-        vias.find(|via| match via {
+        routes.find(|(via, _)| match via {
             Via::Dead => false,
             Via::Link { interface } | Via::Gateway { interface, .. } => !self.is_lost(*interface),
             Via::Paths(paths) => !paths.iter().all(|path| self.is_lost(path.interface)),

@@ -5,12 +5,14 @@ pub mod carrier;
 
 mod forwarding;
 mod frames;
+mod mtu;
 mod quiet;
 mod sysctl;
 mod tap;
 
 pub use forwarding::{Forwarding6, forward_macvlan};
 pub use frames::{Frames, TwinCounters};
+pub use mtu::{Narrow, check_mtu};
 pub use quiet::{QuietError, Quieted, warn_of_overruling_parameters};
 pub use sysctl::SysctlError;
 pub use tap::{Twin, TwinError, create};

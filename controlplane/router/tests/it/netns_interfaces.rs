@@ -1,5 +1,7 @@
 //! What `ip link`, `ip neigh` and `sysctl` change of a twin holds on the fast path. Needs root.
 
+use std::fs;
+
 use crate::support::{BOUND, OneRouter, eventually};
 
 fn drops(network: &OneRouter, interface: &str, reason: &str) -> f64 {
@@ -116,6 +118,32 @@ fn an_mtu_that_changes_at_run_time_holds() {
             flush();
             ping(address, 1500 - headers).is_ok()
         });
+    }
+    // Routes have MTUs of their own.
+    let far = [
+        ("10.2.0.1", 28, "mtu = 1350"),
+        ("2001:db8:2::1", 48, "mtu=1350"),
+    ];
+    network
+        .right
+        .sysctl("net.ipv6.conf.lo.disable_ipv6", "0")
+        .unwrap();
+    network
+        .right
+        .ip("addr add 2001:db8:2::1/128 dev lo")
+        .unwrap();
+    network
+        .router
+        .ip("route add 10.2.0.0/24 via 10.9.0.2 mtu 1350
+route add 2001:db8:2::/64 via 2001:db8:9::2 mtu lock 1350")
+        .unwrap();
+    for (address, headers, says) in far {
+        network.at_full_speed(address);
+        eventually("an answer that names the route's MTU", || {
+            flush();
+            ping(address, 1500 - headers).is_err_and(|error| error.contains(says))
+        });
+        ping(address, 1350 - headers).unwrap();
     }
     // For more there are no buffers.
     network.router.ip("link set core mtu 9000").unwrap();
@@ -271,5 +299,51 @@ fn a_twin_whose_mac_address_is_changed_answers_to_the_new_one() {
         ))
         .unwrap();
     lost(&network, "lan", "10.9.0.2", "not-for-us");
+    assert!(router.stop().unwrap().success(), "{}", router.log());
+}
+
+/// Frames longer than Ethernet's, on interfaces that carry them; on others it does not start.
+#[test]
+fn jumbo_frames_pass_where_the_interface_under_the_port_carries_them() {
+    let network = OneRouter::new("jumbo");
+    network.with_ipv6();
+    let config = fs::read_to_string(&network.config).unwrap();
+    let config = config.replace("rate = ", "mtu = 9000\nrate = ");
+    fs::write(&network.config, config).unwrap();
+    let mut narrow = network.spawn();
+    assert_eq!(
+        narrow.wait(BOUND).unwrap().code(),
+        Some(1),
+        "{}",
+        narrow.log()
+    );
+    let says = "port lan: mtu = 9000, but interface u-lan has an MTU of 1500";
+    assert!(narrow.log().contains(says), "{}", narrow.log());
+
+    network
+        .router
+        .ip("link set u-lan mtu 9000\nlink set u-core mtu 9000")
+        .unwrap();
+    network.left.ip("link set eth0 mtu 9000").unwrap();
+    network.right.ip("link set eth0 mtu 9000").unwrap();
+    let mut router = network.start();
+    for (address, headers) in [("10.9.0.2", 28), ("2001:db8:9::2", 48)] {
+        network.at_full_speed(address);
+        let ping = |bytes: u32| {
+            let size = (bytes - headers).to_string();
+            let args = ["-n", "-c5", "-i0.1", "-W1", "-Mdo", "-s", &size, address];
+            network.left.run("ping", &args, BOUND)
+        };
+        let whole = ping(9000).unwrap();
+        assert!(whole.contains(" 5 received"), "{whole}");
+        // The kernel sends them, too: the router answers in full.
+        let own = address
+            .replace("10.9.0.2", "10.1.0.1")
+            .replace("9::2", "1::1");
+        let size = (9000 - headers).to_string();
+        let args = ["-n", "-c5", "-i0.1", "-W1", "-Mdo", "-s", &size, &own];
+        let whole = network.left.run("ping", &args, BOUND).unwrap();
+        assert!(whole.contains(" 5 received"), "{whole}");
+    }
     assert!(router.stop().unwrap().success(), "{}", router.log());
 }

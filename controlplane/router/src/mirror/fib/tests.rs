@@ -78,6 +78,7 @@ fn main_route(prefix: &str, metric: u32, via: Via) -> Route {
     Route {
         table: Table::Main,
         prefix: net(prefix),
+        mtu: None,
         condition: None,
         metric,
         multipath: false,
@@ -108,6 +109,7 @@ fn a_gateway_that_moves_costs_one_request() {
         let route = Route {
             table: Table::Main,
             prefix,
+            mtu: None,
             condition: None,
             metric: 0,
             multipath: false,

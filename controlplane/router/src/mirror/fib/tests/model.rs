@@ -367,6 +367,7 @@ fn routes_of(ipv6: bool) -> impl Strategy<Value = Route> {
             Route {
                 table,
                 prefix,
+                mtu: None,
                 condition: None,
                 metric,
                 multipath: false,
