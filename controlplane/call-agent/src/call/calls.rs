@@ -6,9 +6,9 @@ use super::{
     Micros,
     dialog::{Dialog, State, apply},
     exchange::{Exchange, FINISHED_FOR, Key, Offered, Path},
-    session::{FiveTuple, Flow, NotPlaced, Why},
+    session::{FiveTuple, Flow, MAX_FLOWS, NotPlaced, Reason, Why},
 };
-use crate::rate::Configured;
+use crate::{rate::Configured, sdp::Kind};
 
 /// The most exchanges of a call that are kept; the oldest is settled before its time.
 const MAX_EXCHANGES: usize = 16;
@@ -289,6 +289,14 @@ impl Call {
                 }
                 apply(&mut flows, outcome, now);
             }
+        }
+        if flows.len() > MAX_FLOWS {
+            flows.sort_by_key(|(_, flow)| flow.kind != Kind::Audio);
+            not_placed.extend(flows.drain(MAX_FLOWS..).map(|(stream, _)| NotPlaced {
+                stream,
+                reason: Reason::TooMany,
+            }));
+            not_placed.dedup();
         }
         let mut flows: Vec<Flow> = flows.into_iter().map(|(_, flow)| flow).collect();
         flows.sort_unstable_by_key(Flow::five_tuple);

@@ -13,8 +13,6 @@ use crate::{
 
 /// How many ports of one `m=` line get flows (`m=audio 4000/2`).
 const MAX_PORTS: u16 = 4;
-/// The most flows of one pair.
-const MAX_FLOWS: usize = 32;
 /// What stands for "not yet" (RFC 8838 section 4.1).
 const DISCARD: u16 = 9;
 
@@ -89,7 +87,7 @@ pub(super) fn pair(offer: Side<'_>, answer: Side<'_>, configured: &Configured) -
             directions.add(ends, &mut flows, &mut pair);
         }
     }
-    pair.flows = flows.into_values().take(MAX_FLOWS).collect();
+    pair.flows = flows.into_values().collect();
     pair
 }
 

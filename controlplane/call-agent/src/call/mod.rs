@@ -46,7 +46,8 @@ mod session;
 pub use counters::Counters;
 pub use input::{Feed, NgMedia};
 pub use session::{
-    Change, Flow, Lease, NotPlaced, Reason, Rtcp, RtcpEnds, Session, SessionId, Source, Why,
+    Change, Flow, Lease, MAX_FLOWS, NotPlaced, Reason, Rtcp, RtcpEnds, Session, SessionId, Source,
+    Why,
 };
 
 use crate::rate::Configured;

@@ -11,6 +11,9 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 use super::Micros;
 use crate::sdp::Kind;
 
+/// The most flows that the server takes in one session.
+pub const MAX_FLOWS: usize = 32;
+
 /// A change of what the server should have, in the order in which it should be made.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
@@ -136,6 +139,8 @@ pub enum Reason {
     Multicast,
     /// IPv4 on one side, IPv6 on the other.
     Families,
+    /// More than [`MAX_FLOWS`] in one session. Audio comes first.
+    TooMany,
 }
 
 impl fmt::Display for Reason {
@@ -150,6 +155,7 @@ impl fmt::Display for Reason {
             Self::Name => f.write_str("not placed: a name in place of an address"),
             Self::NoAddress => f.write_str("not placed: no address"),
             Self::Multicast => f.write_str("not placed: multicast"),
+            Self::TooMany => write!(f, "not placed: more than {MAX_FLOWS} flows in one session"),
             Self::Families => f.write_str("not placed: IPv4 on one side, IPv6 on the other"),
         }
     }

@@ -891,6 +891,25 @@ fn ng_makes_the_same_sessions() {
 }
 
 #[test]
+fn a_session_has_no_more_flows_than_the_server_takes() {
+    let streams = |from: u32| {
+        let line = |at: u32| format!("m=video {} RTP/AVP 96\n", from + at * 2);
+        (0..19).map(line).collect::<String>() + &format!("m=audio {} RTP/AVP 8", from + 100)
+    };
+    let mut bench = exchange(&streams(4000), &streams(5000));
+    let flows = bench.flows();
+    assert_eq!(flows.len(), 32);
+    assert_eq!(
+        flows.iter().filter(|flow| flow.contains(" 80000 ")).count(),
+        2
+    );
+    bench.told(&[
+        "add Answered",
+        "not placed: more than 32 flows in one session",
+    ]);
+}
+
+#[test]
 fn a_flood_of_invites_costs_counters() {
     let mut bench = Bench::with(Limits {
         calls: 100,
