@@ -57,8 +57,6 @@ reasons! {
         UnknownVlan = "unknown-vlan",
         /// With a VLAN tag in a VLAN tag, or a service tag (IEEE 802.1ad).
         DoubleTagged = "double-tagged",
-        /// Neither IPv4, IPv6 nor ARP.
-        UnknownEthertype = "unknown-ethertype",
         /// Shorter than an IPv4 header (RFC 1812 section 5.2.2, 1).
         Ipv4Truncated = "ipv4-truncated",
         /// Wrong checksum (RFC 1812 section 5.2.2, 2).
@@ -75,10 +73,15 @@ reasons! {
         Ipv6Version = "ipv6-version",
         /// Payload length past the frame.
         Ipv6PayloadLength = "ipv6-payload-length",
-        /// A source that no host may have (RFC 1812 section 5.3.7, RFC 4291 section 2).
+        /// A source that no host may have (RFC 1812 section 5.3.7, RFC 4291 section 2), or that is the
+        /// router's own.
         MartianSource = "martian-source",
         /// A destination that no router may forward to (RFC 1812 section 5.3.7, RFC 4291 section 2).
         MartianDestination = "martian-destination",
+        /// An address that is not to leave its link, and not the router's own (RFC 6890 section 2.2).
+        NotForwardable = "not-forwardable",
+        /// Options that name routers to be passed (RFC 7126 sections 4.3 and 4.4).
+        SourceRoute = "source-route",
         /// Link-layer group address, IP unicast address (RFC 1812 section 5.3.4).
         LinkGroupUnicast = "link-group-unicast",
         /// Over what the session was admitted with.
@@ -118,6 +121,8 @@ reasons! {
     PuntReason {
         /// ARP.
         Arp = "arp",
+        /// No IP: the link's own protocols, IS-IS, and whatever else the kernel may listen to.
+        LinkLayer = "link-layer",
         /// Broadcast or multicast: neighbour discovery, routing protocols, DHCP.
         Group = "group",
         /// IPv6 that is not to leave its link.
@@ -128,6 +133,8 @@ reasons! {
         KernelInterface = "kernel-interface",
         /// The kernel answers with ICMP time exceeded.
         TtlExpired = "ttl-expired",
+        /// Has IPv4 options that ask for something, which the kernel heeds and sends on.
+        Options = "options",
         /// The kernel answers with ICMP unreachable.
         NoRoute = "no-route",
         /// The kernel resolves the neighbour and sends the packet.
@@ -140,7 +147,7 @@ reasons! {
 impl PuntReason {
     /// Whether such packets are IP, so that the kernel gets them with the code point that they may have.
     pub(crate) fn is_ip(self) -> bool {
-        self != Self::Arp
+        !matches!(self, Self::Arp | Self::LinkLayer)
     }
 }
 

@@ -196,6 +196,10 @@ pub(super) struct Header {
 pub(super) struct Headers {
     /// Those that are IPv6; the others are IPv4.
     pub(super) ipv6: Places,
+    /// Those with IPv4 options that ask for something.
+    pub(super) options: Places,
+    /// Those that may be for the router itself, but not be forwarded.
+    pub(super) confined: Places,
     pub(super) class: [TrafficClass; BURST],
     ttl: [u8; BURST],
     pub(super) ip_bytes: [u16; BURST],
@@ -205,6 +209,8 @@ impl Headers {
     fn new() -> Self {
         Self {
             ipv6: 0,
+            options: 0,
+            confined: 0,
             class: [TrafficClass(0); BURST],
             ttl: [0; BURST],
             ip_bytes: [0; BURST],
@@ -241,6 +247,12 @@ impl Headers {
     #[inline]
     pub(super) fn with_hops_left(&self) -> Places {
         !(equal_bytes(&self.ttl, 0) | equal_bytes(&self.ttl, 1))
+    }
+
+    /// Those that are for the kernel even where a neighbour is known, or for nobody.
+    #[inline]
+    pub(super) fn unusual(&self) -> Places {
+        self.options | self.confined
     }
 
     /// Those whose packet is not longer.

@@ -28,6 +28,7 @@ mod fragments;
 mod handover;
 mod hold;
 mod inject;
+mod martians;
 mod punt;
 mod rewrite;
 mod scheduling;
@@ -173,6 +174,7 @@ impl<B: Buffer> Forwarding<B> {
         parse::parse(burst, port, interfaces);
         let sessions = (&mut self.sessions, &mut self.fragments);
         classify::classify(burst, sessions, &self.policy, interfaces, now);
+        martians::drop_own_sources(burst, &self.routes);
         let metered = (&mut self.sessions, &mut *self.policy);
         let times = (now, self.routes.changed());
         police::police(burst, metered, &self.phbs, times);

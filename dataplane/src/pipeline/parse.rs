@@ -17,7 +17,10 @@ use crate::{
     session::{AddressPair, FlowKey4, FlowKey6, FragmentId, Protocol},
     settings::InterfaceState,
     units::{InterfaceIndex, MacAddress},
-    wire::{EtherType, Ethernet, Ipv4, Ipv6, Transport, Upper, upper_layer},
+    wire::{
+        EtherType, Ethernet, Ipv4, Ipv6, Transport, Upper, is_plain4, is_source_routed,
+        options_ask, upper_layer, usage4, usage6,
+    },
 };
 
 /// Counts the packets, finds each one's interface and headers, takes its VLAN tag and what follows its
@@ -33,6 +36,8 @@ pub(super) fn parse<B: Buffer>(
     burst.origins.fill(interfaces[own.index()].origin);
     burst.fates.forwarded = burst.all();
     burst.fates.heard = 0;
+    burst.headers.options = 0;
+    burst.headers.confined = 0;
     burst.lookups.fragments.clear();
     // Bursts are mostly of one family.
     let (all, mac) = (burst.all(), Addressee::new(port.mac));
@@ -169,6 +174,11 @@ fn parse_rest<B: Buffer>(
             Ok(header) => {
                 headers.put(place, header);
                 headers.ipv6 |= Places::from(header.family == Family::V6) << place;
+                if header.family == Family::V4 {
+                    let (options, confined) = unusual(buffer.bytes());
+                    headers.options |= Places::from(options) << place;
+                    headers.confined |= Places::from(confined) << place;
+                }
             }
             Err(verdict) => {
                 fates.end(place, verdict);
@@ -252,11 +262,6 @@ fn ip_bytes(frame: &[u8]) -> Option<u16> {
     }
 }
 
-/// Whether a first octet is one of a host's addresses: not 0/8, 127/8, multicast, reserved.
-const fn is_host(first_octet: u8) -> bool {
-    !matches!(first_octet, 0 | 127 | 224..)
-}
-
 /// A frame without a tag, on an interface with these addresses.
 fn parse_frame(
     frame: &[u8],
@@ -275,7 +280,8 @@ fn parse_frame(
         EtherType::IPV6 => parse_ipv6(packet, to_group, place, lookups),
         EtherType::ARP => Err(Verdict::Punt(PuntReason::Arp)),
         EtherType::VLAN | EtherType::SERVICE_VLAN => Err(Verdict::Drop(DropReason::DoubleTagged)),
-        _ => Err(Verdict::Drop(DropReason::UnknownEthertype)),
+        // As on any host: it has what it listens to.
+        _ => Err(Verdict::Punt(PuntReason::LinkLayer)),
     }
 }
 
@@ -309,6 +315,10 @@ fn parse_ipv4(
     // "(2) The IP checksum must be correct."
     if !ip.checksum_is_right(packet) {
         return drop(DropReason::Ipv4Checksum);
+    }
+    let options = packet.get(Ipv4::LENGTH..header_length);
+    if is_source_routed(options.unwrap_or_default()) {
+        return drop(DropReason::SourceRoute);
     }
     check_addresses(&ip, to_group)?;
 
@@ -370,10 +380,10 @@ fn parse_ipv6(
     );
     // RFC 4291 section 2.7: "Multicast addresses must not be used as source addresses in IPv6
     // packets". Section 2.5.3: the loopback address "must never be sent outside of a single node".
-    if source.is_multicast() || source.is_loopback() {
+    if !usage6(*ip.source()).source {
         return drop(DropReason::MartianSource);
     }
-    if destination.is_loopback() || destination.is_unspecified() {
+    if !usage6(*ip.destination()).destination {
         return drop(DropReason::MartianDestination);
     }
     // Neighbour discovery, routing protocols, and what is not to leave its link (section 2.5.6):
@@ -428,32 +438,43 @@ fn parse_ipv6(
     })
 }
 
+/// Whether an IPv4 packet has options that ask for something, and whether it may be for the router itself, but not be forwarded.
+fn unusual(frame: &[u8]) -> (bool, bool) {
+    let packet = frame.get(Ethernet::LENGTH..).unwrap_or_default();
+    let Some(ip) = Ipv4::new(packet) else {
+        return (false, false);
+    };
+    let &[a, b, c, d, e, f, g, h] = ip.addresses();
+    let confined = !(is_plain4(a) && is_plain4(e))
+        && !(usage4([a, b, c, d]).forwardable && usage4([e, f, g, h]).forwardable);
+    let options = packet.get(Ipv4::LENGTH..ip.header_length());
+    (options_ask(options.unwrap_or_default()), confined)
+}
+
 /// RFC 1812 sections 5.3.4 and 5.3.7.
 #[inline]
 fn check_addresses(ip: &Ipv4<'_>, to_group: bool) -> Result<(), Verdict> {
-    let &[source, _, _, _, destination, _, _, _] = ip.addresses();
-    if is_host(source) && is_host(destination) && !to_group {
+    let &[a, b, c, d, e, f, g, h] = ip.addresses();
+    if is_plain4(a) && is_plain4(e) && !to_group {
         return Ok(());
     }
-    if destination >= 224 {
+    let (source, destination) = (usage4([a, b, c, d]), usage4([e, f, g, h]));
+    let (is_group, no_address_yet) = (e >= 224, a == 0);
+    Err(if !destination.destination {
+        Verdict::Drop(DropReason::MartianDestination)
+    } else if !source.source || (no_address_yet && !is_group) {
+        Verdict::Drop(DropReason::MartianSource)
+    } else if is_group {
         // Multicast and broadcast are not forwarded; the kernel may listen to them. A host that has
         // no address yet may send them (RFC 1122 section 3.2.1.3 (a)).
-        let listened = destination < 240 || ip.destination() == u32::MAX;
-        return Err(match (listened, source) {
-            (false, _) => Verdict::Drop(DropReason::MartianDestination),
-            (true, 127 | 224..) => Verdict::Drop(DropReason::MartianSource),
-            (true, _) => Verdict::Punt(PuntReason::Group),
-        });
-    }
-    Err(Verdict::Drop(if !is_host(destination) {
-        DropReason::MartianDestination
-    } else if !is_host(source) {
-        DropReason::MartianSource
-    } else {
+        Verdict::Punt(PuntReason::Group)
+    } else if to_group {
         // "A router SHOULD silently discard a packet that is received via a link layer broadcast or
         // multicast but does not specify an IP multicast or broadcast destination address."
-        DropReason::LinkGroupUnicast
-    }))
+        Verdict::Drop(DropReason::LinkGroupUnicast)
+    } else {
+        return Ok(());
+    })
 }
 
 /// Of a packet that is for the kernel before anybody has asked for its flow.

@@ -148,7 +148,7 @@ impl<B: Buffer> Punts<B> {
         counters.punts[reason.index()] += 1;
         // What the kernel sends on, and has a code point to lose.
         let marked = class.map_or(Dscp::DF, |(_, class)| class.dscp());
-        if reason == PuntReason::UnknownNeighbour
+        if matches!(reason, PuntReason::UnknownNeighbour | PuntReason::Options)
             && marked != Dscp::DF
             && let Some(flow) = flow
         {
@@ -193,11 +193,12 @@ fn class_of(reason: PuntReason, frame: &[u8], routes: &Routes, routing: &Routing
     let otherwise = match reason {
         PuntReason::UnknownNeighbour => return PuntClass::Glean,
         PuntReason::KernelInterface => return PuntClass::Transit,
-        PuntReason::TtlExpired | PuntReason::NoRoute | PuntReason::Oversize => {
-            return PuntClass::Exception;
-        }
+        PuntReason::TtlExpired
+        | PuntReason::NoRoute
+        | PuntReason::Oversize
+        | PuntReason::Options => return PuntClass::Exception,
         PuntReason::Local | PuntReason::LinkLocal => PuntClass::Local,
-        PuntReason::Arp | PuntReason::Group => PuntClass::Group,
+        PuntReason::Arp | PuntReason::Group | PuntReason::LinkLayer => PuntClass::Group,
     };
     let content = Content::of(frame, routing);
     match content.kind {

@@ -94,6 +94,38 @@ impl Way {
     }
 }
 
+/// The last 12 bits of the router's own addresses, of those that it had, too: most others are told apart
+/// without a look into the route table.
+#[derive(Debug)]
+struct OwnEnds([u64; 64]);
+
+impl Default for OwnEnds {
+    fn default() -> Self {
+        Self([0; 64])
+    }
+}
+
+impl OwnEnds {
+    fn add(&mut self, address: IpAddr) {
+        let end = match address {
+            IpAddr::V4(address) => address.octets().last_chunk().copied(),
+            IpAddr::V6(address) => address.octets().last_chunk().copied(),
+        };
+        let [high, low] = end.unwrap_or_default();
+        self.0[usize::from(low >> 2)] |= 1 << Self::bit(high, low);
+    }
+
+    #[inline]
+    fn has(&self, [high, low]: [u8; 2]) -> bool {
+        self.0[usize::from(low >> 2)] >> Self::bit(high, low) & 1 == 1
+    }
+
+    #[inline]
+    fn bit(high: u8, low: u8) -> u8 {
+        (high & 15) << 2 | low & 3
+    }
+}
+
 /// The route tables, and their next hops.
 #[derive(Debug)]
 pub(crate) struct Routes {
@@ -104,6 +136,8 @@ pub(crate) struct Routes {
     free: Vec<u16>,
     /// When any route last changed.
     changed: Ticks,
+    /// What the router's own addresses end with.
+    own: OwnEnds,
     /// Random, so that flows spread here as they did not at the router before.
     seed: [u64; 4],
 }
@@ -116,6 +150,7 @@ impl Routes {
             groups: Vec::new(),
             free: Vec::new(),
             changed: Ticks(0),
+            own: OwnEnds::default(),
             seed: rand::random(),
         }
     }
@@ -200,6 +235,9 @@ impl Routes {
             return Err(RouteError::NextHop(next_hop.0));
         }
         self.changed = now;
+        if matches!(self.hop(next_hop.0), Hop::Exception(Adjacency::Local)) {
+            self.own.add(prefix);
+        }
         match prefix {
             IpAddr::V4(prefix) => self.fibs.ipv4.insert(prefix.into(), length, next_hop.0),
             IpAddr::V6(prefix) => self.fibs.ipv6.insert(prefix.octets(), length, next_hop.0),
@@ -259,6 +297,12 @@ impl Routes {
         }
     }
 
+    /// Whether an address that ends with these two bytes may be one of the router's own.
+    #[inline]
+    pub(super) fn may_be_own(&self, end: [u8; 2]) -> bool {
+        self.own.has(end)
+    }
+
     /// Whether an address is one of the router's own.
     pub(super) fn is_own(&self, address: IpAddr) -> bool {
         let mut next_hop = [NO_ROUTE];
@@ -294,7 +338,8 @@ pub(super) fn route<B: Buffer>(
         look_up(burst, unknown, &routes.fibs, sessions);
     }
     burst.unwritten = 0;
-    let mut simple = forwarded & burst.headers.with_hops_left();
+    let usual = burst.headers.with_hops_left() & !burst.headers.unusual();
+    let mut simple = forwarded & usual;
     let mut others = forwarded & !simple;
     while simple != 0 {
         let next_hop = burst.next_hops[simple.trailing_zeros() as usize];
@@ -345,15 +390,19 @@ fn lead_otherwise<B: Buffer>(burst: &mut Burst<B>, place: usize, routes: &Routes
     let Some(buffer) = burst.buffers.get_mut(place) else {
         return;
     };
+    let is_in = |set: Places| set >> place & 1 == 1;
+    let (options, confined) = (is_in(burst.headers.options), is_in(burst.headers.confined));
     let next_hop = routes.choose(burst.next_hops[place], buffer.bytes(), header.family);
     match routes.hop(next_hop) {
-        Hop::Forward(way) if header.ttl > 1 && header.ip_bytes <= way.mtu => {
+        Hop::Forward(way)
+            if header.ttl > 1 && header.ip_bytes <= way.mtu && !options && !confined =>
+        {
             burst.next_hops[place] = next_hop;
             burst.unwritten |= 1 << place;
             burst.exits[place] = way.exit;
         }
         exception => {
-            let verdict = exceptional(exception, header.ttl);
+            let verdict = exceptional(exception, header.ttl, options, confined);
             burst.fates.end(place, verdict);
         }
     }
@@ -422,16 +471,18 @@ fn look_up_in<K: Key>(
 }
 
 /// What becomes of a packet that is not simply sent to a neighbour.
-fn exceptional(hop: &Hop, ttl: u8) -> Verdict {
+fn exceptional(hop: &Hop, ttl: u8, options: bool, confined: bool) -> Verdict {
     match hop {
+        Hop::Exception(Adjacency::Local) => Verdict::Punt(PuntReason::Local),
+        _ if confined => Verdict::Drop(DropReason::NotForwardable),
         // A group of groups cannot be set; it would be the kernel's.
         Hop::Unset | Hop::Several(_) => Verdict::Punt(PuntReason::NoRoute),
         Hop::Exception(Adjacency::Blackhole) => Verdict::Drop(DropReason::Blackhole),
-        Hop::Exception(Adjacency::Local) => Verdict::Punt(PuntReason::Local),
         // The kernel takes the TTL off itself, where it forwards.
         _ if ttl <= 1 => Verdict::Punt(PuntReason::TtlExpired),
         Hop::Exception(Adjacency::Kernel) => Verdict::Punt(PuntReason::KernelInterface),
         Hop::Exception(_) => Verdict::Punt(PuntReason::UnknownNeighbour),
+        Hop::Forward(_) if options => Verdict::Punt(PuntReason::Options),
         Hop::Forward(_) => Verdict::Punt(PuntReason::Oversize),
     }
 }

@@ -111,6 +111,31 @@ impl<'a> Ipv4<'a> {
     }
 }
 
+/// Whether options ask for anything: without, they fill space (RFC 791 section 3.1).
+#[must_use]
+pub fn options_ask(options: &[u8]) -> bool {
+    let first = options.iter().find(|&&kind| kind != 1);
+    first.is_some_and(|&kind| kind != 0)
+}
+
+/// Whether options name routers to be passed, loosely or strictly (RFC 791 section 3.1). Whatever is
+/// broken before that ends them.
+#[must_use]
+pub fn is_source_routed(options: &[u8]) -> bool {
+    const LOOSE: u8 = 131;
+    const STRICT: u8 = 137;
+    let mut rest = options;
+    loop {
+        rest = match rest {
+            [LOOSE | STRICT, ..] => return true,
+            [] | [0, ..] => return false,
+            [1, after @ ..] => after,
+            [_, length, ..] if *length >= 2 => rest.get(usize::from(*length)..).unwrap_or_default(),
+            _ => return false,
+        };
+    }
+}
+
 /// The fields of an IPv4 header that a router writes, each with the checksum.
 #[derive(Debug)]
 pub struct Ipv4Mut<'a>(&'a mut [u8; Ipv4::LENGTH]);

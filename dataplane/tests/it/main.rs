@@ -30,4 +30,5 @@ mod policy_meters;
 mod readme;
 mod scheduling;
 mod trailers;
+mod unusual;
 mod vlan;

@@ -279,10 +279,10 @@ fn bgp_survives_three_times_overload() {
     wait_for_all();
 }
 
-/// OSPF with a dead interval of three seconds, while a host of the LAN sends more to the router
+/// OSPF and IS-IS with a hold time of some seconds, while a host of the LAN sends more to the router
 /// than a kernel takes: multicast that nobody joined, and UDP to the router's own address.
 #[test]
-fn ospf_survives_floods_of_the_lan() {
+fn ospf_and_isis_survive_floods_of_the_lan() {
     let network = Network::on(voicelane_lab::TwoSites::new("igp").unwrap(), |_| options());
     let frr = Site::BOTH.map(|site| {
         let ospf = format!(
@@ -291,23 +291,33 @@ fn ospf_survives_floods_of_the_lan() {
              router ospf\n ospf router-id {}\n",
             addresses::core(site)
         );
-        let daemons = [("ospfd", ospf.as_str())];
+        let isis = format!(
+            "interface core\n ip router isis voice\n isis circuit-type level-2-only\n \
+             isis hello-interval 1\n isis hello-multiplier 3\n\
+             router isis voice\n net 49.0001.0000.0000.000{}.00\n is-type level-2-only\n",
+            1 + site as u8
+        );
+        let daemons = [("ospfd", ospf.as_str()), ("isisd", isis.as_str())];
         network.sites.start_daemons(site, &daemons).unwrap()
     });
     const OSPF: &str = "show ip ospf neighbor";
+    const ISIS: &str = "show isis neighbor";
     for frr in &frr {
         frr.wait_for(OSPF, &["Full"]).unwrap();
+        frr.wait_for(ISIS, &["Up"]).unwrap();
     }
     let source = addresses::bulk(Site::A);
     let to_router = std::net::SocketAddr::new(addresses::bulk_gateway(Site::A), 9);
     let to_group = "239.1.1.1:9".parse().unwrap();
-    let floods = [to_router, to_group]
-        .map(|to| Bulk::start(&network.sites.bulk_src, source, to, 3_400_000, 100).unwrap());
+    let other_port = std::net::SocketAddr::new(source.ip(), 10);
+    let floods = [(source, to_router), (other_port, to_group)]
+        .map(|(from, to)| Bulk::start(&network.sites.bulk_src, from, to, 3_400_000, 100).unwrap());
     let end = Instant::now() + Duration::from_secs(10);
     while Instant::now() < end {
         for frr in &frr {
-            let ospf = frr.vtysh(&[OSPF]).unwrap();
+            let (ospf, isis) = (frr.vtysh(&[OSPF]).unwrap(), frr.vtysh(&[ISIS]).unwrap());
             assert!(ospf.contains("Full"), "{ospf}");
+            assert!(isis.contains("Up"), "{isis}");
         }
         thread::sleep(Duration::from_millis(200));
     }

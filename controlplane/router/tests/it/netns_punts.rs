@@ -347,3 +347,56 @@ fn longest_silence(router: &Namespace, host: &Namespace, address: &str) -> Durat
         host.enter(talk).unwrap()
     })
 }
+
+/// Options by the kernel, as on any Linux router; addresses that are not to leave their link, and the
+/// router's own as a source, not at all. Linux forwards the link-local ones; RFC 3927 section 7 is
+/// stricter.
+#[test]
+fn what_is_unusual_is_heeded_or_goes_nowhere() {
+    let network = OneRouter::new("unusual");
+    let mut router = network.start();
+    network.reaches("10.9.0.2");
+    let args = ["-n", "-R", "-c1", "-W2", "10.9.0.2"];
+    let recorded = network.left.run("ping", &args, BOUND).unwrap();
+    assert!(
+        recorded.contains("RR:") && recorded.contains("10.9.0.1") && recorded.contains("10.1.0.1"),
+        "{recorded}"
+    );
+    let args = ["-n", "-T", "tsandaddr", "-c1", "-W2", "10.9.0.2"];
+    let stamped = network.left.run("ping", &args, BOUND).unwrap();
+    assert!(stamped.contains("\t10.1.0.1\t"), "{stamped}");
+    let punts = |reason: &str| {
+        let series = "voicelane_interface_punts_total{interface=\"lan\",reason=";
+        network.metric(&format!("{series}\"{reason}\"}}"))
+    };
+    eventually("counted options", || punts("options") >= 2.0);
+
+    let macs = (mac(&network.router, "lan"), mac(&network.left, "eth0"));
+    let far: Ipv4Addr = [10, 9, 0, 2].into();
+    let socket = frames(&network.left);
+    let capture = Capture::start(&network.lab, &network.right, "eth0", "udp").unwrap();
+    for (source, destination, reason) in [
+        ([10, 9, 0, 1].into(), far, "martian-source"),
+        ([10, 1, 0, 1].into(), far, "martian-source"),
+        ([169, 254, 7, 7].into(), far, "not-forwardable"),
+        (
+            [10, 1, 0, 10].into(),
+            [169, 254, 7, 7].into(),
+            "not-forwardable",
+        ),
+    ] {
+        let series = "voicelane_interface_drops_total{interface=\"lan\",reason=";
+        let series = format!("{series}\"{reason}\"}}");
+        let before = network.metric(&series);
+        let frame = udp(source, destination, macs, 20);
+        send(socket.as_raw_fd(), &frame, MsgFlags::empty()).unwrap();
+        eventually(reason, || network.metric(&series) > before);
+    }
+    let frame = udp([10, 1, 0, 10].into(), far, macs, 20);
+    send(socket.as_raw_fd(), &frame, MsgFlags::empty()).unwrap();
+    thread::sleep(Duration::from_secs(1)); // what is captured is written once a second
+    let (pcap, _) = capture.stop().unwrap();
+    let rows = Capture::fields(&pcap, "udp", &["ip.src"]).unwrap();
+    assert_eq!(rows, [["10.1.0.10"]]);
+    assert!(router.stop().unwrap().success());
+}

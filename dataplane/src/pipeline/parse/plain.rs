@@ -1,12 +1,9 @@
-use super::{
-    super::burst::{Family, Header},
-    is_host,
-};
+use super::super::burst::{Family, Header};
 use crate::{
     diffserv::TrafficClass,
     session::{FlowKey4, FlowKey6, Protocol},
     units::MacAddress,
-    wire::header_checksum_is_right,
+    wire::{header_checksum_is_right, is_plain4},
 };
 
 /// Header and flow of the packets that are most of the traffic: unicast, IPv4 without options, UDP or TCP,
@@ -122,12 +119,12 @@ fn is_global(first_octet: u8) -> bool {
     (first_octet & 0xe0 == 0x20) | (first_octet & 0xfe == 0xfc)
 }
 
-/// [`is_host`] of each first octet.
+/// [`is_plain4`] of each first octet.
 const HOSTS: [bool; 256] = {
     let mut hosts = [false; 256];
     let mut octet = 0_u8;
     loop {
-        hosts[octet as usize] = is_host(octet);
+        hosts[octet as usize] = is_plain4(octet);
         if octet == u8::MAX {
             break hosts;
         }
