@@ -39,6 +39,8 @@ pub(super) struct Burst<B> {
     pub(super) sessions: Matches,
     /// The rule that decides, of those without a session.
     pub(super) rules: [Option<RuleIndex>; BURST],
+    /// Those to a DHCP client, of those without a session.
+    pub(super) to_dhcp_clients: Places,
     /// The code point that each goes with.
     pub(super) dscps: [Dscp; BURST],
     /// The traffic class that each goes with.
@@ -64,6 +66,7 @@ impl<B> Burst<B> {
             lookups: Lookups::new(),
             sessions: Matches::new(),
             rules: [None; BURST],
+            to_dhcp_clients: 0,
             dscps: [Dscp::DF; BURST],
             marked: [TrafficClass(0); BURST],
             phbs: [Phb::Standard; BURST],

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     device::Buffer,
-    places::places,
+    places::{Places, places},
     policy::{Offence, Policy, RuleIndex},
     session::{FlowId, FlowKey, Found, Fragments, Origin, SessionTable, Sessions, Slot},
     units::{InterfaceIndex, Ticks},
@@ -38,11 +38,14 @@ pub(super) fn classify<B: Buffer>(
     }
 
     let others = burst.fates.judged() & !burst.sessions.all();
+    burst.to_dhcp_clients = 0;
     for place in places(others) {
         let Some(buffer) = burst.buffers.get(place) else {
             continue;
         };
         let (ingress, header) = (burst.ingress[place], burst.headers.at(place));
+        let to_client = burst.lookups.flows4.items[place].is_to_dhcp_client();
+        burst.to_dhcp_clients |= Places::from(to_client) << place;
         let own = header.class.dscp();
         let rule = first_rule(policy, buffer, ingress, header);
         burst.rules[place] = rule;

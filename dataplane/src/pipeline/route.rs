@@ -339,8 +339,10 @@ pub(super) fn route<B: Buffer>(
     }
     burst.unwritten = 0;
     let usual = burst.headers.with_hops_left() & !burst.headers.unusual();
-    let mut simple = forwarded & usual;
-    let mut others = forwarded & !simple;
+    // What is in these places of others is of another burst.
+    let clients = forwarded & burst.to_dhcp_clients & burst.lookups.flows4.present;
+    let mut simple = forwarded & usual & !clients;
+    let mut others = forwarded & !simple & !clients;
     while simple != 0 {
         let next_hop = burst.next_hops[simple.trailing_zeros() as usize];
         let together = simple & equal_places(&burst.next_hops, next_hop);
@@ -356,6 +358,20 @@ pub(super) fn route<B: Buffer>(
     for place in places(others) {
         lead_otherwise(burst, place, routes);
     }
+    for place in places(clients) {
+        give_to_client(burst, place);
+    }
+}
+
+/// What a DHCP server sends to a client (RFC 2131 section 4.1: "the server unicasts DHCPOFFER and DHCPACK
+/// messages to the client's hardware address and 'yiaddr' address") may be to an address that the router
+/// is yet to get: no route says so. The kernel's client takes it, and the kernel forwards what is others'.
+fn give_to_client<B: Buffer>(burst: &mut Burst<B>, place: usize) {
+    if let Some(buffer) = burst.buffers.get_mut(place) {
+        let family = burst.headers.family(place);
+        rewrite::write_class(buffer.bytes_mut(), family, burst.marked[place]);
+    }
+    burst.fates.end(place, Verdict::Punt(PuntReason::Local));
 }
 
 /// Packets that go to one neighbour.

@@ -89,6 +89,17 @@ impl FlowKey4 {
         }
     }
 
+    /// Whether it goes to the port of DHCP clients.
+    #[inline]
+    #[must_use]
+    pub fn is_to_dhcp_client(&self) -> bool {
+        const PORT: u64 = u64::from_ne_bytes([0, 0, 0, 0, 0, 0, 0xff, 0xff]);
+        const CLIENT: u64 = u64::from_ne_bytes([0, 0, 0, 0, 0, 0, 0, 68]);
+        const PROTOCOL: u64 = u64::from_ne_bytes([0, 0xff, 0, 0, 0, 0, 0, 0]);
+        const UDP: u64 = u64::from_ne_bytes([0, Protocol::UDP.0, 0, 0, 0, 0, 0, 0]);
+        (self.destination & PORT == CLIENT) & (self.source & PROTOCOL == UDP)
+    }
+
     /// Where it goes, in host byte order.
     #[inline]
     #[must_use]

@@ -385,3 +385,42 @@ fn routes_change_while_packets_flow() {
     assert!(matches!(rig.ask(default), Answer::Route(Ok(()))));
     assert!(rig.forward(&frame).is_some());
 }
+
+/// RFC 2131 section 4.1: a server sends its offer to the address that the client is yet to get.
+#[test]
+fn what_is_for_a_dhcp_client_is_for_the_kernel() {
+    let mut rig = Rig::new(&settings("10Gbit/s"));
+    let offer = Udp {
+        ports: (67, 68),
+        ..Udp::new(HOST, FAR, 0, 300)
+    };
+    assert_eq!(rig.punted_for(&offer.frame()), Some(PuntReason::Local));
+    let last_hop = Udp {
+        ttl: 1,
+        ..offer.clone()
+    };
+    assert_eq!(rig.punted_for(&last_hop.frame()), Some(PuntReason::Local));
+    let with_options = Udp {
+        options: vec![1; 4],
+        ..offer.clone()
+    };
+    assert_eq!(
+        rig.punted_for(&with_options.frame()),
+        Some(PuntReason::Local)
+    );
+    // To a server, by another protocol, or a call's.
+    for other in [
+        Udp {
+            ports: (68, 67),
+            ..offer.clone()
+        },
+        Udp {
+            protocol: 6,
+            ..offer.clone()
+        },
+    ] {
+        assert!(rig.forward(&other.frame()).is_some());
+    }
+    rig.install(vec![offer.session("1Mbit/s", 10_000)]);
+    assert!(rig.forward(&offer.frame()).is_some());
+}
