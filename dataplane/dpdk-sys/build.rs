@@ -17,7 +17,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     for path in &dpdk.link_paths {
         println!("cargo:rustc-link-search=native={}", path.display());
     }
-    for library in ["rte_eal", "rte_ethdev", "rte_mbuf", "rte_mempool"] {
+    for library in [
+        "rte_bus_vdev",
+        "rte_eal",
+        "rte_ethdev",
+        "rte_mbuf",
+        "rte_mempool",
+    ] {
         println!("cargo:rustc-link-lib={library}");
     }
 
@@ -41,7 +47,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         .allowlist_function("rte_pktmbuf_(pool_create|free_bulk)")
         .allowlist_function("rte_mempool_avail_count")
         .allowlist_function("rte_eth_dev_(get_port_by_name|start|stop|close)")
+        .allowlist_function("rte_eth_dev_is_valid_port")
         .allowlist_function("rte_eth_promiscuous_enable")
+        .allowlist_function("rte_vdev_(init|uninit)")
         .allowlist_function("rte_(malloc|zmalloc|free)")
         .allowlist_type("vl_.*")
         .allowlist_var("VL_.*")

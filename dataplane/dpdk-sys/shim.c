@@ -1,10 +1,33 @@
 #include "shim.h"
 
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 int vl_errno(void)
 {
 	return rte_errno;
+}
+
+uint64_t vl_network_namespace(void)
+{
+	uint64_t cookie = 0;
+	socklen_t length = sizeof(cookie);
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return 0;
+	/* SO_NETNS_COOKIE, which older headers lack. */
+	if (getsockopt(fd, SOL_SOCKET, 71, &cookie, &length) != 0)
+		cookie = 0;
+	close(fd);
+	return cookie;
 }
 
 uint64_t vl_tsc(void)
@@ -94,6 +117,46 @@ int vl_port_link(uint16_t port, struct vl_link *link)
 	link->up = all.link_status == RTE_ETH_LINK_UP;
 	link->speed_mbps = all.link_speed == RTE_ETH_SPEED_NUM_UNKNOWN ? 0 : all.link_speed;
 	return 0;
+}
+
+/* The driver's packet sockets are among the process's descriptors, bound to the interface. */
+int vl_port_mark_service_tags(uint16_t port)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)(SKF_AD_OFF + SKF_AD_VLAN_TAG_PRESENT)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 3, 0),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)(SKF_AD_OFF + SKF_AD_VLAN_TPID)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ETH_P_8021AD, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, VL_SERVICE_TAGGED_BYTES),
+		BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+	};
+	const struct sock_fprog program = {
+		.len = sizeof(code) / sizeof(code[0]),
+		.filter = code,
+	};
+	struct rte_eth_dev_info dev;
+	struct dirent *entry;
+	DIR *dir;
+	int rc = rte_eth_dev_info_get(port, &dev);
+	if (rc != 0 || strcmp(dev.driver_name, "net_af_packet") != 0)
+		return rc;
+	dir = opendir("/proc/self/fd");
+	if (dir == NULL)
+		return -errno;
+	while (rc == 0 && (entry = readdir(dir)) != NULL) {
+		struct sockaddr_ll address;
+		socklen_t length = sizeof(address);
+		int fd = atoi(entry->d_name);
+		memset(&address, 0, sizeof(address));
+		if (getsockname(fd, (struct sockaddr *)&address, &length) != 0 ||
+		    address.sll_family != AF_PACKET ||
+		    (uint32_t)address.sll_ifindex != dev.if_index)
+			continue;
+		if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) != 0)
+			rc = -errno;
+	}
+	closedir(dir);
+	return rc;
 }
 
 uint16_t vl_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **packets, uint16_t count)

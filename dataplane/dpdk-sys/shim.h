@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <rte_bus_vdev.h>
 #include <rte_cycles.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
@@ -37,6 +38,8 @@ enum vl_mbuf_flag {
 enum vl_limit {
 	VL_HEADROOM = RTE_PKTMBUF_HEADROOM,
 	VL_CACHE_MAX = RTE_MEMPOOL_CACHE_MAX_SIZE,
+	/* What is left of a frame whose service tag the kernel took out: its two addresses. */
+	VL_SERVICE_TAGGED_BYTES = 12,
 };
 
 struct vl_port_info {
@@ -61,6 +64,9 @@ struct vl_link {
 };
 
 int vl_errno(void);
+/* The calling thread's network namespace: a number that no other gets until the next boot. 0 where the
+ * kernel (before Linux 5.14) does not tell. */
+uint64_t vl_network_namespace(void);
 uint64_t vl_tsc(void);
 
 int vl_port_info_get(uint16_t port, struct vl_port_info *info);
@@ -70,6 +76,11 @@ int vl_port_rx_queue(uint16_t port, uint16_t queue, uint16_t descriptors, int so
 int vl_port_tx_queue(uint16_t port, uint16_t queue, uint16_t descriptors, int socket);
 int vl_port_stats_get(uint16_t port, struct vl_port_stats *stats);
 int vl_port_link(uint16_t port, struct vl_link *link);
+
+/* Of net_af_packet: makes frames with a service tag known (VL_SERVICE_TAGGED_BYTES). The kernel takes
+ * the outer tag out of each frame, and the driver does not say of which kind it was. Nothing of other
+ * drivers. Returns a negative error number. */
+int vl_port_mark_service_tags(uint16_t port);
 
 uint16_t vl_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **packets, uint16_t count);
 uint16_t vl_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **packets, uint16_t count);

@@ -77,6 +77,13 @@ pub enum Request {
         /// As it is from now on.
         state: Box<InterfaceState>,
     },
+    /// Let a port's queues rest, so that its device can be made again, or take them up again.
+    SetOpen {
+        /// Which.
+        port: PortIndex,
+        /// Whether they are to be polled.
+        open: bool,
+    },
     /// Say that a next hop stands for several others, each of which has an adjacency.
     SetPaths {
         /// Which.
@@ -112,7 +119,7 @@ pub enum Answer {
     Flows(Vec<Option<FlowReading>>),
     /// Of the requests about routes and adjacencies.
     Route(Result<(), RouteError>),
-    /// Of [`Request::SetLink`].
+    /// Of [`Request::SetLink`] and [`Request::SetOpen`].
     Link,
     /// Of [`Request::SetInterface`].
     Interface,

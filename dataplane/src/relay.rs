@@ -127,7 +127,9 @@ impl Relay {
         let number = self.first + self.pending.len() as u64;
         let workers = self.workers;
         let concerned = match request {
-            Request::Report(_) | Request::SetLink { .. } => self.cores.len(),
+            Request::Report(_) | Request::SetLink { .. } | Request::SetOpen { .. } => {
+                self.cores.len()
+            }
             _ => workers,
         };
         let mut answer = None;

@@ -134,6 +134,10 @@ impl<D: Device> Device for Spread<D> {
         self.device.transmit(port, from);
     }
 
+    fn set_open(&mut self, port: PortIndex, open: bool) {
+        self.device.set_open(port, open);
+    }
+
     #[inline]
     fn now(&self) -> Ticks {
         self.device.now()

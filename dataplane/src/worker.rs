@@ -255,6 +255,10 @@ impl<D: Device> Worker<D> {
                 self.scheduling.set_link(port, up);
                 return Answer::Link;
             }
+            Request::SetOpen { port, open } => {
+                self.device.set_open(port, open);
+                return Answer::Link;
+            }
             Request::Report(mut report) => {
                 self.fill(&mut report, now);
                 return Answer::Report(report);
@@ -290,7 +294,9 @@ impl<D: Device> Worker<D> {
                 Answer::Interface
             }
             Request::SetPolicy(policy) => Answer::Policy(forwarding.set_policy(policy)),
-            Request::SetLink { .. } | Request::Report(_) => Answer::NotHere,
+            Request::SetLink { .. } | Request::SetOpen { .. } | Request::Report(_) => {
+                Answer::NotHere
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 use std::{
     ffi::{CStr, CString},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use arrayvec::ArrayVec;
@@ -37,6 +37,12 @@ pub enum PortError {
         /// What the driver said.
         errno: Errno,
     },
+    /// A port cannot be opened again while a queue of it may be polled.
+    #[error("device {0}: a queue is in use")]
+    InUse(String),
+    /// A device that was made again has another number.
+    #[error("device {0} has another number")]
+    Renumbered(String),
 }
 
 /// How a port is set up.
@@ -99,6 +105,17 @@ struct Inner {
     device: String,
     driver: String,
     mac: [u8; 6],
+    config: PortConfig,
+    pool: Mempool,
+    /// Locked while the device is asked or made again.
+    queues: Mutex<Queues>,
+}
+
+/// How many queues there are, and how many of them are parked.
+#[derive(Debug, Default)]
+struct Queues {
+    all: usize,
+    parked: usize,
 }
 
 impl Description {
@@ -147,88 +164,145 @@ fn driver(info: &sys::vl_port_info) -> String {
         .into_owned()
 }
 
+/// Configures a device's queues.
+fn set_up(
+    id: u16,
+    device: &str,
+    info: &sys::vl_port_info,
+    config: &PortConfig,
+    pool: Mempool,
+) -> Result<(), PortError> {
+    let step = |step, returned| {
+        Errno::check(returned).map_err(|errno| PortError::Step {
+            device: device.to_owned(),
+            step,
+            errno,
+        })
+    };
+    for (what, available) in [
+        ("receive queues", info.max_rx_queues),
+        ("transmit queues", info.max_tx_queues),
+    ] {
+        if available < config.queues {
+            let wanted = config.queues;
+            return Err(PortError::Limit {
+                device: device.to_owned(),
+                what,
+                available,
+                wanted,
+            });
+        }
+    }
+    let bounded = |wanted: u16, min: u16, max: u16| {
+        wanted.clamp(min, if max == 0 { u16::MAX } else { max.max(min) })
+    };
+    let rx_ring = bounded(config.rx_ring, info.min_rx_ring, info.max_rx_ring);
+    let tx_ring = bounded(config.tx_ring, info.min_tx_ring, info.max_tx_ring);
+    // SAFETY: `id` is a port that EAL made, not started yet.
+    step("configuration", unsafe {
+        sys::vl_port_configure(id, config.queues, config.queues, config.mtu)
+    })?;
+    for queue in 0..config.queues {
+        // SAFETY: the pool lives as long as the process.
+        step("receive queue setup", unsafe {
+            sys::vl_port_rx_queue(id, queue, rx_ring, info.socket, pool.as_ptr())
+        })?;
+        // SAFETY: plain numbers.
+        step("transmit queue setup", unsafe {
+            sys::vl_port_tx_queue(id, queue, tx_ring, info.socket)
+        })?;
+    }
+    Ok(())
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, Queues> {
+        // Numbers are whole whatever happened.
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn step(&self, step: &'static str, returned: i32) -> Result<(), PortError> {
+        match Errno::check(returned) {
+            Ok(_) => Ok(()),
+            Err(errno) => Err(PortError::Step {
+                device: self.device.clone(),
+                step,
+                errno,
+            }),
+        }
+    }
+
+    fn start(&self) -> Result<(), PortError> {
+        // SAFETY: the port is configured.
+        self.step("start", unsafe { sys::rte_eth_dev_start(self.id) })?;
+        // SAFETY: the port is started. Some virtual devices cannot and need not: no error.
+        let _ = unsafe { sys::rte_eth_promiscuous_enable(self.id) };
+        // SAFETY: a plain number.
+        self.step("telling service tags", unsafe {
+            sys::vl_port_mark_service_tags(self.id)
+        })
+    }
+}
+
 impl Port {
     /// Finds the device that EAL made (a PCI address, or a virtual device's name without its
     /// arguments) and configures its queues.
     pub fn configure(device: &str, config: &PortConfig, pool: Mempool) -> Result<Self, PortError> {
         let (id, info) = info(device)?;
         let device = device.to_owned();
-        let step = |step, returned| {
-            Errno::check(returned).map_err(|errno| PortError::Step {
-                device: device.clone(),
-                step,
-                errno,
-            })
-        };
-        for (what, available) in [
-            ("receive queues", info.max_rx_queues),
-            ("transmit queues", info.max_tx_queues),
-        ] {
-            if available < config.queues {
-                let wanted = config.queues;
-                return Err(PortError::Limit {
-                    device,
-                    what,
-                    available,
-                    wanted,
-                });
-            }
-        }
-        let bounded = |wanted: u16, min: u16, max: u16| {
-            wanted.clamp(min, if max == 0 { u16::MAX } else { max.max(min) })
-        };
-        let rx_ring = bounded(config.rx_ring, info.min_rx_ring, info.max_rx_ring);
-        let tx_ring = bounded(config.tx_ring, info.min_tx_ring, info.max_tx_ring);
-        // SAFETY: `id` is a port that EAL made, not started yet.
-        step("configuration", unsafe {
-            sys::vl_port_configure(id, config.queues, config.queues, config.mtu)
-        })?;
-        for queue in 0..config.queues {
-            // SAFETY: the pool lives as long as the process.
-            step("receive queue setup", unsafe {
-                sys::vl_port_rx_queue(id, queue, rx_ring, info.socket, pool.as_ptr())
-            })?;
-            // SAFETY: plain numbers.
-            step("transmit queue setup", unsafe {
-                sys::vl_port_tx_queue(id, queue, tx_ring, info.socket)
-            })?;
-        }
+        set_up(id, &device, &info, config, pool)?;
         Ok(Self(Arc::new(Inner {
             id,
             device,
             driver: driver(&info),
             mac: info.mac,
+            config: config.clone(),
+            pool,
+            queues: Mutex::default(),
         })))
     }
 
     /// Starts the port, promiscuous where it can be, and hands out its queues, receive and transmit
-    /// in pairs.
+    /// in pairs. Call once.
     pub fn start(&self, queues: u16) -> Result<Vec<(RxQueue, TxQueue)>, PortError> {
-        let inner = &self.0;
-        // SAFETY: the port is configured.
-        Errno::check(unsafe { sys::rte_eth_dev_start(inner.id) }).map_err(|errno| {
-            PortError::Step {
-                device: inner.device.clone(),
-                step: "start",
-                errno,
+        self.0.start()?;
+        let queue = |queue| {
+            let handle = || Queue::new(self.clone(), queue);
+            (RxQueue(handle()), TxQueue(handle()))
+        };
+        Ok((0..queues).map(queue).collect())
+    }
+
+    /// Makes a virtual device again, with its arguments: the interface that it worked on has gone, and
+    /// there is one of its name again. All its queues must be parked; they are as before then. After an
+    /// error it can be tried again.
+    pub fn reopen(&self, arguments: &str) -> Result<(), PortError> {
+        let inner = &*self.0;
+        let queues = inner.lock();
+        if queues.parked != queues.all {
+            return Err(PortError::InUse(inner.device.clone()));
+        }
+        let missing = || PortError::Missing(inner.device.clone());
+        let c_string = |text: &str| CString::new(text).map_err(|_| missing());
+        let (name, arguments) = (c_string(&inner.device)?, c_string(arguments)?);
+        // SAFETY: no queue is polled while it is parked, and none is taken up again, nor the device
+        // asked, while `queues` is locked. Errors mean that there is nothing to be closed.
+        unsafe {
+            if sys::rte_eth_dev_is_valid_port(inner.id) != 0 {
+                let _ = sys::rte_eth_dev_stop(inner.id);
+                let _ = sys::rte_eth_dev_close(inner.id);
             }
-        })?;
-        // SAFETY: the port is started. Some virtual devices cannot and need not: no error.
-        let _ = unsafe { sys::rte_eth_promiscuous_enable(inner.id) };
-        Ok((0..queues)
-            .map(|queue| {
-                (
-                    RxQueue {
-                        port: self.clone(),
-                        queue,
-                    },
-                    TxQueue {
-                        port: self.clone(),
-                        queue,
-                    },
-                )
-            })
-            .collect())
+            let _ = sys::rte_vdev_uninit(name.as_ptr());
+        }
+        // SAFETY: both are NUL-terminated, and EAL copies them.
+        let made = unsafe { sys::rte_vdev_init(name.as_ptr(), arguments.as_ptr()) };
+        inner.step("making it again", made)?;
+        let (id, info) = info(&inner.device)?;
+        if id != inner.id {
+            return Err(PortError::Renumbered(inner.device.clone()));
+        }
+        set_up(id, &inner.device, &info, &inner.config, inner.pool)?;
+        inner.start()
     }
 
     /// DPDK's name of the device.
@@ -255,6 +329,7 @@ impl Port {
             up: 0,
             speed_mbps: 0,
         };
+        let _asking = self.0.lock();
         // SAFETY: `link` is a valid place to write to.
         Errno::check(unsafe { sys::vl_port_link(self.0.id, &raw mut link) })?;
         let speed_mbps = (link.speed_mbps != 0).then_some(link.speed_mbps);
@@ -272,6 +347,7 @@ impl Port {
             rx_no_buffer: 0,
             tx_errors: 0,
         };
+        let _asking = self.0.lock();
         // SAFETY: `raw` is a valid place to write to.
         Errno::check(unsafe { sys::vl_port_stats_get(self.0.id, &raw mut raw) })?;
         let sys::vl_port_stats {
@@ -300,14 +376,73 @@ impl Drop for Inner {
     }
 }
 
-/// The right to receive from one queue.
+/// A queue of a port.
 #[derive(Debug)]
-pub struct RxQueue {
+struct Queue {
     port: Port,
-    queue: u16,
+    number: u16,
 }
 
+impl Queue {
+    fn new(port: Port, number: u16) -> Self {
+        port.0.lock().all += 1;
+        Self { port, number }
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.port.0.lock().all -= 1;
+    }
+}
+
+/// A queue that is not polled, so that its port can be opened again.
+#[derive(Debug)]
+pub struct Parked<Q> {
+    queue: Q,
+    _count: Count,
+}
+
+/// A place among a port's parked queues.
+#[derive(Debug)]
+struct Count(Port);
+
+impl Count {
+    fn new(port: &Port) -> Self {
+        port.0.lock().parked += 1;
+        Self(port.clone())
+    }
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        self.0.0.lock().parked -= 1;
+    }
+}
+
+impl<Q> Parked<Q> {
+    /// To be polled again. Waits while the port is opened.
+    #[must_use]
+    pub fn resume(self) -> Q {
+        self.queue
+    }
+}
+
+/// The right to receive from one queue.
+#[derive(Debug)]
+pub struct RxQueue(Queue);
+
 impl RxQueue {
+    /// Lets the queue rest.
+    #[must_use]
+    pub fn park(self) -> Parked<Self> {
+        let _count = Count::new(&self.0.port);
+        Parked {
+            queue: self,
+            _count,
+        }
+    }
+
     /// Adds what has arrived to `into`, as far as there is room; returns how many. Does not wait.
     #[inline]
     pub fn receive<const N: usize>(&mut self, into: &mut ArrayVec<Mbuf, N>) -> usize {
@@ -319,7 +454,7 @@ impl RxQueue {
         // the first `length`, and the driver fills in as many valid, owned mbufs as it returns.
         unsafe {
             let free = into.as_mut_ptr().add(length).cast();
-            let count = sys::vl_rx_burst(self.port.0.id, self.queue, free, room as u16);
+            let count = sys::vl_rx_burst(self.0.port.0.id, self.0.number, free, room as u16);
             into.set_len(length + usize::from(count));
             usize::from(count)
         }
@@ -328,12 +463,19 @@ impl RxQueue {
 
 /// The right to send to one queue.
 #[derive(Debug)]
-pub struct TxQueue {
-    port: Port,
-    queue: u16,
-}
+pub struct TxQueue(Queue);
 
 impl TxQueue {
+    /// Lets the queue rest.
+    #[must_use]
+    pub fn park(self) -> Parked<Self> {
+        let _count = Count::new(&self.0.port);
+        Parked {
+            queue: self,
+            _count,
+        }
+    }
+
     /// Gives buffers to the device from the front of `from`, and leaves there what it has no room
     /// for; returns how many it took.
     #[inline]
@@ -346,8 +488,8 @@ impl TxQueue {
         unsafe {
             let first = from.as_mut_ptr();
             let sent = usize::from(sys::vl_tx_burst(
-                self.port.0.id,
-                self.queue,
+                self.0.port.0.id,
+                self.0.number,
                 first.cast(),
                 length as u16,
             ))

@@ -1,5 +1,5 @@
 use arrayvec::ArrayVec;
-use voicelane_dpdk::{BURST, Mbuf, RxQueue, TxQueue, tsc, tsc_hz};
+use voicelane_dpdk::{BURST, Mbuf, Parked, RxQueue, TxQueue, tsc, tsc_hz};
 
 use super::{Buffer, Device};
 use crate::{
@@ -59,6 +59,9 @@ impl Buffer for Mbuf {
     }
 }
 
+/// A port's queues of one core.
+type ParkedQueues = (Option<Parked<RxQueue>>, Option<Parked<TxQueue>>);
+
 /// One core's receive and transmit queues of DPDK ports, and the time-stamp counter.
 #[derive(Debug)]
 pub struct DpdkDevice {
@@ -66,6 +69,8 @@ pub struct DpdkDevice {
     receive: Vec<Option<RxQueue>>,
     /// Nothing where another core sends.
     transmit: Vec<Option<TxQueue>>,
+    /// Those of ports that are not open.
+    parked: Vec<(PortIndex, ParkedQueues)>,
     tick_rate: TickRate,
 }
 
@@ -81,6 +86,7 @@ impl DpdkDevice {
         Self {
             receive,
             transmit,
+            parked: Vec::new(),
             tick_rate: TickRate::from_hz(tsc_hz()),
         }
     }
@@ -125,6 +131,29 @@ impl Device for DpdkDevice {
     fn transmit(&mut self, port: PortIndex, from: &mut ArrayVec<Mbuf, BURST>) {
         if let Some(Some(queue)) = self.transmit.get_mut(port.index()) {
             queue.send(from);
+        }
+    }
+
+    fn set_open(&mut self, port: PortIndex, open: bool) {
+        let (Some(receive), Some(transmit)) = (
+            self.receive.get_mut(port.index()),
+            self.transmit.get_mut(port.index()),
+        ) else {
+            return;
+        };
+        let parked = self.parked.iter().position(|(parked, ..)| *parked == port);
+        match (open, parked) {
+            (false, None) => {
+                let (receive, transmit) = (receive.take(), transmit.take());
+                let queues = (receive.map(RxQueue::park), transmit.map(TxQueue::park));
+                self.parked.push((port, queues));
+            }
+            (true, Some(parked)) => {
+                let (_, queues) = self.parked.swap_remove(parked);
+                *receive = queues.0.map(Parked::resume);
+                *transmit = queues.1.map(Parked::resume);
+            }
+            _ => {}
         }
     }
 

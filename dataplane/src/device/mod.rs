@@ -52,6 +52,8 @@ pub trait Device {
     fn receive(&mut self, port: PortIndex, into: &mut ArrayVec<Self::Buffer, BURST>);
     /// Sends from the front of the burst; leaves there what the port has no room for.
     fn transmit(&mut self, port: PortIndex, from: &mut ArrayVec<Self::Buffer, BURST>);
+    /// Lets a port's queues rest, so that its device can be made again, or takes them up again.
+    fn set_open(&mut self, _port: PortIndex, _open: bool) {}
     /// Now.
     fn now(&self) -> Ticks;
     /// The clock's frequency.

@@ -1,5 +1,7 @@
 //! VLAN tags (IEEE 802.1Q): taken off what comes in, put on what is addressed to go out.
 
+use voicelane_dpdk::SERVICE_TAGGED_BYTES;
+
 use crate::{
     counters::DropReason,
     device::Buffer,
@@ -19,11 +21,17 @@ pub(super) fn bytes(vlan: Option<VlanId>) -> u16 {
 /// says; nothing when there is none.
 pub(super) fn take<B: Buffer>(buffer: &mut B) -> Result<Option<Tci>, DropReason> {
     if let Some(tci) = buffer.stripped_vlan() {
+        if buffer.bytes().len() == SERVICE_TAGGED_BYTES {
+            return Err(DropReason::DoubleTagged);
+        }
         return Ok(Some(Tci(tci)));
     }
     let frame = buffer.bytes_mut();
     if frame.get(12..14) != Some(&EtherType::VLAN.0.to_be_bytes()) {
         return Ok(None);
+    }
+    if frame.len() == SERVICE_TAGGED_BYTES + usize::from(TAG_BYTES) {
+        return Err(DropReason::DoubleTagged); // Or the device put the tag in again.
     }
     // Two addresses, the tag, and the type of what it is before.
     let head: &mut [u8; 18] = frame.first_chunk_mut().ok_or(DropReason::Runt)?;
