@@ -10,7 +10,7 @@ build_packages=(libdpdk-dev libclang-dev pkg-config gcc libc6-dev ca-certificate
 lab_packages=(iproute2 ethtool util-linux iputils-ping)
 # DPDK's own programs: testpmd, the sources of l3fwd and qos_sched, and what compiles them.
 bench_packages=(dpdk-dev dpdk-doc make)
-test_packages=(tcpdump tshark traceroute shellcheck frr)
+test_packages=(tcpdump tshark traceroute shellcheck frr nftables)
 
 # 2 MiB pages: two routers and a test beside them.
 hugepages_wanted=384

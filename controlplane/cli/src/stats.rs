@@ -34,6 +34,7 @@ pub(crate) struct Status {
     buffers_total: u64,
     buffers_free: u64,
     counters: Vec<Count>,
+    bypassed: Vec<String>,
 }
 
 /// Of a port.
@@ -185,6 +186,9 @@ impl Stats {
         if !of.counters.is_empty() {
             text += &format!("\n{}", counts(&of.counters));
         }
+        for one in &of.bypassed {
+            text += &format!("\nforwarded traffic bypasses {one}");
+        }
         text
     }
 }
@@ -259,6 +263,7 @@ impl From<v1::GetStatusResponse> for Status {
             buffers_total: status.buffers_total,
             buffers_free: status.buffers_free,
             counters: status.counters.into_iter().map(Into::into).collect(),
+            bypassed: status.bypassed,
         }
     }
 }
@@ -344,6 +349,16 @@ impl From<v1::QueueStatus> for Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_bypassed_is_said() {
+        let status = v1::GetStatusResponse {
+            bypassed: vec!["tc qdisc htb on lan: write rate".to_owned()],
+            ..Default::default()
+        };
+        let text = Stats::new(status, v1::ListPortsResponse::default()).text();
+        assert!(text.ends_with("\nforwarded traffic bypasses tc qdisc htb on lan: write rate"));
+    }
 
     #[test]
     fn a_router_without_a_server_says_so() {

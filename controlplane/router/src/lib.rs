@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod api;
+pub mod bypassed;
 pub mod cli;
 pub mod config;
 pub mod dataplane;
@@ -12,5 +13,7 @@ pub mod ef_report;
 pub mod mirror;
 pub mod policy;
 pub mod router;
+pub mod routes;
 pub mod sessions;
+pub mod state_dir;
 pub mod twin;

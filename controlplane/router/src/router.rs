@@ -3,34 +3,41 @@
 use std::{io, net::SocketAddr, sync::Arc};
 
 use futures_util::FutureExt as _;
+use ipnet::IpNet;
 use thiserror::Error;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::watch,
+    sync::{Mutex, watch},
     task::JoinSet,
     time::Instant,
 };
 use tracing::{info, warn};
-use voicelane_dataplane::units::InterfaceIndex;
+use voicelane_dataplane::units::{InterfaceIndex, PortIndex};
 use voicelane_dpdk::Mempool;
 
 use crate::{
     agent::{Agent, Identity, Interfaces},
     api::{Api, Kept, Source},
+    bypassed::{self, Found},
     config::Config,
     dataplane::{self, Client, Dataplane, OpenPort, StartError, WorkerEnd, cores, links},
     mirror::{self, Mirror, MirrorError, View, fib::TwinOf},
     policy::Policies,
+    routes::{Added, Configured},
     sessions::{Sessions, WaysIn},
+    state_dir::StateDir,
     twin::{
-        self, Forwarding6, Frames, QuietError, Quieted, SysctlError, Twin, TwinCounters, TwinError,
-        carrier,
+        self, Frames, InUse, Ledger, Locks, QuietError, SysctlError, Twin, TwinCounters, TwinError,
+        carrier, underlay,
     },
 };
 
 /// Why the router could not start, or not go on.
 #[derive(Debug, Error)]
 pub enum RunError {
+    /// Another router.
+    #[error(transparent)]
+    InUse(#[from] InUse),
     /// An interface under a port.
     #[error(transparent)]
     Quiet(#[from] QuietError),
@@ -77,44 +84,58 @@ pub enum RunError {
 /// side.
 pub async fn run(config: Config, beside: &[usize]) -> Result<(), RunError> {
     let signals = Signals::listen()?;
+    let locks = Arc::new(Mutex::new(Locks::take(&config)?));
     let api = bind(&config).await?;
     let (handle, said) = mirror::open().map_err(MirrorError::from)?;
     twin::warn_of_overruling_parameters();
-    let mut quieted = Quieted::default();
+    let state = StateDir::new(&config.router.state_dir, &config.router.id);
+    let ledger = Ledger::open(state.clone(), &handle).await;
     let kernel = Kernel {
         handle: handle.clone(),
         said,
-        quieted: &mut quieted,
+        ledger: Arc::new(Mutex::new(ledger)),
+        locks: Arc::clone(&locks),
     };
-    let end = forward(&config, beside, kernel, api, signals).await;
-    quieted.restore(&handle).await;
+    let ledger = Arc::clone(&kernel.ledger);
+    let end = forward(&config, beside, kernel, &state, api, signals).await;
+    if end.is_ok() {
+        Added::forget(&state);
+    }
+    ledger.lock().await.undo(&handle).await;
+    drop(locks);
     info!("router ended");
     end
 }
 
 /// The router's ways to the kernel.
-struct Kernel<'a> {
+struct Kernel {
     handle: rtnetlink::Handle,
     said: mirror::Said,
-    quieted: &'a mut Quieted,
+    ledger: Arc<Mutex<Ledger>>,
+    locks: Arc<Mutex<Locks>>,
 }
 
 async fn forward(
     config: &Config,
     beside: &[usize],
-    kernel: Kernel<'_>,
+    kernel: Kernel,
+    state: &StateDir,
     api: Option<Api>,
     mut signals: Signals,
 ) -> Result<(), RunError> {
     let Kernel {
         handle,
         said,
-        quieted,
+        ledger,
+        locks,
     } = kernel;
-    for port in &config.ports {
+    let mut underlays = Vec::new();
+    for (index, port) in (0..).map(PortIndex).zip(&config.ports) {
         if let Some(interface) = port.device.underlay() {
             twin::check_mtu(&handle, port, interface).await?;
-            quieted.add(&handle, &port.name, interface).await?;
+            let mut ledger = ledger.lock().await;
+            let under = twin::quiet(&mut ledger, &handle, &port.name, interface).await?;
+            underlays.push((index, under));
         }
     }
     let Dataplane {
@@ -129,31 +150,40 @@ async fn forward(
     if let Err(error) = cores::stay_on(beside) {
         warn!(%error, "this thread may run on the data plane's cores");
     }
-    for port in &config.ports {
+    for (index, port) in (0..).map(PortIndex).zip(&config.ports) {
         if let Some(interface) = port.device.made_interface() {
-            quieted.add(&handle, &port.name, interface).await?;
+            let mut ledger = ledger.lock().await;
+            let under = twin::quiet(&mut ledger, &handle, &port.name, interface).await?;
+            underlays.push((index, under));
         }
     }
+    let underlays = underlay::Follower::new(config, &ports, &underlays, locks);
 
-    let _forwarding = if config.interfaces().any(|interface| interface.has_ipv6()) {
-        Forwarding6::enable()?
-    } else {
-        Forwarding6::default()
-    };
+    if config.interfaces().any(|interface| interface.has_ipv6()) {
+        twin::forward_ipv6(&mut *ledger.lock().await)?;
+    }
     let (twins, twin_ports) = create_twins(&handle, config, &ports).await?;
+    let (added, configured) = {
+        let mut ledger = ledger.lock().await;
+        add_routes(&handle, config, state, &mut ledger, &twins).await
+    };
+    let names = config
+        .interfaces()
+        .map(|settings| settings.name().to_owned());
+    let named = twins.iter().map(|twin| twin.index).zip(names).collect();
     let frames = Frames::start(twins, frames, pool).map_err(|source| RunError::System {
         what: "starting the twins",
         source,
     })?;
-    let underlays = config.interfaces().map(|interface| {
-        let device = &interface.port.device;
-        let under = device.underlay().or(device.made_interface());
-        under.map(str::to_owned)
-    });
-    let underlays = underlays.collect();
     let followers = followers(config, &twin_ports);
-    let mut mirror =
-        Mirror::start(handle.clone(), said, twin_ports, underlays, client.clone()).await?;
+    let mut mirror = Mirror::start(
+        handle.clone(),
+        said,
+        twin_ports,
+        underlays.told(),
+        client.clone(),
+    )
+    .await?;
     let policies = Arc::new(Policies::new(config.clone(), client.clone(), clock));
     let parts = Parts {
         policies: Arc::clone(&policies),
@@ -163,7 +193,10 @@ async fn forward(
         twins: frames.counters(),
         view: mirror.view(),
         links: links::follow(&ports),
+        bypassed: bypassed::follow(handle.clone(), named),
     };
+    let underlays = underlays.run(handle.clone(), parts.client.clone(), ledger, mirror.view());
+    let routes_handle = handle.clone();
     let carriers = carrier::follow(
         handle,
         parts.client.clone(),
@@ -172,8 +205,11 @@ async fn forward(
         mirror.view(),
     );
     let mut tasks = start_tasks(config, api, parts);
-    // It ends only with the mirror, which is watched anyway.
+    // They end only with the mirror, which is watched anyway.
     tasks.spawn(carriers.map(Ok));
+    tasks.spawn(underlays.map(Ok));
+    tasks.spawn(added.keep(mirror.by_hand()).map(Ok));
+    tasks.spawn(configured.keep(routes_handle, mirror.view()).map(Ok));
     info!(
         id = config.router.id,
         workers = ?config.router.cores.workers,
@@ -271,6 +307,31 @@ async fn create_twins(
     Ok((twins, by_interface))
 }
 
+/// Gives the twins what was added by hand before the router was killed, if it was, and the
+/// configuration's routes.
+async fn add_routes(
+    handle: &rtnetlink::Handle,
+    config: &Config,
+    state: &StateDir,
+    ledger: &mut Ledger,
+    twins: &[Twin],
+) -> (Added, Configured) {
+    let twins = || config.interfaces().zip(twins);
+    let named = twins().map(|(settings, twin)| (settings.name().to_owned(), twin.index));
+    let mut configured = Configured::new(&config.routes, &named.collect());
+    let with_addresses = twins().map(|(settings, twin)| {
+        let addresses = settings.addresses().iter().map(IpNet::addr).collect();
+        (twin.index, (settings.name().to_owned(), addresses))
+    });
+    let added = Added::new(state.clone(), with_addresses.collect());
+    added.put_back(handle).await;
+    for route in configured.blackholes() {
+        ledger.note_blackhole(route.to, route.metric);
+    }
+    configured.add(handle).await;
+    (added, configured)
+}
+
 /// Which twin's carrier follows which port's link.
 fn followers(config: &Config, twins: &mirror::fib::Twins) -> Vec<carrier::Follower> {
     let ports: Vec<_> = config.interfaces().map(|settings| settings.index).collect();
@@ -295,6 +356,7 @@ struct Parts<'a> {
     twins: Arc<TwinCounters>,
     view: watch::Receiver<Arc<View>>,
     links: watch::Receiver<Vec<bool>>,
+    bypassed: Found,
 }
 
 /// Starts the server's client and the API, as far as they are configured.
@@ -307,6 +369,7 @@ fn start_tasks(config: &Config, api: Option<Api>, parts: Parts<'_>) -> Tasks {
         twins,
         view,
         links,
+        bypassed,
     } = parts;
     let interfaces = Interfaces {
         ports: config.ports.as_slice().into(),
@@ -349,6 +412,7 @@ fn start_tasks(config: &Config, api: Option<Api>, parts: Parts<'_>) -> Tasks {
             pool,
             twins,
             sessions,
+            bypassed,
             policies,
             kept,
         };

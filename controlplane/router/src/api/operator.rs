@@ -76,6 +76,7 @@ impl RouterOperator for Operator {
             buffers_total: source.pool.count().into(),
             buffers_free: source.pool.free().into(),
             counters: counters.collect(),
+            bypassed: source.bypassed.borrow().to_vec(),
         }))
     }
 

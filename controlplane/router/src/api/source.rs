@@ -18,6 +18,7 @@ use voicelane_dpdk::Mempool;
 
 use crate::{
     agent::{Identity, Interfaces},
+    bypassed::Found,
     config::interfaces,
     dataplane::{Client, OpenPort, WorkerGone},
     policy::{Installed, Policies},
@@ -47,6 +48,8 @@ pub struct Source {
     pub twins: Arc<TwinCounters>,
     /// The sessions.
     pub sessions: Arc<Sessions>,
+    /// What of the kernel the fast path does not do.
+    pub bypassed: Found,
     /// What the worker obeys beside them.
     pub policies: Arc<Policies>,
     /// The worker's report, and the metrics made of one.

@@ -7,6 +7,7 @@ mod parse;
 mod policy;
 mod queue;
 mod raw;
+mod route;
 mod values;
 mod words;
 
@@ -28,6 +29,7 @@ pub use device::{DRIVERS, Device, DeviceError};
 pub use interface::{InterfaceConfig, VlanConfig, interfaces};
 pub use kernel::KernelConfig;
 pub use policy::{InterfaceTrust, PoliceConfig, RuleConfig};
+pub use route::{NextHop, RouteConfig, RouteWay};
 
 /// A complete configuration, as `--help` shows it.
 pub const EXAMPLE: &str = include_str!("example.toml");
@@ -49,6 +51,8 @@ pub struct Config {
     pub kernel: KernelConfig,
     /// How much the kernel gets.
     pub punt: PuntRates,
+    /// Static routes, which the router keeps in the kernel.
+    pub routes: Vec<RouteConfig>,
 }
 
 /// Section `[router]`.
@@ -74,6 +78,8 @@ pub struct RouterConfig {
     pub hugepages: Hugepages,
     /// How many five-tuples the session table holds.
     pub session_entries: usize,
+    /// Where is noted what the next run needs, should this one be killed.
+    pub state_dir: PathBuf,
 }
 
 /// The cores of the data plane, each another one.

@@ -29,7 +29,7 @@ use super::{
     Config, ConfigError, Device, PortConfig, Problem, Role, RouterConfig,
     queue::{self, PortRates},
     raw::{RawConfig, RawPort, RawRouter, RawVlan},
-    values,
+    route, values,
 };
 use crate::dataplane::{cores::available, memory};
 
@@ -37,6 +37,7 @@ use crate::dataplane::{cores::available, memory};
 const DEFAULT_MEMORY_MIB: i64 = 320;
 const DEFAULT_ROUTES: i64 = 65_536;
 const DEFAULT_SESSION_ENTRIES: i64 = 65_536;
+const DEFAULT_STATE_DIR: &str = "/run/voicelane";
 /// RFC 8200 section 5: every link must carry as much.
 const IPV6_MIN_MTU: u16 = 1280;
 /// A router has a bit for each port in places, and [`voicelane_dataplane::units::PortIndex`] is a byte.
@@ -98,6 +99,9 @@ impl Config {
         else {
             return Err(problems.into_error(file.to_owned()));
         };
+        let Some(routes) = route::routes(&raw.route, &ports, &mut problems) else {
+            return Err(problems.into_error(file.to_owned()));
+        };
         let config = Self {
             file: file.to_owned(),
             document,
@@ -106,6 +110,7 @@ impl Config {
             rules,
             kernel,
             punt,
+            routes,
         };
         if let Err(error) = memory::plan(&config) {
             problems.add("router.memory_mb", error);
@@ -184,6 +189,8 @@ fn router(raw: &RawRouter, cores: &[usize], problems: &mut Problems) -> Option<R
     let entries = raw.session_entries.unwrap_or(DEFAULT_SESSION_ENTRIES);
     let entries = values::bounded(entries, 1, 16_000_000);
     let session_entries = problems.keep("router.session_entries", entries);
+    let state_dir = values::absolute(raw.state_dir.as_deref().unwrap_or(DEFAULT_STATE_DIR));
+    let state_dir = problems.keep("router.state_dir", state_dir);
     Some(RouterConfig {
         id: id?,
         server: server?,
@@ -195,6 +202,7 @@ fn router(raw: &RawRouter, cores: &[usize], problems: &mut Problems) -> Option<R
         ipv6_routes: ipv6_routes?,
         hugepages: hugepages?,
         session_entries: session_entries?,
+        state_dir: state_dir?,
     })
 }
 

@@ -15,6 +15,8 @@ pub(super) struct RawConfig {
     #[serde(default)]
     pub(super) rule: Vec<RawRule>,
     #[serde(default)]
+    pub(super) route: Vec<RawRoute>,
+    #[serde(default)]
     pub(super) meter: BTreeMap<String, RawMeter>,
     #[serde(default)]
     pub(super) kernel: RawKernel,
@@ -46,6 +48,7 @@ pub(super) struct RawRouter {
     pub(super) ipv6_routes: Option<i64>,
     pub(super) hugepages: Option<String>,
     pub(super) session_entries: Option<i64>,
+    pub(super) state_dir: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -111,6 +114,17 @@ pub(super) struct RawRule {
     pub(super) mark: Option<String>,
     pub(super) drop: Option<bool>,
     pub(super) meter: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRoute {
+    pub(super) to: String,
+    #[serde(default)]
+    pub(super) via: Words,
+    pub(super) dev: Option<String>,
+    pub(super) metric: Option<i64>,
+    pub(super) blackhole: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]

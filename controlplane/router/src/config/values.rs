@@ -1,5 +1,7 @@
 //! Single values: text to type, or the reason why not.
 
+use std::{net::IpAddr, path::PathBuf};
+
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tonic::transport::Uri;
 use voicelane_dataplane::units::{BitRate, MacAddress};
@@ -40,6 +42,18 @@ pub(super) fn server(text: &str) -> Result<Uri, String> {
     Ok(uri)
 }
 
+/// A path from the root.
+pub(super) fn absolute(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() {
+        Ok(path)
+    } else {
+        Err(format!(
+            "{text:?} is no absolute path: write one such as \"/run/voicelane\""
+        ))
+    }
+}
+
 /// A name that Linux takes for an interface, and that is not special to it.
 pub(super) fn interface_name(text: &str) -> Result<String, String> {
     let fits = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | ':' | '%');
@@ -75,6 +89,33 @@ pub(super) fn address(text: &str) -> Result<IpNet, String> {
     if reserved {
         let ip = net.addr();
         return Err(format!("{ip} cannot be an interface's address: {wanted}"));
+    }
+    Ok(net)
+}
+
+/// A network that a route leads to.
+pub(super) fn prefix(text: &str) -> Result<IpNet, String> {
+    let wanted = "write a network such as \"10.2.0.0/16\" or \"2001:db8:2::/48\", or \"default\", \
+                  which is 0.0.0.0/0";
+    if text == "default" {
+        return Ok(IpNet::V4(Ipv4Net::default()));
+    }
+    let host = || text.parse::<IpAddr>().map(IpNet::from).ok();
+    let net: IpNet = text
+        .parse()
+        .ok()
+        .or_else(host)
+        .ok_or_else(|| format!("{text:?} is no network: {wanted}"))?;
+    if net != net.trunc() {
+        return Err(format!(
+            "{text:?} names a host in a network: write \"{}\", or the host alone with /{}",
+            net.trunc(),
+            net.max_prefix_len()
+        ));
+    }
+    let ip = net.network();
+    if ip.is_multicast() || (ip.is_loopback() && net.prefix_len() > 7) {
+        return Err(format!("{text:?} is not forwarded to: {wanted}"));
     }
     Ok(net)
 }

@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use ipnet::IpNet;
-use netlink_packet_core::NetlinkMessage;
+use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage, neighbour::NeighbourFlags, route::RouteMessage,
 };
@@ -34,7 +34,7 @@ use super::{
 };
 use crate::{
     dataplane::{Client, WorkerGone},
-    twin,
+    routes, twin,
 };
 
 /// How often the kernel is asked to look after stale neighbours that routes use: packets of the
@@ -48,6 +48,9 @@ const BATCH: usize = 4096;
 const WINDOW: usize = 512;
 /// Room for what the kernel says while nobody listens.
 const SOCKET_BYTES: i32 = 4 << 20;
+
+/// The kernel's interfaces under each interface's port, by their index, as they change.
+pub type Underlays = watch::Receiver<Arc<[Option<u32>]>>;
 
 /// What the kernel says, as it comes.
 pub struct Said {
@@ -124,20 +127,21 @@ fn subscribe() -> io::Result<Said> {
 pub struct Mirror {
     task: JoinHandle<MirrorError>,
     view: watch::Receiver<Arc<View>>,
+    by_hand: watch::Receiver<u64>,
 }
 
 impl Mirror {
     /// Takes over the kernel's routes and neighbours, and follows them from then on. When this
-    /// returns, the worker has them all. `underlays` are the
-    /// kernel's interfaces under each interface's port.
+    /// returns, the worker has them all.
     pub async fn start(
         handle: Handle,
         said: Said,
         twins: Twins,
-        underlays: Vec<Option<String>>,
+        underlays: Underlays,
         client: Client,
     ) -> Result<Self, MirrorError> {
         let (sender, view) = watch::channel(Arc::new(View::default()));
+        let (by_hand_sender, by_hand) = watch::channel(0);
         let mut follower = Follower {
             handle,
             said,
@@ -149,6 +153,7 @@ impl Mirror {
             client,
             underlays,
             view: sender,
+            by_hand: by_hand_sender,
             searched: BTreeSet::new(),
             refusing: false,
         };
@@ -161,13 +166,23 @@ impl Mirror {
             let Err(error) = follower.follow().await;
             error
         });
-        Ok(Self { task, view })
+        Ok(Self {
+            task,
+            view,
+            by_hand,
+        })
     }
 
     /// What is to be told of the ports, as it changes.
     #[must_use]
     pub fn view(&self) -> watch::Receiver<Arc<View>> {
         self.view.clone()
+    }
+
+    /// Changes when something may have been added or removed by hand.
+    #[must_use]
+    pub fn by_hand(&self) -> watch::Receiver<u64> {
+        self.by_hand.clone()
     }
 
     /// Waits until it cannot go on.
@@ -194,8 +209,9 @@ struct Follower {
     /// What the kernel said of the twins' MTUs.
     mtus: BTreeMap<u32, u32>,
     client: Client,
-    underlays: Vec<Option<String>>,
+    underlays: Underlays,
     view: watch::Sender<Arc<View>>,
+    by_hand: watch::Sender<u64>,
     /// Neighbours that the kernel was asked to find lately.
     searched: BTreeSet<(u32, IpAddr)>,
     /// It was said that the worker refuses routes.
@@ -222,6 +238,7 @@ impl Follower {
                         self.update(&dirty).await?;
                     }
                 }
+                Ok(()) = self.underlays.changed() => self.update(&Dirty::default()).await?,
                 () = std::future::ready(()), if self.fib.has_offers() => {
                     let requests = self.fib.offer(&self.state);
                     self.tell(requests).await?;
@@ -254,8 +271,10 @@ impl Follower {
         let mut dirty = Dirty::default();
         // Objects are there before routes that are made of them.
         self.take_in_others(&mut dirty);
-        let mut overrun = false;
-        let mut apply = |state: &mut State, message: &_| {
+        let (mut overrun, mut by_hand) = (false, false);
+        let mut apply = |state: &mut State, message: &NetlinkMessage<RouteNetlinkMessage>| {
+            by_hand |= matches!(&message.payload, NetlinkPayload::InnerMessage(inner)
+                if routes::is_by_hand(inner));
             if let Some(event) = messages::event(message) {
                 overrun |= event == Event::Overrun;
                 state.apply(event, &mut dirty);
@@ -267,6 +286,9 @@ impl Follower {
                 Some(Some(message)) => apply(&mut self.state, &message),
                 _ => break,
             }
+        }
+        if by_hand || dirty.resync {
+            self.by_hand.send_modify(|changes| *changes += 1);
         }
         if overrun {
             warn!("the kernel said more than its socket holds: asking for everything");
@@ -297,7 +319,11 @@ impl Follower {
     async fn update(&mut self, dirty: &Dirty) -> Result<(), MirrorError> {
         let mut dirty = dirty.clone();
         self.follow_twins(&mut dirty).await?;
-        let lost = interfaces::lost(&self.state, self.fib.twins(), &self.underlays);
+        let lost = interfaces::lost(
+            &self.state,
+            self.fib.twins(),
+            &self.underlays.borrow_and_update(),
+        );
         self.state.set_lost(lost, &mut dirty);
         let requests = self.fib.update(&self.state, &dirty);
         if cfg!(debug_assertions) {
@@ -356,7 +382,7 @@ impl Follower {
 
     /// Lets others see the state.
     fn show(&self) {
-        let view = view(&self.state, &self.fib, &self.underlays);
+        let view = view(&self.state, &self.fib, &self.underlays.borrow());
         self.view.send_if_modified(|before| {
             let changed = **before != view;
             if changed {

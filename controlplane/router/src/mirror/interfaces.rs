@@ -39,7 +39,7 @@ pub struct View {
 }
 
 /// The twins, by the kernel's number of them, that are set down or whose port's link is lost.
-pub(super) fn lost(state: &State, twins: &Twins, underlays: &[Option<String>]) -> BTreeSet<u32> {
+pub(super) fn lost(state: &State, twins: &Twins, underlays: &[Option<u32>]) -> BTreeSet<u32> {
     let lost = |&(&index, twin): &(&u32, &TwinOf)| {
         !(has_carrier(state, underlays, twin.interface) && is_up(state, index))
     };
@@ -96,17 +96,18 @@ fn mtu(state: &State, index: u32, twin: &TwinOf) -> u16 {
 }
 
 /// Whether the interface under an interface's port, if there is one, is up and has a carrier.
-fn has_carrier(state: &State, underlays: &[Option<String>], interface: InterfaceIndex) -> bool {
-    let underlay = underlays.get(interface.index()).and_then(Option::as_deref);
-    underlay.is_none_or(|name| {
+fn has_carrier(state: &State, underlays: &[Option<u32>], interface: InterfaceIndex) -> bool {
+    let underlay = underlays.get(interface.index()).copied().flatten();
+    underlay.is_none_or(|index| {
         state
-            .link_named(name)
+            .link(index)
             .is_some_and(|link| link.up && link.carrier)
     })
 }
 
-/// Looks at the state. `underlays` are the kernel's interfaces under each interface's port.
-pub(super) fn view(state: &State, fib: &Fib, underlays: &[Option<String>]) -> View {
+/// Looks at the state. `underlays` are the kernel's interfaces under each interface's port, by index: a
+/// name may be another's later.
+pub(super) fn view(state: &State, fib: &Fib, underlays: &[Option<u32>]) -> View {
     let mut interfaces = vec![InterfaceView::default(); underlays.len()];
     for (&index, twin) in fib.twins() {
         let Some(view) = interfaces.get_mut(twin.interface.index()) else {

@@ -14,5 +14,5 @@ mod raw;
 mod retry;
 mod routes;
 
-pub use follow::{Mirror, MirrorError, Said, open};
+pub use follow::{Mirror, MirrorError, Said, Underlays, open};
 pub use interfaces::{InterfaceView, View};

@@ -406,12 +406,6 @@ impl State {
         self.links.get(&interface)
     }
 
-    /// A link by its name.
-    #[must_use]
-    pub fn link_named(&self, name: &str) -> Option<&LinkState> {
-        self.links.values().find(|link| link.name == name)
-    }
-
     /// The macvlans on a link, with their addresses.
     pub fn macvlans(&self) -> impl Iterator<Item = (u32, u32, MacAddress)> {
         let links = self.links.iter();

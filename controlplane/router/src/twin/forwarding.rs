@@ -7,70 +7,34 @@
 
 use tracing::{info, warn};
 
-use super::sysctl::{self, Changed, Family, SysctlError};
+use super::{
+    ledger::{Identity, Ledger},
+    sysctl::{self, Family, SysctlError},
+};
 
-/// The kernel forwards IPv6 between the twins. What was before is again when this goes.
-#[derive(Debug, Default)]
-pub struct Forwarding6 {
-    /// `forwarding` of every interface, and of those to come, if all of them had to forward.
-    others: Vec<(String, String)>,
-    /// Dropped after it was set back for all.
-    _advertisements: Changed,
-}
-
-impl Forwarding6 {
-    /// Lets the kernel forward. Call before there are twins, and only if they are to have IPv6.
-    pub fn enable() -> Result<Self, SysctlError> {
-        if sysctl::exists(Family::V6, "all", "force_forwarding")
-            || sysctl::read(Family::V6, "all", "forwarding")? == "1"
-        {
-            return Ok(Self::default());
-        }
-        let mut others = Vec::new();
-        let mut advertisements = Changed::default();
-        for interface in sysctl::interfaces(Family::V6) {
-            let read = |key| sysctl::read(Family::V6, &interface, key);
-            let (Ok(forwarding), Ok(accept_ra)) = (read("forwarding"), read("accept_ra")) else {
-                continue; // It went away meanwhile.
-            };
-            // An interface that begins to forward forgets its default route, unless this is 2.
-            if forwarding == "0" && accept_ra == "1" {
-                advertisements.set(Family::V6, &interface, "accept_ra", "2")?;
-            }
-            others.push((interface, forwarding));
-        }
-        let this = Self {
-            others,
-            _advertisements: advertisements,
+/// Lets the kernel forward IPv6 between the twins, until the ledger is undone. Call before there are
+/// twins, and only if they are to have IPv6.
+pub fn forward_ipv6(ledger: &mut Ledger) -> Result<(), SysctlError> {
+    if sysctl::exists(Family::V6, "all", "force_forwarding")
+        || sysctl::read(Family::V6, "all", "forwarding")? == "1"
+    {
+        return Ok(());
+    }
+    let mut others = Vec::new();
+    for interface in sysctl::interfaces(Family::V6) {
+        let read = |key| sysctl::read(Family::V6, &interface, key);
+        let (Ok(forwarding), Ok(accept_ra)) = (read("forwarding"), read("accept_ra")) else {
+            continue; // It went away meanwhile.
         };
-        sysctl::write(Family::V6, "all", "forwarding", "1")?;
-        this.set_back_others();
-        info!("the kernel forwards IPv6 between all interfaces while the router runs");
-        Ok(this)
-    }
-
-    fn set_back_others(&self) {
-        for (interface, before) in &self.others {
-            if sysctl::exists(Family::V6, interface, "forwarding")
-                && let Err(error) = sysctl::write(Family::V6, interface, "forwarding", before)
-            {
-                warn!(%error, "IPv6 forwarding could not be set back");
-            }
+        // An interface that begins to forward forgets its default route, unless this is 2.
+        if forwarding == "0" && accept_ra == "1" {
+            ledger.set(Family::V6, &Identity::of(&interface), "accept_ra", "2")?;
         }
+        others.push((interface, forwarding));
     }
-}
-
-impl Drop for Forwarding6 {
-    fn drop(&mut self) {
-        if self.others.is_empty() {
-            return;
-        }
-        // This sets it for each interface, too.
-        if let Err(error) = sysctl::write(Family::V6, "all", "forwarding", "0") {
-            warn!(%error, "IPv6 forwarding could not be set back");
-        }
-        self.set_back_others();
-    }
+    ledger.forward6(others)?;
+    info!("the kernel forwards IPv6 between all interfaces while the router runs");
+    Ok(())
 }
 
 /// Lets the kernel forward what comes in on a macvlan on a twin, as it does for the twin. What cannot be

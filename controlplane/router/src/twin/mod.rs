@@ -2,17 +2,22 @@
 //! does what is not the fast path's: ARP, ND, ICMP, TTL expiry, unknown neighbours, local delivery.
 
 pub mod carrier;
+pub mod underlay;
 
 mod forwarding;
 mod frames;
+mod ledger;
+mod lock;
 mod mtu;
 mod quiet;
 mod sysctl;
 mod tap;
 
-pub use forwarding::{Forwarding6, forward_macvlan};
+pub use forwarding::{forward_ipv6, forward_macvlan};
 pub use frames::{Frames, TwinCounters};
+pub use ledger::Ledger;
+pub use lock::{InUse, Locks};
 pub use mtu::{Narrow, check_mtu};
-pub use quiet::{QuietError, Quieted, warn_of_overruling_parameters};
+pub use quiet::{QuietError, quiet, warn_of_overruling_parameters};
 pub use sysctl::SysctlError;
 pub use tap::{Twin, TwinError, create};

@@ -14,9 +14,12 @@ use netlink_packet_route::{
 };
 use rtnetlink::{Handle, LinkUnspec};
 use thiserror::Error;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
-use super::sysctl::{self, Changed, Family, SysctlError};
+use super::{
+    ledger::{Identity, Ledger},
+    sysctl::{self, Family, SysctlError},
+};
 
 /// Why an interface cannot be used under a port.
 #[derive(Debug, Error)]
@@ -62,150 +65,100 @@ pub enum QuietError {
     },
 }
 
-/// Interfaces that were made quiet. Their parameters are as before when this goes.
-#[derive(Debug, Default)]
-pub struct Quieted {
-    changed: Changed,
-    gro: Vec<(String, &'static str)>,
-    links: Vec<Before>,
-}
-
-/// What a link was like. DPDK changes its MTU and makes it promiscuous, and leaves it so.
-#[derive(Debug)]
-struct Before {
-    index: u32,
-    up: bool,
-    promiscuous: bool,
-    mtu: Option<u32>,
-}
-
-impl Before {
-    fn of(link: &LinkMessage) -> Self {
-        let flags = link.header.flags;
-        Self {
-            index: link.header.index,
-            up: flags.contains(LinkFlags::Up),
-            promiscuous: flags.contains(LinkFlags::Promisc),
-            mtu: link
-                .attributes
-                .iter()
-                .find_map(|attribute| match attribute {
-                    LinkAttribute::Mtu(mtu) => Some(*mtu),
-                    _ => None,
-                }),
-        }
-    }
-
-    fn restore(&self) -> LinkMessage {
-        let mut link = LinkUnspec::new_with_index(self.index).promiscuous(self.promiscuous);
-        link = if self.up { link.up() } else { link.down() };
-        link = match self.mtu {
-            Some(mtu) => link.mtu(mtu),
-            None => link,
-        };
-        link.build()
-    }
-}
-
-impl Quieted {
-    /// Makes an interface quiet and sets it up.
-    pub async fn add(
-        &mut self,
-        handle: &Handle,
-        port: &str,
-        interface: &str,
-    ) -> Result<(), QuietError> {
-        let netlink = |source| QuietError::Netlink {
+/// Makes an interface quiet and sets it up, until the ledger is undone. Gives the kernel's index of it.
+pub async fn quiet(
+    ledger: &mut Ledger,
+    handle: &Handle,
+    port: &str,
+    interface: &str,
+) -> Result<u32, QuietError> {
+    let netlink = |source| QuietError::Netlink {
+        port: port.to_owned(),
+        interface: interface.to_owned(),
+        source,
+    };
+    let sysctl = |source| QuietError::Sysctl {
+        port: port.to_owned(),
+        source,
+    };
+    let link = find(handle, interface)
+        .await
+        .map_err(netlink)?
+        .ok_or_else(|| QuietError::Missing {
             port: port.to_owned(),
             interface: interface.to_owned(),
-            source,
-        };
-        let sysctl = |source| QuietError::Sysctl {
-            port: port.to_owned(),
-            source,
-        };
-        let link = find(handle, interface)
-            .await
-            .map_err(netlink)?
-            .ok_or_else(|| QuietError::Missing {
-                port: port.to_owned(),
-                interface: interface.to_owned(),
-            })?;
-        let index = link.header.index;
-        if let Some(address) = own_address(handle, index).await.map_err(netlink)? {
-            let (port, interface) = (port.to_owned(), interface.to_owned());
-            return Err(QuietError::HasAddress {
-                port,
-                interface,
-                address,
-            });
-        }
-        if sysctl::exists(Family::V6, interface, "") {
-            self.changed
-                .set(Family::V6, interface, "disable_ipv6", "1")
-                .map_err(sysctl)?;
-        }
-        for (key, value) in [("forwarding", "0"), ("rp_filter", "1"), ("arp_ignore", "8")] {
-            self.changed
-                .set(Family::V4, interface, key, value)
-                .map_err(sysctl)?;
-        }
-        self.links.push(Before::of(&link));
-        self.whole_frames_off(interface);
-        if !link.header.flags.contains(LinkFlags::Up) {
-            let up = LinkUnspec::new_with_index(index).up().build();
-            handle.link().set(up).execute().await.map_err(netlink)?;
-        }
-        info!(
+        })?;
+    let index = link.header.index;
+    if let Some(address) = own_address(handle, index).await.map_err(netlink)? {
+        let (port, interface) = (port.to_owned(), interface.to_owned());
+        return Err(QuietError::HasAddress {
             port,
-            interface, "the kernel keeps quiet on the interface under the port"
-        );
-        Ok(())
+            interface,
+            address,
+        });
     }
-
-    /// Sets links back to what they were, too; call when the ports are closed.
-    pub async fn restore(mut self, handle: &Handle) {
-        for before in self.links.drain(..) {
-            // An interface that DPDK made has gone with its port.
-            if let Err(error) = handle.link().set(before.restore()).execute().await {
-                debug!(interface = before.index, %error, "a link could not be set back");
-            }
-        }
+    let identity = Identity::of(interface);
+    let mut set = |family, key, value| {
+        let set = ledger.set(family, &identity, key, value);
+        set.map_err(sysctl)
+    };
+    if sysctl::exists(Family::V6, interface, "") {
+        set(Family::V6, "disable_ipv6", "1")?;
     }
-
-    /// Packets that the kernel has merged are longer than any buffer and have no checksum: no GRO,
-    /// no LRO. The kernel offers this by ioctl only, so ethtool does it.
-    fn whole_frames_off(&mut self, interface: &str) {
-        let features = match Command::new("ethtool").args(["-k", interface]).output() {
-            Ok(output) if output.status.success() => output.stdout,
-            _ => {
-                warn!(
-                    interface,
-                    "ethtool cannot be run, so GRO may be on; if it is, long TCP segments are lost; \
-                     turn it off with: ethtool -K {interface} gro off lro off"
-                );
-                return;
-            }
-        };
-        let features = String::from_utf8_lossy(&features);
-        for (name, short) in [
-            ("generic-receive-offload", "gro"),
-            ("large-receive-offload", "lro"),
-        ] {
-            let on = features
-                .lines()
-                .any(|line| line.trim() == format!("{name}: on"));
-            if on && set_feature(interface, short, "off") {
-                self.gro.push((interface.to_owned(), short));
-            }
-        }
+    for (key, value) in [("forwarding", "0"), ("rp_filter", "1"), ("arp_ignore", "8")] {
+        set(Family::V4, key, value)?;
     }
+    ledger.note_link(&identity, before(&link));
+    whole_frames_off(ledger, &identity, interface);
+    if !link.header.flags.contains(LinkFlags::Up) {
+        let up = LinkUnspec::new_with_index(index).up().build();
+        handle.link().set(up).execute().await.map_err(netlink)?;
+    }
+    info!(
+        port,
+        interface, "the kernel keeps quiet on the interface under the port"
+    );
+    Ok(index)
 }
 
-impl Drop for Quieted {
-    fn drop(&mut self) {
-        for (interface, feature) in self.gro.drain(..) {
-            set_feature(&interface, feature, "on");
+/// Whether a link is up, whether it is promiscuous, and its MTU.
+fn before(link: &LinkMessage) -> (bool, bool, Option<u32>) {
+    let flags = link.header.flags;
+    let mtu = link
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            LinkAttribute::Mtu(mtu) => Some(*mtu),
+            _ => None,
+        });
+    let is = |flag| flags.contains(flag);
+    (is(LinkFlags::Up), is(LinkFlags::Promisc), mtu)
+}
+
+/// Packets that the kernel has merged are longer than any buffer and have no checksum: no GRO, no LRO.
+/// The kernel offers this by ioctl only, so ethtool does it.
+fn whole_frames_off(ledger: &mut Ledger, identity: &Identity, interface: &str) {
+    let features = match Command::new("ethtool").args(["-k", interface]).output() {
+        Ok(output) if output.status.success() => output.stdout,
+        _ => {
+            warn!(
+                interface,
+                "ethtool cannot be run, so GRO may be on; if it is, long TCP segments are lost; \
+                 turn it off with: ethtool -K {interface} gro off lro off"
+            );
+            return;
+        }
+    };
+    let features = String::from_utf8_lossy(&features);
+    for (name, short) in [
+        ("generic-receive-offload", "gro"),
+        ("large-receive-offload", "lro"),
+    ] {
+        let on = features
+            .lines()
+            .any(|line| line.trim() == format!("{name}: on"));
+        if on {
+            ledger.turn_off(identity, short);
         }
     }
 }
@@ -225,17 +178,6 @@ pub fn warn_of_overruling_parameters() {
         ),
         _ => {}
     }
-}
-
-fn set_feature(interface: &str, feature: &str, value: &str) -> bool {
-    let set = Command::new("ethtool")
-        .args(["-K", interface, feature, value])
-        .output();
-    let done = set.is_ok_and(|output| output.status.success());
-    if !done {
-        warn!(interface, "ethtool -K {interface} {feature} {value} failed");
-    }
-    done
 }
 
 /// The interface of a name.

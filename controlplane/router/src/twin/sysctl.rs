@@ -2,8 +2,8 @@
 
 use std::{fs, io, path::PathBuf};
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use tracing::warn;
 
 /// A kernel parameter cannot be read or written.
 #[derive(Debug, Error)]
@@ -14,7 +14,7 @@ pub struct SysctlError {
 }
 
 /// `net.ipv4` or `net.ipv6`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Family {
     /// `net.ipv4.conf`.
     V4,
@@ -67,39 +67,4 @@ pub(super) fn interfaces(family: Family) -> Vec<String> {
     all.filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter(|name| name != "all")
         .collect()
-}
-
-/// Parameters that were changed, and are set back when this goes.
-#[derive(Debug, Default)]
-pub(super) struct Changed(Vec<(Family, String, String, String)>);
-
-impl Changed {
-    /// Sets a parameter, and remembers what it was.
-    pub(super) fn set(
-        &mut self,
-        family: Family,
-        interface: &str,
-        key: &str,
-        value: &str,
-    ) -> Result<(), SysctlError> {
-        let before = read(family, interface, key)?;
-        if before != value {
-            write(family, interface, key, value)?;
-            self.0
-                .push((family, interface.to_owned(), key.to_owned(), before));
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Changed {
-    fn drop(&mut self) {
-        for (family, interface, key, before) in self.0.drain(..).rev() {
-            if exists(family, &interface, &key)
-                && let Err(error) = write(family, &interface, &key, &before)
-            {
-                warn!(%error, before, "a kernel parameter could not be set back");
-            }
-        }
-    }
 }

@@ -11,6 +11,7 @@
 mod support;
 
 mod command_line;
+mod netns_bypassed;
 mod netns_cores;
 mod netns_ef_report;
 mod netns_full_table;
@@ -19,7 +20,9 @@ mod netns_ipv6;
 mod netns_kernel;
 mod netns_meters;
 mod netns_paths;
+mod netns_ports;
 mod netns_punts;
+mod netns_routes;
 mod netns_rules;
 mod netns_server;
 mod netns_vlan;

@@ -300,9 +300,9 @@ fn mistakes_are_named_with_file_key_and_remedy() {
         ("\"1Gbit/s\"", "\"1gbps\"", "port.lan.rate", "bytes"),
         (
             "10.1.0.1/24",
-            "10.9.0.2/30",
+            "10.9.0.4/29",
             "port.core.addresses",
-            "10.9.0.1/30 overlaps 10.9.0.2/30 of port.lan:",
+            "10.9.0.1/30 overlaps 10.9.0.4/29 of port.lan:",
         ),
         (
             "10.1.0.1/24",
