@@ -204,11 +204,16 @@ async fn forward(
         parts.links.clone(),
         mirror.view(),
     );
+    added
+        .keep_in_thread(mirror.by_hand())
+        .map_err(|source| RunError::System {
+            what: "keeping what is added on twins",
+            source,
+        })?;
     let mut tasks = start_tasks(config, api, parts);
     // They end only with the mirror, which is watched anyway.
     tasks.spawn(carriers.map(Ok));
     tasks.spawn(underlays.map(Ok));
-    tasks.spawn(added.keep(mirror.by_hand()).map(Ok));
     tasks.spawn(configured.keep(routes_handle, mirror.view()).map(Ok));
     info!(
         id = config.router.id,

@@ -6,6 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     net::IpAddr,
+    thread,
     time::Duration,
 };
 
@@ -25,6 +26,7 @@ use netlink_packet_route::{
 use nix::libc::EEXIST;
 use rtnetlink::{Error, Handle, new_connection, sys::AsyncSocket as _};
 use tokio::{
+    runtime::Builder,
     sync::watch,
     time::{Instant, timeout},
 };
@@ -148,8 +150,17 @@ impl Added {
         messages
     }
 
-    /// Keeps the copy while the mirror lives. `added` changes with what may have to be in it.
-    pub async fn keep(mut self, mut added: watch::Receiver<u64>) {
+    /// Keeps the copy while the mirror lives, in a thread of its own, as to read thousands of routes takes
+    /// time that others of the control side have not. `added` changes with what may have to be in it.
+    pub fn keep_in_thread(self, added: watch::Receiver<u64>) -> io::Result<()> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        thread::Builder::new()
+            .name("added".to_owned())
+            .spawn(move || runtime.block_on(self.keep(added)))?;
+        Ok(())
+    }
+
+    async fn keep(mut self, mut added: watch::Receiver<u64>) {
         let handle = match strict_handle() {
             Ok(handle) => handle,
             Err(error) => {
