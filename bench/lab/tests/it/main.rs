@@ -14,6 +14,7 @@ mod churn;
 mod classes;
 mod compare;
 mod demo;
+mod explain;
 mod fragments;
 mod fraud;
 mod frr;

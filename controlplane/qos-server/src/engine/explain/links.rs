@@ -208,8 +208,8 @@ pub(super) fn carried(source: &RouterId, destination: &RouterId, carried: &Carri
             Verdict::Broken,
             format!(
                 "between {source} and {destination}: {} % of the packets are lost: {source} sent \
-                 {sent} on {since}, {destination} got {came}; check the core's links, their load \
-                 and the routes",
+                 {sent} on {since}, {destination} got {came}; check {source}'s core port (its \
+                 rate, its drops), the links behind it and the routes",
                 100 - (came.saturating_mul(100) / (*sent).max(1)).min(100)
             ),
         ),
