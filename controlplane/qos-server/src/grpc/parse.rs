@@ -64,12 +64,13 @@ pub fn spec(spec: Option<v1::SessionSpec>) -> Result<SessionSpec, Error> {
 }
 
 fn flow(field: &str, flow: v1::MediaFlow, class: ServiceClass) -> Result<MediaFlow, Error> {
+    let within = |error: Error| error.within(field);
     let path = path(field, flow.source, flow.destination)?;
     let (rate, burst) = (flow.max_bitrate_bps, flow.max_burst_bytes);
     let terms = match flow.meter {
         None => Terms::Policer {
-            rate: RateBps::parse(&format!("{field}.max_bitrate_bps"), rate)?,
-            burst: BurstBytes::parse(&format!("{field}.max_burst_bytes"), burst)?,
+            rate: RateBps::parse("max_bitrate_bps", rate).map_err(within)?,
+            burst: BurstBytes::parse("max_burst_bytes", burst).map_err(within)?,
         },
         Some(_) if rate != 0 || burst != 0 => {
             return Err(Error::invalid(
@@ -82,11 +83,7 @@ fn flow(field: &str, flow: v1::MediaFlow, class: ServiceClass) -> Result<MediaFl
     Ok(MediaFlow {
         path,
         terms,
-        rtcp: rtcp(
-            &format!("{field}.rtcp"),
-            flow.rtcp.unwrap_or_default(),
-            path,
-        )?,
+        rtcp: rtcp("rtcp", flow.rtcp.unwrap_or_default(), path).map_err(within)?,
     })
 }
 
@@ -154,11 +151,9 @@ fn path(
     source: Option<v1::Endpoint>,
     destination: Option<v1::Endpoint>,
 ) -> Result<Path, Error> {
-    Path::parse(
-        field,
-        endpoint(&format!("{field}.source"), source)?,
-        endpoint(&format!("{field}.destination"), destination)?,
-    )
+    let end = |name, end| endpoint(name, end).map_err(|error: Error| error.within(field));
+    let (source, destination) = (end("source", source)?, end("destination", destination)?);
+    Path::parse(field, source, destination)
 }
 
 fn endpoint(field: &str, endpoint: Option<v1::Endpoint>) -> Result<SocketAddr, Error> {

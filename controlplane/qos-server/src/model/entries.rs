@@ -1,7 +1,6 @@
 //! What a session means to a dataplane: five-tuples with a code point and a policer or meter each.
 
 use std::{
-    collections::HashMap,
     fmt,
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -139,9 +138,10 @@ pub fn expand(spec: &SessionSpec) -> Vec<FlowEntry> {
 /// The entries, if no five-tuple occurs twice in them.
 pub fn expand_distinct(spec: &SessionSpec) -> Result<Vec<FlowEntry>, Error> {
     let entries = expand(spec);
-    let mut seen: HashMap<FiveTuple, &FlowEntry> = HashMap::new();
-    for entry in &entries {
-        if let Some(first) = seen.insert(entry.tuple, entry) {
+    for (index, entry) in entries.iter().enumerate() {
+        // There are at most 64.
+        let mut before = entries[..index].iter();
+        if let Some(first) = before.find(|before| before.tuple == entry.tuple) {
             return Err(Error::invalid(
                 entry.field(),
                 format!(

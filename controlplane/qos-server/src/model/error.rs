@@ -201,6 +201,19 @@ impl Error {
             reason: reason.into(),
         }
     }
+
+    /// The same of a field that is in another one. Names are put together here, not on the way down,
+    /// since mostly nothing is wrong.
+    #[must_use]
+    pub fn within(self, outer: &str) -> Self {
+        match self {
+            Self::Invalid { field, reason } => Self::Invalid {
+                field: format!("{outer}.{field}"),
+                reason,
+            },
+            other => other,
+        }
+    }
 }
 
 /// A router's no.

@@ -10,6 +10,7 @@ pub mod registry;
 pub mod placement;
 pub mod admission;
 mod shards;
+mod tuples;
 pub mod store;
 
 #[cfg(test)]

@@ -63,27 +63,64 @@ pub enum Terms {
 
 /// A source and a destination: two hosts' unicast addresses, of one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Path {
-    ends: Ends,
+pub struct Path(Family);
+
+/// The ends' addresses have a type each, because there are millions of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Family {
+    V4(Ends<Ipv4Addr>),
+    V6(Ends<Ipv6Addr>),
+}
+
+/// Both ends, with addresses of one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Ends<A> {
+    source: A,
     source_port: u16,
+    destination: A,
     destination_port: u16,
 }
 
-/// Two addresses of one family, source first: there are millions of these.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Ends {
-    V4(Ipv4Addr, Ipv4Addr),
-    V6(Ipv6Addr, Ipv6Addr),
+impl<A: Copy + Into<IpAddr>> Ends<A> {
+    fn new(source: A, destination: A, ports: [u16; 2]) -> Self {
+        Self {
+            source,
+            source_port: ports[0],
+            destination,
+            destination_port: ports[1],
+        }
+    }
+
+    fn source(&self) -> SocketAddr {
+        SocketAddr::new(self.source.into(), self.source_port)
+    }
+
+    fn destination(&self) -> SocketAddr {
+        SocketAddr::new(self.destination.into(), self.destination_port)
+    }
+
+    fn next_ports(self) -> Option<Self> {
+        Some(Self {
+            source_port: self.source_port.checked_add(1)?,
+            destination_port: self.destination_port.checked_add(1)?,
+            ..self
+        })
+    }
 }
 
 impl Path {
     /// Checks that both ends can be ends of a media flow; `field` is where they came from.
     pub fn parse(field: &str, source: SocketAddr, destination: SocketAddr) -> Result<Self, Error> {
-        unicast(&format!("{field}.source"), source)?;
-        unicast(&format!("{field}.destination"), destination)?;
-        let ends = match (source.ip(), destination.ip()) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => Ends::V4(source, destination),
-            (IpAddr::V6(source), IpAddr::V6(destination)) => Ends::V6(source, destination),
+        unicast("source", source).map_err(|error| error.within(field))?;
+        unicast("destination", destination).map_err(|error| error.within(field))?;
+        let ports = [source.port(), destination.port()];
+        let family = match (source.ip(), destination.ip()) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                Family::V4(Ends::new(source, destination, ports))
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                Family::V6(Ends::new(source, destination, ports))
+            }
             (source, destination) => {
                 return Err(Error::invalid(
                     field,
@@ -100,38 +137,39 @@ impl Path {
                 ),
             ));
         }
-        Ok(Self {
-            ends,
-            source_port: source.port(),
-            destination_port: destination.port(),
-        })
+        Ok(Self(family))
+    }
+
+    pub(super) fn of(family: Family) -> Self {
+        Self(family)
+    }
+
+    pub(super) fn family(self) -> Family {
+        self.0
     }
 
     /// Where packets come from.
     pub fn source(&self) -> SocketAddr {
-        let ip: IpAddr = match self.ends {
-            Ends::V4(ip, _) => ip.into(),
-            Ends::V6(ip, _) => ip.into(),
-        };
-        SocketAddr::new(ip, self.source_port)
+        match &self.0 {
+            Family::V4(ends) => ends.source(),
+            Family::V6(ends) => ends.source(),
+        }
     }
 
     /// Where packets go to.
     pub fn destination(&self) -> SocketAddr {
-        let ip: IpAddr = match self.ends {
-            Ends::V4(_, ip) => ip.into(),
-            Ends::V6(_, ip) => ip.into(),
-        };
-        SocketAddr::new(ip, self.destination_port)
+        match &self.0 {
+            Family::V4(ends) => ends.destination(),
+            Family::V6(ends) => ends.destination(),
+        }
     }
 
     /// The same path on the ports after these; absent after 65535.
     pub fn next_ports(&self) -> Option<Self> {
-        Some(Self {
-            ends: self.ends,
-            source_port: self.source_port.checked_add(1)?,
-            destination_port: self.destination_port.checked_add(1)?,
-        })
+        Some(Self(match self.0 {
+            Family::V4(ends) => Family::V4(ends.next_ports()?),
+            Family::V6(ends) => Family::V6(ends.next_ports()?),
+        }))
     }
 }
 

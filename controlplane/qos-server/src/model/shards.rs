@@ -27,39 +27,34 @@ impl<K, V> Default for Shards<K, V> {
     }
 }
 
-impl<K: Eq + Hash, V> Shards<K, V> {
+impl<K: Eq + Hash, V: Clone + Eq> Shards<K, V> {
     /// The keys, in no order.
     pub(super) fn keys(&self) -> impl Iterator<Item = &K> {
         self.shards.iter().flatten().map(|(key, _)| key)
     }
 
-    /// The value of a key.
-    pub(super) fn get(&self, key: &K) -> Option<&V> {
-        let hash = self.hasher.hash_one(key);
-        let found = self.shards[index(hash)].find(hash, |(other, _)| other == key);
-        found.map(|(_, value)| value)
-    }
-
-    /// Puts a value in place of whatever the key has.
-    pub(super) fn insert(&mut self, key: K, value: V) {
+    /// Gives a key a value, unless it has another: then tells that.
+    pub(super) fn insert(&mut self, key: K, value: &V) -> Result<(), V> {
         let Self { shards, hasher } = self;
         let hash = hasher.hash_one(&key);
         let shard = &mut shards[index(hash)];
-        match shard.find_mut(hash, |(other, _)| *other == key) {
-            Some((_, old)) => *old = value,
+        match shard.find(hash, |(other, _)| *other == key) {
+            Some((_, there)) if there == value => Ok(()),
+            Some((_, there)) => Err(there.clone()),
             None => {
-                shard.insert_unique(hash, (key, value), |(key, _)| hasher.hash_one(key));
+                let entry = (key, value.clone());
+                shard.insert_unique(hash, entry, |(key, _)| hasher.hash_one(key));
+                Ok(())
             }
         }
     }
 
-    /// Takes a key out if its value is such.
-    pub(super) fn remove_if(&mut self, key: &K, is_such: impl Fn(&V) -> bool) {
+    /// Takes a key out if it has this value.
+    pub(super) fn remove(&mut self, key: &K, value: &V) {
         let Self { shards, hasher } = self;
         let hash = hasher.hash_one(key);
         let shard = &mut shards[index(hash)];
-        let Ok(held) = shard.find_entry(hash, |(other, value)| other == key && is_such(value))
-        else {
+        let Ok(held) = shard.find_entry(hash, |entry| entry.0 == *key && entry.1 == *value) else {
             return;
         };
         held.remove();
@@ -81,19 +76,19 @@ mod tests {
     #[test]
     fn it_is_a_map_that_gives_back_what_it_has_not() {
         let mut shards = Shards::default();
-        for round in 0..2_u32 {
+        for _ in 0..2 {
             for key in 0..100_000_u32 {
-                shards.insert(key, key + round);
+                assert_eq!(shards.insert(key, &(key + 1)), Ok(()));
             }
         }
         assert_eq!(shards.keys().count(), 100_000);
-        assert_eq!(shards.get(&7), Some(&8));
-        shards.remove_if(&7, |value| *value == 7);
-        assert_eq!(shards.get(&7), Some(&8));
+        assert_eq!(shards.insert(7, &9), Err(8));
+        shards.remove(&7, &9);
+        assert_eq!(shards.keys().count(), 100_000);
         for key in 0..100_000 {
-            shards.remove_if(&key, |_| true);
+            shards.remove(&key, &(key + 1));
         }
-        assert_eq!(shards.get(&7), None);
+        assert_eq!(shards.keys().count(), 0);
         let room: usize = shards.shards.iter().map(HashTable::capacity).sum();
         assert!(room <= SHARDS * KEPT, "{room}");
     }

@@ -14,7 +14,7 @@ use super::{
     placement::{Placement, Share},
     registry::Registry,
     session::{SessionSpec, SessionState},
-    shards::Shards,
+    tuples::Tuples,
 };
 
 /// What is going on with a session.
@@ -193,7 +193,7 @@ struct Load {
 pub struct Store {
     sessions: BTreeMap<SessionKey, Box<Session>>,
     /// Every five-tuple of every session, and while a session changes, those that it is to have.
-    tuples: Shards<FiveTuple, SessionKey>,
+    tuples: Tuples,
     by_router: HashMap<RouterId, Load>,
     by_agent: BTreeMap<Box<str>, u64>,
 }
@@ -261,25 +261,21 @@ impl Store {
     }
 
     /// Every five-tuple that is taken.
-    pub fn tuples(&self) -> impl Iterator<Item = &FiveTuple> {
-        self.tuples.keys()
+    pub fn tuples(&self) -> impl Iterator<Item = FiveTuple> {
+        self.tuples.iter()
     }
 
     /// Takes the five-tuples of all entries for a session, or none if another has one of them.
     pub fn reserve(&mut self, key: &SessionKey, entries: &[FlowEntry]) -> Result<(), Error> {
-        for entry in entries {
-            if let Some(holder) = self.tuples.get(&entry.tuple)
-                && holder != key
-            {
+        for (index, entry) in entries.iter().enumerate() {
+            if let Err(holder) = self.tuples.give(entry.tuple, key) {
+                self.release(key, &entries[..index]);
                 return Err(Error::TupleTaken {
                     field: entry.field(),
                     tuple: entry.tuple,
-                    holder: holder.clone(),
+                    holder,
                 });
             }
-        }
-        for entry in entries {
-            self.tuples.insert(entry.tuple, key.clone());
         }
         Ok(())
     }
@@ -295,7 +291,7 @@ impl Store {
             .iter()
             .filter(|entry| kept.iter().all(|own| own.tuple != entry.tuple))
         {
-            self.tuples.remove_if(&entry.tuple, |holder| holder == key);
+            self.tuples.take(entry.tuple, key);
         }
     }
 

@@ -10,7 +10,7 @@ use ipnet::{IpNet, Ipv4Net};
 use proptest::prelude::*;
 
 use super::{
-    entries::{FiveTuple, expand, fingerprint},
+    entries::{expand, fingerprint},
     error::Error,
     ids::{AttachmentId, Fingerprint, Revision, RouterId, SessionKey, UnixMs},
     meter::{Marker, Meter},
@@ -425,6 +425,6 @@ impl Store {
     }
 
     fn held(&self) -> BTreeSet<String> {
-        self.tuples().map(FiveTuple::to_string).collect()
+        self.tuples().map(|tuple| tuple.to_string()).collect()
     }
 }
