@@ -43,7 +43,7 @@ table inet filter {
     }
     chain onward {
         type filter hook forward priority 1; policy accept;
-        ip daddr 10.9.0.2 drop
+        ip daddr 203.0.113.9 drop
     }
 }
 ";
