@@ -445,10 +445,9 @@ fn unusual(frame: &[u8]) -> (bool, bool) {
         return (false, false);
     };
     let &[a, b, c, d, e, f, g, h] = ip.addresses();
-    let confined = !(is_plain4(a) && is_plain4(e))
-        && !(usage4([a, b, c, d]).forwardable && usage4([e, f, g, h]).forwardable);
+    let forwardable = usage4([a, b, c, d]).forwardable && usage4([e, f, g, h]).forwardable;
     let options = packet.get(Ipv4::LENGTH..ip.header_length());
-    (options_ask(options.unwrap_or_default()), confined)
+    (options_ask(options.unwrap_or_default()), !forwardable)
 }
 
 /// RFC 1812 sections 5.3.4 and 5.3.7.
