@@ -47,7 +47,7 @@ impl fmt::Display for FiveTuple {
 /// a byte that no field has.
 pub trait FlowKey: Copy + Eq + fmt::Debug {
     /// The same from an origin; of a key without one.
-    fn from_origin(self, origin: Origin) -> Self;
+    fn with_origin(self, origin: Origin) -> Self;
     /// Where its packets come in.
     fn origin(&self) -> Origin;
     /// The same without an origin.
@@ -186,7 +186,7 @@ fn fold(a: u64, b: u64) -> u64 {
 
 impl FlowKey for FlowKey4 {
     #[inline]
-    fn from_origin(mut self, Origin(origin): Origin) -> Self {
+    fn with_origin(mut self, Origin(origin): Origin) -> Self {
         self.source |= u64::from_ne_bytes([origin, 0, 0, 0, 0, 0, 0, 0]);
         self
     }
@@ -217,7 +217,7 @@ impl FlowKey for FlowKey4 {
 
 impl FlowKey for FlowKey6 {
     #[inline]
-    fn from_origin(mut self, Origin(origin): Origin) -> Self {
+    fn with_origin(mut self, Origin(origin): Origin) -> Self {
         self.transport |= u64::from(origin) << 8;
         self
     }
@@ -260,7 +260,7 @@ mod tests {
         let key4 = FlowKey4::from_wire(&[0xff; 8], &ports, 255);
         let key6 = FlowKey6::from_wire(&[0xff; 32], &ports, 255);
         for origin in [0, 1, 254, 255].map(Origin) {
-            let (from4, from6) = (key4.from_origin(origin), key6.from_origin(origin));
+            let (from4, from6) = (key4.with_origin(origin), key6.with_origin(origin));
             assert_eq!((from4.origin(), from6.origin()), (origin, origin));
             assert_eq!((from4.flow(), from6.flow()), (key4, key6));
             assert_eq!(from4.destination(), key4.destination());

@@ -153,11 +153,11 @@ impl Sessions {
         let origin = spec.ingress.into();
         match key {
             AnyKey::V4(key) => {
-                let key = key.from_origin(origin);
+                let key = key.with_origin(origin);
                 self.ipv4.install(key, spec.dscp, spec.terms, now).map(drop)
             }
             AnyKey::V6(key) => {
-                let key = key.from_origin(origin);
+                let key = key.with_origin(origin);
                 self.ipv6.install(key, spec.dscp, spec.terms, now).map(drop)
             }
         }

@@ -214,7 +214,7 @@ impl<K: FlowKey> SessionTable<K> {
         let (mut found, mut further) = (candidates, 0);
         each_place(candidates, |place| {
             let entry = self.entries.get(slots[place].index());
-            let key = keys[place].from_origin(origins[place]);
+            let key = keys[place].with_origin(origins[place]);
             if entry.is_none_or(|entry| entry.key != key) {
                 found &= !(1 << place);
                 further |= 1 << place;
