@@ -13,6 +13,7 @@ use crate::{
     Adjacency, Paths,
     counters::Report,
     fib::FibError,
+    interfaces::InterfaceSet,
     policy::Policy,
     session::{FiveTuple, FlowCounters, InstallError, SessionChange},
     settings::InterfaceState,
@@ -62,6 +63,14 @@ pub enum Request {
         next_hop: NextHop,
         /// What it means from now on.
         adjacency: Adjacency,
+    },
+    /// Say from which interfaces packets may come whose source's route has this next hop: those that it
+    /// leads out of, neighbours known or not. Reverse-path filtering asks; until this is said, none.
+    SetWaysIn {
+        /// Which.
+        next_hop: NextHop,
+        /// The interfaces.
+        interfaces: InterfaceSet,
     },
     /// Say whether a port's link is there. While it is not, what is to leave by it is dropped.
     SetLink {

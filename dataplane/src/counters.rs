@@ -84,6 +84,9 @@ reasons! {
         SourceRoute = "source-route",
         /// Link-layer group address, IP unicast address (RFC 1812 section 5.3.4).
         LinkGroupUnicast = "link-group-unicast",
+        /// No session, and a source that the routes do not lead to by the interface where it came in, or
+        /// not at all (reverse-path filtering, RFC 3704).
+        ReversePath = "reverse-path",
         /// Over what the session was admitted with.
         SessionPoliced = "session-policed",
         /// A rule that says so.

@@ -14,6 +14,7 @@ pub mod crew;
 pub mod device;
 pub mod diffserv;
 pub mod fib;
+mod interfaces;
 mod merge;
 mod pipeline;
 pub mod places;
@@ -30,4 +31,5 @@ pub mod wire;
 pub mod worker;
 
 pub use fib::Fibs;
+pub use interfaces::InterfaceSet;
 pub use pipeline::{Adjacency, Paths};

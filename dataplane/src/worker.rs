@@ -293,6 +293,10 @@ impl<D: Device> Worker<D> {
                 forwarding.set_interface(interface, *state);
                 Answer::Interface
             }
+            Request::SetWaysIn {
+                next_hop,
+                interfaces,
+            } => Answer::Route(forwarding.routes.set_ways_in(next_hop, interfaces)),
             Request::SetPolicy(policy) => Answer::Policy(forwarding.set_policy(policy)),
             Request::SetLink { .. } | Request::SetOpen { .. } | Request::Report(_) => {
                 Answer::NotHere

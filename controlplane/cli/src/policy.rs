@@ -65,6 +65,8 @@ struct Interface {
     name: String,
     /// "keep", "bleach", or "remark" with its map.
     trust: String,
+    /// "strict", "loose", "off".
+    reverse_path: String,
     aggregates: Vec<Aggregate>,
 }
 
@@ -79,6 +81,7 @@ impl Rules {
         let interfaces = each_interface(ports).map(|of| Interface {
             name: of.name,
             trust: of.trust,
+            reverse_path: of.reverse_path,
             aggregates: of
                 .aggregates
                 .into_iter()
@@ -124,11 +127,12 @@ impl Rules {
             [
                 interface.name.clone(),
                 interface.trust.clone(),
+                interface.reverse_path.clone(),
                 aggregates.join("\n"),
             ]
         });
         text += "\n";
-        text += &table(["ELSE, ON", "TRUST", "POLICE"], interfaces);
+        text += &table(["ELSE, ON", "TRUST", "REVERSE PATH", "POLICE"], interfaces);
         let Kernel { trust, routing } = &self.kernel;
         text += &format!(
             "\nfrom the kernel: {trust}; network control: ARP, ND, IGMP, MLD, {}",
@@ -219,7 +223,8 @@ struct Sender {
     address: String,
     /// What it claims without a session.
     dscp: String,
-    /// What it has no right to: "claim", the code point; "spoofed", a call's five-tuple.
+    /// What it has no right to: "claim", the code point; "spoofed", a call's five-tuple;
+    /// "reverse-path", its address.
     offence: String,
     /// At most.
     packets: u64,
@@ -335,6 +340,7 @@ impl Reloaded {
 struct OfInterface {
     name: String,
     trust: String,
+    reverse_path: String,
     bleached_packets: u64,
     spoofed_packets: u64,
     senders: Vec<v1::SenderStatus>,
@@ -346,6 +352,7 @@ fn each_interface(ports: v1::ListPortsResponse) -> impl Iterator<Item = OfInterf
         let vlans = port.vlans.into_iter().map(|vlan| OfInterface {
             name: vlan.interface.unwrap_or_default().name,
             trust: vlan.trust,
+            reverse_path: vlan.reverse_path,
             bleached_packets: vlan.bleached_packets,
             spoofed_packets: vlan.spoofed_packets,
             senders: vlan.senders,
@@ -354,6 +361,7 @@ fn each_interface(ports: v1::ListPortsResponse) -> impl Iterator<Item = OfInterf
         let own = OfInterface {
             name: port.interface.unwrap_or_default().name,
             trust: port.trust,
+            reverse_path: port.reverse_path,
             bleached_packets: port.bleached_packets,
             spoofed_packets: port.spoofed_packets,
             senders: port.senders,

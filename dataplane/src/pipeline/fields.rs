@@ -17,7 +17,7 @@ pub(super) fn fields(frame: &[u8], interface: InterfaceIndex, header: Header) ->
             let ip = Ipv4::new(packet)?;
             let first = ip.fragment_offset() == 0;
             let transport = first.then_some(ip.header_length());
-            let addresses = Addresses::V4(source4(&ip), ip.destination());
+            let addresses = Addresses::V4(source4(frame), ip.destination());
             (addresses, Protocol(ip.protocol()), transport)
         }
         Family::V6 => {
@@ -59,17 +59,30 @@ fn ports(packet: &[u8], header: Header, offset: usize, protocol: Protocol) -> Op
 #[inline]
 pub(super) fn source(frame: &[u8], family: Family) -> u128 {
     const MAPPED: u128 = 0xffff << 32;
-    let packet = frame.get(Ethernet::LENGTH..).unwrap_or_default();
     match family {
-        Family::V4 => Ipv4::new(packet).map_or(0, |ip| MAPPED | u128::from(source4(&ip))),
-        Family::V6 => Ipv6::new(packet).map_or(0, |ip| u128::from_be_bytes(*ip.source())),
+        Family::V4 => MAPPED | u128::from(source4(frame)),
+        Family::V6 => u128::from_be_bytes(source6(frame)),
     }
 }
 
+/// Where an IPv4 packet comes from that `parse` has checked, in host byte order.
 #[inline]
-fn source4(ip: &Ipv4<'_>) -> u32 {
-    let &[a, b, c, d, ..] = ip.addresses();
-    u32::from_be_bytes([a, b, c, d])
+pub(super) fn source4(frame: &[u8]) -> u32 {
+    const END: usize = Ethernet::LENGTH + 16;
+    let source = frame
+        .first_chunk::<END>()
+        .and_then(|headers| headers.last_chunk());
+    source.map_or(0, |source| u32::from_be_bytes(*source))
+}
+
+/// Where an IPv6 packet comes from that `parse` has checked.
+#[inline]
+pub(super) fn source6(frame: &[u8]) -> [u8; 16] {
+    const END: usize = Ethernet::LENGTH + 24;
+    let source = frame
+        .first_chunk::<END>()
+        .and_then(|headers| headers.last_chunk());
+    source.copied().unwrap_or_default()
 }
 
 /// Where an IPv4 packet goes that `parse` has checked, in host byte order.

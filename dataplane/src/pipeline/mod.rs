@@ -1,7 +1,7 @@
 //! The packet's way, a stage a file, in the packet's order.
 //!
 //! ```text
-//! rx → parse → classify → police → mark → route → queue ⇢ schedule → tx
+//! rx → parse → classify → verify → police → mark → route → queue ⇢ schedule → tx
 //! ```
 //!
 //! The stages up to `queue` are the forwarding half ([`Forwarding`]), the others the scheduling half
@@ -14,6 +14,7 @@
 mod rx;
 mod parse;
 mod classify;
+mod verify;
 mod police;
 mod mark;
 mod route;
@@ -175,6 +176,7 @@ impl<B: Buffer> Forwarding<B> {
         let sessions = (&mut self.sessions, &mut self.fragments);
         classify::classify(burst, sessions, &self.policy, interfaces, now);
         martians::drop_own_sources(burst, &self.routes);
+        verify::verify(burst, &self.routes, &self.policy, interfaces, now);
         let metered = (&mut self.sessions, &mut *self.policy);
         let times = (now, self.routes.changed());
         police::police(burst, metered, &self.phbs, times);

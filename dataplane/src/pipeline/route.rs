@@ -14,7 +14,9 @@ use crate::{
     counters::{DropReason, PuntReason},
     device::Buffer,
     fib::{self, Fib, Fibs, Key, NO_ROUTE},
+    interfaces::InterfaceSet,
     places::{Places, each_place, places},
+    policy::ReversePath,
     session::Sessions,
     units::{InterfaceIndex, MacAddress, Ticks, VlanId},
     wire::Ethernet,
@@ -131,6 +133,8 @@ impl OwnEnds {
 pub(crate) struct Routes {
     fibs: Fibs,
     hops: Vec<Hop>,
+    /// Of each next hop, in the order of `hops`.
+    ways_in: Vec<InterfaceSet>,
     groups: Vec<Paths>,
     /// Places of the groups that are nobody's.
     free: Vec<u16>,
@@ -147,6 +151,7 @@ impl Routes {
         Self {
             fibs,
             hops: Vec::new(),
+            ways_in: Vec::new(),
             groups: Vec::new(),
             free: Vec::new(),
             changed: Ticks(0),
@@ -224,6 +229,40 @@ impl Routes {
         Ok(())
     }
 
+    /// From where packets may come whose source's route has this next hop.
+    pub(crate) fn set_ways_in(
+        &mut self,
+        next_hop: NextHop,
+        interfaces: InterfaceSet,
+    ) -> Result<(), RouteError> {
+        self.hop_mut(next_hop)?;
+        if let Some(ways_in) = self.ways_in.get_mut(usize::from(next_hop.0)) {
+            *ways_in = interfaces;
+        }
+        Ok(())
+    }
+
+    /// Whether packets may come in on an interface whose source's route has this next hop.
+    #[inline]
+    pub(super) fn admits(
+        &self,
+        next_hop: u16,
+        reverse_path: ReversePath,
+        on: InterfaceIndex,
+    ) -> bool {
+        match reverse_path {
+            ReversePath::Off => true,
+            ReversePath::Strict => {
+                let ways_in = self.ways_in.get(usize::from(next_hop));
+                ways_in.is_some_and(|ways_in| ways_in.contains(on))
+            }
+            ReversePath::Loose => !matches!(
+                self.hop(next_hop),
+                Hop::Unset | Hop::Exception(Adjacency::Blackhole | Adjacency::Local)
+            ),
+        }
+    }
+
     pub(crate) fn insert(
         &mut self,
         prefix: IpAddr,
@@ -277,6 +316,7 @@ impl Routes {
         let index = usize::from(number);
         if self.hops.len() <= index {
             self.hops.resize(index + 1, Hop::Unset);
+            self.ways_in.resize(index + 1, InterfaceSet::NONE);
         }
         Ok(&mut self.hops[index])
     }
@@ -463,12 +503,28 @@ fn look_up<B: Buffer>(burst: &mut Burst<B>, which: Places, fibs: &Fibs, sessions
     }
 }
 
+/// Looks up which next hops the routes of these packets' sources have.
+pub(super) fn look_up_sources<B: Buffer>(
+    burst: &Burst<B>,
+    which: Places,
+    routes: &Routes,
+) -> [u16; BURST] {
+    let frame = |place| burst.buffers.get(place).map_or(&[][..], Buffer::bytes);
+    let (ipv6, fibs) = (burst.headers.ipv6, &routes.fibs);
+    let mut next_hops = [NO_ROUTE; BURST];
+    let source4 = |place| fields::source4(frame(place));
+    look_up_in(&fibs.ipv4, which & !ipv6, source4, &mut next_hops);
+    let source6 = |place| fields::source6(frame(place));
+    look_up_in(&fibs.ipv6, which & ipv6, source6, &mut next_hops);
+    next_hops
+}
+
 /// Of packets of one family.
 #[inline]
 fn look_up_in<K: Key>(
     fib: &Fib<K>,
     which: Places,
-    destination: impl Fn(usize) -> K,
+    address_of: impl Fn(usize) -> K,
     next_hops: &mut [u16; BURST],
 ) {
     if which == 0 {
@@ -476,7 +532,7 @@ fn look_up_in<K: Key>(
     }
     let mut addresses = [K::default(); BURST];
     for (address, place) in addresses.iter_mut().zip(places(which)) {
-        *address = destination(place);
+        *address = address_of(place);
     }
     let mut found = [NO_ROUTE; BURST];
     let addresses = addresses.get(..which.count_ones() as usize);

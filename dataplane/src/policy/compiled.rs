@@ -1,6 +1,6 @@
 use super::{
     Action, Classifier, Counted, DscpMap, InterfacePolicy, KernelPolicy, Metering, PolicyError,
-    PolicyReport, PolicySpec, Routing, Rule, RuleCounters, RuleIndex,
+    PolicyReport, PolicySpec, ReversePath, Routing, Rule, RuleCounters, RuleIndex,
 };
 use crate::{
     counters::DropReason,
@@ -34,6 +34,7 @@ struct CompiledRule {
 #[derive(Clone, Debug)]
 struct Interface {
     trust: DscpMap,
+    reverse_path: ReversePath,
     /// A bit for each behaviour with an aggregate meter.
     policed: u16,
     aggregates: [Option<Metered>; Phb::COUNT],
@@ -185,6 +186,14 @@ impl Policy {
         &self.kernel.routing
     }
 
+    /// What the sources of an interface's packets must be.
+    #[inline]
+    pub(crate) fn reverse_path(&self, interface: InterfaceIndex) -> ReversePath {
+        self.interfaces
+            .get(interface.index())
+            .map_or(ReversePath::Off, |interface| interface.reverse_path)
+    }
+
     /// The code point that a rule gives a packet which came with `own`.
     #[inline]
     pub(crate) fn code_point(&self, rule: RuleIndex, own: Dscp) -> Dscp {
@@ -273,6 +282,7 @@ impl Interface {
     fn new(trust: DscpMap) -> Self {
         Self {
             trust,
+            reverse_path: ReversePath::Off,
             policed: 0,
             aggregates: [None; Phb::COUNT],
             counters: Default::default(),
@@ -309,6 +319,7 @@ fn interface(
     clock: TickRate,
 ) -> Result<Interface, PolicyError> {
     let mut interface = Interface::new(policy.trust.map());
+    interface.reverse_path = policy.reverse_path;
     for (phb, terms) in &policy.police {
         let metered = Metered::new(terms, clock);
         let metered = metered.map_err(|reason| PolicyError::AggregateMeter {

@@ -33,5 +33,5 @@ pub use kernel::{KernelPolicy, ROUTING_PROTOCOLS, Routing, Speaks};
 pub use report::{Counted, InterfaceReport, PolicyReport, RuleCounters};
 pub use rule::{Action, Addresses, Fields, Match, Metering, Prefix, Rule};
 pub use senders::{Offence, SENDERS, Sender, TopSenders};
-pub use spec::{InterfacePolicy, PolicyError, PolicySpec};
+pub use spec::{InterfacePolicy, PolicyError, PolicySpec, ReversePath};
 pub use trust::{DscpMap, Trust};

@@ -16,11 +16,13 @@ pub enum Offence {
     Claim,
     /// A session's five-tuple: its packets come in elsewhere.
     Spoofed,
+    /// Its address: reverse-path filtering drops its packets.
+    ReversePath,
 }
 
 impl Offence {
     /// All, in order.
-    pub const ALL: [Self; 2] = [Self::Claim, Self::Spoofed];
+    pub const ALL: [Self; 3] = [Self::Claim, Self::Spoofed, Self::ReversePath];
 
     /// In the form of a metric label.
     #[must_use]
@@ -28,6 +30,7 @@ impl Offence {
         match self {
             Self::Claim => "claim",
             Self::Spoofed => "spoofed",
+            Self::ReversePath => "reverse-path",
         }
     }
 }

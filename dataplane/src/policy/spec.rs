@@ -1,4 +1,4 @@
-use std::collections::HashSet;
+use std::{collections::HashSet, fmt};
 
 use thiserror::Error;
 
@@ -11,10 +11,33 @@ pub struct PolicySpec {
     /// The first one that matches counts. At most [`MAX_RULES`], each with another name.
     pub rules: Vec<Rule>,
     /// Each interface's, in the order of [`crate::units::InterfaceIndex`]. Interfaces past its end
-    /// bleach, and meter nothing.
+    /// bleach, meter nothing, and ask for no source.
     pub interfaces: Vec<InterfacePolicy>,
     /// Of frames that the kernel sends.
     pub kernel: KernelPolicy,
+}
+
+/// Whether what comes in without a session must have a source that the routes lead back to
+/// (reverse-path filtering, RFC 3704), as Linux's `rp_filter` asks it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReversePath {
+    /// Out of the interface where it came in, by the best route or one of its next hops (section 2.2).
+    Strict,
+    /// Out of any (section 2.4), or to an interface that only the kernel has; a default route counts.
+    Loose,
+    /// It need not.
+    #[default]
+    Off,
+}
+
+impl fmt::Display for ReversePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Strict => "strict",
+            Self::Loose => "loose",
+            Self::Off => "off",
+        })
+    }
 }
 
 /// What an interface's packets get where neither a session nor a rule decides.
@@ -22,6 +45,8 @@ pub struct PolicySpec {
 pub struct InterfacePolicy {
     /// How far their own code points are believed.
     pub trust: Trust,
+    /// What their sources must be.
+    pub reverse_path: ReversePath,
     /// How much of a behaviour comes in here without sessions (RFC 4594: telephony is policed to one
     /// rate and burst). Metered behind rules and trust, by the code point that they gave. Of two
     /// for one behaviour the last one counts.
@@ -33,6 +58,7 @@ impl From<Trust> for InterfacePolicy {
     fn from(trust: Trust) -> Self {
         Self {
             trust,
+            reverse_path: ReversePath::Off,
             police: Vec::new(),
         }
     }

@@ -8,7 +8,10 @@ use voicelane_dataplane::{
     counters::DropReason,
     crew::Layout,
     diffserv::{ColourAction, ColourMode, Dscp, Marking, MeterKind, MeterSpec, Phb},
-    policy::{Action, InterfacePolicy, Match, Metering, Policy, PolicySpec, Prefix, Rule, Trust},
+    policy::{
+        Action, InterfacePolicy, Match, Metering, Policy, PolicySpec, Prefix, ReversePath, Rule,
+        Trust,
+    },
     session::{Protocol, SessionChange},
     settings::Settings,
     units::{InterfaceIndex, PortIndex, TickRate},
@@ -65,6 +68,7 @@ fn rig(settings: &mut Settings, layout: Layout) -> Rig {
     settings.ports[1].vlans = vec![vlan(300, Trust::Keep)];
     let mut rig = Rig::with(settings, layout);
     route_to_vlans(&mut rig);
+    rig.ways_in(1, &[EDGE.into()]);
     rig
 }
 
@@ -151,6 +155,11 @@ fn policy() -> Box<Policy> {
         interfaces: [Trust::Bleach, Trust::Keep]
             .map(|trust| InterfacePolicy {
                 trust,
+                reverse_path: if trust == Trust::Keep {
+                    ReversePath::Off
+                } else {
+                    ReversePath::Strict
+                },
                 police: vec![(Phb::Telephony, metering)],
             })
             .into(),

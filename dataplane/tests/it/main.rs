@@ -28,6 +28,7 @@ mod multipath;
 mod policy;
 mod policy_meters;
 mod readme;
+mod reverse_path;
 mod scheduling;
 mod trailers;
 mod unusual;

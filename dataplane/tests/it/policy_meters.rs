@@ -4,7 +4,7 @@ use crate::common::{policy::*, *};
 use voicelane_dataplane::{
     counters::DropReason,
     diffserv::{ColourAction, ColourMode, Dscp, Marking, MeterKind, MeterSpec, Phb},
-    policy::{Action, Counted, InterfacePolicy, Match, Metering, PolicySpec, Trust},
+    policy::{Action, Counted, InterfacePolicy, Match, Metering, PolicySpec, ReversePath, Trust},
 };
 
 fn metering(kind: MeterKind, mode: ColourMode, cir: &str, cbs_bytes: u32) -> Metering {
@@ -90,6 +90,7 @@ fn an_aggregate_is_policed_to_its_rate_and_burst() {
         rules: vec![rule("ours", to_port(5000..=5000), Action::Mark(Dscp::EF))],
         interfaces: vec![InterfacePolicy {
             trust: Trust::Keep,
+            reverse_path: ReversePath::Off,
             police: vec![(Phb::Telephony, police)],
         }],
         ..PolicySpec::default()

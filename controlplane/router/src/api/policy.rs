@@ -56,6 +56,7 @@ pub(super) fn rule(
 /// What is told of an interface, be it a port's or a VLAN.
 pub(super) struct Told {
     trust: String,
+    reverse_path: String,
     senders: Vec<SenderStatus>,
     aggregates: Vec<AggregateStatus>,
 }
@@ -64,6 +65,7 @@ impl Told {
     pub(super) fn new(of: &InterfaceTrust<'_>, counted: &InterfaceReport, report: &Report) -> Self {
         Self {
             trust: of.trust.to_string(),
+            reverse_path: of.reverse_path.to_string(),
             senders: senders(report, counted),
             aggregates: aggregates(of.police, counted),
         }
@@ -73,6 +75,7 @@ impl Told {
     pub(super) fn of_port(self, port: PortStatus) -> PortStatus {
         PortStatus {
             trust: self.trust,
+            reverse_path: self.reverse_path,
             senders: self.senders,
             aggregates: self.aggregates,
             ..port
@@ -83,6 +86,7 @@ impl Told {
     pub(super) fn of_vlan(self, vlan: VlanStatus) -> VlanStatus {
         VlanStatus {
             trust: self.trust,
+            reverse_path: self.reverse_path,
             senders: self.senders,
             aggregates: self.aggregates,
             ..vlan

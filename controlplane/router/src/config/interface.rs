@@ -2,7 +2,7 @@ use std::fmt;
 
 use ipnet::IpNet;
 use voicelane_dataplane::{
-    policy::Trust,
+    policy::{ReversePath, Trust},
     units::{PortIndex, VlanId},
 };
 
@@ -19,6 +19,8 @@ pub struct VlanConfig {
     pub role: Role,
     /// How far code points from there are believed.
     pub trust: Trust,
+    /// What the sources of packets from there must be, if they have no session.
+    pub reverse_path: ReversePath,
     /// Whether routers are behind it.
     pub routing: bool,
     /// How much of each behaviour may come from there without sessions.

@@ -19,7 +19,7 @@ use tonic::transport::Uri;
 use voicelane_dataplane::{
     crew::Layout,
     diffserv::{ClassSettings, Phb},
-    policy::Trust,
+    policy::{ReversePath, Trust},
     settings::{Idle, PuntRates},
     units::{BitRate, MacAddress},
 };
@@ -136,6 +136,8 @@ pub struct PortConfig {
     pub role: Role,
     /// How far code points from there are believed.
     pub trust: Trust,
+    /// What the sources of packets from there must be, if they have no session.
+    pub reverse_path: ReversePath,
     /// Whether routers are behind it, so that routing protocols may bring more from there.
     pub routing: bool,
     /// How much of each behaviour may come from there without sessions.
@@ -218,6 +220,15 @@ impl Role {
         match self {
             Self::Edge => Trust::Bleach,
             Self::Core => Trust::Keep,
+        }
+    }
+
+    /// What the sources of packets from there must be where nobody says.
+    #[must_use]
+    pub fn reverse_path(self) -> ReversePath {
+        match self {
+            Self::Edge => ReversePath::Strict,
+            Self::Core => ReversePath::Off,
         }
     }
 }

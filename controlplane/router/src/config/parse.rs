@@ -17,7 +17,7 @@ use std::{
 use ipnet::IpNet;
 use voicelane_dataplane::{
     diffserv::Dscp,
-    policy::{DscpMap, Trust},
+    policy::{DscpMap, ReversePath, Trust},
     settings::Idle,
     units::{BitRate, InterfaceIndex},
 };
@@ -250,6 +250,23 @@ fn trust(
     }
 }
 
+/// What an interface's sources must be: as written, or by its role.
+fn reverse_path(
+    path: &str,
+    word: Option<&str>,
+    role: Option<Role>,
+    problems: &mut Problems,
+) -> Option<ReversePath> {
+    let words = [
+        ("strict", ReversePath::Strict),
+        ("loose", ReversePath::Loose),
+        ("off", ReversePath::Off),
+    ];
+    let written = word.map(|word| values::word(word, &words)).transpose();
+    let written = problems.keep(format!("{path}.reverse_path"), written)?;
+    written.or_else(|| role.map(Role::reverse_path))
+}
+
 fn port(
     index: usize,
     raw: &RawPort,
@@ -262,6 +279,7 @@ fn port(
     let device = problems.keep(key("device"), Device::parse(&raw.device));
     let role = role(&path, &raw.role, problems);
     let trust = trust(&path, raw.trust.as_deref(), raw.remark.as_ref(), problems);
+    let reverse_path = reverse_path(&path, raw.reverse_path.as_deref(), role, problems);
     let police = policy::police(&path, &raw.police, meters, problems);
     let addresses = addresses(&path, &raw.addresses, problems);
     let mac = problems.keep(key("mac"), raw.mac.as_deref().map(values::mac).transpose());
@@ -314,6 +332,7 @@ fn port(
         device: device?.with_room(mtu?),
         role,
         trust: trust?.unwrap_or(role.trust()),
+        reverse_path: reverse_path?,
         routing: raw.routing.unwrap_or(role == Role::Core),
         police: police?,
         addresses: addresses?,

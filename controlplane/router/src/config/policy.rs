@@ -1,6 +1,6 @@
 use voicelane_dataplane::{
     diffserv::Phb,
-    policy::{InterfacePolicy, Metering, PolicySpec, Rule, Trust},
+    policy::{InterfacePolicy, Metering, PolicySpec, ReversePath, Rule, Trust},
 };
 
 use super::Config;
@@ -32,6 +32,8 @@ pub struct InterfaceTrust<'a> {
     pub name: &'a str,
     /// How far code points from there are believed.
     pub trust: Trust,
+    /// What the sources of packets from there must be, if they have no session.
+    pub reverse_path: ReversePath,
     /// How much of each behaviour may come from there.
     pub police: &'a [PoliceConfig],
 }
@@ -42,6 +44,9 @@ impl Config {
         self.interfaces().map(|one| InterfaceTrust {
             name: one.name(),
             trust: one.vlan.map_or(one.port.trust, |vlan| vlan.trust),
+            reverse_path: one
+                .vlan
+                .map_or(one.port.reverse_path, |vlan| vlan.reverse_path),
             police: one.vlan.map_or(&one.port.police, |vlan| &vlan.police),
         })
     }
@@ -57,6 +62,7 @@ impl Config {
         };
         let interfaces = self.trusts().map(|of| InterfacePolicy {
             trust: of.trust,
+            reverse_path: of.reverse_path,
             police: of
                 .police
                 .iter()

@@ -59,6 +59,7 @@ pub(super) struct RawPort {
     pub(super) role: String,
     pub(super) trust: Option<String>,
     pub(super) remark: Option<BTreeMap<String, String>>,
+    pub(super) reverse_path: Option<String>,
     pub(super) routing: Option<bool>,
     #[serde(default)]
     pub(super) police: BTreeMap<String, String>,
@@ -85,6 +86,7 @@ pub(super) struct RawVlan {
     pub(super) role: Option<String>,
     pub(super) trust: Option<String>,
     pub(super) remark: Option<BTreeMap<String, String>>,
+    pub(super) reverse_path: Option<String>,
     pub(super) routing: Option<bool>,
     #[serde(default)]
     pub(super) police: BTreeMap<String, String>,

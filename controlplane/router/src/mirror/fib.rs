@@ -15,7 +15,7 @@ use std::{
 use ipnet::IpNet;
 use tracing::warn;
 use voicelane_dataplane::{
-    Adjacency, Paths,
+    Adjacency, InterfaceSet, Paths,
     control::{NextHop, Request},
     units::{InterfaceIndex, MacAddress},
 };
@@ -40,7 +40,9 @@ pub struct TwinOf {
 /// The last next hop, by its 15 bits.
 const LAST_NEXT_HOP: u16 = (1 << 15) - 1;
 /// The first one that is no [`Target::fixed`] one.
-const FIRST_NEXT_HOP: u16 = 5;
+const FIRST_NEXT_HOP: u16 = FIRST_LINK + 1 + u8::MAX as u16;
+/// That of the first interface's link.
+const FIRST_LINK: u16 = 5;
 
 /// Where a prefix leads, before anybody asks whether the neighbour is known.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,6 +53,10 @@ enum Target {
     KernelInterface,
     Nowhere,
     Resolve,
+    /// A network on an interface, whose hosts the kernel finds.
+    Link {
+        interface: InterfaceIndex,
+    },
     Neighbour {
         interface: u32,
         address: IpAddr,
@@ -80,6 +86,7 @@ impl Target {
             Self::Nowhere => Some(NextHop(2)),
             Self::Resolve => Some(NextHop(3)),
             Self::KernelInterface => Some(NextHop(4)),
+            Self::Link { interface } => Some(NextHop(FIRST_LINK + u16::from(interface.0))),
             Self::Neighbour { .. } | Self::Narrow { .. } | Self::Paths(_) => None,
         }
     }
@@ -324,6 +331,10 @@ impl Fib {
         };
         let meaning = self.meaning(state, &target, meant);
         requests.push(meaning.request(number));
+        requests.push(Request::SetWaysIn {
+            next_hop: number,
+            interfaces: self.ways_in(&target),
+        });
         let hop = Hop {
             number,
             users: 1,
@@ -331,6 +342,24 @@ impl Fib {
         };
         self.hops.insert(target.clone(), hop);
         (target, number)
+    }
+
+    /// From which interfaces packets may come whose source leads to a target: those that it leads out of,
+    /// known neighbours or not. What leads to the kernel for want of room may come from any.
+    fn ways_in(&self, target: &Target) -> InterfaceSet {
+        let interfaces = |numbers: &mut dyn Iterator<Item = u32>| {
+            let twins = numbers.filter_map(|number| self.twins.get(&number));
+            twins.map(|twin| twin.interface).collect()
+        };
+        match target {
+            Target::Kernel | Target::KernelInterface | Target::Nowhere => InterfaceSet::NONE,
+            Target::Resolve => InterfaceSet::ALL,
+            Target::Link { interface } => [*interface].into_iter().collect(),
+            Target::Neighbour { interface, .. } | Target::Narrow { interface, .. } => {
+                interfaces(&mut std::iter::once(*interface))
+            }
+            Target::Paths(paths) => interfaces(&mut paths.iter().map(|path| path.interface)),
+        }
     }
 
     /// A number that is free, up to the last.
@@ -400,13 +429,14 @@ fn target(state: &State, twins: &Twins, via: &Via) -> Target {
         Via::Kernel => Target::Kernel,
         Via::Nowhere => Target::Nowhere,
         Via::Refused | Via::Dead | Via::Object { .. } => Target::Resolve,
-        // Over an interface that only the kernel has.
-        Via::Link { interface } | Via::Gateway { interface, .. }
-            if !twins.contains_key(&interface) =>
-        {
+        // Over an interface that only the kernel has, if it is no twin.
+        Via::Link { interface } => match twins.get(&interface) {
+            Some(&TwinOf { interface, .. }) => Target::Link { interface },
+            None => Target::KernelInterface,
+        },
+        Via::Gateway { interface, .. } if !twins.contains_key(&interface) => {
             Target::KernelInterface
         }
-        Via::Link { .. } => Target::Resolve,
         Via::Gateway { interface, address } => Target::Neighbour { interface, address },
         Via::Paths(ref paths) => {
             if !paths.iter().all(|path| twins.contains_key(&path.interface)) {
@@ -427,7 +457,7 @@ fn adjacency(state: &State, twins: &Twins, target: &Target) -> Adjacency {
         Target::KernelInterface => Adjacency::Kernel,
         Target::Nowhere => Adjacency::Blackhole,
         // Of several those that are known are asked for one by one.
-        Target::Resolve | Target::Paths(_) => Adjacency::Resolve,
+        Target::Resolve | Target::Link { .. } | Target::Paths(_) => Adjacency::Resolve,
         Target::Narrow {
             interface,
             address,

@@ -12,6 +12,10 @@ pub(super) fn changes(old: &Config, new: &Config) -> Vec<String> {
         if old.trust != new.trust {
             changes.push(format!("{name}: trust was {}, is {}", old.trust, new.trust));
         }
+        if old.reverse_path != new.reverse_path {
+            let (old, new) = (old.reverse_path, new.reverse_path);
+            changes.push(format!("{name}: reverse_path was {old}, is {new}"));
+        }
         changes.extend(police(name, old.police, new.police));
     }
     let (old, new) = (&old.kernel, &new.kernel);
@@ -98,6 +102,9 @@ mod tests {
         assert_eq!(changes_to(str::to_owned), Vec::<String>::new());
         let trust = changes_to(|text| text.replacen("trust = \"bleach\"", "trust = \"keep\"", 1));
         assert_eq!(trust, ["lan: trust was bleach, is keep"]);
+        let strict = "reverse_path = \"strict\"";
+        let loose = changes_to(|text| text.replacen(strict, "reverse_path = \"loose\"", 1));
+        assert_eq!(loose, ["lan: reverse_path was strict, is loose"]);
         let rule = "[[rule]]\nname = \"first\"\ndrop = true\n";
         let first = changes_to(|text| text.replacen("[[rule]]", &format!("{rule}[[rule]]"), 1));
         assert_eq!(first, ["rule first is new"]);

@@ -5,7 +5,7 @@ use toml::{Table, Value};
 /// Keys of the file that can change.
 const OF_FILE: [&str; 3] = ["rule", "meter", "kernel"];
 /// Keys of a port or VLAN that can change.
-const OF_INTERFACE: [&str; 3] = ["trust", "remark", "police"];
+const OF_INTERFACE: [&str; 4] = ["trust", "remark", "reverse_path", "police"];
 
 /// Each key that differs, such as `port.lan.mtu: was 1500, is 9000`.
 pub(super) fn differences(old: &Table, new: &Table) -> Vec<String> {
@@ -132,6 +132,7 @@ mod tests {
         for (from, to) in [
             ("trust = \"bleach\"", "trust = \"keep\""),
             ("trust = \"bleach\"", ""),
+            ("reverse_path = \"strict\"", "reverse_path = \"off\""),
             ("remark = {", "remark = { AF41 = \"AF42\","),
             (
                 "[[rule]]",

@@ -35,8 +35,8 @@ pub enum ReloadError {
     Config(#[from] ConfigError),
     /// It differs in what is read at the start only.
     #[error(
-        "{}: only rules, meters, trust, remark, police and kernel can change while the router runs; restart \
-         it for these, or write them as they were:\n{}",
+        "{}: only rules, meters, trust, remark, reverse_path, police and kernel can change while the \
+         router runs; restart it for these, or write them as they were:\n{}",
         file.display(),
         keys.join("\n")
     )]

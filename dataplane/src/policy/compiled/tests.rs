@@ -35,6 +35,7 @@ fn rule(name: &str, meter: Option<Metering>) -> Rule {
 fn compile(rules: Vec<Rule>, police: Vec<(Phb, Metering)>) -> Result<Box<Policy>, PolicyError> {
     let interface = InterfacePolicy {
         trust: Trust::Keep,
+        reverse_path: ReversePath::Off,
         police,
     };
     let spec = PolicySpec {

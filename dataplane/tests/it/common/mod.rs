@@ -149,6 +149,15 @@ impl Rig {
         }
     }
 
+    /// Says from which interfaces sources may come whose route has a next hop.
+    pub fn ways_in(&mut self, number: u16, interfaces: &[InterfaceIndex]) {
+        let request = Request::SetWaysIn {
+            next_hop: NextHop(number),
+            interfaces: interfaces.iter().copied().collect(),
+        };
+        assert!(matches!(self.ask(request), Answer::Route(Ok(()))));
+    }
+
     pub fn ask(&mut self, request: Request) -> Answer {
         self.control
             .commands

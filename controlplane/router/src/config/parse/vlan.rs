@@ -7,7 +7,7 @@ use voicelane_dataplane::units::VlanId;
 use super::{
     Problems, addresses, mtu,
     policy::{self, Meters},
-    role, trust,
+    reverse_path, role, trust,
 };
 use crate::config::{
     Role, VlanConfig,
@@ -60,6 +60,7 @@ fn vlan(
     let word = raw.role.as_deref().unwrap_or(&raw_port.role);
     let role = role(&path, word, problems);
     let trust = trust(&path, raw.trust.as_deref(), raw.remark.as_ref(), problems);
+    let reverse_path = reverse_path(&path, raw.reverse_path.as_deref(), role, problems);
     let police = policy::police(&path, &raw.police, meters, problems);
     let addresses = addresses(&path, &raw.addresses, problems);
     let most = port_mtu.map_or(i64::MAX, i64::from);
@@ -72,6 +73,7 @@ fn vlan(
         name: name?,
         role,
         trust: trust?.unwrap_or(role.trust()),
+        reverse_path: reverse_path?,
         routing: raw.routing.unwrap_or(role == Role::Core),
         police: police?,
         addresses: addresses?,

@@ -146,6 +146,66 @@ fn a_gateway_that_moves_costs_one_request() {
     assert_eq!(fib.used_neighbours().collect::<Vec<_>>(), [(CORE, gateway)]);
 }
 
+/// A source may come from where its route leads, whether its neighbours are known or not.
+#[test]
+fn sources_come_from_where_their_routes_lead() {
+    let (mut state, mut fib) = (State::default(), Fib::new(twins()));
+    let mut worker = Worker::default();
+    let gateway = |interface, last| Path {
+        interface,
+        address: host(false, 9, last),
+        weight: NonZeroU16::MIN,
+    };
+    let one = |path: Path| Via::Gateway {
+        interface: path.interface,
+        address: path.address,
+    };
+    let both = [gateway(LAN, 1), gateway(CORE, 2)];
+    let management = Via::Link { interface: 2 };
+    let mut dirty = Dirty::default();
+    for (prefix, via) in [
+        ("10.0.0.0/24", Via::Link { interface: LAN }),
+        ("10.0.1.0/24", one(gateway(CORE, 2))),
+        ("10.0.2.0/24", Via::paths(both.to_vec())),
+        ("10.0.3.0/24", management),
+        ("10.0.4.0/24", Via::Nowhere),
+        ("0.0.0.0/0", one(gateway(CORE, 3))),
+    ] {
+        let event = Event::RouteAdded(main_route(prefix, 0, via), Place::First);
+        state.apply(event, &mut dirty);
+    }
+    worker.take(fib.update(&state, &dirty));
+    let check = |worker: &Worker, known: &str| {
+        for (address, ways_in) in [
+            (host(false, 0, 1), [true, false]),
+            (host(false, 1, 1), [false, true]),
+            (host(false, 2, 1), [true, true]),
+            (host(false, 3, 1), [false, false]),
+            (host(false, 4, 1), [false, false]),
+            (host(false, 5, 1), [false, true]),
+            (host(true, 0, 1), [false, false]),
+        ] {
+            assert_eq!(worker.ways_in(address), ways_in, "{address}, {known}");
+        }
+    };
+    check(&worker, "no neighbour is known");
+    for (interface, address) in [(LAN, host(false, 0, 1)), (LAN, both[0].address)] {
+        let neighbour = Some(Neighbour {
+            mac: MacAddress([6, 0, 0, 0, 0, 1]),
+            stale: false,
+        });
+        let event = Event::Neighbour {
+            interface,
+            address,
+            neighbour,
+        };
+        let mut dirty = Dirty::default();
+        state.apply(event, &mut dirty);
+        worker.take(fib.update(&state, &dirty));
+    }
+    check(&worker, "some are known");
+}
+
 #[test]
 fn routes_of_one_prefix_keep_the_kernels_order() {
     let gateway = |last| Via::Gateway {

@@ -77,6 +77,7 @@ pub(super) struct Worker {
     pub(super) room: Option<(usize, usize)>,
     adjacencies: HashMap<NextHop, Adjacency>,
     paths: HashMap<NextHop, Vec<NextHop>>,
+    ways_in: HashMap<NextHop, InterfaceSet>,
     pub(super) routes: BTreeMap<IpNet, NextHop>,
     pub(super) requests: usize,
 }
@@ -176,10 +177,27 @@ impl Worker {
                         "{prefix} was there"
                     );
                 }
+                Request::SetWaysIn {
+                    next_hop,
+                    interfaces,
+                } => {
+                    self.ways_in.insert(next_hop, interfaces);
+                }
                 other => panic!("{other:?} is no request of the mirror"),
             }
         }
         answers
+    }
+
+    /// From which of the two twins' interfaces packets may come whose source is this address.
+    pub(super) fn ways_in(&self, address: IpAddr) -> [bool; 2] {
+        let covering = self
+            .routes
+            .iter()
+            .filter(|(prefix, _)| prefix.contains(&address));
+        let longest = covering.max_by_key(|(prefix, _)| prefix.prefix_len());
+        let ways_in = longest.map_or(InterfaceSet::NONE, |(_, next_hop)| self.ways_in[next_hop]);
+        [0, 1].map(|index| ways_in.contains(InterfaceIndex(index)))
     }
 
     pub(super) fn lookup(&self, address: IpAddr) -> Option<Ways> {

@@ -7,7 +7,7 @@ use super::{
     model::{Kernel, Ways, Worker, alike, events, twins},
 };
 use crate::mirror::{
-    fib::{Adjacency, Dirty, Fib, LAST_NEXT_HOP, State},
+    fib::{Adjacency, Dirty, FIRST_LINK, FIRST_NEXT_HOP, Fib, LAST_NEXT_HOP, State},
     state::Event,
 };
 
@@ -24,7 +24,7 @@ proptest! {
     ) {
         let (mut state, mut kernel) = (State::default(), Kernel::default());
         let (mut fib, mut worker) = (Fib::new(twins()), Worker::default());
-        fib.last = numbers;
+        fib.last = FIRST_NEXT_HOP - FIRST_LINK + numbers;
         worker.room = Some(room);
         for event in events {
             let Some(event) = kernel.possible(event) else {
@@ -54,7 +54,7 @@ proptest! {
             worker.settle(&mut fib, &state, requests);
         }
         let mut scratch = Fib::new(twins());
-        scratch.last = numbers;
+        scratch.last = FIRST_NEXT_HOP - FIRST_LINK + numbers;
         let everything = state.all_dirty(&State::default(), &Dirty::default());
         let requests = scratch.update(&state, &everything);
         Worker::default().obey(&mut scratch, &state, requests);
