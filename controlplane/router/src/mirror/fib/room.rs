@@ -72,9 +72,12 @@ impl Fib {
         let some_refused = self.refused[family(prefix)].len() > 0;
         self.refused[family(prefix)].remove(prefix);
         let target = self.routes.remove(&prefix);
-        // What was refused inside of it is inside of the next one now.
-        if some_refused && let Some(outer) = self.outer(prefix) {
-            self.set_route(state, outer, requests);
+        // What was refused inside of it is inside of the next one now; and if it was refused itself, one
+        // that has come between need not be the one that led to the kernel for it.
+        if some_refused {
+            for outer in self.outers(prefix) {
+                self.set_route(state, outer, requests);
+            }
         }
         if let Some(target) = target {
             requests.push(removal(prefix));
@@ -105,7 +108,11 @@ impl Fib {
             let refused = &mut self.refused[family(prefix)];
             match answer {
                 Ok(()) if !self.routes.contains_key(&prefix) => {} // It is on its way out.
-                Ok(()) => changed.extend(refused.remove(prefix).then_some(prefix)),
+                Ok(()) => {
+                    // What was refused inside of a new one is not the next one's any more.
+                    let offered = refused.remove(prefix);
+                    changed.extend((offered || refused.len() > 0).then_some(prefix));
+                }
                 Err(error) => {
                     let offered = !refused.insert(prefix);
                     if offered && matches!(error, RouteError::Table(FibError::Full { .. })) {
@@ -125,7 +132,7 @@ impl Fib {
             if self.has(prefix) {
                 self.set_route(state, prefix, &mut requests);
             }
-            if let Some(outer) = self.outer(prefix) {
+            for outer in self.outers(prefix) {
                 self.set_route(state, outer, &mut requests);
             }
         }
@@ -160,6 +167,12 @@ impl Fib {
     fn outer(&self, prefix: IpNet) -> Option<IpNet> {
         let mut around = std::iter::successors(prefix.supernet(), IpNet::supernet);
         around.find(|&outer| self.has(outer))
+    }
+
+    /// All prefixes around this one that the worker has.
+    fn outers(&self, prefix: IpNet) -> Vec<IpNet> {
+        let around = std::iter::successors(prefix.supernet(), IpNet::supernet);
+        around.filter(|&outer| self.has(outer)).collect()
     }
 
     /// Whether refused prefixes have this one as the longest around them, or would if the worker had it.
