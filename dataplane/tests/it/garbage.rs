@@ -59,6 +59,8 @@ fn templates() -> Vec<Vec<u8>> {
     frames.extend(on_vlans);
     let filled = [0, 2, 4, 6, 7, 12].map(|at| with_trailer(&frames[at], 500));
     frames.extend(filled);
+    let link_local = Udp::new([169, 254, 0, 5].into(), FAR, 1, 80);
+    frames.push(link_local.frame());
     frames
 }
 
@@ -68,7 +70,7 @@ fn rig(settings: &mut Settings, layout: Layout) -> Rig {
     settings.ports[1].vlans = vec![vlan(300, Trust::Keep)];
     let mut rig = Rig::with(settings, layout);
     route_to_vlans(&mut rig);
-    rig.ways_in(1, &[EDGE.into()]);
+    rig.ways_in(1, &[EDGE_100]);
     rig
 }
 
@@ -152,17 +154,17 @@ fn policy() -> Box<Policy> {
             rule("odd", Action::Mark(Dscp::CS5), None, odd),
             rule("tcp", Action::Keep, Some(metering), tcp),
         ],
-        interfaces: [Trust::Bleach, Trust::Keep]
-            .map(|trust| InterfacePolicy {
-                trust,
-                reverse_path: if trust == Trust::Keep {
-                    ReversePath::Off
-                } else {
-                    ReversePath::Strict
-                },
-                police: vec![(Phb::Telephony, metering)],
-            })
-            .into(),
+        interfaces: [
+            (Trust::Bleach, ReversePath::Off),
+            (Trust::Keep, ReversePath::Off),
+            (Trust::Bleach, ReversePath::Strict),
+        ]
+        .map(|(trust, reverse_path)| InterfacePolicy {
+            trust,
+            reverse_path,
+            police: vec![(Phb::Telephony, metering)],
+        })
+        .into(),
         ..PolicySpec::default()
     };
     Policy::new(&spec, 1, TickRate::from_hz(CLOCK_HZ)).unwrap()
@@ -267,9 +269,9 @@ enum Event {
 
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        6 => (0..33_usize, 0..2_u8, 1..100_u8)
+        6 => (0..34_usize, 0..2_u8, 1..100_u8)
             .prop_map(|(template, port, count)| Event::Arrive { template, port, count }),
-        1 => (0..33_usize, 0..6_u8)
+        1 => (0..34_usize, 0..6_u8)
             .prop_map(|(template, interface)| Event::FromKernel { template, interface }),
         1 => (3_998..4_002_u16).prop_map(Event::Install),
         1 => (3_998..4_002_u16).prop_map(Event::Remove),
