@@ -316,6 +316,17 @@ impl Lookups {
         let ipv4 = self.flows4.at(place).map(AnyKey::V4);
         ipv4.or_else(|| self.flows6.at(place).map(AnyKey::V6))
     }
+
+    /// What a packet is known by when it comes back from the kernel: its five-tuple, or if it is a part of
+    /// a larger one, that one's identification.
+    pub(super) fn detour(&self, place: usize) -> Option<AnyKey> {
+        let parts = &self.fragments;
+        let part = parts.places.iter().position(|&at| at == place);
+        match part.and_then(|part| parts.items.get(part)) {
+            Some(Fragment { id, .. }) => Some(id.as_flow()),
+            None => self.flow(place),
+        }
+    }
 }
 
 /// The session's flow of each packet that has one, in its place.

@@ -7,7 +7,7 @@ use super::burst::Family;
 use crate::{
     diffserv::TrafficClass,
     policy::Routing,
-    session::{AnyKey, FlowKey4, FlowKey6, Protocol},
+    session::{AddressPair, AnyKey, FlowKey4, FlowKey6, FragmentId, Protocol},
     wire::{EtherType, Ipv4, Ipv6, Transport, Upper, upper_layer},
 };
 
@@ -44,7 +44,7 @@ pub(super) struct Packet {
     pub(super) offset: usize,
     pub(super) class: TrafficClass,
     pub(super) source: IpAddr,
-    /// Of a whole packet with ports.
+    /// Of a whole packet with ports, or of a part: [`FragmentId::as_flow`].
     pub(super) flow: Option<AnyKey>,
 }
 
@@ -52,7 +52,8 @@ pub(super) struct Packet {
 struct Payload {
     protocol: Protocol,
     offset: Option<usize>,
-    whole: bool,
+    /// The identification of the packet that it is a part of.
+    part_of: Option<u32>,
 }
 
 impl Content {
@@ -141,7 +142,7 @@ fn ipv4(packet: &[u8], offset: usize, routing: &Routing) -> Content {
             let payload = Payload {
                 protocol: Protocol(ip.protocol()),
                 offset: first.then_some(header),
-                whole: !ip.is_fragment(),
+                part_of: ip.is_fragment().then(|| ip.identification().into()),
             };
             (packet, payload)
         });
@@ -153,8 +154,20 @@ fn ipv4(packet: &[u8], offset: usize, routing: &Routing) -> Content {
         } else if routing.has(payload.protocol, ports.map(numbers)) {
             kind = Kind::Routing;
         }
-        let key = |ports| FlowKey4::from_wire(ip.addresses(), ports, payload.protocol.0);
-        flow = ports.filter(|_| payload.whole).map(key);
+        flow = match payload.part_of {
+            None => ports.map(|ports| {
+                let protocol = payload.protocol.0;
+                AnyKey::V4(FlowKey4::from_wire(ip.addresses(), ports, protocol))
+            }),
+            Some(identification) => {
+                let id = FragmentId {
+                    addresses: AddressPair::V4(*ip.addresses()),
+                    protocol: ip.protocol(),
+                    identification,
+                };
+                Some(id.as_flow())
+            }
+        };
     }
     let &[a, b, c, d, ..] = ip.addresses();
     let packet = Packet {
@@ -162,7 +175,7 @@ fn ipv4(packet: &[u8], offset: usize, routing: &Routing) -> Content {
         offset,
         class: ip.traffic_class(),
         source: [a, b, c, d].into(),
-        flow: flow.map(AnyKey::V4),
+        flow,
     };
     Content {
         kind,
@@ -186,15 +199,18 @@ fn ipv6(packet: &[u8], offset: usize, routing: &Routing) -> Content {
             Payload {
                 protocol: Protocol(protocol),
                 offset: Some(offset),
-                whole: fragment.is_none(),
+                part_of: fragment,
             },
         )),
-        Upper::Fragment { protocol, .. } => Some((
+        Upper::Fragment {
+            protocol,
+            identification,
+        } => Some((
             packet,
             Payload {
                 protocol: Protocol(protocol),
                 offset: None,
-                whole: false,
+                part_of: Some(identification),
             },
         )),
         Upper::Opaque => None,
@@ -208,15 +224,27 @@ fn ipv6(packet: &[u8], offset: usize, routing: &Routing) -> Content {
         } else if routing.has(payload.protocol, ports.map(numbers)) {
             kind = Kind::Routing;
         }
-        let key = |ports| FlowKey6::from_wire(ip.addresses(), ports, payload.protocol.0);
-        flow = ports.filter(|_| payload.whole).map(key);
+        flow = match payload.part_of {
+            None => ports.map(|ports| {
+                let protocol = payload.protocol.0;
+                AnyKey::V6(FlowKey6::from_wire(ip.addresses(), ports, protocol))
+            }),
+            Some(identification) => {
+                let id = FragmentId {
+                    addresses: AddressPair::V6(*ip.addresses()),
+                    protocol: 0,
+                    identification,
+                };
+                Some(id.as_flow())
+            }
+        };
     }
     let packet = Packet {
         family: Family::V6,
         offset,
         class: ip.traffic_class(),
         source: (*ip.source()).into(),
-        flow: flow.map(AnyKey::V6),
+        flow,
     };
     Content {
         kind,

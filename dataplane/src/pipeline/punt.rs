@@ -36,6 +36,7 @@ pub(super) struct Punted {
     pub(super) reason: PuntReason,
     /// What its header is to say; nothing: it is no IP.
     pub(super) class: Option<(Family, TrafficClass)>,
+    /// By what it is known when the kernel sends it on.
     pub(super) flow: Option<AnyKey>,
 }
 

@@ -119,7 +119,7 @@ fn queue_mixed<B: Buffer, O: Outlet<B>>(
                     ingress,
                     reason,
                     class: reason.is_ip().then(|| (family, burst.marked[place])),
-                    flow: burst.lookups.flow(place),
+                    flow: burst.lookups.detour(place),
                 };
                 punts.punt(packet, buffer, counters, (routes, routing), now);
             }

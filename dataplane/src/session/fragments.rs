@@ -30,6 +30,22 @@ pub struct FragmentId {
     pub identification: u32,
 }
 
+impl FragmentId {
+    /// The key of a flow that has the identification in place of ports: as good as any, where parts of
+    /// one packet are to be told from those of others.
+    pub(crate) fn as_flow(&self) -> AnyKey {
+        let ports = self.identification.to_be_bytes();
+        match self.addresses {
+            AddressPair::V4(addresses) => {
+                AnyKey::V4(FlowKey4::from_wire(&addresses, &ports, self.protocol))
+            }
+            AddressPair::V6(addresses) => {
+                AnyKey::V6(FlowKey6::from_wire(&addresses, &ports, self.protocol))
+            }
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     id: FragmentId,
@@ -95,15 +111,9 @@ impl Fragments {
         reason = "reduced to the number of sets"
     )]
     fn set(&mut self, id: &FragmentId) -> &mut [Option<Entry>; WAYS] {
-        let ports = id.identification.to_be_bytes();
-        // The hash of a flow whose ports are the identification is as good as any.
-        let hash = match id.addresses {
-            AddressPair::V4(addresses) => {
-                FlowKey4::from_wire(&addresses, &ports, id.protocol).hash(&self.seed)
-            }
-            AddressPair::V6(addresses) => {
-                FlowKey6::from_wire(&addresses, &ports, id.protocol).hash(&self.seed)
-            }
+        let hash = match id.as_flow() {
+            AnyKey::V4(key) => key.hash(&self.seed),
+            AnyKey::V6(key) => key.hash(&self.seed),
         };
         &mut self.entries[hash as usize % SETS]
     }

@@ -478,6 +478,40 @@ fn a_calls_packets_come_back_from_the_kernel_as_the_calls() {
     assert_eq!((counters.packets, counters.policed_packets), (2, 2));
 }
 
+#[test]
+fn parts_of_a_calls_packet_come_back_from_the_kernel_as_the_calls() {
+    let mut rig = rig();
+    let mut call = Udp::new(HOST, [10, 3, 0, 1].into(), 4000, 160);
+    let call6 = Udp6::new(HOST6, "2001:db8:3::1".parse().unwrap(), 4000, 160);
+    rig.install(vec![
+        call.session("1Mbit/s", 5_000),
+        call6.session("1Mbit/s", 5_000),
+    ]);
+    // The first part has the ports, the second and third do not.
+    let parts = [0x2000, 0x2000 | 20, 40].map(|fragment| {
+        call.fragment = fragment;
+        let mut frame = call.frame();
+        frame[18..20].copy_from_slice(&[0, 7]);
+        fix_checksum(&mut frame);
+        frame
+    });
+    let parts6 = [1_u16, 20 << 3 | 1, 40 << 3].map(|fragment| {
+        let [high, low] = fragment.to_be_bytes();
+        let mut part = call6.clone();
+        part.extensions = (44, vec![17, 0, high, low, 0, 0, 0, 7]);
+        part.frame()
+    });
+    for parts in [parts, parts6] {
+        let punted = parts.map(|frame| kernel_gets(&mut rig, &frame).unwrap());
+        for frame in &punted {
+            let (left, phb) = leaves(&mut rig, CORE.into(), frame);
+            assert_eq!((dscp(&left), phb), (Dscp::EF, Phb::Telephony));
+        }
+        let (left, _) = leaves(&mut rig, CORE.into(), &punted[1]);
+        assert_eq!(dscp(&left), Dscp::DF, "one too many");
+    }
+}
+
 /// Any bytes: what leaves is as long as what came, and is never telephony.
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
     let kinds = prop_oneof![
