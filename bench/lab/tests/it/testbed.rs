@@ -161,7 +161,7 @@ fn a_killed_lab_is_swept_by_the_next() {
     let mut victim = Command::new(own)
         .args([
             "--exact",
-            "a_killed_lab_is_swept_by_the_next",
+            "testbed::a_killed_lab_is_swept_by_the_next",
             "--nocapture",
         ])
         .env(VICTIM, "1")
