@@ -378,7 +378,8 @@ fn what_is_unusual_is_heeded_or_goes_nowhere() {
     for (source, destination, reason) in [
         ([10, 9, 0, 1].into(), far, "martian-source"),
         ([10, 1, 0, 1].into(), far, "martian-source"),
-        ([169, 254, 7, 7].into(), far, "not-forwardable"),
+        // No route leads back to it.
+        ([169, 254, 7, 7].into(), far, "reverse-path"),
         (
             [10, 1, 0, 10].into(),
             [169, 254, 7, 7].into(),

@@ -266,6 +266,15 @@ fn frame(tags: &[u16], source: Ipv4Addr, destination: Ipv4Addr, ip_bytes: u16) -
 #[test]
 fn each_vlan_is_an_interface_of_its_own() {
     let network = network("vlans");
+    // The same sources come in on all of them.
+    let off = "reverse_path = \"off\"\n";
+    let config = fs::read_to_string(&network.config).unwrap();
+    let config = ["role = \"edge\"\n", "[[port.vlan]]\n"]
+        .iter()
+        .fold(config, |config, line| {
+            config.replace(line, &format!("{line}{off}"))
+        });
+    fs::write(&network.config, config).unwrap();
     let _router = network.start();
     let neighbours = format!(
         "neigh add 10.1.100.10 lladdr {SILENT_MAC} dev phones\n\
@@ -290,7 +299,7 @@ fn each_vlan_is_an_interface_of_its_own() {
     let trunk = Capture::start(&network.lab, &network.left, "eth0", "ip").unwrap();
     let core = Capture::start(&network.lab, &network.right, "eth0", "ip").unwrap();
 
-    deliver(&[], 1, right, 100);
+    deliver(&[], 11, right, 100);
     deliver(&[100], 2, right, 100);
     deliver(&[200], 3, right, 1500);
     deliver(&[0xe000], 4, right, 100);
@@ -323,7 +332,7 @@ fn each_vlan_is_an_interface_of_its_own() {
     assert_eq!(
         at_right,
         [
-            ["10.1.100.1", "", "", "0", "114"],
+            ["10.1.100.11", "", "", "0", "114"],
             ["10.1.100.2", "", "", "0", "114"],
             ["10.1.100.3", "", "", "46", "1514"],
             ["10.1.100.4", "", "", "0", "114"],
