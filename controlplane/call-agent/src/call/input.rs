@@ -62,7 +62,7 @@ pub(super) fn path(message: &sip::Message<'_>, seed: u64) -> Path {
 /// An SDP that ng carried, and what a relay made of it.
 #[derive(Clone, Copy, Debug)]
 pub struct NgMedia<'a> {
-    /// The command.
+    /// An `offer` or `answer`, as it came from the SIP server.
     pub command: &'a ng::Media<'a>,
     /// The SDP that a real rtpengine answered with, if this agent stands before one: what the other
     /// side gets.

@@ -75,7 +75,7 @@ impl Default for Limits {
     }
 }
 
-/// All calls.
+/// The state of every call that the feeds tell of.
 pub struct Model {
     configured: Configured,
     limits: Limits,

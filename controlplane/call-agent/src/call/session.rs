@@ -23,14 +23,14 @@ pub enum Change {
     Modify(Session),
     /// Nothing but the lease begins anew.
     Renew {
-        /// Which session.
+        /// As it was given when the session was added.
         id: SessionId,
         /// How long it is good for now.
         lease: Lease,
     },
     /// The session is over.
     Remove {
-        /// Which session.
+        /// As it was given when the session was added.
         id: SessionId,
         /// What ended it.
         why: Why,
@@ -39,7 +39,7 @@ pub enum Change {
     NotPlaced {
         /// The session that has them, or would.
         id: SessionId,
-        /// Which call.
+        /// The SIP Call-ID header, as it came.
         call_id: Arc<[u8]>,
         /// Each stream's reason.
         streams: Vec<NotPlaced>,
@@ -84,7 +84,7 @@ pub struct Flow {
 /// Where a flow's packets come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
-    /// From there.
+    /// Packets come from this address and port.
     Fixed(SocketAddr),
     /// From behind a NAT: the router learns it once, from the first packets to the destination.
     Learned {
@@ -100,7 +100,7 @@ pub enum Rtcp {
     NextPort,
     /// On RTP's ports.
     Mux,
-    /// Elsewhere.
+    /// On ports of its own (RFC 3605).
     Explicit(Box<RtcpEnds>),
     /// There is none: it is no RTP.
     None,
@@ -119,7 +119,7 @@ pub struct RtcpEnds {
 pub struct NotPlaced {
     /// Which `m=` line, from 0.
     pub stream: u8,
-    /// Why not.
+    /// Why the stream has no flows in a session.
     pub reason: Reason,
 }
 

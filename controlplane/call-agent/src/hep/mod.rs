@@ -49,7 +49,7 @@ pub struct Packet<'a> {
     pub key: Option<&'a [u8]>,
     /// The sender's own idea of which frames belong together.
     pub correlation_id: Option<&'a [u8]>,
-    /// The message.
+    /// The mirrored message, inflated if it came compressed.
     pub payload: Cow<'a, [u8]>,
 }
 

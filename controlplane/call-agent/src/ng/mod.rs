@@ -67,7 +67,7 @@ pub struct Dialog<'a> {
 /// What an offer or an answer carries.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Media<'a> {
-    /// Whose.
+    /// The dialog that the SDP belongs to.
     pub dialog: Dialog<'a>,
     /// As it stood in the SIP message.
     pub sdp: Cow<'a, [u8]>,

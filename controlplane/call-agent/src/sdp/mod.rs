@@ -92,7 +92,7 @@ pub enum Transport {
 /// Where a side receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Connection {
-    /// There.
+    /// At an IP address.
     Address(IpAddr),
     /// At a name, which nobody here resolves.
     Name,

@@ -95,7 +95,7 @@ pub fn key(key: Option<&v1::SessionKey>) -> Result<Key, InvalidField> {
 pub struct WaysIn(Vec<(String, Role)>);
 
 impl WaysIn {
-    /// As configured.
+    /// The configured interfaces, by name and role.
     pub fn new<'a>(interfaces: impl Iterator<Item = InterfaceConfig<'a>>) -> Self {
         Self(
             interfaces

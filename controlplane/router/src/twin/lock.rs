@@ -32,7 +32,7 @@ pub enum InUse {
     Interface {
         /// The port.
         port: String,
-        /// The interface.
+        /// The Linux interface under it.
         interface: String,
         /// ` (process 17)`, where that is known.
         who: String,

@@ -30,7 +30,7 @@ struct Underlay {
     port: PortIndex,
     /// The port's name.
     name: String,
-    /// As configured.
+    /// The Linux interface under it, by its configured name.
     interface: String,
     /// Of a driver that can be started again while the router runs.
     device: Option<(Port, String)>,
