@@ -272,7 +272,8 @@ fn each_class_has_its_own_share_on_each_interface() {
         frame
     };
     for (class, frame) in &classes {
-        rig.advance_to(rig.now + 2_000_000_000);
+        // Long enough to fill a neighbour's part, which two senders may have in common.
+        rig.advance_to(rig.now + 3_000_000_000);
         let before = rig.report();
         for _ in 0..500 {
             rig.deliver(EDGE, frame);
