@@ -8,6 +8,8 @@ target="${CARGO_TARGET_DIR:-$root/target}"
 # libdpdk and its port drivers, what bindgen and cc need, and the tools of the testbed.
 build_packages=(libdpdk-dev libclang-dev pkg-config gcc libc6-dev ca-certificates)
 lab_packages=(iproute2 ethtool util-linux iputils-ping)
+# The SIP server, its calls and its media relay.
+sip_packages=(kamailio sip-tester rtpengine-daemon)
 # DPDK's own programs: testpmd, the sources of l3fwd and qos_sched, and what compiles them.
 bench_packages=(dpdk-dev dpdk-doc make)
 test_packages=(tcpdump tshark traceroute shellcheck frr nftables)
@@ -53,7 +55,9 @@ need_packages() {
     done
     [ "${#missing[@]}" -gt 0 ] || return 0
     for package in "${missing[@]}"; do
-        [ "$package" != frr ] || keep_from_starting frr.service
+        case "$package" in
+        frr | kamailio | rtpengine-daemon) keep_from_starting "$package.service" ;;
+        esac
     done
     say "installing ${missing[*]}"
     export DEBIAN_FRONTEND=noninteractive

@@ -1,45 +1,11 @@
-//! The network-namespace testbed that tests, the demo and benchmarks share.
-//!
-//! A [`Lab`] owns network namespaces, the links between them and the processes in them, and takes
-//! all of it down when it is dropped, on SIGINT and SIGTERM, and (by the next lab's start) after a
-//! crash. [`TwoSites`] is the network of the demo: a caller's LAN and a bulk host on router A, a
-//! callee's LAN and a bulk sink on router B, a core link between them, and a management network.
-//!
-//! Traffic comes from threads of this process that enter a namespace before they open their
-//! sockets, so that sender and receiver read one clock. [`traffic::Calls`] sends and receives
-//! RTP-like calls, [`traffic::Bulk`] fills a link, and [`quality`] makes figures of what arrived.
-//!
-//! Everything here needs root (CAP_NET_ADMIN and CAP_SYS_ADMIN) and iproute2, ethtool, util-linux.
+//! The demo and the measurements of calls, on the testbed's two sites.
 
 #![forbid(unsafe_code)]
 
 pub mod classes;
-pub mod clock;
 pub mod compare;
-pub mod control;
 pub mod demo;
-pub mod quality;
-pub mod topology;
-pub mod traffic;
 
-mod capture;
-mod command;
-mod error;
-mod lab;
-mod link;
-mod namespace;
-mod process;
-mod programs;
 mod rate;
 
-pub use self::{
-    capture::Capture,
-    error::LabError,
-    lab::{Lab, sweep},
-    link::End,
-    namespace::Namespace,
-    process::Process,
-    programs::{PortDriver, RouterOptions, bin_dir},
-    rate::Rate,
-    topology::{IpVersion, RouterProcess, Site, TwoSites},
-};
+pub use self::rate::Rate;

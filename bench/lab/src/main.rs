@@ -14,10 +14,10 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 use voicelane_lab::{
-    IpVersion, PortDriver, Rate, TwoSites, classes, compare,
+    Rate, classes, compare,
     demo::{self, Check, Options, Ports, Report},
-    sweep,
 };
+use voicelane_testbed::{IpVersion, PortDriver, TwoSites, sweep};
 use voicelane_types::with_causes;
 
 /// The network-namespace testbed of Voicelane. Needs root.

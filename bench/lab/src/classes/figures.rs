@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use voicelane_testbed::{clock::Window, quality::Delay};
 
 use super::{
     plan::{CLASSES, Stream, WIRE_BYTES, fair_shares},
     traffic::Log,
 };
-use crate::{clock::Window, quality::Delay, rate::Rate};
+use crate::rate::Rate;
 
 /// Quantiles of a one-way delay in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -187,11 +188,8 @@ impl Sum {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        classes::{plan::streams, traffic::Arrival},
-        clock::Moment,
-        topology::IpVersion,
-    };
+    use crate::classes::{plan::streams, traffic::Arrival};
+    use voicelane_testbed::{clock::Moment, topology::IpVersion};
 
     #[test]
     fn a_window_by_hand() {

@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 
-use crate::{
-    rate::Rate,
+use voicelane_testbed::{
     topology::{IpVersion, Site, addresses},
     traffic::{FRAME_NANOS, phase},
 };
+
+use crate::rate::Rate;
 
 /// How a class gets its part of the link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,11 +4,10 @@ use std::{fmt, time::Duration};
 
 use serde::Serialize;
 use voicelane_proto::v1::{PortEf, PortStatus, QueueStatus};
-
-use crate::{
+use voicelane_testbed::{
+    LabError,
     clock::{Moment, Window},
     control::Agent,
-    error::LabError,
     topology::Site,
 };
 

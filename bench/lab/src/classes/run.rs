@@ -4,6 +4,12 @@ use std::{collections::BTreeMap, thread, time::Duration};
 
 use voicelane_machine::Machine;
 use voicelane_proto::v1::{ServiceClass, SessionKey};
+use voicelane_testbed::{
+    LabError, RouterOptions,
+    control::{Agent, call_session},
+    topology::{IpVersion, TwoSites},
+    traffic::{Direction, Flow},
+};
 
 use super::{
     checks::check,
@@ -14,16 +20,11 @@ use super::{
     traffic::Traffic,
 };
 use crate::{
-    control::{Agent, call_session},
     demo::{
         EF,
         course::{Progress, Voicelane, meet},
     },
-    error::LabError,
-    programs::RouterOptions,
     rate::Rate,
-    topology::{IpVersion, TwoSites},
-    traffic::{Direction, Flow},
 };
 
 /// From the start of the traffic to the measured window: queues fill.

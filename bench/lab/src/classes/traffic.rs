@@ -14,17 +14,17 @@ use std::{
 };
 
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
-
-use super::plan::{CLASSES, Stream, WIRE_BYTES};
-use crate::{
+use voicelane_testbed::{
+    LabError,
     clock::{Moment, Pacer},
-    error::LabError,
     topology::{IpVersion, TwoSites},
     traffic::{
         socket,
         thread::{Worker, keep_time},
     },
 };
+
+use super::plan::{CLASSES, Stream, WIRE_BYTES};
 
 /// How long the sender sleeps at least: it sends what is due by then in one go.
 const TICK: Duration = Duration::from_micros(100);

@@ -1,13 +1,11 @@
 //! A core link shaped by HTB.
 
-use std::time::Duration;
-
-use crate::{
-    command,
-    error::LabError,
-    rate::Rate,
+use voicelane_testbed::{
+    LabError,
     topology::{IpVersion, Site, TwoSites},
 };
+
+use crate::rate::Rate;
 
 /// By what HTB knows calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,31 +18,26 @@ pub enum Classifier {
 
 /// FCS 4, preamble and start 8, gap 12: HTB counts a frame without them unless told.
 const OVERHEAD: &str = "overhead 24 mpu 84 linklayer ethernet";
-const TOOL_BOUND: Duration = Duration::from_secs(10);
 /// The part of `full` that a class is guaranteed, in percent: calls, signalling and control, the
 /// rest.
 const GUARANTEES: [(u16, u64); 3] = [(10, 50), (20, 10), (30, 40)];
 
-impl TwoSites {
-    /// Lets the kernel forward and HTB shape both ends of the core link. Returns the commands.
-    pub(super) fn forward_by_htb(
-        &self,
-        rate: Rate,
-        ip: IpVersion,
-        classifier: Classifier,
-    ) -> Result<Vec<String>, LabError> {
-        self.forward_by_kernel(None)?;
-        if ip == IpVersion::V6 {
-            self.forward_ipv6_by_kernel()?;
-        }
-        let commands = commands(rate, classifier);
-        let batch = commands.join("\n");
-        for site in Site::BOTH {
-            self.router(site)
-                .enter(|| command::run_with("tc", &["-batch", "-"], Some(&batch), TOOL_BOUND))??;
-        }
-        Ok(commands)
+/// Lets the kernel forward and HTB shape both ends of the core link. Returns the commands.
+pub(super) fn forward_by_htb(
+    sites: &TwoSites,
+    rate: Rate,
+    ip: IpVersion,
+    classifier: Classifier,
+) -> Result<Vec<String>, LabError> {
+    sites.forward_by_kernel(None)?;
+    if ip == IpVersion::V6 {
+        sites.forward_ipv6_by_kernel()?;
     }
+    let commands = commands(rate, classifier);
+    for site in Site::BOTH {
+        sites.router(site).tc(&commands.join("\n"))?;
+    }
+    Ok(commands)
 }
 
 /// What an administrator would give `tc`, for one end of the link.

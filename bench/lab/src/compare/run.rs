@@ -3,19 +3,20 @@
 use std::{net::SocketAddr, time::Duration};
 
 use voicelane_machine::Machine;
+use voicelane_testbed::{
+    LabError, RouterOptions,
+    quality::{DRAIN, FIXED_DELAY_MS},
+    topology::{IpVersion, Site, TwoSites},
+    traffic::{Bulk, Calls, Sink},
+};
 
-use super::{CHEAT, Candidate, Figures, Report, report::check};
+use super::{CHEAT, Candidate, Figures, Report, htb::forward_by_htb, report::check};
 use crate::{
     demo::{
         self, BULK_PACKET_BYTES, EF, IDLE, OVERLOAD,
         course::{Course, Progress, SETTLE, Voicelane, meet},
     },
-    error::LabError,
-    programs::RouterOptions,
-    quality::{DRAIN, FIXED_DELAY_MS},
     rate::Rate,
-    topology::{IpVersion, Site, TwoSites},
-    traffic::{Bulk, Calls, Sink},
 };
 
 /// A port of the calls' range, for the bulk sender that cheats.
@@ -79,7 +80,7 @@ fn measure(
             };
             voicelane = Some(Voicelane::start(&sites, [&router; 2], progress)?);
         }
-        Candidate::Htb(classifier) => commands = sites.forward_by_htb(rate, ip, classifier)?,
+        Candidate::Htb(classifier) => commands = forward_by_htb(&sites, rate, ip, classifier)?,
     }
     meet(&sites, ip)?;
 

@@ -1,12 +1,12 @@
 //! What the demo must show.
 
 use serde::Serialize;
+use voicelane_testbed::topology::IpVersion;
 
 use super::{
     BULK_PACKET_BYTES, CALL_PACKETS_PER_SECOND, CALL_PAYLOAD_BYTES, CORE_BITS_PER_SECOND, DELETED,
     EF, EF_MARKED_BULK, IDLE, OVERLOAD, Phase, SESSIONS, WIRE_BYTES,
 };
-use crate::topology::IpVersion;
 
 /// "Heavy loss".
 const HEAVY_LOSS_PERCENT: f64 = 20.0;

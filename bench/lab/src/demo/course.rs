@@ -7,18 +7,16 @@ use std::{
 };
 
 use voicelane_proto::v1::SessionKey;
-
-use super::{Check, DelayMs, EF, Phase};
-use crate::{
+use voicelane_testbed::{
+    LabError, Process, RouterOptions,
     clock::{Moment, Window},
     control::{Agent, call_session},
-    error::LabError,
-    process::Process,
-    programs::RouterOptions,
     quality::{DRAIN, Delay},
     topology::{IpVersion, RouterProcess, Site, TwoSites},
     traffic::{Calls, Direction, Flow, Sink},
 };
+
+use super::{Check, DelayMs, EF, Phase};
 
 /// From the start of a phase to its measured window.
 pub(crate) const SETTLE: Duration = Duration::from_secs(1);

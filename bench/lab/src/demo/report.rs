@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, fmt};
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 use serde::Serialize;
 use voicelane_machine::Machine;
+use voicelane_testbed::quality::{Delay, FlowFigures};
 
 use super::Check;
-use crate::quality::{Delay, FlowFigures};
 
 /// Everything that the demo found.
 #[derive(Clone, Debug, Serialize)]

@@ -3,18 +3,17 @@
 use std::time::Duration;
 
 use voicelane_machine::Machine;
+use voicelane_testbed::{
+    LabError, PortDriver, RouterOptions,
+    quality::{DRAIN, FIXED_DELAY_MS},
+    topology::{IpVersion, Site, TwoSites},
+    traffic::{Bulk, Calls, Sink},
+};
 
 use super::{
     BULK_BITS_PER_SECOND, BULK_PACKET_BYTES, DELETED, EF, EF_MARKED_BULK, IDLE, OVERLOAD, Phase,
     Report, SESSIONS, check,
     course::{Course, Progress, SETTLE, Voicelane, meet},
-};
-use crate::{
-    error::LabError,
-    programs::{PortDriver, RouterOptions},
-    quality::{DRAIN, FIXED_DELAY_MS},
-    topology::{IpVersion, Site, TwoSites},
-    traffic::{Bulk, Calls, Sink},
 };
 
 /// What forwards.

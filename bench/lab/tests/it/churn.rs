@@ -3,7 +3,7 @@
 use std::{thread, time::Duration};
 
 use crate::network::Network;
-use voicelane_lab::{RouterOptions, clock::Moment, traffic::Calls};
+use voicelane_testbed::{RouterOptions, clock::Moment, traffic::Calls};
 
 /// Twenty phones on each side talk all the time over a link with twice the traffic that it can
 /// carry; one thousand calls come and go between them.

@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use voicelane_lab::{
-    IpVersion, LabError, Rate,
+    Rate,
     classes::{self, Options},
     demo::Check,
 };
+use voicelane_testbed::{IpVersion, LabError};
 
 fn failed_checks(load_percent: u64, ip: IpVersion) -> Result<Vec<Check>, LabError> {
     let report = classes::run(&Options {

@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use voicelane_lab::{
-    IpVersion, Rate,
+    Rate,
     compare::{self, Options},
 };
+use voicelane_testbed::IpVersion;
 
 /// Over IPv6, which people will run less often.
 #[test]

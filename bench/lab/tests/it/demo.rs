@@ -3,10 +3,8 @@
 
 use std::time::Duration;
 
-use voicelane_lab::{
-    IpVersion, LabError, PortDriver,
-    demo::{self, Check, Options, Ports},
-};
+use voicelane_lab::demo::{self, Check, Options, Ports};
+use voicelane_testbed::{IpVersion, LabError, PortDriver};
 
 fn failed_checks(ports: PortDriver, ip: IpVersion) -> Result<Vec<Check>, LabError> {
     let options = Options {

@@ -4,10 +4,10 @@ use std::{thread, time::Duration};
 
 use crate::network::Network;
 use nix::sys::signal::Signal;
-use voicelane_lab::{RouterOptions, traffic::Calls};
 use voicelane_proto::v1::{
     ExplainSessionRequest, ExplainSessionResponse, SessionKey, operator_client::OperatorClient,
 };
+use voicelane_testbed::{RouterOptions, traffic::Calls};
 
 fn explain(network: &Network) -> ExplainSessionResponse {
     let mut client = OperatorClient::new(network.agent.channel());

@@ -6,11 +6,11 @@
 use std::{net::UdpSocket, time::Duration};
 
 use crate::network::{Network, port};
-use voicelane_lab::{
+use voicelane_proto::v1::SessionKey;
+use voicelane_testbed::{
     Namespace, PortDriver, RouterOptions, Site, TwoSites, control::call_session,
     topology::IpVersion, traffic::Flow,
 };
-use voicelane_proto::v1::SessionKey;
 
 /// With Ethernet's MTU: three fragments a datagram.
 const DATAGRAM_BYTES: usize = 4_000;

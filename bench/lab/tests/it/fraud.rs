@@ -14,7 +14,7 @@ use crate::{
     real_ports::{interface_mac, wire},
 };
 use nix::sys::socket::{MsgFlags, send};
-use voicelane_lab::{
+use voicelane_testbed::{
     Namespace, RouterOptions, Site,
     clock::{Moment, Pacer, Window},
     quality::LossPattern,

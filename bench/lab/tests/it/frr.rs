@@ -7,7 +7,8 @@ use std::{
 };
 
 use crate::network::{Network, port};
-use voicelane_lab::{
+use voicelane_proto::v1::PortStatus;
+use voicelane_testbed::{
     RouterOptions, Site,
     clock::{Moment, Window},
     topology::{
@@ -16,7 +17,6 @@ use voicelane_lab::{
     },
     traffic::{Bulk, Calls},
 };
-use voicelane_proto::v1::PortStatus;
 
 const BOUND: Duration = Duration::from_secs(20);
 
@@ -79,7 +79,7 @@ fn shares(network: &Network) -> [u64; 2] {
 
 #[test]
 fn calls_follow_bgp_and_keep_their_sessions() {
-    let sites = voicelane_lab::TwoSites::new("bgp").unwrap();
+    let sites = voicelane_testbed::TwoSites::new("bgp").unwrap();
     let link = sites.add_backup_link().unwrap();
     let network = Network::on(sites, |site| RouterOptions {
         more_toml: backup_port(site, "10Mbit/s"),
@@ -212,9 +212,10 @@ fn overload_seconds() -> u64 {
 /// class of its own the session would not last.
 #[test]
 fn bgp_survives_three_times_overload() {
-    let network = Network::on(voicelane_lab::TwoSites::new("overload").unwrap(), |_| {
-        options()
-    });
+    let network = Network::on(
+        voicelane_testbed::TwoSites::new("overload").unwrap(),
+        |_| options(),
+    );
     let frr = Site::BOTH.map(|site| network.sites.start_frr(site, false).unwrap());
     let neighbour = |site: Site| addresses::core(site.other());
     let before = [0, 1].map(|at| frr[at].wait_established(neighbour(Site::BOTH[at])).unwrap());
@@ -283,7 +284,9 @@ fn bgp_survives_three_times_overload() {
 /// than a kernel takes: multicast that nobody joined, and UDP to the router's own address.
 #[test]
 fn ospf_and_isis_survive_floods_of_the_lan() {
-    let network = Network::on(voicelane_lab::TwoSites::new("igp").unwrap(), |_| options());
+    let network = Network::on(voicelane_testbed::TwoSites::new("igp").unwrap(), |_| {
+        options()
+    });
     let frr = Site::BOTH.map(|site| {
         let ospf = format!(
             "interface core\n ip ospf area 0\n ip ospf network point-to-point\n \
@@ -341,7 +344,7 @@ fn ospf_and_isis_survive_floods_of_the_lan() {
 /// BGP with a hold time of three seconds, while 3.4 Mbit/s of UDP come for the router's LAN address.
 #[test]
 fn bgp_survives_a_flood_to_the_routers_address() {
-    let network = Network::on(voicelane_lab::TwoSites::new("punts").unwrap(), |_| {
+    let network = Network::on(voicelane_testbed::TwoSites::new("punts").unwrap(), |_| {
         options()
     });
     let frr = Site::BOTH.map(|site| network.sites.start_frr(site, false).unwrap());

@@ -19,5 +19,4 @@ mod fragments;
 mod fraud;
 mod frr;
 mod real_ports;
-mod testbed;
 mod wire;

@@ -9,7 +9,7 @@ use nix::{
     sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, bind, send, socket},
 };
 use rand::{Rng, SeedableRng, rngs::SmallRng};
-use voicelane_lab::{RouterOptions, Site, clock::Window, topology::addresses, traffic::Sink};
+use voicelane_testbed::{RouterOptions, Site, clock::Window, topology::addresses, traffic::Sink};
 
 /// Ethernet header 14, FCS 4, preamble 8, gap 12.
 const WIRE_BYTES: f64 = 38.0;
@@ -180,7 +180,7 @@ fn garbage_is_counted_and_nothing_leaks() {
     // And calls go on as if nothing had been.
     let flows = sites.calls(1);
     network.add("call", &flows);
-    let mut calls = voicelane_lab::traffic::Calls::start(flows).unwrap();
+    let mut calls = voicelane_testbed::traffic::Calls::start(flows).unwrap();
     let window = Window::pass(Duration::from_secs(1));
     calls.stop(true).unwrap();
     assert_eq!(calls.figures(0, window).unwrap().loss.lost(), 0);

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, thread, time::Duration};
 
 use crate::network::Network;
-use voicelane_lab::{Capture, RouterOptions, Site, traffic::Calls};
+use voicelane_testbed::{Capture, RouterOptions, Site, traffic::Calls};
 
 #[test]
 fn only_session_packets_carry_ef() {

@@ -3,16 +3,16 @@
 
 use std::time::{Duration, Instant};
 
-use voicelane_lab::{
+use voicelane_proto::v1::{
+    EntryCounters, ListEntriesRequest, SessionKey, router_operator_client::RouterOperatorClient,
+};
+use voicelane_router::dataplane::cores;
+use voicelane_testbed::{
     Capture, RouterOptions, Site, TwoSites,
     control::{Agent, call_session},
     topology::addresses,
     traffic::Calls,
 };
-use voicelane_proto::v1::{
-    EntryCounters, ListEntriesRequest, SessionKey, router_operator_client::RouterOperatorClient,
-};
-use voicelane_router::dataplane::cores;
 
 const BOUND: Duration = Duration::from_secs(15);
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use voicelane_lab::Process;
+use voicelane_testbed::Process;
 
 use crate::support::{OneRouter, eventually};
 

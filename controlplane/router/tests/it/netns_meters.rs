@@ -2,16 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use voicelane_lab::{
-    Capture, RouterOptions, Site, TwoSites,
-    control::{Agent, call_session},
-    topology::addresses,
-    traffic::Calls,
-};
 use voicelane_proto::v1::{
     ColourCounts, FlowKind, ListEntriesRequest, Meter, ServiceClass, SessionKey,
     meter::{Marker, TrTcm},
     router_operator_client::RouterOperatorClient,
+};
+use voicelane_testbed::{
+    Capture, RouterOptions, Site, TwoSites,
+    control::{Agent, call_session},
+    topology::addresses,
+    traffic::Calls,
 };
 
 const BOUND: Duration = Duration::from_secs(15);

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::support::{BOUND, OneRouter, eventually};
-use voicelane_lab::{End, Process};
+use voicelane_testbed::{End, Process};
 
 /// The usual network with a second link between the router and the right:
 /// core 10.9.0.1 ── 10.9.0.2, backup 10.9.1.1 ── 10.9.1.2, and in IPv6 2001:db8:9::/64 and

@@ -7,7 +7,7 @@ use nix::{
     ifaddrs::getifaddrs,
     sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, bind, socket},
 };
-use voicelane_lab::{Capture, End, Namespace, Process};
+use voicelane_testbed::{Capture, End, Namespace, Process};
 
 use crate::support::{BOUND, OneRouter, eventually};
 

@@ -18,7 +18,7 @@ use nix::{
         socket, sockopt,
     },
 };
-use voicelane_lab::{Capture, Namespace};
+use voicelane_testbed::{Capture, Namespace};
 
 use crate::support::{BOUND, OneRouter, eventually};
 

@@ -11,11 +11,11 @@ use std::{
 use crate::support::{BOUND, OneRouter, eventually};
 use nix::sys::signal::Signal;
 use tonic::{Code, Status};
-use voicelane_lab::Capture;
 use voicelane_proto::v1::{
     ListPortsRequest, ListRulesRequest, PortStatus, ReloadRequest, RuleStatus,
     router_operator_client::RouterOperatorClient,
 };
+use voicelane_testbed::Capture;
 
 type Client = RouterOperatorClient<tonic::transport::Channel>;
 

@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use voicelane_lab::{
+use voicelane_proto::v1::{
+    Endpoint, GetStatusRequest, ListEntriesRequest, ListPortsRequest, MediaFlow, SessionKey,
+    SessionSpec, router_operator_client::RouterOperatorClient,
+};
+use voicelane_testbed::{
     Capture, RouterOptions, Site, TwoSites,
     control::call_session,
     topology::{addresses, ipv6},
     traffic::Calls,
-};
-use voicelane_proto::v1::{
-    Endpoint, GetStatusRequest, ListEntriesRequest, ListPortsRequest, MediaFlow, SessionKey,
-    SessionSpec, router_operator_client::RouterOperatorClient,
 };
 
 const BOUND: Duration = Duration::from_secs(15);
@@ -285,7 +285,7 @@ fn a_call_over_ipv6_has_its_own_lane() {
             let [source, port, dscp, hop_limit, checksum] = row.as_slice() else {
                 panic!("{row:?}")
             };
-            let is_it = |flow: &voicelane_lab::traffic::Flow| {
+            let is_it = |flow: &voicelane_testbed::traffic::Flow| {
                 flow.source.ip().to_string() == *source && flow.source.port().to_string() == *port
             };
             let flow = flows.iter().position(is_it).unwrap();

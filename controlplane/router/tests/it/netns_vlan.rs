@@ -17,10 +17,10 @@ use nix::{
     ifaddrs::getifaddrs,
     sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, bind, send, socket},
 };
-use voicelane_lab::{Capture, Process};
 use voicelane_proto::v1::{
     ListPortsRequest, PortStatus, router_operator_client::RouterOperatorClient,
 };
+use voicelane_testbed::{Capture, Process};
 
 const LAN_MAC: [u8; 6] = [2, 0, 0, 0, 0x98, 1];
 /// Of hosts that nobody has started.

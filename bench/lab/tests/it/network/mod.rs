@@ -3,14 +3,14 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use voicelane_lab::{
+use voicelane_proto::v1::{PortStatus, SessionKey};
+use voicelane_testbed::{
     Process, RouterOptions, RouterProcess, Site, TwoSites,
     clock::Moment,
     control::{Agent, call_session},
     topology::addresses,
     traffic::{Bulk, Flow},
 };
-use voicelane_proto::v1::{PortStatus, SessionKey};
 
 pub struct Network {
     // In the order in which they are taken down.

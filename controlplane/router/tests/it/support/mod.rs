@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use voicelane_lab::{End, Lab, Namespace, Process};
+use voicelane_testbed::{End, Lab, Namespace, Process};
 
 pub(crate) const BOUND: Duration = Duration::from_secs(10);
 

@@ -10,7 +10,7 @@ use std::{
 
 use crate::error::LabError;
 
-const TOOL_BOUND: Duration = Duration::from_secs(20);
+pub(crate) const TOOL_BOUND: Duration = Duration::from_secs(20);
 
 /// Runs a tool and returns what it wrote to its standard output.
 pub(crate) fn run<S: AsRef<OsStr>>(program: &str, args: &[S]) -> Result<String, LabError> {

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use voicelane_lab::{
+use voicelane_testbed::{
     Capture, Lab, Site, TwoSites,
     clock::Window,
     quality::DRAIN,

@@ -3,12 +3,11 @@
 mod bulk;
 mod calls;
 mod packet;
-pub(crate) mod socket;
-pub(crate) mod thread;
+pub mod socket;
+pub mod thread;
 
-pub(crate) use self::calls::phase;
 pub use self::{
     bulk::{Bulk, BulkFigures, Sink},
-    calls::{Calls, Direction, Flow},
+    calls::{Calls, Direction, Flow, phase},
     packet::{FRAME_NANOS, MediaPacket, PAYLOAD_BYTES, RTP_BYTES},
 };

@@ -182,14 +182,10 @@ impl TwoSites {
             if let Some(rate) = core_rate {
                 // The inner queue counts packets: one that counts bytes has room for a small packet
                 // where a large one is dropped, and calls would lose nothing.
-                for qdisc in [
-                    format!("root handle 1: tbf rate {rate} burst 3000 limit 75000"),
-                    "parent 1: pfifo limit 50".to_owned(),
-                ] {
-                    let command = format!("qdisc add dev u-core {qdisc}");
-                    let words: Vec<_> = command.split_whitespace().collect();
-                    router.run("tc", &words, std::time::Duration::from_secs(5))?;
-                }
+                router.tc(&format!(
+                    "qdisc add dev u-core root handle 1: tbf rate {rate} burst 3000 limit 75000\n\
+                     qdisc add dev u-core parent 1: pfifo limit 50"
+                ))?;
             }
         }
         Ok(())

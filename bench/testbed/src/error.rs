@@ -71,14 +71,16 @@ pub enum LabError {
 }
 
 impl LabError {
-    pub(crate) fn io(what: impl Into<String>, source: impl Into<io::Error>) -> Self {
+    /// The system's refusal of `what`.
+    pub fn io(what: impl Into<String>, source: impl Into<io::Error>) -> Self {
         Self::Io {
             what: what.into(),
             source: source.into(),
         }
     }
 
-    pub(crate) fn timeout(what: impl Into<String>, bound: Duration, log: String) -> Self {
+    /// `what` did not happen within `bound`.
+    pub fn timeout(what: impl Into<String>, bound: Duration, log: String) -> Self {
         Self::Timeout {
             what: what.into(),
             seconds: bound.as_secs_f64(),

@@ -26,10 +26,7 @@ const RECEIVE_BUFFER_BYTES: usize = 16 << 20;
 const WAIT_MS: u8 = 100;
 
 /// Opens sockets bound to `addresses` in a namespace.
-pub(crate) fn bind(
-    namespace: &Namespace,
-    addresses: &[SocketAddr],
-) -> Result<Vec<UdpSocket>, LabError> {
+pub fn bind(namespace: &Namespace, addresses: &[SocketAddr]) -> Result<Vec<UdpSocket>, LabError> {
     namespace.enter(|| {
         let open = |&address: &SocketAddr| {
             bind_here(address).map_err(|e| {
@@ -57,7 +54,7 @@ fn bind_here(address: SocketAddr) -> io::Result<UdpSocket> {
 }
 
 /// Sets the byte that holds DSCP and ECN in what the socket sends from now on.
-pub(crate) fn set_tos(socket: &impl AsFd, ipv6: bool, tos: u8) -> io::Result<()> {
+pub fn set_tos(socket: &impl AsFd, ipv6: bool, tos: u8) -> io::Result<()> {
     if ipv6 {
         setsockopt(socket, sockopt::Ipv6TClass, &i32::from(tos))?;
     } else {
@@ -67,17 +64,20 @@ pub(crate) fn set_tos(socket: &impl AsFd, ipv6: bool, tos: u8) -> io::Result<()>
 }
 
 /// A packet as the socket gave it.
-pub(crate) struct Received {
-    pub(crate) length: usize,
-    pub(crate) tos: u8,
+pub struct Received {
+    /// Of the UDP payload, in bytes.
+    pub length: usize,
+    /// DSCP (upper six bits) and ECN.
+    pub tos: u8,
     /// How many the kernel has dropped at this socket so far, if it said so.
-    pub(crate) kernel_drops: Option<u32>,
-    pub(crate) at: Moment,
+    pub kernel_drops: Option<u32>,
+    /// When it was read from the socket.
+    pub at: Moment,
 }
 
 /// Receives on several sockets until told to stop. `take` gets the socket's index, the payload, the
 /// packet, and how many the kernel has dropped at this socket since the last one.
-pub(crate) fn receive_all(
+pub fn receive_all(
     sockets: &[Arc<UdpSocket>],
     stop: &AtomicBool,
     mut take: impl FnMut(usize, &[u8], &Received, u64),
@@ -87,7 +87,7 @@ pub(crate) fn receive_all(
         epoll.add(socket.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, index))?;
     }
     let mut events = [EpollEvent::empty(); 64];
-    let mut receiver = Receiver::new();
+    let mut receiver = Receiver::default();
     let mut dropped = vec![0u32; sockets.len()];
     while !stop.load(Ordering::Relaxed) {
         let ready = match epoll.wait(&mut events, WAIT_MS) {
@@ -112,21 +112,24 @@ pub(crate) fn receive_all(
 }
 
 /// Buffers to receive with.
-pub(crate) struct Receiver {
+pub struct Receiver {
     control: Vec<u8>,
-    pub(crate) bytes: [u8; 2_048],
+    /// The payload last received.
+    pub bytes: [u8; 2_048],
 }
 
-impl Receiver {
-    pub(crate) fn new() -> Self {
+impl Default for Receiver {
+    fn default() -> Self {
         Self {
             control: cmsg_space!(i32, u32, u32),
             bytes: [0; 2_048],
         }
     }
+}
 
+impl Receiver {
     /// Takes the next packet into `bytes`; `None` when there is none now.
-    pub(crate) fn receive(&mut self, socket: &UdpSocket) -> io::Result<Option<Received>> {
+    pub fn receive(&mut self, socket: &UdpSocket) -> io::Result<Option<Received>> {
         loop {
             let mut parts = [IoSliceMut::new(&mut self.bytes)];
             let message = match recvmsg::<SockaddrStorage>(

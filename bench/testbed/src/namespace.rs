@@ -55,6 +55,12 @@ impl Namespace {
         command::ip_batch(Some(&self.full_name), lines)
     }
 
+    /// Runs `tc` commands, one a line, in one go.
+    pub fn tc(&self, lines: &str) -> Result<(), LabError> {
+        self.enter(|| command::run_with("tc", &["-batch", "-"], Some(lines), command::TOOL_BOUND))?
+            .map(drop)
+    }
+
     /// Sets a kernel parameter of the namespace: `("net.ipv4.ip_forward", "1")`.
     pub fn sysctl(&self, key: &str, value: &str) -> Result<(), LabError> {
         let path = PathBuf::from("/proc/sys").join(key.replace('.', "/"));

@@ -222,7 +222,7 @@ struct Outgoing {
 }
 
 /// Spreads the flows over a frame's 20 ms by the golden ratio: evenly, and in step with nothing.
-pub(crate) fn phase(index: u32) -> Duration {
+pub fn phase(index: u32) -> Duration {
     let fraction = u64::from(index.wrapping_mul(0x9e37_79b9));
     Duration::from_nanos((FRAME_NANOS * fraction) >> 32)
 }

@@ -16,7 +16,7 @@ use crate::error::LabError;
 
 /// A thread that runs until it is told to stop.
 #[derive(Debug)]
-pub(crate) struct Worker<T> {
+pub struct Worker<T> {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<io::Result<T>>>,
     name: &'static str,
@@ -24,7 +24,7 @@ pub(crate) struct Worker<T> {
 
 impl<T: Send + 'static> Worker<T> {
     /// Starts `work`, which must look at the flag it is given at least every 100 ms.
-    pub(crate) fn start(
+    pub fn start(
         name: &'static str,
         work: impl FnOnce(&AtomicBool) -> io::Result<T> + Send + 'static,
     ) -> Result<Self, LabError> {
@@ -42,12 +42,12 @@ impl<T: Send + 'static> Worker<T> {
     }
 
     /// As given at its start.
-    pub(crate) fn name(&self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         self.name
     }
 
     /// Asks it to stop, waits, and returns what it made.
-    pub(crate) fn stop(&mut self) -> Result<Option<T>, LabError> {
+    pub fn stop(&mut self) -> Result<Option<T>, LabError> {
         self.stop.store(true, Ordering::Relaxed);
         let Some(thread) = self.thread.take() else {
             return Ok(None);
@@ -72,7 +72,7 @@ impl<T> Drop for Worker<T> {
 /// Lets the calling thread measure: wake-ups to the microsecond, and before the processes under
 /// test, whose cores it shares (its own work is some per cent of a core). Where the system refuses
 /// the priority, figures include the wait for a core.
-pub(crate) fn keep_time() {
+pub fn keep_time() {
     prctl::set_timerslack(1_000).ok();
     Command::new("chrt")
         .args(["--fifo", "--pid", "20", &gettid().to_string()])

@@ -231,7 +231,7 @@ fn receive(
     state: &Sinking,
     stop: &AtomicBool,
 ) -> io::Result<()> {
-    let mut receiver = Receiver::new();
+    let mut receiver = Receiver::default();
     let mut batch: Vec<Bin> = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         let mut ready = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];

@@ -1,0 +1,11 @@
+//! The tests of the whole crate, one binary.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "a test ends at what it did not expect"
+)]
+
+mod testbed;
