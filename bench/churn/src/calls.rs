@@ -91,13 +91,14 @@ impl Call {
                 mode: rtcp::Mode::None.into(),
                 ..Rtcp::default()
             }),
-            meter: None,
+            ..MediaFlow::default()
         };
         let spec = SessionSpec {
             key: self.key(),
             revision: 1,
             flows: vec![flow],
             service_class: v1::ServiceClass::Telephony.into(),
+            ..SessionSpec::default()
         };
         AddSessionRequest { spec: Some(spec) }
     }
@@ -119,8 +120,8 @@ impl Call {
             dscp: 46,
             rate_bps: RATE_BPS,
             burst_bytes: BURST_BYTES,
-            meter: None,
             ingress_interface: "a".to_owned(),
+            ..FlowEntry::default()
         };
         Command::Install(InstallSession {
             key: self.key(),

@@ -107,6 +107,6 @@ fn spec(call: u32) -> v1::SessionSpec {
         key: Some(key(call)),
         revision: 1,
         flows: vec![flow(1, 2), flow(2, 1)],
-        service_class: 0,
+        ..v1::SessionSpec::default()
     }
 }

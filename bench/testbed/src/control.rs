@@ -208,6 +208,7 @@ pub fn call_session(key: SessionKey, flows: &[Flow]) -> SessionSpec {
         revision: 1,
         flows: flows.iter().map(flow).collect(),
         service_class: ServiceClass::Telephony.into(),
+        ..SessionSpec::default()
     }
 }
 

@@ -158,6 +158,7 @@ pub(crate) fn spec(
             destination: None,
         }),
         meter,
+        ..v1::MediaFlow::default()
     };
     Ok(v1::SessionSpec {
         key: Some(key),
@@ -171,6 +172,7 @@ pub(crate) fn spec(
             Class::RealtimeInteractive => v1::ServiceClass::RealtimeInteractive,
         }
         .into(),
+        ..v1::SessionSpec::default()
     })
 }
 

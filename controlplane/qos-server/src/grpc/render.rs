@@ -35,6 +35,7 @@ pub fn session(view: &SessionView) -> v1::Session {
         routers: view.installations.iter().map(installation).collect(),
         created_unix_ms: view.created.0,
         updated_unix_ms: view.updated.0,
+        ..v1::Session::default()
     }
 }
 
@@ -56,6 +57,7 @@ fn spec(spec: &SessionSpec) -> v1::SessionSpec {
             ServiceClass::RealtimeInteractive => v1::ServiceClass::RealtimeInteractive,
         }
         .into(),
+        ..v1::SessionSpec::default()
     }
 }
 
@@ -83,6 +85,7 @@ fn flow(flow: &MediaFlow) -> v1::MediaFlow {
             source: path.map(|path| endpoint(path.source())),
             destination: path.map(|path| endpoint(path.destination())),
         }),
+        ..v1::MediaFlow::default()
     }
 }
 
@@ -113,6 +116,7 @@ fn placements(placement: &Placement) -> Vec<v1::FlowPlacement> {
         flow_index: narrow(index),
         source: Some(location(&at.source)),
         destination: Some(location(&at.destination)),
+        ..v1::FlowPlacement::default()
     };
     placement.iter().enumerate().map(one).collect()
 }
@@ -221,6 +225,7 @@ fn entry(entry: &FlowEntry) -> v1::FlowEntry {
         burst_bytes: entry.burst_bytes,
         meter: entry.meter.as_ref().map(meter),
         ingress_interface: entry.ingress.as_deref().unwrap_or_default().to_owned(),
+        ..v1::FlowEntry::default()
     }
 }
 
@@ -307,6 +312,7 @@ fn interface(it: &Interface, prefixes: usize) -> v1::Interface {
         mtu_bytes: it.mtu_bytes,
         vlan_id: it.vlan_id,
         port: it.port.to_string(),
+        ..v1::Interface::default()
     }
 }
 

@@ -289,5 +289,6 @@ fn name(message: &Message) -> &'static str {
         Message::Interfaces(_) => "InterfaceReport",
         Message::Installed(_) => "InstalledSessions",
         Message::Result(_) => "CommandResult",
+        Message::Latched(_) => "LatchedSources",
     }
 }

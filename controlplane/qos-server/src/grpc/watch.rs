@@ -49,6 +49,7 @@ fn rendered(event: &Event) -> WatchSessionsResponse {
     WatchSessionsResponse {
         kind: render::event_kind(event.kind).into(),
         session: render::some_session(&event.session),
+        ..WatchSessionsResponse::default()
     }
 }
 

@@ -227,6 +227,7 @@ async fn the_largest_request_within_the_limits_is_read() {
                 revision: u64::MAX,
                 flows: (0..32).map(media).collect(),
                 service_class: v1::ServiceClass::MultimediaConferencing.into(),
+                ..Default::default()
             }),
         })),
         with_session: true,

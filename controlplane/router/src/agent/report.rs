@@ -36,5 +36,6 @@ fn interface(config: InterfaceConfig<'_>, view: &InterfaceView, link: bool) -> I
         mtu_bytes: view.mtu.into(),
         vlan_id: config.vlan.map_or(0, |vlan| vlan.id.number().into()),
         port: config.port.name.clone(),
+        ..Interface::default()
     }
 }

@@ -296,8 +296,8 @@ pub(crate) mod tests {
             dscp: 46,
             rate_bps: 80_000,
             burst_bytes: 3_000,
-            meter: None,
             ingress_interface: "lan".to_owned(),
+            ..v1::FlowEntry::default()
         }
     }
 

@@ -103,8 +103,8 @@ pub fn edge(name: &str, prefixes: &[&str]) -> v1::Interface {
         rate_bps: 1_000_000_000,
         ef_budget_bps: 300_000_000,
         mtu_bytes: 1500,
-        vlan_id: 0,
         port: name.into(),
+        ..v1::Interface::default()
     }
 }
 
@@ -146,7 +146,7 @@ pub fn spec(session: &str, flows: Vec<v1::MediaFlow>) -> v1::SessionSpec {
         key: key(session),
         revision: 1,
         flows,
-        service_class: 0,
+        ..v1::SessionSpec::default()
     }
 }
 
