@@ -5,11 +5,13 @@
 pub mod codec;
 pub mod limits;
 
-/// Messages, clients and servers of package `voicelane.v1`.
+/// Messages, clients and servers of package `voicelane.v1`. The messages serialize as proto3 JSON
+/// (serde), fields with default values included.
 #[allow(missing_docs, unreachable_pub, unused_qualifications)]
 #[allow(clippy::all, clippy::pedantic)]
 pub mod v1 {
     tonic::include_proto!("voicelane.v1");
+    include!(concat!(env!("OUT_DIR"), "/voicelane.v1.serde.rs"));
 
     /// The encoded file descriptor set, for server reflection.
     pub const FILE_DESCRIPTOR_SET: &[u8] =

@@ -1,6 +1,6 @@
 //! What can be typed.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::ArgPredicate};
 
@@ -11,8 +11,10 @@ use crate::{
 
 /// Gives voice calls their own lane, and tells why one does not have it.
 ///
-/// Talks to the QoS server (voicelane-server). Every command prints a table for people, or with
-/// --json one JSON document (for `call watch` one a line) whose field names stay.
+/// Talks to the QoS server (voicelane-server), and with --router-api to a router itself. Every
+/// command prints a table, or with --json the API's answer as proto3 JSON: one document, for
+/// `call watch` one a line. Names are in lowerCamelCase, 64-bit integers are strings (jq: `tonumber`),
+/// and fields with default values are printed, too. proto/voicelane/v1 says what each means.
 #[derive(Debug, Parser)]
 #[command(name = "voicelane", version, after_help = HELP_END)]
 pub(crate) struct Cli {
@@ -34,6 +36,7 @@ Examples:
   voicelane router forget r7
   voicelane router stats --router-api http://192.0.2.1:7410
   voicelane router senders --router-api http://192.0.2.1:7410
+  voicelane router ef-report --window 10 --svg ef.svg --router-api http://192.0.2.1:7410
 
 Exit codes: 0 done (explain: every link holds), 1 the server said no (explain: a link is broken),
 2 wrong usage, 3 the server cannot be reached, 4 explain: no link is known to be broken, but one is
@@ -54,7 +57,7 @@ pub(crate) struct Global {
     /// In whose name calls are added: sessions are known by agent and id.
     #[arg(long, global = true, value_name = "NAME", default_value = "cli")]
     pub(crate) agent: String,
-    /// Print JSON.
+    /// Print the API's answer as proto3 JSON; an error as {"error":{"code","message"}} on stderr.
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// How long connecting and answering may take together.
@@ -68,7 +71,8 @@ pub(crate) enum Command {
     /// Calls: add, modify, delete, get, list, watch, explain.
     #[command(subcommand)]
     Call(Call),
-    /// Routers: list, show, prefixes, forget, stats, entries, rules, senders, reload.
+    /// Routers: list, show, prefixes, forget, stats, entries, rules, senders,
+    /// ef-report, reload.
     #[command(subcommand)]
     Router(Router),
 }
@@ -304,6 +308,23 @@ pub(crate) enum Router {
         #[command(flatten)]
         api: RouterApi,
     },
+    /// Ask a router itself how well it serves voice: RFC 3246's error terms of each port's EF
+    /// aggregate beside the ideal, and every class's delays.
+    ///
+    /// E_a is by how much, at most, a packet left later than it would have with a server of the EF
+    /// rate for the aggregate alone; E_p, than with one that also keeps the packets' order. The
+    /// ideal is the time that one packet of the port's MTU takes: a transmission that has begun is
+    /// not interrupted.
+    EfReport {
+        #[command(flatten)]
+        api: RouterApi,
+        /// Measure for this many seconds, 1 to 60, from now on [default: since the router's start].
+        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=60))]
+        window: Option<u32>,
+        /// Draw the report to this SVG file, too.
+        #[arg(long, value_name = "FILE")]
+        svg: Option<PathBuf>,
+    },
     /// Have a router read its configuration again, and obey its rules, meters, trust, remark and
     /// police.
     ///
@@ -383,6 +404,8 @@ mod tests {
             "voicelane call add x --flow 10.0.0.1:1->10.0.0.2:2 --meter srtcm --cir 1M --cbs 9000 --codec g711",
             "voicelane --timeout 0 router list",
             "voicelane router stats",
+            "voicelane router ef-report",
+            "voicelane router ef-report --router-api http://a:1 --window 61",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

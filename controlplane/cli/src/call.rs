@@ -8,10 +8,9 @@ use voicelane_proto::v1::{self, operator_client::OperatorClient, sessions_client
 use crate::{
     args::{Call, Global},
     client::{Connection, Failure},
-    json,
     media::spec,
     output::Output,
-    text,
+    text::calls,
 };
 
 /// Sessions asked for at a time.
@@ -54,11 +53,7 @@ pub(crate) async fn run(global: &Global, call: Call) -> Result<(), Failure> {
         Call::Delete { id } => {
             let request = v1::DeleteSessionRequest { key: Some(key(id)) };
             let answer = connection.answer(client.delete_session(request)).await?;
-            let deleted = json::Deleted {
-                session: answer.session.unwrap_or_default().into(),
-                pending_routers: answer.pending_routers,
-            };
-            output.print(&deleted, text::deleted)
+            output.print(&answer, calls::deleted)
         }
         Call::Get { id } => {
             let request = v1::GetSessionRequest { key: Some(key(id)) };
@@ -72,7 +67,7 @@ pub(crate) async fn run(global: &Global, call: Call) -> Result<(), Failure> {
                 global.agent.clone()
             };
             let sessions = list(&connection, &mut client, agent_id, limit).await?;
-            output.print(&sessions, text::sessions)
+            output.print(&sessions, calls::sessions)
         }
         Call::Watch {
             all_agents,
@@ -95,9 +90,8 @@ pub(crate) async fn run(global: &Global, call: Call) -> Result<(), Failure> {
             let mut client = OperatorClient::new(connection.channel.clone());
             let request = v1::ExplainSessionRequest { key: Some(key(id)) };
             let answer = connection.answer(client.explain_session(request)).await?;
-            let explanation: json::Explanation = answer.into();
-            output.print(&explanation, text::explanation)?;
-            match (explanation.first_broken, explanation.first_unknown) {
+            output.print(&answer, calls::explanation)?;
+            match (answer.first_broken, answer.first_unknown) {
                 (Some(_), _) => Err(Failure::Broken),
                 (None, Some(_)) => Err(Failure::Unknown),
                 (None, None) => Ok(()),
@@ -107,8 +101,7 @@ pub(crate) async fn run(global: &Global, call: Call) -> Result<(), Failure> {
 }
 
 fn print_session(output: Output, session: Option<v1::Session>) -> Result<(), Failure> {
-    let session: json::Session = session.unwrap_or_default().into();
-    output.print(&session, text::session)
+    output.print(&session.unwrap_or_default(), calls::session)
 }
 
 async fn current_revision(
@@ -129,7 +122,7 @@ async fn list(
     client: &mut SessionsClient<Channel>,
     agent_id: String,
     limit: Option<usize>,
-) -> Result<json::Sessions, Failure> {
+) -> Result<v1::ListSessionsResponse, Failure> {
     let limit = limit.unwrap_or(usize::MAX);
     let mut sessions = Vec::new();
     let mut page_token = String::new();
@@ -143,13 +136,15 @@ async fn list(
             page_token,
         };
         let answer = connection.answer(client.list_sessions(request)).await?;
-        sessions.extend(answer.sessions.into_iter().map(json::Session::from));
+        sessions.extend(answer.sessions);
         sessions.truncate(limit);
         page_token = answer.next_page_token;
         if page_token.is_empty() || sessions.len() >= limit {
-            return Ok(json::Sessions {
+            return Ok(v1::ListSessionsResponse {
                 sessions,
                 total: answer.total,
+                next_page_token: page_token,
+                server_epoch: answer.server_epoch,
             });
         }
     }
@@ -184,7 +179,7 @@ async fn watch(
                 message: "the server ended it".into(),
             });
         };
-        output.print(&json::Event::from(event), text::event)?;
+        output.print(&event, calls::event)?;
         left -= 1;
     }
     Ok(())

@@ -37,6 +37,9 @@ pub(crate) enum Failure {
         /// Why.
         reason: String,
     },
+    /// The picture cannot be drawn; the figures have been printed.
+    #[error("cannot draw {file}: {reason}")]
+    Picture { file: String, reason: String },
     /// The answer cannot be printed.
     #[error("cannot write the answer: {0}")]
     Output(#[from] io::Error),
@@ -57,7 +60,7 @@ impl Failure {
     /// What the process ends with.
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Said { .. } | Self::Broken | Self::Output(_) => 1,
+            Self::Said { .. } | Self::Broken | Self::Picture { .. } | Self::Output(_) => 1,
             Self::Usage(_) => 2,
             Self::Unreachable { .. } => 3,
             Self::Unknown => 4,
@@ -73,7 +76,7 @@ impl Failure {
             Self::Said { code, .. } => code,
             Self::Usage(_) => "USAGE",
             Self::Unreachable { .. } => "UNREACHABLE",
-            Self::Output(_) => "OUTPUT",
+            Self::Picture { .. } | Self::Output(_) => "OUTPUT",
         };
         let message = self.to_string();
         if json {

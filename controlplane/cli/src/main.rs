@@ -6,11 +6,8 @@ mod args;
 mod media;
 mod meter;
 mod client;
-mod json;
 mod output;
 mod text;
-mod stats;
-mod policy;
 mod call;
 mod router;
 

@@ -1,4 +1,4 @@
-//! Three-colour meters, as they are typed and shown.
+//! Options of three-colour meters.
 
 use clap::{Args, ValueEnum};
 use voicelane_proto::v1::{
@@ -6,7 +6,7 @@ use voicelane_proto::v1::{
     meter::{Marker, Rfc4115, SrTcm, TrTcm},
 };
 
-use crate::{media::Rate, output::rate};
+use crate::media::Rate;
 
 /// A three-colour meter in place of one rate and burst.
 #[derive(Args, Debug)]
@@ -104,110 +104,5 @@ impl MeterArgs {
             colour_aware: self.colour_aware,
             drop_red: self.drop_red,
         }))
-    }
-}
-
-/// A meter as JSON shows it.
-#[derive(serde::Serialize)]
-pub(crate) struct Meter {
-    /// "srtcm", "trtcm", "rfc4115"; empty if this release does not know it.
-    kind: String,
-    cir_bps: u64,
-    cbs_bytes: u32,
-    /// null where the kind has none; so the next three.
-    pir_bps: Option<u64>,
-    pbs_bytes: Option<u32>,
-    eir_bps: Option<u64>,
-    ebs_bytes: Option<u32>,
-    colour_aware: bool,
-    drop_red: bool,
-}
-
-impl From<v1::Meter> for Meter {
-    fn from(meter: v1::Meter) -> Self {
-        let (kind, pir, eir, ebs) = match meter.marker {
-            Some(Marker::Srtcm(it)) => ("srtcm", None, None, Some(it.ebs_bytes)),
-            Some(Marker::Trtcm(it)) => ("trtcm", Some((it.pir_bps, it.pbs_bytes)), None, None),
-            Some(Marker::Rfc4115(it)) => ("rfc4115", None, Some(it.eir_bps), Some(it.ebs_bytes)),
-            None => ("", None, None, None),
-        };
-        Self {
-            kind: kind.to_owned(),
-            cir_bps: meter.cir_bps,
-            cbs_bytes: meter.cbs_bytes,
-            pir_bps: pir.map(|(bps, _)| bps),
-            pbs_bytes: pir.map(|(_, bytes)| bytes),
-            eir_bps: eir,
-            ebs_bytes: ebs,
-            colour_aware: meter.colour_aware,
-            drop_red: meter.drop_red,
-        }
-    }
-}
-
-impl Meter {
-    /// As people read it, a line a bucket.
-    pub(crate) fn text(&self) -> String {
-        let mut text = format!(
-            "{} cir {}, cbs {} B",
-            self.kind,
-            rate(self.cir_bps),
-            self.cbs_bytes
-        );
-        if let (Some(pir), Some(pbs)) = (self.pir_bps, self.pbs_bytes) {
-            text += &format!("\npir {}, pbs {pbs} B", rate(pir));
-        }
-        if let Some(ebs) = self.ebs_bytes {
-            let eir = self
-                .eir_bps
-                .map_or_else(String::new, |eir| format!("eir {}, ", rate(eir)));
-            text += &format!("\n{eir}ebs {ebs} B");
-        }
-        if self.colour_aware {
-            text += "\ncolour-aware";
-        }
-        if self.drop_red {
-            text += "\ndrops red";
-        }
-        text
-    }
-
-    /// In a few letters.
-    pub(crate) fn short(&self) -> String {
-        format!("{} {}", self.kind, rate(self.cir_bps))
-    }
-}
-
-/// Packets by the colour that a meter gave them.
-#[derive(serde::Serialize)]
-pub(crate) struct Colours {
-    green_packets: u64,
-    green_bytes: u64,
-    yellow_packets: u64,
-    yellow_bytes: u64,
-    red_packets: u64,
-    red_bytes: u64,
-}
-
-impl From<v1::ColourCounts> for Colours {
-    fn from(counts: v1::ColourCounts) -> Self {
-        Self {
-            green_packets: counts.green_packets,
-            green_bytes: counts.green_bytes,
-            yellow_packets: counts.yellow_packets,
-            yellow_bytes: counts.yellow_bytes,
-            red_packets: counts.red_packets,
-            red_bytes: counts.red_bytes,
-        }
-    }
-}
-
-impl Colours {
-    /// "60 / 30 / 4".
-    pub(crate) fn text(&self) -> String {
-        format!(
-            "{} / {} / {}",
-            self.green_packets, self.yellow_packets, self.red_packets
-        )
     }
 }

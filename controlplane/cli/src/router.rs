@@ -1,18 +1,21 @@
 //! `voicelane router`.
 
+use std::{
+    io::{self, IsTerminal as _},
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep};
 use tonic::transport::Channel;
 use voicelane_proto::v1::{
     self, operator_client::OperatorClient, router_operator_client::RouterOperatorClient,
 };
 
 use crate::{
-    args::{Global, Router},
+    args::{Global, Router, RouterApi},
     client::{Connection, Failure},
-    json,
     output::Output,
-    policy::{Reloaded, Rules, Senders},
-    stats::Stats,
-    text,
+    text::{self, ef, policy, routers, stats},
 };
 
 /// Carries a command out.
@@ -20,132 +23,152 @@ pub(crate) async fn run(global: &Global, router: Router) -> Result<(), Failure> 
     let output = Output { json: global.json };
     match router {
         Router::List => {
-            let connection = Connection::open(&global.server, global.timeout).await?;
-            let mut client = operator(&connection);
-            let (mut routers, mut page_token) = (Vec::new(), String::new());
+            let (connection, mut client) = server(global).await?;
+            let mut all = v1::ListRoutersResponse::default();
             loop {
                 let request = v1::ListRoutersRequest {
-                    page_token,
+                    page_token: all.next_page_token,
                     ..Default::default()
                 };
-                let answer = connection.answer(client.list_routers(request)).await?;
-                routers.extend(answer.routers.into_iter().map(Into::into));
-                page_token = answer.next_page_token;
-                if page_token.is_empty() {
+                let page = connection.answer(client.list_routers(request)).await?;
+                all.routers.extend(page.routers);
+                (all.total, all.next_page_token) = (page.total, page.next_page_token);
+                if all.next_page_token.is_empty() {
                     break;
                 }
             }
-            output.print(&json::Routers { routers }, |all| {
-                text::routers(&all.routers)
-            })
+            output.print(&all, routers::routers)
         }
         Router::Show { id } => {
-            let connection = Connection::open(&global.server, global.timeout).await?;
-            let mut client = operator(&connection);
+            let (connection, mut client) = server(global).await?;
             let request = v1::GetRouterRequest { router_id: id };
             let answer = connection.answer(client.get_router(request)).await?;
-            let router: json::Router = answer.router.unwrap_or_default().into();
-            output.print(&router, text::router)
+            output.print(&answer.router.unwrap_or_default(), routers::router)
         }
         Router::Forget { id } => {
-            let connection = Connection::open(&global.server, global.timeout).await?;
-            let mut client = operator(&connection);
+            let (connection, mut client) = server(global).await?;
             let request = v1::ForgetRouterRequest {
                 router_id: id.clone(),
             };
             let answer = connection.answer(client.forget_router(request)).await?;
-            let forgotten = json::Forgotten {
-                router_id: id,
-                sessions: answer.sessions,
-            };
-            output.print(&forgotten, |it| {
-                format!("forgot router {} with {} calls", it.router_id, it.sessions)
+            output.print(&answer, |it| {
+                format!("forgot router {id} with {} calls", it.sessions)
             })
         }
         Router::Prefixes { id, interface } => {
-            let connection = Connection::open(&global.server, global.timeout).await?;
-            let mut client = operator(&connection);
-            let (mut prefixes, mut page_token) = (Vec::new(), String::new());
+            let (connection, mut client) = server(global).await?;
+            let mut all = v1::ListPrefixesResponse::default();
             loop {
                 let request = v1::ListPrefixesRequest {
                     router_id: id.clone(),
                     interface: interface.clone(),
-                    page_token,
+                    page_token: all.next_page_token,
                     ..Default::default()
                 };
-                let answer = connection.answer(client.list_prefixes(request)).await?;
-                prefixes.extend(answer.prefixes);
-                page_token = answer.next_page_token;
-                if page_token.is_empty() {
+                let page = connection.answer(client.list_prefixes(request)).await?;
+                all.prefixes.extend(page.prefixes);
+                (all.total, all.next_page_token) = (page.total, page.next_page_token);
+                if all.next_page_token.is_empty() {
                     break;
                 }
             }
-            let all = json::Prefixes {
-                router_id: id,
-                interface,
-                prefixes,
-            };
-            output.print(&all, text::all_prefixes)
+            output.print(&all, routers::all_prefixes)
         }
         Router::Stats { api } => {
-            let connection = Connection::open(&api.url, global.timeout).await?;
-            let mut client = RouterOperatorClient::new(connection.channel.clone());
-            let status = connection
-                .answer(client.get_status(v1::GetStatusRequest {}))
-                .await?;
-            let ports = ports(&connection).await?;
-            output.print(&Stats::new(status, ports), Stats::text)
+            let (connection, mut client) = itself(global, &api, Duration::ZERO).await?;
+            let request = v1::GetStatusRequest {};
+            let status = connection.answer(client.get_status(request)).await?;
+            let ports = ports(&connection, &mut client).await?.ports;
+            output.print(&stats::Stats { status, ports }, stats::stats)
         }
         Router::Rules { api } => {
-            let connection = Connection::open(&api.url, global.timeout).await?;
-            let mut client = RouterOperatorClient::new(connection.channel.clone());
-            let rules = connection
-                .answer(client.list_rules(v1::ListRulesRequest {}))
-                .await?;
-            let ports = ports(&connection).await?;
-            output.print(&Rules::new(rules, ports), Rules::text)
+            let (connection, mut client) = itself(global, &api, Duration::ZERO).await?;
+            let request = v1::ListRulesRequest {};
+            let rules = connection.answer(client.list_rules(request)).await?;
+            let ports = ports(&connection, &mut client).await?.ports;
+            output.print(&policy::Rules { rules, ports }, policy::rules)
         }
         Router::Senders { api } => {
-            let connection = Connection::open(&api.url, global.timeout).await?;
-            let ports = ports(&connection).await?;
-            output.print(&Senders::new(ports), Senders::text)
+            let (connection, mut client) = itself(global, &api, Duration::ZERO).await?;
+            let ports = ports(&connection, &mut client).await?;
+            output.print(&ports, policy::senders)
         }
         Router::Reload { api } => {
-            let connection = Connection::open(&api.url, global.timeout).await?;
-            let mut client = RouterOperatorClient::new(connection.channel.clone());
-            let answer = connection
-                .answer(client.reload(v1::ReloadRequest {}))
-                .await?;
-            output.print(&Reloaded::new(answer), Reloaded::text)
+            let (connection, mut client) = itself(global, &api, Duration::ZERO).await?;
+            let request = v1::ReloadRequest {};
+            let answer = connection.answer(client.reload(request)).await?;
+            output.print(&answer, policy::reloaded)
+        }
+        Router::EfReport { api, window, svg } => {
+            let window_s = window.unwrap_or(0);
+            let window = Duration::from_secs(window_s.into());
+            let (connection, mut client) = itself(global, &api, window).await?;
+            let report = client.report_ef(v1::ReportEfRequest { window_s });
+            let report = tokio::select! {
+                report = connection.answer(report) => report?,
+                never = progress(window) => match never {},
+            };
+            output.print(&report, ef::report)?;
+            match svg {
+                Some(file) => text::draw(&report, &file).map_err(|reason| Failure::Picture {
+                    file: file.display().to_string(),
+                    reason,
+                }),
+                None => Ok(()),
+            }
         }
         Router::Entries { api } => {
-            let connection = Connection::open(&api.url, global.timeout).await?;
-            let mut client = RouterOperatorClient::new(connection.channel.clone());
+            let (connection, mut client) = itself(global, &api, Duration::ZERO).await?;
             let request = v1::ListEntriesRequest {};
             let mut parts = connection.answer(client.list_entries(request)).await?;
-            let mut entries = Vec::new();
+            let mut all = v1::ListEntriesResponse::default();
             loop {
                 let part = async { parts.message().await.map(tonic::Response::new) };
                 match connection.answer(part).await? {
-                    Some(part) => entries.extend(part.entries.into_iter().map(Into::into)),
+                    Some(part) => all.entries.extend(part.entries),
                     None => break,
                 }
             }
-            output.print(&json::Entries { entries }, |all| {
-                text::entries(&all.entries)
-            })
+            output.print(&all, routers::entries)
         }
     }
 }
 
-/// What a router says of its ports.
-async fn ports(connection: &Connection) -> Result<v1::ListPortsResponse, Failure> {
-    let mut client = RouterOperatorClient::new(connection.channel.clone());
-    connection
-        .answer(client.list_ports(v1::ListPortsRequest {}))
-        .await
+/// Connects to the QoS server.
+async fn server(global: &Global) -> Result<(Connection, OperatorClient<Channel>), Failure> {
+    let connection = Connection::open(&global.server, global.timeout).await?;
+    let client = OperatorClient::new(connection.channel.clone());
+    Ok((connection, client))
 }
 
-fn operator(connection: &Connection) -> OperatorClient<Channel> {
-    OperatorClient::new(connection.channel.clone())
+/// Connects to a router itself, which measures for `window` before it answers.
+async fn itself(
+    global: &Global,
+    api: &RouterApi,
+    window: Duration,
+) -> Result<(Connection, RouterOperatorClient<Channel>), Failure> {
+    let connection = Connection::open(&api.url, global.timeout + window).await?;
+    let client = RouterOperatorClient::new(connection.channel.clone());
+    Ok((connection, client))
+}
+
+async fn ports(
+    connection: &Connection,
+    client: &mut RouterOperatorClient<Channel>,
+) -> Result<v1::ListPortsResponse, Failure> {
+    let request = v1::ListPortsRequest {};
+    connection.answer(client.list_ports(request)).await
+}
+
+/// Shows on a terminal how long the measurement still takes; never returns.
+async fn progress(window: Duration) -> std::convert::Infallible {
+    let end = Instant::now() + window;
+    while io::stderr().is_terminal() && Instant::now() < end {
+        eprint!("\rmeasuring, {} s to go ", (end - Instant::now()).as_secs());
+        sleep(Duration::from_secs(1).min(end - Instant::now())).await;
+        if Instant::now() >= end {
+            eprint!("\r\x1b[K");
+        }
+    }
+    std::future::pending().await
 }

@@ -38,17 +38,17 @@ async fn a_router_that_is_gone_is_named_and_forgotten() {
     net.b_stream.cut();
     eventually("lost", || async {
         let session = run_at(&server, "call get c1 --json").await.json();
-        (session["state"] == "degraded").then_some(())
+        (session["state"] == "SESSION_STATE_DEGRADED").then_some(())
     })
     .await;
     run_at(&server, "call delete c1")
         .await
         .shows(&["deleted call c1", "not confirmed yet by b"]);
     let deleted = run_at(&server, "call delete c2 --json").await.json();
-    assert_eq!(deleted["session_id"], "c2");
-    assert_eq!(deleted["pending_routers"], json!(["b"]));
+    assert_eq!(deleted["session"]["spec"]["key"]["sessionId"], "c2");
+    assert_eq!(deleted["pendingRouters"], json!(["b"]));
     let forgotten = run_at(&server, "router forget b --json").await.json();
-    assert_eq!(forgotten, json!({"router_id": "b", "sessions": 1}));
+    assert_eq!(forgotten, json!({"sessions": "1"}));
     run_at(&server, "router forget b")
         .await
         .fails(1, &["NOT_FOUND"]);
@@ -69,34 +69,37 @@ async fn a_call_lives_its_life() {
             "installed",
         ]);
     let session = run(&net, "call get c1 --json").await.json();
-    let flow = |source: [&str; 3], destination: [&str; 3]| {
-        let at = |[_, router, prefix]: [&str; 3]| json!({"router_id": router, "interface": "lan0", "prefix": prefix});
+    let flow = |source: Value, destination: Value| {
         json!({
-            "source": source[0], "destination": destination[0], "max_bitrate_bps": 28_280,
-            "max_burst_bytes": 0, "meter": null, "rtcp": "next_port", "rtcp_source": null,
-            "rtcp_destination": null, "source_attachment": at(source),
-            "destination_attachment": at(destination),
+            "source": source, "destination": destination, "maxBitrateBps": "28280",
+            "maxBurstBytes": 0, "rtcp": {"mode": "MODE_NEXT_PORT"},
         })
     };
     let (a, b) = (
-        ["10.1.0.5:4000", "a", "10.1.0.0/24"],
-        ["10.2.0.7:5000", "b", "10.2.0.0/24"],
+        json!({"address": "10.1.0.5", "port": 4_000}),
+        json!({"address": "10.2.0.7", "port": 5_000}),
     );
-    assert_eq!(session["flows"], json!([flow(a, b), flow(b, a)]));
-    let on = |router: &str| json!({"router_id": router, "state": "installed", "detail": "", "revision": 1});
+    let spec = json!({
+        "key": {"agentId": "cli", "sessionId": "c1"}, "revision": "1",
+        "serviceClass": "SERVICE_CLASS_TELEPHONY",
+        "flows": [flow(a.clone(), b.clone()), flow(b, a)],
+    });
+    assert_eq!(session["spec"], spec);
+    let at = |router: &str, prefix: &str| json!({"routerId": router, "interface": "lan0", "prefix": prefix});
+    let placement = json!({
+        "flowIndex": 1, "source": at("b", "10.2.0.0/24"), "destination": at("a", "10.1.0.0/24"),
+    });
+    assert_eq!(session["placements"][1], placement);
+    let on = |router: &str| json!({"routerId": router, "state": "STATE_INSTALLED", "detail": "", "revision": "1"});
     assert_eq!(session["routers"], json!([on("a"), on("b")]));
-    assert_eq!(session["state"], "active");
-    assert_eq!(session["service_class"], "telephony");
-    assert_eq!(
-        (&session["agent_id"], &session["session_id"]),
-        (&json!("cli"), &json!("c1"))
-    );
+    assert_eq!(session["state"], "SESSION_STATE_ACTIVE");
 
     let modify = "call modify c1 --from 10.1.0.5:4000 --to 10.2.0.7:5000 --rate 40.4k --rtcp mux --class admitted-telephony --json";
     let session = run(&net, modify).await.json();
-    assert_eq!(session["revision"], 2, "one more than what was there");
-    assert_eq!(session["flows"][0]["max_bitrate_bps"], 40_400);
-    assert_eq!(session["service_class"], "admitted_telephony");
+    let spec = &session["spec"];
+    assert_eq!(spec["revision"], "2", "one more than what was there");
+    assert_eq!(spec["flows"][0]["maxBitrateBps"], "40400");
+    assert_eq!(spec["serviceClass"], "SERVICE_CLASS_ADMITTED_TELEPHONY");
     run(&net, &format!("call modify c1 {ends} --revision 2"))
         .await
         .fails(1, &["ABORTED"]);
@@ -110,8 +113,8 @@ async fn a_call_lives_its_life() {
         .await
         .shows(&["c1", "active", "1 calls"]);
     let all = run(&net, "call list --all-agents --json").await.json();
-    assert_eq!(all["total"], 2);
-    assert_eq!(all["sessions"][1]["agent_id"], "pbx");
+    assert_eq!(all["total"], "2");
+    assert_eq!(all["sessions"][1]["spec"]["key"]["agentId"], "pbx");
     let one = run(&net, "call list --all-agents --limit 1 --json")
         .await
         .json();
@@ -120,7 +123,7 @@ async fn a_call_lives_its_life() {
             one["total"].clone(),
             one["sessions"].as_array().unwrap().len()
         ),
-        (json!(2), 1)
+        (json!("2"), 1)
     );
 
     run(&net, "call delete c1")
@@ -135,7 +138,7 @@ async fn a_call_lives_its_life() {
     let error: Value = serde_json::from_str(&refused.stderr).unwrap();
     assert_eq!(error["error"]["code"], "NOT_FOUND");
     assert_eq!(
-        run(&net, "call delete c2 --agent pbx --json").await.json()["session_id"],
+        run(&net, "call delete c2 --agent pbx --json").await.json()["session"]["spec"]["key"]["sessionId"],
         "c2"
     );
 }
@@ -180,15 +183,16 @@ async fn explain_prints_the_chain_and_names_what_is_broken() {
         .await
         .shows(&["✓ conforming  b", "nothing is broken"]);
     let explained = run(&net, "call explain c1 --json").await.json();
-    assert_eq!(explained["first_broken"], Value::Null);
-    assert_eq!(explained["flows"][0]["source_counters"][0]["packets"], 50);
-    let step = json!({"verdict": "ok", "link": "desired", "router_id": "", "detail": "revision 1"});
+    assert_eq!(explained["firstBroken"], Value::Null);
+    assert_eq!(explained["flows"][0]["sourceCounters"][0]["packets"], "50");
+    let step =
+        json!({"verdict": "VERDICT_OK", "link": "desired", "routerId": "", "detail": "revision 1"});
     assert_eq!(explained["flows"][0]["steps"][0], step);
     net.b.count(vec![counters(2)]);
     let broken = run(&net, "call explain c1 --json").await;
     assert_eq!(broken.code, 1);
     let explained: Value = serde_json::from_str(&broken.stdout).unwrap();
-    assert_eq!(explained["first_broken"]["link"], "conforming");
+    assert_eq!(explained["firstBroken"]["link"], "conforming");
     run(&net, "call explain zzz").await.fails(1, &["NOT_FOUND"]);
 }
 
@@ -205,15 +209,14 @@ async fn video_has_a_three_colour_meter() {
     run(&net, "call list")
         .await
         .shows(&["10.1.0.5:4000 -> 10.2.0.7:4000 (trtcm 1 Mbit/s)"]);
-    let flow = run(&net, "call get v1 --json").await.json()["flows"][0].clone();
+    let flow = run(&net, "call get v1 --json").await.json()["spec"]["flows"][0].clone();
     let meter = json!({
-        "kind": "trtcm", "cir_bps": 1_000_000, "cbs_bytes": 20_000, "pir_bps": 2_000_000,
-        "pbs_bytes": 40_000, "eir_bps": null, "ebs_bytes": null, "colour_aware": false,
-        "drop_red": false,
+        "trtcm": {"pirBps": "2000000", "pbsBytes": 40_000}, "cirBps": "1000000",
+        "cbsBytes": 20_000, "colourAware": false, "dropRed": false,
     });
     assert_eq!(
-        (&flow["meter"], &flow["max_bitrate_bps"]),
-        (&meter, &json!(0))
+        (&flow["meter"], &flow["maxBitrateBps"]),
+        (&meter, &json!("0"))
     );
 
     let modify = add.replace("add", "modify");
@@ -227,11 +230,8 @@ async fn video_has_a_three_colour_meter() {
     ]);
     let single = "--meter srtcm --cir 1M --cbs 20000 --ebs 8000";
     let session = run(&net, &format!("{modify} {single} --json")).await.json();
-    let meter = &session["flows"][0]["meter"];
-    assert_eq!(
-        (&meter["kind"], &meter["ebs_bytes"]),
-        (&json!("srtcm"), &json!(8_000))
-    );
+    let meter = &session["spec"]["flows"][0]["meter"];
+    assert_eq!(meter["srtcm"]["ebsBytes"], 8_000);
 
     let counters = v1::EntryCounters {
         kind: v1::FlowKind::Rtp.into(),
@@ -254,10 +254,10 @@ async fn video_has_a_three_colour_meter() {
         .await
         .shows(&["nothing dropped; 60 green, 26 yellow, 4 red"]);
     let explained = run(&net, "call explain v1 --json").await.json();
-    let colours = &explained["flows"][0]["source_counters"][0]["colours"];
+    let colours = &explained["flows"][0]["sourceCounters"][0]["colours"];
     assert_eq!(
-        (&colours["yellow_packets"], &colours["red_bytes"]),
-        (&json!(26), &json!(4_000))
+        (&colours["yellowPackets"], &colours["redBytes"]),
+        (&json!("26"), &json!("4000"))
     );
 
     run(&net, "call add --help")
@@ -311,15 +311,16 @@ async fn watch_ends_by_count_by_time_and_by_interrupt() {
             .unwrap();
         let event: Value = serde_json::from_str(&line.unwrap().unwrap()).unwrap();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
-        (text(&event["kind"]), text(&event["session"]["session_id"]))
+        let session = text(&event["session"]["spec"]["key"]["sessionId"]);
+        (text(&event["kind"]), session)
     };
-    assert_eq!(next().await, ("existing".into(), "c1".into()));
+    assert_eq!(next().await, ("KIND_EXISTING".into(), "c1".into()));
     run(&net, "call add c2 --a 10.1.0.5:4100 --b 10.2.0.7:4100")
         .await
         .shows(&[]);
-    assert_eq!(next().await, ("added".into(), "c2".into()));
+    assert_eq!(next().await, ("KIND_ADDED".into(), "c2".into()));
     run(&net, "call delete c2").await.shows(&[]);
-    assert_eq!(next().await, ("deleted".into(), "c2".into()));
+    assert_eq!(next().await, ("KIND_DELETED".into(), "c2".into()));
     let id = watch.id().unwrap().to_string();
     assert!(
         Command::new("kill")
@@ -367,9 +368,9 @@ async fn routers_are_listed_and_shown() {
         .await
         .shows(&["a ", "attached", "10.1.0.0/24 (lan0)", "fake"]);
     let routers = run(&net, "router list --json").await.json();
-    assert_eq!(routers["routers"][1]["router_id"], "b");
+    assert_eq!(routers["routers"][1]["routerId"], "b");
     assert_eq!(routers["routers"][1]["attached"], true);
-    assert_eq!(routers["routers"][1]["epoch"], "0000000000000007");
+    assert_eq!(routers["routers"][1]["epoch"], "7");
     run(&net, "router show b").await.shows(&[
         "router b: attached",
         "1 calls",
@@ -377,9 +378,9 @@ async fn routers_are_listed_and_shown() {
         "300 Mbit/s",
     ]);
     let router = run(&net, "router show b --json").await.json();
-    assert_eq!(router["interfaces"][0]["role"], "edge");
-    assert_eq!(router["interfaces"][0]["vlan_id"], Value::Null);
-    assert_eq!(router["sessions"], 1);
+    assert_eq!(router["interfaces"][0]["role"], "ROLE_EDGE");
+    assert_eq!(router["interfaces"][0]["vlanId"], 0);
+    assert_eq!(router["sessions"], "1");
     run(&net, "router show zzz")
         .await
         .fails(1, &["NOT_FOUND", "zzz"]);
@@ -406,7 +407,7 @@ async fn calls_are_placed_by_vlans() {
     let shown = run(&net, "router show a").await;
     shown.shows(&["INTERFACE", "VLAN", "lan0.100    100    edge"]);
     let router = run(&net, "router show a --json").await.json();
-    assert_eq!(router["interfaces"][1]["vlan_id"], 100);
+    assert_eq!(router["interfaces"][1]["vlanId"], 100);
     assert_eq!(router["interfaces"][1]["port"], "lan0");
 }
 
@@ -514,10 +515,11 @@ async fn what_is_unknown_is_not_called_well() {
     let b = &routers["routers"][1];
     assert_eq!(
         (&b["state"], &b["attached"]),
-        (&json!("mute"), &json!(true))
+        (&json!("ROUTER_STATE_MUTE"), &json!(true))
     );
-    assert_eq!(b["outstanding_commands"], 1);
-    assert!(b["owes_answer_ms"].as_u64().unwrap() >= 5_000, "{b}");
+    assert_eq!(b["outstandingCommands"], "1");
+    let owes = b["owesAnswerMs"].as_str().unwrap();
+    assert!(owes.parse::<u64>().unwrap() >= 5_000, "{b}");
 }
 
 #[tokio::test]

@@ -57,9 +57,26 @@ impl RouterOperator for FakeApi {
 
     async fn report_ef(
         &self,
-        _: Request<v1::ReportEfRequest>,
+        request: Request<v1::ReportEfRequest>,
     ) -> Result<Response<v1::ReportEfResponse>, Status> {
-        Err(Status::unimplemented("of the router's own program"))
+        let window_s = request.get_ref().window_s;
+        Ok(Response::new(v1::ReportEfResponse {
+            router_id: "a".into(),
+            since_start: window_s == 0,
+            seconds: window_s.into(),
+            ports: vec![v1::PortEf {
+                port: "lan0".into(),
+                rate_bps: 1_000_000_000,
+                packets: 20,
+                ideal_us: 12.3,
+                phbs: vec![v1::PhbDelay {
+                    phb: "telephony".into(),
+                    delay_us: None,
+                }],
+                ..Default::default()
+            }],
+            ..Default::default()
+        }))
     }
 
     async fn list_ports(
@@ -214,11 +231,11 @@ async fn a_router_itself_is_asked() {
         "90",
     ]);
     let stats = ask("router stats --json").await.json();
-    assert_eq!(stats["ports"][0]["queues"][0]["delay_us"]["p99"], 90.0);
-    assert_eq!(stats["ports"][0]["queues"][1]["delay_us"], Value::Null);
-    assert_eq!(stats["ports"][0]["vlans"][0]["bleached_packets"], 4);
-    assert_eq!(stats["ports"][0]["vlans"][0]["interface"]["vlan_id"], 100);
-    assert_eq!(stats["status"]["dpdk_version"], "DPDK 22.11");
+    assert_eq!(stats["ports"][0]["queues"][0]["delayUs"]["p99"], 90.0);
+    assert_eq!(stats["ports"][0]["queues"][1]["delayUs"]["count"], "0");
+    assert_eq!(stats["ports"][0]["vlans"][0]["bleachedPackets"], "4");
+    assert_eq!(stats["ports"][0]["vlans"][0]["interface"]["vlanId"], 100);
+    assert_eq!(stats["status"]["dpdkVersion"], "DPDK 22.11");
     ask("router entries").await.shows(&[
         "test/c1",
         "test/c2",
@@ -227,10 +244,10 @@ async fn a_router_itself_is_asked() {
         "never",
     ]);
     let entries = ask("router entries --json").await.json();
-    assert_eq!(entries["entries"][1]["session_id"], "c2");
-    assert_eq!(entries["entries"][1]["kind"], "rtcp");
+    assert_eq!(entries["entries"][1]["key"]["sessionId"], "c2");
+    assert_eq!(entries["entries"][1]["kind"], "FLOW_KIND_RTCP");
     assert_eq!(entries["entries"][0]["colours"], Value::Null);
-    assert_eq!(entries["entries"][1]["colours"]["yellow_packets"], 3);
+    assert_eq!(entries["entries"][1]["colours"]["yellowPackets"], "3");
 
     ask("router rules").await.shows(&[
         "on lan0",
@@ -245,9 +262,9 @@ async fn a_router_itself_is_asked() {
         "telephony: trunk",
     ]);
     let rules = ask("router rules --json").await.json();
-    assert_eq!(rules["rules"][0]["meter"]["colours"][0]["packets"], 44);
+    assert_eq!(rules["rules"][0]["meter"]["colours"][0]["packets"], "44");
     assert_eq!(rules["rules"][1]["meter"], Value::Null);
-    assert_eq!(rules["interfaces"][0]["trust"], "remark EF->AF41");
+    assert_eq!(rules["ports"][0]["trust"], "remark EF->AF41");
     ask("router senders").await.shows(&[
         "10.1.0.66",
         " 1000 ",
@@ -257,8 +274,8 @@ async fn a_router_itself_is_asked() {
         "lan0.100: 4 packets bleached or remarked, 9 with a call's five-tuple",
     ]);
     let senders = ask("router senders --json").await.json();
-    assert_eq!(senders["senders"][1]["error_packets"], 30);
-    assert_eq!(senders["interfaces"][0]["bleached_packets"], 1_234);
+    assert_eq!(senders["ports"][0]["senders"][1]["errorPackets"], "30");
+    assert_eq!(senders["ports"][0]["bleachedPackets"], "1234");
     ask("router reload")
         .await
         .shows(&["rule sip is new\n", "trust was bleach"]);
@@ -268,4 +285,20 @@ async fn a_router_itself_is_asked() {
         .await
         .fails(1, &["INVALID_ARGUMENT", "rule.sip.mark"]);
     ask("router reload --help").await.shows(&["SIGHUP"]);
+
+    let svg = std::env::temp_dir().join(format!("voicelane-ef-{}.svg", std::process::id()));
+    ask(&format!("router ef-report --svg {}", svg.display()))
+        .await
+        .shows(&["router a since its start", "1 Gbit/s", "12.3", "telephony"]);
+    assert!(std::fs::read_to_string(&svg).unwrap().contains("telephony"));
+    std::fs::remove_file(&svg).unwrap();
+    ask("router ef-report --svg /nowhere/ef.svg")
+        .await
+        .fails(1, &["OUTPUT", "cannot draw /nowhere/ef.svg"]);
+    let report = ask("router ef-report --window 5 --json").await.json();
+    assert_eq!(
+        (&report["sinceStart"], &report["seconds"]),
+        (&false.into(), &5.0.into())
+    );
+    assert_eq!(report["ports"][0]["packets"], "20");
 }

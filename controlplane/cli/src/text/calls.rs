@@ -1,0 +1,210 @@
+//! Calls: their flows, their routers, and the chain that `call explain` follows.
+
+use voicelane_proto::v1::{
+    self,
+    explain_step::Verdict,
+    meter::{Marker, Rfc4115, SrTcm, TrTcm},
+};
+
+use super::{endpoint, lines, rate, table, word};
+
+/// One call with its flows and routers.
+pub(crate) fn session(session: &v1::Session) -> String {
+    let routers = table(
+        ["ROUTER", "STATE", "DETAIL"],
+        session
+            .routers
+            .iter()
+            .map(|on| [on.router_id.clone(), state(on), on.detail.clone()]),
+    );
+    let at = |at: Option<&v1::Attachment>| {
+        at.map_or_else(String::new, |at| {
+            format!("{}/{}", at.router_id, at.interface)
+        })
+    };
+    let flows = table(
+        ["FLOW", "FROM", "AT", "TO", "AT", "RATE", "RTCP"],
+        flows(session).iter().enumerate().map(|(index, flow)| {
+            let placement = session.placements.get(index);
+            let rtcp = flow.rtcp.clone().unwrap_or_default();
+            [
+                index.to_string(),
+                endpoint(flow.source.as_ref()),
+                at(placement.and_then(|it| it.source.as_ref())),
+                endpoint(flow.destination.as_ref()),
+                at(placement.and_then(|it| it.destination.as_ref())),
+                flow.meter
+                    .as_ref()
+                    .map_or_else(|| rate(flow.max_bitrate_bps), meter),
+                word(rtcp.mode().as_str_name(), "MODE_"),
+            ]
+        }),
+    );
+    format!("{}\n{flows}\n{routers}", headline(session))
+}
+
+/// The deleted call, and the routers that have not confirmed.
+pub(crate) fn deleted(answer: &v1::DeleteSessionResponse) -> String {
+    let session = answer.session.clone().unwrap_or_default();
+    let done = format!("deleted {}", headline(&session));
+    if answer.pending_routers.is_empty() {
+        return done;
+    }
+    let routers = answer.pending_routers.join(", ");
+    format!("{done}\nnot confirmed yet by {routers}: its packets may still be marked there")
+}
+
+/// One row for each call, and how many there are.
+pub(crate) fn sessions(answer: &v1::ListSessionsResponse) -> String {
+    let rows = answer.sessions.iter().map(|session| {
+        let spec = session.spec.clone().unwrap_or_default();
+        let key = spec.key.unwrap_or_default();
+        let flow = |flow: &v1::MediaFlow| {
+            let meter = flow.meter.as_ref().map_or_else(String::new, |meter| {
+                format!(" ({} {})", kind(meter), rate(meter.cir_bps))
+            });
+            format!(
+                "{} -> {}{meter}",
+                endpoint(flow.source.as_ref()),
+                endpoint(flow.destination.as_ref())
+            )
+        };
+        [
+            key.agent_id,
+            key.session_id,
+            word(session.state().as_str_name(), "SESSION_STATE_"),
+            spec.revision.to_string(),
+            lines(&spec.flows, flow),
+            lines(&session.routers, installation),
+        ]
+    });
+    let shown = answer.sessions.len();
+    let count = match answer.total {
+        0 => "no calls".to_owned(),
+        total if total == shown as u64 => format!("{total} calls"),
+        total => format!("{shown} of {total} calls"),
+    };
+    format!(
+        "{}\n{count}",
+        table(["AGENT", "CALL", "STATE", "REV", "FLOWS", "ROUTERS"], rows)
+    )
+}
+
+/// One line for one event.
+pub(crate) fn event(event: &v1::WatchSessionsResponse) -> String {
+    let session = event.session.clone().unwrap_or_default();
+    let routers: Vec<String> = session.routers.iter().map(installation).collect();
+    format!(
+        "{:<13} {} ({})",
+        word(event.kind().as_str_name(), "KIND_"),
+        headline(&session),
+        routers.join(", ")
+    )
+}
+
+/// The chain of each flow, and the first broken link.
+pub(crate) fn explanation(answer: &v1::ExplainSessionResponse) -> String {
+    let session = answer.session.clone().unwrap_or_default();
+    let mut text = headline(&session) + "\n";
+    for (flow, asked) in answer.flows.iter().zip(flows(&session)) {
+        text += &format!(
+            "flow {}  {} -> {}\n",
+            flow.flow_index,
+            endpoint(asked.source.as_ref()),
+            endpoint(asked.destination.as_ref())
+        );
+        for step in &flow.steps {
+            text += &format!("  {}\n", link(step));
+        }
+    }
+    text += &match (&answer.first_broken, &answer.first_unknown) {
+        (Some(step), _) => format!("first broken link: {}", finding(step)),
+        (None, Some(step)) => {
+            format!(
+                "nothing is known to be broken, but unknown: {}",
+                finding(step)
+            )
+        }
+        (None, None) => "nothing is broken".to_owned(),
+    };
+    text
+}
+
+fn headline(session: &v1::Session) -> String {
+    let spec = session.spec.clone().unwrap_or_default();
+    let class = word(spec.service_class().as_str_name(), "SERVICE_CLASS_");
+    let key = spec.key.unwrap_or_default();
+    format!(
+        "call {} of {}: {}, revision {}, {class}",
+        key.session_id,
+        key.agent_id,
+        word(session.state().as_str_name(), "SESSION_STATE_"),
+        spec.revision,
+    )
+}
+
+fn flows(session: &v1::Session) -> &[v1::MediaFlow] {
+    session.spec.as_ref().map_or(&[], |spec| &spec.flows)
+}
+
+fn state(on: &v1::RouterInstallation) -> String {
+    word(on.state().as_str_name(), "STATE_")
+}
+
+fn installation(on: &v1::RouterInstallation) -> String {
+    format!("{} {}", on.router_id, state(on))
+}
+
+fn link(step: &v1::ExplainStep) -> String {
+    let sign = match step.verdict() {
+        Verdict::Ok => '✓',
+        Verdict::Broken => '✗',
+        Verdict::Unknown | Verdict::Unspecified => '?',
+    };
+    format!(
+        "{sign} {:<11} {:<10} {}",
+        step.link, step.router_id, step.detail
+    )
+    .trim_end()
+    .to_owned()
+}
+
+fn finding(step: &v1::ExplainStep) -> String {
+    match step.router_id.as_str() {
+        "" => format!("{}: {}", step.link, step.detail),
+        router => format!("{} on router {router}: {}", step.link, step.detail),
+    }
+}
+
+/// "srtcm", "trtcm", "rfc4115"; empty for a meter that this release does not know.
+fn kind(meter: &v1::Meter) -> &'static str {
+    match meter.marker {
+        Some(Marker::Srtcm(_)) => "srtcm",
+        Some(Marker::Trtcm(_)) => "trtcm",
+        Some(Marker::Rfc4115(_)) => "rfc4115",
+        None => "",
+    }
+}
+
+/// A meter, one line a bucket.
+fn meter(meter: &v1::Meter) -> String {
+    let (kind, cir, cbs) = (kind(meter), rate(meter.cir_bps), meter.cbs_bytes);
+    let mut text = format!("{kind} cir {cir}, cbs {cbs} B");
+    text += &match meter.marker {
+        Some(Marker::Srtcm(SrTcm { ebs_bytes })) => format!("\nebs {ebs_bytes} B"),
+        Some(Marker::Trtcm(TrTcm { pir_bps, pbs_bytes })) => {
+            format!("\npir {}, pbs {pbs_bytes} B", rate(pir_bps))
+        }
+        Some(Marker::Rfc4115(Rfc4115 { eir_bps, ebs_bytes })) => {
+            format!("\neir {}, ebs {ebs_bytes} B", rate(eir_bps))
+        }
+        None => String::new(),
+    };
+    if meter.colour_aware {
+        text += "\ncolour-aware";
+    }
+    if meter.drop_red {
+        text += "\ndrops red";
+    }
+    text
+}
