@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::Parser;
 
 use crate::config::EXAMPLE;
 
@@ -19,55 +19,16 @@ pub const EXIT_USAGE: u8 = 2;
 #[command(
     name = "voicelane-router",
     version,
-    after_long_help = after_help(),
-    args_conflicts_with_subcommands = true,
-    subcommand_negates_reqs = true
+    after_long_help = after_help()
 )]
 pub struct Cli {
-    /// What to do beside being a router.
-    #[command(subcommand)]
-    pub command: Option<Command>,
-
     /// The configuration file (TOML); --help shows a complete one.
-    #[arg(long, value_name = "FILE", required = true)]
-    pub config: Option<PathBuf>,
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
 
     /// Check the configuration, say what is wrong with it, and end.
     #[arg(long)]
     pub check_config: bool,
-}
-
-/// What the program does beside being a router.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Say how well a running router serves voice: RFC 3246's error terms of each port's EF
-    /// aggregate beside the ideal, and every class's delays.
-    ///
-    /// E_a is by how much, at most, a packet left later than it would have with a server of the EF
-    /// rate for the aggregate alone; E_p, than with one that also keeps the packets' order. The
-    /// ideal is the time that one packet of the port's MTU takes: what has begun to be sent is not
-    /// taken back.
-    EfReport(EfReportArgs),
-}
-
-/// Of `ef-report`.
-#[derive(Args, Debug)]
-pub struct EfReportArgs {
-    /// The router's own API, such as http://172.30.0.11:7401 (its router.api).
-    #[arg(long, value_name = "URL")]
-    pub api: String,
-
-    /// Measure for this many seconds, 1 to 60, from now on; without it: since the router's start.
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=60))]
-    pub window: Option<u32>,
-
-    /// Print one JSON document in place of text.
-    #[arg(long)]
-    pub json: bool,
-
-    /// Draw the report to this file, too.
-    #[arg(long, value_name = "FILE")]
-    pub svg: Option<PathBuf>,
 }
 
 fn after_help() -> String {
@@ -87,25 +48,6 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
-
-    #[test]
-    fn a_router_needs_a_configuration_and_a_report_does_not() {
-        let parse = |args: &[&str]| Cli::try_parse_from([&["voicelane-router"], args].concat());
-        assert!(parse(&[]).is_err());
-        assert!(parse(&["--config", "a.toml"]).unwrap().command.is_none());
-        let report = parse(&["ef-report", "--api", "http://a:1", "--window", "5"]).unwrap();
-        let Some(Command::EfReport(args)) = report.command else {
-            panic!("{report:?}")
-        };
-        assert_eq!((args.window, args.json), (Some(5), false));
-        for wrong in [
-            &["ef-report"][..],
-            &["ef-report", "--api", "http://a:1", "--window", "61"],
-            &["--config", "a.toml", "ef-report", "--api", "http://a:1"],
-        ] {
-            assert!(parse(wrong).is_err(), "{wrong:?}");
-        }
-    }
 
     #[test]
     fn help_teaches() {

@@ -9,7 +9,6 @@ pub mod bypassed;
 pub mod cli;
 pub mod config;
 pub mod dataplane;
-pub mod ef_report;
 pub mod mirror;
 pub mod policy;
 pub mod router;

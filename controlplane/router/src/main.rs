@@ -8,10 +8,10 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
 use voicelane_router::{
-    cli::{Cli, Command, EXIT_RUNTIME, EXIT_USAGE},
+    cli::{Cli, EXIT_RUNTIME, EXIT_USAGE},
     config::Config,
     dataplane::cores,
-    ef_report, router,
+    router,
 };
 use voicelane_types::with_causes;
 
@@ -22,19 +22,7 @@ const CONTROL_THREADS: usize = 2;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Some(Command::EfReport(args)) = &cli.command {
-        return match ef_report::run(args) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("voicelane-router: {}", with_causes(error.as_ref()));
-                ExitCode::from(EXIT_RUNTIME)
-            }
-        };
-    }
-    let Some(file) = cli.config else {
-        eprintln!("voicelane-router: --config FILE is missing");
-        return ExitCode::from(EXIT_USAGE);
-    };
+    let file = cli.config;
     let config = match Config::load(&file) {
         Ok(config) => config,
         Err(error) => {

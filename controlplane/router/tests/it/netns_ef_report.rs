@@ -1,10 +1,24 @@
-//! `ef-report` of a running router, over the real gRPC.
+//! `ReportEf` of a running router, over the real gRPC. Needs root.
 
-use std::fs;
+use voicelane_proto::v1::{
+    ReportEfRequest, ReportEfResponse, router_operator_client::RouterOperatorClient,
+};
 
 use crate::support::{BOUND, OneRouter};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_voicelane-router");
+fn report(network: &OneRouter, window_s: u32) -> ReportEfResponse {
+    let ask = || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime.unwrap().block_on(async {
+            let client = RouterOperatorClient::connect("http://127.0.0.1:7401").await;
+            let request = ReportEfRequest { window_s };
+            client.unwrap().report_ef(request).await.unwrap()
+        })
+    };
+    network.router.enter(ask).unwrap().into_inner()
+}
 
 /// Voice that the core side marks itself is trusted, and so is EF at the edge port.
 #[test]
@@ -21,42 +35,22 @@ fn a_running_router_says_how_it_serves_ef() {
         )
         .unwrap();
 
-    let svg = network.lab.dir().join("ef.svg");
-    let report = |more: &[&str]| {
-        let args = [&["ef-report", "--api", "http://127.0.0.1:7401"], more].concat();
-        network.router.run(PROGRAM, &args, BOUND).unwrap()
+    let since_start = report(&network, 0);
+    assert!(since_start.since_start && since_start.router_id == "a");
+    let [lan, core] = since_start.ports.as_slice() else {
+        panic!("{since_start:?}")
     };
-    let text = report(&["--svg", svg.to_str().unwrap()]);
-    assert!(text.contains("router a since its start"), "{text}");
-    let lan = text.lines().find(|line| line.contains("1Gbit/s")).unwrap();
-    let columns: Vec<_> = lan.split_whitespace().collect();
-    assert_eq!(columns[..5], ["lan", "1Gbit/s", "500Mbit/s", "1500", "20"]);
-    let microseconds: Vec<f64> = columns[5..].iter().map(|us| us.parse().unwrap()).collect();
-    assert!((microseconds[2] - 12.3).abs() < 0.1, "the ideal: {lan}");
-    let core = text
-        .lines()
-        .find(|line| line.contains("100Mbit/s"))
-        .unwrap();
-    let columns: Vec<_> = core.split_whitespace().collect();
+    let terms = |port: &voicelane_proto::v1::PortEf| (port.rate_bps, port.ef_rate_bps, port.mtu);
     assert_eq!(
-        (columns[4], columns.len()),
-        ("0", 6),
-        "nothing was sent: {core}"
+        (lan.port.as_str(), terms(lan)),
+        ("lan", (1_000_000_000, 500_000_000, 1_500))
     );
-    assert!(fs::read_to_string(svg).unwrap().contains("telephony"));
+    assert_eq!((lan.packets, core.packets), (20, 0));
+    assert!((lan.ideal_us - 12.3).abs() < 0.1, "{}", lan.ideal_us);
+    assert!(lan.phbs.iter().any(|class| class.phb == "telephony"));
 
-    // A window knows only itself.
-    let json = report(&["--window", "1", "--json"]);
-    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!(json["since_start"], false);
-    assert!(json["seconds"].as_f64().unwrap() > 0.5, "{json}");
-    assert_eq!(json["ports"][0]["packets"], 0, "{json}");
-}
-
-#[test]
-fn a_router_that_is_not_there_is_an_error_that_helps() {
-    let network = OneRouter::new("ef-nobody");
-    let args = ["ef-report", "--api", "http://127.0.0.1:7409"];
-    let error = network.router.run(PROGRAM, &args, BOUND).unwrap_err();
-    assert!(error.to_string().contains("router.api"), "{error}");
+    // A window counts only what happens in it.
+    let window = report(&network, 1);
+    assert!(!window.since_start && window.seconds > 0.5, "{window:?}");
+    assert_eq!(window.ports[0].packets, 0);
 }
