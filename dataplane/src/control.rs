@@ -6,23 +6,18 @@
 use std::net::IpAddr;
 
 use crossbeam_channel::{Receiver, Sender};
-use thiserror::Error;
 
+pub use crate::routing::{NextHop, RouteError};
 pub use crate::twins::{FromWorker, ToWorker, Twins};
 use crate::{
-    Adjacency, Paths,
-    counters::Report,
-    fib::FibError,
     interfaces::InterfaceSet,
     policy::Policy,
+    routing::{Adjacency, Paths},
     session::{FiveTuple, FlowCounters, InstallError, SessionChange},
     settings::InterfaceState,
+    stats::Report,
     units::{InterfaceIndex, PortIndex},
 };
-
-/// An index into the worker's table of adjacencies, 1 to 32,767. 0 stands for "no route".
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NextHop(pub u16);
 
 /// Something to do, and the number that its reply will carry.
 #[derive(Debug)]
@@ -147,20 +142,6 @@ pub struct FlowReading {
     pub counters: FlowCounters,
     /// Nanoseconds since the last packet, if one came.
     pub idle_ns: Option<u64>,
-}
-
-/// Why a route was not changed.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum RouteError {
-    /// No such next hop, or 0.
-    #[error("next hop {0} is not between 1 and 32767")]
-    NextHop(u16),
-    /// No such interface.
-    #[error("there is no interface {0}")]
-    Interface(u8),
-    /// The route table refused.
-    #[error(transparent)]
-    Table(#[from] FibError),
 }
 
 /// The control side's end of a worker's queues, or of a whole crew's.

@@ -8,8 +8,8 @@ use std::array;
 
 pub use crate::policy::Trust;
 use crate::{
-    counters::PuntClass,
     diffserv::{ClassSettings, Phb},
+    stats::PuntClass,
     units::{BitRate, MacAddress, PortIndex, VlanId},
 };
 

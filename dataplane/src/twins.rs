@@ -137,7 +137,10 @@ impl<B> FromKernel<B> {
 }
 
 /// Both ways, each with room for `capacity` frames, of which control traffic has half.
-pub(crate) fn ways<B>(capacity: usize, clock: TickRate) -> (ToKernel<B>, FromKernel<B>, Twins<B>) {
+pub(crate) fn channels<B>(
+    capacity: usize,
+    clock: TickRate,
+) -> (ToKernel<B>, FromKernel<B>, Twins<B>) {
     let for_control = capacity / 2;
     let rest = capacity - for_control;
     let (control_out, control_read) = bounded(for_control);

@@ -8,11 +8,11 @@ use tonic::transport::Uri;
 use voicelane_dataplane::{
     Adjacency, Fibs,
     control::{Answer, NextHop, Request},
-    counters::Report,
-    crew::Crew,
     device::Device,
     settings::{Idle, PortSettings, Settings, Trust},
+    stats::Report,
     units::{BitRate, InterfaceIndex, MacAddress},
+    workers::Workers,
 };
 use voicelane_dpdk::Mbuf;
 use voicelane_router::{
@@ -70,9 +70,9 @@ impl Router {
             ..Settings::new(vec![port.clone(), port])
         };
         let fibs = Fibs::create(routes.0, routes.1)?;
-        let mut crew = Crew::new(&settings, vec![(device, fibs)], Vec::new());
-        let client = Client::start(crew.control)?;
-        let worker = crew.members.pop().context("a crew of one")?;
+        let mut workers = Workers::new(&settings, vec![(device, fibs)], Vec::new());
+        let client = Client::start(workers.control)?;
+        let worker = workers.cores.pop().context("one worker")?;
         let router = Self {
             worker: WorkerThreads::spawn([(worker, core)])?,
             client,

@@ -6,7 +6,7 @@ use anyhow::ensure;
 use hdrhistogram::Histogram;
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng, seq::IndexedRandom as _};
 use serde::Serialize;
-use voicelane_dataplane::fib::{Fib, Key, NO_ROUTE};
+use voicelane_dataplane::routing::fib::{Fib, Key, NO_ROUTE};
 use voicelane_dpdk::{BURST, tsc};
 use voicelane_machine::Machine;
 
@@ -83,12 +83,13 @@ fn table<K: Key>(routes: &[(K, u8)], below: impl Fn(K, u128) -> K) -> anyhow::Re
     ensure!(fib.routes() == capacity, "routes are missing");
 
     let mut change = Histogram::new_with_max(LONGEST_NS, 3)?;
-    let mut timed = |work: &mut dyn FnMut() -> Result<(), voicelane_dataplane::fib::FibError>| {
-        let begin = tsc();
-        let done = work();
-        change.saturating_record(nanoseconds(tsc() - begin));
-        done
-    };
+    let mut timed =
+        |work: &mut dyn FnMut() -> Result<(), voicelane_dataplane::routing::fib::FibError>| {
+            let begin = tsc();
+            let done = work();
+            change.saturating_record(nanoseconds(tsc() - begin));
+            done
+        };
     // The generator's order is random.
     for (&(prefix, length), next_hop) in routes.iter().zip(next_hops()).take(CHANGES) {
         timed(&mut || fib.remove(prefix, length))?;

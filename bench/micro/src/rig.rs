@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 use voicelane_dataplane::{
     Adjacency, Fibs,
     control::{Answer, Command, Control, NextHop, Request, Twins},
-    counters::{DropReason, Report},
     session::{EntrySpec, Ingress, Policer, SessionChange},
     settings::{Idle, PortSettings, Settings, Trust},
+    stats::{DropReason, Report},
     units::{BitRate, InterfaceIndex, MacAddress, TickRate, Ticks},
-    worker::Worker,
+    workers::Worker,
 };
 use voicelane_dpdk::{BURST, Eal, EalConfig, EalError, Hugepages};
 use voicelane_throughput::flows;

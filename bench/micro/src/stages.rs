@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use anyhow::bail;
 
-/// The stages, in the packet's order: `dataplane/src/pipeline/mod.rs`.
+/// The stages, in the packet's order: `dataplane/src/pipeline/stages`, and `dataplane/src/scheduler`.
 pub(crate) const STAGES: [&str; 9] = [
     "rx", "parse", "classify", "police", "mark", "route", "queue", SCHEDULE, "tx",
 ];
@@ -41,8 +41,11 @@ fn part(name: &str) -> Part {
     if name.contains("voicelane_micro::device::") {
         return Part::Device;
     }
+    if name.contains("voicelane_dataplane::scheduler::") {
+        return Part::Stage(SCHEDULE);
+    }
     let stage = name
-        .split_once("voicelane_dataplane::pipeline::")
+        .split_once("voicelane_dataplane::pipeline::stages::")
         .and_then(|(_, rest)| STAGES.into_iter().find(|stage| starts(rest, stage)));
     stage.map_or(Part::Caller, Part::Stage)
 }
@@ -129,12 +132,11 @@ mod tests {
 
     #[test]
     fn instructions_are_the_outermost_stages_but_for_the_devices() {
-        let at = |path: &str| format!("voicelane_dataplane::pipeline::{path}");
-        let (queue, enqueue) = (
-            at("queue::queue"),
-            at("schedule::PortScheduler<B>::enqueue"),
-        );
-        let (schedule, drop) = (at("schedule::schedule"), "core::ptr::drop_in_place<Frame>");
+        let at = |path: &str| format!("voicelane_dataplane::pipeline::stages::{path}");
+        let scheduler =
+            |method| format!("voicelane_dataplane::scheduler::PortScheduler<B>::{method}");
+        let (queue, enqueue) = (at("queue::queue"), scheduler("enqueue"));
+        let (schedule, drop) = (scheduler("schedule"), "core::ptr::drop_in_place<Frame>");
         let frame = "<voicelane_micro::device::Frame as core::ops::drop::Drop>::drop";
         let mut functions = Functions::from([
             ("root".to_owned(), function(5, &[("turn", 695)])),

@@ -7,13 +7,13 @@ use anyhow::{Context as _, bail};
 use voicelane_dataplane::{
     Adjacency, Fibs,
     control::{Answer, Command, Control, NextHop, Request, Twins},
-    counters::Report,
     device::{Buffer as _, SimBuffer, SimDevice, SimPool},
     diffserv::Dscp,
     session::{EntrySpec, FiveTuple, Ingress, Policer, Protocol, SessionChange},
     settings::{PortSettings, Settings, Trust},
+    stats::Report,
     units::{BitRate, InterfaceIndex, MacAddress, PortIndex, TickRate, Ticks},
-    worker::Worker,
+    workers::Worker,
 };
 
 /// The simulated clock ticks in nanoseconds.

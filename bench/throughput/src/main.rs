@@ -21,13 +21,13 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use voicelane_dataplane::{
     Adjacency, Fibs,
     control::{Answer, Command, Control, NextHop, Request},
-    counters::{DropReason, Report},
-    crew::{Crew, Layout},
     device::DpdkDevice,
     diffserv::Dscp,
     session::{EntrySpec, Ingress, Policer, SessionChange},
     settings::{Idle, PortSettings, Settings, Trust},
+    stats::{DropReason, Report},
     units::{BitRate, InterfaceIndex, MacAddress},
+    workers::{Layout, Workers},
 };
 use voicelane_dpdk::{Eal, EalConfig, Hugepages, Mempool, Port, PortConfig, WorkerThread};
 use voicelane_throughput::flows::{self, IpVersion};
@@ -126,15 +126,17 @@ fn main() -> anyhow::Result<()> {
     };
     let mut devices = DpdkDevice::share(queues, layout).into_iter();
     let worker = devices.next().map(|device| (device, fibs));
-    let crew = Crew::new(&settings, worker.into_iter().collect(), devices.collect());
-    let control = crew.control;
-    crew.relay.map(|relay| thread::spawn(|| relay.run()));
+    let workers = Workers::new(&settings, worker.into_iter().collect(), devices.collect());
+    let control = workers.control;
+    workers
+        .fan_out
+        .map(|fan_out| thread::spawn(|| fan_out.run()));
 
     let stop = Arc::new(AtomicBool::new(false));
     let cores = [arguments.core].into_iter().chain(arguments.scheduler_core);
     let names = ["worker", "scheduler"];
     let mut running = vec![];
-    for ((mut member, core), name) in crew.members.into_iter().zip(cores).zip(names) {
+    for ((mut member, core), name) in workers.cores.into_iter().zip(cores).zip(names) {
         let stopped = Arc::clone(&stop);
         let work = move || {
             let pinned = core_affinity::set_for_current(core_affinity::CoreId { id: core });

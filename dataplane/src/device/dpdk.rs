@@ -3,8 +3,8 @@ use voicelane_dpdk::{BURST, Mbuf, Parked, RxQueue, TxQueue, tsc, tsc_hz};
 
 use super::{Buffer, Device};
 use crate::{
-    crew::Layout,
     units::{PortIndex, TickRate, Ticks},
+    workers::Layout,
 };
 
 impl Buffer for Mbuf {

@@ -1,8 +1,7 @@
 use std::collections::VecDeque;
 
 use crate::{
-    counters::EfReport,
-    seconds::Seconds,
+    stats::{History, SECONDS},
     units::{BitRate, TickRate, Ticks},
 };
 
@@ -36,6 +35,33 @@ impl EfError {
             aggregate: self.aggregate.max(other.aggregate),
             packet: self.packet.max(other.packet),
         }
+    }
+}
+
+/// How well a port served the EF aggregate.
+#[derive(Clone, Debug)]
+pub struct EfReport {
+    /// Since the start.
+    pub total: EfError,
+    /// Second by second, from the one that has begun backwards.
+    pub seconds: Box<[EfError; SECONDS]>,
+}
+
+impl Default for EfReport {
+    fn default() -> Self {
+        Self {
+            total: EfError::default(),
+            seconds: Box::new([EfError::default(); SECONDS]),
+        }
+    }
+}
+
+impl EfReport {
+    /// Over this many seconds, with the one that has begun.
+    #[must_use]
+    pub fn last(&self, seconds: usize) -> EfError {
+        let last = self.seconds.iter().take(seconds);
+        last.copied().fold(EfError::default(), EfError::with)
     }
 }
 
@@ -127,7 +153,7 @@ struct Lengths {
     at_port_rate: Ticks,
 }
 
-/// Measures [`EfError`] over the whole run and for each of the last [`crate::seconds::SECONDS`].
+/// Measures [`EfError`] over the whole run and for each of the last [`SECONDS`].
 ///
 /// Packets bring their times of arrival with them. As long as they depart in the order in which they
 /// came, nothing is kept of them.
@@ -149,7 +175,7 @@ pub struct EfMeter {
     /// Of the second that has begun, and of all before it.
     current: EfError,
     before: EfError,
-    seconds: Seconds<EfError>,
+    seconds: History<EfError>,
 }
 
 impl EfMeter {
@@ -168,7 +194,7 @@ impl EfMeter {
             packet: Target::default(),
             current: EfError::default(),
             before: EfError::default(),
-            seconds: Seconds::new(clock, now),
+            seconds: History::new(clock, now),
         }
     }
 

@@ -14,7 +14,7 @@ mod wred;
 pub use class::{ClassSettings, FEW, Management, SHARE_FACTOR, Service, shared_packets};
 pub use codel::{Codel, CodelProfile};
 pub use codepoint::{Dscp, Ecn, InvalidDscp, TrafficClass, UnknownDscp};
-pub use ef::{Departure, EfError, EfMeter};
+pub use ef::{Departure, EfError, EfMeter, EfReport};
 pub use meter::{
     Colour, ColourAction, ColourMode, Marking, Meter, MeterError, MeterKind, MeterProfile,
     MeterSpec,

@@ -1,7 +1,7 @@
 //! Fragments: the parts of a session's packets that have no ports.
 
-use super::{Burst, Interface};
 use crate::{
+    pipeline::{burst::Burst, interface::Interface},
     session::{FragmentId, Fragments, Sessions},
     units::Ticks,
 };

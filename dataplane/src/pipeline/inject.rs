@@ -3,18 +3,20 @@
 
 use std::{iter, net::IpAddr};
 
-use super::{
-    Interface, Routes,
-    content::{Content, Kind, Packet, TAGS},
-    handover::{Outlet, Together},
-    rewrite, tag,
-};
 use crate::{
-    counters::DropReason,
     device::Buffer,
     diffserv::{Dscp, PhbMap, user_priority},
+    pipeline::{
+        headers::rewrite,
+        headers::tag,
+        headers::{Content, Kind, Packet, TAGS},
+        interface::Interface,
+        outlet::{Outlet, RunKey},
+    },
     policy::Policy,
+    routing::Routes,
     session::Detours,
+    stats::DropReason,
     units::Ticks,
     wire::Tci,
 };
@@ -64,7 +66,7 @@ pub(super) fn queue_from_twin<B: Buffer, O: Outlet<B>>(
         counters.drops[reason.index()] += 1;
         return;
     }
-    let run = Together {
+    let run = RunKey {
         since: now,
         egress: interface.port,
         phb: judges.phbs.phb(queued_as),

@@ -4,21 +4,18 @@
 
 use std::{array, net::IpAddr};
 
-use super::{
-    Routes,
-    burst::Family,
-    content::{Content, Kind},
-    rewrite,
-};
+use super::headers::{Content, Kind, rewrite};
 use crate::{
-    counters::{DropReason, InterfaceCounters, PuntClass, PuntReason},
     device::Buffer,
     diffserv::{BucketProfile, Dscp, TokenBucket, TrafficClass},
     policy::Routing,
+    routing::Routes,
     session::{AnyKey, Detours},
     settings::Settings,
+    stats::{DropReason, InterfaceCounters, PuntClass, PuntReason},
     twins::ToKernel,
     units::{BitRate, InterfaceIndex, TickRate, Ticks},
+    wire::Family,
 };
 
 /// How many packets of a class may come at once, if their rate is low.

@@ -3,8 +3,8 @@ use super::{
     PolicyReport, PolicySpec, ReversePath, Routing, Rule, RuleCounters, RuleIndex,
 };
 use crate::{
-    counters::DropReason,
     diffserv::{Colour, ColourAction, Dscp, Meter, MeterError, MeterProfile, Phb},
+    stats::DropReason,
     units::{InterfaceIndex, TickRate, Ticks},
 };
 

@@ -6,7 +6,7 @@ use crate::{
     diffserv::{
         BucketError, BucketProfile, ColourAction, Dscp, MeterProfile, MeterSpec, TokenBucket,
     },
-    fib::NO_ROUTE,
+    routing::fib::NO_ROUTE,
     units::{BitRate, InterfaceIndex, TickRate, Ticks},
 };
 
@@ -253,7 +253,7 @@ impl Flow {
     }
 
     /// Where the packet went that has been metered last.
-    pub(super) fn went(&mut self, to: u16) {
+    pub(super) fn remember_next_hop(&mut self, to: u16) {
         if let Control::Policed { next_hop, .. } = &mut self.control {
             *next_hop = to;
         }

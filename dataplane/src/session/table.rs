@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     diffserv::{BucketError, Dscp, MeterError},
-    places::{Places, each_place, places},
+    packet_mask::{PacketMask, for_each_packet, packets_in},
     units::{InterfaceIndex, TickRate, Ticks},
 };
 
@@ -34,9 +34,9 @@ impl Slot {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// Packets that came in where their entry says.
-    pub here: Places,
+    pub here: PacketMask,
     /// Those that came in elsewhere.
-    pub elsewhere: Places,
+    pub elsewhere: PacketMask,
 }
 
 /// Every entry is taken.
@@ -192,18 +192,18 @@ impl<K: FlowKey> SessionTable<K> {
     pub fn find_burst(
         &self,
         keys: &[K; BURST],
-        which: Places,
+        which: PacketMask,
         origins: &[Origin; BURST],
         slots: &mut [Slot; BURST],
     ) -> Found {
         let mut hashes = [0; BURST];
-        each_place(which, |place| {
+        for_each_packet(which, |place| {
             let hash = keys[place].hash(&self.seed);
             hashes[place] = hash;
             self.buckets.prefetch(self.first(hash));
         });
         let mut ways = [0; BURST];
-        each_place(which, |place| {
+        for_each_packet(which, |place| {
             let bucket = &self.buckets[self.first(hashes[place])];
             let way = bucket.matches(tag(hashes[place])).first();
             ways[place] = way;
@@ -212,7 +212,7 @@ impl<K: FlowKey> SessionTable<K> {
         });
         let candidates = which & !equal_bytes(&ways, Ways::NONE);
         let (mut found, mut further) = (candidates, 0);
-        each_place(candidates, |place| {
+        for_each_packet(candidates, |place| {
             let entry = self.entries.get(slots[place].index());
             let key = keys[place].with_origin(origins[place]);
             if entry.is_none_or(|entry| entry.key != key) {
@@ -220,20 +220,20 @@ impl<K: FlowKey> SessionTable<K> {
                 further |= 1 << place;
             }
         });
-        for place in places(which & !candidates) {
+        for place in packets_in(which & !candidates) {
             let first = self.first(hashes[place]);
             if self.buckets[first].displaced != 0 {
                 further |= 1 << place;
             }
         }
         let mut elsewhere = 0;
-        for place in places(further) {
+        for place in packets_in(further) {
             if let Some((slot, here)) =
                 self.find_further(&keys[place], hashes[place], origins[place])
             {
                 slots[place] = slot;
-                found |= Places::from(here) << place;
-                elsewhere |= Places::from(!here) << place;
+                found |= PacketMask::from(here) << place;
+                elsewhere |= PacketMask::from(!here) << place;
             }
         }
         Found {
@@ -368,9 +368,9 @@ impl<K: FlowKey> SessionTable<K> {
 
     /// Says where the flow's packet went that has been metered last. All of a flow's packets have one
     /// destination, so the next one goes there, too, unless a route changes.
-    pub fn went(&mut self, slot: Slot, next_hop: u16) {
+    pub fn remember_next_hop(&mut self, slot: Slot, next_hop: u16) {
         if let Some(entry) = self.entries.get_mut(slot.index()) {
-            entry.flow.went(next_hop);
+            entry.flow.remember_next_hop(next_hop);
         }
     }
 

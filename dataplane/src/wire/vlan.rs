@@ -3,6 +3,9 @@ use crate::{
     units::VlanId,
 };
 
+/// Bytes of a VLAN tag (IEEE 802.1Q).
+pub const TAG_BYTES: u16 = 4;
+
 /// The tag control information of an IEEE 802.1Q tag: priority code point, drop eligible indicator,
 /// VLAN identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

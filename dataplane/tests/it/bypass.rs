@@ -5,9 +5,9 @@ use std::iter;
 use crate::common::*;
 use proptest::prelude::*;
 use voicelane_dataplane::{
-    counters::{PortReport, QueueCounters},
     diffserv::{Dscp, Phb},
     settings::{Settings, Trust},
+    stats::{PortReport, QueueCounters},
 };
 
 /// A port of which every code point is trusted.

@@ -6,12 +6,12 @@ use crate::common::{conserved::assert_conserved, *};
 use proptest::prelude::*;
 use voicelane_dataplane::{
     control::{Answer, Request},
-    counters::{DropReason, QueueCounters, Report},
-    crew::{Layout, RING_PACKETS},
     diffserv::{Dscp, Management, Phb},
     session::SessionChange,
     settings::{Settings, Trust},
+    stats::{DropReason, QueueCounters, Report},
     units::{InterfaceIndex, PortIndex},
+    workers::{Layout, RING_PACKETS},
 };
 
 const SPLIT: Layout = Layout {

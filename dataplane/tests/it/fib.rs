@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::OnceLock};
 
 use prefix_trie::PrefixMap;
 use proptest::prelude::*;
-use voicelane_dataplane::fib::{Fib, Fib4, Fib6, FibError, Key, MAX_NEXT_HOP, NO_ROUTE};
+use voicelane_dataplane::routing::fib::{Fib, Fib4, Fib6, FibError, Key, MAX_NEXT_HOP, NO_ROUTE};
 use voicelane_dpdk::{Eal, EalConfig, Hugepages};
 
 fn eal() {

@@ -3,9 +3,9 @@
 use crate::common::*;
 use voicelane_dataplane::{
     control::{Answer, NextHop, Request},
-    counters::{DropReason, PuntReason},
     diffserv::{Dscp, Phb},
     session::SessionChange,
+    stats::{DropReason, PuntReason},
     units::MacAddress,
 };
 

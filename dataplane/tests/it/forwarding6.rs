@@ -5,8 +5,8 @@ use std::net::Ipv6Addr;
 use crate::common::*;
 use voicelane_dataplane::{
     control::{Answer, NextHop, Request},
-    counters::{DropReason, PuntReason},
     diffserv::Phb,
+    stats::{DropReason, PuntReason},
     units::MacAddress,
 };
 

@@ -5,8 +5,6 @@ use proptest::prelude::*;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use voicelane_dataplane::{
     control::{Answer, Request},
-    counters::DropReason,
-    crew::Layout,
     diffserv::{ColourAction, ColourMode, Dscp, Marking, MeterKind, MeterSpec, Phb},
     policy::{
         Action, InterfacePolicy, Match, Metering, Policy, PolicySpec, Prefix, ReversePath, Rule,
@@ -14,7 +12,9 @@ use voicelane_dataplane::{
     },
     session::{Protocol, SessionChange},
     settings::Settings,
+    stats::DropReason,
     units::{InterfaceIndex, PortIndex, TickRate},
+    workers::Layout,
 };
 
 /// Frames to start from: what the stages know, and what they do not.

@@ -7,8 +7,8 @@ use crate::common::*;
 use voicelane_dataplane::{
     Adjacency,
     control::{Answer, Request},
-    counters::{DropReason, PuntReason},
     settings::{InterfaceState, Trust},
+    stats::{DropReason, PuntReason},
     units::{InterfaceIndex, MacAddress},
 };
 

@@ -11,10 +11,10 @@ use crate::common::{
 use voicelane_dataplane::{
     Adjacency,
     control::{Answer, Request},
-    counters::{DropReason, PuntReason, Report},
     device::Buffer as _,
     diffserv::{Dscp, Phb},
     policy::{Action, DscpMap, KernelPolicy, Match, PolicySpec, Routing, Speaks, Trust},
+    stats::{DropReason, PuntReason, Report},
     units::{InterfaceIndex, MacAddress},
 };
 

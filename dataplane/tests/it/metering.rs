@@ -4,9 +4,9 @@
 use crate::common::*;
 use voicelane_dataplane::{
     control::{Answer, Request},
-    counters::DropReason,
     diffserv::{Colour, ColourAction, ColourMode, Dscp, MeterKind, MeterSpec, Phb},
     session::{Count, EntrySpec, FlowCounters, SessionChange, Terms},
+    stats::DropReason,
 };
 
 const CIR: u64 = 1_000_000;

@@ -6,7 +6,7 @@ use crate::common::*;
 use voicelane_dataplane::{
     Adjacency, Paths,
     control::{Answer, NextHop, Request, RouteError},
-    counters::PuntReason,
+    stats::PuntReason,
     units::MacAddress,
 };
 

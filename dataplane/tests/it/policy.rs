@@ -3,10 +3,10 @@
 
 use crate::common::{policy::*, *};
 use voicelane_dataplane::{
-    counters::DropReason,
     diffserv::Dscp,
     policy::{Action, DscpMap, Match, PolicySpec, Trust},
     session::Protocol,
+    stats::DropReason,
     units::InterfaceIndex,
 };
 

@@ -2,9 +2,9 @@
 
 use crate::common::{policy::*, *};
 use voicelane_dataplane::{
-    counters::DropReason,
     diffserv::{ColourAction, ColourMode, Dscp, Marking, MeterKind, MeterSpec, Phb},
     policy::{Action, Counted, InterfacePolicy, Match, Metering, PolicySpec, ReversePath, Trust},
+    stats::DropReason,
 };
 
 fn metering(kind: MeterKind, mode: ColourMode, cir: &str, cbs_bytes: u32) -> Metering {

@@ -3,10 +3,10 @@
 use crate::common::*;
 use voicelane_dataplane::{
     control::{Answer, NextHop, Request},
-    counters::DropReason,
     device::Buffer as _,
     policy::{InterfacePolicy, Offence, Policy, PolicySpec, ReversePath, Trust},
     session::{EntrySpec, Ingress},
+    stats::DropReason,
     units::{InterfaceIndex, TickRate},
 };
 

@@ -5,8 +5,8 @@ use crate::common::{
     *,
 };
 use voicelane_dataplane::{
-    counters::DropReason,
     diffserv::{ClassSettings, Dscp, Management, Phb, Service},
+    stats::DropReason,
 };
 
 /// The shaper's rate is right within 1 % over 10 s, for short and long packets, and never over it

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use crate::common::*;
 use voicelane_dataplane::{
     Adjacency,
-    counters::{DropReason, PuntClass, PuntReason},
+    stats::{DropReason, PuntClass, PuntReason},
     units::{InterfaceIndex, MacAddress},
 };
 
@@ -281,7 +281,7 @@ fn each_class_has_its_own_share_on_each_interface() {
         }
         let report = rig.report();
         let refused = |interface: usize, class: PuntClass| {
-            let count = |report: &voicelane_dataplane::counters::Report| {
+            let count = |report: &voicelane_dataplane::stats::Report| {
                 report.interfaces[interface].refused_punts[class.index()]
             };
             count(&report) - count(&before)

@@ -6,11 +6,11 @@ use crate::common::*;
 use voicelane_dataplane::{
     Adjacency,
     control::{Answer, NextHop, Request, RouteError},
-    counters::{DropReason, PuntReason},
     device::Buffer as _,
     diffserv::Phb,
     session::{EntrySpec, Ingress},
     settings::Trust,
+    stats::{DropReason, PuntReason},
     units::{InterfaceIndex, MacAddress},
 };
 

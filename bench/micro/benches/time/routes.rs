@@ -2,7 +2,7 @@ use std::{hint::black_box, net::IpAddr};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng, seq::IndexedRandom as _};
-use voicelane_dataplane::fib::{Fib, Key, NO_ROUTE};
+use voicelane_dataplane::routing::fib::{Fib, Key, NO_ROUTE};
 use voicelane_dpdk::BURST;
 use voicelane_throughput::flows::{self, IpVersion};
 

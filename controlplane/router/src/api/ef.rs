@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use hdrhistogram::Histogram;
 use voicelane_dataplane::{
-    counters::{PortReport, QueueCounters, Report},
     diffserv::Phb,
-    seconds::SECONDS,
+    stats::SECONDS,
+    stats::{PortReport, QueueCounters, Report},
     units::TickRate,
 };
 use voicelane_proto::v1::{PhbDelay, PortEf, ReportEfResponse};

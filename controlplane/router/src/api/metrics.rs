@@ -18,7 +18,7 @@ use prometheus_client::{
     metrics::{MetricType, exemplar::Exemplar},
     registry::Registry,
 };
-use voicelane_dataplane::counters::Report;
+use voicelane_dataplane::stats::Report;
 use voicelane_dpdk::PortStats;
 
 use super::source::{Source, TwinFigures};

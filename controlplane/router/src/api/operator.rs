@@ -6,8 +6,8 @@ use tokio::sync::mpsc;
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 use voicelane_dataplane::{
-    counters::{DropReason, InterfaceCounters, PortReport, PuntClass, PuntReason},
     diffserv::Phb,
+    stats::{DropReason, InterfaceCounters, PortReport, PuntClass, PuntReason},
 };
 use voicelane_dpdk::Eal;
 use voicelane_proto::v1::{

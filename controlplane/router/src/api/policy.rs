@@ -3,10 +3,10 @@
 use std::{net::IpAddr, ops::RangeInclusive};
 
 use voicelane_dataplane::{
-    counters::Report,
     diffserv::{Colour, ColourAction, Phb},
     policy::{Action, Counted, InterfaceReport, Metering, Prefix, RuleCounters, Sender},
     session::Protocol,
+    stats::Report,
     units::Ticks,
 };
 use voicelane_proto::v1::{

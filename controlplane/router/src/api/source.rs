@@ -12,7 +12,7 @@ use tokio::{
 };
 use voicelane_dataplane::{
     control::{Answer, Request},
-    counters::Report,
+    stats::Report,
 };
 use voicelane_dpdk::Mempool;
 

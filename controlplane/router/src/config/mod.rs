@@ -17,11 +17,11 @@ use ipnet::IpNet;
 use thiserror::Error;
 use tonic::transport::Uri;
 use voicelane_dataplane::{
-    crew::Layout,
     diffserv::{ClassSettings, Phb},
     policy::{ReversePath, Trust},
     settings::{Idle, PuntRates},
     units::{BitRate, MacAddress},
+    workers::Layout,
 };
 use voicelane_dpdk::Hugepages;
 

@@ -5,10 +5,10 @@
 
 use thiserror::Error;
 use voicelane_dataplane::{
-    crew::RING_PACKETS,
     diffserv::{ClassSettings, FEW, Phb, SHARE_FACTOR, Service, shared_packets},
-    fib::{Fib4, Fib6},
+    routing::fib::{Fib4, Fib6},
     session::Sessions,
+    workers::RING_PACKETS,
 };
 
 use crate::config::{Config, PortConfig, RouterConfig};

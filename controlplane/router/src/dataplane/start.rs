@@ -5,12 +5,12 @@ use tracing::{info, warn};
 use voicelane_dataplane::{
     Fibs,
     control::Twins,
-    crew::Crew,
     device::DpdkDevice,
     diffserv::ClassSettings,
     policy::{Policy, PolicyError},
     settings::{PortSettings, Settings, VlanSettings},
     units::{MacAddress, TickRate},
+    workers::Workers,
 };
 use voicelane_dpdk::{
     Description, Eal, EalConfig, EalError, Mbuf, Mempool, MempoolError, NoMemory, Port, PortError,
@@ -162,26 +162,26 @@ pub fn start(config: &Config) -> Result<Dataplane, StartError> {
     let mut devices = DpdkDevice::share(queues, layout);
     let schedulers = devices.split_off(layout.workers);
     let workers = devices.into_iter().zip(fibs).collect();
-    let Crew {
-        mut members,
+    let Workers {
+        cores: mut workers,
         control,
         twins,
-        relay,
-    } = Crew::new(&settings, workers, schedulers);
+        fan_out,
+    } = Workers::new(&settings, workers, schedulers);
     let clock = TickRate::from_hz(tsc_hz());
     let policy = Policy::new(&config.policy(), FIRST_GENERATION, clock)?;
-    for member in &mut members {
+    for worker in &mut workers {
         // Before the first packet.
-        member.set_policy(policy.clone());
+        worker.set_policy(policy.clone());
     }
-    if let Some(relay) = relay {
+    if let Some(fan_out) = fan_out {
         // It ends with the cores.
         thread::Builder::new()
-            .name("relay".to_owned())
-            .spawn(move || relay.run())?;
+            .name("fan-out".to_owned())
+            .spawn(move || fan_out.run())?;
     }
     let client = Client::start(control)?;
-    let workers = WorkerThreads::spawn(members.into_iter().zip(cores.all()))?;
+    let workers = WorkerThreads::spawn(workers.into_iter().zip(cores.all()))?;
     Ok(Dataplane {
         pool,
         ports,

@@ -12,7 +12,7 @@ use std::{
 use rustix::{process::setpriority_process, thread::gettid};
 use thiserror::Error;
 use tokio::sync::watch;
-use voicelane_dataplane::{device::Device, worker::Worker};
+use voicelane_dataplane::{device::Device, workers::Worker};
 
 use super::cores;
 

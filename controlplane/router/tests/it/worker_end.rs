@@ -9,7 +9,7 @@ use voicelane_dataplane::{
     device::{Device, SimBuffer, SimDevice},
     settings::{PortSettings, Settings, Trust},
     units::{BitRate, MacAddress, PortIndex, TickRate, Ticks},
-    worker::Worker,
+    workers::Worker,
 };
 use voicelane_dpdk::{BURST, Eal, EalConfig, Hugepages};
 use voicelane_router::dataplane::{Client, WorkerEnd, WorkerGone, WorkerThreads, cores};

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     diffserv::{ColourAction, ColourMode, MeterKind, MeterSpec},
-    fib::NO_ROUTE,
+    routing::fib::NO_ROUTE,
     session::{Count, FlowKey4, Ingress, Policer},
     units::BitRate,
 };
@@ -118,7 +118,7 @@ fn where_packets_went_is_known_until_a_route_changes() {
         };
         let passed = table.meter(slot, &packet).unwrap();
         if passed.next_hop == NO_ROUTE {
-            table.went(slot, hop);
+            table.remember_next_hop(slot, hop);
         }
         passed.next_hop
     };

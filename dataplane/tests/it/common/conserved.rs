@@ -1,6 +1,6 @@
 //! Every packet is in one place.
 
-use voicelane_dataplane::counters::{DropReason, InterfaceCounters, PortReport, Report};
+use voicelane_dataplane::stats::{DropReason, InterfaceCounters, PortReport, Report};
 
 use super::Rig;
 

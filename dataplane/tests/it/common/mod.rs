@@ -14,16 +14,16 @@ use std::{
 use voicelane_dataplane::{
     Adjacency, Fibs,
     control::{Answer, Command, Control, NextHop, Request, Twins},
-    counters::{DropReason, PuntReason, Report},
-    crew::{Crew, Layout},
     device::{SimBuffer, SimDevice, SimPool},
     diffserv::Dscp,
     policy::Policy,
-    relay::Relay,
     session::{EntrySpec, FiveTuple, Ingress, Policer, Protocol, SessionChange},
     settings::{PortSettings, Role, Settings, Trust, VlanSettings},
+    stats::{DropReason, PuntReason, Report},
     units::{BitRate, InterfaceIndex, MacAddress, PortIndex, TickRate, Ticks, VlanId},
-    worker::Worker,
+    workers::FanOut,
+    workers::Worker,
+    workers::{Layout, Workers},
 };
 use voicelane_dpdk::{Eal, EalConfig, Hugepages};
 
@@ -70,7 +70,7 @@ pub fn settings(core_rate: &str) -> Settings {
 pub struct Rig {
     pub members: Vec<Worker<SimDevice>>,
     pub layout: Layout,
-    relay: Option<Relay>,
+    fan_out: Option<FanOut>,
     /// The worker that receives next.
     receiver: usize,
     pub control: Control,
@@ -95,14 +95,14 @@ impl Rig {
         let device = || SimDevice::new(ports, TickRate::from_hz(CLOCK_HZ));
         let workers = (0..layout.workers).map(|_| (device(), fibs()));
         let schedulers = (0..layout.schedulers).map(|_| device());
-        let crew = Crew::new(settings, workers.collect(), schedulers.collect());
+        let workers = Workers::new(settings, workers.collect(), schedulers.collect());
         let mut rig = Self {
-            members: crew.members,
+            members: workers.cores,
             layout,
-            relay: crew.relay,
+            fan_out: workers.fan_out,
             receiver: 0,
-            control: crew.control,
-            twins: crew.twins,
+            control: workers.control,
+            twins: workers.twins,
             pool: SimPool::default(),
             now: 0,
             ports,
@@ -192,9 +192,9 @@ impl Rig {
 
     /// A turn of every core; gives what they moved.
     pub fn turn(&mut self) -> usize {
-        self.relay.iter_mut().for_each(Relay::turn);
+        self.fan_out.iter_mut().for_each(FanOut::turn);
         let moved = self.members.iter_mut().map(Worker::turn).sum();
-        self.relay.iter_mut().for_each(Relay::turn);
+        self.fan_out.iter_mut().for_each(FanOut::turn);
         moved
     }
 

@@ -3,9 +3,9 @@
 use std::fmt;
 
 use voicelane_dataplane::{
-    counters::{DropReason, InterfaceCounters, PortCounters, PuntClass, PuntReason, QueueCounters},
     diffserv::{Colour, Phb},
     session::Count,
+    stats::{DropReason, InterfaceCounters, PortCounters, PuntClass, PuntReason, QueueCounters},
 };
 use voicelane_dpdk::PortStats;
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use voicelane_dataplane::{
-    counters::PuntClass,
     policy::{ROUTING_PROTOCOLS, Speaks},
     settings::PuntRates,
+    stats::PuntClass,
 };
 
 use super::{Problems, trust, values};

@@ -1,4 +1,4 @@
-use voicelane_dataplane::crew::Layout;
+use voicelane_dataplane::workers::Layout;
 
 use super::*;
 use crate::config::{EXAMPLE, InterfaceConfig};

@@ -7,7 +7,7 @@
 use ipnet::IpNet;
 use voicelane_dataplane::{
     control::{Request, RouteError},
-    fib::FibError,
+    routing::fib::FibError,
 };
 
 use super::{FIRST_NEXT_HOP, Fib, Lacking, State, Target, UNKNOWN, wanted};

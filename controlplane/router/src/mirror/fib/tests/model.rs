@@ -7,7 +7,7 @@ use std::{
 
 use proptest::prelude::*;
 
-use voicelane_dataplane::{control::RouteError, fib::FibError};
+use voicelane_dataplane::{control::RouteError, routing::fib::FibError};
 
 use super::super::*;
 use crate::mirror::state::{Event, Neighbour, Path, Place, Route, Table};

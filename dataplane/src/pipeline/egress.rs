@@ -1,0 +1,216 @@
+use std::mem;
+
+use arrayvec::ArrayVec;
+use rtrb::Consumer;
+use voicelane_dpdk::BURST;
+
+use super::{
+    outlet::{Departing, Outlet, RunKey},
+    stages::tx,
+};
+use crate::{
+    device::{Buffer, Device},
+    packet_mask::PacketMask,
+    scheduler::PortScheduler,
+    settings::Settings,
+    stats::{DropReason, Drops, PortCounters, Report},
+    units::{PortIndex, TickRate, Ticks},
+};
+
+/// A port, as the stages from its queues on see it.
+#[derive(Debug)]
+struct Port<B> {
+    index: PortIndex,
+    /// Whether its link is there.
+    up: bool,
+    /// Of what went out.
+    counters: PortCounters,
+    scheduler: PortScheduler<B>,
+    /// Scheduled, and not taken by the device yet.
+    leaving: ArrayVec<B, BURST>,
+}
+
+/// The scheduling half of the packet's way: the queues of some ports, and what is behind them.
+#[derive(Debug)]
+pub(crate) struct Egress<B> {
+    ports: Vec<Port<B>>,
+    /// What forwarding halves on other cores have handed over.
+    rings: Vec<Consumer<Departing<B>>>,
+    /// Of that, what the queues refused, by the interface where it came in and [`DropReason`].
+    refused: Vec<Drops>,
+}
+
+impl<B: Buffer> Outlet<B> for Egress<B> {
+    #[inline]
+    fn offer<I: Iterator<Item = B>>(
+        &mut self,
+        run: &RunKey,
+        packets: usize,
+        drops: &mut Drops,
+        hand: impl FnOnce(PacketMask, &mut Drops) -> I,
+    ) {
+        let Port {
+            scheduler, leaving, ..
+        } = &mut self.ports[run.egress.index()];
+        scheduler.offer((run, packets), leaving, drops, hand);
+    }
+
+    #[inline]
+    fn pass(&mut self, run: &RunKey, buffers: &mut ArrayVec<B, BURST>) -> bool {
+        let port = &mut self.ports[run.egress.index()];
+        let passes = port.leaving.is_empty() && port.scheduler.pass_all(run, buffers.len());
+        if passes {
+            mem::swap(buffers, &mut port.leaving);
+        }
+        passes
+    }
+
+    #[inline]
+    fn is_open(&self) -> bool {
+        self.ports.iter().all(|port| port.scheduler.is_empty())
+    }
+
+    #[inline]
+    fn flush(&mut self) {}
+}
+
+impl<B: Buffer> Egress<B> {
+    /// For these of the ports, fed by these rings beside what is enqueued here.
+    pub(crate) fn new(
+        settings: &Settings,
+        own: impl Iterator<Item = PortIndex>,
+        rings: Vec<Consumer<Departing<B>>>,
+        clock: TickRate,
+        now: Ticks,
+    ) -> Self {
+        let port = |index: PortIndex| {
+            Some(Port {
+                index,
+                up: true,
+                counters: PortCounters::default(),
+                scheduler: PortScheduler::new(settings.ports.get(index.index())?, clock, now),
+                leaving: ArrayVec::new(),
+            })
+        };
+        Self {
+            ports: own.filter_map(port).collect(),
+            rings,
+            refused: vec![[0; DropReason::COUNT]; settings.interfaces().count()],
+        }
+    }
+
+    /// Takes a burst from each ring to its queues; returns how many packets there were.
+    pub(crate) fn take_in(&mut self) -> usize {
+        let mut taken = 0;
+        for ring in &mut self.rings {
+            let count = ring.slots().min(BURST);
+            let Ok(mut chunk) = ring.read_chunk(count) else {
+                continue;
+            };
+            let (first, second) = chunk.as_mut_slices();
+            let mut runs: ArrayVec<(RunKey, usize), BURST> = ArrayVec::new();
+            for Departing { buffer, run } in first.iter().chain(second.iter()) {
+                buffer.prefetch_handle();
+                match runs.last_mut() {
+                    Some((last, packets)) if last == run => *packets += 1,
+                    _ => runs.push((*run, 1)),
+                }
+            }
+            let mut arrived = chunk.into_iter().map(|packet| packet.buffer);
+            for (run, packets) in &runs {
+                let mut uncounted = [0; DropReason::COUNT];
+                let drops = run.ingress.and_then(|it| self.refused.get_mut(it.index()));
+                let drops = drops.unwrap_or(&mut uncounted);
+                let Port {
+                    scheduler, leaving, ..
+                } = &mut self.ports[run.egress.index()];
+                scheduler.offer((run, *packets), leaving, drops, |admitted, _| {
+                    let buffers = arrived.by_ref().take(*packets).enumerate();
+                    buffers
+                        .filter(move |(place, _)| admitted >> place & 1 == 1)
+                        .map(|(_, buffer)| buffer)
+                });
+            }
+            taken += count;
+        }
+        taken
+    }
+
+    /// Whether something is in a ring.
+    pub(crate) fn has_mail(&self) -> bool {
+        self.rings.iter().any(|ring| !ring.is_empty())
+    }
+
+    /// Sends what the shapers let go; returns how many packets were sent. Where several cores hand
+    /// packets over, each port may send a burst for each.
+    pub(crate) fn send<D: Device<Buffer = B>>(&mut self, device: &mut D, now: Ticks) -> usize {
+        let mut sent = 0;
+        for port in 0..self.ports.len() {
+            for _ in 0..self.rings.len().max(1) {
+                let burst = self.egress(device, port, now);
+                sent += burst;
+                if burst < BURST {
+                    break;
+                }
+            }
+        }
+        sent
+    }
+
+    /// Sends what one port's shaper lets go.
+    fn egress<D: Device<Buffer = B>>(&mut self, device: &mut D, port: usize, now: Ticks) -> usize {
+        let port = &mut self.ports[port];
+        port.scheduler.schedule(&mut port.leaving, now);
+        if !port.up {
+            // A driver would keep it, and send it when the link is back and it is of no use any more.
+            let lost = port.leaving.len();
+            port.leaving.clear();
+            port.counters.link_lost_packets += lost as u64;
+            return lost;
+        }
+        tx::transmit(&mut port.leaving, device, port.index, &mut port.counters)
+    }
+
+    /// Says whether a port's link is there, if it is one of these.
+    pub(crate) fn set_link(&mut self, port: PortIndex, up: bool) {
+        for port in self.ports.iter_mut().filter(|own| own.index == port) {
+            port.up = up;
+        }
+    }
+
+    /// When the ports' queues next have something to send; nothing when they are empty.
+    pub(crate) fn next_departure(&self) -> Option<Ticks> {
+        self.ports
+            .iter()
+            .filter_map(|port| port.scheduler.next_departure())
+            .min()
+    }
+
+    /// Writes down these ports' counters and queues, and adds what was refused where it came in.
+    pub(crate) fn fill(&mut self, report: &mut Report, now: Ticks) {
+        for port in &mut self.ports {
+            let Some(to) = report.ports.get_mut(port.index.index()) else {
+                continue;
+            };
+            to.port.tx_packets = port.counters.tx_packets;
+            to.port.tx_bytes = port.counters.tx_bytes;
+            to.port.link_lost_packets = port.counters.link_lost_packets;
+            for (to, from) in to.queues.iter_mut().zip(port.scheduler.queue_counters()) {
+                to.copy_from(from);
+            }
+            port.scheduler.report_ef(&mut to.ef, now);
+        }
+        for (to, refused) in report.interfaces.iter_mut().zip(&self.refused) {
+            for (to, refused) in to.drops.iter_mut().zip(refused) {
+                *to += refused;
+            }
+        }
+    }
+
+    /// Checks what must hold between turns.
+    pub(crate) fn invariants(&self) {
+        for port in &self.ports {
+            port.scheduler.invariants();
+        }
+    }
+}

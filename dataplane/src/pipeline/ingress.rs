@@ -1,0 +1,187 @@
+use std::mem;
+
+use crate::{
+    device::{Buffer, Device},
+    diffserv::PhbMap,
+    pipeline::{
+        burst::Burst,
+        inject,
+        interface::{Interface, Port, Vlans},
+        outlet::Outlet,
+        punt,
+        stages::{classify, hold, mark, martians, parse, police, queue, route, rx, verify},
+    },
+    policy::{Policy, TopSenders},
+    routing::{Adjacency, Fibs, NextHop, RouteError, Routes},
+    session::{Fragments, Origin, Sessions},
+    settings::{InterfaceSettings, InterfaceState, PortSettings, Settings},
+    stats::{InterfaceCounters, PortCounters, Report},
+    twins::ToKernel,
+    units::{InterfaceIndex, PortIndex, TickRate, Ticks},
+};
+
+/// The forwarding half of the packet's way, up to the queues.
+pub(crate) struct Ingress<B> {
+    ports: Vec<Port>,
+    interfaces: Vec<Interface>,
+    pub(crate) sessions: Sessions,
+    fragments: Fragments,
+    pub(crate) policy: Box<Policy>,
+    pub(crate) routes: Routes,
+    phbs: PhbMap,
+    punts: punt::Punts<B>,
+    burst: Burst<B>,
+}
+
+impl<B: Buffer> Ingress<B> {
+    pub(crate) fn new(
+        settings: &Settings,
+        fibs: Fibs,
+        twins: ToKernel<B>,
+        clock: TickRate,
+        now: Ticks,
+    ) -> Self {
+        let mac = |port: PortIndex| settings.ports[port.index()].mac;
+        let interface = |(index, interface): (InterfaceIndex, InterfaceSettings)| Interface {
+            port: interface.port,
+            vlan: interface.vlan,
+            origin: Origin::of(index, interface.role),
+            state: InterfaceState::new(mac(interface.port), interface.mtu),
+            counters: InterfaceCounters::default(),
+            senders: TopSenders::new(rand::random()),
+        };
+        let indices = (0..=u8::MAX).map(InterfaceIndex);
+        let interfaces: Vec<_> = indices.zip(settings.interfaces()).map(interface).collect();
+        let port = |(index, port): (PortIndex, &PortSettings)| Port {
+            mac: port.mac,
+            forwards: true,
+            vlans: Vlans::new(index, &interfaces),
+            counters: PortCounters::default(),
+        };
+        Self {
+            ports: (0..)
+                .map(PortIndex)
+                .zip(&settings.ports)
+                .map(port)
+                .collect(),
+            interfaces,
+            sessions: Sessions::new(settings.session_entries, clock),
+            fragments: Fragments::new(clock, rand::random()),
+            policy: Policy::of_trusts(settings.interfaces().map(|interface| interface.trust.map())),
+            routes: Routes::new(fibs),
+            phbs: PhbMap::default(),
+            punts: punt::Punts::new(twins, settings, clock, now),
+            burst: Burst::new(),
+        }
+    }
+
+    /// Receives one burst on a port and takes it to its queues; returns how many packets came.
+    pub(crate) fn receive<D: Device<Buffer = B>, O: Outlet<B>>(
+        &mut self,
+        device: &mut D,
+        ingress: PortIndex,
+        queues: &mut O,
+        now: Ticks,
+    ) -> usize {
+        let (burst, interfaces) = (&mut self.burst, &mut self.interfaces);
+        let port = &mut self.ports[ingress.index()];
+        let count = rx::receive(burst, device, ingress);
+        if count == 0 {
+            return 0;
+        }
+        parse::parse(burst, port, interfaces);
+        let sessions = (&mut self.sessions, &mut self.fragments);
+        classify::classify(burst, sessions, &self.policy, interfaces, now);
+        martians::drop_own_sources(burst, &self.routes);
+        verify::verify(burst, &self.routes, &self.policy, interfaces, now);
+        let metered = (&mut self.sessions, &mut *self.policy);
+        let times = (now, self.routes.changed());
+        police::police(burst, metered, &self.phbs, times);
+        mark::mark(burst, &self.phbs);
+        let sessions = &mut self.sessions;
+        route::route(burst, &self.routes, sessions, queues.is_open());
+        if !port.forwards {
+            hold::hold(burst, interfaces);
+        }
+        queue::queue(
+            burst,
+            &self.routes,
+            queues,
+            interfaces,
+            (&mut self.punts, self.policy.routing()),
+            now,
+        );
+        count
+    }
+
+    /// Takes an interface as it is from the next burst on.
+    pub(crate) fn set_interface(&mut self, index: InterfaceIndex, state: InterfaceState) {
+        let Some(interface) = self.interfaces.get_mut(index.index()) else {
+            return;
+        };
+        interface.state = state;
+        self.routes.set_mtu(interface.out());
+        let on = interface.port;
+        if let Some(port) = self.ports.get_mut(on.index()) {
+            if interface.vlan.is_none() {
+                port.mac = interface.state.mac();
+            }
+            let mut interfaces = self.interfaces.iter().filter(|it| it.port == on);
+            port.forwards = interfaces.all(|it| it.state.forwards());
+        }
+    }
+
+    /// Obeys another policy from the next burst on; gives the old one back.
+    pub(crate) fn set_policy(&mut self, mut policy: Box<Policy>) -> Box<Policy> {
+        policy.take_over(&self.policy);
+        mem::replace(&mut self.policy, policy)
+    }
+
+    /// Takes in a frame that the kernel sends out of an interface.
+    pub(crate) fn inject<O: Outlet<B>>(
+        &mut self,
+        egress: InterfaceIndex,
+        frame: B,
+        queues: &mut O,
+        now: Ticks,
+    ) {
+        if let Some(interface) = self.interfaces.get_mut(egress.index()) {
+            let judges = inject::Judges {
+                policy: &self.policy,
+                routes: &self.routes,
+                detours: self.punts.detours(),
+                phbs: &self.phbs,
+            };
+            inject::queue_from_twin(interface, queues, &judges, frame, now);
+        }
+    }
+
+    /// Says what a next hop means.
+    pub(crate) fn set_adjacency(
+        &mut self,
+        next_hop: NextHop,
+        adjacency: Adjacency,
+    ) -> Result<(), RouteError> {
+        let interfaces = &self.interfaces;
+        let out = |index: InterfaceIndex| interfaces.get(index.index()).map(Interface::out);
+        self.routes.set_adjacency(next_hop, adjacency, out)
+    }
+
+    /// Writes down what came in, what the policy has counted, and who claims what is taken away.
+    pub(crate) fn fill(&self, report: &mut Report) {
+        report.entries = self.sessions.len();
+        report.entry_capacity = self.sessions.capacity();
+        for (to, port) in report.ports.iter_mut().zip(&self.ports) {
+            to.port = port.counters;
+        }
+        for (to, interface) in report.interfaces.iter_mut().zip(&self.interfaces) {
+            to.clone_from(&interface.counters);
+        }
+        self.policy.fill(&mut report.policy);
+        for (to, from) in report.policy.interfaces.iter_mut().zip(&self.interfaces) {
+            to.senders.clear();
+            let room = to.senders.capacity();
+            to.senders.extend(from.senders.iter().take(room));
+        }
+    }
+}

@@ -1,0 +1,213 @@
+use std::array;
+
+use arrayvec::ArrayVec;
+use voicelane_dpdk::{BURST, equal_places, scatter};
+
+use crate::{
+    device::Buffer,
+    packet_mask::{first_packets, packets_in},
+    pipeline::{
+        burst::Burst,
+        burst::Verdict,
+        headers::rewrite::rewrite,
+        interface::Interface,
+        outlet::{Outlet, RunKey},
+        punt::{Punted, Punts},
+    },
+    policy::Routing,
+    routing::Routes,
+    stats::Drops,
+    units::Ticks,
+};
+
+/// Carries the verdicts out: each packet of the burst goes to a queue, to the kernel, or is
+/// dropped and counted.
+#[inline(never)]
+pub(crate) fn queue<B: Buffer, O: Outlet<B>>(
+    burst: &mut Burst<B>,
+    routes: &Routes,
+    queues: &mut O,
+    interfaces: &mut [Interface],
+    (punts, routing): (&mut Punts<B>, &Routing),
+    now: Ticks,
+) {
+    if burst.is_alike() {
+        // As in most bursts of calls' packets.
+        let run = run(burst, 0, now);
+        let drops = &mut interfaces[burst.ingress[0].index()].counters.drops;
+        queue_alike(burst, &run, routes, queues, drops);
+    } else {
+        queue_mixed(burst, routes, queues, interfaces, (punts, routing), now);
+    }
+    queues.flush();
+}
+
+/// Packets of one kind.
+#[inline]
+fn queue_alike<B: Buffer, O: Outlet<B>>(
+    burst: &mut Burst<B>,
+    run: &RunKey,
+    routes: &Routes,
+    queues: &mut O,
+    drops: &mut Drops,
+) {
+    if burst.unwritten == 0 && queues.pass(run, &mut burst.buffers) {
+        return;
+    }
+    let mut dropped = ArrayVec::new();
+    let refused = &mut dropped;
+    queues.offer(run, burst.buffers.len(), drops, |mut admitted, drops| {
+        for place in packets_in(admitted & burst.unwritten) {
+            let (family, class) = (burst.headers.family(place), burst.marked[place]);
+            if let (Some(buffer), Some(neighbour)) = (
+                burst.buffers.get_mut(place),
+                routes.neighbour(burst.next_hops[place]),
+            ) && let Err(reason) = rewrite(buffer, family, class, neighbour)
+            {
+                drops[reason.index()] += 1;
+                admitted &= !(1 << place);
+            }
+        }
+        let arrived = burst.buffers.drain(..).enumerate();
+        arrived.filter_map(move |(place, buffer)| {
+            if admitted >> place & 1 == 1 {
+                return Some(buffer);
+            }
+            refused.push(buffer);
+            None
+        })
+    });
+    B::free_all(&mut dropped);
+}
+
+/// What a packet that goes on has in common with those of its run.
+#[inline]
+fn run<B>(burst: &Burst<B>, place: usize, now: Ticks) -> RunKey {
+    let exit = burst.exits[place];
+    RunKey {
+        since: now,
+        egress: exit.port(),
+        phb: burst.phbs[place],
+        dscp: burst.dscps[place],
+        frame_bytes: burst.frame_bytes[place].saturating_add(exit.tag_bytes()),
+        ingress: Some(burst.ingress[place]),
+    }
+}
+
+/// Packets of several kinds, class by class, so that runs are long; each class's in order.
+#[inline(never)]
+fn queue_mixed<B: Buffer, O: Outlet<B>>(
+    burst: &mut Burst<B>,
+    routes: &Routes,
+    queues: &mut O,
+    interfaces: &mut [Interface],
+    (punts, routing): (&mut Punts<B>, &Routing),
+    now: Ticks,
+) {
+    let (all, forwarded) = (burst.all(), burst.verdicts.forwarded);
+    let mut arrived = burst.buffers.drain(..);
+    let mut buffers: [Option<B>; BURST] = array::from_fn(|_| arrived.next());
+    drop(arrived);
+    for place in packets_in(all & !forwarded) {
+        let Some(buffer) = buffers[place].take() else {
+            break;
+        };
+        let ingress = burst.ingress[place];
+        let counters = &mut interfaces[ingress.index()].counters;
+        match burst.verdicts.verdict(place) {
+            Verdict::Punt(reason) => {
+                let family = burst.headers.family(place);
+                let packet = Punted {
+                    ingress,
+                    reason,
+                    class: reason.is_ip().then(|| (family, burst.marked[place])),
+                    flow: burst.lookups.detour(place),
+                };
+                punts.punt(packet, buffer, counters, (routes, routing), now);
+            }
+            Verdict::Drop(reason) => counters.drops[reason.index()] += 1,
+        }
+    }
+    let mut refused = forwarded;
+    let classes = array::from_fn(|place| burst.exits[place].queue(burst.phbs[place]));
+    let lengths = array::from_fn(|place| run(burst, place, now).frame_bytes);
+    let origins = array::from_fn(|place| {
+        u16::from_le_bytes([burst.ingress[place].0, burst.dscps[place].number()])
+    });
+    // Strict priority's classes come in the order in which they are served.
+    let mut class = least_from(0, &classes);
+    while class != NO_CLASS {
+        let mut members = equal_places(&classes, class) & forwarded;
+        class = least_from(class + 1, &classes);
+        while let Some(first) = packets_in(members).next() {
+            let equal =
+                equal_places(&lengths, lengths[first]) & equal_places(&origins, origins[first]);
+            let others = members & !equal;
+            let alike = members & first_packets(others.trailing_zeros() as usize);
+            members &= !alike;
+            let run = run(burst, first, now);
+            debug_assert!(packets_in(alike).all(|place| self::run(burst, place, now) == run));
+            let drops = &mut interfaces[burst.ingress[first].index()].counters.drops;
+            let packets = alike.count_ones() as usize;
+            let buffers = &mut buffers;
+            let refused = &mut refused;
+            queues.offer(&run, packets, drops, |admitted, drops| {
+                let mut admitted = scatter(admitted, alike);
+                for place in packets_in(admitted & burst.unwritten) {
+                    let (family, class) = (burst.headers.family(place), burst.marked[place]);
+                    if let (Some(buffer), Some(neighbour)) = (
+                        &mut buffers[place],
+                        routes.neighbour(burst.next_hops[place]),
+                    ) && let Err(reason) = rewrite(buffer, family, class, neighbour)
+                    {
+                        drops[reason.index()] += 1;
+                        admitted &= !(1 << place);
+                    }
+                }
+                *refused &= !admitted;
+                packets_in(admitted).filter_map(|place| buffers[place].take())
+            });
+        }
+    }
+    if refused != 0 {
+        let mut dropped = ArrayVec::new();
+        dropped.extend(packets_in(refused).filter_map(|place| buffers[place].take()));
+        B::free_all(&mut dropped);
+    }
+}
+
+/// Which no queue has.
+const NO_CLASS: u16 = u16::MAX;
+
+/// The least of the classes that are not less than this one; [`NO_CLASS`], if there is none.
+#[inline]
+fn least_from(from: u16, classes: &[u16; BURST]) -> u16 {
+    let (parts, _) = classes.as_chunks::<16>();
+    let mut least = [u16::MAX - from; 16];
+    for part in parts {
+        for (least, class) in least.iter_mut().zip(part) {
+            // Those that are less wrap, and are more than any.
+            *least = (*least).min(class.wrapping_sub(from));
+        }
+    }
+    from + least.into_iter().fold(u16::MAX - from, u16::min)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_least_class_is_found(
+            some in prop::collection::vec(prop_oneof![0_u16..20, any::<u16>()], BURST),
+            from in prop_oneof![0_u16..20, any::<u16>()],
+        ) {
+            let classes = array::from_fn(|place| some[place]);
+            let least = some.into_iter().filter(|&class| class >= from).min();
+            prop_assert_eq!(least_from(from, &classes), least.unwrap_or(NO_CLASS));
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Where the forwarding half leaves packets for the scheduling half: by a call where both are on
+//! one core, through rings where they are not.
+//!
+//! Each pair of cores has a ring of its own, with one core that writes and one that reads. A burst's
+//! packets are written together and published at once, and what was written is read together: two
+//! indices change hands a burst, and no line of memory is written by both cores for a packet. The
+//! room that is left is asked for only when what is known of it runs short.
+
+use arrayvec::ArrayVec;
+use voicelane_dpdk::BURST;
+
+use super::ring::RingWriter;
+use crate::{
+    device::Buffer,
+    diffserv::{ClassSettings, Service},
+    packet_mask::{PacketMask, first_packets},
+    pipeline::{Departing, Egress, Outlet, RunKey},
+    settings::PortSettings,
+    stats::{DropReason, Drops},
+    units::PortIndex,
+};
+
+/// Where a port's queues are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PortLocation {
+    /// Behind which ring; nothing: on this core.
+    pub(super) ring: Option<usize>,
+    /// Which of that core's ports it is.
+    pub(super) port: PortIndex,
+    /// A bit for each strict class.
+    strict: u16,
+}
+
+impl PortLocation {
+    pub(super) fn new(settings: &PortSettings, ring: Option<usize>, port: PortIndex) -> Self {
+        let strict = |(index, class): (usize, &ClassSettings)| {
+            u16::from(class.service == Service::Strict) << index
+        };
+        let classes = settings.classes.iter().enumerate();
+        Self {
+            ring,
+            port,
+            strict: classes.map(strict).sum(),
+        }
+    }
+}
+
+/// The ways to the queues that are not all on this core.
+#[derive(Debug)]
+pub(super) struct Handoff<B> {
+    ports: Vec<PortLocation>,
+    rings: Vec<RingWriter<Departing<B>>>,
+}
+
+impl<B: Buffer> Handoff<B> {
+    /// The ways to the ports, in their order.
+    pub(super) fn new(ports: Vec<PortLocation>, rings: Vec<RingWriter<Departing<B>>>) -> Self {
+        Self { ports, rings }
+    }
+
+    /// With the queues that are on this core.
+    pub(super) fn with<'a>(&'a mut self, here: &'a mut Egress<B>) -> impl Outlet<B> + 'a {
+        Both { there: self, here }
+    }
+}
+
+struct Both<'a, B> {
+    there: &'a mut Handoff<B>,
+    here: &'a mut Egress<B>,
+}
+
+impl<B> Both<'_, B> {
+    /// Which of the rings leads to a run's queues, whether it is served before others, and the run as it
+    /// is called there; no ring: the queues are here.
+    #[inline]
+    fn locate(&self, run: &RunKey) -> (Option<usize>, bool, RunKey) {
+        let location = self.there.ports[run.egress.index()];
+        let strict = location.strict >> run.phb.index() & 1 == 1;
+        let egress = location.port;
+        (location.ring, strict, RunKey { egress, ..*run })
+    }
+}
+
+impl<B: Buffer> Outlet<B> for Both<'_, B> {
+    #[inline]
+    fn offer<I: Iterator<Item = B>>(
+        &mut self,
+        run: &RunKey,
+        packets: usize,
+        drops: &mut Drops,
+        hand: impl FnOnce(PacketMask, &mut Drops) -> I,
+    ) {
+        let (ring, strict, run) = self.locate(run);
+        let Some(ring) = ring else {
+            return self.here.offer(&run, packets, drops, hand);
+        };
+        let ring = &mut self.there.rings[ring];
+        let admitted = packets.min(ring.room(strict));
+        drops[DropReason::RingFull.index()] += (packets - admitted) as u64;
+        let buffers = hand(first_packets(admitted), drops);
+        let departing = buffers.map(|buffer| Departing { buffer, run });
+        ring.staged.extend(departing);
+    }
+
+    #[inline]
+    fn pass(&mut self, run: &RunKey, buffers: &mut ArrayVec<B, BURST>) -> bool {
+        let (ring, _, run) = self.locate(run);
+        ring.is_none() && self.here.pass(&run, buffers)
+    }
+
+    #[inline]
+    fn is_open(&self) -> bool {
+        self.here.is_open()
+    }
+
+    #[inline]
+    fn flush(&mut self) {
+        for ring in &mut self.there.rings {
+            ring.publish();
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! How a core that has laid itself to sleep is woken by one that has something for it.
+
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering, fence},
+    },
+    thread::{self, Thread},
+    time::Duration,
+};
+
+/// A wakeup beside a sleeper. Whoever has published something rings it, which costs a look at a line
+/// that is written only when somebody goes to sleep or wakes up.
+#[derive(Clone, Debug)]
+pub(super) struct Wakeup(Option<Arc<Sleeper>>);
+
+#[derive(Debug, Default)]
+struct Sleeper {
+    thread: OnceLock<Thread>,
+    asleep: AtomicBool,
+}
+
+impl Wakeup {
+    /// Beside somebody who sleeps when there is nothing to do; or nobody does, and nothing is rung.
+    pub(super) fn new(sleeps: bool) -> Self {
+        Self(sleeps.then(Arc::default))
+    }
+
+    /// Wakes the sleeper, if he sleeps, to what was published before.
+    #[inline]
+    pub(super) fn notify(&self) {
+        if let Some(sleeper) = &self.0 {
+            // Either he sees what was published, or this sees him asleep.
+            fence(Ordering::SeqCst);
+            if sleeper.asleep.load(Ordering::Relaxed) {
+                sleeper.wake();
+            }
+        }
+    }
+
+    /// Sleeps until the wakeup rings, at most for so long, unless something has come already.
+    pub(super) fn sleep(&self, longest: Duration, has_come: impl FnOnce() -> bool) {
+        let Some(sleeper) = &self.0 else {
+            thread::sleep(longest);
+            return;
+        };
+        sleeper.thread.get_or_init(thread::current);
+        sleeper.asleep.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        if !has_come() {
+            thread::park_timeout(longest);
+        }
+        sleeper.asleep.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Sleeper {
+    #[cold]
+    fn wake(&self) {
+        // Only the first of several that ring makes the system call.
+        if self.asleep.swap(false, Ordering::Relaxed)
+            && let Some(thread) = self.thread.get()
+        {
+            thread.unpark();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use super::*;
+
+    /// Were the wakeup not heard once, the sleeper would sleep for an hour.
+    #[test]
+    fn a_sleeper_wakes_at_the_bell() {
+        const PUBLISHED: u32 = 10_000;
+        let wakeup = Wakeup::new(true);
+        let published = AtomicU32::new(0);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut seen = 0;
+                while seen < PUBLISHED {
+                    let has_come = || published.load(Ordering::Relaxed) > seen;
+                    wakeup.sleep(Duration::from_secs(3_600), has_come);
+                    seen = published.load(Ordering::Relaxed);
+                }
+            });
+            for number in 1..=PUBLISHED {
+                published.store(number, Ordering::Relaxed);
+                wakeup.notify();
+                if number % 7 == 0 {
+                    thread::yield_now();
+                }
+            }
+        });
+    }
+}
