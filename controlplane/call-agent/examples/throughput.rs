@@ -61,7 +61,7 @@ fn throughput() {
             match change {
                 Change::Add(_) => added += 1,
                 Change::Remove { .. } => removed += 1,
-                Change::Modify(_) | Change::Renew { .. } | Change::NotPlaced { .. } => {}
+                _ => {}
             }
         }
     }

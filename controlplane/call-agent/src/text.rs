@@ -87,3 +87,12 @@ pub(crate) fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
         .windows(needle.len().max(1))
         .position(|window| window == needle)
 }
+
+/// Bytes from the network as they may be printed: what is no printable ASCII is escaped.
+pub(crate) struct Printable<'a>(pub &'a [u8]);
+
+impl std::fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0.escape_ascii())
+    }
+}

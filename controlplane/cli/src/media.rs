@@ -19,10 +19,6 @@ const PACKET_US: u32 = 20_000;
 /// What SRTP's tag adds to a packet (AES_CM_128_HMAC_SHA1_80), bytes.
 const SRTP_TAG: u32 = 10;
 
-/// Room for a sender whose clock is fast, in percent of the rate. Without it a phone that is 100 ppm
-/// fast fills any bucket in time, and its packets would be dropped now and then.
-const CLOCK_ROOM_PERCENT: u64 = 1;
-
 /// What media are coded with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Codec {
@@ -59,7 +55,7 @@ impl Codec {
     pub(crate) fn rate_bps(self, ipv6: bool, srtp: bool) -> u64 {
         let headers = if ipv6 { IPV6_HEADERS } else { IPV4_HEADERS };
         let bytes = self.payload_bytes() + headers + if srtp { SRTP_TAG } else { 0 };
-        codec::rate_bps(bytes.into(), PACKET_US) * (100 + CLOCK_ROOM_PERCENT) / 100
+        codec::with_clock_room(codec::rate_bps(bytes.into(), PACKET_US))
     }
 }
 

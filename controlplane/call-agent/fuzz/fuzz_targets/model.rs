@@ -24,6 +24,7 @@ fuzz_target!(|data: &[u8]| {
                 Change::Modify(session) => assert!(sessions.contains(&session.id)),
                 Change::Remove { id, .. } => assert!(sessions.remove(&id)),
                 Change::Renew { id, .. } => assert!(sessions.contains(&id)),
+                Change::Ended { id, .. } => assert!(!sessions.contains(&id)),
                 Change::NotPlaced { .. } => {}
             }
         }

@@ -1,6 +1,6 @@
 //! One dialog: Call-ID and both tags.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use super::{
     Micros,
@@ -38,7 +38,7 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct Dialog {
     pub(super) id: SessionId,
-    pub(super) tags: [Box<[u8]>; 2],
+    pub(super) tags: [Arc<[u8]>; 2],
     pub(super) state: State,
     /// What exchanges that are no longer kept came to, with the `m=` line of each flow.
     pub(super) base: Vec<(u8, Flow)>,
@@ -50,6 +50,8 @@ pub(super) struct Dialog {
     refresh: Option<Refresh>,
     /// The lease changed since the server was told.
     pub(super) renewed: bool,
+    /// The server's side was told that it is over.
+    pub(super) told_end: bool,
     /// Five-tuples that newer calls have (rule 9).
     lost: Vec<FiveTuple>,
 }
@@ -75,7 +77,7 @@ impl Dialog {
     pub(super) fn new(call_id: &[u8], tags: [&[u8]; 2]) -> Self {
         Self {
             id: SessionId::new(call_id, tags),
-            tags: tags.map(Box::from),
+            tags: tags.map(Arc::from),
             state: State::Early,
             base: Vec::new(),
             installed: Vec::new(),
@@ -83,6 +85,7 @@ impl Dialog {
             byes: Vec::new(),
             refresh: None,
             renewed: false,
+            told_end: false,
             lost: Vec::new(),
         }
     }
@@ -123,7 +126,10 @@ impl Dialog {
             | State::Ended {
                 why: Why::OtherBranch | Why::Refused,
                 ..
-            } => self.state = State::Confirmed,
+            } => {
+                self.state = State::Confirmed;
+                self.told_end = false;
+            }
             State::Confirmed | State::Ended { .. } => {}
         }
     }

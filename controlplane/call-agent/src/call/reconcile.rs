@@ -123,8 +123,14 @@ impl Model {
         let now_has = &dialog.installed;
         let id = dialog.id.clone();
         let change = if before.is_empty() && now_has.is_empty() {
-            None
+            let ended = dialog.is_ended() && !std::mem::replace(&mut dialog.told_end, true);
+            ended.then(|| Change::Ended {
+                id,
+                call_id: Arc::clone(&call_id),
+                tags: dialog.tags.clone(),
+            })
         } else if now_has.is_empty() {
+            dialog.told_end = dialog.is_ended();
             self.counters.removed += 1;
             let why = dialog.why_nothing();
             Some(Change::Remove { id, why })
@@ -139,6 +145,7 @@ impl Model {
                 id,
                 group: session::group(&call_id),
                 call_id: Arc::clone(&call_id),
+                tags: dialog.tags.clone(),
                 flows: now_has.clone(),
                 lease: dialog.lease(),
                 why: dialog.why(before.is_empty()),

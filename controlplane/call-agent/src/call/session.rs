@@ -35,6 +35,15 @@ pub enum Change {
         /// What ended it.
         why: Why,
     },
+    /// A dialog is over that had no session of this model. A process before this one may have left one.
+    Ended {
+        /// As it would have been given.
+        id: SessionId,
+        /// The SIP Call-ID header, as it came.
+        call_id: Arc<[u8]>,
+        /// Of both sides.
+        tags: [Arc<[u8]>; 2],
+    },
     /// A dialog has streams that no flow can be made of. Said once for each set of reasons.
     NotPlaced {
         /// The session that has them, or would.
@@ -53,6 +62,8 @@ pub struct Session {
     pub id: SessionId,
     /// The server's `correlation_id`.
     pub call_id: Arc<[u8]>,
+    /// Of both sides.
+    pub tags: [Arc<[u8]>; 2],
     /// Sessions of one group are forks of one call, which uses one of them at a time: admission counts
     /// their maximum.
     pub group: u64,
@@ -213,6 +224,16 @@ pub struct SessionId(Arc<str>);
 impl SessionId {
     /// How many characters of the Call-ID are kept.
     const PREFIX: usize = 40;
+
+    /// Of what an offer reserves before anybody has answered it.
+    pub fn of_offer(call_id: &[u8], from_tag: &[u8]) -> Self {
+        Self::new(call_id, [from_tag, b""])
+    }
+
+    /// As a process before this one has given it.
+    pub fn known(name: &str) -> Self {
+        Self(name.into())
+    }
 
     /// Of a dialog; the order of its tags does not matter.
     pub(super) fn new(call_id: &[u8], tags: [&[u8]; 2]) -> Self {

@@ -15,10 +15,10 @@ use voicelane_call_agent::{
 use crate::server::Server;
 
 /// What must be installed after a message.
-struct Expected {
-    after: usize,
-    what: String,
-    flows: Vec<String>,
+pub(crate) struct Expected {
+    pub(crate) after: usize,
+    pub(crate) what: String,
+    pub(crate) flows: Vec<String>,
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn each_case_has_the_flows_it_must() {
     assert!(count >= 6);
 }
 
-fn expected(text: &str) -> Vec<Expected> {
+pub(crate) fn expected(text: &str) -> Vec<Expected> {
     let mut all: Vec<Expected> = Vec::new();
     for line in text.lines() {
         if let Some(rest) = line.strip_prefix("after ") {

@@ -6,6 +6,7 @@ mod cases;
 mod differential;
 mod generated;
 mod mutations;
+mod program;
 mod rules;
 mod server;
 mod torture;

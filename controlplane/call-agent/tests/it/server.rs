@@ -16,7 +16,9 @@ impl Server {
     #[track_caller]
     pub(crate) fn take(&mut self, changes: Vec<Change>) {
         for change in changes {
-            self.told.push(name(&change));
+            if !matches!(change, Change::Ended { .. }) {
+                self.told.push(name(&change));
+            }
             match change {
                 Change::Add(session) => {
                     self.check(&session);
@@ -33,6 +35,7 @@ impl Server {
                     assert!(old.is_some(), "removed ({why:?}), but never added");
                 }
                 Change::Renew { id, .. } => assert!(self.sessions.contains_key(&id)),
+                Change::Ended { id, .. } => assert!(!self.sessions.contains_key(&id)),
                 Change::NotPlaced { .. } => {}
             }
         }
@@ -100,6 +103,7 @@ fn name(change: &Change) -> String {
         Change::Modify(session) => format!("modify {:?}", session.why),
         Change::Renew { .. } => "renew".into(),
         Change::Remove { why, .. } => format!("remove {why:?}"),
+        Change::Ended { .. } => "ended".into(),
         Change::NotPlaced { streams, .. } => streams[0].reason.to_string(),
     }
 }

@@ -1,0 +1,64 @@
+//! The agent's own figures.
+
+use std::{collections::BTreeMap, sync::Mutex};
+
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use tonic::Code;
+
+use super::code_name;
+use crate::{
+    call::{Counters, Micros},
+    client::Standing,
+};
+
+/// What is counted where it happens.
+#[derive(Debug)]
+pub struct Figures {
+    /// From the message that asked for a session to its routers' acknowledgement, s.
+    pub session_seconds: Histogram,
+    /// Refusals by the server's code.
+    refusals: Mutex<BTreeMap<String, u64>>,
+}
+
+impl Default for Figures {
+    fn default() -> Self {
+        Self {
+            session_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
+            refusals: Mutex::default(),
+        }
+    }
+}
+
+impl Figures {
+    pub(super) fn installed(&self, after: Micros) {
+        let micros = u32::try_from(after).unwrap_or(u32::MAX);
+        self.session_seconds.observe(f64::from(micros) / 1e6);
+    }
+
+    pub(super) fn refused(&self, code: Code) {
+        if let Ok(mut refusals) = self.refusals.lock() {
+            *refusals.entry(code_name(code)).or_default() += 1;
+        }
+    }
+
+    /// Refusals by the server's code.
+    pub fn refusals(&self) -> BTreeMap<String, u64> {
+        self.refusals
+            .lock()
+            .map(|of| of.clone())
+            .unwrap_or_default()
+    }
+}
+
+/// How all stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Snapshot {
+    /// What became of messages.
+    pub model: Counters,
+    /// Calls that are known.
+    pub calls: usize,
+    /// What the server should have, and how far it is.
+    pub sessions: Standing,
+    /// The server can be asked.
+    pub connected: bool,
+}

@@ -1,0 +1,274 @@
+//! The connection to the QoS server: connects again and again, lists once what is there, and carries
+//! changes on one stream.
+
+use std::time::Duration;
+
+use rand::Rng as _;
+use tokio::{sync::mpsc, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{
+    Code, Status, Streaming,
+    metadata::MetadataMap,
+    transport::{Channel, Endpoint},
+};
+use tracing::{debug, info, warn};
+use voicelane_proto::v1::{self, sessions_client::SessionsClient};
+use voicelane_types::with_causes;
+
+use super::Answer;
+
+/// How long connecting may take.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(10);
+/// Between attempts, at most: grows from the first to the last, with full jitter.
+const BACK_OFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(3)];
+/// Requests that wait for the stream. More changes than these hold are never on their way.
+const REQUESTS: usize = 1_024;
+/// Sessions of a page.
+const PAGE: u32 = 1_000;
+
+/// What the server says.
+#[derive(Debug)]
+pub enum FromServer {
+    /// Sessions that it had when this process began. Comes before the first `Connected`.
+    Listed(Vec<v1::SessionSpec>),
+    /// A stream of changes is open.
+    Connected {
+        /// Differs for each start of the server.
+        epoch: u64,
+        /// Where changes go.
+        requests: mpsc::Sender<v1::ChangeSessionsRequest>,
+    },
+    /// What became of changes.
+    Outcomes(Vec<v1::ChangeOutcome>),
+    /// What it says of a session.
+    Answered(v1::SessionKey, Answer),
+    /// The stream has ended.
+    Disconnected,
+}
+
+/// The agent is gone: nobody takes what the server says.
+struct NobodyListens;
+
+/// Whom to connect to, in whose name.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// `http://ADDRESS:PORT`.
+    pub url: String,
+    /// The agent's name at the server.
+    pub agent_id: String,
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("{0:?} is no URL such as http://192.0.2.10:7400")]
+    Url(String),
+    #[error("no connection within {CONNECT:?}")]
+    Connecting,
+    #[error("no connection")]
+    Transport(#[from] tonic::transport::Error),
+    #[error("no answer within {ANSWER:?}")]
+    Slow,
+    #[error("{}: {}", .0.code(), .0.message())]
+    Status(Status),
+    #[error("the server has ended the stream")]
+    Stream,
+}
+
+impl From<Status> for Ended {
+    fn from(status: Status) -> Self {
+        Self::Status(status)
+    }
+}
+
+/// Stays connected until nobody listens.
+pub async fn run(
+    server: Server,
+    events: mpsc::Sender<FromServer>,
+    mut questions: mpsc::Receiver<Vec<v1::SessionKey>>,
+) {
+    let mut listed = false;
+    let mut back_off = BACK_OFF[0];
+    let mut said = String::new();
+    loop {
+        let mut connection = Connection {
+            server: &server,
+            events: &events,
+            questions: &mut questions,
+            listed: &mut listed,
+            worked: false,
+        };
+        let ended = match connection.run().await {
+            Ok(NobodyListens) => return,
+            Err(ended) => ended,
+        };
+        if connection.worked {
+            back_off = BACK_OFF[0];
+            said.clear();
+        }
+        let reason = with_causes(&ended);
+        if reason != said {
+            warn!(server = server.url, %reason, "the QoS server cannot be used; trying again");
+            said = reason;
+        }
+        if events.send(FromServer::Disconnected).await.is_err() {
+            return;
+        }
+        let wait = rand::rng().random_range(BACK_OFF[0] / 2..=back_off);
+        tokio::time::sleep(wait).await;
+        back_off = (back_off * 2).min(BACK_OFF[1]);
+    }
+}
+
+struct Connection<'a> {
+    server: &'a Server,
+    events: &'a mpsc::Sender<FromServer>,
+    questions: &'a mut mpsc::Receiver<Vec<v1::SessionKey>>,
+    listed: &'a mut bool,
+    /// Changes could be sent.
+    worked: bool,
+}
+
+impl Connection<'_> {
+    async fn run(&mut self) -> Result<NobodyListens, Ended> {
+        let channel = connect(&self.server.url).await?;
+        let mut client = SessionsClient::new(channel);
+        if !*self.listed {
+            if self.list(&mut client).await?.is_some() {
+                return Ok(NobodyListens);
+            }
+            *self.listed = true;
+        }
+        let (requests, outgoing) = mpsc::channel(REQUESTS);
+        let opening = client.change_sessions(ReceiverStream::new(outgoing));
+        let opened = timeout(ANSWER, opening).await.map_err(|_| Ended::Slow)??;
+        let epoch = epoch(opened.metadata());
+        info!(
+            server = self.server.url,
+            epoch, "connected to the QoS server"
+        );
+        self.worked = true;
+        if self.tell(FromServer::Connected { epoch, requests }).await {
+            return Ok(NobodyListens);
+        }
+        self.carry(client, opened.into_inner()).await
+    }
+
+    async fn carry(
+        &mut self,
+        client: SessionsClient<Channel>,
+        mut outcomes: Streaming<v1::ChangeSessionsResponse>,
+    ) -> Result<NobodyListens, Ended> {
+        loop {
+            tokio::select! {
+                message = outcomes.message() => {
+                    let response = message?.ok_or(Ended::Stream)?;
+                    if self.tell(FromServer::Outcomes(response.outcomes)).await {
+                        return Ok(NobodyListens);
+                    }
+                }
+                keys = self.questions.recv() => {
+                    let Some(keys) = keys else {
+                        return Ok(NobodyListens);
+                    };
+                    tokio::spawn(ask_all(client.clone(), keys, self.events.clone()));
+                }
+            }
+        }
+    }
+
+    /// What the server has of an earlier process. `Some`: nobody listens.
+    async fn list(
+        &mut self,
+        client: &mut SessionsClient<Channel>,
+    ) -> Result<Option<NobodyListens>, Ended> {
+        let mut page_token = String::new();
+        let mut count = 0;
+        loop {
+            let asking = client.list_sessions(v1::ListSessionsRequest {
+                agent_id: self.server.agent_id.clone(),
+                page_size: PAGE,
+                page_token,
+            });
+            let page = timeout(ANSWER, asking)
+                .await
+                .map_err(|_| Ended::Slow)??
+                .into_inner();
+            let specs: Vec<_> = page.sessions.into_iter().filter_map(|of| of.spec).collect();
+            count += specs.len();
+            if self.tell(FromServer::Listed(specs)).await {
+                return Ok(Some(NobodyListens));
+            }
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                break;
+            }
+        }
+        if count > 0 {
+            info!(
+                sessions = count,
+                "adopted the sessions of an earlier process"
+            );
+        }
+        Ok(None)
+    }
+
+    /// Whether nobody listens.
+    async fn tell(&self, event: FromServer) -> bool {
+        self.events.send(event).await.is_err()
+    }
+}
+
+async fn connect(url: &str) -> Result<Channel, Ended> {
+    let endpoint = Endpoint::from_shared(url.to_owned())
+        .map_err(|_| Ended::Url(url.to_owned()))?
+        .http2_keep_alive_interval(Duration::from_secs(10))
+        .keep_alive_timeout(Duration::from_secs(5))
+        .keep_alive_while_idle(true)
+        .tcp_nodelay(true);
+    let channel = timeout(CONNECT, endpoint.connect()).await;
+    Ok(channel.map_err(|_| Ended::Connecting)??)
+}
+
+async fn ask_all(
+    mut client: SessionsClient<Channel>,
+    keys: Vec<v1::SessionKey>,
+    events: mpsc::Sender<FromServer>,
+) {
+    for key in keys {
+        let answer = ask(&mut client, key.clone()).await;
+        if events
+            .send(FromServer::Answered(key, answer))
+            .await
+            .is_err()
+        {
+            return;
+        }
+    }
+}
+
+async fn ask(client: &mut SessionsClient<Channel>, key: v1::SessionKey) -> Answer {
+    let asking = client.get_session(v1::GetSessionRequest { key: Some(key) });
+    match timeout(ANSWER, asking).await {
+        Ok(Ok(answer)) => {
+            let spec = answer.into_inner().session.and_then(|of| of.spec);
+            spec.map_or(Answer::NoSession, |spec| Answer::Revision(spec.revision))
+        }
+        Ok(Err(status)) if status.code() == Code::NotFound => Answer::NoSession,
+        Ok(Err(status)) => {
+            debug!(%status, "GetSession failed");
+            Answer::None
+        }
+        Err(_) => Answer::None,
+    }
+}
+
+/// 0: an older server, which does not say it.
+fn epoch(metadata: &MetadataMap) -> u64 {
+    metadata
+        .get("voicelane-server-epoch")
+        .and_then(|value| value.to_str().ok()?.parse().ok())
+        .unwrap_or(0)
+}

@@ -1,0 +1,327 @@
+//! What is sent to the server, and what its answers mean.
+
+use std::sync::Arc;
+
+use tonic::Code;
+use voicelane_proto::v1::{self, session_change};
+
+use super::{
+    Desired, Event, Sent, Verdict,
+    entry::{Entry, Kind, There, Until, Want, five_tuple_of},
+};
+use crate::{
+    call::{Micros, SessionId},
+    client::spec::Content,
+};
+
+/// Changes that are on their way at a time. The server reads up to 4,096 of a stream; with as many, each
+/// would wait for all before it.
+const WINDOW: usize = 1_024;
+/// The server takes as many changes in one request.
+const MAX_CHANGES: usize = 256;
+
+/// What the server says of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It has it, with this revision.
+    Revision(u64),
+    /// It does not have it.
+    NoSession,
+    /// It could not be asked.
+    None,
+}
+
+impl Desired {
+    /// The changes to be sent now, in one request; empty: none.
+    pub fn next_changes(&mut self, now: Micros) -> Vec<v1::SessionChange> {
+        let mut changes = Vec::new();
+        while self.connected && changes.len() < MAX_CHANGES && self.in_flight.len() < WINDOW {
+            let Some(id) = self.fresh.pop_front().or_else(|| self.backlog.pop_front()) else {
+                break;
+            };
+            changes.extend(self.next_change(now, id));
+        }
+        changes
+    }
+
+    fn next_change(&mut self, now: Micros, id: SessionId) -> Option<v1::SessionChange> {
+        let entry = self.entries.get_mut(&id)?;
+        entry.queued = false;
+        if entry.in_flight.is_some() {
+            return None;
+        }
+        let Some(kind) = entry.next() else {
+            if entry.want == Want::Gone {
+                self.entries.remove(&id);
+            }
+            return None;
+        };
+        if kind != Kind::Delete && !entry.only_renews(kind) {
+            entry.revision += 1;
+        }
+        entry.renew = false;
+        let tag = self.next_tag;
+        self.next_tag += 1;
+        entry.in_flight = Some(tag);
+        let spec = match &entry.want {
+            Want::Is(content, _) => {
+                let lifetime_s = entry.lifetime_s(now, self.lifetime_s);
+                let call_id = &entry.call_id;
+                Some(
+                    self.terms
+                        .spec(&id, entry.revision, call_id, content, lifetime_s),
+                )
+            }
+            Want::Adopted(spec) => Some(v1::SessionSpec {
+                revision: entry.revision,
+                ..(**spec).clone()
+            }),
+            Want::Gone => None,
+        };
+        let change = match kind {
+            Kind::Add => session_change::Change::Add(v1::AddSessionRequest { spec }),
+            Kind::Modify => session_change::Change::Modify(v1::ModifySessionRequest { spec }),
+            Kind::Delete => session_change::Change::Delete(v1::DeleteSessionRequest {
+                key: Some(self.terms.key(&id)),
+            }),
+        };
+        let generation = entry.generation;
+        let sent = Sent {
+            id,
+            kind,
+            generation,
+        };
+        self.in_flight.insert(tag, sent);
+        Some(v1::SessionChange {
+            tag,
+            change: Some(change),
+            with_session: false,
+        })
+    }
+
+    /// The server's outcome of a change.
+    pub fn outcome(&mut self, now: Micros, outcome: &v1::ChangeOutcome) {
+        let Some(sent) = self.in_flight.remove(&outcome.tag) else {
+            return;
+        };
+        let Sent {
+            id,
+            kind,
+            generation,
+        } = sent;
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        entry.in_flight = None;
+        let code = Code::from_i32(outcome.code);
+        match (kind, code) {
+            (Kind::Add | Kind::Modify, Code::Ok) => self.done(now, &id, generation),
+            (Kind::Delete, Code::Ok | Code::NotFound) => {
+                entry.there = There::No;
+                entry.confirmed = None;
+                self.queue(&id, true);
+            }
+            // Its revision must be known to change it.
+            (Kind::Add, Code::AlreadyExists) | (Kind::Modify, Code::Aborted) => {
+                entry.there = There::Unknown;
+                self.questions.push(id);
+            }
+            // Either the session is not there, or no router has an address.
+            (Kind::Modify, Code::NotFound)
+                if entry.there == There::Unknown || entry.failures == 0 =>
+            {
+                entry.there = There::No;
+                entry.confirmed = None;
+                entry.failures += 1;
+                self.queue(&id, true);
+            }
+            // The model has changed its mind meanwhile.
+            _ if entry.generation != generation && code != Code::Ok => {
+                entry.there = match kind {
+                    Kind::Add if !is_unknown(code) => There::No,
+                    _ => There::Unknown,
+                };
+                self.queue(&id, true);
+            }
+            _ => self.failed(now, &id, kind, code, &outcome.message),
+        }
+    }
+
+    fn done(&mut self, now: Micros, id: &SessionId, generation: u32) {
+        let Some(entry) = self.entries.get_mut(id) else {
+            return;
+        };
+        entry.there = There::Yes;
+        entry.confirmed = Some(generation);
+        if entry.generation != generation {
+            self.queue(id, true);
+            return;
+        }
+        entry.failures = 0;
+        entry.refusal = None;
+        if entry.is_half_open() {
+            let verdict = Verdict::Reserved;
+            self.events.push(Event::Verdict(id.clone(), verdict));
+        } else if let Some(asked_at) = entry.asked_at.take() {
+            self.events.push(Event::Installed {
+                id: id.clone(),
+                call_id: Arc::clone(&entry.call_id),
+                after: now.saturating_sub(asked_at),
+            });
+        }
+        let renews = entry.renew;
+        let at = match entry.want {
+            Want::Is(Content::Halves(_), Until::Time(until)) => Some(until),
+            _ => entry.renew_at(id, now, self.lifetime_s),
+        };
+        self.set_due(id, at);
+        if renews {
+            self.queue(id, false);
+        }
+    }
+
+    fn failed(&mut self, now: Micros, id: &SessionId, kind: Kind, code: Code, message: &str) {
+        let Some(entry) = self.entries.get_mut(id) else {
+            return;
+        };
+        if is_unknown(code) {
+            entry.there = There::Unknown;
+        }
+        if entry.is_half_open() && kind == Kind::Add {
+            let verdict = match code {
+                Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded => Verdict::Away,
+                _ => Verdict::Refused(code, message.into()),
+            };
+            self.events.push(Event::Verdict(id.clone(), verdict));
+            // Whoever offered has been refused, or goes on without it.
+            self.give_up(id);
+            return;
+        }
+        let known = entry
+            .refusal
+            .as_ref()
+            .is_some_and(|(last, _)| *last == code);
+        if kind != Kind::Delete && entry.want != Want::Gone {
+            if !known {
+                self.events.push(Event::Refused {
+                    id: id.clone(),
+                    call_id: Arc::clone(&entry.call_id),
+                    code,
+                    message: message.into(),
+                });
+            }
+            entry.refusal = Some((code, message.into()));
+        }
+        let at = entry.back_off(id, code, now);
+        entry.failures += 1;
+        self.set_due(id, Some(at));
+    }
+
+    /// The sessions to be read at the server ([`answered`](Self::answered)).
+    pub fn questions(&mut self) -> Vec<v1::SessionKey> {
+        let asked = std::mem::take(&mut self.questions);
+        asked.iter().map(|id| self.terms.key(id)).collect()
+    }
+
+    /// The server's answer to a question.
+    pub fn answered(&mut self, now: Micros, key: &v1::SessionKey, answer: Answer) {
+        let id = SessionId::known(&key.session_id);
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        match answer {
+            Answer::Revision(_) if entry.is_adopted() => {
+                let at = entry.look_at(&id, now, self.lifetime_s);
+                self.set_due(&id, Some(at));
+            }
+            Answer::NoSession if entry.is_adopted() => {
+                entry.there = There::No;
+                self.give_up(&id);
+            }
+            Answer::Revision(revision) => {
+                entry.there = There::Yes;
+                entry.confirmed = None;
+                entry.revision = entry.revision.max(revision);
+                self.queue(&id, true);
+            }
+            Answer::NoSession => {
+                entry.there = There::No;
+                entry.confirmed = None;
+                self.queue(&id, true);
+            }
+            Answer::None => {
+                let at = entry.back_off(&id, Code::Unavailable, now);
+                entry.failures += 1;
+                self.set_due(&id, Some(at));
+            }
+        }
+    }
+
+    /// A session that the server had when this process began.
+    pub fn listed(&mut self, now: Micros, spec: v1::SessionSpec) {
+        let Some(key) = &spec.key else {
+            return;
+        };
+        let id = SessionId::known(&key.session_id);
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.there = There::Yes;
+            entry.revision = entry.revision.max(spec.revision);
+            return;
+        }
+        for five_tuple in spec.flows.iter().filter_map(five_tuple_of) {
+            self.adopted.insert(five_tuple, id.clone());
+        }
+        let mut entry = Entry::new(Arc::from([]));
+        entry.there = There::Yes;
+        entry.revision = spec.revision;
+        entry.call_id = spec.correlation_id.as_bytes().into();
+        entry.want = Want::Adopted(Box::new(spec));
+        let at = entry.look_at(&id, now, self.lifetime_s);
+        self.entries.insert(id.clone(), entry);
+        self.set_due(&id, Some(at));
+    }
+
+    /// A stream of changes is open to the server of this epoch. One that began anew has no sessions.
+    pub fn connected(&mut self, epoch: u64) {
+        let is_new = self.epoch.replace(epoch).is_some_and(|last| last != epoch);
+        self.connected = true;
+        if !is_new {
+            return;
+        }
+        let all: Vec<_> = self.entries.keys().cloned().collect();
+        for id in all {
+            if let Some(entry) = self.entries.get_mut(&id) {
+                entry.there = There::No;
+                entry.confirmed = None;
+                entry.due = None;
+            }
+            self.queue(&id, false);
+        }
+    }
+
+    /// The stream of changes has ended; what became of those on their way is unknown.
+    pub fn disconnected(&mut self) {
+        self.connected = false;
+        for (_, sent) in std::mem::take(&mut self.in_flight) {
+            if let Some(entry) = self.entries.get_mut(&sent.id) {
+                entry.in_flight = None;
+                entry.there = There::Unknown;
+                if entry.is_half_open() {
+                    let verdict = Event::Verdict(sent.id.clone(), Verdict::Away);
+                    self.events.push(verdict);
+                    self.give_up(&sent.id);
+                } else {
+                    self.queue(&sent.id, false);
+                }
+            }
+        }
+    }
+}
+
+/// Whether a change with this outcome may have been made.
+fn is_unknown(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Cancelled | Code::Unknown | Code::DeadlineExceeded
+    )
+}

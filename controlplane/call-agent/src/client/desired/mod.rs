@@ -1,0 +1,430 @@
+//! What the server should have, and how far it is.
+//!
+//! Pure: time is an argument. At most one change of a session is on its way at a time; what the session
+//! should be is compared with what the server has said when the outcome comes, so that changes of the
+//! model meanwhile become one.
+//!
+//! ```text
+//! model's Change ─┐                ┌─▶ SessionChange (stream) ─▶ outcome ─┐
+//! reservation  ───┼─▶ Entry ─queue─┤                                      ├─▶ Entry, Event
+//! ListSessions ───┘                └─▶ Question (unary) ────────▶ answer ─┘
+//! ```
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap, VecDeque},
+    iter,
+    sync::Arc,
+};
+
+use tonic::Code;
+use voicelane_proto::v1;
+
+mod entry;
+mod exchange;
+#[cfg(test)]
+mod tests;
+
+pub use exchange::Answer;
+
+use super::spec::{Content, Half, Terms};
+use crate::call::{Change, Micros, Session, SessionId};
+use entry::{Entry, FiveTuple, Kind, SECOND, There, Until, Want, five_tuple, five_tuple_of};
+
+/// How long an offer's reservation stands if nobody answers, s.
+const HALF_OPEN_S: Micros = 180;
+
+/// What is the same for all sessions.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// In whose name sessions are.
+    pub agent_id: String,
+    /// What they ask for.
+    pub service_class: v1::ServiceClass,
+    /// How long the server keeps one that is not renewed, s.
+    pub lifetime_s: u32,
+}
+
+/// What happened to a session.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Its routers have it.
+    Installed {
+        /// The session.
+        id: SessionId,
+        /// Of its call.
+        call_id: Arc<[u8]>,
+        /// How long after the message that asked for it.
+        after: Micros,
+    },
+    /// The server refused it, for the first time with this code. It is tried again.
+    Refused {
+        /// The session.
+        id: SessionId,
+        /// Of its call.
+        call_id: Arc<[u8]>,
+        /// The server's.
+        code: Code,
+        /// The server's.
+        message: Box<str>,
+    },
+    /// The server's answer to a reservation.
+    Verdict(SessionId, Verdict),
+}
+
+/// The server's answer to a reservation.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// There is room.
+    Reserved,
+    /// There is no room, or no router has the address.
+    Refused(Code, Box<str>),
+    /// The server cannot be asked.
+    Away,
+}
+
+/// How one session stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// The server and its routers have it as it should be.
+    Installed,
+    /// A change is on its way, or waits for the server.
+    Pending,
+    /// The server said no; it is asked again.
+    Refused(Code, Box<str>),
+    /// An earlier process left it.
+    Adopted,
+    /// It is an offer's, not answered yet.
+    Reserved,
+}
+
+/// How many sessions stand how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "State describes them")]
+pub struct Standing {
+    pub installed: u64,
+    pub pending: u64,
+    pub refused: u64,
+    pub adopted: u64,
+    pub reserved: u64,
+}
+
+/// See the module.
+pub struct Desired {
+    terms: Terms,
+    lifetime_s: u32,
+    entries: HashMap<SessionId, Entry>,
+    /// Dialogs whose session has another name: that of their offer's reservation.
+    aliases: HashMap<SessionId, SessionId>,
+    /// Five-tuples of adopted sessions.
+    adopted: HashMap<FiveTuple, SessionId>,
+    /// What the model asked for.
+    fresh: VecDeque<SessionId>,
+    /// Renewals, and what is tried again.
+    backlog: VecDeque<SessionId>,
+    timers: BinaryHeap<Reverse<(Micros, SessionId)>>,
+    in_flight: HashMap<u64, Sent>,
+    next_tag: u64,
+    /// Of the server that has the sessions.
+    epoch: Option<u64>,
+    /// Changes can be sent.
+    connected: bool,
+    /// What must be read at the server before it can be changed.
+    questions: Vec<SessionId>,
+    events: Vec<Event>,
+}
+
+/// A change that is on its way.
+struct Sent {
+    id: SessionId,
+    kind: Kind,
+    generation: u32,
+}
+
+impl Desired {
+    /// Without sessions.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            terms: Terms {
+                agent_id: settings.agent_id,
+                service_class: settings.service_class,
+            },
+            lifetime_s: settings.lifetime_s,
+            entries: HashMap::new(),
+            aliases: HashMap::new(),
+            adopted: HashMap::new(),
+            fresh: VecDeque::new(),
+            backlog: VecDeque::new(),
+            timers: BinaryHeap::new(),
+            in_flight: HashMap::new(),
+            next_tag: 1,
+            epoch: None,
+            connected: false,
+            questions: Vec::new(),
+            events: Vec::new(),
+        }
+    }
+
+    /// Takes a change of the model.
+    pub fn apply(&mut self, now: Micros, change: Change) {
+        match change {
+            Change::Add(session) | Change::Modify(session) => self.want(now, session),
+            Change::Renew { id, lease } => {
+                let name = self.name_of(&id);
+                if let Some(entry) = self.entries.get_mut(&name)
+                    && let Want::Is(_, until) = &mut entry.want
+                {
+                    *until = Until::of(lease);
+                    entry.renew = true;
+                    self.queue(&name, false);
+                }
+            }
+            Change::Remove { id, .. } => {
+                let name = self.aliases.remove(&id).unwrap_or(id);
+                self.give_up(&name);
+            }
+            Change::Ended { id, call_id, tags } => {
+                let offers = tags.map(|tag| SessionId::of_offer(&call_id, &tag));
+                for name in iter::once(id).chain(offers) {
+                    if self.entries.get(&name).is_some_and(Entry::is_adopted) {
+                        self.give_up(&name);
+                    }
+                }
+            }
+            Change::NotPlaced { .. } => {}
+        }
+    }
+
+    fn want(&mut self, now: Micros, session: Session) {
+        let name = self.name_for(&session);
+        if name != session.id {
+            self.aliases.insert(session.id, name.clone());
+        }
+        // A session of an earlier process that has one of the five-tuples is of a call that is over.
+        for flow in &session.flows {
+            if let Some(other) = self.adopted.get(&five_tuple(flow)).cloned()
+                && other != name
+            {
+                self.give_up(&other);
+            }
+        }
+        let content = Content::Flows(session.flows.into());
+        let want = if content.is_empty() {
+            Want::Gone
+        } else {
+            Want::Is(content, Until::of(session.lease))
+        };
+        self.set(now, name, &session.call_id, want);
+    }
+
+    /// Asks for room for a call that is offered. An [`Event::Verdict`] follows.
+    pub fn reserve(&mut self, now: Micros, id: SessionId, call_id: &Arc<[u8]>, halves: Vec<Half>) {
+        let content = Content::Halves(halves.into());
+        if !self.connected || content.is_empty() {
+            self.events.push(Event::Verdict(id, Verdict::Away));
+            return;
+        }
+        let is_there = |entry: &Entry| entry.there == There::Yes && entry.want != Want::Gone;
+        if self.entries.get(&id).is_some_and(is_there) {
+            self.events.push(Event::Verdict(id, Verdict::Reserved));
+            return;
+        }
+        let until = Until::Time(now + HALF_OPEN_S * SECOND);
+        self.set(now, id, call_id, Want::Is(content, until));
+    }
+
+    /// Gives up a reservation, unless somebody has answered.
+    pub fn release(&mut self, id: &SessionId) {
+        let is_open = |entry: &Entry| entry.is_half_open() || entry.is_adopted();
+        if self.entries.get(id).is_some_and(is_open) {
+            self.give_up(id);
+        }
+    }
+
+    /// Gives up everything: the agent ends.
+    pub fn give_up_all(&mut self) {
+        let all: Vec<_> = self.entries.keys().cloned().collect();
+        for id in all {
+            self.give_up(&id);
+        }
+    }
+
+    fn set(&mut self, now: Micros, id: SessionId, call_id: &Arc<[u8]>, want: Want) {
+        self.forget_adopted(&id);
+        let entry = self
+            .entries
+            .entry(id.clone())
+            .or_insert_with(|| Entry::new(Arc::clone(call_id)));
+        entry.want = want;
+        entry.generation = entry.generation.wrapping_add(1);
+        entry.failures = 0;
+        entry.due = None;
+        if entry.there != There::Yes {
+            entry.asked_at.get_or_insert(now);
+        }
+        self.queue(&id, true);
+    }
+
+    fn give_up(&mut self, id: &SessionId) {
+        self.forget_adopted(id);
+        let Some(entry) = self.entries.get_mut(id) else {
+            return;
+        };
+        entry.want = Want::Gone;
+        entry.generation = entry.generation.wrapping_add(1);
+        entry.failures = 0;
+        entry.due = None;
+        entry.asked_at = None;
+        self.queue(id, true);
+    }
+
+    fn forget_adopted(&mut self, id: &SessionId) {
+        if let Some(Want::Adopted(spec)) = self.entries.get(id).map(|entry| &entry.want) {
+            for five_tuple in spec.flows.iter().filter_map(five_tuple_of) {
+                if self.adopted.get(&five_tuple) == Some(id) {
+                    self.adopted.remove(&five_tuple);
+                }
+            }
+        }
+    }
+
+    /// The name of a dialog's session.
+    fn name_of(&self, id: &SessionId) -> SessionId {
+        self.aliases.get(id).unwrap_or(id).clone()
+    }
+
+    /// The name that a dialog's session gets: its own, or that of what was reserved for its offer.
+    fn name_for(&self, session: &Session) -> SessionId {
+        if self.aliases.contains_key(&session.id) || self.entries.contains_key(&session.id) {
+            return self.name_of(&session.id);
+        }
+        let is_open = |name: &SessionId| {
+            let entry = self.entries.get(name);
+            entry.is_some_and(|entry| entry.is_half_open() || entry.is_adopted())
+        };
+        session
+            .tags
+            .iter()
+            .map(|tag| SessionId::of_offer(&session.call_id, tag))
+            .find(is_open)
+            .unwrap_or_else(|| session.id.clone())
+    }
+
+    fn queue(&mut self, id: &SessionId, is_fresh: bool) {
+        if let Some(entry) = self.entries.get_mut(id)
+            && !entry.queued
+            && entry.in_flight.is_none()
+        {
+            entry.queued = true;
+            let queue = if is_fresh {
+                &mut self.fresh
+            } else {
+                &mut self.backlog
+            };
+            queue.push_back(id.clone());
+        }
+    }
+
+    fn set_due(&mut self, id: &SessionId, at: Option<Micros>) {
+        if let Some(entry) = self.entries.get_mut(id) {
+            entry.due = at;
+            if let Some(at) = at {
+                self.timers.push(Reverse((at, id.clone())));
+            }
+        }
+        // Timers of what changed since are stale.
+        if self.timers.len() > 4 * self.entries.len() + 1_024 {
+            let entries = &self.entries;
+            self.timers.retain(|Reverse((at, id))| {
+                entries.get(id).is_some_and(|entry| entry.due == Some(*at))
+            });
+        }
+    }
+
+    /// When [`tick`](Self::tick) has something to do next.
+    pub fn next_deadline(&self) -> Option<Micros> {
+        self.timers.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// Queues what is due.
+    pub fn tick(&mut self, now: Micros) {
+        while let Some(Reverse((at, _))) = self.timers.peek()
+            && *at <= now
+        {
+            let Some(Reverse((at, id))) = self.timers.pop() else {
+                return;
+            };
+            let Some(entry) = self
+                .entries
+                .get_mut(&id)
+                .filter(|entry| entry.due == Some(at))
+            else {
+                continue;
+            };
+            entry.due = None;
+            let is_over = matches!(entry.want, Want::Is(_, Until::Time(until)) if until <= now);
+            if is_over && entry.is_half_open() {
+                self.give_up(&id);
+            } else if entry.is_adopted() && entry.there == There::Yes {
+                // It may be over at the server.
+                self.questions.push(id);
+            } else {
+                entry.renew = true;
+                self.queue(&id, false);
+            }
+        }
+    }
+
+    /// What happened since the last call.
+    pub fn events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// How a dialog's session, or an offer's reservation, stands; `None` if there is none.
+    pub fn state(&self, id: &SessionId) -> Option<(SessionId, State)> {
+        let name = self.name_of(id);
+        let state = state(self.entries.get(&name)?);
+        Some((name, state))
+    }
+
+    /// How all sessions stand.
+    pub fn standing(&self) -> Standing {
+        let mut standing = Standing::default();
+        for entry in self.entries.values() {
+            let count = match state(entry) {
+                State::Installed => &mut standing.installed,
+                State::Pending => &mut standing.pending,
+                State::Refused(..) => &mut standing.refused,
+                State::Adopted => &mut standing.adopted,
+                State::Reserved => &mut standing.reserved,
+            };
+            *count += 1;
+        }
+        standing
+    }
+
+    /// Whether changes can be sent.
+    pub fn is_connected(&self) -> bool {
+        self.connected
+    }
+
+    /// Changes that are on their way or wait.
+    pub fn is_idle(&self) -> bool {
+        self.in_flight.is_empty() && self.fresh.is_empty() && self.backlog.is_empty()
+    }
+}
+
+fn state(entry: &Entry) -> State {
+    match (&entry.want, &entry.refusal) {
+        (Want::Adopted(_), _) => State::Adopted,
+        (Want::Is(..), Some((code, message))) => State::Refused(*code, message.clone()),
+        (Want::Is(..), None) if entry.confirmed == Some(entry.generation) => {
+            if entry.is_half_open() {
+                State::Reserved
+            } else {
+                State::Installed
+            }
+        }
+        (Want::Is(..) | Want::Gone, _) => State::Pending,
+    }
+}

@@ -1,0 +1,521 @@
+//! The file `voicelane-agent.toml`. `example.toml` beside this file, which `--help` prints, has every key.
+
+use std::{
+    fmt, fs, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use ipnet::IpNet;
+use serde::Deserialize;
+use voicelane_proto::v1::ServiceClass;
+use voicelane_types::BitRate;
+
+use crate::{call::Limits, rate};
+
+/// Every key with a comment and its default.
+pub const EXAMPLE: &str = include_str!("example.toml");
+/// The longest name of an agent.
+const MAX_NAME: usize = 128;
+
+/// What the agent is told at its start.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+#[expect(missing_docs, reason = "example.toml describes the keys")]
+pub struct Config {
+    pub agent_id: String,
+    pub server: String,
+    pub operator: Optional,
+    pub metrics: Optional,
+    pub senders: Vec<Sender>,
+    pub hep: Hep,
+    pub ng: Ng,
+    pub sessions: Sessions,
+    pub rates: Rates,
+    pub limits: LimitKeys,
+}
+
+/// Who may send HEP and ng.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "example.toml describes the keys")]
+pub struct Sender {
+    pub name: String,
+    pub addresses: Vec<Prefix>,
+    #[serde(default)]
+    pub hep_key: Option<String>,
+    #[serde(default = "messages_per_s")]
+    pub messages_per_s: u32,
+}
+
+/// Where HEP is received.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+#[expect(missing_docs, reason = "example.toml describes the keys")]
+pub struct Hep {
+    pub udp: Vec<SocketAddr>,
+    pub tcp: Vec<SocketAddr>,
+    pub receive_buffer_bytes: u32,
+}
+
+/// Where ng is received, and what becomes of it.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+#[expect(missing_docs, reason = "example.toml describes the keys")]
+pub struct Ng {
+    pub udp: Vec<SocketAddr>,
+    pub plain: Optional,
+    pub rtpengine: Optional,
+    pub gate: Gate,
+    pub gate_timeout_ms: u64,
+}
+
+/// Whether an offer must find room for its call.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Gate {
+    /// Offers pass.
+    #[default]
+    Off,
+    /// An offer passes when the QoS server cannot be asked.
+    Open,
+    /// An offer is refused when the QoS server cannot be asked.
+    Closed,
+}
+
+/// What sessions ask for.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+#[expect(missing_docs, reason = "example.toml describes the keys")]
+pub struct Sessions {
+    pub lifetime_s: u32,
+    pub at_end: AtEnd,
+    pub service_class: Class,
+}
+
+/// What happens to sessions when the agent ends.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum AtEnd {
+    /// They stay until their lifetime runs out or the next agent takes them.
+    #[default]
+    Keep,
+    /// They are deleted.
+    Delete,
+}
+
+/// RFC 4594 service classes.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "named as in the RFC")]
+pub enum Class {
+    #[default]
+    Telephony,
+    AdmittedTelephony,
+    MultimediaConferencing,
+    RealtimeInteractive,
+}
+
+/// Rates of what SDP does not tell.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+#[expect(missing_docs, reason = "example.toml describes the keys")]
+pub struct Rates {
+    pub opus: Rate,
+    pub video: Rate,
+    pub other: Rate,
+}
+
+/// How much is kept at most.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+#[expect(missing_docs, reason = "example.toml describes the keys")]
+pub struct LimitKeys {
+    pub calls: usize,
+    pub half_open_calls: usize,
+}
+
+/// An address and port, or `""` for none.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "String")]
+pub struct Optional(pub Option<SocketAddr>);
+
+/// An address, or a prefix of several.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "String")]
+pub struct Prefix(pub IpNet);
+
+/// A rate as typed, bit/s.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "String")]
+pub struct Rate(pub u64);
+
+fn messages_per_s() -> u32 {
+    50_000
+}
+
+impl Sender {
+    /// The host itself: who may send if the configuration names nobody.
+    pub fn local() -> Self {
+        let loopback = [
+            IpNet::from(ipnet::Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8)),
+            IpNet::from(IpAddr::from(Ipv6Addr::LOCALHOST)),
+        ];
+        Self::any_key("local", loopback.map(Prefix).into())
+    }
+
+    /// Whoever has one of these addresses, whatever its HEP frames' key is.
+    pub fn any_key(name: &str, addresses: Vec<Prefix>) -> Self {
+        Self {
+            name: name.into(),
+            addresses,
+            hep_key: None,
+            messages_per_s: messages_per_s(),
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            agent_id: "sip".into(),
+            server: "http://127.0.0.1:7400".into(),
+            operator: Optional(Some(SocketAddr::from(([127, 0, 0, 1], 7420)))),
+            metrics: Optional(None),
+            senders: Vec::new(),
+            hep: Hep::default(),
+            ng: Ng::default(),
+            sessions: Sessions::default(),
+            rates: Rates::default(),
+            limits: LimitKeys::default(),
+        }
+    }
+}
+
+impl Default for Hep {
+    fn default() -> Self {
+        Self {
+            udp: Vec::new(),
+            tcp: Vec::new(),
+            receive_buffer_bytes: 16 << 20,
+        }
+    }
+}
+
+impl Default for Ng {
+    fn default() -> Self {
+        Self {
+            udp: Vec::new(),
+            plain: Optional(None),
+            rtpengine: Optional(None),
+            gate: Gate::Off,
+            gate_timeout_ms: 150,
+        }
+    }
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self {
+            lifetime_s: 900,
+            at_end: AtEnd::Keep,
+            service_class: Class::Telephony,
+        }
+    }
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        let default = rate::Configured::default();
+        Self {
+            opus: Rate(default.opus_bps),
+            video: Rate(default.video_bps),
+            other: Rate(default.other_bps),
+        }
+    }
+}
+
+impl Default for LimitKeys {
+    fn default() -> Self {
+        let default = Limits::default();
+        Self {
+            calls: default.calls,
+            half_open_calls: default.half_open,
+        }
+    }
+}
+
+impl TryFrom<String> for Optional {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        let wrong = |_| format!("{text:?} is no ADDRESS:PORT such as 127.0.0.1:2225; \"\" is none");
+        text.parse().map(Some).map(Self).map_err(wrong)
+    }
+}
+
+impl FromStr for Prefix {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let address = || text.parse::<IpAddr>().map(IpNet::from);
+        text.parse().or_else(|_| address()).map(Self).map_err(|_| {
+            format!("{text:?} is no address or prefix such as 10.0.0.5 or 10.0.0.0/24")
+        })
+    }
+}
+
+impl TryFrom<String> for Prefix {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl TryFrom<String> for Rate {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let rate: Result<BitRate, _> = text.parse();
+        rate.map(|rate| Self(rate.bps()))
+            .map_err(|error| error.to_string())
+    }
+}
+
+impl From<Class> for ServiceClass {
+    fn from(class: Class) -> Self {
+        match class {
+            Class::Telephony => Self::Telephony,
+            Class::AdmittedTelephony => Self::AdmittedTelephony,
+            Class::MultimediaConferencing => Self::MultimediaConferencing,
+            Class::RealtimeInteractive => Self::RealtimeInteractive,
+        }
+    }
+}
+
+/// Why the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{}", file.display())]
+    Read {
+        /// Its name.
+        file: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// It is no TOML, or has an unknown key, or a value of the wrong type.
+    #[error("{}: {reason}", file.display())]
+    Parse {
+        /// Its name.
+        file: PathBuf,
+        /// Line, key and reason.
+        reason: String,
+    },
+    /// Values that are out of bounds or do not fit together: all of them.
+    #[error("{0}")]
+    Values(Problems),
+}
+
+/// Each with its key.
+#[derive(Debug, Default)]
+pub struct Problems(Vec<String>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n"))
+    }
+}
+
+impl Config {
+    /// Reads a file, without [`check`](Self::check).
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, is no TOML or has a key or value that there is not.
+    pub fn read(file: &Path) -> Result<Self, ConfigError> {
+        let text = fs::read_to_string(file).map_err(|source| ConfigError::Read {
+            file: file.to_owned(),
+            source,
+        })?;
+        toml::from_str(&text).map_err(|error| ConfigError::Parse {
+            file: file.to_owned(),
+            reason: error.to_string().trim_end().to_owned(),
+        })
+    }
+
+    /// Checks values, and those that must fit together.
+    ///
+    /// # Errors
+    ///
+    /// With every problem.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let mut problems = Vec::new();
+        let mut hold = |holds: bool, problem: String| {
+            if !holds {
+                problems.push(problem);
+            }
+        };
+        let id = &self.agent_id;
+        hold(
+            (1..=MAX_NAME).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic()),
+            format!(
+                "agent_id = {id:?}: give 1 to {MAX_NAME} printable ASCII characters without spaces"
+            ),
+        );
+        hold(
+            self.server.starts_with("http://"),
+            format!(
+                "server = {:?}: give a URL such as http://192.0.2.10:7400",
+                self.server
+            ),
+        );
+        let receives = !self.hep.udp.is_empty()
+            || !self.hep.tcp.is_empty()
+            || !self.ng.udp.is_empty()
+            || self.ng.plain.0.is_some();
+        hold(
+            receives,
+            "hep.udp, hep.tcp, ng.udp, ng.plain: all empty, so no signalling would be received; give one \
+             (or --hep or --ng)"
+                .into(),
+        );
+        for (at, sender) in self.senders.iter().enumerate() {
+            let key = format!("senders[{at}]");
+            let name = &sender.name;
+            hold(
+                (1..=MAX_NAME).contains(&name.len()) && !name.contains(char::is_control),
+                format!("{key}.name = {name:?}: give 1 to {MAX_NAME} characters"),
+            );
+            hold(
+                !self
+                    .senders
+                    .iter()
+                    .take(at)
+                    .any(|other| other.name == *name),
+                format!("{key}.name = {name:?}: another sender has this name"),
+            );
+            hold(
+                !sender.addresses.is_empty(),
+                format!("{key}.addresses is empty: nothing could come from {name:?}"),
+            );
+            hold(
+                sender.messages_per_s > 0,
+                format!("{key}.messages_per_s = 0: give at least 1"),
+            );
+        }
+        hold(
+            self.ng.rtpengine.0.is_none() || !self.ng.udp.is_empty() || self.ng.plain.0.is_some(),
+            "ng.rtpengine is given, but neither ng.udp nor ng.plain: nothing would be passed on"
+                .into(),
+        );
+        let ranges = [
+            ("ng.gate_timeout_ms", self.ng.gate_timeout_ms, 1..=180),
+            (
+                "sessions.lifetime_s",
+                self.sessions.lifetime_s.into(),
+                60..=86_400,
+            ),
+            (
+                "hep.receive_buffer_bytes",
+                self.hep.receive_buffer_bytes.into(),
+                65_536..=1 << 30,
+            ),
+            ("limits.calls", self.limits.calls as u64, 1..=10_000_000),
+            (
+                "limits.half_open_calls",
+                self.limits.half_open_calls as u64,
+                1..=10_000_000,
+            ),
+        ];
+        for (key, value, range) in ranges {
+            let (low, high) = (range.start(), range.end());
+            hold(
+                range.contains(&value),
+                format!("{key} = {value}: give {low} to {high}"),
+            );
+        }
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(ConfigError::Values(Problems(problems)))
+        }
+    }
+
+    /// Rates that SDP does not tell.
+    pub fn configured_rates(&self) -> rate::Configured {
+        rate::Configured {
+            opus_bps: self.rates.opus.0,
+            video_bps: self.rates.video.0,
+            other_bps: self.rates.other.0,
+        }
+    }
+
+    /// The model's limits.
+    pub fn model_limits(&self) -> Limits {
+        Limits {
+            calls: self.limits.calls,
+            half_open: self.limits.half_open_calls,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_is_right_and_has_the_defaults() {
+        let example: Config = toml::from_str(EXAMPLE).unwrap();
+        example.check().unwrap();
+        let default = Config::default();
+        assert_eq!(example.agent_id, default.agent_id);
+        assert_eq!(example.server, default.server);
+        assert_eq!(example.operator, default.operator);
+        assert_eq!(example.sessions, default.sessions);
+        assert_eq!(example.rates, default.rates);
+        assert_eq!(example.limits, default.limits);
+        assert_eq!(example.ng.gate, default.ng.gate);
+        assert_eq!(example.ng.gate_timeout_ms, default.ng.gate_timeout_ms);
+        let hep = &example.hep;
+        assert_eq!(hep.receive_buffer_bytes, default.hep.receive_buffer_bytes);
+        assert_eq!(example.senders[0].messages_per_s, messages_per_s());
+    }
+
+    #[test]
+    fn problems_name_key_and_remedy_all_at_once() {
+        let text = "agent_id = \"\"\nserver = \"here\"\n[[senders]]\nname = \"a\"\naddresses = []\n\
+                    messages_per_s = 0\n[sessions]\nlifetime_s = 1\n[ng]\nrtpengine = \"[::1]:1\"\n";
+        let config: Config = toml::from_str(text).unwrap();
+        let problems = config.check().unwrap_err().to_string();
+        for part in [
+            "agent_id = \"\": give",
+            "server = \"here\": give a URL",
+            "no signalling would be received",
+            "senders[0].addresses is empty",
+            "senders[0].messages_per_s = 0",
+            "sessions.lifetime_s = 1: give 60 to 86400",
+            "nothing would be passed on",
+        ] {
+            assert!(problems.contains(part), "{part} is not in {problems}");
+        }
+        for (text, part) in [
+            ("agent = \"x\"", "unknown field `agent`"),
+            ("[hep]\nudp = [\"x\"]", "udp"),
+            ("[ng]\nplain = \"x\"", "\"x\" is no ADDRESS:PORT"),
+            ("[rates]\nopus = \"x\"", "opus"),
+            (
+                "[[senders]]\nname = \"a\"\naddresses = [\"10.0.0/8\"]",
+                "no address or prefix",
+            ),
+        ] {
+            let error = toml::from_str::<Config>(text).unwrap_err().to_string();
+            assert!(error.contains(part), "{part} is not in {error}");
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Signalling from sockets: who may send it, and how it comes to the agent.
+//!
+//! A feed checks the sender, reads the frame around the message, and gives messages on in batches. The
+//! queue is bounded: while the agent is busy, feeds wait, and what comes meanwhile is in the kernel's
+//! buffers, which count what they drop.
+
+pub mod hep_tcp;
+pub mod hep_udp;
+pub mod kernel;
+mod senders;
+
+use std::{io, net::SocketAddr};
+
+pub use senders::{Counters, Sender, Senders};
+
+use crate::agent::Input;
+
+/// The most messages of a batch.
+pub const BATCH: usize = 64;
+/// Batches that wait for the agent.
+pub const QUEUE: usize = 256;
+
+/// Where batches go.
+pub type Queue = tokio::sync::mpsc::Sender<Vec<Input>>;
+
+/// A socket that cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot receive {what} on {address} (choose another with {key})")]
+pub struct ListenError {
+    /// What would come there.
+    pub what: &'static str,
+    /// Where.
+    pub address: SocketAddr,
+    /// The key of the configuration that says where.
+    pub key: &'static str,
+    /// The system's reason.
+    pub source: io::Error,
+}

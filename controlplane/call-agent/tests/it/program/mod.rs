@@ -1,0 +1,5 @@
+//! The program, beside a real QoS server and routers that do what they are told.
+
+mod hep;
+mod router;
+mod world;

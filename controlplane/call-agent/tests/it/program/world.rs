@@ -1,0 +1,231 @@
+//! A QoS server, two routers and the agent's program.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    time::Duration,
+};
+
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle, time::timeout};
+use tonic::transport::Channel;
+use voicelane_proto::v1::{self, sessions_client::SessionsClient};
+use voicelane_server::{
+    engine::{Engine, Settings},
+    serve::{Transport, bind, serve},
+};
+
+use super::router::Router;
+
+/// Longer than anything takes that works.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A QoS server.
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    pub(crate) async fn start() -> Self {
+        Self::on(bind("127.0.0.1:0".parse().unwrap()).await.unwrap()).await
+    }
+
+    /// At an address that another server had.
+    pub(crate) async fn at(address: SocketAddr) -> Self {
+        Self::on(bind(address).await.unwrap()).await
+    }
+
+    async fn on(listener: TcpListener) -> Self {
+        let address = listener.local_addr().unwrap();
+        let engine = Engine::start(Settings::default());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::spawn(async move {
+            let stopped = async {
+                let _ = stopped.await;
+            };
+            serve(engine, listener, Transport::default(), stopped)
+                .await
+                .unwrap();
+        });
+        Self {
+            address,
+            stop,
+            task,
+        }
+    }
+
+    pub(crate) async fn stop(self) {
+        self.stop.send(()).unwrap();
+        timeout(PATIENCE, self.task).await.unwrap().unwrap();
+    }
+}
+
+/// The agent's program; killed when it drops.
+pub(crate) struct Program {
+    child: Child,
+    pub(crate) hep: SocketAddr,
+}
+
+impl Program {
+    /// Starts it with a configuration, and waits until it receives and is connected.
+    pub(crate) fn start(server: SocketAddr, arguments: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_voicelane-agent"))
+            .args([
+                "--server",
+                &format!("http://{server}"),
+                "--hep",
+                "127.0.0.1:0",
+            ])
+            .args(["--operator", "127.0.0.1:0"])
+            .args(["--log", "voicelane_call_agent=debug"])
+            .args(arguments)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = child.stderr.take().unwrap();
+        let (lines, read) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                eprintln!("agent: {line}");
+                let _ = lines.send(line);
+            }
+        });
+        let mut hep = None;
+        let mut connected = false;
+        while hep.is_none() || !connected {
+            let line = read.recv_timeout(PATIENCE).unwrap();
+            if line.contains("receiving HEP over UDP") {
+                let address = line.rsplit_once("address=").unwrap().1;
+                hep = Some(address.parse().unwrap());
+            }
+            connected |= line.contains("connected to the QoS server");
+        }
+        Self {
+            child,
+            hep: hep.unwrap(),
+        }
+    }
+
+    /// As `kill -KILL`.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// As `kill -TERM`; waits until it has ended.
+    pub(crate) fn terminate(mut self) {
+        let pid = nix::unistd::Pid::from_raw(self.child.id().try_into().unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// All of it: calls are between 10.1.0.0/16 and 10.2.0.0/16, as in the cases.
+pub(crate) struct World {
+    pub(crate) server: Server,
+    pub(crate) routers: [Router; 2],
+    pub(crate) client: SessionsClient<Channel>,
+}
+
+impl World {
+    pub(crate) async fn start() -> Self {
+        Self::with_budget(500_000_000).await
+    }
+
+    pub(crate) async fn with_budget(ef_budget_bps: u64) -> Self {
+        let server = Server::start().await;
+        let routers = [Router::default(), Router::default()];
+        attach(&routers, server.address, ef_budget_bps).await;
+        let url = format!("http://{}", server.address);
+        let client = SessionsClient::connect(url).await.unwrap();
+        Self {
+            server,
+            routers,
+            client,
+        }
+    }
+
+    /// The sessions that the server has.
+    pub(crate) async fn sessions(&mut self) -> Vec<v1::Session> {
+        let request = v1::ListSessionsRequest {
+            page_size: 1_000,
+            ..v1::ListSessionsRequest::default()
+        };
+        let answer = self.client.list_sessions(request).await.unwrap();
+        answer.into_inner().sessions
+    }
+
+    /// `SOURCE > DESTINATION RATE RTCP` of all flows that are installed, sorted.
+    pub(crate) async fn flows(&mut self) -> Vec<String> {
+        let mut flows = Vec::new();
+        for session in self.sessions().await {
+            if session.state() != v1::SessionState::Active {
+                continue;
+            }
+            flows.extend(session.spec.unwrap().flows.iter().map(text));
+        }
+        flows.sort();
+        flows
+    }
+
+    /// Waits until the server has these flows and no other.
+    pub(crate) async fn until(&mut self, what: &str, expected: &[String]) {
+        let mut last = Vec::new();
+        let wait = async {
+            loop {
+                last = self.flows().await;
+                if last == expected {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if timeout(PATIENCE, wait).await.is_err() {
+            panic!("{what}: expected {expected:#?}, the server has {last:#?}");
+        }
+    }
+}
+
+/// Attaches both routers to a server.
+pub(crate) async fn attach(routers: &[Router; 2], server: SocketAddr, ef_budget_bps: u64) {
+    let prefixes = [
+        ["10.1.0.0/16", "2001:db8:1::/48"],
+        ["10.2.0.0/16", "2001:db8:2::/48"],
+    ];
+    for (at, (router, prefixes)) in routers.iter().zip(prefixes).enumerate() {
+        let id = format!("r{at}");
+        router.attach(server, &id, &prefixes, ef_budget_bps).await;
+    }
+}
+
+fn text(flow: &v1::MediaFlow) -> String {
+    let end = |end: &Option<v1::Endpoint>| {
+        let end = end.as_ref().unwrap();
+        format!("{}:{}", end.address, end.port)
+    };
+    let rtcp = flow.rtcp.as_ref().unwrap();
+    let rtcp = match rtcp.mode() {
+        v1::rtcp::Mode::NextPort => "next".into(),
+        v1::rtcp::Mode::Mux => "mux".into(),
+        v1::rtcp::Mode::None => "none".into(),
+        v1::rtcp::Mode::Explicit => format!("{}/{}", end(&rtcp.source), end(&rtcp.destination)),
+        v1::rtcp::Mode::Unspecified => "unspecified".into(),
+    };
+    // The rate as the model has it: 1 % for fast clocks is on top.
+    let rate = flow.max_bitrate_bps * 100 / 101;
+    format!(
+        "{} > {} {rate} {rtcp}",
+        end(&flow.source),
+        end(&flow.destination)
+    )
+}
