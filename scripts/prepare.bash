@@ -12,7 +12,8 @@ lab_packages=(iproute2 ethtool util-linux iputils-ping)
 sip_packages=(kamailio sip-tester rtpengine-daemon)
 # DPDK's own programs: testpmd, the sources of l3fwd and qos_sched, and what compiles them.
 bench_packages=(dpdk-dev dpdk-doc make)
-test_packages=(tcpdump tshark traceroute shellcheck frr nftables)
+test_packages=(tcpdump tshark traceroute shellcheck frr nftables iptables
+    dnsmasq-base udhcpc isc-dhcp-client)
 
 # 2 MiB pages: two routers and a test beside them.
 hugepages_wanted=384

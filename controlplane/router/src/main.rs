@@ -31,6 +31,9 @@ fn main() -> ExitCode {
         }
     };
     if cli.check_config {
+        for warning in config.warnings() {
+            eprintln!("{}: warning: {warning}", file.display());
+        }
         println!("{}: the configuration is right", file.display());
         return ExitCode::SUCCESS;
     }

@@ -25,7 +25,7 @@ use crate::{
     policy::Policies,
     routes::{Added, Configured},
     sessions::{Sessions, WaysIn},
-    state_dir::StateDir,
+    state_dir::{StateDir, sweep},
     twin::{
         self, Frames, InUse, Ledger, Locks, QuietError, SysctlError, Twin, TwinCounters, TwinError,
         carrier, underlay,
@@ -88,6 +88,10 @@ pub async fn run(config: Config, beside: &[usize]) -> Result<(), RunError> {
     let api = bind(&config).await?;
     let (handle, said) = mirror::open().map_err(MirrorError::from)?;
     twin::warn_of_overruling_parameters();
+    for warning in config.warnings() {
+        warn!("{warning}");
+    }
+    sweep(&config.router.state_dir);
     let state = StateDir::new(&config.router.state_dir, &config.router.id);
     let ledger = Ledger::open(state.clone(), &handle).await;
     let kernel = Kernel {

@@ -1,5 +1,5 @@
 //! What the kernel has been told to do with what it forwards, and the fast path does not do: packet
-//! filters, address translation, policy routing, traffic control on twins. It is found and said, as who
+//! filters, address translation, policy routing, traffic control on twins, bridges and VRFs. It is found and said, as who
 //! relies on it must know.
 
 mod nftables;
@@ -10,6 +10,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::{
     RouteNetlinkMessage,
+    link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage},
     rule::{RuleAttribute, RuleMessage},
     tc::{TcAttribute, TcHandle, TcMessage},
 };
@@ -35,6 +36,8 @@ pub type Found = watch::Receiver<Arc<[String]>>;
 const FILTER: &str = "write [[rule]] with drop = true in the configuration";
 const NAT: &str = "translate addresses on another host";
 const ROUTING: &str = "the main table decides alone";
+const JOINED: &str =
+    "take it out (ip link set dev NAME nomaster), and put an interface beside it there";
 const CONTROL: &str = "write rate and [port.queue] in the configuration";
 
 /// Looks now and whenever something changes, until the process ends. `twins` are named by the kernel's
@@ -85,6 +88,12 @@ async fn look(handle: &Handle, twins: &BTreeMap<u32, String>) -> Vec<String> {
             debug!(%error, "rules of policy routing cannot be read");
         }
     }
+    let mut answers = handle.link().get().execute();
+    let mut links = Vec::new();
+    while let Ok(Some(link)) = answers.try_next().await {
+        links.push(link);
+    }
+    found.extend(joined(&links, twins));
     let mut disciplines = handle.qdisc().get().execute();
     while let Ok(Some(discipline)) = disciplines.try_next().await {
         found.extend(queueing(&discipline, twins));
@@ -175,6 +184,43 @@ fn queueing(message: &TcMessage, twins: &BTreeMap<u32, String>) -> Option<String
     ))
 }
 
+/// The bridges, bonds and VRFs that twins were put in.
+fn joined(links: &[LinkMessage], twins: &BTreeMap<u32, String>) -> Vec<String> {
+    let master = |link: &LinkMessage| {
+        let mut attributes = link.attributes.iter();
+        attributes.find_map(|attribute| match attribute {
+            LinkAttribute::Controller(index) => Some(*index),
+            _ => None,
+        })
+    };
+    let told = |link: &LinkMessage| {
+        let twin = twins.get(&link.header.index)?;
+        let master = master(link)?;
+        let master = links.iter().find(|link| link.header.index == master)?;
+        let (mut name, mut kind) = ("?", "link");
+        for attribute in &master.attributes {
+            match attribute {
+                LinkAttribute::IfName(text) => name = text,
+                LinkAttribute::LinkInfo(infos) => {
+                    for info in infos {
+                        match info {
+                            LinkInfo::Kind(InfoKind::Bridge) => kind = "bridge",
+                            LinkInfo::Kind(InfoKind::Bond) => kind = "bond",
+                            LinkInfo::Kind(InfoKind::Vrf) => kind = "VRF",
+                            _ => {}
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        let instead = JOINED.replace("NAME", twin);
+        let instead = if kind == "VRF" { ROUTING } else { &instead };
+        Some(format!("{kind} {name}, which {twin} was put in: {instead}"))
+    };
+    links.iter().filter_map(told).collect()
+}
+
 /// What the kernel says of changes.
 struct Changes {
     routing: Option<futures_util::stream::BoxStream<'static, NetlinkMessage<RouteNetlinkMessage>>>,
@@ -185,6 +231,7 @@ struct Changes {
 impl Changes {
     fn subscribe() -> Self {
         let groups = [
+            MulticastGroup::Link,
             MulticastGroup::Tc,
             MulticastGroup::Ipv4Rule,
             MulticastGroup::Ipv6Rule,
@@ -260,6 +307,36 @@ mod tests {
             "{told}"
         );
         assert!(rule(Some(32_766), 254, &[RuleAttribute::FwMark(1)]).is_some());
+    }
+
+    /// A kernel need not have VRFs to be asked.
+    #[test]
+    fn what_twins_are_put_in_is_told() {
+        let twins = BTreeMap::from([(7, "lan".to_owned()), (8, "core".to_owned())]);
+        let link = |index, attributes: &[LinkAttribute]| {
+            let mut link = LinkMessage::default();
+            link.header.index = index;
+            link.attributes.extend_from_slice(attributes);
+            link
+        };
+        let master = |index, name: &str, kind| {
+            let info = LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)]);
+            link(index, &[LinkAttribute::IfName(name.to_owned()), info])
+        };
+        let in_it = |index, master| link(index, &[LinkAttribute::Controller(master)]);
+        let links = [
+            master(20, "red", InfoKind::Vrf),
+            master(21, "br0", InfoKind::Bridge),
+            in_it(7, 20),
+            in_it(8, 21),
+            in_it(9, 21),
+            link(10, &[]),
+        ];
+        let told = joined(&links, &twins);
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[0].starts_with("VRF red, which lan was put in: the main"));
+        assert!(told[1].starts_with("bridge br0, which core was put in: take it out"));
+        assert!(told[1].contains("dev core nomaster"), "{told:?}");
     }
 
     #[test]

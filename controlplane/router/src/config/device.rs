@@ -83,7 +83,7 @@ impl Device {
         if stem.len() == name.len() {
             return Err(DeviceError::Number(name.to_owned()));
         }
-        let interface = arguments
+        let mut interface = arguments
             .split(',')
             .find_map(|argument| argument.strip_prefix("iface="))
             .filter(|name| !name.is_empty())
@@ -91,7 +91,13 @@ impl Device {
         if interface.is_none() && matches!(driver, "net_af_packet" | "net_af_xdp") {
             return Err(DeviceError::Interface(name.to_owned()));
         }
-        let (name, arguments) = (name.to_owned(), text.to_owned());
+        let (name, mut arguments) = (name.to_owned(), text.to_owned());
+        if interface.is_none() && driver == "net_tap" {
+            // DPDK would number it by the order of the devices.
+            let made = name.replace("net_", "d");
+            arguments = format!("{arguments},iface={made}");
+            interface = Some(made);
+        }
         Ok(Self::Virtual {
             name,
             driver,
@@ -169,7 +175,7 @@ impl Device {
     pub fn underlay(&self) -> Option<&str> {
         match self {
             Self::Virtual {
-                driver: "net_af_packet" | "net_af_xdp",
+                driver: "net_af_packet" | "net_af_xdp" | "net_pcap",
                 interface,
                 ..
             } => interface.as_deref(),
@@ -235,6 +241,11 @@ mod tests {
             (device.underlay(), device.made_interface()),
             (None, Some("t-lan"))
         );
+        let device = Device::parse("net_tap3,mac=fixed").unwrap();
+        assert_eq!(device.made_interface(), Some("dtap3"));
+        assert_eq!(device.to_string(), "net_tap3,mac=fixed,iface=dtap3");
+        let device = Device::parse("net_pcap0,iface=u-lan").unwrap();
+        assert_eq!(device.underlay(), Some("u-lan"));
         assert_eq!(Device::parse("net_null0").unwrap().name(), "net_null0");
         for (text, long) in [
             ("03:00.1", "0000:03:00.1"),

@@ -3,7 +3,7 @@ use voicelane_dataplane::{
     policy::{InterfacePolicy, Metering, PolicySpec, ReversePath, Rule, Trust},
 };
 
-use super::Config;
+use super::{Config, Role};
 
 /// A section `[[rule]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +39,25 @@ pub struct InterfaceTrust<'a> {
 }
 
 impl Config {
+    /// What is allowed and may be a mistake, each with what follows from it.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let open = self.interfaces().zip(self.trusts());
+        let open = open.filter(|(interface, of)| {
+            interface.role() == Role::Edge && of.reverse_path != ReversePath::Strict
+        });
+        let told = open.map(|(_, of)| {
+            let (name, reverse_path) = (of.name, of.reverse_path);
+            format!(
+                "{name}: reverse_path is {reverse_path} on an edge: hosts there can send with \
+                 others' addresses, and what has a call's five-tuple counts against that call at \
+                 the router of its destination; write \"strict\" unless hosts are reached another \
+                 way than they send"
+            )
+        });
+        told.collect()
+    }
+
     /// Of each interface, in the order of [`voicelane_dataplane::units::InterfaceIndex`].
     pub fn trusts(&self) -> impl Iterator<Item = InterfaceTrust<'_>> {
         self.interfaces().map(|one| InterfaceTrust {

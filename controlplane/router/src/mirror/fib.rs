@@ -5,11 +5,11 @@
 
 mod lacking;
 mod room;
+mod target;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
     net::IpAddr,
-    sync::Arc,
 };
 
 use ipnet::IpNet;
@@ -20,8 +20,11 @@ use voicelane_dataplane::{
     units::{InterfaceIndex, MacAddress},
 };
 
-use self::lacking::Lacking;
-use super::state::{Dirty, Path, State, Via, is_link_local};
+use self::{
+    lacking::Lacking,
+    target::{FIRST_NEXT_HOP, Target, adjacency, wanted},
+};
+use super::state::{Dirty, State};
 
 /// The twins, by the kernel's number of the interface.
 pub type Twins = BTreeMap<u32, TwinOf>;
@@ -39,80 +42,6 @@ pub struct TwinOf {
 
 /// The last next hop, by its 15 bits.
 const LAST_NEXT_HOP: u16 = (1 << 15) - 1;
-/// The first one that is no [`Target::fixed`] one.
-const FIRST_NEXT_HOP: u16 = FIRST_LINK + 1 + u8::MAX as u16;
-/// That of the first interface's link.
-const FIRST_LINK: u16 = 5;
-
-/// Where a prefix leads, before anybody asks whether the neighbour is known.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Target {
-    /// The router itself.
-    Kernel,
-    /// An interface that only the kernel has.
-    KernelInterface,
-    Nowhere,
-    Resolve,
-    /// A network on an interface, whose hosts the kernel finds.
-    Link {
-        interface: InterfaceIndex,
-    },
-    Neighbour {
-        interface: u32,
-        address: IpAddr,
-    },
-    /// The same, with an MTU of its route's.
-    Narrow {
-        interface: u32,
-        address: IpAddr,
-        mtu: u16,
-    },
-    /// Several neighbours, each of which is a target of its own.
-    Paths(Arc<[Path]>),
-}
-
-impl Target {
-    fn neighbour(path: &Path) -> Self {
-        let &Path {
-            interface, address, ..
-        } = path;
-        Self::Neighbour { interface, address }
-    }
-
-    /// The number that is kept for a target, so that it can always be led to.
-    fn fixed(&self) -> Option<NextHop> {
-        match self {
-            Self::Kernel => Some(NextHop(1)),
-            Self::Nowhere => Some(NextHop(2)),
-            Self::Resolve => Some(NextHop(3)),
-            Self::KernelInterface => Some(NextHop(4)),
-            Self::Link { interface } => Some(NextHop(FIRST_LINK + u16::from(interface.0))),
-            Self::Neighbour { .. } | Self::Narrow { .. } | Self::Paths(_) => None,
-        }
-    }
-
-    /// The same, for packets of at most so many bytes; longer ones are the kernel's, which shares the
-    /// flows of several neighbours then.
-    fn within(self, mtu: Option<u16>) -> Self {
-        match (self, mtu) {
-            (Self::Neighbour { interface, address }, Some(mtu)) => Self::Narrow {
-                interface,
-                address,
-                mtu,
-            },
-            (Self::Paths(_), Some(_)) => Self::Resolve,
-            (target, _) => target,
-        }
-    }
-
-    /// The neighbours that flows are shared among.
-    fn members(&self) -> &[Path] {
-        match self {
-            Self::Paths(paths) => paths.get(..Paths::MAX).unwrap_or(paths),
-            _ => &[],
-        }
-    }
-}
 
 /// A next hop that the worker knows.
 #[derive(Debug)]
@@ -200,13 +129,7 @@ impl Fib {
 
     /// Neighbours that routes lead to.
     pub fn used_neighbours(&self) -> impl Iterator<Item = (u32, IpAddr)> {
-        self.hops.keys().filter_map(|target| match *target {
-            Target::Neighbour { interface, address }
-            | Target::Narrow {
-                interface, address, ..
-            } => Some((interface, address)),
-            _ => None,
-        })
+        self.hops.keys().filter_map(Target::address)
     }
 
     /// Neighbours that share a route with others and are not known: as no packet is sent to them,
@@ -214,7 +137,7 @@ impl Fib {
     pub fn missing_neighbours(&self, state: &State) -> BTreeSet<(u32, IpAddr)> {
         let members = self.hops.keys().flat_map(Target::members);
         members
-            .map(|path| (path.interface, path.address))
+            .filter_map(|(member, _)| member.address())
             .filter(|&(interface, address)| state.neighbour(interface, address).is_none())
             .collect()
     }
@@ -265,8 +188,8 @@ impl Fib {
             hop.meaning = meaning;
         }
         let groups = self.hops.keys().filter(|group| {
-            let mut members = group.members().iter().map(Target::neighbour);
-            members.any(|member| member == *target)
+            let mut members = group.members().iter();
+            members.any(|(member, _)| member == target)
         });
         for group in groups.cloned().collect::<Vec<_>>() {
             self.refresh(state, &group, requests);
@@ -275,14 +198,17 @@ impl Fib {
 
     /// What a target means now that meant something `before`: a group keeps as much of it as it can.
     fn meaning(&self, state: &State, target: &Target, before: &Meaning) -> Meaning {
-        let resolved: Vec<_> = target
-            .members()
-            .iter()
-            .filter(|path| {
-                let adjacency = adjacency(state, &self.twins, &Target::neighbour(path));
-                matches!(adjacency, Adjacency::Forward { .. })
-            })
-            .filter_map(|path| Some((self.hops.get(&Target::neighbour(path))?.number, path.weight)))
+        let known = |member| {
+            let adjacency = adjacency(state, &self.twins, member);
+            matches!(
+                adjacency,
+                Adjacency::Forward { .. } | Adjacency::Narrow { .. }
+            )
+        };
+        let members = target.members().iter();
+        let resolved: Vec<_> = members
+            .filter(|(member, _)| known(member))
+            .filter_map(|(member, weight)| Some((self.hops.get(member)?.number, *weight)))
             .collect();
         let paths = match before {
             Meaning::Several(before) => before.change(&resolved),
@@ -303,9 +229,10 @@ impl Fib {
         meant: &Meaning,
         requests: &mut Vec<Request>,
     ) -> (Target, NextHop) {
-        if let Some(hop) = self.hops.get_mut(&target) {
-            hop.users += 1;
-            return (target, hop.number);
+        if let Entry::Occupied(mut hop) = self.hops.entry(target.clone()) {
+            hop.get_mut().users += 1;
+            // Routes that share a group of next hops have it once.
+            return (hop.key().clone(), hop.get().number);
         }
         if let Target::Paths(paths) = &target
             && paths.len() > Paths::MAX
@@ -316,10 +243,7 @@ impl Fib {
         let members: Vec<_> = target
             .members()
             .iter()
-            .map(|path| {
-                self.acquire(state, Target::neighbour(path), &UNKNOWN, requests)
-                    .0
-            })
+            .map(|(member, _)| self.acquire(state, member.clone(), &UNKNOWN, requests).0)
             .collect();
         let complete = members.iter().all(|member| *member != Target::Resolve);
         let number = || complete.then(|| self.number()).flatten();
@@ -358,7 +282,10 @@ impl Fib {
             Target::Neighbour { interface, .. } | Target::Narrow { interface, .. } => {
                 interfaces(&mut std::iter::once(*interface))
             }
-            Target::Paths(paths) => interfaces(&mut paths.iter().map(|path| path.interface)),
+            Target::Paths(members) => {
+                let addresses = members.iter().filter_map(|(member, _)| member.address());
+                interfaces(&mut addresses.map(|(interface, _)| interface))
+            }
         }
     }
 
@@ -383,106 +310,8 @@ impl Fib {
                 self.free.push(hop.number);
             }
             self.hops.remove(target);
-            for path in target.members() {
-                self.release(&Target::neighbour(path));
-            }
-        }
-    }
-}
-
-/// Where the table should send exactly this prefix; `None` if it should not have it.
-fn wanted(state: &State, twins: &Twins, prefix: IpNet) -> Option<Target> {
-    // The dataplane hands what is not to leave its link to the kernel, whatever the table says.
-    if is_link_local(prefix) {
-        return None;
-    }
-    if let Some(via) = state.local_route(prefix) {
-        return Some(target(state, twins, via));
-    }
-    // The kernel asks the local table first, whatever is more specific in the main one.
-    if state.is_local(prefix) {
-        return None;
-    }
-    let via = || {
-        let via = target(state, twins, state.main_route(prefix)?);
-        Some(via.within(state.main_mtu(prefix)))
-    };
-    if prefix.prefix_len() < prefix.max_prefix_len() {
-        return via();
-    }
-    // A host is reached directly where the route that covers it says so.
-    let address = prefix.addr();
-    let covering = state.main_prefix(address);
-    if let Some(covering) = covering
-        && let Some(&Via::Link { interface }) = state.main_route(covering)
-        && twins.contains_key(&interface)
-        && state.neighbour(interface, address).is_some()
-    {
-        let neighbour = Target::Neighbour { interface, address };
-        return Some(neighbour.within(state.main_mtu(covering)));
-    }
-    via()
-}
-
-fn target(state: &State, twins: &Twins, via: &Via) -> Target {
-    match *via {
-        Via::Kernel => Target::Kernel,
-        Via::Nowhere => Target::Nowhere,
-        Via::Refused | Via::Dead | Via::Object { .. } => Target::Resolve,
-        // Over an interface that only the kernel has, if it is no twin.
-        Via::Link { interface } => match twins.get(&interface) {
-            Some(&TwinOf { interface, .. }) => Target::Link { interface },
-            None => Target::KernelInterface,
-        },
-        Via::Gateway { interface, .. } if !twins.contains_key(&interface) => {
-            Target::KernelInterface
-        }
-        Via::Gateway { interface, address } => Target::Neighbour { interface, address },
-        Via::Paths(ref paths) => {
-            if !paths.iter().all(|path| twins.contains_key(&path.interface)) {
-                return Target::Resolve; // The kernel shares the flows.
-            }
-            if !paths.iter().any(|path| state.is_lost(path.interface)) {
-                return Target::Paths(Arc::clone(paths));
-            }
-            let alive = paths.iter().filter(|path| !state.is_lost(path.interface));
-            target(state, twins, &Via::paths(alive.copied().collect()))
-        }
-    }
-}
-
-fn adjacency(state: &State, twins: &Twins, target: &Target) -> Adjacency {
-    match *target {
-        Target::Kernel => Adjacency::Local,
-        Target::KernelInterface => Adjacency::Kernel,
-        Target::Nowhere => Adjacency::Blackhole,
-        // Of several those that are known are asked for one by one.
-        Target::Resolve | Target::Link { .. } | Target::Paths(_) => Adjacency::Resolve,
-        Target::Narrow {
-            interface,
-            address,
-            mtu,
-        } => match adjacency(state, twins, &Target::Neighbour { interface, address }) {
-            Adjacency::Forward {
-                interface,
-                destination,
-                source,
-            } => Adjacency::Narrow {
-                interface,
-                destination,
-                source,
-                mtu,
-            },
-            other => other,
-        },
-        Target::Neighbour { interface, address } => {
-            match (twins.get(&interface), state.neighbour(interface, address)) {
-                (Some(twin), Some(neighbour)) => Adjacency::Forward {
-                    interface: twin.interface,
-                    destination: neighbour.mac,
-                    source: twin.mac,
-                },
-                _ => Adjacency::Resolve,
+            for (member, _) in target.members() {
+                self.release(member);
             }
         }
     }

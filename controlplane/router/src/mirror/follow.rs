@@ -6,19 +6,20 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream::BoxStream};
+use futures_util::{FutureExt as _, StreamExt as _, stream::BoxStream};
 use ipnet::IpNet;
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::{
-    AddressFamily, RouteNetlinkMessage, neighbour::NeighbourFlags, route::RouteMessage,
-};
+use netlink_packet_route::RouteNetlinkMessage;
 use rtnetlink::{
-    Handle, LinkUnspec, MulticastGroup, new_connection, new_multicast_connection,
-    sys::AsyncSocket as _,
+    Handle, MulticastGroup, new_connection, new_multicast_connection, sys::AsyncSocket as _,
 };
 use thiserror::Error;
-use tokio::{sync::watch, task::JoinHandle, time::interval};
-use tracing::{debug, error, info, warn};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, interval},
+};
+use tracing::{debug, info, warn};
 use voicelane_dataplane::{
     control::{Answer, Request, RouteError},
     settings::InterfaceState,
@@ -28,9 +29,11 @@ use voicelane_dataplane::{
 use super::{
     fib::{Fib, Twins},
     interfaces::{self, View, view},
-    messages, netconf, objects, raw,
+    kernel::{dump, probe, refuse_mtu},
+    messages, raw,
+    refusals::{Refusals, Said as Told},
     retry::retry,
-    state::{Dirty, Event, LinkState, Place, State},
+    state::{Dirty, Event, State},
 };
 use crate::{
     dataplane::{Client, WorkerGone},
@@ -40,7 +43,8 @@ use crate::{
 /// How often the kernel is asked to look after stale neighbours that routes use: packets of the
 /// fast path do not pass it, so it would never notice that one has moved.
 const REFRESH: Duration = Duration::from_secs(30);
-/// How often it is asked to find neighbours that share a route with others and are not known.
+/// How often it is asked to find neighbours that share a route with others and are not known, and is
+/// looked for what it does not tell.
 const SEARCH: Duration = Duration::from_secs(3);
 /// The most messages that one update of the route table takes in.
 const BATCH: usize = 4096;
@@ -150,12 +154,13 @@ impl Mirror {
             twins,
             interfaces: BTreeMap::new(),
             mtus: BTreeMap::new(),
+            ipv6_mtus: BTreeMap::new(),
             client,
             underlays,
             view: sender,
             by_hand: by_hand_sender,
             searched: BTreeSet::new(),
-            refusing: false,
+            refusals: Refusals::default(),
         };
         follower.resync(&Dirty::default()).await?;
         let View {
@@ -208,14 +213,16 @@ struct Follower {
     interfaces: BTreeMap<InterfaceIndex, InterfaceState>,
     /// What the kernel said of the twins' MTUs.
     mtus: BTreeMap<u32, u32>,
+    /// `net.ipv6.conf.*.mtu` of twins, where it is less than the link's.
+    ipv6_mtus: BTreeMap<u32, u16>,
     client: Client,
     underlays: Underlays,
     view: watch::Sender<Arc<View>>,
     by_hand: watch::Sender<u64>,
     /// Neighbours that the kernel was asked to find lately.
     searched: BTreeSet<(u32, IpAddr)>,
-    /// It was said that the worker refuses routes.
-    refusing: bool,
+    /// What was said of routes that the worker refuses.
+    refusals: Refusals,
 }
 
 impl Follower {
@@ -248,6 +255,10 @@ impl Follower {
                 _ = search.tick() => {
                     self.searched.clear();
                     self.search_neighbours().await;
+                    self.say_what_is_refused(None);
+                    if self.read_ipv6_mtus() {
+                        self.update(&Dirty::default()).await?;
+                    }
                 }
             }
         }
@@ -312,6 +323,7 @@ impl Follower {
         let state = retry("reading the kernel's state", dump).await?;
         let dirty = state.all_dirty(&self.state, touched);
         self.state = state;
+        self.read_ipv6_mtus();
         self.update(&dirty).await
     }
 
@@ -325,6 +337,7 @@ impl Follower {
             &self.underlays.borrow_and_update(),
         );
         self.state.set_lost(lost, &mut dirty);
+        self.state.set_ipv6_mtus(&self.ipv6_mtus, &mut dirty);
         let requests = self.fib.update(&self.state, &dirty);
         if cfg!(debug_assertions) {
             self.fib.invariants();
@@ -421,26 +434,40 @@ impl Follower {
         Ok(())
     }
 
-    /// Once when the first route is refused, and once when none is any more.
     fn say_what_is_refused(&mut self, error: Option<RouteError>) {
-        let routes = self.fib.lacking();
-        if routes == 0 && self.refusing {
-            self.refusing = false;
-            info!("the worker has all routes again");
-        } else if routes > 0 && !self.refusing {
-            self.refusing = true;
-            let error = error.map_or_else(
-                || "all next hops are in use".to_owned(),
-                |error| error.to_string(),
-            );
-            warn!(
-                routes,
-                error,
-                "the worker does not take all routes: the kernel forwards what takes the others, \
-                 slowly, until there is room (router.ipv4_routes, router.ipv6_routes, \
-                 router.memory_mb)"
-            );
+        match self.refusals.look(self.fib.lacking(), Instant::now()) {
+            Some(Told::Began { routes }) => {
+                let error = error.map_or_else(
+                    || "all next hops are in use".to_owned(),
+                    |error| error.to_string(),
+                );
+                warn!(
+                    routes,
+                    error,
+                    "the worker does not take all routes: the kernel forwards what takes the \
+                     others, slowly, until there is room (router.ipv4_routes, \
+                     router.ipv6_routes, router.memory_mb)"
+                );
+            }
+            Some(Told::Over { most, times }) => {
+                info!(most, times, "the worker has all routes again");
+            }
+            None => {}
         }
+    }
+
+    /// Reads which twins' IPv6 MTU is less than the link's (`net.ipv6.conf.*.mtu`), as the kernel says
+    /// nothing when it changes. Whether one is another than before.
+    fn read_ipv6_mtus(&mut self) -> bool {
+        let read = |&index: &u32| {
+            let link = self.state.link(index)?;
+            let mtu = twin::ipv6_mtu(&link.name)?;
+            (u32::from(mtu) < link.mtu).then_some((index, mtu))
+        };
+        let mtus = self.fib.twins().keys().filter_map(read).collect();
+        let changed = self.ipv6_mtus != mtus;
+        self.ipv6_mtus = mtus;
+        changed
     }
 
     /// Lets the kernel probe stale neighbours that routes use.
@@ -466,76 +493,5 @@ impl Follower {
                 probe(&self.handle, interface, address).await;
             }
         }
-    }
-}
-
-/// All that the kernel has.
-async fn dump(handle: Handle) -> Result<State, MirrorError> {
-    let mut state = State::default();
-    let mut dirty = Dirty::default();
-    let failed = |what| move |source| MirrorError::Dump { what, source };
-
-    let mut links = handle.link().get().execute();
-    while let Some(message) = links.try_next().await.map_err(failed("links"))? {
-        if let Some(event) = messages::link(&message) {
-            state.apply(event, &mut dirty);
-        }
-    }
-    let mut addresses = handle.address().get().execute();
-    while let Some(message) = addresses.try_next().await.map_err(failed("addresses"))? {
-        let interface = message.header.index;
-        if let Some(address) = messages::address(&message) {
-            state.apply(Event::AddressAdded { interface, address }, &mut dirty);
-        }
-    }
-    let others = async || -> io::Result<_> {
-        Ok(netconf::dump()
-            .await?
-            .into_iter()
-            .chain(objects::dump().await?))
-    };
-    for event in others().await.map_err(MirrorError::Others)? {
-        state.apply(event, &mut dirty);
-    }
-    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-        let mut question = RouteMessage::default();
-        question.header.address_family = family;
-        let mut routes = handle.route().get(question).execute();
-        while let Some(message) = routes.try_next().await.map_err(failed("routes"))? {
-            if let Some(route) = messages::route(&message) {
-                state.apply(Event::RouteAdded(route, Place::Last), &mut dirty);
-            }
-        }
-        let neighbours = handle.neighbours().get();
-        let mut neighbours = neighbours.set_address_family(family).execute();
-        while let Some(message) = neighbours.try_next().await.map_err(failed("neighbours"))? {
-            if let Some(event) = messages::neighbour(&message) {
-                state.apply(event, &mut dirty);
-            }
-        }
-    }
-    Ok(state)
-}
-
-/// Sets an MTU back for which the port's device and buffers were not made.
-async fn refuse_mtu(handle: &Handle, index: u32, largest: u16, link: &LinkState) {
-    error!(
-        interface = link.name,
-        mtu = link.mtu,
-        largest,
-        "the interface keeps its largest MTU: for more, set the port's mtu in the configuration and \
-         start the router anew"
-    );
-    let change = LinkUnspec::new_with_index(index).mtu(largest.into());
-    if let Err(error) = handle.link().set(change.build()).execute().await {
-        warn!(interface = link.name, %error, "the MTU cannot be set back");
-    }
-}
-
-async fn probe(handle: &Handle, interface: u32, address: IpAddr) {
-    let request = handle.neighbours().add(interface, address);
-    let request = request.flags(NeighbourFlags::Use).replace();
-    if let Err(error) = request.execute().await {
-        debug!(%address, %error, "the kernel does not probe the neighbour");
     }
 }

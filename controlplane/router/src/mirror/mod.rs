@@ -6,11 +6,14 @@ pub mod fib;
 pub mod messages;
 pub mod state;
 
+mod events;
 mod follow;
 mod interfaces;
+mod kernel;
 mod netconf;
 mod objects;
 mod raw;
+mod refusals;
 mod retry;
 mod routes;
 

@@ -8,79 +8,9 @@ use std::{
 use ipnet::IpNet;
 use voicelane_dataplane::units::MacAddress;
 
+pub use super::events::{Event, Family, Forwarding, LinkState, Neighbour};
 use super::routes::add;
 pub use super::routes::{Condition, Object, Path, Place, Route, Table, Via};
-
-/// A neighbour whose link-layer address is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Neighbour {
-    /// That address.
-    pub mac: MacAddress,
-    /// The kernel has not heard of it for a while.
-    pub stale: bool,
-}
-
-/// Something that the kernel said.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A route is there.
-    RouteAdded(Route, Place),
-    /// A route is gone.
-    RouteRemoved(Route),
-    /// A neighbour is known, or not any more.
-    Neighbour {
-        /// On which interface.
-        interface: u32,
-        /// Who.
-        address: IpAddr,
-        /// What is known.
-        neighbour: Option<Neighbour>,
-    },
-    /// An interface has an address.
-    AddressAdded {
-        /// Which.
-        interface: u32,
-        /// The address with its prefix length.
-        address: IpNet,
-    },
-    /// An interface has an address no more.
-    AddressRemoved {
-        /// Which.
-        interface: u32,
-        /// The address with its prefix length.
-        address: IpNet,
-    },
-    /// A link is there, or has changed.
-    Link {
-        /// Which.
-        interface: u32,
-        /// As it is now.
-        link: LinkState,
-    },
-    /// What is set of an interface's forwarding, or of all interfaces'.
-    Forwarding {
-        /// Which; `None` for all.
-        interface: Option<u32>,
-        /// Of which IP.
-        family: Family,
-        /// What was said of it.
-        forwarding: Forwarding,
-    },
-    /// A link is gone.
-    LinkRemoved {
-        /// Which.
-        interface: u32,
-    },
-    /// A next hop object is there, is another, or is gone.
-    Object {
-        /// Its number.
-        id: u32,
-        /// What it is now.
-        object: Option<Object>,
-    },
-    /// The kernel had more to say than it could keep.
-    Overrun,
-}
 
 /// What must be looked at again after events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -93,41 +23,6 @@ pub struct Dirty {
     pub interfaces: bool,
     /// Things may have changed of which the kernel says nothing: it must be asked for everything.
     pub resync: bool,
-}
-
-/// A link.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LinkState {
-    /// Its name.
-    pub name: String,
-    /// Whether it is set up.
-    pub up: bool,
-    /// Whether it has a carrier.
-    pub carrier: bool,
-    /// The largest IP packet, in bytes.
-    pub mtu: u32,
-    /// Its address, if that is one of Ethernet.
-    pub mac: Option<MacAddress>,
-    /// The link that it is on, where it is a macvlan: one more address of that link.
-    pub macvlan_on: Option<u32>,
-}
-
-/// Which IP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-/// What is set of forwarding: `forwarding` and, of IPv6 since Linux 6.17, `force_forwarding`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Forwarding {
-    /// The first.
-    pub on: Option<bool>,
-    /// The second.
-    pub forced: Option<bool>,
 }
 
 type Routes = BTreeMap<IpNet, Vec<Route>>;
@@ -150,6 +45,8 @@ pub struct State {
     used_objects: BTreeMap<u32, usize>,
     /// Interfaces whose link is lost, which the kernel may know a second later only.
     lost: BTreeSet<u32>,
+    /// `net.ipv6.conf.*.mtu` where it is less than the link's.
+    ipv6_mtus: BTreeMap<u32, u16>,
 }
 
 impl State {
@@ -325,6 +222,14 @@ impl State {
         }
     }
 
+    /// Says on which interfaces IPv6 packets may be shorter only than the link's MTU.
+    pub fn set_ipv6_mtus(&mut self, mtus: &BTreeMap<u32, u16>, dirty: &mut Dirty) {
+        if self.ipv6_mtus != *mtus {
+            *dirty = self.all_dirty(&Self::default(), dirty);
+            self.ipv6_mtus.clone_from(mtus);
+        }
+    }
+
     /// Whether nothing gets anywhere on an interface.
     #[must_use]
     pub fn is_lost(&self, interface: u32) -> bool {
@@ -375,10 +280,14 @@ impl State {
         around(IpNet::from(address)).find(|&prefix| self.main_route(prefix).is_some())
     }
 
-    /// The largest packet that the main table lets to exactly this prefix.
+    /// The largest packet that goes by the main table's route to exactly this prefix, out of an interface,
+    /// where the link's MTU does not say so. A route's own decides before the interface's of IPv6
+    /// (`ip6_dst_mtu_maybe_forward` in include/net/ip6_route.h).
     #[must_use]
-    pub fn main_mtu(&self, prefix: IpNet) -> Option<u16> {
-        self.alive(&self.main, prefix)?.1
+    pub fn largest_packet(&self, prefix: IpNet, interface: u32) -> Option<u16> {
+        let (_, mtu) = self.alive(&self.main, prefix)?;
+        let ipv6 = || self.ipv6_mtus.get(&interface).copied();
+        mtu.or_else(|| prefix.addr().is_ipv6().then(ipv6).flatten())
     }
 
     /// What is known of a neighbour.

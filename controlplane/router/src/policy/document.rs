@@ -114,6 +114,27 @@ mod tests {
                 "[[port]]\n[[port]]",
                 "port: there were 2, there are 3",
             ),
+            ("local = 1000", "local = 10", "punt.local: was 1000, is 10"),
+            (
+                "edge_routing = 200",
+                "",
+                "punt.edge_routing: was 200, is not there",
+            ),
+            (
+                "routing = false",
+                "routing = true",
+                "port.lan.routing: was false, is true",
+            ),
+            (
+                "via = \"10.9.0.2\"",
+                "via = \"10.9.0.3\"",
+                "route[0].via: was \"10.9.0.2\", is \"10.9.0.3\"",
+            ),
+            (
+                "[[route]]",
+                "[[route]]\nto = \"10.7.0.0/16\"\nblackhole = true\n[[route]]",
+                "route: there were 1, there are 2",
+            ),
         ] {
             let found = example_with(from, to);
             assert!(

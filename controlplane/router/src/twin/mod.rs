@@ -17,7 +17,7 @@ pub use forwarding::{forward_ipv6, forward_macvlan};
 pub use frames::{Frames, TwinCounters};
 pub use ledger::Ledger;
 pub use lock::{InUse, Locks};
-pub use mtu::{Narrow, check_mtu};
+pub use mtu::{Narrow, check_mtu, ipv6_mtu};
 pub use quiet::{QuietError, quiet, warn_of_overruling_parameters};
 pub use sysctl::SysctlError;
 pub use tap::{Twin, TwinError, create};

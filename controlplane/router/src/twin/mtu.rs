@@ -4,7 +4,7 @@ use netlink_packet_route::link::LinkAttribute;
 use rtnetlink::Handle;
 use thiserror::Error;
 
-use super::quiet::find;
+use super::{quiet::find, sysctl};
 use crate::config::PortConfig;
 
 /// The interface under a port is too narrow.
@@ -42,4 +42,12 @@ pub async fn check_mtu(handle: &Handle, port: &PortConfig, interface: &str) -> R
         }),
         _ => Ok(()),
     }
+}
+
+/// The largest IPv6 packet that leaves by an interface (`net.ipv6.conf.NAME.mtu`); nothing where it has no
+/// IPv6.
+#[must_use]
+pub fn ipv6_mtu(interface: &str) -> Option<u16> {
+    let mtu = sysctl::read(sysctl::Family::V6, interface, "mtu").ok()?;
+    mtu.parse().ok()
 }

@@ -68,3 +68,27 @@ fn an_error_says_its_cause_once() {
     );
     assert_eq!(err.matches("in use").count(), 1, "{err}");
 }
+
+#[test]
+fn an_edge_that_lets_others_addresses_through_is_a_warning() {
+    let file = std::env::temp_dir().join(format!("voicelane-open-{}.toml", std::process::id()));
+    let check = |role: &str, reverse_path: &str| {
+        let text = format!(
+            "[router]\nid = 'a'\ncores = [0]\n[[port]]\nname = 'lan'\ndevice = 'net_null0'\n\
+             role = '{role}'\nreverse_path = '{reverse_path}'\nrate = '1gbit'\n"
+        );
+        fs::write(&file, text).unwrap();
+        let (code, out, err) = router(&["--check-config", "--config", file.to_str().unwrap()]);
+        assert_eq!(code, Some(0), "{err}");
+        assert!(out.contains("is right"), "{out}");
+        err
+    };
+    for reverse_path in ["loose", "off"] {
+        let says = format!("warning: lan: reverse_path is {reverse_path} on an edge");
+        let err = check("edge", reverse_path);
+        assert!(err.contains(&says), "{err}");
+        assert_eq!(check("core", reverse_path), "");
+    }
+    assert_eq!(check("edge", "strict"), "");
+    fs::remove_file(&file).unwrap();
+}

@@ -91,7 +91,13 @@ fn what_the_fast_path_does_not_do_is_said() {
             "tc qdisc del dev core ingress",
             "tc qdisc ingress on core",
         ),
+        (
+            "ip link set core master br0",
+            "ip link set core nomaster",
+            "bridge br0, which core was put in: take it out",
+        ),
     ];
+    network.router.ip("link add br0 type bridge").unwrap();
     let run = |command: &str| {
         if let Some(text) = command.strip_prefix("nft ") {
             return nft(&network, text);
@@ -116,4 +122,21 @@ fn what_the_fast_path_does_not_do_is_said() {
     }
     assert_eq!(log.matches("inet filter onward").count(), 1, "{log}");
     assert_eq!(bypassed(&network).len(), 1);
+}
+
+/// Of iptables-legacy the kernel says which tables are in use, and nothing when that changes.
+#[test]
+fn tables_of_iptables_legacy_are_said() {
+    let network = OneRouter::new("legacy");
+    for program in ["iptables-legacy", "ip6tables-legacy"] {
+        let args = ["-A", "FORWARD", "-p", "udp", "-j", "DROP"];
+        network.router.run(program, &args, BOUND).unwrap();
+    }
+    let mut router = network.start();
+    for family in ["IPv4", "IPv6"] {
+        let says = format!("iptables-legacy table filter ({family}): write [[rule]]");
+        router.wait_for_log(&says, BOUND).unwrap();
+        let told = bypassed(&network);
+        assert!(told.iter().any(|one| one.starts_with(&says)), "{told:?}");
+    }
 }

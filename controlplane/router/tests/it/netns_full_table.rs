@@ -4,7 +4,7 @@ use std::fs;
 
 use voicelane_testbed::Process;
 
-use crate::support::{OneRouter, eventually};
+use crate::support::{BOUND, OneRouter, eventually};
 
 /// The usual network with the smallest tables, IPv6, and a blackhole for what has no route.
 fn small_tables(name: &str, cores: &str) -> (OneRouter, Process) {
@@ -113,6 +113,16 @@ fn a_full_table_heals(name: &str, cores: &str) {
         assert!(network.pings(&target), "{target}");
     }
     assert!(punted() - by_kernel < 10.0, "{}", punted() - by_kernel);
+    // Routes that flap are still the same story.
+    for _ in 0..3 {
+        network.router.ip(&filling("add")).unwrap();
+        eventually("refused routes", || refused() > 0.0);
+        network.router.ip(&filling("del")).unwrap();
+        eventually("room for all", || refused() == 0.0);
+    }
+    router
+        .wait_for_log("has all routes again", BOUND * 3)
+        .unwrap();
     assert!(router.stop().unwrap().success(), "{}", router.log());
     let log = router.log();
     let count = |text: &str| log.matches(text).count();

@@ -160,6 +160,72 @@ route add 2001:db8:2::/64 via 2001:db8:9::2 mtu lock 1350")
     assert_eq!(router.log().matches("keeps its largest MTU").count(), 1);
 }
 
+/// `net.ipv6.conf.X.mtu`, which is IPv6's alone: on the way out the kernel goes by it where the route does
+/// not say more.
+#[test]
+fn an_mtu_of_ipv6_alone_holds() {
+    let network = OneRouter::new("mtu6");
+    network.with_ipv6();
+    let right = &network.right;
+    right.sysctl("net.ipv6.conf.lo.disable_ipv6", "0").unwrap();
+    right
+        .ip("addr add 2001:db8:2::1/128 dev lo\naddr add 2001:db8:3::1/128 dev lo")
+        .unwrap();
+    let mut router = network.start();
+    network
+        .router
+        .ip("route add 2001:db8:2::/64 via 2001:db8:9::2
+route add 2001:db8:3::/64 via 2001:db8:9::2 mtu lock 1400")
+        .unwrap();
+    let ping = |address: &str, bytes: u32| {
+        let headers = if address.contains(':') { 48 } else { 28 };
+        let size = (bytes - headers).to_string();
+        let args = ["-n", "-c1", "-W1", "-Mdo", "-s", &size, address];
+        let done = network.left.run("ping", &args, BOUND);
+        done.map_err(|error| error.to_string())
+    };
+    let flush = || {
+        let args = ["-6", "route", "flush", "cache"];
+        network.left.run("ip", &args, BOUND).unwrap();
+    };
+    let all = ["10.9.0.2", "2001:db8:9::2", "2001:db8:2::1"];
+    for address in all {
+        network.at_full_speed(address);
+        ping(address, 1500).unwrap();
+    }
+    network
+        .router
+        .sysctl("net.ipv6.conf.core.mtu", "1300")
+        .unwrap();
+    let answered = |address: &str, says: &str| {
+        eventually(&format!("{address}: {says}"), || {
+            flush();
+            ping(address, 1500).is_err_and(|error| error.contains(says))
+        });
+    };
+    for address in &all[1..] {
+        answered(address, "mtu=1300");
+        ping(address, 1300).unwrap();
+        network.at_full_speed(address);
+    }
+    // The route's own comes first, and IPv4 is not concerned.
+    answered("2001:db8:3::1", "mtu=1400");
+    ping("2001:db8:3::1", 1400).unwrap();
+    network.at_full_speed("2001:db8:3::1");
+    ping("10.9.0.2", 1500).unwrap();
+    network
+        .router
+        .sysctl("net.ipv6.conf.core.mtu", "1500")
+        .unwrap();
+    for address in &all[1..] {
+        eventually("the whole MTU", || {
+            flush();
+            ping(address, 1500).is_ok()
+        });
+    }
+    assert!(router.stop().unwrap().success(), "{}", router.log());
+}
+
 /// Whatever the kernel holds valid is a neighbour, and nothing else is.
 #[test]
 fn neighbours_of_all_valid_states_count() {

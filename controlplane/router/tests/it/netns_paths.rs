@@ -300,6 +300,59 @@ route add 2001:db8:2::/64 nhid 61");
     assert!(router.stop().unwrap().success(), "{}", router.log());
 }
 
+/// Flows are shared at full speed, and what is too long for the route gets an answer with its MTU, whichever
+/// way it would take.
+#[test]
+fn routes_with_several_next_hops_have_an_mtu() {
+    let (network, mut router) = two_links("paths-mtu");
+    let ip = |command: &str| network.router.ip(command).unwrap();
+    ip(
+        "route add 10.2.0.0/24 mtu 1350 nexthop via 10.9.0.2 nexthop via 10.9.1.2
+route add 2001:db8:2::/64 mtu lock 1350 nexthop via 2001:db8:9::2 nexthop via 2001:db8:91::2",
+    );
+    let ping = |address: &str, bytes: u32| {
+        let headers = if address.contains(':') { 48 } else { 28 };
+        let size = (bytes - headers).to_string();
+        let args = ["-n", "-c1", "-W1", "-Mdo", "-s", &size, address];
+        let done = network.left.run("ping", &args, BOUND);
+        done.map_err(|error| error.to_string())
+    };
+    let flush = || {
+        network.left.ip("route flush cache").unwrap();
+        let args = ["-6", "route", "flush", "cache"];
+        network.left.run("ip", &args, BOUND).unwrap();
+    };
+    for (address, says) in [("10.2.0.1", "mtu = 1350"), ("2001:db8:2::1", "mtu=1350")] {
+        shared(&network, address, 0.5, 0.5);
+        network.at_full_speed(address);
+        ping(address, 1350).unwrap();
+        // Of many flows, some go each way.
+        for _ in 0..8 {
+            flush();
+            let error = ping(address, 1351).unwrap_err();
+            assert!(error.contains(says), "{address}: {error}");
+        }
+    }
+    // The IPv6 MTU is each interface's own: only what goes by backup is too long.
+    ip("route replace 2001:db8:2::/64 nexthop via 2001:db8:9::2 nexthop via 2001:db8:91::2");
+    network
+        .router
+        .sysctl("net.ipv6.conf.backup.mtu", "1300")
+        .unwrap();
+    shared(&network, "2001:db8:2::1", 0.5, 0.5);
+    ip("route replace 2001:db8:2::/64 via 2001:db8:91::2");
+    eventually("an answer that names backup's MTU", || {
+        flush();
+        ping("2001:db8:2::1", 1400).is_err_and(|error| error.contains("mtu=1300"))
+    });
+    ip("route replace 2001:db8:2::/64 via 2001:db8:9::2");
+    eventually("core's MTU", || {
+        flush();
+        ping("2001:db8:2::1", 1500).is_ok()
+    });
+    assert!(router.stop().unwrap().success(), "{}", router.log());
+}
+
 /// A route for a type of service, or for some sources, is the kernel's to choose.
 #[test]
 fn what_more_than_the_destination_decides_is_the_kernels() {

@@ -1,10 +1,15 @@
 //! What becomes of the kernel's interfaces under the ports: renamed, deleted, made again, left by a
 //! router that was killed, wanted by two. Needs root.
 
-use std::{fs, os::fd::AsRawFd as _, path::Path};
+use std::{
+    fs,
+    os::{fd::AsRawFd as _, unix::fs::PermissionsExt as _},
+    path::Path,
+};
 
 use nix::{
     ifaddrs::getifaddrs,
+    sys::signal::Signal,
     sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, bind, socket},
 };
 use voicelane_testbed::{Capture, End, Namespace, Process};
@@ -136,6 +141,54 @@ fn what_a_killed_router_left_is_set_back_by_the_next() {
     assert!(!router.log().contains("error"), "{}", router.log());
     assert!(router.stop().unwrap().success());
     assert_eq!(sysctl(&network, "ipv4/conf/u-lan/rp_filter"), "2");
+}
+
+/// The folder goes with the namespace in which there was something to set back.
+#[test]
+fn the_state_of_a_killed_router_goes_with_its_namespace() {
+    let state = std::env::temp_dir().join(format!("voicelane-gone-{}", std::process::id()));
+    let start = |name: &str| {
+        let network = OneRouter::new(name);
+        let config = fs::read_to_string(&network.config).unwrap();
+        let line = format!("id = \"a\"\nstate_dir = \"{}\"", state.display());
+        fs::write(&network.config, config.replace("id = \"a\"", &line)).unwrap();
+        let router = network.start();
+        (network, router)
+    };
+    let folders = || {
+        let folders = fs::read_dir(&state).into_iter().flatten();
+        folders.map(|one| one.unwrap().path()).collect::<Vec<_>>()
+    };
+    let (first, mut killed) = start("gone1");
+    killed.kill().unwrap();
+    let left = folders();
+    assert_eq!(left.len(), 1, "{left:?}");
+    let (_second, _router) = start("gone2");
+    assert!(folders().contains(&left[0]), "its namespace is there");
+    drop((killed, first));
+    let (_third, _router) = start("gone3");
+    assert!(!folders().contains(&left[0]), "{:?}", folders());
+    assert_eq!(folders().len(), 2, "those that run have theirs");
+    drop((_second, _third));
+    fs::remove_dir_all(&state).unwrap();
+}
+
+/// The driver makes its interface once, at the start.
+#[test]
+fn a_port_whose_tap_is_deleted_is_down() {
+    let network = OneRouter::new("tap");
+    let config = fs::read_to_string(&network.config).unwrap();
+    let config = config.replace("net_af_packet1,iface=u-core", "net_tap1");
+    fs::write(&network.config, config).unwrap();
+    let mut router = network.start();
+    eventually("a port that is up", || up(&network) == 1.0);
+    assert_eq!(sysctl(&network, "ipv4/conf/dtap1/rp_filter"), "1");
+    network.router.ip("link del dtap1").unwrap();
+    eventually("a port that is down", || up(&network) == 0.0);
+    router
+        .wait_for_log("until the router is started again", BOUND)
+        .unwrap();
+    assert!(network.pings("10.1.0.1"), "the other port serves on");
 }
 
 #[test]
@@ -290,4 +343,106 @@ fn an_offer_is_for_the_twin() {
     let rows = || Capture::fields(&pcap, offers, &["frame.number"]).unwrap_or_default();
     eventually("five offers at the twin", || rows().len() >= 5);
     drop(twin);
+}
+
+/// What a client on a twin does with the lease: the address, and a mark for the test.
+const LEASED: &str = "#!/bin/sh
+case \"$1$reason\" in
+bound|renew) new_ip_address=$ip ;;
+BOUND|RENEW) ;;
+*) exit 0 ;;
+esac
+ip addr replace $new_ip_address/24 dev core valid_lft 120 preferred_lft 120
+echo $1$reason $new_ip_address >>LEASES
+";
+
+/// A client runs on a twin while another port has the default route, takes an address that the router did
+/// not have, and renews it.
+#[test]
+fn dhcp_clients_get_their_lease() {
+    let network = OneRouter::new("dhcp");
+    let config = fs::read_to_string(&network.config).unwrap();
+    let config = config.replace("addresses = [\"10.9.0.1/30\"]\n", "");
+    fs::write(&network.config, config).unwrap();
+    network
+        .right
+        .ip("addr flush dev eth0\naddr add 10.9.0.2/24 dev eth0")
+        .unwrap();
+    let _router = network.start();
+    network
+        .router
+        .ip("route add default via 10.1.0.10")
+        .unwrap();
+    let (leases, script) = (
+        network.lab.dir().join("leases"),
+        network.lab.dir().join("leased"),
+    );
+    fs::write(&script, LEASED.replace("LEASES", leases.to_str().unwrap())).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let script = script.to_str().unwrap();
+    let server = [
+        "--keep-in-foreground",
+        "--conf-file=/dev/null",
+        "--user=root",
+        "--pid-file=",
+        "--port=0",
+        "--interface=eth0",
+        "--bind-interfaces",
+        "--dhcp-range=10.9.0.100,10.9.0.110,255.255.255.0,2m",
+        "--dhcp-authoritative",
+        "--leasefile-ro",
+        "--no-ping",
+        "--log-facility=-",
+    ];
+    let dnsmasq = Path::new("/usr/sbin/dnsmasq");
+    let _server = network
+        .lab
+        .spawn(&network.right, "dnsmasq", dnsmasq, &server)
+        .unwrap();
+    let dir = network.lab.dir().to_str().unwrap().to_owned();
+    let files = [
+        format!("{dir}/dhclient.leases"),
+        format!("{dir}/dhclient.pid"),
+    ];
+    let clients: [(&str, Vec<&str>); 2] = [
+        (
+            "/sbin/udhcpc",
+            vec!["-f", "-i", "core", "-s", script, "-t", "20", "-T", "1"],
+        ),
+        (
+            "/sbin/dhclient",
+            vec![
+                "-d", "-sf", script, "-lf", &files[0], "-pf", &files[1], "core",
+            ],
+        ),
+    ];
+    for (program, args) in clients {
+        let client = Path::new(program);
+        let mut client = network
+            .lab
+            .spawn(&network.router, "client", client, &args)
+            .unwrap();
+        let got = || fs::read_to_string(&leases).unwrap_or_default();
+        eventually(&format!("a lease for {program}"), || {
+            got().to_lowercase().contains("bound")
+        });
+        let address = got().split_whitespace().nth(1).unwrap().to_owned();
+        assert!(address.starts_with("10.9.0.1"), "{address}");
+        network
+            .right
+            .ip(&format!("route replace default via {address}"))
+            .unwrap();
+        network.reaches("10.9.0.2");
+        if program.ends_with("udhcpc") {
+            // Asks to renew, from the address that it has.
+            client.signal(Signal::SIGUSR1).unwrap();
+            eventually("a renewed lease", || got().contains("renew"));
+        }
+        client.kill().unwrap();
+        network
+            .router
+            .ip("addr flush dev core scope global")
+            .unwrap();
+        fs::remove_file(&leases).unwrap();
+    }
 }

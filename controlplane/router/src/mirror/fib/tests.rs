@@ -11,7 +11,7 @@ use self::model::{CORE, Kernel, LAN, Ways, Worker, alike, events, host, link_loc
 use super::*;
 use crate::mirror::{
     interfaces,
-    state::{Event, LinkState, Neighbour, Object, Path, Place, Route, Table},
+    state::{Event, LinkState, Neighbour, Object, Path, Place, Route, Table, Via, is_link_local},
 };
 
 proptest! {
@@ -22,16 +22,21 @@ proptest! {
     #[test]
     fn every_address_leads_where_the_kernel_would_send_it(
         events in prop::collection::vec(events(), 1..60),
+        narrowing in prop::collection::btree_map(0..60_usize, mtus(), 0..3),
     ) {
         let (mut state, mut kernel) = (State::default(), Kernel::default());
         let (mut fib, mut worker) = (Fib::new(twins()), Worker::default());
-        for event in events {
+        for (index, event) in events.into_iter().enumerate() {
             let Some(event) = kernel.possible(event) else {
                 continue;
             };
             kernel.apply(&event);
             let mut dirty = Dirty::default();
             state.apply(event, &mut dirty);
+            if let Some(mtus) = narrowing.get(&index) {
+                kernel.ipv6_mtus.clone_from(mtus);
+                state.set_ipv6_mtus(mtus, &mut dirty);
+            }
             prop_assert!(!dirty.resync);
             worker.take(fib.update(&state, &dirty));
             fib.invariants();
@@ -58,6 +63,11 @@ proptest! {
         worker.take(fib.update(&empty, &empty.all_dirty(&state, &Dirty::default())));
         prop_assert!(worker.routes.is_empty() && fib.hops.is_empty());
     }
+}
+
+/// The IPv6 MTU of interfaces where it is less than the link's.
+fn mtus() -> impl Strategy<Value = BTreeMap<u32, u16>> {
+    prop::collection::btree_map(prop_oneof![Just(LAN), Just(CORE)], 1280..1300_u16, 0..3)
 }
 
 /// Where the worker and the kernel send each address of the small world.
@@ -491,7 +501,7 @@ fn a_route_that_loses_a_next_hop_moves_its_flows_only() {
     let without: Vec<Target> = buckets(vec![first, second]);
     let pairs = all.iter().zip(&without);
     for (was, is) in pairs {
-        assert!(was == is || *was == Target::neighbour(&third));
+        assert!(was == is || *was == Target::neighbour(&third).0);
     }
 }
 
@@ -510,7 +520,7 @@ fn without_numbers_the_kernel_forwards() {
         let expected = if left < 3 {
             Target::Resolve
         } else {
-            Target::Paths(both.into())
+            Target::Paths(both.iter().map(Target::neighbour).collect())
         };
         assert_eq!(fib.routes[&route.prefix], expected, "{left} left");
         state.apply(Event::RouteRemoved(route), &mut dirty);

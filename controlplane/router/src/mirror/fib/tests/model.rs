@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use voicelane_dataplane::{control::RouteError, routing::fib::FibError};
 
 use super::super::*;
-use crate::mirror::state::{Event, Neighbour, Path, Place, Route, Table};
+use crate::mirror::state::{Event, Neighbour, Path, Place, Route, Table, Via};
 
 /// Two twins, and an interface that only the kernel has.
 pub(super) const LAN: u32 = 7;
@@ -217,6 +217,8 @@ impl Worker {
 #[derive(Default)]
 pub(super) struct Kernel {
     pub(super) routes: Vec<Route>,
+    /// The IPv6 MTU of interfaces where it is less than the link's.
+    pub(super) ipv6_mtus: BTreeMap<u32, u16>,
     neighbours: Vec<(u32, IpAddr, MacAddress)>,
 }
 
@@ -259,35 +261,47 @@ impl Kernel {
         }
     }
 
-    fn find(&self, table: Table, address: IpAddr) -> Option<&Via> {
+    fn find(&self, table: Table, address: IpAddr) -> Option<&Route> {
         let matching = self
             .routes
             .iter()
             .filter(|r| r.table == table && r.prefix.contains(&address) && r.via != Via::Dead);
         let best = matching.min_by_key(|r| (128 - r.prefix.prefix_len(), r.metric))?;
-        Some(&best.via)
+        Some(best)
     }
 
-    fn neighbour(&self, interface: u32, address: IpAddr) -> Adjacency {
+    fn neighbour(&self, interface: u32, address: IpAddr, route: &Route) -> Adjacency {
         let twin = twins()[&interface];
+        let of_interface = self.ipv6_mtus.get(&interface).copied();
+        let of_interface = of_interface.filter(|_| route.prefix.addr().is_ipv6());
+
         let known = self
             .neighbours
             .iter()
             .find(|&&(i, a, _)| (i, a) == (interface, address));
+        let (interface, source) = (twin.interface, twin.mac);
         known.map_or(Adjacency::Resolve, |&(_, _, destination)| {
-            Adjacency::Forward {
-                interface: twin.interface,
-                destination,
-                source: twin.mac,
+            match route.mtu.or(of_interface) {
+                Some(mtu) => Adjacency::Narrow {
+                    interface,
+                    destination,
+                    source,
+                    mtu,
+                },
+                None => Adjacency::Forward {
+                    interface,
+                    destination,
+                    source,
+                },
             }
         })
     }
 
     pub(super) fn lookup(&self, address: IpAddr) -> Option<Ways> {
-        let via = self
+        let route = self
             .find(Table::Local, address)
             .or_else(|| self.find(Table::Main, address))?;
-        let one = match *via {
+        let one = match route.via {
             Via::Kernel => Adjacency::Local,
             Via::Nowhere => Adjacency::Blackhole,
             Via::Refused | Via::Dead | Via::Object { .. } => Adjacency::Resolve,
@@ -298,14 +312,14 @@ impl Kernel {
                 interface: MANAGEMENT,
                 ..
             } => Adjacency::Kernel,
-            Via::Link { interface } => self.neighbour(interface, address),
-            Via::Gateway { interface, address } => self.neighbour(interface, address),
+            Via::Link { interface } => self.neighbour(interface, address, route),
+            Via::Gateway { interface, address } => self.neighbour(interface, address, route),
             Via::Paths(ref paths) => {
                 if paths.iter().any(|path| path.interface == MANAGEMENT) {
                     return Some(vec![(Adjacency::Resolve, 256)]);
                 }
                 let ways = paths.iter().map(|path| {
-                    let way = self.neighbour(path.interface, path.address);
+                    let way = self.neighbour(path.interface, path.address, route);
                     (way, u32::from(path.weight.get()))
                 });
                 let known = ways.filter(|(way, _)| *way != Adjacency::Resolve);
@@ -373,9 +387,10 @@ fn routes_of(ipv6: bool) -> impl Strategy<Value = Route> {
     ];
     // Of a host, of two, of four, of a network, of all networks, of everything.
     let shorter = prop_oneof![Just(0), Just(1), Just(2), Just(8), Just(24), Just(32)];
+    let mtu = prop_oneof![3 => Just(None), 1 => Just(Some(1300)), 1 => Just(Some(1400))];
     // One route a prefix and metric, as `ip route add` insists on: the order of others is tested apart.
-    (table, addresses(ipv6), shorter, 0..3_u32).prop_map(
-        |((table, via), address, shorter, metric)| {
+    (table, addresses(ipv6), shorter, 0..3_u32, mtu).prop_map(
+        |((table, via), address, shorter, metric, mtu)| {
             let host = IpNet::from(address);
             let length = match (shorter, host.max_prefix_len()) {
                 (32, _) => 0,
@@ -385,7 +400,7 @@ fn routes_of(ipv6: bool) -> impl Strategy<Value = Route> {
             Route {
                 table,
                 prefix,
-                mtu: None,
+                mtu,
                 condition: None,
                 metric,
                 multipath: false,

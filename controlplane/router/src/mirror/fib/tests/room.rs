@@ -7,7 +7,9 @@ use super::{
     model::{Kernel, Ways, Worker, alike, events, twins},
 };
 use crate::mirror::{
-    fib::{Adjacency, Dirty, FIRST_LINK, FIRST_NEXT_HOP, Fib, LAST_NEXT_HOP, State, Target},
+    fib::{
+        Adjacency, Dirty, FIRST_NEXT_HOP, Fib, LAST_NEXT_HOP, State, Target, target::FIRST_LINK,
+    },
     state::Event,
 };
 

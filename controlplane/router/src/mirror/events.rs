@@ -1,0 +1,114 @@
+//! What the kernel says of links, addresses, routes and neighbours.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use voicelane_dataplane::units::MacAddress;
+
+use super::routes::{Object, Place, Route};
+
+/// A neighbour whose link-layer address is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// That address.
+    pub mac: MacAddress,
+    /// The kernel has not heard of it for a while.
+    pub stale: bool,
+}
+
+/// Something that the kernel said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A route is there.
+    RouteAdded(Route, Place),
+    /// A route is gone.
+    RouteRemoved(Route),
+    /// A neighbour is known, or not any more.
+    Neighbour {
+        /// On which interface.
+        interface: u32,
+        /// Who.
+        address: IpAddr,
+        /// What is known.
+        neighbour: Option<Neighbour>,
+    },
+    /// An interface has an address.
+    AddressAdded {
+        /// Which.
+        interface: u32,
+        /// The address with its prefix length.
+        address: IpNet,
+    },
+    /// An interface has an address no more.
+    AddressRemoved {
+        /// Which.
+        interface: u32,
+        /// The address with its prefix length.
+        address: IpNet,
+    },
+    /// A link is there, or has changed.
+    Link {
+        /// Which.
+        interface: u32,
+        /// As it is now.
+        link: LinkState,
+    },
+    /// What is set of an interface's forwarding, or of all interfaces'.
+    Forwarding {
+        /// Which; `None` for all.
+        interface: Option<u32>,
+        /// Of which IP.
+        family: Family,
+        /// What was said of it.
+        forwarding: Forwarding,
+    },
+    /// A link is gone.
+    LinkRemoved {
+        /// Which.
+        interface: u32,
+    },
+    /// A next hop object is there, is another, or is gone.
+    Object {
+        /// Its number.
+        id: u32,
+        /// What it is now.
+        object: Option<Object>,
+    },
+    /// The kernel had more to say than it could keep.
+    Overrun,
+}
+
+/// A link.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LinkState {
+    /// Its name.
+    pub name: String,
+    /// Whether it is set up.
+    pub up: bool,
+    /// Whether it has a carrier.
+    pub carrier: bool,
+    /// The largest IP packet, in bytes.
+    pub mtu: u32,
+    /// Its address, if that is one of Ethernet.
+    pub mac: Option<MacAddress>,
+    /// The link that it is on, where it is a macvlan: one more address of that link.
+    pub macvlan_on: Option<u32>,
+}
+
+/// Which IP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// What is set of forwarding: `forwarding` and, of IPv6 since Linux 6.17, `force_forwarding`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forwarding {
+    /// The first.
+    pub on: Option<bool>,
+    /// The second.
+    pub forced: Option<bool>,
+}
