@@ -2,20 +2,20 @@
 
 use std::{
     collections::BTreeSet,
-    fs, io,
+    fs::{self, File},
+    io,
     num::NonZeroU64,
-    os::unix::{
-        ffi::OsStrExt as _,
-        fs::{DirBuilderExt as _, MetadataExt as _},
-    },
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
+    thread,
 };
 
-use tracing::{info, warn};
+use nix::sched::{CloneFlags, setns};
+use tracing::{debug, info, warn};
 use voicelane_dpdk::network_namespace;
 
-/// The file in each folder that says whose it is: `pid:[4026531836] net:[4026531840]`.
-const NAMESPACES: &str = "namespaces";
+/// The file in each folder that says in which pid namespace its router runs.
+const PID_NAMESPACE: &str = "pid-namespace";
 
 /// The folder of one router in one network namespace: its name is the router's id and the namespace's
 /// number, so that several routers of a machine have a folder each. It is there while one of its
@@ -27,7 +27,7 @@ impl StateDir {
     /// The folder in `base` of the router `id` in the calling thread's network namespace.
     #[must_use]
     pub fn new(base: &Path, id: &str) -> Self {
-        Self(base.join(format!("{id}.{}", own_number())))
+        Self(base.join(format!("{id}.{}", number())))
     }
 
     /// What a file holds, if it is there.
@@ -51,7 +51,7 @@ impl StateDir {
             .recursive(true)
             .mode(0o700)
             .create(&self.0)
-            .and_then(|()| fs::write(self.0.join(NAMESPACES), own_namespaces()?))
+            .and_then(|()| fs::write(self.0.join(PID_NAMESPACE), pid_namespace()?))
             .and_then(|()| fs::write(&new, content))
             .and_then(|()| fs::rename(&new, &file));
         if let Err(error) = written {
@@ -74,8 +74,8 @@ impl StateDir {
         }
         let others = fs::read_dir(&self.0).into_iter().flatten();
         let mut others = others.map_while(Result::ok);
-        if others.all(|file| file.file_name() == NAMESPACES) {
-            let _ = fs::remove_file(self.0.join(NAMESPACES));
+        if others.all(|file| file.file_name() == PID_NAMESPACE) {
+            let _ = fs::remove_file(self.0.join(PID_NAMESPACE));
             // Fails if one has come meanwhile.
             let _ = fs::remove_dir(&self.0);
         }
@@ -86,62 +86,76 @@ impl StateDir {
 /// that they have changed in it. Those of routers that may run where this process does not see, in another
 /// pid namespace, stay.
 pub fn sweep(base: &Path) {
-    let Ok(own) = own_namespaces() else {
+    let Ok(own) = pid_namespace() else {
         return;
     };
-    let own_end = format!(".{}", own_number());
-    let Some((pids, own_network)) = own.split_once(' ') else {
-        return;
+    let gone = |folder: &PathBuf, alive: &BTreeSet<u64>| {
+        let number = folder
+            .extension()
+            .and_then(|number| number.to_str()?.parse().ok());
+        let of = fs::read_to_string(folder.join(PID_NAMESPACE));
+        of.is_ok_and(|of| of == own) && number.is_some_and(|number| !alive.contains(&number))
     };
-    let mut alive = None;
     let folders = fs::read_dir(base).into_iter().flatten();
-    for folder in folders.map_while(Result::ok) {
-        let of = fs::read_to_string(folder.path().join(NAMESPACES)).unwrap_or_default();
-        let Some((of_pids, network)) = of.split_once(' ') else {
-            continue;
-        };
-        let alive = alive.get_or_insert_with(network_namespaces);
-        // The kernel soon gives another namespace the name of one that has gone, but not its number.
-        let path = folder.path();
-        let renamed =
-            network == own_network && !path.as_os_str().as_bytes().ends_with(own_end.as_bytes());
-        if of_pids == pids && (renamed || !alive.contains(network)) {
-            match fs::remove_dir_all(&path) {
-                Ok(()) => info!(
-                    folder = %path.display(),
-                    "the state of a router is removed whose network namespace has gone"
-                ),
-                Err(error) => warn!(folder = %path.display(), %error, "cannot be removed"),
-            }
+    let folders: Vec<_> = folders.flatten().map(|folder| folder.path()).collect();
+    if folders.is_empty() {
+        return;
+    }
+    let alive = match thread::spawn(numbers).join() {
+        Ok(Ok(alive)) => alive,
+        Ok(Err(error)) => return debug!(%error, "network namespaces cannot be told apart"),
+        Err(_) => return,
+    };
+    for folder in folders.iter().filter(|folder| gone(folder, &alive)) {
+        match fs::remove_dir_all(folder) {
+            Ok(()) => info!(
+                folder = %folder.display(),
+                "the state of a router is removed whose network namespace has gone"
+            ),
+            Err(error) => warn!(folder = %folder.display(), %error, "cannot be removed"),
         }
     }
 }
 
-/// The number of the calling thread's network namespace: by its socket cookie, which no other ever has.
-fn own_number() -> u64 {
+/// The pid namespace of this process, as `pid:[4026531836]`.
+fn pid_namespace() -> io::Result<String> {
+    let name = fs::read_link("/proc/thread-self/ns/pid")?;
+    Ok(name.display().to_string())
+}
+
+/// The number of the calling thread's network namespace: by its socket cookie, which no other ever has;
+/// before Linux 5.14 by its file's inode.
+fn number() -> u64 {
     let inode = || fs::metadata("/proc/thread-self/ns/net").map_or(0, |file| file.ino());
     network_namespace().map_or_else(inode, NonZeroU64::get)
 }
 
-/// Those of this process.
-fn own_namespaces() -> io::Result<String> {
-    let name = |kind: &str| fs::read_link(format!("/proc/thread-self/ns/{kind}"));
-    let (pid, network) = (name("pid")?, name("net")?);
-    Ok(format!("{} {}", pid.display(), network.display()))
-}
-
-/// The network namespaces that a process is in or that are mounted (ip-netns(8)), as `net:[4026531840]`.
-fn network_namespaces() -> BTreeSet<String> {
-    let processes = fs::read_dir("/proc").into_iter().flatten();
-    let processes = processes.map_while(Result::ok).filter_map(|process| {
-        let namespace = fs::read_link(process.path().join("ns/net")).ok()?;
-        namespace.into_os_string().into_string().ok()
+/// The numbers of all network namespaces that a process is in or that are mounted (ip-netns(8)). To be
+/// called in a thread of its own, which enters them one after the other.
+fn numbers() -> io::Result<BTreeSet<u64>> {
+    let processes = fs::read_dir("/proc")?.flatten();
+    let processes = processes.map(|process| process.path().join("ns/net"));
+    // proc(5): the fourth field is what of its file system is mounted, the fifth is where.
+    let mounts = fs::read_to_string("/proc/thread-self/mountinfo")?;
+    let mounts = mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(3);
+        let (root, place) = (fields.next()?, fields.next()?);
+        root.starts_with("net:[").then(|| PathBuf::from(place))
     });
-    // proc(5): the fourth field is what of the file system is mounted.
-    let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
-    let mounts = mounts.lines().filter_map(|line| line.split(' ').nth(3));
-    let mounted = mounts.filter(|root| root.starts_with("net:["));
-    processes.chain(mounted.map(str::to_owned)).collect()
+    let (mut files, mut numbers) = (BTreeSet::new(), BTreeSet::new());
+    for path in processes.chain(mounts) {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
+            // Of a process that has ended meanwhile, and of what is none.
+            Err(_) => continue,
+        };
+        if files.insert(file.metadata()?.ino()) {
+            setns(file, CloneFlags::CLONE_NEWNET)?;
+            numbers.insert(number());
+        }
+    }
+    Ok(numbers)
 }
 
 #[cfg(test)]
@@ -166,22 +180,20 @@ mod tests {
         fs::remove_dir(base).unwrap();
     }
 
+    /// Needs root.
     #[test]
     fn what_is_left_of_namespaces_that_are_gone_is_removed() {
         let base = std::env::temp_dir().join(format!("voicelane-swept-{}", std::process::id()));
-        let own = own_namespaces().unwrap();
-        let (pids, network) = own.split_once(' ').unwrap();
+        let (own, pids) = (number(), pid_namespace().unwrap());
         let folders = [
-            ("gone", format!("{pids} net:[1]"), false),
-            ("own.1", own.clone(), false),
-            (&format!("own.{}", own_number()), own.clone(), true),
-            ("elsewhere", "pid:[1] net:[1]".to_owned(), true),
-            ("nobody's", String::new(), true),
+            ("gone.7".to_owned(), pids.as_str(), false),
+            (format!("a.b.{own}"), &pids, true),
+            ("elsewhere.7".to_owned(), "pid:[1]", true),
+            ("nobody's".to_owned(), &pids, true),
         ];
-        assert!(network_namespaces().contains(network));
         for (name, of, _) in &folders {
             fs::create_dir_all(base.join(name)).unwrap();
-            fs::write(base.join(name).join(NAMESPACES), of).unwrap();
+            fs::write(base.join(name).join(PID_NAMESPACE), of).unwrap();
         }
         sweep(&base);
         for (name, _, stays) in &folders {
