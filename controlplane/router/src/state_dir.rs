@@ -144,11 +144,9 @@ fn numbers() -> io::Result<BTreeSet<u64>> {
     });
     let (mut files, mut numbers) = (BTreeSet::new(), BTreeSet::new());
     for path in processes.chain(mounts) {
-        let file = match File::open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
-            // Of a process that has ended meanwhile, and of what is none.
-            Err(_) => continue,
+        // Not of a process that has ended meanwhile or may not be looked at, nor of what is none.
+        let Ok(file) = File::open(path) else {
+            continue;
         };
         if files.insert(file.metadata()?.ino()) {
             setns(file, CloneFlags::CLONE_NEWNET)?;
