@@ -1,6 +1,6 @@
 //! Puts the agent together: sockets, tasks, and how it ends.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, UdpSocket},
@@ -14,7 +14,10 @@ use crate::{
     call::Model,
     client::{Desired, Settings, connection},
     config::Config,
-    feed::{ListenError, QUEUE, Senders, hep_tcp, hep_udp},
+    feed::{
+        ListenError, QUEUE, Senders, hep_tcp, hep_udp,
+        ng::{self, Relay},
+    },
 };
 
 /// Questions and answers that wait.
@@ -25,6 +28,9 @@ pub struct Ready {
     config: Config,
     hep_udp: Vec<UdpSocket>,
     hep_tcp: Vec<TcpListener>,
+    ng_udp: Vec<UdpSocket>,
+    ng_plain: Option<TcpListener>,
+    relay: Option<Relay>,
 }
 
 /// A running agent.
@@ -48,21 +54,34 @@ impl Ready {
         }
         let mut hep_tcp = Vec::new();
         for &address in &config.hep.tcp {
-            hep_tcp.push(hep_tcp::bind(address).await?);
+            hep_tcp.push(listen(address, "HEP over TCP", "hep.tcp").await?);
         }
+        let mut ng_udp = Vec::new();
+        for &address in &config.ng.udp {
+            let bytes = config.hep.receive_buffer_bytes;
+            ng_udp.push(hep_udp::bind(address, "ng over UDP", "ng.udp", bytes)?);
+        }
+        let ng_plain = match config.ng.plain.0 {
+            Some(address) => Some(listen(address, "POST /ng-plain", "ng.plain").await?),
+            None => None,
+        };
+        let relay = match config.ng.rtpengine.0 {
+            Some(address) => Some(Relay::to(address).await.map_err(|source| ListenError {
+                what: "answers of rtpengine",
+                address,
+                key: "ng.rtpengine",
+                source,
+            })?),
+            None => None,
+        };
         Ok(Self {
             config,
             hep_udp,
             hep_tcp,
+            ng_udp,
+            ng_plain,
+            relay,
         })
-    }
-
-    /// Where HEP is received over UDP.
-    pub fn hep_addresses(&self) -> Vec<SocketAddr> {
-        self.hep_udp
-            .iter()
-            .filter_map(|of| of.local_addr().ok())
-            .collect()
     }
 
     /// Starts all tasks.
@@ -85,7 +104,7 @@ impl Ready {
             service_class: config.sessions.service_class.into(),
             lifetime_s: config.sessions.lifetime_s,
         });
-        let agent = Agent::new(model, desired, figures, questions);
+        let agent = Agent::new(model, desired, Arc::clone(&figures), questions);
         let from = Sources {
             batches,
             urgent: urgent_inputs,
@@ -112,13 +131,54 @@ impl Ready {
             let accepting = hep_tcp::accept(listener, Arc::clone(&senders), queue.clone());
             others.push(tokio::spawn(accepting));
         }
-        drop(urgent);
+        if let Some(relay) = &self.relay {
+            others.push(tokio::spawn(relay.clone().receive()));
+        }
+        let settings = ng::Settings {
+            relay: self.relay,
+            gate: config.ng.gate,
+            gate_timeout: Duration::from_millis(config.ng.gate_timeout_ms),
+            rates: config.configured_rates(),
+        };
+        let desk = Arc::new(ng::Desk::new(settings, urgent, figures));
+        for socket in self.ng_udp {
+            if let Ok(address) = socket.local_addr() {
+                info!(%address, "receiving ng over UDP");
+            }
+            let receiving = ng::udp::receive(socket, Arc::clone(&desk), Arc::clone(&senders));
+            others.push(tokio::spawn(receiving));
+        }
+        if let Some(listener) = self.ng_plain {
+            if let Ok(address) = listener.local_addr() {
+                info!(%address, "serving POST /ng-plain");
+            }
+            others.push(tokio::spawn(ng::plain::serve(
+                listener,
+                desk,
+                Arc::clone(&senders),
+            )));
+        }
         Running {
             stop,
             agent,
             others,
         }
     }
+}
+
+async fn listen(
+    address: SocketAddr,
+    what: &'static str,
+    key: &'static str,
+) -> Result<TcpListener, ListenError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| ListenError {
+            what,
+            address,
+            key,
+            source,
+        })
 }
 
 impl Running {

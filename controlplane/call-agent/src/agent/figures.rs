@@ -18,13 +18,22 @@ pub struct Figures {
     pub session_seconds: Histogram,
     /// Refusals by the server's code.
     refusals: Mutex<BTreeMap<String, u64>>,
+    /// ng commands by name and outcome.
+    ng: Mutex<Pairs>,
+    /// The gate's offers by verdict and outcome.
+    gate: Mutex<Pairs>,
 }
+
+/// Counters with two labels.
+pub type Pairs = BTreeMap<(&'static str, &'static str), u64>;
 
 impl Default for Figures {
     fn default() -> Self {
         Self {
             session_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
             refusals: Mutex::default(),
+            ng: Mutex::default(),
+            gate: Mutex::default(),
         }
     }
 }
@@ -41,12 +50,33 @@ impl Figures {
         }
     }
 
+    /// Counts an ng command.
+    pub fn ng(&self, command: &'static str, outcome: &'static str) {
+        count(&self.ng, (command, outcome));
+    }
+
+    /// Counts an offer at the gate.
+    pub fn gate(&self, verdict: &'static str, outcome: &'static str) {
+        count(&self.gate, (verdict, outcome));
+    }
+
+    /// ng commands by name and outcome; offers at the gate by verdict and outcome.
+    pub fn pairs(&self) -> [Pairs; 2] {
+        [&self.ng, &self.gate].map(|of| of.lock().map(|of| of.clone()).unwrap_or_default())
+    }
+
     /// Refusals by the server's code.
     pub fn refusals(&self) -> BTreeMap<String, u64> {
         self.refusals
             .lock()
             .map(|of| of.clone())
             .unwrap_or_default()
+    }
+}
+
+fn count(pairs: &Mutex<Pairs>, labels: (&'static str, &'static str)) {
+    if let Ok(mut pairs) = pairs.lock() {
+        *pairs.entry(labels).or_default() += 1;
     }
 }
 

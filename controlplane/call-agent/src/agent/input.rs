@@ -6,8 +6,8 @@ use tokio::sync::oneshot;
 
 use super::Snapshot;
 use crate::{
-    call::{Feed, SessionId},
-    client::{Half, Verdict},
+    call::{Feed, Half, SessionId},
+    client::Verdict,
     feed::Sender,
     ng,
 };

@@ -18,7 +18,7 @@ use voicelane_proto::v1;
 mod figures;
 mod input;
 
-pub use figures::{Figures, Snapshot};
+pub use figures::{Figures, Pairs, Snapshot};
 pub use input::{Input, NgInput, Query};
 
 use crate::{
@@ -183,8 +183,11 @@ impl Agent {
             }
             NgInput::Delete { dialog, known } => {
                 let is_known = self.model.ng_delete(now, &dialog);
-                self.desired
-                    .release(&SessionId::of_offer(&dialog.call_id, &dialog.from_tag));
+                let tags = [Some(&dialog.from_tag), dialog.to_tag.as_ref()];
+                for tag in tags.into_iter().flatten() {
+                    self.desired
+                        .release(&SessionId::of_offer(&dialog.call_id, tag));
+                }
                 if let Some(known) = known {
                     // Who asked may have been answered by its deadline.
                     let _ = known.send(is_known);

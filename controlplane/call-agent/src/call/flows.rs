@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
 };
 
-use super::session::{FiveTuple, Flow, NotPlaced, Reason, Rtcp, RtcpEnds, Source};
+use super::session::{FiveTuple, Flow, Half, MAX_FLOWS, NotPlaced, Reason, Rtcp, RtcpEnds, Source};
 use crate::{
     rate::{self, Configured},
     sdp::{Connection, Kind, Session, Stream, Transport},
@@ -261,6 +261,29 @@ fn rtcp_end(stream: &Stream, rtp: SocketAddr) -> SocketAddr {
 
 fn next_port(rtp: SocketAddr) -> SocketAddr {
     SocketAddr::new(rtp.ip(), rtp.port().saturating_add(1))
+}
+
+/// What an offer asks for before anybody has answered it: each stream's end, with the highest rate that
+/// was offered.
+pub fn halves(sdp: &Session, signalled_from: Option<IpAddr>, configured: &Configured) -> Vec<Half> {
+    let public = signalled_from.filter(|&ip| !is_private(ip));
+    let mut halves: Vec<Half> = Vec::new();
+    for stream in &sdp.streams {
+        if stream.is_removed() || stream.transport == Transport::Other {
+            continue;
+        }
+        if let End::At(end) = end(stream, 0, public) {
+            let rate_bps = rate::offered_bps(stream, end.is_ipv6(), configured);
+            // Two flows each.
+            let room = halves.len() < MAX_FLOWS / 2;
+            match halves.iter_mut().find(|half| half.end == end) {
+                Some(half) => half.rate_bps = half.rate_bps.saturating_add(rate_bps),
+                None if room => halves.push(Half { end, rate_bps }),
+                None => {}
+            }
+        }
+    }
+    halves
 }
 
 /// An address that is not reached from elsewhere: RFC 1918, 6598, 3927, 4193, 4291.

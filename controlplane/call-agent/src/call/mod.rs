@@ -44,10 +44,11 @@ mod reconcile;
 mod session;
 
 pub use counters::Counters;
+pub use flows::halves;
 pub use input::{Feed, NgMedia};
 pub use session::{
-    Change, Flow, Lease, MAX_FLOWS, NotPlaced, Reason, Rtcp, RtcpEnds, Session, SessionId, Source,
-    Why,
+    Change, Flow, Half, Lease, MAX_FLOWS, NotPlaced, Reason, Rtcp, RtcpEnds, Session, SessionId,
+    Source, Why,
 };
 
 use crate::rate::Configured;

@@ -92,6 +92,15 @@ pub struct Flow {
     pub held: bool,
 }
 
+/// One side of a stream that nobody has answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Half {
+    /// Where the side receives, and sends from.
+    pub end: SocketAddr,
+    /// What it may be sent, and may send, bit/s of IP packets.
+    pub rate_bps: u64,
+}
+
 /// Where a flow's packets come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {

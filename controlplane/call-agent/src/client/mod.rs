@@ -8,4 +8,3 @@ mod desired;
 mod spec;
 
 pub use desired::{Answer, Desired, Event, Settings, Standing, State, Verdict};
-pub use spec::Half;

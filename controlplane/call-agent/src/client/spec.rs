@@ -5,22 +5,13 @@ use std::{net::SocketAddr, sync::Arc};
 use voicelane_proto::v1;
 use voicelane_types::codec::with_clock_room;
 
-use crate::call::{Flow, Rtcp, SessionId, Source};
+use crate::call::{Flow, Half, Rtcp, SessionId, Source};
 
 /// The least and the most that the server takes, bit/s.
 const RATES: std::ops::RangeInclusive<u64> = 1_000..=400_000_000_000;
 
 /// The longest correlation id that the server takes, bytes.
 const MAX_CORRELATION_ID: usize = 256;
-
-/// One side of a stream that nobody has answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Half {
-    /// Where the side receives, and sends from.
-    pub end: SocketAddr,
-    /// What it may be sent, and may send, bit/s.
-    pub rate_bps: u64,
-}
 
 /// What a session has.
 #[derive(Clone, Debug, PartialEq)]

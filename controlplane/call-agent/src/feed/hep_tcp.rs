@@ -1,7 +1,6 @@
 //! HEP over TCP.
 
 use std::{
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,7 +12,7 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use super::{BATCH, ListenError, Queue, Sender, Senders, hep_udp::message};
+use super::{BATCH, Queue, Sender, Senders, hep_udp::message};
 use crate::hep::Frames;
 
 /// Connections at once. One holds a frame at most, 64 KiB.
@@ -22,22 +21,6 @@ const MAX_CONNECTIONS: usize = 256;
 const CHUNK: usize = 65_536;
 /// How long to wait when the system has no room for a connection.
 const NO_ROOM: Duration = Duration::from_millis(100);
-
-/// Takes an address.
-///
-/// # Errors
-///
-/// If it is not the host's, or taken.
-pub async fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| ListenError {
-            what: "HEP over TCP",
-            address,
-            key: "hep.tcp",
-            source,
-        })
-}
 
 /// Accepts connections until nobody takes what comes.
 pub async fn accept(listener: TcpListener, senders: Arc<Senders>, queue: Queue) {

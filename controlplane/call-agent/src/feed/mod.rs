@@ -7,6 +7,7 @@
 pub mod hep_tcp;
 pub mod hep_udp;
 pub mod kernel;
+pub mod ng;
 mod senders;
 
 use std::{io, net::SocketAddr};

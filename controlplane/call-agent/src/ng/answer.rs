@@ -1,6 +1,36 @@
 //! What a SIP server gets for a command.
 
-use super::{Encoding, bencode::write_text};
+use std::borrow::Cow;
+
+use super::{
+    Encoding, Refused,
+    bencode::{self, write_text},
+    json,
+    value::Value,
+};
+
+/// A real rtpengine's answer, as far as the agent needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply<'a> {
+    /// What the SIP server sends on, if the command was carried out and has one.
+    pub sdp: Option<Cow<'a, [u8]>>,
+}
+
+impl<'a> Reply<'a> {
+    /// Reads a dictionary without cookie.
+    pub fn read(dictionary: &'a [u8]) -> Result<Self, Refused> {
+        let value = match dictionary.first() {
+            Some(b'd') => bencode::read(dictionary)?,
+            Some(b'{') => json::read(dictionary)?,
+            _ => return Err(Refused::Dictionary),
+        };
+        let text = |key| value.get(key).and_then(Value::text);
+        let is_ok = text("result").is_some_and(|result| *result == *b"ok");
+        Ok(Self {
+            sdp: text("sdp").filter(|_| is_ok),
+        })
+    }
+}
 
 /// An answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ mod bencode;
 mod json;
 mod value;
 
-pub use answer::Answer;
+pub use answer::{Answer, Reply};
 pub use value::{MAX_DEPTH, MAX_VALUES, Value};
 
 use crate::text::parsed;
@@ -73,6 +73,30 @@ pub struct Media<'a> {
     pub sdp: Cow<'a, [u8]>,
     /// Where the SIP message came from.
     pub received_from: Option<IpAddr>,
+}
+
+impl Dialog<'_> {
+    /// The same, borrowing nothing.
+    pub fn to_owned_dialog(&self) -> Dialog<'static> {
+        let own = |text: &Cow<'_, [u8]>| Cow::Owned(text.clone().into_owned());
+        Dialog {
+            call_id: own(&self.call_id),
+            from_tag: own(&self.from_tag),
+            to_tag: self.to_tag.as_ref().map(own),
+            via_branch: self.via_branch.as_ref().map(own),
+        }
+    }
+}
+
+impl Media<'_> {
+    /// The same, borrowing nothing.
+    pub fn to_owned_media(&self) -> Media<'static> {
+        Media {
+            dialog: self.dialog.to_owned_dialog(),
+            sdp: Cow::Owned(self.sdp.clone().into_owned()),
+            received_from: self.received_from,
+        }
+    }
 }
 
 /// Why a datagram was not read.

@@ -27,8 +27,8 @@ mod tests;
 
 pub use exchange::Answer;
 
-use super::spec::{Content, Half, Terms};
-use crate::call::{Change, Micros, Session, SessionId};
+use super::spec::{Content, Terms};
+use crate::call::{Change, Half, Micros, Session, SessionId};
 use entry::{Entry, FiveTuple, Kind, SECOND, There, Until, Want, five_tuple, five_tuple_of};
 
 /// How long an offer's reservation stands if nobody answers, s.

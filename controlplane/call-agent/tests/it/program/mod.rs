@@ -1,5 +1,8 @@
 //! The program, beside a real QoS server and routers that do what they are told.
 
+mod frames;
 mod hep;
+mod ng;
+mod outages;
 mod router;
 mod world;

@@ -4,7 +4,10 @@ use std::{
     io::{BufRead as _, BufReader},
     net::SocketAddr,
     process::{Child, Command, Stdio},
-    sync::mpsc,
+    sync::{
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
     time::Duration,
 };
 
@@ -67,11 +70,43 @@ impl Server {
 pub(crate) struct Program {
     child: Child,
     pub(crate) hep: SocketAddr,
+    pub(crate) hep_tcp: SocketAddr,
+    /// Where ng is received, if it is.
+    pub(crate) ng: Option<SocketAddr>,
+    pub(crate) plain: Option<SocketAddr>,
+    pub(crate) metrics: Option<SocketAddr>,
+    pub(crate) operator: Option<SocketAddr>,
 }
 
+/// What a line says is received or served where.
+const DOORS: [&str; 6] = [
+    "receiving HEP over UDP",
+    "receiving HEP over TCP",
+    "receiving ng over UDP",
+    "serving POST /ng-plain",
+    "serving GET /metrics",
+    "serving the operator",
+];
+
 impl Program {
-    /// Starts it with a configuration, and waits until it receives and is connected.
+    /// Starts it, and waits until it receives and is connected.
     pub(crate) fn start(server: SocketAddr, arguments: &[&str]) -> Self {
+        Self::run(server, arguments, true)
+    }
+
+    /// Starts it with a configuration.
+    pub(crate) fn configured(server: SocketAddr, config: &str, waits: bool) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("voicelane-agent-{}-{count}.toml", std::process::id());
+        let file = std::env::temp_dir().join(name);
+        std::fs::write(&file, config).unwrap();
+        let program = Self::run(server, &["--config", file.to_str().unwrap()], waits);
+        std::fs::remove_file(file).unwrap();
+        program
+    }
+
+    fn run(server: SocketAddr, arguments: &[&str], waits: bool) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_voicelane-agent"))
             .args([
                 "--server",
@@ -93,19 +128,34 @@ impl Program {
                 let _ = lines.send(line);
             }
         });
-        let mut hep = None;
-        let mut connected = false;
-        while hep.is_none() || !connected {
+        let mut doors = [None; DOORS.len()];
+        let mut connected = !waits;
+        while doors[1].is_none() || !connected {
             let line = read.recv_timeout(PATIENCE).unwrap();
-            if line.contains("receiving HEP over UDP") {
-                let address = line.rsplit_once("address=").unwrap().1;
-                hep = Some(address.parse().unwrap());
+            for (door, said) in doors.iter_mut().zip(DOORS) {
+                if line.contains(said) {
+                    *door = line.rsplit_once("address=").unwrap().1.parse().ok();
+                }
             }
             connected |= line.contains("connected to the QoS server");
         }
+        // Sockets are open before the first of these lines; the lines may come in any order.
+        while let Ok(line) = read.recv_timeout(Duration::from_millis(100)) {
+            for (door, said) in doors.iter_mut().zip(DOORS) {
+                if line.contains(said) {
+                    *door = line.rsplit_once("address=").unwrap().1.parse().ok();
+                }
+            }
+        }
+        let [hep, hep_tcp, ng, plain, metrics, operator] = doors;
         Self {
             child,
             hep: hep.unwrap(),
+            hep_tcp: hep_tcp.unwrap(),
+            ng,
+            plain,
+            metrics,
+            operator,
         }
     }
 
@@ -139,13 +189,17 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn start() -> Self {
-        Self::with_budget(500_000_000).await
+        Self::with_budget(0).await
     }
 
     pub(crate) async fn with_budget(ef_budget_bps: u64) -> Self {
         let server = Server::start().await;
         let routers = [Router::default(), Router::default()];
         attach(&routers, server.address, ef_budget_bps).await;
+        Self::of(server, routers).await
+    }
+
+    pub(crate) async fn of(server: Server, routers: [Router; 2]) -> Self {
         let url = format!("http://{}", server.address);
         let client = SessionsClient::connect(url).await.unwrap();
         Self {
