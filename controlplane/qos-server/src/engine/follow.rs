@@ -5,9 +5,6 @@ use std::sync::Arc;
 use super::{Engine, change::Fit, moves::Lane};
 use crate::model::{ids::SessionKey, store::Phase};
 
-/// Sessions looked at under one hold of the lock.
-const CHUNK: usize = 64;
-
 /// Runs until the engine stops. Several changes during one walk make one further walk.
 pub(super) async fn follow(engine: Arc<Engine>) {
     while !*engine.stopping.borrow() {
@@ -18,7 +15,7 @@ pub(super) async fn follow(engine: Arc<Engine>) {
 
 /// Looks at all sessions. It waits for none of them: who has to be moved, or looked at when an
 /// operation on it has ended, is left to those who move sessions.
-async fn walk(engine: &Arc<Engine>) {
+pub(super) async fn walk(engine: &Arc<Engine>) {
     let mut last: Option<SessionKey> = None;
     loop {
         match look(engine, last.as_ref()) {
@@ -32,15 +29,10 @@ async fn walk(engine: &Arc<Engine>) {
 /// Looks at the next sessions; tells where it stopped.
 fn look(engine: &Engine, after: Option<&SessionKey>) -> Option<SessionKey> {
     let mut state = engine.lock();
-    let keys: Vec<SessionKey> = state
-        .store
-        .after(after)
-        .take(CHUNK)
-        .map(|session| session.spec.key.clone())
-        .collect();
+    let keys = state.slice(state.store.after(after).map(|it| &it.spec.key));
     let mut moves = false;
     for key in &keys {
-        if state.running.contains_key(key) {
+        if state.running.get(key).is_some() {
             // It may have been placed by what was true before.
             state.moves.busy(key);
             continue;

@@ -10,6 +10,7 @@ use super::{Engine, state::State};
 use crate::model::{
     error::Error,
     ids::{RouterId, UnixMs},
+    registry::ClaimChange,
 };
 
 /// The longest between two looks for routers that have been away for too long.
@@ -18,7 +19,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 impl Engine {
     /// Forgets a router that is away. Its sessions go to the routers that reach their addresses
     /// now, or wait for it to come back. Tells how many it has.
-    pub fn forget_router(&self, id: &RouterId) -> Result<usize, Error> {
+    ///
+    /// Must be driven to its end: a caller who may go away gives it a task of its own.
+    pub async fn forget_router(&self, id: &RouterId) -> Result<usize, Error> {
+        let _turn = self.reports.lock().await;
         let (sessions, forgotten) = {
             let mut state = self.lock();
             match state.registry.router(id) {
@@ -30,19 +34,18 @@ impl Engine {
             }
             (state.store.sessions_on(id), state.forget(id))
         };
-        drop(forgotten);
         info!(router = %id, sessions, "forgotten");
         self.reach_changed.notify_one();
+        if let (Some(router), _) = &forgotten {
+            self.sweep(ClaimChange::forgotten(router)).await;
+        }
         Ok(sessions)
     }
 }
 
 impl State {
-    /// If there is no room for one more router, the one that is missed least.
-    pub(super) fn dispensable(&self, newcomer: &RouterId) -> Option<RouterId> {
-        if !self.registry.is_full() || self.registry.router(newcomer).is_some() {
-            return None;
-        }
+    /// The router that is missed least.
+    pub(super) fn dispensable(&self) -> Option<RouterId> {
         let is_idle = |id: &RouterId| self.store.sessions_on(id) == 0;
         self.registry.least_missed(is_idle)
     }
@@ -62,7 +65,7 @@ pub(super) async fn expire(engine: Arc<Engine>) {
             .lost_before(UnixMs::now().less(after));
         for router in lost {
             // One that has attached meanwhile stays.
-            drop(engine.forget_router(&router));
+            drop(engine.forget_router(&router).await);
         }
     }
 }

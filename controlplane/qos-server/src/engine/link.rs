@@ -5,7 +5,7 @@
 //! waits for any more is not sent.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -16,6 +16,7 @@ use tokio::{
 };
 
 use super::{
+    attach::Unread,
     counters::EntryCounters,
     turns::{Owner, Turns},
 };
@@ -153,6 +154,7 @@ pub struct Link {
     /// How many commands the router may have that it has not answered.
     window: usize,
     queue: Mutex<Queue>,
+    pub(super) unread: Unread,
     /// There may be a message to send, or the end.
     news: Notify,
     closed: watch::Sender<bool>,
@@ -168,7 +170,7 @@ struct Queue {
     first: VecDeque<ToRouter>,
     turns: Turns,
     /// The commands for whose answers somebody waits.
-    asked: HashMap<u64, Asked>,
+    asked: BTreeMap<u64, Asked>,
     /// How many of them have been sent.
     sent: usize,
     /// When the router last answered, or attached.
@@ -179,7 +181,7 @@ struct Queue {
     owed_since: Option<Instant>,
     synchronised: bool,
     /// Until it is synchronised: the sessions that it has been told something of.
-    commanded: HashSet<SessionKey>,
+    commanded: BTreeSet<SessionKey>,
 }
 
 #[derive(Debug)]
@@ -254,14 +256,15 @@ impl Link {
                 last_id: 0,
                 first: VecDeque::from([welcome]),
                 turns: Turns::default(),
-                asked: HashMap::new(),
+                asked: BTreeMap::new(),
                 sent: 0,
                 answered: Instant::now(),
                 owed: 0,
                 owed_since: None,
                 synchronised: false,
-                commanded: HashSet::new(),
+                commanded: BTreeSet::new(),
             }),
+            unread: Unread::default(),
             news: Notify::new(),
             closed: watch::Sender::new(false),
             ended: watch::Sender::new(None),
@@ -319,10 +322,13 @@ impl Link {
     /// No answer will come any more: everyone who waits for one is told.
     pub(super) fn close(&self) {
         self.closed.send_replace(true);
-        let mut queue = self.queue();
-        queue.closed = true;
-        queue.asked.clear();
-        queue.sent = 0;
+        let asked = {
+            let mut queue = self.queue();
+            queue.closed = true;
+            queue.sent = 0;
+            std::mem::take(&mut queue.asked)
+        };
+        drop(asked);
         self.news.notify_one();
     }
 
@@ -468,7 +474,9 @@ impl Link {
     pub(super) fn synchronised(&self) {
         let mut queue = self.queue();
         queue.synchronised = true;
-        queue.commanded = HashSet::new();
+        let commanded = std::mem::take(&mut queue.commanded);
+        drop(queue);
+        drop(commanded);
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {

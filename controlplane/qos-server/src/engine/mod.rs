@@ -5,6 +5,7 @@
 //! its own, so that a caller who goes away cannot leave it half done.
 
 mod add;
+mod attach;
 mod change;
 mod counters;
 mod delete;
@@ -25,7 +26,11 @@ mod turns;
 mod watch;
 mod withdraw;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
+    ops::{Deref, DerefMut},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -33,7 +38,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Notify, Semaphore, broadcast, watch as latest};
+use tokio::sync::{Mutex as Turn, Notify, Semaphore, broadcast, watch as latest};
 
 pub use self::{
     counters::{Colours, EntryCounters},
@@ -80,6 +85,17 @@ pub struct Settings {
     pub retry_every: Duration,
     /// How far apart the two readings are from which an explanation tells what happens now.
     pub explain_sample: Duration,
+    /// What measures how long the engine's lock is held; absent outside of measurements.
+    pub holds: Option<Holds>,
+}
+
+/// Measures each hold of the engine's lock: its time, or its work.
+#[derive(Clone, Copy, Debug)]
+pub struct Holds {
+    /// Read when the lock is taken, and before it is given back.
+    pub clock: fn() -> u64,
+    /// Is told the difference.
+    pub took: fn(u64),
 }
 
 impl Default for Settings {
@@ -97,6 +113,7 @@ impl Default for Settings {
             synchronise_window: 256,
             retry_every: Duration::from_secs(10),
             explain_sample: Duration::from_secs(1),
+            holds: None,
         }
     }
 }
@@ -111,6 +128,8 @@ pub struct Engine {
     attachments: AtomicU64,
     events: broadcast::Sender<Arc<Event>>,
     watchers: Arc<Semaphore>,
+    /// Held by whoever changes what routers reach, which takes many holds of `state`.
+    reports: Turn<()>,
     /// What routers reach has changed, so sessions may belong elsewhere now.
     reach_changed: Notify,
     /// There are sessions to move.
@@ -130,6 +149,7 @@ impl Engine {
             attachments: AtomicU64::new(1),
             events: broadcast::Sender::new(settings.watch_buffer.max(1)),
             watchers: Arc::new(Semaphore::new(settings.max_watchers)),
+            reports: Turn::default(),
             reach_changed: Notify::new(),
             moves_due: moves::Bells::default(),
             stopping: latest::Sender::new(false),
@@ -179,7 +199,38 @@ impl Engine {
 
     /// For in-memory steps only. A panic elsewhere must not end all calls' control, so a poisoned
     /// lock is taken all the same.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Held<'_> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let hold = self.settings.holds.map(|it| (it, (it.clock)()));
+        Held { state, hold }
+    }
+}
+
+/// The lock, held.
+struct Held<'a> {
+    state: MutexGuard<'a, State>,
+    /// What measures this hold, and its clock at the beginning.
+    hold: Option<(Holds, u64)>,
+}
+
+impl Deref for Held<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for Held<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if let Some((holds, began)) = self.hold {
+            (holds.took)((holds.clock)().saturating_sub(began));
+        }
     }
 }

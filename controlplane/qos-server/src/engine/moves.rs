@@ -3,10 +3,7 @@
 //! Sessions that a mute router has a part in are moved in a lane of their own: each of them may take
 //! as long as a router has to acknowledge, and the others must not wait for that.
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::sync::Notify;
@@ -35,7 +32,7 @@ pub(super) struct Moves {
     ordinary: BTreeSet<SessionKey>,
     mute: BTreeSet<SessionKey>,
     /// When the operation on them that runs has ended.
-    busy: HashSet<SessionKey>,
+    busy: BTreeSet<SessionKey>,
 }
 
 impl Moves {

@@ -30,13 +30,6 @@ pub(super) struct Running {
     queue: VecDeque<Waiter>,
 }
 
-impl Running {
-    /// How many wait.
-    pub(super) fn waiting(&self) -> usize {
-        self.queue.len()
-    }
-}
-
 #[derive(Debug)]
 struct Waiter {
     work: Work,
@@ -55,19 +48,25 @@ impl Drop for Claim {
     fn drop(&mut self) {
         let (turn, claim) = {
             let mut state = self.engine.lock();
-            let Some(running) = state.running.get_mut(&self.key) else {
+            let State {
+                running, waiting, ..
+            } = &mut *state;
+            let Some(running) = running.get_mut(&self.key) else {
                 return;
             };
             let next = loop {
-                match running.queue.pop_front() {
-                    Some(waiter) if waiter.turn.is_closed() => {}
-                    next => break next,
+                let next = running.queue.pop_front();
+                *waiting -= usize::from(next.is_some());
+                if next.as_ref().is_none_or(|it| !it.turn.is_closed()) {
+                    break next;
                 }
             };
             let Some(Waiter { work, turn }) = next else {
-                state.running.remove(&self.key);
-                if state.moves.no_longer_busy(&self.key) {
-                    drop(state);
+                let ended = state.running.take(&self.key);
+                let moves = state.moves.no_longer_busy(&self.key);
+                drop(state);
+                drop(ended);
+                if moves {
                     self.engine.moves_due.ring();
                 }
                 return;
@@ -139,7 +138,7 @@ impl Engine {
     /// the session is looked at again.
     pub(super) fn claim_idle(self: &Arc<Self>, key: &SessionKey) -> Option<Claim> {
         let mut state = self.lock();
-        if state.running.contains_key(key) {
+        if state.running.get(key).is_some() {
             state.moves.busy(key);
             return None;
         }
@@ -161,6 +160,7 @@ impl Engine {
             Some(running) => {
                 let (turn, queued) = oneshot::channel();
                 running.queue.push_back(Waiter { work, turn });
+                state.waiting += 1;
                 Start::Queued(queued)
             }
             None => {
@@ -170,7 +170,7 @@ impl Engine {
                     outcome,
                     queue: VecDeque::new(),
                 };
-                state.running.insert(key.clone(), running);
+                state.running.add(key.clone(), running);
                 Start::Ours(Claim {
                     engine: self.clone(),
                     key: key.clone(),

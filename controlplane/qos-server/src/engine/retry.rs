@@ -2,10 +2,10 @@
 //! when it was synchronised, a removal that it refused, a session that could not be moved or put
 //! back. What was in the way is mostly another call, and goes with it.
 
-use std::{collections::BTreeSet, ops::Bound, sync::Arc};
+use std::{ops::Bound, sync::Arc};
 
 use futures_util::{StreamExt as _, stream};
-use tokio::time::sleep;
+use tokio::{task::yield_now, time::sleep};
 
 use super::{
     Engine,
@@ -18,20 +18,17 @@ use crate::model::{
     placement::shares,
 };
 
-/// Sessions looked at under one hold of the lock.
+/// Refused removals looked at under one hold of the lock.
 const CHUNK: usize = 64;
+
+/// A removal that a router has refused.
+type Refused = (SessionKey, RouterId);
 
 /// Tries the sessions of a lane. Runs until the engine stops.
 pub(super) async fn retry(engine: Arc<Engine>, lane: Lane) {
     while !*engine.stopping.borrow() {
         sleep(engine.settings.retry_every).await;
-        let mut last: Option<SessionKey> = None;
-        let mut due = Vec::new();
-        while let Some(end) = engine.take_unsettled(lane, last.as_ref(), &mut due) {
-            last = Some(end);
-            tokio::task::yield_now().await;
-        }
-        let refused = engine.take_refused(lane);
+        let (due, refused) = due(&engine, lane).await;
         let engine = &engine;
         stream::iter(refused)
             .for_each_concurrent(WINDOW, |(key, router)| async move {
@@ -51,6 +48,22 @@ pub(super) async fn retry(engine: Arc<Engine>, lane: Lane) {
     }
 }
 
+/// Takes what is to be tried again in a lane: sessions, and removals that were refused.
+pub(super) async fn due(engine: &Engine, lane: Lane) -> (Vec<SessionKey>, Vec<Refused>) {
+    let mut last: Option<SessionKey> = None;
+    let mut due = Vec::new();
+    while let Some(end) = engine.take_unsettled(lane, last.as_ref(), &mut due) {
+        last = Some(end);
+        yield_now().await;
+    }
+    let (mut last, mut refused) = (None, Vec::new());
+    while let Some(end) = engine.take_refused(lane, last.as_ref(), &mut refused) {
+        last = Some(end);
+        yield_now().await;
+    }
+    (due, refused)
+}
+
 impl Engine {
     /// Takes those of a lane out of the next unsettled sessions; tells where it stopped.
     fn take_unsettled(
@@ -62,7 +75,7 @@ impl Engine {
         let mut state = self.lock();
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let following = state.unsettled.range((start, Bound::Unbounded));
-        let keys: Vec<SessionKey> = following.take(CHUNK).cloned().collect();
+        let keys = state.slice(following);
         for key in &keys {
             if state.lane(key, self) == lane {
                 state.unsettled.remove(key);
@@ -72,23 +85,27 @@ impl Engine {
         keys.last().cloned()
     }
 
-    /// Takes the refused removals of a lane.
-    fn take_refused(&self, lane: Lane) -> BTreeSet<(SessionKey, RouterId)> {
+    /// Takes those of a lane out of the next refused removals; tells where it stopped.
+    fn take_refused(
+        &self,
+        lane: Lane,
+        after: Option<&Refused>,
+        due: &mut Vec<Refused>,
+    ) -> Option<Refused> {
         let mut state = self.lock();
-        let state = &mut *state;
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let following = state.refused.range((start, Bound::Unbounded));
+        let removals: Vec<Refused> = following.take(CHUNK).cloned().collect();
         let timeout = self.settings.acknowledge_timeout;
-        let mute = |router: &RouterId| {
-            state
-                .links
-                .get(router)
-                .is_some_and(|it| it.is_mute(timeout))
-        };
-        let refused = std::mem::take(&mut state.refused);
-        let (due, later) = refused
-            .into_iter()
-            .partition(|(_, router)| mute(router) == (lane == Lane::Mute));
-        state.refused = later;
-        due
+        for removal in &removals {
+            let link = state.links.get(&removal.1);
+            let is_mute = link.is_some_and(|it| it.is_mute(timeout));
+            if is_mute == (lane == Lane::Mute) {
+                state.refused.remove(removal);
+                due.push(removal.clone());
+            }
+        }
+        removals.last().cloned()
     }
 
     async fn try_again(self: &Arc<Self>, key: &SessionKey, lane: Lane) {

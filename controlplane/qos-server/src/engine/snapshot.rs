@@ -56,7 +56,7 @@ impl Engine {
         let links: Vec<_> = {
             let state = self.lock();
             now.running = state.running.len() as u64;
-            now.waiting = state.running.values().map(|it| it.waiting() as u64).sum();
+            now.waiting = state.waiting as u64;
             now.unsettled = state.unsettled.len() as u64;
             state.links.values().cloned().collect()
         };

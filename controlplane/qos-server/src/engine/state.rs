@@ -15,8 +15,12 @@ use super::{
 use crate::model::{
     ids::{RouterId, SessionKey},
     registry::{Registry, Router},
+    shards::Shards,
     store::Store,
 };
+
+/// Flows whose place is looked up under one hold of the lock.
+const FLOWS: usize = 64;
 
 /// All that the lock guards.
 #[derive(Debug)]
@@ -25,7 +29,9 @@ pub(super) struct State {
     pub(super) store: Store,
     pub(super) links: HashMap<RouterId, Arc<Link>>,
     /// Operations that run now, by session.
-    pub(super) running: HashMap<SessionKey, Running>,
+    pub(super) running: Shards<SessionKey, Running>,
+    /// How many wait for one of these to end.
+    pub(super) waiting: usize,
     /// Sessions whose place is to be looked at.
     pub(super) moves: Moves,
     /// Sessions of which something failed that is to be tried again.
@@ -45,7 +51,8 @@ impl State {
             registry,
             store: Store::default(),
             links: HashMap::new(),
-            running: HashMap::new(),
+            running: Shards::default(),
+            waiting: 0,
             moves: Moves::default(),
             unsettled: BTreeSet::new(),
             refused: BTreeSet::new(),
@@ -57,5 +64,18 @@ impl State {
     /// is returned is to be dropped without the lock.
     pub(super) fn forget(&mut self, router: &RouterId) -> (Option<Router>, Rest) {
         (self.registry.forget(router), self.grace.forget(router))
+    }
+
+    /// The first of these sessions: so many that looking up the places of all their flows takes no
+    /// long hold of the lock.
+    pub(super) fn slice<'a>(&self, keys: impl Iterator<Item = &'a SessionKey>) -> Vec<SessionKey> {
+        let mut flows = 0;
+        let has_room = |key: &&SessionKey| {
+            let has_room = flows < FLOWS;
+            let session = self.store.get(key);
+            flows += session.map_or(1, |session| session.spec.flows.len());
+            has_room
+        };
+        keys.take_while(has_room).cloned().collect()
     }
 }

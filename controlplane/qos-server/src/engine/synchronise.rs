@@ -1,4 +1,4 @@
-//! Attaching, and bringing a router to exactly the server's state by differences.
+//! Brings a router to exactly the server's state by differences.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -8,14 +8,13 @@ use tracing::{info, warn};
 use super::{
     Engine,
     add::Target,
-    link::{Command, Ended, Link, Outgoing, Patience, Summary, ToRouter},
+    link::{Command, Ended, Link, Patience, Summary, ToRouter},
 };
 use crate::model::{
     entries::expand,
     error::Error,
-    ids::{Fingerprint, Revision, SessionKey, UnixMs},
+    ids::{Fingerprint, Revision, SessionKey},
     placement::shares,
-    registry::{Identity, Interface},
 };
 
 /// Sessions named under one hold of the lock.
@@ -49,94 +48,7 @@ pub(super) enum Difference {
 }
 
 impl Engine {
-    /// A router attached: it has told its interfaces and what it has. Ends the stream that it had
-    /// before. What goes to the router comes out of the returned receiver.
-    pub fn attach(
-        self: &Arc<Self>,
-        identity: Identity,
-        peer: String,
-        interfaces: Vec<Interface>,
-        reported: HashMap<SessionKey, Reported>,
-    ) -> Result<(Arc<Link>, Outgoing), Error> {
-        if *self.stopping.borrow() {
-            return Err(Error::ShuttingDown);
-        }
-        let id = identity.id.clone();
-        let welcome = ToRouter::Welcome {
-            server_epoch: self.epoch,
-        };
-        let link = Arc::new(Link::new(
-            id.clone(),
-            self.next_attachment(),
-            self.settings.router_buffer,
-            welcome,
-            self.metrics.clone(),
-        ));
-        let outgoing = link.outgoing();
-        let (replaced, rest) = {
-            let mut state = self.lock();
-            let forgotten = state.dispensable(&id);
-            let forgotten = forgotten.map(|other| state.forget(&other));
-            let now = UnixMs::now();
-            state
-                .registry
-                .attach(identity, peer.clone(), interfaces, link.attachment(), now)?;
-            let strays = state.grace.attached(&id);
-            let replaced = state.links.insert(id.clone(), link.clone());
-            (replaced, (forgotten, strays))
-        };
-        drop(rest);
-        if let Some(old) = replaced {
-            warn!(router = %id, %peer, "attached again; its former stream ends");
-            old.end(Ended::Replaced {
-                router: id.clone(),
-                peer,
-            });
-        }
-        info!(router = %id, sessions = reported.len(), "attached");
-        self.reach_changed.notify_one();
-        let engine = self.clone();
-        let synchronised = link.clone();
-        tokio::spawn(async move { engine.synchronise(synchronised, reported).await });
-        tokio::spawn(self.clone().end_grace(link.clone()));
-        Ok((link, outgoing))
-    }
-
-    /// A router reported its interfaces anew.
-    pub fn report(&self, link: &Link, interfaces: Vec<Interface>) {
-        // Not under the lock: there may be a million prefixes to compare.
-        let known = self.lock().registry.router(link.router()).cloned();
-        if known.is_some_and(|known| *known.interfaces == *interfaces) {
-            return;
-        }
-        let mut state = self.lock();
-        let current = state.registry.attachment(link.router()) == Some(link.attachment());
-        if current && state.registry.report(link.router(), interfaces) {
-            drop(state);
-            info!(router = %link.router(), "interfaces changed");
-            self.reach_changed.notify_one();
-        }
-    }
-
-    /// A router's stream ended.
-    pub fn detach(&self, link: &Link, reason: &str) {
-        let (id, attachment) = (link.router(), link.attachment());
-        let strays = {
-            let mut state = self.lock();
-            let lost = state.registry.detach(id, attachment, reason, UnixMs::now());
-            lost.then(|| {
-                state.links.remove(id);
-                state.grace.detached(id)
-            })
-        };
-        if strays.is_some() {
-            warn!(router = %id, reason, "lost");
-        }
-        link.close();
-        self.reach_changed.notify_one();
-    }
-
-    async fn synchronise(
+    pub(super) async fn synchronise(
         self: Arc<Self>,
         link: Arc<Link>,
         mut reported: HashMap<SessionKey, Reported>,

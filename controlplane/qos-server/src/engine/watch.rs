@@ -150,21 +150,14 @@ impl Watcher {
     }
 
     /// Takes the next sessions that were there, and what has happened meanwhile to those told
-    /// already. What happened to others shows when they are told. All under one hold of the lock,
-    /// under which events are sent too: so nothing is missed or told twice.
+    /// already. What happened to others shows when they are told. The last of it under one hold of
+    /// the lock, under which events are sent too: so nothing is missed or told twice.
     fn read_existing(&mut self, last: Option<&SessionKey>) -> Result<(), WatchEnd> {
         let engine = self.engine.clone();
+        // Many may have happened, few while these are read.
+        self.read_meanwhile(last)?;
         let state = engine.lock();
-        loop {
-            match self.events.try_recv() {
-                Ok(event) if last.is_some_and(|last| event.session.spec.key <= *last) => {
-                    self.ready.push_back(event);
-                }
-                Ok(_) => {}
-                Err(TryRecvError::Lagged(missed)) => return Err(WatchEnd::TooSlow { missed }),
-                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
-            }
-        }
+        self.read_meanwhile(last)?;
         let first = self.agent.as_deref().and_then(SessionKey::before_agent);
         let agent = self.agent.as_deref();
         let chunk = state
@@ -187,5 +180,19 @@ impl Watcher {
         }
         self.existing = end.map_or(Existing::Told, |end| Existing::UpTo(Some(end)));
         Ok(())
+    }
+
+    /// Takes what has happened to the sessions up to `last`.
+    fn read_meanwhile(&mut self, last: Option<&SessionKey>) -> Result<(), WatchEnd> {
+        loop {
+            match self.events.try_recv() {
+                Ok(event) if last.is_some_and(|last| event.session.spec.key <= *last) => {
+                    self.ready.push_back(event);
+                }
+                Ok(_) => {}
+                Err(TryRecvError::Lagged(missed)) => return Err(WatchEnd::TooSlow { missed }),
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return Ok(()),
+            }
+        }
     }
 }

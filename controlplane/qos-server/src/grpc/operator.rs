@@ -63,9 +63,12 @@ impl Operator for OperatorService {
         &self,
         request: Request<v1::ForgetRouterRequest>,
     ) -> Result<Response<v1::ForgetRouterResponse>, Status> {
-        let id = RouterId::parse("router_id", &request.into_inner().router_id);
-        let sessions = id
-            .and_then(|id| self.engine.forget_router(&id))
+        let id = RouterId::parse("router_id", &request.into_inner().router_id)
+            .map_err(|error| status(&error))?;
+        let engine = self.engine.clone();
+        let forgotten = tokio::spawn(async move { engine.forget_router(&id).await }).await;
+        let sessions = forgotten
+            .map_err(|error| Status::internal(error.to_string()))?
             .map_err(|error| status(&error))?;
         Ok(Response::new(v1::ForgetRouterResponse {
             sessions: sessions as u64,

@@ -161,15 +161,27 @@ async fn serve(
         interfaces,
         reported,
     } = introduction;
-    let (link, receiver) = match engine.attach(identity, peer.address(), interfaces, reported) {
-        Ok(attached) => attached,
-        Err(error) => return status(&error),
+    // A task of its own, because it has to end, whoever is gone by then.
+    let (attaching, address) = (engine.clone(), peer.address());
+    let attaching = tokio::spawn(async move {
+        let engine = attaching;
+        let (link, receiver) = engine
+            .attach(identity, address, interfaces, reported)
+            .await?;
+        let reason = "the connection was cut".to_owned();
+        let guard = Attached {
+            engine,
+            link,
+            reason,
+        };
+        Ok((guard, receiver))
+    });
+    let (mut guard, receiver) = match attaching.await {
+        Ok(Ok(attached)) => attached,
+        Ok(Err(error)) => return status(&error),
+        Err(error) => return Status::internal(error.to_string()),
     };
-    let mut guard = Attached {
-        engine: engine.clone(),
-        link: link.clone(),
-        reason: "the connection was cut".to_owned(),
-    };
+    let link = guard.link.clone();
     if attached.send(receiver).is_err() {
         return Status::cancelled("the router is gone");
     }
@@ -240,8 +252,8 @@ async fn introduction(inbound: &mut Streaming<v1::AttachRequest>) -> Result<Intr
 }
 
 async fn listen(
-    engine: &Engine,
-    link: &Link,
+    engine: &Arc<Engine>,
+    link: &Arc<Link>,
     inbound: &mut Streaming<v1::AttachRequest>,
 ) -> Status {
     loop {

@@ -6,10 +6,13 @@ pub mod error;
 pub mod session;
 pub mod meter;
 pub mod entries;
+mod claims;
+mod hosts;
 pub mod registry;
 pub mod placement;
 pub mod admission;
-mod shards;
+pub(crate) mod shards;
+pub(crate) mod work;
 mod tuples;
 pub mod store;
 

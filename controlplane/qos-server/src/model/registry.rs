@@ -5,20 +5,17 @@
 //! keeps its prefixes, so that an address behind it is known to be behind it: no new session is
 //! placed there until it returns, or is forgotten.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    ops::Bound,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::IpAddr, ops::Bound, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
-use prefix_trie::joint::JointPrefixMap;
 
+pub use super::claims::{ClaimChange, Location};
 use super::{
+    claims::{Claim, Claims},
     error::Error,
+    hosts::NoHosts,
     ids::{AttachmentId, RouterId, UnixMs},
+    work,
 };
 
 /// What a router says of itself when it attaches.
@@ -98,6 +95,10 @@ pub struct Router {
     pub peer: String,
     /// As last reported; shared, since there may be a million prefixes in it.
     pub interfaces: Arc<[Interface]>,
+    /// The number of that report.
+    pub report: u64,
+    /// What follows from the interfaces' addresses.
+    pub no_hosts: Arc<NoHosts>,
     /// Whether its stream is there.
     pub presence: Presence,
     /// The longest that one of its streams lasted which have ended.
@@ -122,36 +123,11 @@ impl Router {
     }
 }
 
-/// Where an address was found.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Location {
-    /// The router.
-    pub router: RouterId,
-    /// Its interface: the first one, if several reach the address.
-    pub interface: Arc<str>,
-    /// Whether others of its interfaces reach the address, too.
-    pub several: bool,
-    /// The prefix that matched.
-    pub prefix: IpNet,
-}
-
-impl Location {
-    /// As `FlowEntry.ingress_interface` names where packets from here come in.
-    pub fn ingress(&self) -> Arc<str> {
-        if self.several {
-            "*".into()
-        } else {
-            Arc::clone(&self.interface)
-        }
-    }
-}
-
 /// All routers that have attached.
 #[derive(Debug)]
 pub struct Registry {
     routers: BTreeMap<RouterId, Router>,
-    /// Who claims a prefix, through which interface.
-    claims: JointPrefixMap<IpNet, BTreeSet<Arc<Location>>>,
+    claims: Claims,
     max_routers: usize,
     expects_more: bool,
 }
@@ -161,7 +137,7 @@ impl Registry {
     pub fn new(max_routers: usize) -> Self {
         Self {
             routers: BTreeMap::new(),
-            claims: JointPrefixMap::new(),
+            claims: Claims::default(),
             max_routers,
             expects_more: false,
         }
@@ -192,11 +168,13 @@ impl Registry {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.routers
             .range::<RouterId, _>((start, Bound::Unbounded))
+            .inspect(|_| work::step())
             .map(|(_, router)| router)
     }
 
     /// One router.
     pub fn router(&self, id: &RouterId) -> Option<&Router> {
+        work::step();
         self.routers.get(id)
     }
 
@@ -205,45 +183,53 @@ impl Registry {
         self.router(id)?.attachment()
     }
 
-    /// A router's stream began. Whatever was known of the router is replaced.
+    /// Prepares the next claims of a change; false when there are no more. They count when the
+    /// report has been taken by [`attach`](Self::attach) or [`report`](Self::report).
+    pub fn prepare(&mut self, change: &mut ClaimChange) -> bool {
+        change.prepare(&mut self.claims)
+    }
+
+    /// Removes the next claims that a change has ended; false when there are no more.
+    pub fn sweep(&mut self, change: &mut ClaimChange) -> bool {
+        change.sweep(&mut self.claims)
+    }
+
+    /// A router's stream began, with a report that has been prepared. Whatever was known of the
+    /// router is replaced, and returned to be dropped without the lock. There must be room for it.
     pub fn attach(
         &mut self,
         identity: Identity,
         peer: String,
-        interfaces: Vec<Interface>,
+        change: &ClaimChange,
         attachment: AttachmentId,
         now: UnixMs,
-    ) -> Result<(), Error> {
+    ) -> Option<Router> {
         let id = identity.id.clone();
-        if !self.routers.contains_key(&id) && self.routers.len() >= self.max_routers {
-            return Err(Error::TooManyRouters {
-                limit: self.max_routers,
-            });
-        }
-        self.withdraw(&id);
         let lasted = self.routers.get(&id).map_or(Duration::ZERO, |it| it.lasted);
         let presence = Presence::Attached {
             attachment,
             since: now,
             synchronised: false,
         };
-        self.claim(&id, &interfaces);
-        self.routers.insert(
-            id,
-            Router {
-                identity,
-                peer,
-                interfaces: interfaces.into(),
-                presence,
-                lasted,
-            },
-        );
-        Ok(())
+        let router = Router {
+            identity,
+            peer,
+            interfaces: change.interfaces.clone(),
+            report: change.report,
+            no_hosts: change.no_hosts.clone(),
+            presence,
+            lasted,
+        };
+        self.routers.insert(id, router)
     }
 
-    /// Whether there is no room for one more router.
-    pub fn is_full(&self) -> bool {
-        self.routers.len() >= self.max_routers
+    /// Says no if one more router is one too many.
+    pub fn has_room(&self, id: &RouterId) -> Result<(), Error> {
+        let limit = self.max_routers;
+        if self.routers.contains_key(id) || self.routers.len() < limit {
+            return Ok(());
+        }
+        Err(Error::TooManyRouters { limit })
     }
 
     /// The router that is missed least: it is away, has nothing to do, and of those never had a
@@ -266,27 +252,18 @@ impl Registry {
             .collect()
     }
 
-    /// Forgets a router and what it reached.
+    /// Forgets a router and what it reached. Its claims are to be swept before it attaches again.
     pub fn forget(&mut self, id: &RouterId) -> Option<Router> {
-        self.withdraw(id);
         self.routers.remove(id)
     }
 
-    /// A router reported its interfaces anew. True if that changed anything.
-    pub fn report(&mut self, id: &RouterId, interfaces: Vec<Interface>) -> bool {
-        if self
-            .routers
-            .get(id)
-            .is_none_or(|router| *router.interfaces == *interfaces)
-        {
-            return false;
-        }
-        self.withdraw(id);
-        self.claim(id, &interfaces);
+    /// Takes a router's report that has been prepared.
+    pub fn report(&mut self, id: &RouterId, change: &ClaimChange) {
         if let Some(router) = self.routers.get_mut(id) {
-            router.interfaces = interfaces.into();
+            router.interfaces = change.interfaces.clone();
+            router.report = change.report;
+            router.no_hosts = change.no_hosts.clone();
         }
-        true
     }
 
     /// The differences have been applied on this stream. False if the router has another by now.
@@ -344,21 +321,29 @@ impl Registry {
         };
         let (prefix, claims) = self
             .claims
-            .get_lpm(&IpNet::from(address))
+            .longest(address, |claim| self.standing(claim).is_some())
             .ok_or_else(unknown)?;
         let mut attached = claims
             .iter()
-            .filter(|at| self.attachment(&at.router).is_some());
-        let Some(location) = attached.next() else {
+            .filter_map(|claim| self.standing(claim))
+            .filter(|(_, router)| router.attachment().is_some());
+        let Some((location, router)) = attached.next() else {
             return Err(self
                 .away(field, address, claims, now)
                 .unwrap_or_else(unknown));
         };
-        let (same, others): (Vec<_>, Vec<_>) =
-            attached.partition(|at| at.router == location.router);
+        let mut several = false;
+        let mut others = Vec::new();
+        for (at, other) in attached {
+            if other.identity.id == router.identity.id {
+                several = true;
+            } else {
+                others.push(at.router.clone());
+            }
+        }
         if !others.is_empty() {
             let mut routers = vec![location.router.clone()];
-            routers.extend(others.into_iter().map(|at| at.router.clone()));
+            routers.append(&mut others);
             routers.dedup();
             return Err(Error::PrefixConflict {
                 field: field.to_owned(),
@@ -367,54 +352,30 @@ impl Registry {
                 routers,
             });
         }
-        if let Some(reason) = self.no_host(&location.router, address) {
+        if let Some(reason) = router.no_hosts.why(address) {
             return Err(Error::invalid(field, format!("{address} is {reason}")));
         }
-        Ok(if same.is_empty() {
-            Arc::clone(location)
-        } else {
+        Ok(if several {
             Arc::new(Location {
-                several: true,
+                several,
                 ..Location::clone(location)
             })
+        } else {
+            Arc::clone(location)
         })
     }
 
-    /// Why an address that is behind a router cannot be a host's.
-    fn no_host(&self, router: &RouterId, address: IpAddr) -> Option<String> {
-        let interfaces = self.router(router)?.interfaces.iter();
-        let subnets = interfaces.flat_map(|it| it.addresses.iter().map(move |net| (&it.name, net)));
-        for (interface, subnet) in subnets {
-            // RFC 3021, RFC 6164: the longest ones have neither.
-            let has_ends = subnet.prefix_len() + 1 < subnet.max_prefix_len();
-            let what = match address {
-                _ if address == subnet.addr() => "router's own address",
-                IpAddr::V4(_) if has_ends && address == subnet.network() => "network address",
-                IpAddr::V4(_) if has_ends && address == subnet.broadcast() => "broadcast address",
-                // RFC 4291 section 2.6.1.
-                IpAddr::V6(_) if has_ends && address == subnet.network() => {
-                    "subnet-router anycast address"
-                }
-                _ => continue,
-            };
-            return Some(format!(
-                "the {what} of {subnet} on {interface} of router {router}; give a host's address"
-            ));
-        }
-        None
+    /// Where a claim leads, and its router, if that router's last report has it.
+    fn standing<'a>(&'a self, claim: &'a Claim) -> Option<(&'a Arc<Location>, &'a Router)> {
+        let router = self.router(&claim.location.router)?;
+        let stands = claim.is_in(router.report);
+        stands.then_some((&claim.location, router))
     }
 
     /// The most recently lost of those who claim the address.
-    fn away(
-        &self,
-        field: &str,
-        address: IpAddr,
-        claims: &BTreeSet<Arc<Location>>,
-        now: UnixMs,
-    ) -> Option<Error> {
-        let lost = claims
-            .iter()
-            .filter_map(|at| Some((self.router(&at.router)?.away_since()?, &at.router)));
+    fn away(&self, field: &str, address: IpAddr, claims: &[Claim], now: UnixMs) -> Option<Error> {
+        let standing = claims.iter().filter_map(|claim| self.standing(claim));
+        let lost = standing.filter_map(|(at, router)| Some((router.away_since()?, &at.router)));
         let (since, router) = lost.max()?;
         Some(Error::RouterAway {
             field: field.to_owned(),
@@ -424,48 +385,8 @@ impl Registry {
         })
     }
 
-    fn claim(&mut self, id: &RouterId, interfaces: &[Interface]) {
-        for (interface, prefix) in claimed(interfaces) {
-            self.claims
-                .entry(prefix)
-                .or_default()
-                .insert(Arc::new(location(id, interface, prefix)));
-        }
+    #[cfg(test)]
+    pub(super) fn claims_nothing(&self) -> bool {
+        self.claims.is_empty()
     }
-
-    fn withdraw(&mut self, id: &RouterId) {
-        let Some(router) = self.routers.get(id) else {
-            return;
-        };
-        for (interface, prefix) in claimed(&router.interfaces) {
-            if let Some(claims) = self.claims.get_mut(&prefix) {
-                claims.remove(&location(id, interface, prefix));
-                if claims.is_empty() {
-                    self.claims.remove(&prefix);
-                }
-            }
-        }
-    }
-}
-
-fn location(router: &RouterId, interface: &Interface, prefix: IpNet) -> Location {
-    Location {
-        router: router.clone(),
-        interface: interface.name.clone(),
-        several: false,
-        prefix,
-    }
-}
-
-/// The prefixes whose hosts are behind these interfaces.
-fn claimed(interfaces: &[Interface]) -> impl Iterator<Item = (&Interface, IpNet)> {
-    let edges = interfaces
-        .iter()
-        .filter(|interface| interface.up && interface.role == Role::Edge);
-    edges.flat_map(|interface| {
-        interface
-            .prefixes
-            .iter()
-            .map(move |prefix| (interface, *prefix))
-    })
 }

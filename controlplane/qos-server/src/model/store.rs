@@ -15,6 +15,7 @@ use super::{
     registry::Registry,
     session::{SessionSpec, SessionState},
     tuples::Tuples,
+    work,
 };
 
 /// What is going on with a session.
@@ -226,6 +227,7 @@ impl Store {
 
     /// One session.
     pub fn get(&self, key: &SessionKey) -> Option<&Session> {
+        work::step();
         self.sessions.get(key).map(Box::as_ref)
     }
 
@@ -237,6 +239,7 @@ impl Store {
 
     /// One session, to change what no index depends on: not its spec, not which routers it is on.
     pub fn get_mut(&mut self, key: &SessionKey) -> Option<&mut Session> {
+        work::step();
         self.sessions.get_mut(key).map(Box::as_mut)
     }
 
@@ -245,6 +248,7 @@ impl Store {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.sessions
             .range::<SessionKey, _>((start, Bound::Unbounded))
+            .inspect(|_| work::step())
             .map(|(_, session)| session.as_ref())
     }
 
@@ -258,6 +262,7 @@ impl Store {
         let load = self.by_router.get(router);
         load.into_iter()
             .flat_map(move |load| load.keys.range::<SessionKey, _>((start, Bound::Unbounded)))
+            .inspect(|_| work::step())
     }
 
     /// Every five-tuple that is taken.

@@ -15,7 +15,7 @@ use super::{
     ids::{AttachmentId, Fingerprint, Revision, RouterId, SessionKey, UnixMs},
     meter::{Marker, Meter},
     placement::{place, shares},
-    registry::{Identity, Interface, Registry, Role},
+    registry::{ClaimChange, Identity, Interface, Registry, Role},
     session::{MediaFlow, Path, RateBps, Rtcp, ServiceClass, SessionSpec, Terms},
     store::{Installation, Phase, Session, Store},
 };
@@ -176,9 +176,7 @@ fn a_router_that_is_away_keeps_its_prefixes_from_others() {
         .enumerate()
     {
         let id = AttachmentId(index as u64);
-        registry
-            .attach(identity(name), String::new(), lan(text), id, NOW)
-            .unwrap();
+        registry.attach_at_once(name, lan(text), id).unwrap();
     }
     assert_eq!(
         registry.locate("x", address, NOW).unwrap().router,
@@ -199,13 +197,7 @@ fn a_router_that_is_away_keeps_its_prefixes_from_others() {
     assert_eq!(registry.locate("x", address, later), Err(away));
     // Another router with the very prefix takes over.
     registry
-        .attach(
-            identity("spare"),
-            String::new(),
-            lan("10.1.0.0/16"),
-            AttachmentId(2),
-            NOW,
-        )
+        .attach_at_once("spare", lan("10.1.0.0/16"), AttachmentId(2))
         .unwrap();
     assert_eq!(
         registry.locate("x", address, NOW).unwrap().router,
@@ -217,12 +209,12 @@ fn a_router_that_is_away_keeps_its_prefixes_from_others() {
 fn there_are_only_so_many_routers() {
     let mut registry = Registry::new(1);
     registry
-        .attach(identity("a"), String::new(), vec![], AttachmentId(1), NOW)
+        .attach_at_once("a", vec![], AttachmentId(1))
         .unwrap();
     registry
-        .attach(identity("a"), String::new(), vec![], AttachmentId(2), NOW)
+        .attach_at_once("a", vec![], AttachmentId(2))
         .unwrap();
-    let second = registry.attach(identity("b"), String::new(), vec![], AttachmentId(3), NOW);
+    let second = registry.attach_at_once("b", vec![], AttachmentId(3));
     assert_eq!(second, Err(Error::TooManyRouters { limit: 1 }));
 }
 
@@ -231,6 +223,7 @@ enum Change {
     Attach(usize, Vec<(bool, bool, Vec<Ipv4Net>)>),
     Report(usize, Vec<(bool, bool, Vec<Ipv4Net>)>),
     Detach(usize),
+    Forget(usize),
 }
 
 /// Few bits, so that prefixes nest and collide.
@@ -256,6 +249,7 @@ fn change() -> impl Strategy<Value = Change> {
         (0_usize..4, interfaces()).prop_map(|(router, it)| Change::Attach(router, it)),
         (0_usize..4, interfaces()).prop_map(|(router, it)| Change::Report(router, it)),
         (0_usize..4).prop_map(Change::Detach),
+        (0_usize..4).prop_map(Change::Forget),
     ]
 }
 
@@ -281,17 +275,19 @@ proptest! {
             match change {
                 Change::Attach(at, it) => {
                     let it = build(&it);
-                    registry.attach(identity(NAMES[at]), String::new(), it.clone(), stream, NOW).unwrap();
+                    registry.attach_at_once(NAMES[at], it.clone(), stream).unwrap();
                     model.insert(at, (it, Some(stream)));
                 }
                 Change::Report(at, it) => {
                     let it = build(&it);
-                    let changed = registry.report(&router(NAMES[at]), it.clone());
-                    let known = model.get_mut(&at);
-                    prop_assert_eq!(changed, known.as_ref().is_some_and(|(old, _)| *old != it));
-                    if let Some((old, _)) = known {
+                    if let Some((old, _)) = model.get_mut(&at) {
+                        registry.report_at_once(NAMES[at], it.clone());
                         *old = it;
                     }
+                }
+                Change::Forget(at) => {
+                    let known = registry.forget_at_once(NAMES[at]);
+                    prop_assert_eq!(known, model.remove(&at).is_some());
                 }
                 Change::Detach(at) => {
                     if let Some((_, stream)) = model.get_mut(&at)
@@ -301,6 +297,9 @@ proptest! {
                         prop_assert!(done);
                     }
                 }
+            }
+            if model.is_empty() {
+                prop_assert!(registry.claims_nothing());
             }
             for last in 0..8 {
                 let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, last));
@@ -350,7 +349,7 @@ proptest! {
         for (index, (name, net)) in [("a", "10.0.0.1/32"), ("b", "10.0.0.2/32")].iter().enumerate() {
             let lan = vec![interface("lan0", Role::Edge, true, vec![net.parse().unwrap()])];
             let id = AttachmentId(index as u64);
-            registry.attach(identity(name), String::new(), lan, id, NOW).unwrap();
+            registry.attach_at_once(name, lan, id).unwrap();
         }
         let mut store = Store::default();
         let mut model: BTreeMap<SessionKey, SessionSpec> = BTreeMap::new();
@@ -401,6 +400,41 @@ proptest! {
                 .collect();
             prop_assert_eq!(store.held(), held);
         }
+    }
+}
+
+impl Registry {
+    fn attach_at_once(
+        &mut self,
+        name: &str,
+        interfaces: Vec<Interface>,
+        attachment: AttachmentId,
+    ) -> Result<(), Error> {
+        let id = router(name);
+        self.has_room(&id)?;
+        let mut change = ClaimChange::new(&id, self.router(&id), interfaces);
+        while self.prepare(&mut change) {}
+        self.attach(identity(name), String::new(), &change, attachment, NOW);
+        while self.sweep(&mut change) {}
+        Ok(())
+    }
+
+    fn report_at_once(&mut self, name: &str, interfaces: Vec<Interface>) {
+        let id = router(name);
+        let mut change = ClaimChange::new(&id, self.router(&id), interfaces);
+        while self.prepare(&mut change) {}
+        self.report(&id, &change);
+        while self.sweep(&mut change) {}
+    }
+
+    /// False if there is no such router.
+    fn forget_at_once(&mut self, name: &str) -> bool {
+        let Some(router) = self.forget(&router(name)) else {
+            return false;
+        };
+        let mut change = ClaimChange::forgotten(&router);
+        while self.sweep(&mut change) {}
+        true
     }
 }
 

@@ -103,7 +103,7 @@ impl Router {
         }
     }
 
-    fn attach(&mut self, name: &str, engine: &Arc<Engine>) {
+    async fn attach(&mut self, name: &str, engine: &Arc<Engine>) {
         if let Some((_, task)) = self.stream.take() {
             task.abort();
         }
@@ -131,6 +131,7 @@ impl Router {
         *self.synchronised.lock().unwrap() = false;
         let (link, mut messages) = engine
             .attach(identity, "test".into(), self.interfaces(), has)
+            .await
             .unwrap();
         let (table, sulks, synchronised) = (
             self.table.clone(),
@@ -210,7 +211,7 @@ async fn run(acts: Vec<Vec<Act>>, adopt_for: Duration) {
             net,
             ..Router::default()
         };
-        router.attach(name, &engine);
+        router.attach(name, &engine).await;
         routers.push(router);
     }
     for together in acts {
@@ -228,7 +229,7 @@ async fn run(acts: Vec<Vec<Act>>, adopt_for: Duration) {
                     let _ = engine.delete(spec(s, 1, 0, 0, 1).key).await;
                 })),
                 Act::Cut(at) => routers[at].cut(&engine),
-                Act::Attach(at) => routers[at].attach(ROUTERS[at], &engine),
+                Act::Attach(at) => routers[at].attach(ROUTERS[at], &engine).await,
                 Act::Move(at, net) => {
                     routers[at].net = net;
                     if let Some((link, _)) = &routers[at].stream {
@@ -251,7 +252,7 @@ async fn run(acts: Vec<Vec<Act>>, adopt_for: Duration) {
         router.net = u8::try_from(at).unwrap();
         match &router.stream {
             Some((link, _)) => engine.report(link, router.interfaces()),
-            None => router.attach(name, &engine),
+            None => router.attach(name, &engine).await,
         }
     }
     let settled = async {
@@ -317,10 +318,10 @@ async fn what_is_deleted_while_its_router_comes_back_is_installed_when_it_is_add
         ..Settings::default()
     });
     let mut router = Router::default();
-    router.attach("a", &engine);
+    router.attach("a", &engine).await;
     let call = spec(1, 1, 0, 0, 0);
     engine.add(call.clone()).await.unwrap();
-    router.attach("a", &engine);
+    router.attach("a", &engine).await;
     // Nothing was awaited, so this comes before the comparison with what the router has.
     engine.delete(call.key.clone()).await.unwrap();
     while !*router.synchronised.lock().unwrap() {

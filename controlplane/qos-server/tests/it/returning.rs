@@ -346,7 +346,10 @@ async fn a_call_that_nobody_reaches_after_its_router_was_forgotten_says_so() {
     net.b_stream.cut();
     let id = RouterId::parse("id", "b").unwrap();
     let engine = net.server.engine.clone();
-    eventually("forgotten", || async { engine.forget_router(&id).ok() }).await;
+    eventually("forgotten", || async {
+        engine.forget_router(&id).await.ok()
+    })
+    .await;
     assert_status(
         add(&mut net.client, call("c2", 4100)).await,
         Code::NotFound,

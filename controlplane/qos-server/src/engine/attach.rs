@@ -1,0 +1,197 @@
+//! Routers' streams come, report their interfaces, and end.
+//!
+//! A report may claim hundreds of thousands of prefixes, so the registry takes it in slices, and one
+//! report after the other (`Engine::reports`).
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::task::yield_now;
+use tracing::{info, warn};
+
+use super::{
+    Engine, Reported,
+    link::{Ended, Link, Outgoing, ToRouter},
+};
+use crate::model::{
+    error::Error,
+    ids::{RouterId, SessionKey, UnixMs},
+    registry::{ClaimChange, Identity, Interface},
+};
+
+/// What a router has reported on a stream and the registry has not taken. Only the last report
+/// counts.
+#[derive(Debug, Default)]
+pub(super) struct Unread(Mutex<(Option<Vec<Interface>>, bool)>);
+
+impl Unread {
+    /// Puts a report in place of the one that waits. True if nobody takes reports yet.
+    fn put(&self, interfaces: Vec<Interface>) -> bool {
+        let mut unread = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let former = unread.0.replace(interfaces);
+        let starts = !std::mem::replace(&mut unread.1, true);
+        drop(unread);
+        drop(former);
+        starts
+    }
+
+    /// The last report. If there is none, nobody takes reports from now on.
+    fn take(&self) -> Option<Vec<Interface>> {
+        let mut unread = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        unread.1 = unread.0.is_some();
+        unread.0.take()
+    }
+}
+
+impl Engine {
+    /// A router attached: it has told its interfaces and what it has. Ends the stream that it had
+    /// before. What goes to the router comes out of the returned receiver.
+    ///
+    /// Must be driven to its end: a caller who may go away gives it a task of its own.
+    pub async fn attach(
+        self: &Arc<Self>,
+        identity: Identity,
+        peer: String,
+        interfaces: Vec<Interface>,
+        reported: HashMap<SessionKey, Reported>,
+    ) -> Result<(Arc<Link>, Outgoing), Error> {
+        if *self.stopping.borrow() {
+            return Err(Error::ShuttingDown);
+        }
+        let id = identity.id.clone();
+        let turn = self.reports.lock().await;
+        self.make_room(&id).await?;
+        let former = self.lock().registry.router(&id).cloned();
+        let mut change = ClaimChange::new(&id, former.as_ref(), interfaces);
+        self.prepare(&mut change).await;
+        let welcome = ToRouter::Welcome {
+            server_epoch: self.epoch,
+        };
+        let link = Arc::new(Link::new(
+            id.clone(),
+            self.next_attachment(),
+            self.settings.router_buffer,
+            welcome,
+            self.metrics.clone(),
+        ));
+        let outgoing = link.outgoing();
+        let (replaced, rest) = {
+            let mut state = self.lock();
+            let (at, now) = (link.attachment(), UnixMs::now());
+            let router = state
+                .registry
+                .attach(identity, peer.clone(), &change, at, now);
+            let strays = state.grace.attached(&id);
+            let replaced = state.links.insert(id.clone(), link.clone());
+            (replaced, (router, strays))
+        };
+        drop(rest);
+        if let Some(old) = replaced {
+            warn!(router = %id, %peer, "attached again; its former stream ends");
+            old.end(Ended::Replaced {
+                router: id.clone(),
+                peer,
+            });
+        }
+        info!(router = %id, sessions = reported.len(), "attached");
+        self.reach_changed.notify_one();
+        let engine = self.clone();
+        let synchronised = link.clone();
+        tokio::spawn(async move { engine.synchronise(synchronised, reported).await });
+        tokio::spawn(self.clone().end_grace(link.clone()));
+        self.sweep(change).await;
+        drop(turn);
+        Ok((link, outgoing))
+    }
+
+    /// A router reported its interfaces anew. The registry takes that later, unless another report
+    /// comes first.
+    pub fn report(self: &Arc<Self>, link: &Arc<Link>, interfaces: Vec<Interface>) {
+        if link.unread.put(interfaces) {
+            tokio::spawn(self.clone().take_reports(link.clone()));
+        }
+    }
+
+    async fn take_reports(self: Arc<Self>, link: Arc<Link>) {
+        let id = link.router();
+        loop {
+            let turn = self.reports.lock().await;
+            let Some(interfaces) = link.unread.take() else {
+                return;
+            };
+            let former = self.lock().registry.router(id).cloned();
+            let Some(former) = former.filter(|it| it.attachment() == Some(link.attachment()))
+            else {
+                continue;
+            };
+            if *former.interfaces == *interfaces {
+                continue;
+            }
+            let mut change = ClaimChange::new(id, Some(&former), interfaces);
+            self.prepare(&mut change).await;
+            // Even if the router is lost by now: it has what it said.
+            self.lock().registry.report(id, &change);
+            info!(router = %id, "interfaces changed");
+            self.reach_changed.notify_one();
+            self.sweep(change).await;
+            drop(turn);
+        }
+    }
+
+    /// A router's stream ended.
+    pub fn detach(&self, link: &Link, reason: &str) {
+        let (id, attachment) = (link.router(), link.attachment());
+        let strays = {
+            let mut state = self.lock();
+            let lost = state.registry.detach(id, attachment, reason, UnixMs::now());
+            lost.then(|| {
+                state.links.remove(id);
+                state.grace.detached(id)
+            })
+        };
+        if strays.is_some() {
+            warn!(router = %id, reason, "lost");
+        }
+        link.close();
+        self.reach_changed.notify_one();
+    }
+
+    /// Forgets the router that is missed least if there is no room for another one.
+    async fn make_room(&self, newcomer: &RouterId) -> Result<(), Error> {
+        let forgotten = {
+            let mut state = self.lock();
+            let Err(full) = state.registry.has_room(newcomer) else {
+                return Ok(());
+            };
+            let other = state.dispensable().ok_or(full)?;
+            state.forget(&other)
+        };
+        if let (Some(router), _) = &forgotten {
+            self.sweep(ClaimChange::forgotten(router)).await;
+        }
+        Ok(())
+    }
+
+    async fn prepare(&self, change: &mut ClaimChange) {
+        while self.prepare_slice(change) {
+            yield_now().await;
+        }
+    }
+
+    fn prepare_slice(&self, change: &mut ClaimChange) -> bool {
+        self.lock().registry.prepare(change)
+    }
+
+    /// Removes the claims that a change has ended.
+    pub(super) async fn sweep(&self, mut change: ClaimChange) {
+        while self.sweep_slice(&mut change) {
+            yield_now().await;
+        }
+    }
+
+    fn sweep_slice(&self, change: &mut ClaimChange) -> bool {
+        self.lock().registry.sweep(change)
+    }
+}
