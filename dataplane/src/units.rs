@@ -1,10 +1,8 @@
 //! Quantities with their units.
 
-use std::{fmt, ops};
+use std::ops;
 
-use thiserror::Error;
-
-pub use voicelane_types::{BitRate, RateError};
+pub use voicelane_types::{BitRate, InvalidVlan, MacAddress, RateError, VlanId};
 
 /// A point in time, or a span of it, in ticks of the data plane's clock (the TSC, or the virtual
 /// clock of the simulated device).
@@ -94,77 +92,9 @@ impl From<PortIndex> for InterfaceIndex {
     }
 }
 
-/// An IEEE 802.1Q VLAN identifier that names a VLAN: 1 to 4094.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct VlanId(u16);
-
-/// A number that names no VLAN.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("{0} is no VLAN identifier: it must be 1 to 4094")]
-pub struct InvalidVlan(pub u64);
-
-impl VlanId {
-    /// From a number.
-    pub fn new(number: u64) -> Result<Self, InvalidVlan> {
-        u16::try_from(number)
-            .ok()
-            .filter(|number| (1..=4094).contains(number))
-            .map(Self)
-            .ok_or(InvalidVlan(number))
-    }
-
-    /// As a number from 1 to 4094.
-    #[must_use]
-    pub fn number(self) -> u16 {
-        self.0
-    }
-}
-
-impl fmt::Display for VlanId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
-    }
-}
-
-/// An Ethernet address.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct MacAddress(pub [u8; 6]);
-
-impl MacAddress {
-    /// Whether it names a group: multicast or broadcast.
-    #[must_use]
-    pub fn is_group(self) -> bool {
-        self.0[0] & 1 != 0
-    }
-}
-
-impl fmt::Display for MacAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
-    }
-}
-
-impl fmt::Debug for MacAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn vlans_have_numbers_from_1_to_4094() {
-        for number in [1, 100, 4094] {
-            let id = VlanId::new(number).unwrap();
-            assert_eq!(id.to_string(), number.to_string());
-        }
-        for number in [0, 4095, 4096, 65_537, u64::MAX] {
-            assert_eq!(VlanId::new(number), Err(InvalidVlan(number)));
-        }
-    }
 
     #[test]
     fn spans_convert_without_overflow() {

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod codec;
+mod convert;
 pub mod limits;
 
 /// Messages, clients and servers of package `voicelane.v1`. The messages serialize as proto3 JSON

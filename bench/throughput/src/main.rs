@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::Parser;
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -76,7 +76,7 @@ struct Arguments {
     seconds: u64,
     /// MAC address that the frames carry as destination.
     #[arg(long, default_value = "02:00:00:00:00:00")]
-    mac: String,
+    mac: MacAddress,
     /// Memory for buffers and tables.
     #[arg(long, default_value_t = 512)]
     memory_mib: u64,
@@ -94,7 +94,7 @@ fn main() -> anyhow::Result<()> {
         ..EalConfig::default()
     })?;
     let pool = Mempool::create("frames", BUFFERS, 2048, -1)?;
-    let mac = mac(&arguments.mac)?;
+    let mac = arguments.mac;
     let (mut queues, mut ports) = (vec![], vec![]);
     for (device, rate) in [
         (input, BitRate::from_bps(1 << 40)?),
@@ -222,19 +222,6 @@ fn figures(before: &Moment, after: &Moment, eal: &Eal) -> serde_json::Value {
         "longest_stall_us": after.report.stalls.last(whole_seconds).0 as f64 / clock.hz() as f64 * 1e6,
         "hugepages": eal.hugepages(),
     })
-}
-
-fn mac(text: &str) -> anyhow::Result<MacAddress> {
-    let octets: Vec<u8> = text
-        .split(':')
-        .map(|octet| u8::from_str_radix(octet, 16))
-        .collect::<Result<_, _>>()
-        .with_context(|| format!("{text:?} is no MAC address"))?;
-    let octets = octets
-        .try_into()
-        .ok()
-        .with_context(|| format!("{text:?} is no MAC address"))?;
-    Ok(MacAddress(octets))
 }
 
 fn ask(control: &Control, request: Request) -> anyhow::Result<Answer> {

@@ -2,10 +2,14 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum, builder::ArgPredicate};
+use clap::{
+    Args, Parser, Subcommand, ValueEnum,
+    builder::{ArgPredicate, PossibleValue, PossibleValuesParser, TypedValueParser},
+};
+use voicelane_types::{BitRate, ServiceClass};
 
 use crate::{
-    media::{Codec, End, Flow, Rate},
+    media::{Codec, End, Flow},
     meter::MeterArgs,
 };
 
@@ -157,7 +161,7 @@ pub(crate) struct Media {
     /// The rate instead, bit/s at the IP layer: 80000, 80k, 1.5M, 1.5Mbit/s. Taken as it is, with nothing on
     /// top: what exceeds it is dropped.
     #[arg(long, value_name = "RATE")]
-    pub(crate) rate: Option<Rate>,
+    pub(crate) rate: Option<BitRate>,
     /// Media are SRTP: 10 bytes more a packet than the codec's.
     #[arg(long, conflicts_with = "rate")]
     pub(crate) srtp: bool,
@@ -175,11 +179,11 @@ pub(crate) struct Media {
     /// The treatment.
     #[arg(
         long,
-        value_enum,
-        default_value_t = Class::Telephony,
+        value_parser = classes(),
+        default_value_t = ServiceClass::Telephony,
         default_value_if("meter", ArgPredicate::IsPresent, "multimedia-conferencing")
     )]
-    pub(crate) class: Class,
+    pub(crate) class: ServiceClass,
     #[command(flatten)]
     pub(crate) meter: Box<MeterArgs>,
 }
@@ -239,21 +243,6 @@ pub(crate) enum RtcpMode {
     Mux,
     /// There is none.
     None,
-}
-
-/// The treatments that a call can ask for (RFC 4594).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Class {
-    /// EF.
-    Telephony,
-    /// VOICE-ADMIT (RFC 5865).
-    AdmittedTelephony,
-    /// CS5.
-    Signalling,
-    /// AF41.
-    MultimediaConferencing,
-    /// CS4.
-    RealtimeInteractive,
 }
 
 /// Of routers.
@@ -343,6 +332,13 @@ pub(crate) struct RouterApi {
     /// The router's own address.
     #[arg(long = "router-api", env = "VOICELANE_ROUTER_API", value_name = "URL")]
     pub(crate) url: String,
+}
+
+/// The service classes by name; help shows the code point of each.
+fn classes() -> impl TypedValueParser<Value = ServiceClass> {
+    let names = ServiceClass::ALL
+        .map(|class| PossibleValue::new(class.name()).help(class.dscp().to_string()));
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<ServiceClass>())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

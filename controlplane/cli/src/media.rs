@@ -4,13 +4,10 @@ use std::{fmt, net::SocketAddr, str::FromStr};
 
 use clap::ValueEnum;
 use voicelane_proto::v1;
-use voicelane_types::{
-    BitRate, RateError,
-    codec::{self, IPV4_HEADERS, IPV6_HEADERS},
-};
+use voicelane_types::codec::{self, IPV4_HEADERS, IPV6_HEADERS};
 
 use crate::{
-    args::{Class, Media, RtcpMode},
+    args::{Media, RtcpMode},
     client::Failure,
 };
 
@@ -59,19 +56,6 @@ impl Codec {
     }
 }
 
-/// A rate as typed, bit/s.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Rate(pub(crate) u64);
-
-impl FromStr for Rate {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let rate: BitRate = text.parse().map_err(|error: RateError| error.to_string())?;
-        Ok(Self(rate.bps()))
-    }
-}
-
 /// An end of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct End(SocketAddr);
@@ -83,15 +67,6 @@ impl FromStr for End {
         text.trim().parse().map(Self).map_err(|_| {
             format!("{text:?} is no address and port like 10.1.0.5:4000 or [2001:db8::5]:4000")
         })
-    }
-}
-
-impl End {
-    fn message(self) -> v1::Endpoint {
-        v1::Endpoint {
-            address: self.0.ip().to_string(),
-            port: self.0.port().into(),
-        }
     }
 }
 
@@ -138,11 +113,11 @@ pub(crate) fn spec(
         RtcpMode::None => v1::rtcp::Mode::None,
     };
     let flow = |flow: &Flow| v1::MediaFlow {
-        source: Some(flow.source.message()),
-        destination: Some(flow.destination.message()),
+        source: Some(flow.source.0.into()),
+        destination: Some(flow.destination.0.into()),
         max_bitrate_bps: match (meter, media.rate) {
             (Some(_), _) => 0,
-            (None, Some(rate)) => rate.0,
+            (None, Some(rate)) => rate.bps(),
             (None, None) => media
                 .codec
                 .rate_bps(flow.destination.0.is_ipv6(), media.srtp),
@@ -160,14 +135,7 @@ pub(crate) fn spec(
         key: Some(key),
         revision,
         flows: media.ends.all().iter().map(flow).collect(),
-        service_class: match media.class {
-            Class::Telephony => v1::ServiceClass::Telephony,
-            Class::AdmittedTelephony => v1::ServiceClass::AdmittedTelephony,
-            Class::Signalling => v1::ServiceClass::Signalling,
-            Class::MultimediaConferencing => v1::ServiceClass::MultimediaConferencing,
-            Class::RealtimeInteractive => v1::ServiceClass::RealtimeInteractive,
-        }
-        .into(),
+        service_class: v1::ServiceClass::from(media.class).into(),
         ..v1::SessionSpec::default()
     })
 }
@@ -189,16 +157,6 @@ mod tests {
             (Codec::AmrWb, false, false, 40_804),
         ] {
             assert_eq!(codec.rate_bps(ipv6, srtp), bps, "{codec:?}");
-        }
-    }
-
-    #[test]
-    fn rates_are_read() {
-        for (text, bps) in [("80000", 80_000), ("40.4k", 40_400), ("1.5mbit", 1_500_000)] {
-            assert_eq!(text.parse(), Ok(Rate(bps)), "{text}");
-        }
-        for text in ["", "0", "-1", "20000000000000M"] {
-            assert!(text.parse::<Rate>().is_err(), "{text}");
         }
     }
 

@@ -5,8 +5,7 @@ use voicelane_proto::v1::{
     self,
     meter::{Marker, Rfc4115, SrTcm, TrTcm},
 };
-
-use crate::media::Rate;
+use voicelane_types::BitRate;
 
 /// A three-colour meter in place of one rate and burst.
 #[derive(Args, Debug)]
@@ -25,19 +24,19 @@ pub(crate) struct MeterArgs {
     pub(crate) meter: Option<Kind>,
     /// What is committed, bit/s at the IP layer: what keeps to it is green.
     #[arg(long, value_name = "RATE", requires = "meter")]
-    cir: Option<Rate>,
+    cir: Option<BitRate>,
     /// How much of that may come at once.
     #[arg(long, value_name = "BYTES", requires = "meter")]
     cbs: Option<u32>,
     /// Of trtcm: the peak, at least the CIR. What is over it is red; what is between, yellow.
     #[arg(long, value_name = "RATE", requires = "meter")]
-    pir: Option<Rate>,
+    pir: Option<BitRate>,
     /// Of trtcm: how much of the peak may come at once.
     #[arg(long, value_name = "BYTES", requires = "meter")]
     pbs: Option<u32>,
     /// Of rfc4115: what may come beside the CIR, yellow.
     #[arg(long, value_name = "RATE", requires = "meter")]
-    eir: Option<Rate>,
+    eir: Option<BitRate>,
     /// Of srtcm and rfc4115: how much may be yellow at once.
     #[arg(long, value_name = "BYTES", requires = "meter")]
     ebs: Option<u32>,
@@ -84,7 +83,7 @@ impl MeterArgs {
                 _ => {}
             }
         }
-        let bps = |rate: Option<Rate>| rate.map_or(0, |rate| rate.0);
+        let bps = |rate: Option<BitRate>| rate.map_or(0, BitRate::bps);
         let (pbs_bytes, ebs_bytes) = (self.pbs.unwrap_or(0), self.ebs.unwrap_or(0));
         let marker = match kind {
             Kind::Srtcm => Marker::Srtcm(SrTcm { ebs_bytes }),
@@ -99,7 +98,7 @@ impl MeterArgs {
         };
         Ok(Some(v1::Meter {
             marker: Some(marker),
-            cir_bps: cir.0,
+            cir_bps: cir.bps(),
             cbs_bytes,
             colour_aware: self.colour_aware,
             drop_red: self.drop_red,

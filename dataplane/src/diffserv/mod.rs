@@ -3,7 +3,6 @@
 
 mod class;
 mod codel;
-mod codepoint;
 mod ef;
 mod meter;
 mod phb;
@@ -13,7 +12,6 @@ mod wred;
 
 pub use class::{ClassSettings, FEW, Management, SHARE_FACTOR, Service, shared_packets};
 pub use codel::{Codel, CodelProfile};
-pub use codepoint::{Dscp, Ecn, InvalidDscp, TrafficClass, UnknownDscp};
 pub use ef::{Departure, EfError, EfMeter, EfReport};
 pub use meter::{
     Colour, ColourAction, ColourMode, Marking, Meter, MeterError, MeterKind, MeterProfile,
@@ -22,4 +20,5 @@ pub use meter::{
 pub use phb::{Phb, PhbMap};
 pub use token_bucket::{BucketError, BucketProfile, TokenBucket};
 pub use user_priority::user_priority;
+pub use voicelane_types::{Dscp, Ecn, InvalidDscp, TrafficClass, UnknownDscp};
 pub use wred::{FULL, Fill, Wred, WredCurve, WredProfile};

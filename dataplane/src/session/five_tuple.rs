@@ -1,47 +1,8 @@
-use std::{
-    fmt,
-    net::{IpAddr, SocketAddr},
-};
+use std::{fmt, net::IpAddr};
+
+pub use voicelane_types::{FiveTuple, Protocol};
 
 use super::Origin;
-
-/// A transport protocol's number (IANA).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Protocol(pub u8);
-
-impl Protocol {
-    /// ICMP.
-    pub const ICMP: Self = Self(1);
-    /// ICMPv6.
-    pub const ICMP_V6: Self = Self(58);
-    /// What a fragment of IPv6 shows of what it carries, unless it is the first one.
-    pub const IPV6_FRAGMENT: Self = Self(44);
-    /// TCP.
-    pub const TCP: Self = Self(6);
-    /// UDP.
-    pub const UDP: Self = Self(17);
-}
-
-/// What identifies a flow: protocol, and both transport addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FiveTuple {
-    /// Where it comes from.
-    pub source: SocketAddr,
-    /// Where it goes.
-    pub destination: SocketAddr,
-    /// Over what.
-    pub protocol: Protocol,
-}
-
-impl fmt::Display for FiveTuple {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} -> {} protocol {}",
-            self.source, self.destination, self.protocol.0
-        )
-    }
-}
 
 /// A five-tuple in the form in which the table compares it, with where its packets come in beside it, in
 /// a byte that no field has.

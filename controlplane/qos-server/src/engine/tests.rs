@@ -170,7 +170,7 @@ fn spec(index: u32) -> SessionSpec {
         rtcp: Rtcp::None,
     };
     SessionSpec {
-        key: SessionKey::parse("key", "agent", &format!("call-{index:06}")).unwrap(),
+        key: SessionKey::new("agent", &format!("call-{index:06}")).unwrap(),
         revision: Revision::FIRST,
         flows: vec![flow],
         class: ServiceClass::Telephony,

@@ -4,14 +4,15 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use voicelane_proto::v1;
+use voicelane_types::{ColourMode, MeterKind, MeterSpec};
 
 use crate::{
     engine::{Colours, EntryCounters, Reply, Reported},
     model::{
         entries::{FiveTuple, FlowKind, expand_distinct},
         error::{Error, Refusal, RefusalKind},
-        ids::{Fingerprint, Revision, RouterId, SessionKey},
-        meter::{Marker, Meter},
+        ids::{Fingerprint, Revision, RouterId, SessionKey, session_key},
+        meter::Meter,
         registry::{Identity, Interface, Role},
         session::{
             BurstBytes, MAX_FLOWS, MediaFlow, Path, RateBps, Rtcp, ServiceClass, SessionSpec, Terms,
@@ -29,7 +30,7 @@ const MAX_TEXT: usize = 128;
 /// A session's key; `field` is its path in the request.
 pub fn key(field: &str, key: Option<v1::SessionKey>) -> Result<SessionKey, Error> {
     let key = key.ok_or_else(|| missing(field))?;
-    SessionKey::parse(field, &key.agent_id, &key.session_id)
+    session_key(field, &key.agent_id, &key.session_id)
 }
 
 /// A session as asked for.
@@ -41,14 +42,9 @@ pub fn spec(spec: Option<v1::SessionSpec>) -> Result<SessionSpec, Error> {
             format!("has {} flows; give 1 to {MAX_FLOWS}", spec.flows.len()),
         ));
     }
-    let class = match v1::ServiceClass::try_from(spec.service_class) {
-        Ok(v1::ServiceClass::Unspecified | v1::ServiceClass::Telephony) => ServiceClass::Telephony,
-        Ok(v1::ServiceClass::AdmittedTelephony) => ServiceClass::AdmittedTelephony,
-        Ok(v1::ServiceClass::Signalling) => ServiceClass::Signalling,
-        Ok(v1::ServiceClass::MultimediaConferencing) => ServiceClass::MultimediaConferencing,
-        Ok(v1::ServiceClass::RealtimeInteractive) => ServiceClass::RealtimeInteractive,
-        Err(_) => return Err(unknown("spec.service_class", spec.service_class)),
-    };
+    let class = v1::ServiceClass::try_from(spec.service_class)
+        .map_err(|_| unknown("spec.service_class", spec.service_class))?
+        .into();
     let mut flows = Vec::with_capacity(spec.flows.len());
     for (index, media) in spec.flows.into_iter().enumerate() {
         flows.push(flow(&format!("spec.flows[{index}]"), media, class)?);
@@ -88,18 +84,18 @@ fn flow(field: &str, flow: v1::MediaFlow, class: ServiceClass) -> Result<MediaFl
 }
 
 fn meter(field: &str, meter: v1::Meter, class: ServiceClass) -> Result<Meter, Error> {
-    use v1::meter::Marker as Given;
+    use v1::meter::Marker;
 
-    let rate = |name: &str, bps| RateBps::parse(&format!("{field}.{name}"), bps);
-    let marker = match meter.marker {
-        Some(Given::Srtcm(it)) => Marker::SrTcm {
+    let rate = |name: &str, bps| RateBps::parse(&format!("{field}.{name}"), bps).map(RateBps::rate);
+    let kind = match meter.marker {
+        Some(Marker::Srtcm(it)) => MeterKind::SrTcm {
             ebs_bytes: it.ebs_bytes,
         },
-        Some(Given::Trtcm(it)) => Marker::TrTcm {
+        Some(Marker::Trtcm(it)) => MeterKind::TrTcm {
             pir: rate("trtcm.pir_bps", it.pir_bps)?,
             pbs_bytes: it.pbs_bytes,
         },
-        Some(Given::Rfc4115(it)) => Marker::Rfc4115 {
+        Some(Marker::Rfc4115(it)) => MeterKind::Rfc4115 {
             eir: rate("rfc4115.eir_bps", it.eir_bps)?,
             ebs_bytes: it.ebs_bytes,
         },
@@ -110,11 +106,18 @@ fn meter(field: &str, meter: v1::Meter, class: ServiceClass) -> Result<Meter, Er
             ));
         }
     };
-    let meter = Meter {
-        marker,
+    let spec = MeterSpec {
+        kind,
         cir: rate("cir_bps", meter.cir_bps)?,
         cbs_bytes: meter.cbs_bytes,
-        colour_aware: meter.colour_aware,
+        mode: if meter.colour_aware {
+            ColourMode::Aware
+        } else {
+            ColourMode::Blind
+        },
+    };
+    let meter = Meter {
+        spec,
         drop_red: meter.drop_red,
     };
     Meter::parse(field, meter, class)
@@ -345,7 +348,7 @@ pub fn agent(value: &str) -> Result<Option<String>, Error> {
     if value.is_empty() {
         return Ok(None);
     }
-    SessionKey::parse("request", value, "any").map(|_| Some(value.to_owned()))
+    session_key("request", value, "any").map(|_| Some(value.to_owned()))
 }
 
 fn text<'a>(field: &str, value: &'a str) -> Result<&'a str, Error> {

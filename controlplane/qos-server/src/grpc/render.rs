@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use voicelane_proto::v1;
+use voicelane_types::{ColourMode, MeterKind};
 
 use crate::{
     engine::{
@@ -12,10 +13,10 @@ use crate::{
     model::{
         entries::{FiveTuple, FlowEntry, FlowKind},
         ids::SessionKey,
-        meter::{Marker, Meter},
+        meter::Meter,
         placement::Placement,
         registry::{Interface, Location, Presence, Role},
-        session::{MediaFlow, Rtcp, ServiceClass, SessionSpec, SessionState, Terms},
+        session::{MediaFlow, Rtcp, SessionSpec, SessionState, Terms},
         store::InstallationState,
     },
 };
@@ -49,14 +50,7 @@ fn spec(spec: &SessionSpec) -> v1::SessionSpec {
         key: Some(key(&spec.key)),
         revision: spec.revision.get(),
         flows: spec.flows.iter().map(flow).collect(),
-        service_class: match spec.class {
-            ServiceClass::Telephony => v1::ServiceClass::Telephony,
-            ServiceClass::AdmittedTelephony => v1::ServiceClass::AdmittedTelephony,
-            ServiceClass::Signalling => v1::ServiceClass::Signalling,
-            ServiceClass::MultimediaConferencing => v1::ServiceClass::MultimediaConferencing,
-            ServiceClass::RealtimeInteractive => v1::ServiceClass::RealtimeInteractive,
-        }
-        .into(),
+        service_class: v1::ServiceClass::from(spec.class).into(),
         ..v1::SessionSpec::default()
     }
 }
@@ -90,23 +84,23 @@ fn flow(flow: &MediaFlow) -> v1::MediaFlow {
 }
 
 fn meter(meter: &Meter) -> v1::Meter {
-    use v1::meter::Marker as Given;
+    use v1::meter::Marker;
 
     v1::Meter {
-        marker: Some(match meter.marker {
-            Marker::SrTcm { ebs_bytes } => Given::Srtcm(v1::meter::SrTcm { ebs_bytes }),
-            Marker::TrTcm { pir, pbs_bytes } => Given::Trtcm(v1::meter::TrTcm {
-                pir_bps: pir.get(),
+        marker: Some(match meter.spec.kind {
+            MeterKind::SrTcm { ebs_bytes } => Marker::Srtcm(v1::meter::SrTcm { ebs_bytes }),
+            MeterKind::TrTcm { pir, pbs_bytes } => Marker::Trtcm(v1::meter::TrTcm {
+                pir_bps: pir.bps(),
                 pbs_bytes,
             }),
-            Marker::Rfc4115 { eir, ebs_bytes } => Given::Rfc4115(v1::meter::Rfc4115 {
-                eir_bps: eir.get(),
+            MeterKind::Rfc4115 { eir, ebs_bytes } => Marker::Rfc4115(v1::meter::Rfc4115 {
+                eir_bps: eir.bps(),
                 ebs_bytes,
             }),
         }),
-        cir_bps: meter.cir.get(),
-        cbs_bytes: meter.cbs_bytes,
-        colour_aware: meter.colour_aware,
+        cir_bps: meter.spec.cir.bps(),
+        cbs_bytes: meter.spec.cbs_bytes,
+        colour_aware: meter.spec.mode == ColourMode::Aware,
         drop_red: meter.drop_red,
     }
 }
@@ -220,7 +214,7 @@ fn entry(entry: &FlowEntry) -> v1::FlowEntry {
         source: Some(endpoint(entry.tuple.0.source())),
         destination: Some(endpoint(entry.tuple.0.destination())),
         protocol: FiveTuple::PROTOCOL,
-        dscp: entry.dscp.get().into(),
+        dscp: entry.dscp.number().into(),
         rate_bps: entry.rate_bps,
         burst_bytes: entry.burst_bytes,
         meter: entry.meter.as_ref().map(meter),
@@ -397,17 +391,11 @@ fn counters(whose: &SessionKey, entry: &EntryCounters) -> v1::EntryCounters {
 
 /// A session's key.
 pub fn key(key: &SessionKey) -> v1::SessionKey {
-    v1::SessionKey {
-        agent_id: key.agent().to_owned(),
-        session_id: key.session().to_owned(),
-    }
+    key.into()
 }
 
 fn endpoint(end: SocketAddr) -> v1::Endpoint {
-    v1::Endpoint {
-        address: end.ip().to_string(),
-        port: end.port().into(),
-    }
+    end.into()
 }
 
 fn narrow(index: usize) -> u32 {

@@ -10,7 +10,10 @@ use voicelane_proto::v1::{self, sessions_server::Sessions};
 use super::{PAGE_BYTES, changes, parse, render, status::status, watch};
 use crate::{
     engine::Engine,
-    model::{error::Error, ids::SessionKey},
+    model::{
+        error::Error,
+        ids::{SessionKey, session_key},
+    },
 };
 
 /// Response metadata: differs for each start of the server.
@@ -199,6 +202,6 @@ fn write_token(last: &SessionKey) -> String {
 fn read_token(token: &str) -> Result<SessionKey, Error> {
     token
         .split_once('\n')
-        .and_then(|(agent, session)| SessionKey::parse("page_token", agent, session).ok())
+        .and_then(|(agent, session)| session_key("page_token", agent, session).ok())
         .ok_or_else(|| Error::invalid("page_token", "is not of an answer; start with none"))
 }

@@ -7,12 +7,13 @@ use std::{
 };
 
 use voicelane_proto::limits::MAX_BURST_BYTES;
+use voicelane_types::{ColourMode, MeterKind};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
     error::Error,
     ids::Fingerprint,
-    meter::{Marker, Meter, sum},
+    meter::{Meter, sum},
     session::{Dscp, MediaFlow, Path, Rtcp, SessionSpec, Terms},
 };
 
@@ -179,7 +180,7 @@ pub fn fingerprint(entries: &[FlowEntry]) -> Fingerprint {
         }]);
         hash_end(&mut hash, entry.tuple.0.source());
         hash_end(&mut hash, entry.tuple.0.destination());
-        hash.update(&[17, entry.dscp.get()]);
+        hash.update(&[17, entry.dscp.number()]);
         hash.update(&entry.rate_bps.to_be_bytes());
         hash.update(&entry.burst_bytes.to_be_bytes());
         if let Some(meter) = &entry.meter {
@@ -197,17 +198,18 @@ pub fn fingerprint(entries: &[FlowEntry]) -> Fingerprint {
 
 /// The first byte is not 0, as that of the next entry is: nothing is read as something else.
 fn hash_meter(hash: &mut Xxh3, meter: &Meter) {
-    let (marker, rate, burst) = match meter.marker {
-        Marker::SrTcm { ebs_bytes } => (1, 0, ebs_bytes),
-        Marker::TrTcm { pir, pbs_bytes } => (2, pir.get(), pbs_bytes),
-        Marker::Rfc4115 { eir, ebs_bytes } => (3, eir.get(), ebs_bytes),
+    let (marker, rate, burst) = match meter.spec.kind {
+        MeterKind::SrTcm { ebs_bytes } => (1, 0, ebs_bytes),
+        MeterKind::TrTcm { pir, pbs_bytes } => (2, pir.bps(), pbs_bytes),
+        MeterKind::Rfc4115 { eir, ebs_bytes } => (3, eir.bps(), ebs_bytes),
     };
     hash.update(&[marker]);
-    hash.update(&meter.cir.get().to_be_bytes());
-    hash.update(&meter.cbs_bytes.to_be_bytes());
+    hash.update(&meter.spec.cir.bps().to_be_bytes());
+    hash.update(&meter.spec.cbs_bytes.to_be_bytes());
     hash.update(&rate.to_be_bytes());
     hash.update(&burst.to_be_bytes());
-    hash.update(&[u8::from(meter.colour_aware), u8::from(meter.drop_red)]);
+    let aware = meter.spec.mode == ColourMode::Aware;
+    hash.update(&[u8::from(aware), u8::from(meter.drop_red)]);
 }
 
 fn hash_end(hash: &mut Xxh3, end: SocketAddr) {

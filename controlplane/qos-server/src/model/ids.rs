@@ -6,81 +6,17 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+pub use voicelane_types::SessionKey;
+
 use super::error::Error;
 
-/// The most characters of an agent's or a session's name.
-pub const MAX_NAME: usize = 128;
 /// The most characters of a router's id.
 pub const MAX_ROUTER_ID: usize = 64;
 
-/// Who calls it what: 1 to 128 printable ASCII characters each. Ordered by agent, then session.
-///
-/// One text, both names with a line feed between them, which sorts before all that a name may hold.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SessionKey(Arc<str>);
-
-const BETWEEN: char = '\n';
-
-impl SessionKey {
-    /// Checks both names; `field` is where they came from ("spec.key").
-    pub fn parse(field: &str, agent: &str, session: &str) -> Result<Self, Error> {
-        name(field, "agent_id", agent)?;
-        name(field, "session_id", session)?;
-        Ok(Self::of(agent, session))
-    }
-
-    /// Sorts before every session of an agent and after those of the agents before it. Not the
-    /// key of any session. Absent if there can be no such agent.
-    pub fn before_agent(agent: &str) -> Option<Self> {
-        name("", "agent_id", agent).ok()?;
-        Some(Self::of(agent, ""))
-    }
-
-    fn of(agent: &str, session: &str) -> Self {
-        let mut text = String::with_capacity(agent.len() + 1 + session.len());
-        text.push_str(agent);
-        text.push(BETWEEN);
-        text.push_str(session);
-        Self(text.into())
-    }
-
-    fn names(&self) -> (&str, &str) {
-        self.0.split_once(BETWEEN).unwrap_or((&self.0, ""))
-    }
-
-    /// The agent's name.
-    pub fn agent(&self) -> &str {
-        self.names().0
-    }
-
-    /// The session's name, chosen by the agent.
-    pub fn session(&self) -> &str {
-        self.names().1
-    }
-}
-
-impl fmt::Display for SessionKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (agent, session) = self.names();
-        write!(f, "{session:?} of agent {agent:?}")
-    }
-}
-
-/// Checks the name that is in the field `name` of `field`.
-fn name(field: &str, name: &str, value: &str) -> Result<(), Error> {
-    let invalid = |reason| Err(Error::invalid(format!("{field}.{name}"), reason));
-    if value.is_empty() || value.len() > MAX_NAME {
-        return invalid(format!(
-            "has {} characters; give 1 to {MAX_NAME}",
-            value.len()
-        ));
-    }
-    if let Some(bad) = value.bytes().find(|byte| !(0x20..=0x7e).contains(byte)) {
-        return invalid(format!(
-            "holds byte {bad:#04x}; only printable ASCII is allowed"
-        ));
-    }
-    Ok(())
+/// Checks the names of an agent and a session; `field` is where they came from ("spec.key").
+pub fn session_key(field: &str, agent: &str, session: &str) -> Result<SessionKey, Error> {
+    SessionKey::new(agent, session)
+        .map_err(|wrong| Error::invalid(format!("{field}.{}", wrong.field), wrong.reason))
 }
 
 /// A router's name: 1 to 64 characters of `[A-Za-z0-9._-]`.

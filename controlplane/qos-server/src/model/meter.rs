@@ -1,49 +1,17 @@
 //! Three-colour meters, as an agent asks for one in place of a rate and burst.
 
 use voicelane_proto::limits::MAX_BURST_BYTES;
+use voicelane_types::{MeterKind, MeterSpec, ServiceClass};
 
-use super::{
-    error::Error,
-    session::{MIN_BURST_BYTES, RateBps, ServiceClass},
-};
+use super::{error::Error, session::MIN_BURST_BYTES};
 
 /// A three-colour meter, every field valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Meter {
-    /// Which, and its second bucket.
-    pub marker: Marker,
-    /// What is committed, bit/s at the IP layer.
-    pub cir: RateBps,
-    /// How much of it at once, bytes.
-    pub cbs_bytes: u32,
-    /// Whether the drop precedence is heeded with which packets come.
-    pub colour_aware: bool,
+    /// Its parameters, at the IP layer.
+    pub spec: MeterSpec,
     /// Whether red packets are dropped instead of marked.
     pub drop_red: bool,
-}
-
-/// Which meter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Marker {
-    /// RFC 2697.
-    SrTcm {
-        /// 0: nothing is yellow.
-        ebs_bytes: u32,
-    },
-    /// RFC 2698.
-    TrTcm {
-        /// At least what is committed.
-        pir: RateBps,
-        /// How much of it at once.
-        pbs_bytes: u32,
-    },
-    /// RFC 4115.
-    Rfc4115 {
-        /// On top of what is committed.
-        eir: RateBps,
-        /// 0: nothing is yellow.
-        ebs_bytes: u32,
-    },
 }
 
 impl Meter {
@@ -66,17 +34,17 @@ impl Meter {
             );
         }
         // RFC 4115 wants more tokens than the packet has bytes.
-        let least = match meter.marker {
-            Marker::SrTcm { .. } | Marker::TrTcm { .. } => MIN_BURST_BYTES,
-            Marker::Rfc4115 { .. } => MIN_BURST_BYTES + 1,
+        let least = match meter.spec.kind {
+            MeterKind::SrTcm { .. } | MeterKind::TrTcm { .. } => MIN_BURST_BYTES,
+            MeterKind::Rfc4115 { .. } => MIN_BURST_BYTES + 1,
         };
-        let (name, second, may_be_0) = match meter.marker {
-            Marker::SrTcm { ebs_bytes } => ("srtcm.ebs_bytes", ebs_bytes, true),
-            Marker::TrTcm { pbs_bytes, .. } => ("trtcm.pbs_bytes", pbs_bytes, false),
-            Marker::Rfc4115 { ebs_bytes, .. } => ("rfc4115.ebs_bytes", ebs_bytes, true),
+        let (name, second, may_be_0) = match meter.spec.kind {
+            MeterKind::SrTcm { ebs_bytes } => ("srtcm.ebs_bytes", ebs_bytes, true),
+            MeterKind::TrTcm { pbs_bytes, .. } => ("trtcm.pbs_bytes", pbs_bytes, false),
+            MeterKind::Rfc4115 { ebs_bytes, .. } => ("rfc4115.ebs_bytes", ebs_bytes, true),
         };
         for (name, bytes, may_be_0) in [
-            ("cbs_bytes", meter.cbs_bytes, false),
+            ("cbs_bytes", meter.spec.cbs_bytes, false),
             (name, second, may_be_0),
         ] {
             if bytes > MAX_BURST_BYTES {
@@ -98,10 +66,10 @@ impl Meter {
                 return invalid(name, reason);
             }
         }
-        if let Marker::TrTcm { pir, .. } = meter.marker
-            && pir < meter.cir
+        if let MeterKind::TrTcm { pir, .. } = meter.spec.kind
+            && pir < meter.spec.cir
         {
-            let (pir, cir) = (pir.get(), meter.cir.get());
+            let (pir, cir) = (pir.bps(), meter.spec.cir.bps());
             let reason = format!("is {pir} bit/s, under the CIR; give at least {cir}");
             return invalid("trtcm.pir_bps", reason);
         }
@@ -110,12 +78,12 @@ impl Meter {
 
     /// The most that is not red: bit/s, and bytes at once.
     pub fn most(&self) -> (u64, u32) {
-        let (cir, cbs) = (self.cir.get(), self.cbs_bytes);
-        match self.marker {
-            Marker::SrTcm { ebs_bytes } => (cir, sum(cbs, ebs_bytes)),
-            Marker::TrTcm { pir, pbs_bytes } => (pir.get(), pbs_bytes),
-            Marker::Rfc4115 { eir, ebs_bytes } => {
-                (cir.saturating_add(eir.get()), sum(cbs, ebs_bytes))
+        let (cir, cbs) = (self.spec.cir.bps(), self.spec.cbs_bytes);
+        match self.spec.kind {
+            MeterKind::SrTcm { ebs_bytes } => (cir, sum(cbs, ebs_bytes)),
+            MeterKind::TrTcm { pir, pbs_bytes } => (pir.bps(), pbs_bytes),
+            MeterKind::Rfc4115 { eir, ebs_bytes } => {
+                (cir.saturating_add(eir.bps()), sum(cbs, ebs_bytes))
             }
         }
     }
@@ -123,9 +91,9 @@ impl Meter {
     /// The same meter with room for something that is committed beside.
     #[must_use]
     pub fn with_room(mut self, rate_bps: u64, burst_bytes: u32) -> Self {
-        self.cir = self.cir.plus(rate_bps);
-        self.cbs_bytes = sum(self.cbs_bytes, burst_bytes);
-        if let Marker::TrTcm { pir, pbs_bytes } = &mut self.marker {
+        self.spec.cir = self.spec.cir.plus(rate_bps);
+        self.spec.cbs_bytes = sum(self.spec.cbs_bytes, burst_bytes);
+        if let MeterKind::TrTcm { pir, pbs_bytes } = &mut self.spec.kind {
             *pir = pir.plus(rate_bps);
             *pbs_bytes = sum(*pbs_bytes, burst_bytes);
         }

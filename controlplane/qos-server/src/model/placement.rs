@@ -3,6 +3,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use voicelane_types::ColourMode;
+
 use super::{
     entries::{FlowEntry, FlowKind, fingerprint},
     error::Error,
@@ -94,7 +96,7 @@ pub fn shares(placement: &Placement, entries: &[FlowEntry]) -> BTreeMap<RouterId
         if destination.router != source.router {
             let mut last = entry.clone();
             if let Some(meter) = &mut last.meter {
-                meter.colour_aware = true;
+                meter.spec.mode = ColourMode::Aware;
             }
             let router = destination.router.clone();
             dealt.entry(router).or_default().push(last);

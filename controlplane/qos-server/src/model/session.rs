@@ -6,6 +6,8 @@ use std::{
 };
 
 use voicelane_proto::limits::MAX_BURST_BYTES;
+use voicelane_types::BitRate;
+pub use voicelane_types::{Dscp, ServiceClass};
 
 use super::{
     error::Error,
@@ -202,31 +204,31 @@ fn unicast(field: &str, end: SocketAddr) -> Result<(), Error> {
     ))
 }
 
-/// Bit/s at the IP layer.
+/// Bit/s at the IP layer, within the bounds of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct RateBps(u64);
+pub struct RateBps(BitRate);
 
 impl RateBps {
     /// Checks the bounds; `field` is where it came from.
     pub fn parse(field: &str, value: u64) -> Result<Self, Error> {
-        if !(MIN_RATE_BPS..=MAX_RATE_BPS).contains(&value) {
-            return Err(Error::invalid(
-                field,
-                format!("is {value} bit/s; give {MIN_RATE_BPS} to {MAX_RATE_BPS}"),
-            ));
-        }
-        Ok(Self(value))
+        BitRate::from_bps(value)
+            .ok()
+            .filter(|_| (MIN_RATE_BPS..=MAX_RATE_BPS).contains(&value))
+            .map(Self)
+            .ok_or_else(|| {
+                let reason = format!("is {value} bit/s; give {MIN_RATE_BPS} to {MAX_RATE_BPS}");
+                Error::invalid(field, reason)
+            })
+    }
+
+    /// As a rate without these bounds.
+    pub fn rate(self) -> BitRate {
+        self.0
     }
 
     /// As a number.
     pub fn get(self) -> u64 {
-        self.0
-    }
-
-    /// A greater rate, over the bounds if need be.
-    #[must_use]
-    pub fn plus(self, bps: u64) -> Self {
-        Self(self.0.saturating_add(bps))
+        self.0.bps()
     }
 }
 
@@ -273,53 +275,6 @@ pub enum Rtcp {
     Explicit(Path),
     /// Nowhere.
     None,
-}
-
-/// RFC 4594 service classes that a session can ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ServiceClass {
-    /// EF.
-    Telephony,
-    /// VOICE-ADMIT (RFC 5865).
-    AdmittedTelephony,
-    /// CS5.
-    Signalling,
-    /// AF41.
-    MultimediaConferencing,
-    /// CS4.
-    RealtimeInteractive,
-}
-
-impl ServiceClass {
-    /// The code point that its packets get.
-    pub fn dscp(self) -> Dscp {
-        Dscp(match self {
-            Self::Telephony => 46,
-            Self::AdmittedTelephony => 44,
-            Self::Signalling => 40,
-            Self::MultimediaConferencing => 34,
-            Self::RealtimeInteractive => 32,
-        })
-    }
-}
-
-/// A DiffServ code point, 0 to 63.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Dscp(u8);
-
-impl Dscp {
-    /// As a number.
-    pub fn get(self) -> u8 {
-        self.0
-    }
-
-    /// The drop precedence, 1 to 3, of an assured forwarding code point (RFC 2597 section 6).
-    pub fn drop_precedence(self) -> Option<u8> {
-        match (self.0 / 8, self.0 % 8) {
-            (1..=4, low @ (2 | 4 | 6)) => Some(low / 2),
-            _ => None,
-        }
-    }
 }
 
 /// How a session stands.

@@ -8,12 +8,13 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net};
 use proptest::prelude::*;
+use voicelane_types::{BitRate, ColourMode, MeterKind, MeterSpec};
 
 use super::{
     entries::{expand, fingerprint},
     error::Error,
-    ids::{AttachmentId, Fingerprint, Revision, RouterId, SessionKey, UnixMs},
-    meter::{Marker, Meter},
+    ids::{AttachmentId, Fingerprint, Revision, RouterId, SessionKey, UnixMs, session_key},
+    meter::Meter,
     placement::{place, shares},
     registry::{ClaimChange, Identity, Interface, Registry, Role},
     session::{MediaFlow, Path, RateBps, Rtcp, ServiceClass, SessionSpec, Terms},
@@ -64,7 +65,7 @@ fn spec(session: &str, ports: &[(u16, u16)]) -> SessionSpec {
         }
     };
     SessionSpec {
-        key: SessionKey::parse("key", "agent", session).unwrap(),
+        key: session_key("key", "agent", session).unwrap(),
         revision: Revision::FIRST,
         flows: ports.iter().map(flow).collect(),
         class: ServiceClass::Telephony,
@@ -101,15 +102,18 @@ fn the_fingerprint_stays() {
 /// The same for one with a meter, which every field of it changes.
 #[test]
 fn the_fingerprint_has_all_of_a_meter() {
-    let rate = |bps| RateBps::parse("rate", bps).unwrap();
-    let meter = Meter {
-        marker: Marker::TrTcm {
+    let rate = |bps| BitRate::from_bps(bps).unwrap();
+    let parameters = MeterSpec {
+        kind: MeterKind::TrTcm {
             pir: rate(2_000_000),
             pbs_bytes: 40_000,
         },
         cir: rate(1_000_000),
         cbs_bytes: 20_000,
-        colour_aware: false,
+        mode: ColourMode::Blind,
+    };
+    let meter = Meter {
+        spec: parameters,
         drop_red: false,
     };
     let of = |meter| {
@@ -125,40 +129,44 @@ fn the_fingerprint_has_all_of_a_meter() {
     };
     assert_eq!(of(meter), Fingerprint(METER_FINGERPRINT));
     let others = [
-        Marker::TrTcm {
+        MeterKind::TrTcm {
             pir: rate(2_000_001),
             pbs_bytes: 40_000,
         },
-        Marker::TrTcm {
+        MeterKind::TrTcm {
             pir: rate(2_000_000),
             pbs_bytes: 40_001,
         },
-        Marker::Rfc4115 {
+        MeterKind::Rfc4115 {
             eir: rate(2_000_000),
             ebs_bytes: 40_000,
         },
-        Marker::SrTcm { ebs_bytes: 40_000 },
+        MeterKind::SrTcm { ebs_bytes: 40_000 },
     ]
-    .map(|marker| Meter { marker, ..meter });
+    .map(|kind| MeterSpec { kind, ..parameters });
     let more = [
-        Meter {
+        MeterSpec {
             cir: rate(1_000_001),
-            ..meter
+            ..parameters
         },
-        Meter {
+        MeterSpec {
             cbs_bytes: 20_001,
-            ..meter
+            ..parameters
         },
-        Meter {
-            colour_aware: true,
-            ..meter
-        },
-        Meter {
-            drop_red: true,
-            ..meter
+        MeterSpec {
+            mode: ColourMode::Aware,
+            ..parameters
         },
     ];
-    let all = [meter].into_iter().chain(others).chain(more);
+    let others = others.into_iter().chain(more).map(|spec| Meter {
+        spec,
+        drop_red: false,
+    });
+    let drops = Meter {
+        drop_red: true,
+        ..meter
+    };
+    let all = [meter, drops].into_iter().chain(others);
     let distinct: BTreeSet<u64> = all.clone().map(|meter| of(meter).0).collect();
     assert_eq!(distinct.len(), all.count());
 }

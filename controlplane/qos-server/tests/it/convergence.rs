@@ -15,7 +15,7 @@ use voicelane_server::{
     model::{
         entries::expand,
         error::{Refusal, RefusalKind},
-        ids::{Fingerprint, Revision, RouterId, SessionKey},
+        ids::{Fingerprint, Revision, RouterId, SessionKey, session_key},
         placement::shares,
         registry::{Identity, Interface, Role},
         session::{MediaFlow, Path, RateBps, Rtcp, ServiceClass, SessionSpec, SessionState, Terms},
@@ -55,7 +55,7 @@ fn spec(session: u8, revision: u64, port: u16, from: u8, to: u8) -> SessionSpec 
     let end = |net: u8, last: u8| SocketAddr::from(([10, net, 0, last], 4000 + 2 * port));
     let path = Path::parse("flow", end(from, 1), end(to, 2)).unwrap();
     SessionSpec {
-        key: SessionKey::parse("key", "agent", &session.to_string()).unwrap(),
+        key: session_key("key", "agent", &session.to_string()).unwrap(),
         revision: Revision::parse("revision", revision).unwrap(),
         flows: vec![MediaFlow {
             path,

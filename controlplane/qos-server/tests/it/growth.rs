@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use allocation_counter::measure;
 use voicelane_server::model::{
     entries::expand,
-    ids::{Revision, SessionKey},
+    ids::{Revision, session_key},
     session::{MediaFlow, Path, RateBps, Rtcp, ServiceClass, SessionSpec, Terms},
     store::Store,
 };
@@ -36,7 +36,7 @@ fn spec(index: u32) -> SessionSpec {
         }
     };
     SessionSpec {
-        key: SessionKey::parse("key", "agent", &format!("call-{index:08}")).unwrap(),
+        key: session_key("key", "agent", &format!("call-{index:08}")).unwrap(),
         revision: Revision::FIRST,
         flows: vec![flow(1, 2), flow(2, 1)],
         class: ServiceClass::Telephony,

@@ -12,8 +12,7 @@ use tonic::{Code, Status, Streaming, transport::Channel};
 use tracing::{debug, info};
 use voicelane_proto::v1::{
     AttachRequest, AttachResponse, CommandResult, Hello, InstalledSession, InstalledSessions,
-    InterfaceReport, SessionKey, Synchronised, attach_request, attach_response,
-    routers_client::RoutersClient,
+    InterfaceReport, Synchronised, attach_request, attach_response, routers_client::RoutersClient,
 };
 
 use super::{Identity, Interfaces};
@@ -231,10 +230,7 @@ fn installed(sessions: &Sessions) -> Vec<InstalledSessions> {
     let all: Vec<_> = table
         .iter()
         .map(|(key, session)| InstalledSession {
-            key: Some(SessionKey {
-                agent_id: key.agent.clone(),
-                session_id: key.session.clone(),
-            }),
+            key: Some(key.into()),
             revision: session.revision,
             fingerprint: session.fingerprint,
         })

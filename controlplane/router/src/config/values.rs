@@ -4,7 +4,7 @@ use std::{net::IpAddr, path::PathBuf};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tonic::transport::Uri;
-use voicelane_dataplane::units::{BitRate, MacAddress};
+use voicelane_types::{BitRate, InvalidMac, MacAddress};
 
 /// 1 to 64 characters of `[A-Za-z0-9._-]`.
 pub(super) fn router_id(text: &str) -> Result<String, String> {
@@ -144,20 +144,10 @@ fn is_reserved6(net: Ipv6Net) -> bool {
 
 /// A unicast MAC address.
 pub(super) fn mac(text: &str) -> Result<MacAddress, String> {
-    let wanted = "write six bytes in hexadecimal, such as \"02:00:00:00:00:01\"";
-    let bytes: Option<Vec<u8>> = text
-        .split(':')
-        .map(|part| {
-            (part.len() == 2)
-                .then(|| u8::from_str_radix(part, 16).ok())
-                .flatten()
-        })
-        .collect();
-    let bytes: [u8; 6] = bytes
-        .and_then(|bytes| bytes.try_into().ok())
-        .ok_or_else(|| format!("{text:?} is no MAC address: {wanted}"))?;
-    let mac = MacAddress(bytes);
-    if mac.is_group() || bytes == [0; 6] {
+    let mac: MacAddress = text
+        .parse()
+        .map_err(|error: InvalidMac| error.to_string())?;
+    if mac.is_group() || mac == MacAddress::default() {
         return Err(format!(
             "{text:?} cannot be a port's own: its first byte must be even, and not all 0"
         ));

@@ -14,10 +14,10 @@ use voicelane_dataplane::{
     session::{FiveTuple, InstallError},
 };
 use voicelane_proto::v1::{self, CommandResult, command_result::Code};
+use voicelane_types::SessionKey;
 
 use super::{
-    Sessions,
-    entries::{self, Key},
+    Sessions, entries,
     table::{Plan, Refusal},
 };
 use crate::dataplane::{WorkerGone, client::Pending};
@@ -31,7 +31,7 @@ pub struct Commands {
     sessions: Arc<Sessions>,
     running: VecDeque<Running>,
     /// The sessions and flows that they change.
-    changing: HashSet<Key>,
+    changing: HashSet<SessionKey>,
     touched: HashSet<FiveTuple>,
 }
 
@@ -118,7 +118,7 @@ impl Commands {
             }
             Ok(None) => done.push(result(id, Code::Ok, String::new())),
             Err(refusal) => done.push(CommandResult {
-                owner: refusal.owner.map(Into::into),
+                owner: refusal.owner.as_ref().map(Into::into),
                 ..result(id, refusal.code, refusal.detail)
             }),
         }
@@ -216,7 +216,7 @@ impl Commands {
             return Ok(result(
                 id,
                 Code::NotFound,
-                format!("no session {key} is installed"),
+                format!("no session {}/{} is installed", key.agent(), key.session()),
             ));
         };
         let readings = self.sessions.read(&key, &installed.entries).await?;

@@ -13,35 +13,12 @@ use voicelane_dataplane::{
     units::{BitRate, InterfaceIndex},
 };
 use voicelane_proto::v1;
+use voicelane_types::SessionKey;
 
 use crate::config::{InterfaceConfig, Role};
 
 /// Entries of one session: 32 flows with RTP and RTCP are 64.
 pub const MAX_ENTRIES: usize = 128;
-
-/// Who calls a session what.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key {
-    /// The call agent.
-    pub agent: String,
-    /// Its name for the session.
-    pub session: String,
-}
-
-impl From<Key> for v1::SessionKey {
-    fn from(key: Key) -> Self {
-        Self {
-            agent_id: key.agent,
-            session_id: key.session,
-        }
-    }
-}
-
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.agent, self.session)
-    }
-}
 
 /// One entry, understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,21 +49,10 @@ fn invalid(field: impl Into<String>, reason: impl fmt::Display) -> InvalidField 
 }
 
 /// A session's key.
-pub fn key(key: Option<&v1::SessionKey>) -> Result<Key, InvalidField> {
+pub fn key(key: Option<&v1::SessionKey>) -> Result<SessionKey, InvalidField> {
     let key = key.ok_or_else(|| invalid("key", "is missing"))?;
-    for (name, text) in [("agent_id", &key.agent_id), ("session_id", &key.session_id)] {
-        let printable = text.chars().all(|c| c.is_ascii_graphic() || c == ' ');
-        if !(1..=128).contains(&text.len()) || !printable {
-            return Err(invalid(
-                format!("key.{name}"),
-                "must be 1 to 128 printable characters",
-            ));
-        }
-    }
-    Ok(Key {
-        agent: key.agent_id.clone(),
-        session: key.session_id.clone(),
-    })
+    SessionKey::new(&key.agent_id, &key.session_id)
+        .map_err(|wrong| invalid(format!("key.{}", wrong.field), wrong.reason))
 }
 
 /// The router's interfaces, as packets of sessions come in on them: name and role, in the order of
@@ -453,7 +419,7 @@ pub(crate) mod tests {
                 session_id: session.into(),
             }))
         };
-        assert_eq!(named("sip", "call 1").unwrap().to_string(), "sip/call 1");
+        assert!(named("sip", "call 1").is_ok());
         assert_eq!(named("", "1").unwrap_err().field, "key.agent_id");
         assert_eq!(named("a", "\n").unwrap_err().field, "key.session_id");
         assert_eq!(

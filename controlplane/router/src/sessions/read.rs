@@ -2,9 +2,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use voicelane_dataplane::control::{Answer, FlowReading, Request};
 use voicelane_proto::v1;
+use voicelane_types::SessionKey;
 
 use super::{
-    entries::{Entry, Key, WaysIn},
+    entries::{Entry, WaysIn},
     table::Table,
 };
 use crate::dataplane::{Client, WorkerGone};
@@ -24,7 +25,7 @@ pub struct Sessions {
 #[derive(Clone, Debug)]
 pub struct EntryReading {
     /// Of which session.
-    pub key: Key,
+    pub key: SessionKey,
     /// Which entry of it.
     pub entry: Entry,
     /// What was counted.
@@ -59,7 +60,7 @@ impl Sessions {
     /// Reads the counters of a session's entries. One that was removed meanwhile is left out.
     pub async fn read(
         &self,
-        key: &Key,
+        key: &SessionKey,
         entries: &[Entry],
     ) -> Result<Vec<EntryReading>, WorkerGone> {
         let entries: Vec<_> = entries.iter().map(|&entry| (key.clone(), entry)).collect();
@@ -73,7 +74,7 @@ impl Sessions {
 
     /// The first `limit` entries, in the order of their keys.
     #[must_use]
-    pub fn entries(&self, limit: usize) -> Vec<(Key, Entry)> {
+    pub fn entries(&self, limit: usize) -> Vec<(SessionKey, Entry)> {
         let table = self.table();
         let all = table.iter().flat_map(|(key, session)| {
             session
@@ -87,7 +88,7 @@ impl Sessions {
     /// Reads the counters of entries. One that was removed meanwhile is left out.
     pub async fn read_entries(
         &self,
-        entries: &[(Key, Entry)],
+        entries: &[(SessionKey, Entry)],
     ) -> Result<Vec<EntryReading>, WorkerGone> {
         let mut readings = Vec::with_capacity(entries.len());
         for part in entries.chunks(FLOWS_A_REQUEST) {
@@ -132,10 +133,7 @@ impl EntryReading {
             policed_packets: reading.counters.policed_packets,
             policed_bytes: reading.counters.policed_bytes,
             last_seen_ms_ago: reading.idle_ns.map(|nanoseconds| nanoseconds / 1_000_000),
-            key: Some(v1::SessionKey {
-                agent_id: key.agent.clone(),
-                session_id: key.session.clone(),
-            }),
+            key: Some(key.into()),
             colours: reading
                 .counters
                 .colours

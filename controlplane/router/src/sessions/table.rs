@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use voicelane_dataplane::session::{EntrySpec, FiveTuple, SessionChange};
 use voicelane_proto::v1::{self, command_result::Code};
+use voicelane_types::SessionKey;
 
-use super::entries::{self, Entry, Key, WaysIn};
+use super::entries::{self, Entry, WaysIn};
 
 /// A session that the worker has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +23,7 @@ pub struct Installed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// Whose.
-    pub key: Key,
+    pub key: SessionKey,
     /// For the worker.
     pub change: SessionChange,
     /// What takes it back, on workers that have made it and on others.
@@ -47,7 +48,7 @@ pub struct Refusal {
     /// For a person.
     pub detail: String,
     /// Of a conflict: who has the five-tuple.
-    pub owner: Option<Key>,
+    pub owner: Option<SessionKey>,
 }
 
 impl From<entries::InvalidField> for Refusal {
@@ -63,8 +64,8 @@ impl From<entries::InvalidField> for Refusal {
 /// All sessions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
-    sessions: BTreeMap<Key, Installed>,
-    owners: HashMap<FiveTuple, Key>,
+    sessions: BTreeMap<SessionKey, Installed>,
+    owners: HashMap<FiveTuple, SessionKey>,
 }
 
 impl Table {
@@ -79,7 +80,8 @@ impl Table {
         for entry in &entries {
             let flow = entry.spec.flow;
             if let Some(owner) = self.owners.get(&flow).filter(|owner| **owner != key) {
-                let detail = format!("session {owner} has {flow} already");
+                let (agent, session) = (owner.agent(), owner.session());
+                let detail = format!("session {agent}/{session} has {flow} already");
                 return Err(Refusal {
                     code: Code::Conflict,
                     detail,
@@ -159,12 +161,12 @@ impl Table {
 
     /// A session.
     #[must_use]
-    pub fn session(&self, key: &Key) -> Option<&Installed> {
+    pub fn session(&self, key: &SessionKey) -> Option<&Installed> {
         self.sessions.get(key)
     }
 
     /// All of them, in the order of their keys.
-    pub fn iter(&self) -> impl Iterator<Item = (&Key, &Installed)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&SessionKey, &Installed)> {
         self.sessions.iter()
     }
 
@@ -186,12 +188,12 @@ impl Table {
         self.owners.len()
     }
 
-    fn flows(&self, key: &Key) -> Vec<FiveTuple> {
+    fn flows(&self, key: &SessionKey) -> Vec<FiveTuple> {
         let specs = self.specs(key);
         specs.iter().map(|spec| spec.flow).collect()
     }
 
-    fn specs(&self, key: &Key) -> Vec<EntrySpec> {
+    fn specs(&self, key: &SessionKey) -> Vec<EntrySpec> {
         let session = self.sessions.get(key).into_iter();
         let entries = session.flat_map(|session| &session.entries);
         entries.map(|entry| entry.spec).collect()
@@ -253,10 +255,7 @@ mod tests {
             .unwrap_err();
         assert_eq!(refusal.code, Code::Conflict);
         let owner = refusal.owner.as_ref().unwrap();
-        assert_eq!(
-            (owner.agent.as_str(), owner.session.as_str()),
-            ("agent", "1")
-        );
+        assert_eq!((owner.agent(), owner.session()), ("agent", "1"));
         assert!(
             refusal.detail.contains("session agent/1 has 10.1.0.10:11"),
             "{refusal:?}"

@@ -369,8 +369,8 @@ impl<'a> Named<'a> {
             _ => "rtp",
         };
         [
-            ("agent", &self.entry.key.agent),
-            ("session", &self.entry.key.session),
+            ("agent", self.entry.key.agent()),
+            ("session", self.entry.key.session()),
             ("flow", &self.flow_index),
             ("kind", kind),
             ("source", &self.source),

@@ -1,3 +1,5 @@
+//! Differentiated services code points and the octet that carries them.
+
 use std::{fmt, str::FromStr};
 
 use thiserror::Error;
@@ -57,6 +59,7 @@ impl Dscp {
     };
 
     /// From a number.
+    #[inline]
     pub fn new(number: u32) -> Result<Self, InvalidDscp> {
         u8::try_from(number)
             .ok()
@@ -66,6 +69,7 @@ impl Dscp {
     }
 
     /// Assured forwarding (RFC 2597): class 1 to 4, drop precedence 1 to 3.
+    #[inline]
     #[must_use]
     pub const fn af(class: u8, precedence: u8) -> Option<Self> {
         if class >= 1 && class <= 4 && precedence >= 1 && precedence <= 3 {
@@ -86,6 +90,7 @@ impl Dscp {
     }
 
     /// As a number from 0 to 63.
+    #[inline]
     #[must_use]
     pub const fn number(self) -> u8 {
         self.0
@@ -128,12 +133,13 @@ impl fmt::Debug for Dscp {
     }
 }
 
-/// The explicit congestion notification field (RFC 3168), 0 to 3. Marking leaves it as it is.
+/// The explicit congestion notification field (RFC 3168), 0 to 3. Marking does not change it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ecn(u8);
 
 impl Ecn {
     /// As a number from 0 to 3.
+    #[inline]
     #[must_use]
     pub const fn number(self) -> u8 {
         self.0
@@ -146,18 +152,21 @@ pub struct TrafficClass(pub u8);
 
 impl TrafficClass {
     /// The upper six bits.
+    #[inline]
     #[must_use]
     pub const fn dscp(self) -> Dscp {
         Dscp(self.0 >> 2)
     }
 
     /// The lower two bits.
+    #[inline]
     #[must_use]
     pub const fn ecn(self) -> Ecn {
         Ecn(self.0 & 3)
     }
 
     /// The same ECN with another code point.
+    #[inline]
     #[must_use]
     pub const fn with_dscp(self, dscp: Dscp) -> Self {
         Self(dscp.0 << 2 | self.0 & 3)

@@ -54,6 +54,12 @@ impl BitRate {
         Self((self.0 / parts.max(1)).max(1))
     }
 
+    /// This rate and `bps` more, at most the greatest.
+    #[must_use]
+    pub fn plus(self, bps: u64) -> Self {
+        Self(self.0.saturating_add(bps).min(Self::MAX))
+    }
+
     /// How many whole bytes the rate carries in a span of milliseconds.
     #[must_use]
     pub fn bytes_in_ms(self, milliseconds: u64) -> u64 {

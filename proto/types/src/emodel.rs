@@ -5,7 +5,7 @@
 /// counted as lost.
 pub const FIXED_DELAY_MS: f64 = 60.0;
 
-/// How a codec bears loss (ITU-T G.113, appendix I).
+/// A codec's sensitivity to loss (ITU-T G.113, appendix I).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Codec {
     /// Equipment impairment factor Ie.
@@ -32,6 +32,7 @@ impl Codec {
 ///
 /// R = 93.2 - Id - Ie_eff; Id = 0.024 d + 0.11 (d - 177.3) H(d - 177.3);
 /// Ie_eff = Ie + (95 - Ie) Ppl / (Ppl / BurstR + Bpl).
+#[must_use]
 pub fn transmission_rating(
     codec: Codec,
     delay_ms: f64,
@@ -47,6 +48,7 @@ pub fn transmission_rating(
 }
 
 /// MOS = 1 + 0.035 R + R (R - 60) (100 - R) 7e-6 for 0 < R < 100; 1 below, 4.5 above.
+#[must_use]
 pub fn mean_opinion_score(rating: f64) -> f64 {
     if rating <= 0.0 {
         1.0

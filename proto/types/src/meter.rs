@@ -1,0 +1,153 @@
+//! Three-colour meters: their parameters and the colours that they give. The buckets are the data
+//! plane's.
+
+use std::fmt;
+
+use crate::{BitRate, Dscp};
+
+/// A packet's colour (RFC 2697, RFC 2698, RFC 4115).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Colour {
+    /// Within the committed rate and burst.
+    #[default]
+    Green,
+    /// Over the committed, within the excess or the peak.
+    Yellow,
+    /// Over the excess or the peak.
+    Red,
+}
+
+impl Colour {
+    /// All, in order.
+    pub const ALL: [Self; 3] = [Self::Green, Self::Yellow, Self::Red];
+
+    /// The colour that a code point stands for: "the color can be coded as the drop precedence of
+    /// the packet" (RFC 2697 section 4, RFC 2698 section 4). Outside of assured forwarding nothing
+    /// codes a colour, so all of that is green.
+    #[inline]
+    #[must_use]
+    pub const fn of(dscp: Dscp) -> Self {
+        match dscp.drop_precedence() {
+            Some(2) => Self::Yellow,
+            Some(3) => Self::Red,
+            _ => Self::Green,
+        }
+    }
+
+    /// As an index into an array of three.
+    #[inline]
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// In the form of a metric label.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Green => "green",
+            Self::Yellow => "yellow",
+            Self::Red => "red",
+        }
+    }
+}
+
+/// Whether a meter reads the colour that a packet comes with (RFC 2697 section 1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ColourMode {
+    /// Each packet is metered as if it were green.
+    #[default]
+    Blind,
+    /// A packet never leaves with a better colour than it came with.
+    Aware,
+}
+
+/// The kind of three-colour marker, with its parameters beside CIR and CBS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MeterKind {
+    /// RFC 2697: one rate; tokens that overflow the committed bucket fill the excess bucket.
+    SrTcm {
+        /// EBS, bytes.
+        ebs_bytes: u32,
+    },
+    /// RFC 2698: a packet must be within the peak to be yellow, and within both to be green.
+    TrTcm {
+        /// PIR, at the IP layer; at least CIR.
+        pir: BitRate,
+        /// PBS, bytes.
+        pbs_bytes: u32,
+    },
+    /// RFC 4115: two independent rates.
+    Rfc4115 {
+        /// EIR, at the IP layer.
+        eir: BitRate,
+        /// EBS, bytes.
+        ebs_bytes: u32,
+    },
+}
+
+impl MeterKind {
+    /// The name in configuration files.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SrTcm { .. } => "srtcm",
+            Self::TrTcm { .. } => "trtcm",
+            Self::Rfc4115 { .. } => "rfc4115",
+        }
+    }
+}
+
+/// A meter's parameters, named as in its RFC. Rates and bytes are of IP packets: with the IP header,
+/// without the link's (RFC 2697 section 2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MeterSpec {
+    /// The kind, with the parameters of the second bucket.
+    pub kind: MeterKind,
+    /// CIR.
+    pub cir: BitRate,
+    /// CBS, bytes.
+    pub cbs_bytes: u32,
+    /// Colour-blind or colour-aware.
+    pub mode: ColourMode,
+}
+
+impl MeterSpec {
+    /// The parameters of each of `meters` meters that together stand for this one: a part of the
+    /// rates, and the bursts in full, as a part of a burst might not hold a packet.
+    #[must_use]
+    pub fn share(self, meters: u64) -> Self {
+        let kind = match self.kind {
+            MeterKind::SrTcm { ebs_bytes } => MeterKind::SrTcm { ebs_bytes },
+            MeterKind::TrTcm { pir, pbs_bytes } => MeterKind::TrTcm {
+                pir: pir.share(meters),
+                pbs_bytes,
+            },
+            MeterKind::Rfc4115 { eir, ebs_bytes } => MeterKind::Rfc4115 {
+                eir: eir.share(meters),
+                ebs_bytes,
+            },
+        };
+        Self {
+            kind,
+            cir: self.cir.share(meters),
+            ..self
+        }
+    }
+}
+
+impl fmt::Display for MeterSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, cir, cbs) = (self.kind.name(), self.cir, self.cbs_bytes);
+        write!(f, "{name} cir {cir} cbs {cbs}B")?;
+        match self.kind {
+            MeterKind::SrTcm { ebs_bytes } => write!(f, " ebs {ebs_bytes}B")?,
+            MeterKind::TrTcm { pir, pbs_bytes } => write!(f, " pir {pir} pbs {pbs_bytes}B")?,
+            MeterKind::Rfc4115 { eir, ebs_bytes } => write!(f, " eir {eir} ebs {ebs_bytes}B")?,
+        }
+        f.write_str(match self.mode {
+            ColourMode::Blind => "",
+            ColourMode::Aware => " colour-aware",
+        })
+    }
+}
