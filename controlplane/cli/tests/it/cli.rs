@@ -69,22 +69,24 @@ async fn a_call_lives_its_life() {
             "installed",
         ]);
     let session = run(&net, "call get c1 --json").await.json();
-    let flow = |source: Value, destination: Value| {
-        json!({
-            "source": source, "destination": destination, "maxBitrateBps": "28280",
-            "maxBurstBytes": 0, "rtcp": {"mode": "MODE_NEXT_PORT"},
-        })
-    };
+    let spec = &session["spec"];
+    assert_eq!(spec["key"], json!({"agentId": "cli", "sessionId": "c1"}));
+    assert_eq!(spec["revision"], "1");
+    assert_eq!(spec["serviceClass"], "SERVICE_CLASS_TELEPHONY");
     let (a, b) = (
         json!({"address": "10.1.0.5", "port": 4_000}),
         json!({"address": "10.2.0.7", "port": 5_000}),
     );
-    let spec = json!({
-        "key": {"agentId": "cli", "sessionId": "c1"}, "revision": "1",
-        "serviceClass": "SERVICE_CLASS_TELEPHONY",
-        "flows": [flow(a.clone(), b.clone()), flow(b, a)],
-    });
-    assert_eq!(session["spec"], spec);
+    for (flow, source, destination) in [(0, &a, &b), (1, &b, &a)] {
+        let flow = &spec["flows"][flow];
+        assert_eq!(
+            (&flow["source"], &flow["destination"]),
+            (source, destination)
+        );
+        assert_eq!(flow["maxBitrateBps"], "28280");
+        assert_eq!(flow["maxBurstBytes"], 0, "default values are there");
+        assert_eq!(flow["rtcp"], json!({"mode": "MODE_NEXT_PORT"}));
+    }
     let at = |router: &str, prefix: &str| json!({"routerId": router, "interface": "lan0", "prefix": prefix});
     let placement = json!({
         "flowIndex": 1, "source": at("b", "10.2.0.0/24"), "destination": at("a", "10.1.0.0/24"),
@@ -388,7 +390,7 @@ async fn routers_are_listed_and_shown() {
 
 #[tokio::test]
 async fn calls_are_placed_by_vlans() {
-    let mut net = Network::start().await;
+    let net = Network::start().await;
     let interfaces = vec![edge("lan0", &["10.1.0.0/24"]), phones()];
     net.a.report(&net.a_stream, interfaces).await;
     let mut on_vlan = call("c1", 4000);
@@ -398,7 +400,11 @@ async fn calls_are_placed_by_vlans() {
             end.address = end.address.replace("10.1.0.", "10.1.100.");
         }
     }
-    let session = add(&mut net.client, on_vlan).await.unwrap();
+    let client = net.client.clone();
+    let session = eventually("the VLAN is known", || async {
+        add(&mut client.clone(), on_vlan.clone()).await.ok()
+    })
+    .await;
     let place = session.placements[0].source.as_ref().unwrap();
     assert_eq!(
         (place.interface.as_str(), place.prefix.as_str()),
