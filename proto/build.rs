@@ -5,8 +5,8 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message as _;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let files =
-        ["sessions", "routers", "operator"].map(|name| format!("voicelane/v1/{name}.proto"));
+    let files = ["sessions", "routers", "operator", "agent"]
+        .map(|name| format!("voicelane/v1/{name}.proto"));
     for file in &files {
         println!("cargo:rerun-if-changed={file}");
     }

@@ -20,6 +20,7 @@ pub mod config;
 pub mod feed;
 pub mod hep;
 pub mod ng;
+pub mod operator;
 pub mod rate;
 pub mod sdp;
 pub mod sip;

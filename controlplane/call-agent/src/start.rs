@@ -1,6 +1,11 @@
 //! Puts the agent together: sockets, tasks, and how it ends.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     net::{TcpListener, UdpSocket},
@@ -15,9 +20,10 @@ use crate::{
     client::{Desired, Settings, connection},
     config::Config,
     feed::{
-        ListenError, QUEUE, Senders, hep_tcp, hep_udp,
+        ListenError, QUEUE, Senders, hep_tcp, hep_udp, kernel,
         ng::{self, Relay},
     },
+    operator::{View, metrics, service},
 };
 
 /// Questions and answers that wait.
@@ -31,6 +37,8 @@ pub struct Ready {
     ng_udp: Vec<UdpSocket>,
     ng_plain: Option<TcpListener>,
     relay: Option<Relay>,
+    metrics: Option<TcpListener>,
+    operator: Option<TcpListener>,
 }
 
 /// A running agent.
@@ -74,6 +82,14 @@ impl Ready {
             })?),
             None => None,
         };
+        let metrics = match config.metrics.0 {
+            Some(address) => Some(listen(address, "GET /metrics", "metrics").await?),
+            None => None,
+        };
+        let operator = match config.operator.0 {
+            Some(address) => Some(listen(address, "the operator", "operator").await?),
+            None => None,
+        };
         Ok(Self {
             config,
             hep_udp,
@@ -81,6 +97,8 @@ impl Ready {
             ng_udp,
             ng_plain,
             relay,
+            metrics,
+            operator,
         })
     }
 
@@ -117,17 +135,35 @@ impl Ready {
             agent_id: config.agent_id.clone(),
         };
         let mut others = vec![tokio::spawn(connection::run(to, to_agent, asked))];
+        let view = Arc::new(View {
+            agent_id: config.agent_id.clone(),
+            server: config.server.clone(),
+            began: Instant::now(),
+            agent: urgent.clone(),
+            figures: Arc::clone(&figures),
+            senders: Arc::clone(&senders),
+            sockets: self
+                .hep_udp
+                .iter()
+                .chain(&self.ng_udp)
+                .filter_map(kernel::inode)
+                .collect(),
+        });
+        if let Some(listener) = self.metrics {
+            say("serving GET /metrics", listener.local_addr());
+            others.push(tokio::spawn(metrics::serve(listener, Arc::clone(&view))));
+        }
+        if let Some(listener) = self.operator {
+            say("serving the operator", listener.local_addr());
+            others.push(tokio::spawn(service::serve(listener, view)));
+        }
         for socket in self.hep_udp {
-            if let Ok(address) = socket.local_addr() {
-                info!(%address, "receiving HEP over UDP");
-            }
+            say("receiving HEP over UDP", socket.local_addr());
             let receiving = hep_udp::receive(socket, Arc::clone(&senders), queue.clone());
             others.push(tokio::spawn(receiving));
         }
         for listener in self.hep_tcp {
-            if let Ok(address) = listener.local_addr() {
-                info!(%address, "receiving HEP over TCP");
-            }
+            say("receiving HEP over TCP", listener.local_addr());
             let accepting = hep_tcp::accept(listener, Arc::clone(&senders), queue.clone());
             others.push(tokio::spawn(accepting));
         }
@@ -142,16 +178,12 @@ impl Ready {
         };
         let desk = Arc::new(ng::Desk::new(settings, urgent, figures));
         for socket in self.ng_udp {
-            if let Ok(address) = socket.local_addr() {
-                info!(%address, "receiving ng over UDP");
-            }
+            say("receiving ng over UDP", socket.local_addr());
             let receiving = ng::udp::receive(socket, Arc::clone(&desk), Arc::clone(&senders));
             others.push(tokio::spawn(receiving));
         }
         if let Some(listener) = self.ng_plain {
-            if let Ok(address) = listener.local_addr() {
-                info!(%address, "serving POST /ng-plain");
-            }
+            say("serving POST /ng-plain", listener.local_addr());
             others.push(tokio::spawn(ng::plain::serve(
                 listener,
                 desk,
@@ -163,6 +195,12 @@ impl Ready {
             agent,
             others,
         }
+    }
+}
+
+fn say(what: &str, address: io::Result<SocketAddr>) {
+    if let Ok(address) = address {
+        info!(%address, "{what}");
     }
 }
 

@@ -40,6 +40,7 @@ Examples:
   voicelane router forget r7
   voicelane router stats --router-api http://192.0.2.1:7410
   voicelane router senders --router-api http://192.0.2.1:7410
+  voicelane agent explain 3848276298220188511@atlanta.example.com
   voicelane router ef-report --window 10 --svg ef.svg --router-api http://192.0.2.1:7410
 
 Exit codes: 0 done (explain: every link holds), 1 the server said no (explain: a link is broken),
@@ -79,6 +80,9 @@ pub(crate) enum Command {
     /// ef-report, reload.
     #[command(subcommand)]
     Router(Router),
+    /// The call agent: status, calls, explain.
+    #[command(subcommand)]
+    Agent(Agent),
 }
 
 /// Of calls.
@@ -324,6 +328,52 @@ pub(crate) enum Router {
         #[command(flatten)]
         api: RouterApi,
     },
+}
+
+/// Of a call agent (voicelane-agent).
+#[derive(Debug, Subcommand)]
+pub(crate) enum Agent {
+    /// Show whether the agent reaches the QoS server, how many sessions stand how, and what became of
+    /// each sender's messages.
+    Status {
+        #[command(flatten)]
+        api: AgentApi,
+    },
+    /// Show calls, with the state of their sessions.
+    Calls {
+        /// Only calls whose Call-ID has this in it.
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        contains: String,
+        /// Only calls with a session that the server refused, or a stream that cannot be placed.
+        #[arg(long)]
+        troubled: bool,
+        /// Show at most so many.
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        limit: u32,
+        #[command(flatten)]
+        api: AgentApi,
+    },
+    /// Show which messages of a call were seen and which were not, what their SDP said, and what became
+    /// of the call's sessions.
+    Explain {
+        /// The SIP Call-ID, as `voicelane agent calls` prints it.
+        call_id: String,
+        #[command(flatten)]
+        api: AgentApi,
+    },
+}
+
+/// Where a call agent answers.
+#[derive(Args, Debug)]
+pub(crate) struct AgentApi {
+    /// The agent's own address.
+    #[arg(
+        long = "agent-api",
+        env = "VOICELANE_AGENT_API",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:7420"
+    )]
+    pub(crate) url: String,
 }
 
 /// Where a router itself answers.

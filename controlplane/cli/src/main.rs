@@ -1,4 +1,4 @@
-//! The command line: calls, routers, and why a call does not have its lane.
+//! The command line: calls, routers, call agents, and why a call does not have its lane.
 
 #![forbid(unsafe_code)]
 
@@ -10,6 +10,7 @@ mod output;
 mod text;
 mod call;
 mod router;
+mod agent;
 
 use std::process::ExitCode;
 
@@ -23,6 +24,7 @@ async fn main() -> ExitCode {
     let done = match command {
         Command::Call(command) => call::run(&global, command).await,
         Command::Router(command) => router::run(&global, command).await,
+        Command::Agent(command) => agent::run(&global, command).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,8 +6,8 @@ use tokio::sync::oneshot;
 
 use super::Snapshot;
 use crate::{
-    call::{Feed, Half, SessionId},
-    client::Verdict,
+    call::{CallReport, Feed, Half, SessionId},
+    client::{State, Verdict},
     feed::Sender,
     ng,
 };
@@ -71,4 +71,30 @@ pub enum NgInput {
 pub enum Query {
     /// How all stands.
     Snapshot(oneshot::Sender<Snapshot>),
+    /// Some calls, and how many there are.
+    Calls {
+        /// At most so many.
+        limit: usize,
+        /// Only calls whose printed Call-ID has this in it.
+        contains: String,
+        /// Only calls with a session that was refused, or a stream that cannot be placed.
+        only_troubled: bool,
+        /// Where the answer goes.
+        reply: oneshot::Sender<(Vec<CallView>, u64)>,
+    },
+    /// All of one call.
+    Explain {
+        /// As it is printed.
+        call_id: String,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Option<CallView>>,
+    },
+}
+
+/// A call, and how its sessions stand.
+pub struct CallView {
+    /// As the model has it.
+    pub report: CallReport,
+    /// Of each dialog: the name of its session, and how it stands.
+    pub states: Vec<Option<(SessionId, State)>>,
 }

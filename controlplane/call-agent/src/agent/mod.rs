@@ -19,11 +19,11 @@ mod figures;
 mod input;
 
 pub use figures::{Figures, Pairs, Snapshot};
-pub use input::{Input, NgInput, Query};
+pub use input::{CallView, Input, NgInput, Query};
 
 use crate::{
     call::{Change, Micros, Model, NgMedia, SessionId},
-    client::{Answer, Desired, Event, Verdict, connection::FromServer},
+    client::{Answer, Desired, Event, State, Verdict, connection::FromServer},
     config::AtEnd,
     sip,
     text::Printable,
@@ -197,11 +197,46 @@ impl Agent {
     }
 
     fn answer(&self, query: Query) {
+        // Whoever asked may have gone.
         match query {
             Query::Snapshot(reply) => {
                 let _ = reply.send(self.snapshot());
             }
+            Query::Calls {
+                limit,
+                contains,
+                only_troubled,
+                reply,
+            } => {
+                let is_wanted = |call_id: &&Arc<[u8]>| {
+                    contains.is_empty() || Printable(call_id).to_string().contains(&contains)
+                };
+                let views = self
+                    .model
+                    .call_ids()
+                    .filter(is_wanted)
+                    .filter_map(|of| self.view(of));
+                let views = views.filter(|view| !only_troubled || view.is_troubled());
+                let calls = views.take(limit).collect();
+                let _ = reply.send((calls, self.model.calls() as u64));
+            }
+            Query::Explain { call_id, reply } => {
+                let is_it = |of: &&Arc<[u8]>| Printable(of).to_string() == call_id;
+                let plain = self.view(call_id.as_bytes());
+                let escaped = || self.view(self.model.call_ids().find(is_it)?);
+                let _ = reply.send(plain.or_else(escaped));
+            }
         }
+    }
+
+    fn view(&self, call_id: &[u8]) -> Option<CallView> {
+        let report = self.model.explain(call_id)?;
+        let states = report
+            .dialogs
+            .iter()
+            .map(|of| self.desired.state(&of.id))
+            .collect();
+        Some(CallView { report, states })
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -296,6 +331,19 @@ impl Agent {
                 }
             }
         }
+    }
+}
+
+impl CallView {
+    fn is_troubled(&self) -> bool {
+        let is_refused =
+            |state: &Option<(SessionId, State)>| matches!(state, Some((_, State::Refused(..))));
+        self.states.iter().any(is_refused)
+            || self
+                .report
+                .dialogs
+                .iter()
+                .any(|of| !of.not_placed.is_empty())
     }
 }
 

@@ -6,6 +6,7 @@ use super::{
     Micros,
     dialog::{Dialog, State, apply},
     exchange::{Exchange, FINISHED_FOR, Key, Offered, Path},
+    seen::Journal,
     session::{FiveTuple, Flow, MAX_FLOWS, NotPlaced, Reason, Why},
 };
 use crate::{rate::Configured, sdp::Kind};
@@ -30,6 +31,7 @@ pub(super) struct Call {
     /// Exchanges that are no longer kept: the highest number of each requester.
     settled: Vec<Key>,
     ng_offers: u32,
+    pub(super) journal: Journal,
     /// The timer that is set.
     pub(super) timer: Option<Micros>,
 }
@@ -78,6 +80,7 @@ impl Call {
             exchanges: Vec::new(),
             settled: Vec::new(),
             ng_offers: 0,
+            journal: Journal::default(),
             timer: None,
         }
     }

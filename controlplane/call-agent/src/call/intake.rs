@@ -31,11 +31,17 @@ impl Model {
         };
         if !interesting {
             self.counters.of_no_interest += 1;
+            if let Some(call) = self.calls.get_mut(message.call_id) {
+                call.journal.sip(now, message);
+            }
             return;
         }
-        self.with_call(now, message.call_id, |model, call| match message.start {
-            Start::Request { .. } => model.request(now, feed, message, call),
-            Start::Response { code } => model.response(now, feed, message, code, call),
+        self.with_call(now, message.call_id, |model, call| {
+            call.journal.sip(now, message);
+            match message.start {
+                Start::Request { .. } => model.request(now, feed, message, call),
+                Start::Response { code } => model.response(now, feed, message, code, call),
+            }
         });
     }
 
@@ -177,6 +183,9 @@ impl Model {
         self.counters.messages += 1;
         let dialog = &media.command.dialog;
         self.with_call(now, &dialog.call_id, |model, call| {
+            let branch = dialog.via_branch.as_deref().unwrap_or_default();
+            let sdps = [Some(&*media.command.sdp), media.relayed];
+            call.journal.ng_offer(now, branch, sdps);
             let digest = xxh3_64_with_seed(&media.command.sdp, model.seed);
             // The branches of a fork are offers alike.
             let again = call
@@ -204,6 +213,9 @@ impl Model {
             return;
         };
         self.with_call(now, &dialog.call_id, |model, call| {
+            let branch = dialog.via_branch.as_deref().unwrap_or_default();
+            let sdps = [Some(&*media.command.sdp), media.relayed];
+            call.journal.ng_answer(now, branch, sdps);
             let Some(key) = call.last_ng(&dialog.from_tag).map(|last| last.key.clone()) else {
                 return;
             };
@@ -239,6 +251,7 @@ impl Model {
         }
         let mut known = false;
         self.with_call(now, &dialog.call_id, |_, call| {
+            call.journal.ng_delete(now);
             for of in &mut call.dialogs {
                 let from = dialog.from_tag.is_empty() || of.peer_of(&dialog.from_tag).is_some();
                 let to_tag = dialog.to_tag.as_deref();

@@ -41,11 +41,13 @@ mod flows;
 mod input;
 mod intake;
 mod reconcile;
+mod seen;
 mod session;
 
 pub use counters::Counters;
 pub use flows::halves;
 pub use input::{Feed, NgMedia};
+pub use seen::{CallReport, DialogReport, SeenMessage};
 pub use session::{
     Change, Flow, Half, Lease, MAX_FLOWS, NotPlaced, Reason, Rtcp, RtcpEnds, Session, SessionId,
     Source, Why,

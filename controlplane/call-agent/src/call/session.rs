@@ -226,6 +226,27 @@ pub enum Why {
     Evicted,
 }
 
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::EarlyMedia => "early media",
+            Self::Answered => "answered",
+            Self::Renegotiated => "renegotiated",
+            Self::Bye => "BYE",
+            Self::ByeUnanswered => "BYE that nobody answered",
+            Self::Refused => "refused",
+            Self::OtherBranch => "another branch was answered",
+            Self::NoStreams => "all streams were removed",
+            Self::Expired => "nobody refreshed it within Session-Expires",
+            Self::NeverAnswered => "nobody answered",
+            Self::Deleted => "ng delete",
+            Self::Silent => "silence",
+            Self::Superseded => "a newer call has its five-tuples",
+            Self::Evicted => "room was needed for other calls",
+        })
+    }
+}
+
 /// A session's name: a readable prefix and a hash, as Call-IDs can be longer than names (rule 10).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(Arc<str>);

@@ -26,7 +26,7 @@ pub type Queue = tokio::sync::mpsc::Sender<Vec<Input>>;
 
 /// A socket that cannot be had.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot receive {what} on {address} (choose another with {key})")]
+#[error("cannot listen on {address} for {what} (choose another with {key})")]
 pub struct ListenError {
     /// What would come there.
     pub what: &'static str,

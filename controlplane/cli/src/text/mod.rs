@@ -1,5 +1,6 @@
 //! Answers as tables and sentences.
 
+pub(crate) mod agent;
 pub(crate) mod calls;
 mod chart;
 pub(crate) mod ef;

@@ -3,6 +3,7 @@
 mod frames;
 mod hep;
 mod ng;
+mod operator;
 mod outages;
 mod router;
 mod world;

@@ -9,6 +9,8 @@ use std::{
 
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng, seq::SliceRandom as _};
 
+use voicelane_proto::v1;
+
 use super::world::{Program, Server, World, attach};
 use crate::program::frames::{Call, frame};
 
@@ -85,6 +87,13 @@ async fn calls_go_on_when_the_agent_is_killed_and_started_again() {
     let mut expected = flows(calls[11..].to_vec());
     expected.extend(again.flows());
     expected.sort();
+    let is_newer = |session: &v1::Session| {
+        let key = session.spec.as_ref().and_then(|spec| spec.key.as_ref());
+        key.is_some_and(|key| key.session_id.starts_with("call-10010~"))
+    };
+    while !world.sessions().await.iter().any(is_newer) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     world.until("the newer call has the ports", &expected).await;
     assert_eq!(world.sessions().await.len(), 10);
     agent.terminate();
