@@ -101,6 +101,7 @@ impl Engine {
         let synchronised = link.clone();
         tokio::spawn(async move { engine.synchronise(synchronised, reported).await });
         tokio::spawn(self.clone().end_grace(link.clone()));
+        tokio::spawn(self.clone().probe(link.clone()));
         self.sweep(change).await;
         drop(turn);
         Ok((link, outgoing))

@@ -366,6 +366,12 @@ impl Link {
         (since.map(|since| now.duration_since(since)), queue.owed)
     }
 
+    /// Whether the router owes nothing, and has answered nothing for so long.
+    pub(super) fn is_quiet(&self, time: Duration) -> bool {
+        let queue = self.queue();
+        queue.owed == 0 && queue.asked.is_empty() && queue.answered.elapsed() >= time
+    }
+
     /// How many answers somebody waits for.
     pub(super) fn waiters(&self) -> usize {
         self.queue().asked.len()
@@ -389,6 +395,12 @@ impl Link {
         };
         self.metrics.answered(kind, answer, began.elapsed());
         reply
+    }
+
+    /// Waits until the router answers something, or its stream ends.
+    pub(super) async fn probe(&self, key: &SessionKey, timeout: Duration) {
+        let patience = Patience::WhileTheStreamLasts(timeout);
+        drop(self.reply_to(Command::Read(key.clone()), patience).await);
     }
 
     async fn reply_to(&self, command: Command, patience: Patience) -> Result<Reply, NoReply> {

@@ -17,6 +17,7 @@ mod grace;
 mod link;
 mod moves;
 mod operation;
+mod probe;
 mod query;
 mod retry;
 mod snapshot;
@@ -83,6 +84,9 @@ pub struct Settings {
     pub synchronise_window: usize,
     /// How often it is tried again what a router refused and no agent waits for.
     pub retry_every: Duration,
+    /// After how long without an answer a router that owes none is asked whether it still answers;
+    /// zero: never.
+    pub probe_every: Duration,
     /// How far apart the two readings are from which an explanation tells what happens now.
     pub explain_sample: Duration,
     /// What measures how long the engine's lock is held; absent outside of measurements.
@@ -112,6 +116,7 @@ impl Default for Settings {
             read_timeout: Duration::from_secs(30),
             synchronise_window: 256,
             retry_every: Duration::from_secs(10),
+            probe_every: Duration::from_secs(5),
             explain_sample: Duration::from_secs(1),
             holds: None,
         }

@@ -112,3 +112,40 @@ async fn health_and_reflection_are_served() {
     let status = health.check(request).await.unwrap().into_inner().status;
     assert_eq!(status, 1, "serving");
 }
+
+/// A router whose connection stands, and which does nothing: nobody has to ask it anything first.
+#[tokio::test]
+async fn a_router_that_has_stopped_is_mute_though_it_owes_nothing() {
+    let settings = Settings {
+        adopt_for: Duration::ZERO,
+        acknowledge_timeout: Duration::from_millis(1_500),
+        probe_every: Duration::from_millis(100),
+        ..Settings::default()
+    };
+    let server = TestServer::with(settings).await;
+    let fake = FakeRouter::reaching("a", &["10.1.0.0/24"]);
+    let stream = fake.attach(server.address).await;
+    let operator = server.operator().await;
+    let state = || {
+        let mut operator = operator.clone();
+        async move {
+            let request = v1::ListRoutersRequest::default();
+            let answer = operator.list_routers(request).await.unwrap();
+            answer.into_inner().routers[0].state()
+        }
+    };
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert_eq!(state().await, v1::RouterState::Synchronised);
+    fake.behave(|_| Manner::Silent);
+    for stands in [v1::RouterState::Slow, v1::RouterState::Mute] {
+        eventually("told", || async { (state().await == stands).then_some(()) }).await;
+    }
+    // It goes on.
+    fake.behave(|_| Manner::Obey);
+    fake.break_silence(&stream).await;
+    eventually("synchronised", || async {
+        (state().await == v1::RouterState::Synchronised).then_some(())
+    })
+    .await;
+    assert!(fake.log().is_empty(), "{:?}", fake.log());
+}
