@@ -77,29 +77,28 @@ async fn one_way(net: &mut Network) -> OperatorClient<Channel> {
     net.server.operator().await
 }
 
-/// Counts on, so many packets a second, of which so many are policed.
-struct Counting(tokio::task::JoinHandle<()>);
+/// A router that counts on, until this drops.
+struct Counting(FakeRouter, [u64; 2], [u64; 2], Instant);
 
-impl Drop for Counting {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-fn count(router: &FakeRouter, from: [u64; 2], a_second: [u64; 2]) -> Counting {
-    let (router, began) = (router.clone(), Instant::now());
-    let now = move || {
+impl Counting {
+    fn now(from: [u64; 2], a_second: [u64; 2], began: Instant) -> Vec<v1::EntryCounters> {
         let ms = u64::try_from(began.elapsed().as_millis()).unwrap();
         let at = |index: usize| from[index] + a_second[index] * ms / 1_000;
         vec![counted(at(0), at(1))]
-    };
-    router.count(now());
-    Counting(tokio::spawn(async move {
-        loop {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-            router.count(now());
-        }
-    }))
+    }
+}
+
+impl Drop for Counting {
+    fn drop(&mut self) {
+        self.0.count(Self::now(self.1, self.2, self.3));
+    }
+}
+
+/// So many packets a second, of which so many are policed.
+fn count(router: &FakeRouter, from: [u64; 2], a_second: [u64; 2]) -> Counting {
+    let began = Instant::now();
+    router.count_by(move || Counting::now(from, a_second, began));
+    Counting(router.clone(), from, a_second, began)
 }
 
 #[tokio::test]
@@ -176,6 +175,23 @@ async fn packets_lost_between_the_routers_are_told() {
     net.b.count(vec![counted(9_000, 500)]);
     let answer = explain(&mut operator).await;
     assert_eq!(verdict(&answer, "carried"), Verdict::Ok, "{answer:?}");
+}
+
+/// As much as may be on its way is not told: 3 packets, or 50 ms of the flow.
+#[tokio::test]
+async fn a_loss_of_a_twelfth_is_told() {
+    let mut net = Network::on(TestServer::with(settings()).await).await;
+    let mut operator = one_way(&mut net).await;
+    let _source = count(&net.a, [100, 0], [600, 0]);
+    for (a_second, is_lost) in [(550, true), (590, false)] {
+        let _destination = count(&net.b, [100, 0], [a_second, 0]);
+        let answer = explain(&mut operator).await;
+        if is_lost {
+            broken(&answer, "carried", "", "between a and b");
+        } else {
+            assert_eq!(answer.first_broken, None, "{answer:?}");
+        }
+    }
 }
 
 #[tokio::test]

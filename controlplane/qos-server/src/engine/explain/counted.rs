@@ -29,8 +29,10 @@ const REMEMBERED: usize = 256;
 const LONGEST_SAMPLE: Duration = Duration::from_secs(2);
 /// Fewer packets than this are not compared.
 const ENOUGH: u64 = 10;
-/// Packets that may be on their way, or counted between the two routers' readings.
+/// Packets that may be on their way at one of two readings and not at the other.
 const IN_FLIGHT: u64 = 3;
+/// So much of a flow may: a frame of video comes as one burst, and queues on the way fill.
+const IN_FLIGHT_S: f64 = 0.05;
 /// No router forwards more packets of an entry a second.
 const MOST_PPS: f64 = 1e9;
 
@@ -95,7 +97,7 @@ pub(super) enum Carried {
     TooFew { sent: u64, seconds: f64 },
     /// It came.
     Compared { sent: u64, came: u64, seconds: f64 },
-    /// Much of it did not.
+    /// More of it did not than may be on its way.
     Lost { sent: u64, came: u64, since: Since },
 }
 
@@ -229,7 +231,9 @@ impl Counted {
             };
             let (sent, came) = (now_sent.packets, arrived(has_come));
             let comparable = [was_sent, now_sent, had_come, has_come].map(has_moved);
-            if comparable == [true; 4] && is_lost(sent, came, 1.0) {
+            // One of them may have been installed a little later.
+            let is_lost = as_f64(sent) * 0.9 > as_f64(came.saturating_add(IN_FLIGHT));
+            if comparable == [true; 4] && is_lost {
                 let since = Since::Installed;
                 return Carried::Lost { sent, came, since };
             }
@@ -238,7 +242,9 @@ impl Counted {
             return Carried::TooFew { sent, seconds };
         }
         // The least that the destination's part of the time can be of the source's.
-        if is_lost(sent, came, (came_in.0 / sent_in.1).min(1.0)) {
+        let due = as_f64(sent) * (came_in.0 / sent_in.1).min(1.0);
+        let in_flight = as_f64(IN_FLIGHT).max(as_f64(sent) * IN_FLIGHT_S / seconds);
+        if due > as_f64(came) + in_flight {
             let since = Since::Seconds(seconds);
             return Carried::Lost { sent, came, since };
         }
@@ -286,11 +292,6 @@ fn media(reading: &Reading, flow: usize) -> Option<&EntryCounters> {
 
 fn name(router: &RouterId, entry: &EntryCounters) -> EntryName {
     (router.clone(), entry.flow, entry.kind)
-}
-
-/// Whether more than a tenth is lost of `sent`, of which at least `part` should have come.
-fn is_lost(sent: u64, came: u64, part: f64) -> bool {
-    as_f64(sent) * part * 0.9 > as_f64(came.saturating_add(IN_FLIGHT))
 }
 
 #[allow(clippy::cast_precision_loss, reason = "for ratios")]
