@@ -1,12 +1,14 @@
 //! The program: its exit codes and what it says.
 
 use std::{
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream},
     process::{Child, ChildStderr, Command, Output, Stdio},
+    time::Duration,
 };
 
 use crate::common::*;
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use tokio::time::timeout;
 use tonic::Code;
 use voicelane_proto::v1::sessions_client::SessionsClient;
@@ -182,18 +184,74 @@ async fn a_log_that_nobody_reads_holds_nobody_up() {
     drop(log);
 }
 
-#[tokio::test]
-async fn few_descriptors_are_kept_for_those_who_speak() {
+/// The program with so many descriptors.
+fn with_descriptors(count: u32) -> Command {
     let server = format!(
-        "ulimit -n 64; exec {} --log info",
+        "ulimit -n {count}; exec {} --log info",
         env!("CARGO_BIN_EXE_voicelane-server")
     );
     let mut shell = Command::new("bash");
     shell.args(["-c", &format!("{server} \"$@\""), "bash"]);
-    let (_server, _log, address) = started(&mut shell);
+    shell
+}
+
+#[tokio::test]
+async fn few_descriptors_are_kept_for_those_who_speak() {
+    let (_server, _log, address) = started(&mut with_descriptors(256));
     let mut silent = Vec::new();
-    for _ in 0..200 {
+    for _ in 0..400 {
         silent.push(TcpStream::connect(&address).unwrap());
     }
-    calls(&address, 5).await;
+    // Before the silent ones have to go, 10 s after they came.
+    let served = timeout(Duration::from_secs(10), calls(&address, 5)).await;
+    served.expect("there is room for a new one");
+}
+
+/// CPU time of a process, in ticks of 10 ms.
+fn ticks(id: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let times = fields.split_whitespace().skip(11).take(2);
+    times.map(|it| it.parse::<u64>().unwrap()).sum()
+}
+
+#[tokio::test]
+async fn a_server_without_descriptors_waits_for_them_and_says_so_once() {
+    let (server, mut log, address) = started(&mut with_descriptors(256));
+    // What begins HTTP/2: these have to stay.
+    let opening = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let mut speaking = Vec::new();
+    for _ in 0..50 {
+        let mut client = TcpStream::connect(&address).unwrap();
+        client.write_all(opening).unwrap();
+        // The server's settings.
+        client.read_exact(&mut [0; 9]).unwrap();
+        speaking.push(client);
+    }
+    let id = server.0.id();
+    let limit = Rlimit {
+        current: Some(40),
+        maximum: Some(40),
+    };
+    prlimit(Pid::from_raw(id.cast_signed()), Resource::Nofile, limit).unwrap();
+    let before = ticks(id);
+    let waiting = tokio::spawn({
+        let address = address.clone();
+        async move { calls(&address, 1).await }
+    });
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let spent = ticks(id) - before;
+    assert!(!waiting.is_finished());
+    assert!(spent < 150, "{spent} ticks of CPU while it waits");
+    drop(speaking);
+    timeout(PATIENCE, waiting).await.expect("served").unwrap();
+    let killed = Command::new("kill")
+        .args(["-TERM", &id.to_string()])
+        .status();
+    assert!(killed.unwrap().success());
+    let mut text = String::new();
+    log.read_to_string(&mut text).unwrap();
+    let said = text.matches("connections cannot be accepted").count();
+    assert_eq!(said, 1, "{text}");
+    drop(server);
 }
