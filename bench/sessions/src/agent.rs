@@ -1,33 +1,41 @@
 //! A call agent with one stream of changes.
 
-use std::ops::Range;
+use std::{collections::HashMap, ops::Range, time::Instant};
 
 use anyhow::{Context as _, ensure};
+use hdrhistogram::Histogram;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use voicelane_proto::v1::{self, session_change::Change, sessions_client::SessionsClient};
 
-/// Changes of a request.
-const BATCH: usize = 64;
-/// Changes without an outcome.
-const WINDOW: usize = 1_024;
-
 pub(crate) struct Agent {
     requests: mpsc::Sender<v1::ChangeSessionsRequest>,
     responses: Streaming<v1::ChangeSessionsResponse>,
+    /// Changes without an outcome, at most.
+    window: usize,
+    /// Changes of a request.
+    batch: usize,
+    /// When the changes were sent that have no outcome yet, by tag.
+    sent: HashMap<u64, Instant>,
+    /// From a change to its outcome, us.
+    pub(crate) latency: Histogram<u64>,
 }
 
 impl Agent {
-    pub(crate) async fn open(url: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn open(url: &str, window: usize, batch: usize) -> anyhow::Result<Self> {
         let mut client = SessionsClient::connect(url.to_owned()).await?;
-        let (requests, messages) = mpsc::channel(WINDOW / BATCH);
+        let (requests, messages) = mpsc::channel(window);
         let responses = client
             .change_sessions(ReceiverStream::new(messages))
             .await?;
         Ok(Self {
             requests,
             responses: responses.into_inner(),
+            window,
+            batch,
+            sent: HashMap::new(),
+            latency: Histogram::new(3)?,
         })
     }
 
@@ -55,16 +63,16 @@ impl Agent {
         change: impl Fn(u32) -> Change,
     ) -> anyhow::Result<()> {
         let mut calls = calls.peekable();
-        let mut unanswered = 0;
-        while unanswered > 0 || calls.peek().is_some() {
-            while unanswered + BATCH <= WINDOW && calls.peek().is_some() {
+        while !self.sent.is_empty() || calls.peek().is_some() {
+            while self.sent.len() + self.batch <= self.window && calls.peek().is_some() {
                 let one = |call| v1::SessionChange {
                     tag: u64::from(call),
                     change: Some(change(call)),
                     with_session: false,
                 };
-                let changes: Vec<_> = calls.by_ref().take(BATCH).map(one).collect();
-                unanswered += changes.len();
+                let changes: Vec<_> = calls.by_ref().take(self.batch).map(one).collect();
+                let now = Instant::now();
+                self.sent.extend(changes.iter().map(|it| (it.tag, now)));
                 self.requests
                     .send(v1::ChangeSessionsRequest { changes })
                     .await?;
@@ -76,14 +84,17 @@ impl Agent {
                 .context("the stream ended")?;
             for outcome in &response.outcomes {
                 ensure!(outcome.code == 0, "{}", outcome.message);
+                let sent = self.sent.remove(&outcome.tag);
+                let sent = sent.context("an outcome of no change")?;
+                let micros = u64::try_from(sent.elapsed().as_micros())?;
+                self.latency.record(micros)?;
             }
-            unanswered -= response.outcomes.len();
         }
         Ok(())
     }
 }
 
-fn key(call: u32) -> v1::SessionKey {
+pub(crate) fn key(call: u32) -> v1::SessionKey {
     v1::SessionKey {
         agent_id: "sessions".to_owned(),
         session_id: format!("call-{call:08}"),
@@ -91,7 +102,7 @@ fn key(call: u32) -> v1::SessionKey {
 }
 
 /// A call both ways, RTCP on the next ports, with five-tuples of its own.
-fn spec(call: u32) -> v1::SessionSpec {
+pub(crate) fn spec(call: u32) -> v1::SessionSpec {
     let (low, middle, high) = (1 + call % 250, call / 250 % 250, call / 62_500);
     let end = |net: u8| v1::Endpoint {
         address: format!("10.{net}.{middle}.{low}"),

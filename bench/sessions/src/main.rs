@@ -1,89 +1,123 @@
-//! A QoS server with two routers and an agent: what its sessions cost it.
+//! The QoS server under load: what sessions cost it, how long its lock is held, and what clients with
+//! large windows or unread answers do to others.
 
 #![forbid(unsafe_code)]
 
 mod agent;
+mod cost;
+mod flood;
+mod holds;
 mod process;
 mod router;
+mod server;
+mod unread;
+mod windows;
+mod wire;
 
-use std::{net::TcpListener, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
-use anyhow::Context as _;
-use clap::Parser;
-use tokio::{process::Command, time::sleep};
+use clap::{Parser, Subcommand};
 
-use agent::Agent;
-use process::{Usage, usage};
+/// As the server's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Adds sessions at a QoS server over one stream of ChangeSessions, deletes them again, and tells
-/// what memory they took, what came back of it, and the CPU time of a change.
+/// Measures a QoS server that is a process of its own, with two routers that acknowledge at once and a
+/// call agent.
 ///
-/// The server is a process of its own. A session is a call: two flows with RTCP beside them, on two
-/// routers, which acknowledge at once.
+/// A session is a call: two flows with RTCP beside them. Without a command: `cost`.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// How many sessions, one measurement each
-    #[arg(long, value_delimiter = ',', default_value = "100000,1000000")]
-    sessions: Vec<u32>,
-
     /// The server's program
     #[arg(long, default_value = "target/release/voicelane-server")]
     server: PathBuf,
 
-    /// How long the server has to give back memory
-    #[arg(long, default_value_t = 10)]
-    settle_s: u64,
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Memory and CPU of a session that is added over a stream of ChangeSessions and deleted again
+    Cost {
+        /// How many sessions, one measurement each
+        #[arg(long, value_delimiter = ',', default_value = "100000,1000000")]
+        sessions: Vec<u32>,
+
+        /// Changes of a request
+        #[arg(long, default_value_t = 64)]
+        batch: usize,
+
+        /// How long the server has to give back memory
+        #[arg(long, default_value_t = 10)]
+        settle_s: u64,
+    },
+    /// How long the engine's lock is held at a time, with an engine in this process
+    Holds {
+        /// How many sessions
+        #[arg(long, default_value_t = 500_000)]
+        sessions: u32,
+
+        /// How many prefixes of a router
+        #[arg(long, default_value_t = 500_000)]
+        prefixes: u32,
+    },
+    /// From a change on a stream to its outcome, by how many changes may be without an outcome
+    Windows {
+        /// Changes without an outcome, one measurement each
+        #[arg(long, value_delimiter = ',', default_value = "64,256,1024,4096")]
+        windows: Vec<usize>,
+
+        /// Changes of a request
+        #[arg(long, default_value_t = 1)]
+        batch: usize,
+
+        /// Sessions added and deleted again
+        #[arg(long, default_value_t = 100_000)]
+        sessions: u32,
+    },
+    /// What pages that a client asks for and does not read do to the server and to others
+    Unread {
+        /// How many pages of 1,000 sessions
+        #[arg(long, default_value_t = 3_000)]
+        pages: usize,
+    },
+    /// Additions one a message, as fast as flow control lets them, beside calls that are cancelled
+    Flood {
+        /// How many additions
+        #[arg(long, default_value_t = 20_000)]
+        sessions: u32,
+    },
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
-    println!(
-        "| sessions | bytes a session | RSS before / with / after, MiB | CPU an addition / a deletion, us |"
-    );
-    println!("|---|---|---|---|");
-    for &sessions in &arguments.sessions {
-        measure(&arguments, sessions).await?;
+    let Arguments { server, what } = Arguments::parse();
+    let what = what.unwrap_or(What::Cost {
+        sessions: vec![100_000, 1_000_000],
+        batch: 64,
+        settle_s: 10,
+    });
+    match what {
+        What::Cost {
+            sessions,
+            batch,
+            settle_s,
+        } => {
+            cost::heading();
+            for sessions in sessions {
+                let settle = Duration::from_secs(settle_s);
+                cost::measure(&server, sessions, batch, settle).await?;
+            }
+            Ok(())
+        }
+        What::Holds { sessions, prefixes } => holds::measure(sessions, prefixes).await,
+        What::Windows {
+            windows,
+            batch,
+            sessions,
+        } => windows::measure(&server, &windows, batch, sessions).await,
+        What::Unread { pages } => unread::measure(&server, pages).await,
+        What::Flood { sessions } => flood::measure(&server, sessions).await,
     }
-    Ok(())
-}
-
-async fn measure(arguments: &Arguments, sessions: u32) -> anyhow::Result<()> {
-    // Another process might take the port, which then shows as a server that cannot listen.
-    let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    let mut server = Command::new(&arguments.server)
-        .args(["--log", "warn", "--adopt-for", "0", "--listen"])
-        .arg(address.to_string())
-        .kill_on_drop(true)
-        .spawn()
-        .with_context(|| format!("{}", arguments.server.display()))?;
-    let id = server.id().context("the server has ended")?;
-    let url = format!("http://{address}");
-    for (name, prefix) in [("a", "10.1.0.0/16"), ("b", "10.2.0.0/16")] {
-        router::attach(&url, name, prefix).await?;
-    }
-    let mut agent = Agent::open(&url).await?;
-    // What a first call sets up is not a session's.
-    agent.add(0..1).await?;
-    let empty = usage(id)?;
-    agent.add(1..sessions).await?;
-    let full = usage(id)?;
-    agent.delete(0..sessions).await?;
-    let deleted = usage(id)?;
-    sleep(Duration::from_secs(arguments.settle_s)).await;
-    let after = usage(id)?;
-    let bytes = full.rss_bytes.saturating_sub(empty.rss_bytes) / u64::from(sessions);
-    let mib = |usage: &Usage| usage.rss_bytes / (1024 * 1024);
-    let each =
-        |from: &Usage, to: &Usage| (to.cpu - from.cpu).as_secs_f64() * 1e6 / f64::from(sessions);
-    println!(
-        "| {sessions} | {bytes} | {} / {} / {} | {:.0} / {:.0} |",
-        mib(&empty),
-        mib(&full),
-        mib(&after),
-        each(&empty, &full),
-        each(&full, &deleted),
-    );
-    server.kill().await?;
-    Ok(())
 }

@@ -1,6 +1,6 @@
 //! A router that says yes at once.
 
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_stream::wrappers::ReceiverStream;
 use voicelane_proto::v1::{
     self, attach_request::Message, attach_response, command_result, interface,
@@ -8,8 +8,8 @@ use voicelane_proto::v1::{
 };
 
 /// Attaches one that reaches a prefix, for as long as the process lasts; returns when it is
-/// synchronised.
-pub(crate) async fn attach(url: &str, name: &str, prefix: &str) -> anyhow::Result<()> {
+/// synchronised. The task ends when the stream has ended.
+pub(crate) async fn attach(url: &str, name: &str, prefix: &str) -> anyhow::Result<JoinHandle<()>> {
     let mut client = connect(url).await?;
     let (outbound, messages) = mpsc::channel(4_096);
     let say = |message| v1::AttachRequest {
@@ -48,7 +48,7 @@ pub(crate) async fn attach(url: &str, name: &str, prefix: &str) -> anyhow::Resul
             break;
         }
     }
-    tokio::spawn(async move {
+    Ok(tokio::spawn(async move {
         while let Ok(Some(response)) = inbound.message().await {
             if let Some(attach_response::Message::Command(command)) = response.message {
                 let yes = v1::CommandResult {
@@ -64,12 +64,11 @@ pub(crate) async fn attach(url: &str, name: &str, prefix: &str) -> anyhow::Resul
                 }
             }
         }
-    });
-    Ok(())
+    }))
 }
 
 /// The server may be about to start.
-async fn connect(url: &str) -> anyhow::Result<RoutersClient<tonic::transport::Channel>> {
+pub(crate) async fn connect(url: &str) -> anyhow::Result<RoutersClient<tonic::transport::Channel>> {
     let mut tries = 0;
     loop {
         match RoutersClient::connect(url.to_owned()).await {

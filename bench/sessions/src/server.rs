@@ -1,0 +1,46 @@
+//! The QoS server as a process of its own.
+
+use std::{net::TcpListener, path::Path, process::Stdio};
+
+use anyhow::Context as _;
+use tokio::process::{Child, Command};
+
+use crate::router;
+
+/// A QoS server that runs until this is dropped.
+pub(crate) struct Server {
+    pub(crate) url: String,
+    pub(crate) authority: String,
+    /// Its process.
+    pub(crate) id: u32,
+    child: Child,
+}
+
+impl Server {
+    /// Starts one with two routers, which reach 10.1.0.0/16 and 10.2.0.0/16 and acknowledge at once.
+    pub(crate) async fn start(program: &Path) -> anyhow::Result<Self> {
+        // Another process might take the port, which then shows as a server that cannot listen.
+        let authority = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+        let child = Command::new(program)
+            .args(["--log", "warn", "--adopt-for", "0", "--listen", &authority])
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("{}", program.display()))?;
+        let id = child.id().context("the server has ended")?;
+        let url = format!("http://{authority}");
+        for (name, prefix) in [("a", "10.1.0.0/16"), ("b", "10.2.0.0/16")] {
+            router::attach(&url, name, prefix).await?;
+        }
+        Ok(Self {
+            url,
+            authority,
+            id,
+            child,
+        })
+    }
+
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+        Ok(self.child.kill().await?)
+    }
+}
