@@ -13,7 +13,7 @@ use crate::{
     interfaces::InterfaceSet,
     policy::Policy,
     routing::{Adjacency, Paths},
-    session::{FiveTuple, FlowCounters, InstallError, SessionChange},
+    session::{FiveTuple, FlowCounters, InstallError, Latched, SessionChange},
     settings::InterfaceState,
     stats::Report,
     units::{InterfaceIndex, PortIndex},
@@ -35,6 +35,8 @@ pub enum Request {
     Session(SessionChange),
     /// Read flows' counters.
     ReadFlows(Vec<FiveTuple>),
+    /// Read the sources that waiting flows have learned, of some that have not been stopped since.
+    ReadLatched,
     /// Add a route or change its next hop; `next_hop` must have been set by [`Request::SetAdjacency`]
     /// or [`Request::SetPaths`].
     SetRoute {
@@ -121,6 +123,8 @@ pub enum Answer {
     Parted(InstallError),
     /// Of [`Request::ReadFlows`], each in the place of its flow; `None` when there is no such flow.
     Flows(Vec<Option<FlowReading>>),
+    /// Of [`Request::ReadLatched`]. Of several workers, there may be several for one destination.
+    Latched(Vec<Latched>),
     /// Of the requests about routes and adjacencies.
     Route(Result<(), RouteError>),
     /// Of [`Request::SetLink`] and [`Request::SetOpen`].

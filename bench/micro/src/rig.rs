@@ -251,6 +251,7 @@ impl Rig {
             let change = SessionChange {
                 install: batch.to_vec(),
                 remove: vec![],
+                ..SessionChange::default()
             };
             match self.ask(Request::Session(change))? {
                 Answer::Session(result) => result?,

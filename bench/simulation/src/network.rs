@@ -106,6 +106,7 @@ impl Network {
                 terms: policer.into(),
             }],
             remove: vec![],
+            ..SessionChange::default()
         };
         self.ask(Request::Session(change)).map(drop)
     }

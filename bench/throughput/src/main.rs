@@ -288,6 +288,7 @@ fn install(control: &Control, sessions: &[EntrySpec]) -> anyhow::Result<()> {
         let change = SessionChange {
             install: batch.to_vec(),
             remove: vec![],
+            ..SessionChange::default()
         };
         match ask(control, Request::Session(change))? {
             Answer::Session(result) => result?,

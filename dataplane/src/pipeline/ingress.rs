@@ -7,6 +7,7 @@ use crate::{
         burst::Burst,
         inject,
         interface::{Interface, Port, Vlans},
+        latch,
         outlet::Outlet,
         punt,
         stages::{classify, hold, mark, martians, parse, police, queue, route, rx, verify},
@@ -94,6 +95,9 @@ impl<B: Buffer> Ingress<B> {
         classify::classify(burst, sessions, &self.policy, interfaces, now);
         martians::drop_own_sources(burst, &self.routes);
         verify::verify(burst, &self.routes, &self.policy, interfaces, now);
+        if !self.sessions.latches.is_empty() {
+            latch::learn(burst, &mut self.sessions);
+        }
         let metered = (&mut self.sessions, &mut *self.policy);
         let times = (now, self.routes.changed());
         police::police(burst, metered, &self.phbs, times);
@@ -171,6 +175,8 @@ impl<B: Buffer> Ingress<B> {
     pub(crate) fn fill(&self, report: &mut Report) {
         report.entries = self.sessions.len();
         report.entry_capacity = self.sessions.capacity();
+        report.latches = self.sessions.latches.len();
+        report.latch_refused_packets = self.sessions.latches.refused_packets();
         for (to, port) in report.ports.iter_mut().zip(&self.ports) {
             to.port = port.counters;
         }

@@ -18,6 +18,7 @@ mod headers;
 mod ingress;
 mod inject;
 mod interface;
+mod latch;
 mod outlet;
 mod punt;
 mod stages;

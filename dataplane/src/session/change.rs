@@ -1,6 +1,8 @@
+use std::net::SocketAddr;
+
 use thiserror::Error;
 
-use super::{FiveTuple, Ingress, Terms, table::InsertError};
+use super::{FiveTuple, Ingress, LatchSpec, Terms, table::InsertError};
 use crate::diffserv::Dscp;
 
 /// One flow to install.
@@ -16,14 +18,20 @@ pub struct EntrySpec {
     pub terms: Terms,
 }
 
-/// What becomes of one session's flows, all at once between two bursts: `install` is added or gets
-/// new terms, then `remove` is removed. On an error nothing has changed.
+/// What becomes of one session's flows, all at once between two bursts: `unlatch` waits no longer, `latch`
+/// begins to, `install` is added or gets new terms, then `remove` is removed. On an error nothing has
+/// changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionChange {
     /// Flows to have.
     pub install: Vec<EntrySpec>,
     /// Flows not to have any more. What is not there is passed over.
     pub remove: Vec<FiveTuple>,
+    /// Flows whose source is to be learned. What waits with the same terms already goes on, with what it
+    /// has learned.
+    pub latch: Vec<LatchSpec>,
+    /// Destinations of flows that are to wait no longer. What is not there is passed over.
+    pub unlatch: Vec<SocketAddr>,
 }
 
 /// Why a session could not be installed.

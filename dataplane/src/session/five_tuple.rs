@@ -137,6 +137,39 @@ impl AnyKey {
     }
 }
 
+impl AnyKey {
+    /// The flow whose key it is.
+    pub(super) fn five_tuple(&self) -> FiveTuple {
+        let (source, destination, [i, j, k, l], protocol) = match self {
+            Self::V4(key) => {
+                let [_, protocol, _, _, a, b, c, d] = key.source.to_ne_bytes();
+                let [e, f, g, h, i, j, k, l] = key.destination.to_ne_bytes();
+                let (source, destination) = ([a, b, c, d].into(), [e, f, g, h].into());
+                (source, destination, [i, j, k, l], protocol)
+            }
+            Self::V6(key) => {
+                let [a, b, _, _] = key.addresses.map(u64::to_ne_bytes);
+                let mut source = [0; 16];
+                source[..8].copy_from_slice(&a);
+                source[8..].copy_from_slice(&b);
+                let [protocol, _, _, _, ports @ ..] = key.transport.to_le_bytes();
+                let ports = u32::from_le_bytes(ports).to_ne_bytes();
+                (
+                    IpAddr::from(source),
+                    key.destination().into(),
+                    ports,
+                    protocol,
+                )
+            }
+        };
+        FiveTuple {
+            source: SocketAddr::new(source, u16::from_be_bytes([i, j])),
+            destination: SocketAddr::new(destination, u16::from_be_bytes([k, l])),
+            protocol: Protocol(protocol),
+        }
+    }
+}
+
 /// The two halves of a 128-bit product, folded.
 #[inline]
 #[allow(clippy::cast_possible_truncation, reason = "both halves are used")]

@@ -1,6 +1,9 @@
+use std::net::{Ipv4Addr, SocketAddr};
+
 use super::{
     EntrySpec, FiveTuple, FlowCounters, FlowKey as _, FlowKey4, FlowKey6, InsertError,
-    InstallError, Origin, SessionChange, SessionTable, Slot, TableFull, five_tuple::AnyKey,
+    InstallError, LatchSpec, Latches, Origin, Protocol, SessionChange, SessionTable, Slot,
+    TableFull, five_tuple::AnyKey,
 };
 use crate::units::{InterfaceIndex, TickRate, Ticks};
 
@@ -8,6 +11,7 @@ use crate::units::{InterfaceIndex, TickRate, Ticks};
 pub struct Sessions {
     pub(crate) ipv4: SessionTable<FlowKey4>,
     pub(crate) ipv6: SessionTable<FlowKey6>,
+    pub(crate) latches: Latches,
     capacity: usize,
 }
 
@@ -27,6 +31,7 @@ impl Sessions {
         Self {
             ipv4: SessionTable::new(capacity, clock, rand::random()),
             ipv6: SessionTable::new(capacity, clock, rand::random()),
+            latches: Latches::new(),
             capacity,
         }
     }
@@ -37,10 +42,10 @@ impl Sessions {
         SessionTable::<FlowKey4>::bytes(capacity) + SessionTable::<FlowKey6>::bytes(capacity)
     }
 
-    /// How many flows there are.
+    /// How many flows there are, with those that wait for their source.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.ipv4.len() + self.ipv6.len()
+        self.ipv4.len() + self.ipv6.len() + self.latches.len()
     }
 
     /// Whether there are none.
@@ -98,9 +103,58 @@ impl Sessions {
                 .map_err(|reason| InstallError::Insert { flow, reason })?;
             keys.push(key);
         }
+        let stop = |latches: &mut Latches, to: &[SocketAddr]| -> Vec<_> {
+            to.iter().filter_map(|&to| latches.stop(to)).collect()
+        };
+        let mut stopped = stop(&mut self.latches, &change.unlatch);
+        let mut began = Vec::new();
+        let latched = change.latch.iter().try_for_each(|spec| {
+            let before = self.latches.spec(spec.destination);
+            if before == Some(*spec) {
+                return Ok(());
+            }
+            if before.is_none() && self.len() >= self.capacity {
+                return Err(self.no_room_to_wait(spec));
+            }
+            stopped.extend(self.latches.stop(spec.destination));
+            self.latches.wait(*spec);
+            began.push(spec.destination);
+            Ok(())
+        });
+        let installed = latched.and_then(|()| self.install_all(change, &keys, now));
+        if let Err(error) = installed {
+            stop(&mut self.latches, &began);
+            stopped.into_iter().for_each(|it| self.latches.put_back(it));
+            return Err(error);
+        }
+        for key in change.remove.iter().filter_map(AnyKey::of) {
+            self.remove(&key);
+        }
+        Ok(())
+    }
+
+    fn no_room_to_wait(&self, spec: &LatchSpec) -> InstallError {
+        let source = SocketAddr::new(spec.from.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), 0);
+        let flow = FiveTuple {
+            source,
+            destination: spec.destination,
+            protocol: Protocol::UDP,
+        };
+        let capacity = self.capacity;
+        let reason = TableFull { capacity }.into();
+        InstallError::Insert { flow, reason }
+    }
+
+    /// Installs flows whose terms can be metered, all or none.
+    fn install_all(
+        &mut self,
+        change: &SessionChange,
+        keys: &[AnyKey],
+        now: Ticks,
+    ) -> Result<(), InstallError> {
         // Only a flow that is new can fail from here on, and taking it out again restores all.
         let mut new = Vec::new();
-        for (spec, key) in change.install.iter().zip(&keys) {
+        for (spec, key) in change.install.iter().zip(keys) {
             if self.contains(key) {
                 continue;
             }
@@ -116,12 +170,9 @@ impl Sessions {
             new.push(*key);
         }
         // New flows get their terms a second time: the last of two entries for one flow counts.
-        for (spec, key) in change.install.iter().zip(&keys) {
+        for (spec, key) in change.install.iter().zip(keys) {
             let modified = self.install(*key, spec, now);
             debug_assert!(modified.is_ok(), "the flow is there: {modified:?}");
-        }
-        for key in change.remove.iter().filter_map(AnyKey::of) {
-            self.remove(&key);
         }
         Ok(())
     }
@@ -130,6 +181,7 @@ impl Sessions {
     pub fn invariants(&self) {
         self.ipv4.invariants();
         self.ipv6.invariants();
+        self.latches.invariants();
         assert!(
             self.len() <= self.capacity,
             "more flows than there is room for"
@@ -220,11 +272,13 @@ mod tests {
         let first = SessionChange {
             install: vec![spec(1), spec6(2)],
             remove: vec![],
+            ..SessionChange::default()
         };
         sessions.apply(&first, Ticks(0)).unwrap();
         let too_much = SessionChange {
             install: vec![spec6(2), spec(3), spec6(4)],
             remove: vec![spec(1).flow],
+            ..SessionChange::default()
         };
         assert!(sessions.apply(&too_much, Ticks(0)).unwrap_err().is_full());
         let all = [spec(1), spec6(2), spec(3), spec6(4)];
@@ -232,6 +286,7 @@ mod tests {
         let moved = SessionChange {
             install: vec![spec6(2), spec(3)],
             remove: vec![spec(1).flow],
+            ..SessionChange::default()
         };
         sessions.apply(&moved, Ticks(0)).unwrap();
         assert_eq!(has(&sessions, &all), [false, true, true, false]);
@@ -247,6 +302,7 @@ mod tests {
             &SessionChange {
                 install: vec![spec(1), mixed],
                 remove: vec![],
+                ..SessionChange::default()
             },
             Ticks(0),
         );
@@ -264,6 +320,7 @@ mod tests {
         let change = SessionChange {
             install: vec![spec(1), other],
             remove: vec![],
+            ..SessionChange::default()
         };
         sessions.apply(&change, Ticks(0)).unwrap();
         assert_eq!(sessions.len(), 1);

@@ -74,10 +74,15 @@ pub struct Report {
     pub policy: PolicyReport,
     /// The worker's loop's.
     pub stalls: StallReport,
-    /// Session entries in use.
+    /// Session entries in use, with those that wait for their source.
     pub entries: usize,
     /// Session entries in all.
     pub entry_capacity: usize,
+    /// Session entries that wait for their source.
+    pub latches: usize,
+    /// Packets to such an entry that it has not learned from: they came in elsewhere, or were from another
+    /// address.
+    pub latch_refused_packets: u64,
 }
 
 impl Report {
@@ -94,6 +99,8 @@ impl Report {
             stalls: StallReport::default(),
             entries: 0,
             entry_capacity: 0,
+            latches: 0,
+            latch_refused_packets: 0,
         })
     }
 }

@@ -34,6 +34,7 @@ impl Report {
         }
         self.stalls = StallReport::default();
         (self.entries, self.entry_capacity) = (0, 0);
+        (self.latches, self.latch_refused_packets) = (0, 0);
     }
 
     /// Adds another core's: what both count is summed, the longest stall is both's, and sessions are
@@ -55,6 +56,8 @@ impl Report {
         }
         self.entries = self.entries.max(other.entries);
         self.entry_capacity = self.entry_capacity.max(other.entry_capacity);
+        self.latches = self.latches.max(other.latches);
+        self.latch_refused_packets += other.latch_refused_packets;
     }
 }
 

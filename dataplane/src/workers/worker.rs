@@ -29,6 +29,9 @@ const COMMANDS_A_TURN: usize = 32;
 /// time, behind which all that the burst has written must be done.
 const TURNS_BETWEEN_COMMANDS: u32 = 8;
 
+/// Of how many flows one answer says what they have learned.
+const LATCHED_AT_ONCE: usize = 64;
+
 /// How long an adaptive worker sleeps at most.
 const LONGEST_SLEEP_NS: u64 = 2_000_000;
 /// How long at most while packets have come within [`LONG_AGO_NS`].
@@ -271,6 +274,10 @@ impl<D: Device> Worker<D> {
             Request::ReadFlows(flows) => {
                 let read = |flow| read(ingress, flow, self.clock, now);
                 Answer::Flows(flows.iter().map(read).collect())
+            }
+            Request::ReadLatched => {
+                let learned = ingress.sessions.latches.learned(LATCHED_AT_ONCE);
+                Answer::Latched(learned.collect())
             }
             Request::SetRoute {
                 prefix,

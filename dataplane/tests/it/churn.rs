@@ -166,11 +166,13 @@ fn no_packet_is_lost_while_sessions_come_and_go() {
                 SessionChange {
                     install: vec![packet.session("1Gbit/s", 1_000_000)],
                     remove: Vec::new(),
+                    ..SessionChange::default()
                 }
             } else {
                 SessionChange {
                     install: Vec::new(),
                     remove: vec![packet.flow()],
+                    ..SessionChange::default()
                 }
             };
             Request::Session(change)

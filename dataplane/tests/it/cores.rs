@@ -319,6 +319,7 @@ fn a_session_that_is_refused_is_nowhere() {
             .map(|port| Udp::new(HOST, FAR, port, 1).session("1Mbit/s", 3_000))
             .collect(),
         remove: vec![],
+        ..SessionChange::default()
     };
     assert!(matches!(
         rig.ask(Request::Session(calls(1..4))),

@@ -297,6 +297,7 @@ fn a_session_marks_and_polices_exactly_its_flow() {
     let change = SessionChange {
         install: vec![],
         remove: vec![call.flow()],
+        ..SessionChange::default()
     };
     assert!(matches!(
         rig.ask(Request::Session(change)),

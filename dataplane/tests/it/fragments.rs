@@ -109,6 +109,7 @@ fn nothing_is_guessed() {
     let change = SessionChange {
         install: vec![],
         remove: vec![Udp::new(HOST, FAR, 4000, 0).flow()],
+        ..SessionChange::default()
     };
     rig.ask(Request::Session(change));
     assert_eq!(class(&mut rig, &part(9, 100)), 0);

@@ -308,12 +308,12 @@ proptest! {
                 }
                 Event::Install(port) => {
                     let spec = Udp::new(HOST, FAR, port, 1).session("80kbit/s", 1_000);
-                    let change = SessionChange { install: vec![spec], remove: vec![] };
+                    let change = SessionChange { install: vec![spec], remove: vec![], ..SessionChange::default() };
                     prop_assert!(matches!(rig.ask(Request::Session(change)), Answer::Session(_)));
                 }
                 Event::Remove(port) => {
                     let flow = Udp::new(HOST, FAR, port, 1).flow();
-                    let change = SessionChange { install: vec![], remove: vec![flow] };
+                    let change = SessionChange { install: vec![], remove: vec![flow], ..SessionChange::default() };
                     prop_assert!(matches!(
                         rig.ask(Request::Session(change)),
                         Answer::Session(Ok(()))

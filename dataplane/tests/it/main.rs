@@ -23,6 +23,7 @@ mod garbage;
 mod ingress;
 mod interfaces;
 mod kernel;
+mod latching;
 mod metering;
 mod multipath;
 mod policy;

@@ -299,6 +299,7 @@ fn terms_that_no_meter_can_have_change_nothing() {
     let change = SessionChange {
         install: vec![call.session("80kbit/s", 1_000), wrong],
         remove: vec![],
+        ..SessionChange::default()
     };
     let Answer::Session(Err(error)) = rig.ask(Request::Session(change)) else {
         panic!("it was taken")

@@ -102,7 +102,10 @@ pub(crate) fn entries(all: &v1::ListEntriesResponse) -> String {
             format!("{}/{}", key.agent_id, key.session_id),
             entry.flow_index.to_string(),
             word(entry.kind().as_str_name(), "FLOW_KIND_"),
-            endpoint(entry.source.as_ref()),
+            match &entry.source {
+                None => "not learned yet".to_owned(),
+                source => endpoint(source.as_ref()),
+            },
             endpoint(entry.destination.as_ref()),
             entry.packets.to_string(),
             entry.policed_packets.to_string(),

@@ -5,26 +5,28 @@ use std::{sync::Arc, time::Duration};
 use thiserror::Error;
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming, transport::Channel};
 use tracing::{debug, info};
 use voicelane_proto::v1::{
-    AttachRequest, AttachResponse, CommandResult, Hello, InstalledSession, InstalledSessions,
-    InterfaceReport, Synchronised, attach_request, attach_response, routers_client::RoutersClient,
+    AttachRequest, AttachResponse, Hello, InstalledSession, InstalledSessions, InterfaceReport,
+    Synchronised, attach_request, attach_response, routers_client::RoutersClient,
 };
 
 use super::{Identity, Interfaces};
 use crate::{
     dataplane::WorkerGone,
-    sessions::{Commands, Sessions},
+    sessions::{Commands, Sessions, latched_messages},
 };
 
 /// Changes of interfaces come in groups: an address, its routes, a link.
 const DEBOUNCE: Duration = Duration::from_millis(50);
 /// Sessions in one part of the report: with the longest keys under 200 kB.
 const SESSIONS_A_PART: usize = 500;
+/// How often the worker is asked which sources it has learned, while a session waits for one.
+pub(super) const LEARN: Duration = Duration::from_millis(50);
 /// Messages that wait for the connection.
 const OUTBOX: usize = 64;
 
@@ -105,6 +107,9 @@ impl Attachment {
             for part in installed(sessions) {
                 send(&outbox, attach_request::Message::Installed(part)).await?;
             }
+            for message in latched(sessions) {
+                send(&outbox, message).await?;
+            }
             Ok::<_, Detached>(())
         };
         let (opened, reported_sessions) = tokio::join!(opened, report);
@@ -125,6 +130,8 @@ impl Attachment {
         mut on_synchronised: impl FnMut(&Synchronised),
     ) -> Detached {
         let mut report_at = None;
+        let mut learning = interval(LEARN);
+        learning.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let step = tokio::select! {
                 // Commands before results, so that many are with the worker at once.
@@ -137,12 +144,15 @@ impl Attachment {
                     Err(status) => Err(status.into()),
                 },
                 result = finish(commands) => match result {
-                    Ok(result) => self.answer(result).await,
+                    Ok(told) => self.tell(told).await,
                     Err(error) => Err(error.into()),
                 },
                 () = sleep_until(report_at.unwrap_or_else(Instant::now)), if report_at.is_some() => {
                     report_at = None;
                     self.report(interfaces).await
+                }
+                _ = learning.tick(), if commands.has_waiting() => {
+                    commands.learn().await.map_err(Into::into)
                 }
                 () = interfaces.changed(), if report_at.is_none() => {
                     report_at = Some(Instant::now() + DEBOUNCE);
@@ -165,9 +175,7 @@ impl Attachment {
             Some(attach_response::Message::Command(command)) => {
                 let mut done = Vec::new();
                 commands.start(command, &mut done).await?;
-                for result in done {
-                    self.answer(Some(result)).await?;
-                }
+                self.tell(done).await?;
             }
             Some(attach_response::Message::Welcome(welcome)) => {
                 let (version, epoch) = (welcome.server_version, welcome.server_epoch);
@@ -185,11 +193,11 @@ impl Attachment {
         Ok(())
     }
 
-    async fn answer(&self, result: Option<CommandResult>) -> Result<(), Detached> {
-        match result {
-            Some(result) => send(&self.outbox, attach_request::Message::Result(result)).await,
-            None => Ok(()),
+    async fn tell(&self, messages: Vec<attach_request::Message>) -> Result<(), Detached> {
+        for message in messages {
+            send(&self.outbox, message).await?;
         }
+        Ok(())
     }
 
     async fn report(&mut self, interfaces: &mut Interfaces) -> Result<(), Detached> {
@@ -206,8 +214,8 @@ impl Attachment {
     }
 }
 
-/// The oldest command's result; waits for ever when there is none.
-async fn finish(commands: &mut Commands) -> Result<Option<CommandResult>, WorkerGone> {
+/// What the server is told of the oldest command; waits for ever when there is none.
+async fn finish(commands: &mut Commands) -> Result<Vec<attach_request::Message>, WorkerGone> {
     if commands.is_idle() {
         std::future::pending::<()>().await;
     }
@@ -222,6 +230,16 @@ async fn send(
         message: Some(message),
     };
     outbox.send(request).await.map_err(|_| Detached::Ended)
+}
+
+/// The sources that were learned.
+fn latched(sessions: &Sessions) -> impl Iterator<Item = attach_request::Message> {
+    let table = sessions.table();
+    let all = table.iter();
+    latched_messages(
+        all.flat_map(|(key, session)| session.latched(key))
+            .collect(),
+    )
 }
 
 /// What is installed, in parts, of which the last says so.

@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
-    time::{Instant, sleep},
+    time::{Instant, sleep, sleep_until},
 };
 use tonic::transport::{Endpoint, Uri};
 use tracing::{debug, warn};
@@ -22,7 +22,7 @@ use crate::{
     mirror::View,
     sessions::{Commands, Sessions},
 };
-use attachment::{Attachment, Detached};
+use attachment::{Attachment, Detached, LEARN};
 use backoff::Backoff;
 
 /// An attachment that lasted so long was a success: longer than the longest wait, because two
@@ -195,8 +195,23 @@ impl Agent {
                     "the QoS server is still out of reach"
                 );
             }
-            sleep(wait).await;
+            if self.wait(wait).await.is_err() {
+                return WorkerGone;
+            }
         }
+    }
+
+    /// Lets time pass, in which sources are learned.
+    async fn wait(&mut self, time: Duration) -> Result<(), WorkerGone> {
+        let end = Instant::now() + time;
+        while self.commands.has_waiting() && Instant::now() + LEARN < end {
+            sleep(LEARN).await;
+            self.commands.learn().await?;
+            // The server hears of it when it is back.
+            drop(self.commands.drain().await?);
+        }
+        sleep_until(end).await;
+        Ok(())
     }
 
     /// Attaches, and stays so while it can.

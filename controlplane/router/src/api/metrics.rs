@@ -58,6 +58,7 @@ pub(super) fn text(
         report,
         entries,
         sessions: source.sessions.table().len(),
+        learned: source.sessions.learned(),
         routes: view.routes,
         refused_routes: view.refused_routes,
         neighbours: view.neighbours,
@@ -84,6 +85,7 @@ struct Figures {
     report: Arc<Report>,
     entries: Vec<EntryReading>,
     sessions: usize,
+    learned: u64,
     routes: usize,
     refused_routes: usize,
     neighbours: usize,
@@ -140,6 +142,12 @@ impl Out<'_> {
             family.encode_family(&labels)?.encode_gauge(&value)?;
         }
         Ok(())
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let encoder = &mut self.0;
+        let mut encoder = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        counter(&mut encoder, &value)
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: impl EncodeGaugeValue) -> fmt::Result {

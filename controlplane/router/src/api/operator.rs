@@ -77,6 +77,8 @@ impl RouterOperator for Operator {
             buffers_free: source.pool.free().into(),
             counters: counters.collect(),
             bypassed: source.bypassed.borrow().to_vec(),
+            waiting_latches: number(report.latches),
+            latched_sources: source.sessions.learned(),
         }))
     }
 

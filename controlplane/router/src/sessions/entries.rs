@@ -3,13 +3,13 @@
 use std::{
     collections::HashSet,
     fmt,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
 use thiserror::Error;
 use voicelane_dataplane::{
     diffserv::{ColourAction, ColourMode, Dscp, MeterKind, MeterSpec},
-    session::{EntrySpec, FiveTuple, Ingress, Policer, Protocol, Terms},
+    session::{EntrySpec, FiveTuple, Ingress, LatchSpec, Latched, Policer, Protocol, Terms},
     units::{BitRate, InterfaceIndex},
 };
 use voicelane_proto::v1;
@@ -27,8 +27,64 @@ pub struct Entry {
     pub flow_index: u32,
     /// RTP or RTCP.
     pub kind: v1::FlowKind,
-    /// For the worker.
+    /// For the worker. While its source is not known, that is unspecified, with port 0.
     pub spec: EntrySpec,
+    /// Of one that learns its source, also when it has.
+    pub latch: Option<LatchSpec>,
+}
+
+impl Entry {
+    /// By which terms it waits for its source, while it does.
+    #[must_use]
+    pub fn waits(&self) -> Option<LatchSpec> {
+        self.latch.filter(|_| self.spec.flow.source.port() == 0)
+    }
+
+    /// What no other entry may have: its five-tuple and, where it learns its source, the destination.
+    pub fn claims(&self) -> impl Iterator<Item = FiveTuple> {
+        let without_source = self.latch.map(|latch| unlatched(latch.destination));
+        let other = without_source.filter(|other| *other != self.spec.flow);
+        [Some(self.spec.flow), other].into_iter().flatten()
+    }
+
+    /// The same with its source.
+    #[must_use]
+    pub fn learned(&self, latched: &Latched, ways_in: &WaysIn) -> Self {
+        let asked = self.latch.and_then(|latch| latch.ingress);
+        let spec = EntrySpec {
+            flow: latched.flow,
+            ingress: asked.unwrap_or_else(|| ways_in.of(latched.on)),
+            ..self.spec
+        };
+        Self { spec, ..*self }
+    }
+
+    /// What the server is told of a source that was learned.
+    #[must_use]
+    pub fn latched_source(&self, key: &SessionKey) -> Option<v1::LatchedSource> {
+        let learned = self.latch.is_some() && self.waits().is_none();
+        learned.then(|| v1::LatchedSource {
+            key: Some(key.into()),
+            flow_index: self.flow_index,
+            kind: self.kind.into(),
+            destination: Some(self.spec.flow.destination.into()),
+            source: Some(self.spec.flow.source.into()),
+        })
+    }
+}
+
+/// The five-tuple of a flow to a destination whose source is not known.
+#[must_use]
+pub fn unlatched(destination: SocketAddr) -> FiveTuple {
+    let unspecified = match destination {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    FiveTuple {
+        source: SocketAddr::new(unspecified, 0),
+        destination,
+        protocol: Protocol::UDP,
+    }
 }
 
 /// A field that is not as the protocol wants it.
@@ -85,6 +141,14 @@ impl WaysIn {
         }
     }
 
+    /// What comes in on an interface, as sessions have it.
+    fn of(&self, index: InterfaceIndex) -> Ingress {
+        match self.0.get(index.index()) {
+            Some((_, Role::Edge)) => Ingress::Interface(index),
+            _ => Ingress::Core,
+        }
+    }
+
     /// An interface's name; empty if there is no such one.
     #[must_use]
     pub fn name(&self, index: InterfaceIndex) -> &str {
@@ -123,8 +187,14 @@ fn entry(
     if kind == v1::FlowKind::Unspecified {
         return Err(invalid(field("kind"), "must be RTP or RTCP"));
     }
-    let source = endpoint(entry.source.as_ref(), &field("source"))?;
     let destination = endpoint(entry.destination.as_ref(), &field("destination"))?;
+    let source = match (&entry.latch, &entry.source) {
+        (None, source) => endpoint(source.as_ref(), &field("source"))?,
+        (Some(_), None) => unlatched(destination).source,
+        (Some(_), Some(_)) => {
+            return Err(invalid(field("source"), "is there, and is to be learned"));
+        }
+    };
     if source.is_ipv4() != destination.is_ipv4() {
         return Err(invalid(
             field("destination"),
@@ -147,6 +217,29 @@ fn entry(
     };
     let ingress = ways_in.ingress(&entry.ingress_interface);
     let ingress = ingress.map_err(|reason| invalid(field("ingress_interface"), reason))?;
+    let latch = entry.latch.as_ref().map(|latch| {
+        if flow.protocol != Protocol::UDP {
+            return Err(invalid(field("protocol"), "must be 17, UDP, to learn"));
+        }
+        let from = (!latch.address.is_empty()).then(|| latch.address.parse::<IpAddr>());
+        let from = from
+            .transpose()
+            .ok()
+            .filter(|from| from.is_none_or(|from| from.is_ipv4() == destination.is_ipv4()));
+        let from = from.ok_or_else(|| {
+            let reason = format!(
+                "{:?} is no address of the destination's family",
+                latch.address
+            );
+            invalid(field("latch.address"), reason)
+        })?;
+        Ok(LatchSpec {
+            destination,
+            ingress: (!entry.ingress_interface.is_empty()).then_some(ingress),
+            from,
+        })
+    });
+    let latch = latch.transpose()?;
     let spec = EntrySpec {
         flow,
         ingress,
@@ -157,6 +250,7 @@ fn entry(
         flow_index: entry.flow_index,
         kind,
         spec,
+        latch,
     })
 }
 
@@ -242,190 +336,4 @@ fn endpoint(endpoint: Option<&v1::Endpoint>, field: &str) -> Result<SocketAddr, 
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-
-    /// A right entry, from 10.1.0.10 to 10.2.0.10.
-    pub(crate) fn flow_entry(port: u32) -> v1::FlowEntry {
-        let endpoint = |address: &str| {
-            Some(v1::Endpoint {
-                address: address.to_owned(),
-                port,
-            })
-        };
-        v1::FlowEntry {
-            flow_index: 0,
-            kind: v1::FlowKind::Rtp.into(),
-            source: endpoint("10.1.0.10"),
-            destination: endpoint("10.2.0.10"),
-            protocol: 17,
-            dscp: 46,
-            rate_bps: 80_000,
-            burst_bytes: 3_000,
-            ingress_interface: "lan".to_owned(),
-            ..v1::FlowEntry::default()
-        }
-    }
-
-    /// What the server lets agents ask for is countable at every clock.
-    #[test]
-    fn the_protocols_largest_burst_is_taken_at_the_fastest_clock() {
-        use voicelane_dataplane::units::TickRate;
-
-        let clock = TickRate::from_hz(u64::MAX);
-        let terms = |burst_bytes| Policer {
-            rate: BitRate::from_bps(400_000_000_000).unwrap(),
-            burst_bytes,
-        };
-        let most = voicelane_proto::limits::MAX_BURST_BYTES;
-        assert!(terms(most).profile(clock).is_ok());
-        assert!(terms(most + 1).profile(clock).is_err());
-    }
-
-    /// An edge interface "lan", and a core interface "core".
-    pub(crate) fn ways_in() -> WaysIn {
-        WaysIn(vec![
-            ("lan".to_owned(), Role::Edge),
-            ("core".to_owned(), Role::Core),
-        ])
-    }
-
-    #[test]
-    fn an_interface_is_known_by_its_name() {
-        let ingress = |name: &str| {
-            let entry = v1::FlowEntry {
-                ingress_interface: name.to_owned(),
-                ..flow_entry(1)
-            };
-            entries(&[entry], &ways_in()).map(|entries| entries[0].spec.ingress)
-        };
-        assert_eq!(ingress("lan"), Ok(Ingress::Interface(InterfaceIndex(0))));
-        assert_eq!(ingress("core"), Ok(Ingress::Core));
-        assert_eq!(ingress(""), Ok(Ingress::Core));
-        assert_eq!(ingress("*"), Ok(Ingress::Edge));
-        assert_eq!(
-            ingress("wlan").unwrap_err().to_string(),
-            "entries[0].ingress_interface: \"wlan\" is no interface of this router"
-        );
-    }
-
-    /// A right meter.
-    fn trtcm() -> v1::Meter {
-        let marker = v1::meter::TrTcm {
-            pir_bps: 2_000_000,
-            pbs_bytes: 40_000,
-        };
-        v1::Meter {
-            marker: Some(v1::meter::Marker::Trtcm(marker)),
-            cir_bps: 1_000_000,
-            cbs_bytes: 20_000,
-            colour_aware: true,
-            drop_red: true,
-        }
-    }
-
-    #[test]
-    fn a_meter_is_in_the_policers_place() {
-        let entry = v1::FlowEntry {
-            dscp: 34,
-            meter: Some(trtcm()),
-            ..flow_entry(1)
-        };
-        let Terms::ThreeColour { spec, yellow, red } =
-            entries(&[entry], &ways_in()).unwrap()[0].spec.terms
-        else {
-            panic!("no meter")
-        };
-        assert_eq!(
-            spec.to_string(),
-            "trtcm cir 1Mbit/s cbs 20000B pir 2Mbit/s pbs 40000B colour-aware"
-        );
-        let af42 = Dscp::af(4, 2).unwrap();
-        assert_eq!(
-            (yellow, red),
-            (ColourAction::Mark(af42), ColourAction::Drop)
-        );
-    }
-
-    #[test]
-    fn what_is_wrong_is_named() {
-        let mut all = Vec::new();
-        let mut case = |field: &'static str, change: &dyn Fn(&mut v1::FlowEntry)| {
-            let mut entry = flow_entry(4000);
-            change(&mut entry);
-            all.push((
-                field,
-                entries(&[flow_entry(1), entry], &ways_in())
-                    .unwrap_err()
-                    .field,
-            ));
-        };
-        case("entries[1].kind", &|e| e.kind = 0);
-        case("entries[1].kind", &|e| e.kind = 77);
-        case("entries[1].source", &|e| e.source = None);
-        case("entries[1].source.port", &|e| {
-            e.source.as_mut().unwrap().port = 0
-        });
-        case("entries[1].destination.port", &|e| {
-            e.destination.as_mut().unwrap().port = 65_536
-        });
-        case("entries[1].source.address", &|e| {
-            e.source.as_mut().unwrap().address = "x".into()
-        });
-        case("entries[1].destination", &|e| {
-            e.destination.as_mut().unwrap().address = "::1".into();
-        });
-        case("entries[1].protocol", &|e| e.protocol = 0);
-        case("entries[1].protocol", &|e| e.protocol = 256);
-        case("entries[1].dscp", &|e| e.dscp = 64);
-        case("entries[1].rate_bps", &|e| e.rate_bps = 0);
-        case("entries[1].rate_bps", &|e| e.rate_bps = u64::MAX);
-        case("entries[1].burst_bytes", &|e| e.burst_bytes = 0);
-        case("entries[1].source", &|e| *e = flow_entry(1));
-        let mut of_meter = |field, change: &dyn Fn(&mut v1::Meter)| {
-            case(field, &|e| {
-                e.dscp = 34;
-                change(e.meter.insert(trtcm()));
-            });
-        };
-        of_meter("entries[1].meter.marker", &|m| m.marker = None);
-        of_meter("entries[1].meter.cir_bps", &|m| m.cir_bps = 0);
-        of_meter("entries[1].meter.trtcm.pir_bps", &|m| {
-            m.marker = Some(v1::meter::Marker::Trtcm(Default::default()));
-        });
-        of_meter("entries[1].meter.rfc4115.eir_bps", &|m| {
-            m.marker = Some(v1::meter::Marker::Rfc4115(Default::default()));
-        });
-        case("entries[1].dscp", &|e| e.meter = Some(trtcm()));
-        for (expected, field) in all {
-            assert_eq!(field, expected);
-        }
-        assert_eq!(entries(&[], &ways_in()).unwrap_err().field, "entries");
-        assert_eq!(
-            entries(&vec![flow_entry(1); 129], &ways_in())
-                .unwrap_err()
-                .field,
-            "entries"
-        );
-        let understood = entries(&[flow_entry(4000)], &ways_in()).unwrap();
-        assert_eq!(understood[0].spec.dscp, Dscp::EF);
-    }
-
-    #[test]
-    fn keys_are_printable() {
-        let named = |agent: &str, session: &str| {
-            key(Some(&v1::SessionKey {
-                agent_id: agent.into(),
-                session_id: session.into(),
-            }))
-        };
-        assert!(named("sip", "call 1").is_ok());
-        assert_eq!(named("", "1").unwrap_err().field, "key.agent_id");
-        assert_eq!(named("a", "\n").unwrap_err().field, "key.session_id");
-        assert_eq!(
-            named("a", &"x".repeat(129)).unwrap_err().field,
-            "key.session_id"
-        );
-        assert_eq!(key(None).unwrap_err().field, "key");
-    }
-}
+pub(crate) mod tests;

@@ -9,6 +9,6 @@ pub mod table;
 mod commands;
 mod read;
 
-pub use commands::Commands;
+pub use commands::{Commands, latched_messages};
 pub use entries::WaysIn;
 pub use read::{EntryReading, Sessions};

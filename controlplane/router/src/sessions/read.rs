@@ -1,6 +1,12 @@
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
 
-use voicelane_dataplane::control::{Answer, FlowReading, Request};
+use voicelane_dataplane::{
+    control::{Answer, FlowReading, Request},
+    session::FlowCounters,
+};
 use voicelane_proto::v1;
 use voicelane_types::SessionKey;
 
@@ -19,6 +25,7 @@ pub struct Sessions {
     table: Mutex<Table>,
     client: Client,
     ways_in: WaysIn,
+    learned: AtomicU64,
 }
 
 /// What the worker has counted of an entry.
@@ -40,7 +47,18 @@ impl Sessions {
             table: Mutex::default(),
             client,
             ways_in,
+            learned: AtomicU64::new(0),
         }
+    }
+
+    /// How many sources were learned.
+    #[must_use]
+    pub fn learned(&self) -> u64 {
+        self.learned.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count_learned(&self) {
+        self.learned.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The interfaces.
@@ -97,10 +115,15 @@ impl Sessions {
                 continue;
             };
             readings.extend(part.iter().zip(read).filter_map(|((key, entry), reading)| {
+                // Nothing of it has been counted yet.
+                let waits = entry.waits().map(|_| FlowReading {
+                    counters: FlowCounters::default(),
+                    idle_ns: None,
+                });
                 Some(EntryReading {
                     key: key.clone(),
                     entry: *entry,
-                    reading: reading?,
+                    reading: reading.or(waits)?,
                 })
             }));
         }
@@ -117,17 +140,13 @@ impl EntryReading {
             entry,
             reading,
         } = self;
-        let endpoint = |address: std::net::SocketAddr| {
-            Some(v1::Endpoint {
-                address: address.ip().to_string(),
-                port: address.port().into(),
-            })
-        };
+        let flow = entry.spec.flow;
+        let source = entry.waits().is_none().then_some(flow.source);
         v1::EntryCounters {
             flow_index: entry.flow_index,
             kind: entry.kind.into(),
-            source: endpoint(entry.spec.flow.source),
-            destination: endpoint(entry.spec.flow.destination),
+            source: source.map(Into::into),
+            destination: Some(flow.destination.into()),
             packets: reading.counters.packets,
             bytes: reading.counters.bytes,
             policed_packets: reading.counters.policed_packets,

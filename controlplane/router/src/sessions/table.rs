@@ -1,12 +1,15 @@
 //! Which sessions the worker has, and who owns which five-tuple.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    net::SocketAddr,
+};
 
-use voicelane_dataplane::session::{EntrySpec, FiveTuple, SessionChange};
+use voicelane_dataplane::session::{FiveTuple, LatchSpec, Latched, SessionChange};
 use voicelane_proto::v1::{self, command_result::Code};
 use voicelane_types::SessionKey;
 
-use super::entries::{self, Entry, WaysIn};
+use super::entries::{self, Entry, WaysIn, unlatched};
 
 /// A session that the worker has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +20,19 @@ pub struct Installed {
     pub fingerprint: u64,
     /// What it consists of.
     pub entries: Vec<Entry>,
+}
+
+impl Installed {
+    /// What its entries have learned, for the server.
+    pub fn latched<'a>(&'a self, key: &'a SessionKey) -> impl Iterator<Item = v1::LatchedSource> {
+        self.entries
+            .iter()
+            .filter_map(|entry| entry.latched_source(key))
+    }
+
+    fn waiting(&self) -> usize {
+        self.entries.iter().filter_map(Entry::waits).count()
+    }
 }
 
 /// A change that the worker is to make, and what is true when it has.
@@ -33,10 +49,14 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Five-tuples that it touches.
+    /// Five-tuples that it touches, those of flows without a source among them.
     pub fn flows(&self) -> impl Iterator<Item = FiveTuple> {
-        let installed = self.change.install.iter().map(|entry| entry.flow);
-        installed.chain(self.change.remove.iter().copied())
+        let change = &self.change;
+        let installed = change.install.iter().map(|entry| entry.flow);
+        let latching = change.latch.iter().map(|latch| latch.destination);
+        let latching = latching.chain(change.unlatch.iter().copied());
+        let flows = installed.chain(change.remove.iter().copied());
+        flows.chain(latching.map(unlatched))
     }
 }
 
@@ -65,7 +85,11 @@ impl From<entries::InvalidField> for Refusal {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
     sessions: BTreeMap<SessionKey, Installed>,
+    /// Of what entries claim.
     owners: HashMap<FiveTuple, SessionKey>,
+    /// Entries in all, and those of them that wait for their source.
+    entries: usize,
+    waiting: usize,
 }
 
 impl Table {
@@ -76,12 +100,18 @@ impl Table {
         ways_in: &WaysIn,
     ) -> Result<Plan, Refusal> {
         let key = entries::key(install.key.as_ref())?;
-        let entries = entries::entries(&install.entries, ways_in)?;
-        for entry in &entries {
-            let flow = entry.spec.flow;
+        let mut entries = entries::entries(&install.entries, ways_in)?;
+        let before = self.entries_of(&key);
+        keep_learned(before, &mut entries);
+        for flow in entries.iter().flat_map(Entry::claims) {
             if let Some(owner) = self.owners.get(&flow).filter(|owner| **owner != key) {
-                let (agent, session) = (owner.agent(), owner.session());
-                let detail = format!("session {agent}/{session} has {flow} already");
+                let name = format!("{}/{}", owner.agent(), owner.session());
+                let detail = if flow.source.port() == 0 {
+                    let to = flow.destination;
+                    format!("session {name} learns who sends to {to} already")
+                } else {
+                    format!("session {name} has {flow} already")
+                };
                 return Err(Refusal {
                     code: Code::Conflict,
                     detail,
@@ -89,25 +119,11 @@ impl Table {
                 });
             }
         }
-        let kept = |flow: &FiveTuple| entries.iter().any(|entry| entry.spec.flow == *flow);
-        let before = self.specs(&key);
-        let mut remove = self.flows(&key);
-        remove.retain(|flow| !kept(flow));
-        let new = |flow: &FiveTuple| before.iter().all(|spec| spec.flow != *flow);
-        let flows = entries.iter().map(|entry| entry.spec.flow);
-        let undo = SessionChange {
-            remove: flows.filter(new).collect(),
-            install: before,
-        };
-        let change = SessionChange {
-            install: entries.iter().map(|entry| entry.spec).collect(),
-            remove,
-        };
         let (revision, fingerprint) = (install.revision, install.fingerprint);
         Ok(Plan {
+            change: change(before, &entries),
+            undo: change(&entries, before),
             key,
-            change,
-            undo,
             then: Some(Installed {
                 revision,
                 fingerprint,
@@ -122,40 +138,69 @@ impl Table {
         if !self.sessions.contains_key(&key) {
             return Ok(None);
         }
-        let change = SessionChange {
-            install: Vec::new(),
-            remove: self.flows(&key),
-        };
-        let undo = SessionChange {
-            install: self.specs(&key),
-            remove: Vec::new(),
-        };
+        let before = self.entries_of(&key);
         Ok(Some(Plan {
+            change: change(before, &[]),
+            undo: change(&[], before),
             key,
-            change,
-            undo,
             then: None,
         }))
     }
 
+    /// What giving an entry the source takes that a worker has learned; `None` when none waits for it. Where
+    /// the five-tuple is another entry's, it waits on.
+    #[must_use]
+    pub fn plan_learned(&self, latched: &Latched, ways_in: &WaysIn) -> Option<Plan> {
+        let destination = latched.flow.destination;
+        let key = self.owners.get(&unlatched(destination))?;
+        let session = self.sessions.get(key)?;
+        let before = &session.entries;
+        let waits = |entry: &Entry| {
+            entry
+                .waits()
+                .is_some_and(|it| it.destination == destination)
+        };
+        let place = before.iter().position(waits)?;
+        let mut after = before.clone();
+        let entry = after.get_mut(place)?;
+        let change = if self.owners.contains_key(&latched.flow) {
+            SessionChange {
+                latch: entry.waits().into_iter().collect(),
+                unlatch: vec![destination],
+                ..SessionChange::default()
+            }
+        } else {
+            *entry = entry.learned(latched, ways_in);
+            change(before, &after)
+        };
+        Some(Plan {
+            undo: self::change(&after, before),
+            key: key.clone(),
+            change,
+            then: Some(Installed {
+                entries: after,
+                ..session.clone()
+            }),
+        })
+    }
+
     /// Takes over what the worker has done.
     pub fn commit(&mut self, plan: Plan) {
-        let Plan {
-            key, change, then, ..
-        } = plan;
-        for flow in &change.remove {
-            self.owners.remove(flow);
+        let Plan { key, then, .. } = plan;
+        if let Some(before) = self.sessions.remove(&key) {
+            for flow in before.entries.iter().flat_map(Entry::claims) {
+                self.owners.remove(&flow);
+            }
+            self.entries -= before.entries.len();
+            self.waiting -= before.waiting();
         }
-        match then {
-            Some(installed) => {
-                for entry in &installed.entries {
-                    self.owners.insert(entry.spec.flow, key.clone());
-                }
-                self.sessions.insert(key, installed);
+        if let Some(installed) = then {
+            for flow in installed.entries.iter().flat_map(Entry::claims) {
+                self.owners.insert(flow, key.clone());
             }
-            None => {
-                self.sessions.remove(&key);
-            }
+            self.entries += installed.entries.len();
+            self.waiting += installed.waiting();
+            self.sessions.insert(key, installed);
         }
     }
 
@@ -185,139 +230,69 @@ impl Table {
     /// How many entries they have.
     #[must_use]
     pub fn entries(&self) -> usize {
-        self.owners.len()
+        self.entries
     }
 
-    fn flows(&self, key: &SessionKey) -> Vec<FiveTuple> {
-        let specs = self.specs(key);
-        specs.iter().map(|spec| spec.flow).collect()
+    /// How many of them wait for their source.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting
     }
 
-    fn specs(&self, key: &SessionKey) -> Vec<EntrySpec> {
-        let session = self.sessions.get(key).into_iter();
-        let entries = session.flat_map(|session| &session.entries);
-        entries.map(|entry| entry.spec).collect()
+    fn entries_of(&self, key: &SessionKey) -> &[Entry] {
+        let session = self.sessions.get(key);
+        session.map_or(&[], |session| session.entries.as_slice())
     }
 
     /// Checks what must hold between commands.
     pub fn invariants(&self) {
-        let entries: usize = self
-            .sessions
-            .values()
-            .map(|session| session.entries.len())
-            .sum();
-        assert_eq!(entries, self.owners.len(), "each five-tuple has one owner");
+        let all = || self.sessions.values().flat_map(|session| &session.entries);
+        assert_eq!(all().count(), self.entries);
+        assert_eq!(all().filter_map(Entry::waits).count(), self.waiting);
+        let claims = all().flat_map(Entry::claims).count();
+        assert_eq!(claims, self.owners.len(), "each claim has one owner");
         for (key, session) in &self.sessions {
-            for entry in &session.entries {
-                assert_eq!(
-                    self.owners.get(&entry.spec.flow),
-                    Some(key),
-                    "and that is its session"
-                );
+            for flow in session.entries.iter().flat_map(Entry::claims) {
+                assert_eq!(self.owners.get(&flow), Some(key), "and that is its session");
             }
+        }
+    }
+}
+
+/// What leads from entries of a session to others.
+fn change(from: &[Entry], to: &[Entry]) -> SessionChange {
+    let flows = |entries: &[Entry]| -> Vec<FiveTuple> {
+        let known = entries.iter().filter(|entry| entry.waits().is_none());
+        known.map(|entry| entry.spec.flow).collect()
+    };
+    let waiting =
+        |entries: &[Entry]| -> Vec<LatchSpec> { entries.iter().filter_map(Entry::waits).collect() };
+    let (kept, waits) = (flows(to), waiting(to));
+    let mut remove = flows(from);
+    remove.retain(|flow| !kept.contains(flow));
+    let stopped = waiting(from).into_iter().map(|latch| latch.destination);
+    let goes_on = |to: &SocketAddr| waits.iter().any(|latch| latch.destination == *to);
+    let install = to.iter().filter(|entry| entry.waits().is_none());
+    SessionChange {
+        install: install.map(|entry| entry.spec).collect(),
+        remove,
+        unlatch: stopped.filter(|to| !goes_on(to)).collect(),
+        latch: waits,
+    }
+}
+
+/// Entries with the terms of ones that have learned their source keep that.
+fn keep_learned(before: &[Entry], entries: &mut [Entry]) {
+    let given: HashSet<_> = entries.iter().map(|entry| entry.spec.flow).collect();
+    for entry in entries.iter_mut().filter(|entry| entry.latch.is_some()) {
+        let learned = |other: &&Entry| other.latch == entry.latch && other.waits().is_none();
+        let learned = before.iter().find(learned);
+        if let Some(learned) = learned.filter(|it| !given.contains(&it.spec.flow)) {
+            entry.spec.flow = learned.spec.flow;
+            entry.spec.ingress = learned.spec.ingress;
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::sessions::entries::tests::{flow_entry, ways_in};
-
-    fn key(number: u8) -> Option<v1::SessionKey> {
-        Some(v1::SessionKey {
-            agent_id: "agent".into(),
-            session_id: number.to_string(),
-        })
-    }
-
-    fn install(number: u8, ports: &[u32]) -> v1::InstallSession {
-        v1::InstallSession {
-            key: key(number),
-            revision: 1,
-            fingerprint: 2,
-            entries: ports.iter().map(|&port| flow_entry(port)).collect(),
-        }
-    }
-
-    #[test]
-    fn a_conflict_names_the_owner_and_changes_nothing() {
-        let mut table = Table::default();
-        table.commit(
-            table
-                .plan_install(&install(1, &[10, 11]), &ways_in())
-                .unwrap(),
-        );
-        let refusal = table
-            .plan_install(&install(2, &[12, 11]), &ways_in())
-            .unwrap_err();
-        assert_eq!(refusal.code, Code::Conflict);
-        let owner = refusal.owner.as_ref().unwrap();
-        assert_eq!((owner.agent(), owner.session()), ("agent", "1"));
-        assert!(
-            refusal.detail.contains("session agent/1 has 10.1.0.10:11"),
-            "{refusal:?}"
-        );
-        assert_eq!((table.len(), table.entries()), (1, 2));
-        assert_eq!(
-            table.plan_remove(&v1::RemoveSession { key: key(2) }),
-            Ok(None)
-        );
-    }
-
-    /// A worker that does as it is told.
-    fn make(worker: &mut HashMap<FiveTuple, EntrySpec>, change: &SessionChange) {
-        worker.extend(change.install.iter().map(|spec| (spec.flow, *spec)));
-        for flow in &change.remove {
-            worker.remove(flow);
-        }
-    }
-
-    proptest! {
-        /// A worker that does as it is told has exactly the flows of the sessions that there are,
-        /// also when it refuses some changes.
-        #[test]
-        fn worker_and_table_agree(
-            steps in prop::collection::vec(
-                (0..4_u8, prop::collection::btree_set(1..12_u32, 0..5), any::<bool>()),
-                1..80,
-            ),
-        ) {
-            let mut table = Table::default();
-            let mut worker = HashMap::new();
-            for (number, ports, accepted) in steps {
-                let ports: Vec<_> = ports.into_iter().collect();
-                let plan = if ports.is_empty() {
-                    table.plan_remove(&v1::RemoveSession { key: key(number) }).unwrap()
-                } else {
-                    match table.plan_install(&install(number, &ports), &ways_in()) {
-                        Ok(plan) => Some(plan),
-                        Err(refusal) => {
-                            prop_assert_eq!(refusal.code, Code::Conflict);
-                            None
-                        }
-                    }
-                };
-                if let Some(plan) = plan.as_ref().filter(|_| !accepted) {
-                    // Whoever has made it takes it back; whoever has not loses nothing by that.
-                    let mut other = worker.clone();
-                    make(&mut other, &plan.change);
-                    for worker in [&mut worker, &mut other] {
-                        make(worker, &plan.undo);
-                    }
-                    prop_assert_eq!(&worker, &other);
-                }
-                if let Some(plan) = plan.filter(|_| accepted) {
-                    make(&mut worker, &plan.change);
-                    table.commit(plan);
-                }
-                table.invariants();
-                let sessions = table.sessions.values().flat_map(|session| &session.entries);
-                let owned = sessions.map(|entry| (entry.spec.flow, entry.spec)).collect();
-                prop_assert_eq!(&worker, &owned);
-            }
-        }
-    }
-}
+mod tests;

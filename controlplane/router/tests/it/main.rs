@@ -18,6 +18,7 @@ mod netns_full_table;
 mod netns_interfaces;
 mod netns_ipv6;
 mod netns_kernel;
+mod netns_latching;
 mod netns_meters;
 mod netns_paths;
 mod netns_ports;

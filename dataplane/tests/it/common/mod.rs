@@ -177,6 +177,7 @@ impl Rig {
         let change = SessionChange {
             install,
             remove: vec![],
+            ..SessionChange::default()
         };
         let answer = self.ask(Request::Session(change));
         assert!(matches!(answer, Answer::Session(Ok(()))), "{answer:?}");

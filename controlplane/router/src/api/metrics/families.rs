@@ -282,6 +282,15 @@ impl Figures {
             "Five-tuples that fit",
             capacity,
         )?;
+        let help = "Entries that wait for their source";
+        out.gauge("voicelane_latches_waiting", help, self.report.latches)?;
+        let refused = self.report.latch_refused_packets;
+        out.counter(
+            "voicelane_latch_refused_packets",
+            "Packets to such an entry from another place than it is to learn from",
+            refused,
+        )?;
+        out.counter("voicelane_latched_sources", "Sources learned", self.learned)?;
         let omitted = used.saturating_sub(self.entries.len());
         let help = "Five-tuples without series of their own";
         out.gauge("voicelane_session_entries_omitted", help, omitted)?;
@@ -352,7 +361,10 @@ impl<'a> Named<'a> {
         Self {
             entry,
             flow_index: entry.entry.flow_index.to_string(),
-            source: flow.source.to_string(),
+            source: match entry.entry.waits() {
+                Some(_) => String::new(),
+                None => flow.source.to_string(),
+            },
             destination: flow.destination.to_string(),
         }
     }

@@ -1,0 +1,279 @@
+//! Flows whose source is not known: it is that of the first packet that comes to their destination.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::{IpAddr, SocketAddr},
+};
+
+use super::{AnyKey, FiveTuple, Ingress, Origin, Protocol};
+use crate::units::InterfaceIndex;
+
+/// A flow over UDP whose source is to be learned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LatchSpec {
+    /// Where its packets go. No two flows that wait have the same.
+    pub destination: SocketAddr,
+    /// Where they come in; nothing: on any interface.
+    pub ingress: Option<Ingress>,
+    /// The address that they alone come from; nothing: from any.
+    pub from: Option<IpAddr>,
+}
+
+/// What a flow has learned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Latched {
+    /// The flow, with its source.
+    pub flow: FiveTuple,
+    /// On which interface the packet came in.
+    pub on: InterfaceIndex,
+}
+
+/// A flow that waits, and what it has learned.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiting {
+    spec: LatchSpec,
+    learned: Option<Latched>,
+}
+
+/// The flows that wait for their source. Each learns from one packet and never again. It has no lane by
+/// that alone: the control side reads what was learned, and installs the flow. With several workers each
+/// may learn another source; the control side takes one.
+#[derive(Debug)]
+pub(crate) struct Latches {
+    waiting: HashMap<SocketAddr, Waiting>,
+    /// How many wait at each port, by which most packets are told from theirs.
+    ports: Vec<u32>,
+    /// The destinations of those that have learned.
+    learned: Vec<SocketAddr>,
+    refused_packets: u64,
+}
+
+impl Latches {
+    pub(super) fn new() -> Self {
+        Self {
+            waiting: HashMap::new(),
+            ports: vec![0; 1 << 16],
+            learned: Vec::new(),
+            refused_packets: 0,
+        }
+    }
+
+    /// How many wait.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Packets to a flow that waited, which came in elsewhere or were from another address.
+    pub(crate) fn refused_packets(&self) -> u64 {
+        self.refused_packets
+    }
+
+    /// The terms of the flow that waits for packets to a destination.
+    pub(super) fn spec(&self, destination: SocketAddr) -> Option<LatchSpec> {
+        self.waiting.get(&destination).map(|waiting| waiting.spec)
+    }
+
+    /// Has a flow wait, in place of whichever waits for packets to its destination.
+    pub(super) fn wait(&mut self, spec: LatchSpec) {
+        self.stop(spec.destination);
+        self.put_back(Waiting {
+            spec,
+            learned: None,
+        });
+        // None is learned where a packet would have to wait for memory.
+        self.learned.reserve(self.waiting.len());
+    }
+
+    /// Has a flow wait no longer; gives what it was.
+    pub(super) fn stop(&mut self, destination: SocketAddr) -> Option<Waiting> {
+        let stopped = self.waiting.remove(&destination)?;
+        if let Some(count) = self.ports.get_mut(usize::from(destination.port())) {
+            *count -= 1;
+        }
+        self.learned.retain(|learned| *learned != destination);
+        Some(stopped)
+    }
+
+    /// Has a flow wait as it did when it was stopped.
+    pub(super) fn put_back(&mut self, waiting: Waiting) {
+        let destination = waiting.spec.destination;
+        if let Some(count) = self.ports.get_mut(usize::from(destination.port())) {
+            *count += 1;
+        }
+        self.learned.extend(waiting.learned.map(|_| destination));
+        self.waiting.insert(destination, waiting);
+    }
+
+    /// Shows a packet that no session has to the flow that waits for it, if one does.
+    pub(crate) fn show(&mut self, packet: &AnyKey, origin: Origin, on: InterfaceIndex) {
+        let flow = packet.five_tuple();
+        let port = usize::from(flow.destination.port());
+        let waits = self.ports.get(port).is_some_and(|count| *count > 0);
+        if !waits || flow.protocol != Protocol::UDP || flow.source.port() == 0 {
+            return;
+        }
+        let Some(waiting) = self.waiting.get_mut(&flow.destination) else {
+            return;
+        };
+        if waiting.learned.is_some() {
+            return;
+        }
+        let LatchSpec { ingress, from, .. } = waiting.spec;
+        let comes_in = ingress.is_none_or(|ingress| Origin::from(ingress).covers(origin));
+        if comes_in && from.is_none_or(|from| from == flow.source.ip()) {
+            waiting.learned = Some(Latched { flow, on });
+            self.learned.push(flow.destination);
+        } else {
+            self.refused_packets += 1;
+        }
+    }
+
+    /// What the first `most` flows have learned that have not been stopped since.
+    pub(crate) fn learned(&self, most: usize) -> impl Iterator<Item = Latched> {
+        let learned = self.learned.iter().take(most);
+        learned.filter_map(|destination| self.waiting.get(destination)?.learned)
+    }
+
+    /// Checks what must hold between calls.
+    pub(super) fn invariants(&self) {
+        let ports: BTreeSet<_> = self.waiting.keys().map(SocketAddr::port).collect();
+        let counts = ports
+            .iter()
+            .filter_map(|port| self.ports.get(usize::from(*port)));
+        let counted: u64 = counts.map(|count| u64::from(*count)).sum();
+        assert_eq!(counted, self.waiting.len() as u64, "each waits at one port");
+        let learned = self.waiting.values().filter(|it| it.learned.is_some());
+        assert_eq!(learned.count(), self.learned.len(), "each learns once");
+        assert_eq!(self.learned(usize::MAX).count(), self.learned.len());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Of few addresses and ports, so that everything meets everything.
+    fn endpoint(address: u8, port: u16, ipv6: bool) -> SocketAddr {
+        if ipv6 {
+            ([0x2001, 0xdb8, 0, 0, 0, 0, 0, address.into()], port).into()
+        } else {
+            ([10, 0, 0, address], port).into()
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Wait(LatchSpec),
+        Stop(SocketAddr),
+        Packet(FiveTuple, InterfaceIndex),
+    }
+
+    fn steps() -> impl Strategy<Value = Step> {
+        let ends = (1..4_u8, 1..4_u8, 1..4_u16, any::<bool>());
+        let ingress = prop_oneof![
+            Just(None),
+            Just(Some(Ingress::Interface(InterfaceIndex(0)))),
+            Just(Some(Ingress::Edge)),
+            Just(Some(Ingress::Core)),
+        ];
+        let rest = (any::<bool>(), ingress, 0..3_u8, 0..8_u8);
+        (ends, rest, 0..3_u8).prop_map(
+            |((source, destination, port, ipv6), (any, ingress, on, tcp), kind)| {
+                let destination = endpoint(destination, port, ipv6);
+                match kind {
+                    0 => Step::Wait(LatchSpec {
+                        destination,
+                        ingress,
+                        from: (!any).then_some(endpoint(source, 1, ipv6).ip()),
+                    }),
+                    1 => Step::Stop(destination),
+                    _ => {
+                        let flow = FiveTuple {
+                            source: endpoint(source, 7 + port, ipv6),
+                            destination,
+                            protocol: if tcp == 0 {
+                                Protocol::TCP
+                            } else {
+                                Protocol::UDP
+                            },
+                        };
+                        Step::Packet(flow, InterfaceIndex(on))
+                    }
+                }
+            },
+        )
+    }
+
+    /// Interfaces 0 and 1 are edges, 2 is a core.
+    fn role(on: InterfaceIndex) -> crate::settings::Role {
+        if on.0 == 2 {
+            crate::settings::Role::Core
+        } else {
+            crate::settings::Role::Edge
+        }
+    }
+
+    proptest! {
+        /// Each flow has the source of the first packet that meets its terms, whatever comes then.
+        #[test]
+        fn the_first_packet_decides(steps in prop::collection::vec(steps(), 1..200)) {
+            let mut latches = Latches::new();
+            let mut model: BTreeMap<SocketAddr, (LatchSpec, Option<Latched>)> = BTreeMap::new();
+            let mut refused = 0;
+            for step in steps {
+                match step {
+                    Step::Wait(spec) => {
+                        latches.wait(spec);
+                        model.insert(spec.destination, (spec, None));
+                    }
+                    Step::Stop(destination) => {
+                        let stopped = latches.stop(destination);
+                        prop_assert_eq!(stopped.is_some(), model.contains_key(&destination));
+                        // As when a change is not made.
+                        if let Some(stopped) = stopped.filter(|_| destination.port() == 1) {
+                            latches.put_back(stopped);
+                        } else {
+                            model.remove(&destination);
+                        }
+                    }
+                    Step::Packet(flow, on) => {
+                        let key = AnyKey::of(&flow).unwrap();
+                        prop_assert_eq!(key.five_tuple(), flow);
+                        latches.show(&key, Origin::of(on, role(on)), on);
+                        if let Some((spec, learned @ None)) = model.get_mut(&flow.destination)
+                            && flow.protocol == Protocol::UDP
+                        {
+                            let comes_in = match spec.ingress {
+                                None => true,
+                                Some(Ingress::Interface(of)) => of == on,
+                                Some(Ingress::Edge) => on.0 < 2,
+                                Some(Ingress::Core) => on.0 == 2,
+                            };
+                            if comes_in && spec.from.is_none_or(|from| from == flow.source.ip()) {
+                                *learned = Some(Latched { flow, on });
+                            } else {
+                                refused += 1;
+                            }
+                        }
+                    }
+                }
+                latches.invariants();
+                prop_assert_eq!(latches.len(), model.len());
+                prop_assert_eq!(latches.refused_packets(), refused);
+                let learned = latches.learned(usize::MAX);
+                let learned: BTreeMap<_, _> = learned.map(|it| (it.flow.destination, it)).collect();
+                let expected = model.iter().filter_map(|(to, (_, learned))| Some((*to, (*learned)?)));
+                prop_assert_eq!(learned, expected.collect::<BTreeMap<_, _>>());
+            }
+        }
+    }
+}
