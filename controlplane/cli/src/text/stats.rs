@@ -17,7 +17,7 @@ pub(crate) struct Stats {
 /// The router in a sentence, its ports with their VLANs, their queues, and counters of no port.
 pub(crate) fn stats(Stats { status, ports }: &Stats) -> String {
     let mut text = format!(
-        "router {}: up {} s, {}, {} calls, {} of {} entries, {} routes{}, {} neighbours, \
+        "router {}: up {} s, {}, {} calls, {} of {} entries{}, {} routes{}, {} neighbours, \
          {} of {} buffers free, release {}, {}\n",
         status.router_id,
         status.uptime_ms / 1_000,
@@ -25,6 +25,7 @@ pub(crate) fn stats(Stats { status, ports }: &Stats) -> String {
         status.sessions,
         status.entries,
         status.entry_capacity,
+        waiting(status),
         status.routes,
         refused(status),
         status.neighbours,
@@ -65,6 +66,14 @@ fn attachment(status: &v1::GetStatusResponse) -> String {
         ("", _) => "no server configured".to_owned(),
         (server, true) => format!("attached to {server}"),
         (server, false) => format!("not attached to {server}"),
+    }
+}
+
+/// How many entries wait for their source, if any.
+fn waiting(status: &v1::GetStatusResponse) -> String {
+    match status.waiting_latches {
+        0 => String::new(),
+        waiting => format!(" ({waiting} wait for their source)"),
     }
 }
 

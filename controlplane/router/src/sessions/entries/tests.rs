@@ -61,10 +61,10 @@ fn a_source_is_learned_by_terms() {
         change(&mut entry);
         entries(&[entry], &ways_in()).map(|entries| entries[0].waits().unwrap())
     };
-    let lan = Some(Ingress::Interface(InterfaceIndex(0)));
+    let lan = Ingress::Interface(InterfaceIndex(0));
     let expected = LatchSpec {
         destination: "10.2.0.10:4000".parse().unwrap(),
-        ingress: lan,
+        ingress: Some(lan),
         from: None,
     };
     assert_eq!(latch(&|_| {}), Ok(expected));
@@ -111,10 +111,7 @@ fn a_source_is_learned_by_terms() {
     };
     let on = InterfaceIndex(1);
     let learned = entry.learned(&Latched { flow, on }, &ways_in());
-    assert_eq!(
-        (learned.waits(), learned.spec.ingress),
-        (None, lan.unwrap())
-    );
+    assert_eq!((learned.waits(), learned.spec.ingress), (None, lan));
     assert_eq!(learned.claims().count(), 2);
 }
 
