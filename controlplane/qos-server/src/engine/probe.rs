@@ -6,13 +6,14 @@ use std::sync::Arc;
 use tokio::time::sleep;
 
 use super::{Engine, link::Link};
-use crate::model::{error::Error, ids::SessionKey};
+use crate::model::ids::SessionKey;
 
 impl Engine {
     /// Asks from time to time, as long as the stream lasts.
     pub(super) async fn probe(self: Arc<Self>, link: Arc<Link>) {
         let every = self.settings.probe_every;
-        let Ok(key) = nobodys() else {
+        // The counters of this session are asked for, and not looked at.
+        let Ok(key) = SessionKey::new("voicelane-server", "probe") else {
             return;
         };
         if every.is_zero() {
@@ -28,9 +29,4 @@ impl Engine {
             }
         }
     }
-}
-
-/// The counters of this session are asked for. If there is one, its counters are not looked at.
-fn nobodys() -> Result<SessionKey, Error> {
-    SessionKey::parse("key", "voicelane-server", "probe")
 }
