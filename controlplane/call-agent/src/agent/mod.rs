@@ -23,7 +23,7 @@ pub use input::{CallView, Input, NgInput, Query};
 
 use crate::{
     call::{Change, Micros, Model, NgMedia, SessionId},
-    client::{Answer, Desired, Event, State, Verdict, connection::FromServer},
+    client::{Answer, Desired, Event, Question, State, Verdict, connection::FromServer},
     config::AtEnd,
     sip,
     text::Printable,
@@ -53,7 +53,7 @@ pub struct Agent {
     figures: Arc<Figures>,
     /// The open stream of changes.
     requests: Option<mpsc::Sender<v1::ChangeSessionsRequest>>,
-    questions: mpsc::Sender<Vec<v1::SessionKey>>,
+    questions: mpsc::Sender<Vec<Question>>,
     /// Who waits for the verdict on a reservation.
     waiters: HashMap<SessionId, Vec<oneshot::Sender<Verdict>>>,
     began: Instant,
@@ -65,7 +65,7 @@ impl Agent {
         model: Model,
         desired: Desired,
         figures: Arc<Figures>,
-        questions: mpsc::Sender<Vec<v1::SessionKey>>,
+        questions: mpsc::Sender<Vec<Question>>,
     ) -> Self {
         Self {
             model,
@@ -294,8 +294,8 @@ impl Agent {
         if !questions.is_empty()
             && let Err(error) = self.questions.try_send(questions)
         {
-            for key in error.into_inner() {
-                self.desired.answered(now, &key, Answer::None);
+            for question in error.into_inner() {
+                self.desired.answered(now, question.key(), Answer::None);
             }
         }
         for event in self.desired.events() {
@@ -321,6 +321,10 @@ impl Agent {
                     "the QoS server refuses a session; it is asked again"
                 );
             }
+            Event::Silent(id, call_id) => info!(
+                call_id = %Printable(&call_id), session = %id,
+                "nothing is heard of a call that began before this process: its session is deleted"
+            ),
             Event::Verdict(id, verdict) => {
                 if let Verdict::Refused(code, _) = &verdict {
                     self.figures.refused(*code);

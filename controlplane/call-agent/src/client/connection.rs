@@ -12,10 +12,10 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 use tracing::{debug, info, warn};
-use voicelane_proto::v1::{self, sessions_client::SessionsClient};
+use voicelane_proto::v1::{self, operator_client::OperatorClient, sessions_client::SessionsClient};
 use voicelane_types::with_causes;
 
-use super::Answer;
+use super::{Answer, Question};
 
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -87,7 +87,7 @@ impl From<Status> for Ended {
 pub async fn run(
     server: Server,
     events: mpsc::Sender<FromServer>,
-    mut questions: mpsc::Receiver<Vec<v1::SessionKey>>,
+    mut questions: mpsc::Receiver<Vec<Question>>,
 ) {
     let mut listed = false;
     let mut back_off = BACK_OFF[0];
@@ -125,7 +125,7 @@ pub async fn run(
 struct Connection<'a> {
     server: &'a Server,
     events: &'a mpsc::Sender<FromServer>,
-    questions: &'a mut mpsc::Receiver<Vec<v1::SessionKey>>,
+    questions: &'a mut mpsc::Receiver<Vec<Question>>,
     listed: &'a mut bool,
     /// Changes could be sent.
     worked: bool,
@@ -134,7 +134,7 @@ struct Connection<'a> {
 impl Connection<'_> {
     async fn run(&mut self) -> Result<NobodyListens, Ended> {
         let channel = connect(&self.server.url).await?;
-        let mut client = SessionsClient::new(channel);
+        let mut client = SessionsClient::new(channel.clone());
         if !*self.listed {
             if self.list(&mut client).await?.is_some() {
                 return Ok(NobodyListens);
@@ -153,12 +153,12 @@ impl Connection<'_> {
         if self.tell(FromServer::Connected { epoch, requests }).await {
             return Ok(NobodyListens);
         }
-        self.carry(client, opened.into_inner()).await
+        self.carry(channel, opened.into_inner()).await
     }
 
     async fn carry(
         &mut self,
-        client: SessionsClient<Channel>,
+        channel: Channel,
         mut outcomes: Streaming<v1::ChangeSessionsResponse>,
     ) -> Result<NobodyListens, Ended> {
         loop {
@@ -169,11 +169,14 @@ impl Connection<'_> {
                         return Ok(NobodyListens);
                     }
                 }
-                keys = self.questions.recv() => {
-                    let Some(keys) = keys else {
+                asked = self.questions.recv() => {
+                    let Some(asked) = asked else {
                         return Ok(NobodyListens);
                     };
-                    tokio::spawn(ask_all(client.clone(), keys, self.events.clone()));
+                    for question in asked {
+                        let asking = ask(channel.clone(), question, self.events.clone());
+                        tokio::spawn(asking);
+                    }
                 }
             }
         }
@@ -232,37 +235,51 @@ async fn connect(url: &str) -> Result<Channel, Ended> {
     Ok(channel.map_err(|_| Ended::Connecting)??)
 }
 
-async fn ask_all(
-    mut client: SessionsClient<Channel>,
-    keys: Vec<v1::SessionKey>,
-    events: mpsc::Sender<FromServer>,
-) {
-    for key in keys {
-        let answer = ask(&mut client, key.clone()).await;
-        if events
-            .send(FromServer::Answered(key, answer))
-            .await
-            .is_err()
-        {
-            return;
-        }
-    }
-}
-
-async fn ask(client: &mut SessionsClient<Channel>, key: v1::SessionKey) -> Answer {
-    let asking = client.get_session(v1::GetSessionRequest { key: Some(key) });
-    match timeout(ANSWER, asking).await {
-        Ok(Ok(answer)) => {
-            let spec = answer.into_inner().session.and_then(|of| of.spec);
-            spec.map_or(Answer::NoSession, |spec| Answer::Revision(spec.revision))
-        }
+async fn ask(channel: Channel, question: Question, events: mpsc::Sender<FromServer>) {
+    let (key, asked) = match question {
+        Question::Revision(key) => (key.clone(), timeout(ANSWER, revision(channel, key)).await),
+        Question::Heard(key) => (key.clone(), timeout(ANSWER, heard(channel, key)).await),
+    };
+    let answer = match asked {
+        Ok(Ok(answer)) => answer,
         Ok(Err(status)) if status.code() == Code::NotFound => Answer::NoSession,
         Ok(Err(status)) => {
-            debug!(%status, "GetSession failed");
+            debug!(%status, "a session cannot be looked at");
             Answer::None
         }
         Err(_) => Answer::None,
+    };
+    // Fails when the agent has ended.
+    let _ = events.send(FromServer::Answered(key, answer)).await;
+}
+
+async fn revision(channel: Channel, key: v1::SessionKey) -> Result<Answer, Status> {
+    let request = v1::GetSessionRequest { key: Some(key) };
+    let answer = SessionsClient::new(channel).get_session(request).await?;
+    let spec = answer.into_inner().session.and_then(|of| of.spec);
+    Ok(spec.map_or(Answer::NoSession, |spec| Answer::Revision(spec.revision)))
+}
+
+/// What the routers say of a session's packets, RTCP included.
+async fn heard(channel: Channel, key: v1::SessionKey) -> Result<Answer, Status> {
+    let request = v1::ExplainSessionRequest { key: Some(key) };
+    let answer = OperatorClient::new(channel)
+        .explain_session(request)
+        .await?;
+    let flows = answer.into_inner().flows;
+    let mut entries = flows
+        .iter()
+        .flat_map(|flow| {
+            flow.source_counters
+                .iter()
+                .chain(&flow.destination_counters)
+        })
+        .peekable();
+    if entries.peek().is_none() {
+        return Ok(Answer::None);
     }
+    let last_ms = entries.filter_map(|entry| entry.last_seen_ms_ago).min();
+    Ok(Answer::Heard { last_ms })
 }
 
 /// 0: an older server, which does not say it.

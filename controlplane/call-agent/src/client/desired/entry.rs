@@ -63,7 +63,7 @@ pub(super) struct Entry {
     /// It is to be renewed although the server has it as it should be.
     pub(super) renew: bool,
     pub(super) failures: u32,
-    /// When the message came that asked for it; `None` once the server has it.
+    /// When the message came that asked for it, `None` once the server has it; or when it was adopted.
     pub(super) asked_at: Option<Micros>,
     pub(super) refusal: Option<(Code, Box<str>)>,
 }
@@ -123,7 +123,13 @@ impl Entry {
             Want::Is(_, Until::Time(until)) => {
                 let left = until.saturating_sub(now).div_ceil(SECOND);
                 let left = u32::try_from(left).unwrap_or(u32::MAX);
-                left.clamp(1, configured_s)
+                // A reservation is not renewed.
+                let most = if self.is_half_open() {
+                    u32::MAX
+                } else {
+                    configured_s
+                };
+                left.clamp(1, most)
             }
             _ => configured_s,
         }
@@ -158,12 +164,6 @@ impl Entry {
         kind == Kind::Modify && is_same && self.there == There::Yes
     }
 
-    /// When the server is asked whether an adopted session is still there.
-    pub(super) fn look_at(&self, id: &SessionId, now: Micros, configured_s: u32) -> Micros {
-        let interval = Micros::from(configured_s) * SECOND / 3;
-        now + interval / 2 + spread(id, now, interval / 2)
-    }
-
     /// When to try again after a failure: later each time, to a limit that depends on what would have to
     /// change; with a spread, as many sessions fail together.
     pub(super) fn back_off(&self, id: &SessionId, code: Code, now: Micros) -> Micros {
@@ -180,6 +180,11 @@ impl Entry {
         let wait = (first << self.failures.min(16)).min(limit);
         now + wait * 3 / 4 + spread(id, now, wait / 2)
     }
+}
+
+/// When the server is asked again whether an adopted session is heard.
+pub(super) fn look_at(id: &SessionId, now: Micros) -> Micros {
+    now + 10 * SECOND + spread(id, now, 5 * SECOND)
 }
 
 fn spread(id: &SessionId, now: Micros, most: Micros) -> Micros {

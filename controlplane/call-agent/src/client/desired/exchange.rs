@@ -7,7 +7,7 @@ use voicelane_proto::v1::{self, session_change};
 
 use super::{
     Desired, Event, Sent, Verdict,
-    entry::{Entry, Kind, There, Until, Want, five_tuple_of},
+    entry::{Entry, Kind, SECOND, There, Until, Want, five_tuple_of, look_at},
 };
 use crate::{
     call::{Micros, SessionId},
@@ -25,11 +25,37 @@ const MAX_CHANGES: usize = 256;
 pub enum Answer {
     /// It has it, with this revision.
     Revision(u64),
+    /// When its last packet came, by its routers; `None`: none has come.
+    Heard {
+        /// So many milliseconds ago.
+        last_ms: Option<u64>,
+    },
     /// It does not have it.
     NoSession,
     /// It could not be asked.
     None,
 }
+
+/// What the server is asked of a session.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Question {
+    /// Its revision: it cannot be changed without.
+    Revision(v1::SessionKey),
+    /// When its last packet came.
+    Heard(v1::SessionKey),
+}
+
+impl Question {
+    /// The session.
+    pub fn key(&self) -> &v1::SessionKey {
+        match self {
+            Self::Revision(key) | Self::Heard(key) => key,
+        }
+    }
+}
+
+/// How long an adopted session may be silent, RTCP included, until its call is taken to be over.
+const SILENCE: Micros = 30 * SECOND;
 
 impl Desired {
     /// The changes to be sent now, in one request; empty: none.
@@ -159,6 +185,10 @@ impl Desired {
         }
         entry.failures = 0;
         entry.refusal = None;
+        if entry.is_adopted() {
+            // It is looked at again as it was due.
+            return;
+        }
         if entry.is_half_open() {
             let verdict = Verdict::Reserved;
             self.events.push(Event::Verdict(id.clone(), verdict));
@@ -217,10 +247,18 @@ impl Desired {
         self.set_due(id, Some(at));
     }
 
-    /// The sessions to be read at the server ([`answered`](Self::answered)).
-    pub fn questions(&mut self) -> Vec<v1::SessionKey> {
+    /// What the server is to be asked; [`answered`](Self::answered) takes the answers.
+    pub fn questions(&mut self) -> Vec<Question> {
         let asked = std::mem::take(&mut self.questions);
-        asked.iter().map(|id| self.terms.key(id)).collect()
+        let question = |id: &SessionId| {
+            let key = self.terms.key(id);
+            if self.entries.get(id).is_some_and(Entry::is_adopted) {
+                Question::Heard(key)
+            } else {
+                Question::Revision(key)
+            }
+        };
+        asked.iter().map(question).collect()
     }
 
     /// The server's answer to a question.
@@ -230,8 +268,23 @@ impl Desired {
             return;
         };
         match answer {
-            Answer::Revision(_) if entry.is_adopted() => {
-                let at = entry.look_at(&id, now, self.lifetime_s);
+            Answer::Heard { last_ms } if entry.is_adopted() => {
+                let adopted_for = now.saturating_sub(entry.asked_at.unwrap_or(now));
+                let quiet = last_ms.map_or(adopted_for, |ms| ms.saturating_mul(1_000));
+                if quiet >= SILENCE {
+                    self.events
+                        .push(Event::Silent(id.clone(), Arc::clone(&entry.call_id)));
+                    self.give_up(&id);
+                } else {
+                    // Its lease must not run out while it is heard.
+                    entry.renew = true;
+                    let at = look_at(&id, now);
+                    self.queue(&id, false);
+                    self.set_due(&id, Some(at));
+                }
+            }
+            Answer::Revision(_) | Answer::None if entry.is_adopted() => {
+                let at = look_at(&id, now);
                 self.set_due(&id, Some(at));
             }
             Answer::NoSession if entry.is_adopted() => {
@@ -249,6 +302,7 @@ impl Desired {
                 entry.confirmed = None;
                 self.queue(&id, true);
             }
+            Answer::Heard { .. } => {}
             Answer::None => {
                 let at = entry.back_off(&id, Code::Unavailable, now);
                 entry.failures += 1;
@@ -276,7 +330,8 @@ impl Desired {
         entry.revision = spec.revision;
         entry.call_id = spec.correlation_id.as_bytes().into();
         entry.want = Want::Adopted(Box::new(spec));
-        let at = entry.look_at(&id, now, self.lifetime_s);
+        entry.asked_at = Some(now);
+        let at = look_at(&id, now);
         self.entries.insert(id.clone(), entry);
         self.set_due(&id, Some(at));
     }

@@ -25,7 +25,7 @@ mod exchange;
 #[cfg(test)]
 mod tests;
 
-pub use exchange::Answer;
+pub use exchange::{Answer, Question};
 
 use super::spec::{Content, Terms};
 use crate::call::{Change, Half, Micros, Session, SessionId};
@@ -68,6 +68,8 @@ pub enum Event {
         /// The server's.
         message: Box<str>,
     },
+    /// An adopted session of this call was given up: nothing is heard of it.
+    Silent(SessionId, Arc<[u8]>),
     /// The server's answer to a reservation.
     Verdict(SessionId, Verdict),
 }
@@ -251,6 +253,11 @@ impl Desired {
 
     fn set(&mut self, now: Micros, id: SessionId, call_id: &Arc<[u8]>, want: Want) {
         self.forget_adopted(&id);
+        if let Some(entry) = self.entries.get_mut(&id)
+            && entry.is_adopted()
+        {
+            entry.asked_at = None;
+        }
         let entry = self
             .entries
             .entry(id.clone())
