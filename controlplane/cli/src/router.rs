@@ -78,8 +78,14 @@ pub(crate) async fn run(global: &Global, router: Router) -> Result<(), Failure> 
             let (connection, mut client) = itself(global, &api, Duration::ZERO).await?;
             let request = v1::GetStatusRequest {};
             let status = connection.answer(client.get_status(request)).await?;
-            let ports = ports(&connection, &mut client).await?.ports;
-            output.print(&stats::Stats { status, ports }, stats::stats)
+            let v1::ListPortsResponse { ports, definitions } =
+                ports(&connection, &mut client).await?;
+            let stats = stats::Stats {
+                status,
+                ports,
+                definitions,
+            };
+            output.print(&stats, stats::stats)
         }
         Router::Rules { api } => {
             let (connection, mut client) = itself(global, &api, Duration::ZERO).await?;

@@ -13,7 +13,7 @@ use crate::{
     packet_mask::PacketMask,
     scheduler::PortScheduler,
     settings::Settings,
-    stats::{DropReason, Drops, PortCounters, Report},
+    stats::{DropReason, Drops, PortCounters, Report, Table as _},
     units::{PortIndex, TickRate, Ticks},
 };
 
@@ -186,15 +186,13 @@ impl<B: Buffer> Egress<B> {
             .min()
     }
 
-    /// Writes down these ports' counters and queues, and adds what was refused where it came in.
+    /// Adds these ports' counters and what was refused where it came in, and writes down their queues.
     pub(crate) fn fill(&mut self, report: &mut Report, now: Ticks) {
         for port in &mut self.ports {
             let Some(to) = report.ports.get_mut(port.index.index()) else {
                 continue;
             };
-            to.port.tx_packets = port.counters.tx_packets;
-            to.port.tx_bytes = port.counters.tx_bytes;
-            to.port.link_lost_packets = port.counters.link_lost_packets;
+            to.port.add_counts(&port.counters);
             for (to, from) in to.queues.iter_mut().zip(port.scheduler.queue_counters()) {
                 to.copy_from(from);
             }

@@ -439,7 +439,7 @@ impl Sent {
     fn record(&self, counters: &mut QueueCounters, clock: TickRate, now: Ticks) {
         if self.packets > 0 {
             counters.sent_packets += self.packets;
-            counters.sent_wire_bytes += self.wire_bytes;
+            counters.sent_bytes += self.wire_bytes;
             let waited = clock.nanoseconds(now.since(self.since));
             counters
                 .delay_ns

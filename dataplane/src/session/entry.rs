@@ -7,6 +7,7 @@ use crate::{
         BucketError, BucketProfile, ColourAction, Dscp, MeterProfile, MeterSpec, TokenBucket,
     },
     routing::fib::NO_ROUTE,
+    stats::counters,
     units::{BitRate, InterfaceIndex, TickRate, Ticks},
 };
 
@@ -59,27 +60,31 @@ impl Terms {
     }
 }
 
-/// What the dataplane counted of one flow since it was installed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FlowCounters {
-    /// Packets that came and went on.
-    pub packets: u64,
-    /// Their bytes, at the IP layer.
-    pub bytes: u64,
-    /// Packets that the policer, or the meter's marking, dropped.
-    pub policed_packets: u64,
-    /// Their bytes.
-    pub policed_bytes: u64,
-    /// Packets with the flow's five-tuple that came in elsewhere, and so are not the flow's.
-    pub spoofed_packets: u64,
-    /// Where the last one of them came in.
-    pub spoofed_on: Option<InterfaceIndex>,
-    /// When the flow's last packet came, conforming or not.
-    pub last_seen: Option<Ticks>,
-    /// By [`Colour::index`](crate::diffserv::Colour::index), whether they went on or not; of flows
-    /// that have, or have had, a three-colour meter. What came under a policer counts as green, or
-    /// if it was dropped as red.
-    pub colours: Option<[Count; 3]>,
+counters! {
+    /// What the dataplane counted of one flow since it was installed.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    FlowCounters of "session" {
+        /// Packets that conformed and went on.
+        packets: [Packets],
+        /// Bytes that conformed and went on, at the IP layer.
+        bytes: [Bytes],
+        /// Packets over what was admitted, dropped by the policer or the meter's marking.
+        policed_packets: [Packets],
+        /// Bytes over what was admitted, dropped, at the IP layer.
+        policed_bytes: [Bytes],
+        /// Packets with the flow's five-tuple that came in elsewhere, and so are not the flow's.
+        spoofed_packets: [Packets],
+    }
+    with {
+        /// Where the last spoofed packet came in.
+        spoofed_on: Option<InterfaceIndex> = None,
+        /// When the flow's last packet came, conforming or not.
+        last_seen: Option<Ticks> = None,
+        /// By [`Colour::index`](crate::diffserv::Colour::index), whether they went on or not; of flows
+        /// that have, or have had, a three-colour meter. What came under a policer counts as green, or
+        /// if it was dropped as red.
+        colours: Option<[Count; 3]> = None,
+    }
 }
 
 /// What came for a flow and was not let go on as its: written only when somebody misbehaves.

@@ -5,9 +5,12 @@ mod history;
 mod reasons;
 mod report;
 mod sum;
+mod table;
 
 pub use counters::{Drops, InterfaceCounters, PortCounters, QueueCounters};
 pub(crate) use history::History;
 pub use history::SECONDS;
-pub use reasons::{DropReason, PuntClass, PuntReason};
+pub use reasons::{DropPrecedence, DropReason, PuntClass, PuntReason};
 pub use report::{PortReport, Report, StallReport};
+pub use table::{Definition, Kind, Table, Unit};
+pub(crate) use table::{counters, sentence};

@@ -1,8 +1,12 @@
 //! Why packets are dropped or given to the kernel, and as what.
 
-/// Defines an enum of reasons, each with a name for metrics, and what it means as its doc comment.
-macro_rules! reasons {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
+/// Defines an enum of a metric label's values, each with its name there, and what it means as its doc
+/// comment.
+macro_rules! labels {
+    (
+        $(#[$doc:meta])*
+        $name:ident as $label:literal { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }
+    ) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(u8)]
@@ -13,8 +17,12 @@ macro_rules! reasons {
         impl $name {
             /// All, in order.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+            /// Their names, in order.
+            pub const NAMES: &'static [&'static str] = &[$($text,)*];
             /// How many there are.
             pub const COUNT: usize = Self::ALL.len();
+            /// The label's name.
+            pub const LABEL: &'static str = $label;
 
             /// As an index into an array of counters.
             #[inline]
@@ -34,9 +42,9 @@ macro_rules! reasons {
     };
 }
 
-reasons! {
+labels! {
     /// Why a packet was dropped.
-    DropReason {
+    DropReason as "reason" {
         /// Shorter than an Ethernet header, or than its VLAN tag.
         Runt = "runt",
         /// In several buffers.
@@ -109,9 +117,9 @@ reasons! {
     }
 }
 
-reasons! {
+labels! {
     /// Why a packet was given to the kernel twin.
-    PuntReason {
+    PuntReason as "reason" {
         /// ARP.
         Arp = "arp",
         /// No IP: the link's own protocols, IS-IS, and whatever else the kernel may listen to.
@@ -144,9 +152,9 @@ impl PuntReason {
     }
 }
 
-reasons! {
+labels! {
     /// What traffic for the kernel is, by which it is told apart and bounded (RFC 6192).
-    PuntClass {
+    PuntClass as "class" {
         /// Routing protocols.
         Routing = "routing",
         /// ARP and neighbour discovery, but for requests that ask for others' addresses.
@@ -173,5 +181,18 @@ impl PuntClass {
     #[must_use]
     pub const fn is_control(self) -> bool {
         matches!(self, Self::Routing | Self::Neighbour)
+    }
+}
+
+labels! {
+    /// The drop precedence of an assured-forwarding code point (RFC 2597 section 2); all others have the
+    /// lowest.
+    DropPrecedence as "precedence" {
+        /// AFx1, and what is not assured forwarding.
+        Low = "1",
+        /// AFx2.
+        Medium = "2",
+        /// AFx3.
+        High = "3",
     }
 }

@@ -7,7 +7,9 @@ use crate::{
     diffserv::EfReport,
     policy::{Counted, InterfaceReport, PolicyReport, RuleCounters, SENDERS, Sender},
     session::{Count, FlowCounters},
-    stats::{InterfaceCounters, PortCounters, PortReport, QueueCounters, Report, StallReport},
+    stats::{
+        InterfaceCounters, PortCounters, PortReport, QueueCounters, Report, StallReport, Table as _,
+    },
     units::Ticks,
 };
 
@@ -46,7 +48,7 @@ impl Report {
             to.add(from);
         }
         for (to, from) in self.interfaces.iter_mut().zip(&other.interfaces) {
-            to.add(from);
+            to.add_counts(from);
         }
         self.policy.add(&other.policy);
         self.stalls.longest = self.stalls.longest.max(other.stalls.longest);
@@ -63,20 +65,9 @@ impl Report {
 
 impl PortReport {
     fn add(&mut self, other: &Self) {
-        let PortCounters {
-            rx_packets,
-            rx_bytes,
-            tx_packets,
-            tx_bytes,
-            link_lost_packets,
-        } = other.port;
-        self.port.rx_packets += rx_packets;
-        self.port.rx_bytes += rx_bytes;
-        self.port.tx_packets += tx_packets;
-        self.port.tx_bytes += tx_bytes;
-        self.port.link_lost_packets += link_lost_packets;
+        self.port.add_counts(&other.port);
         for (to, from) in self.queues.iter_mut().zip(&other.queues) {
-            add_queue(to, from);
+            to.add(from);
         }
         self.ef.total = self.ef.total.with(other.ef.total);
         for (to, from) in self.ef.seconds.iter_mut().zip(other.ef.seconds.iter()) {
@@ -85,68 +76,9 @@ impl PortReport {
     }
 }
 
-fn add_queue(to: &mut QueueCounters, from: &QueueCounters) {
-    let QueueCounters {
-        enqueued_packets,
-        sent_packets,
-        sent_wire_bytes,
-        full_packets,
-        early_packets,
-        delay_dropped_packets,
-        ecn_marked_packets,
-        depth_packets,
-        delay_ns,
-    } = from;
-    to.enqueued_packets += enqueued_packets;
-    to.sent_packets += sent_packets;
-    to.sent_wire_bytes += sent_wire_bytes;
-    add_each(&mut to.full_packets, full_packets);
-    add_each(&mut to.early_packets, early_packets);
-    to.delay_dropped_packets += delay_dropped_packets;
-    to.ecn_marked_packets += ecn_marked_packets;
-    to.depth_packets += depth_packets;
-    if !delay_ns.is_empty() {
-        // Both have the same bounds, so this cannot fail.
-        let _ = to.delay_ns.add(delay_ns);
-    }
-}
-
-fn add_each(to: &mut [u64], from: &[u64]) {
-    for (to, from) in to.iter_mut().zip(from) {
-        *to += from;
-    }
-}
-
 fn add_counted(to: &mut Counted, from: &Counted) {
     to.packets += from.packets;
     to.bytes += from.bytes;
-}
-
-impl InterfaceCounters {
-    fn add(&mut self, other: &Self) {
-        let Self {
-            rx_packets,
-            rx_bytes,
-            twin_packets,
-            twin_bleached_packets,
-            bleached_packets,
-            spoofed_packets,
-            fragments,
-            drops,
-            punts,
-            refused_punts,
-        } = other;
-        self.rx_packets += rx_packets;
-        self.rx_bytes += rx_bytes;
-        self.twin_packets += twin_packets;
-        self.twin_bleached_packets += twin_bleached_packets;
-        self.bleached_packets += bleached_packets;
-        self.spoofed_packets += spoofed_packets;
-        self.fragments += fragments;
-        add_each(&mut self.drops, drops);
-        add_each(&mut self.punts, punts);
-        add_each(&mut self.refused_punts, refused_punts);
-    }
 }
 
 impl PolicyReport {
@@ -212,21 +144,13 @@ impl FlowReading {
     /// Adds what another core has seen of the flow.
     pub(crate) fn add(&mut self, other: &Self) {
         let FlowCounters {
-            packets,
-            bytes,
-            policed_packets,
-            policed_bytes,
-            spoofed_packets,
             spoofed_on,
             last_seen,
             colours,
+            ..
         } = other.counters;
         let counters = &mut self.counters;
-        counters.packets += packets;
-        counters.bytes += bytes;
-        counters.policed_packets += policed_packets;
-        counters.policed_bytes += policed_bytes;
-        counters.spoofed_packets += spoofed_packets;
+        counters.add_counts(&other.counters);
         counters.spoofed_on = counters.spoofed_on.or(spoofed_on);
         counters.last_seen = counters.last_seen.max(last_seen);
         if let Some(colours) = colours {

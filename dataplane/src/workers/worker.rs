@@ -18,7 +18,7 @@ use crate::{
     routing::Fibs,
     session::FiveTuple,
     settings::{Idle, Settings},
-    stats::{DropReason, InterfaceCounters, Report},
+    stats::{DropReason, InterfaceCounters, PortCounters, Report},
     twins::{self, FromKernel},
     units::{PortIndex, TickRate, Ticks},
 };
@@ -315,7 +315,11 @@ impl<D: Device> Worker<D> {
         self.stalls.report(&mut report.stalls);
         match &self.ingress {
             Some(ingress) => ingress.fill(report),
-            None => report.interfaces.fill(InterfaceCounters::default()),
+            None => {
+                let ports = report.ports.iter_mut();
+                ports.for_each(|port| port.port = PortCounters::default());
+                report.interfaces.fill(InterfaceCounters::default());
+            }
         }
         let lost = report.ports.iter_mut().zip(&mut report.interfaces);
         for ((port, interface), (packets, bytes)) in lost.zip(self.device.lost()) {

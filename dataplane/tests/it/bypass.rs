@@ -36,7 +36,7 @@ fn figures(port: &PortReport, times: bool) -> Vec<String> {
     let queue = |queue: &QueueCounters| {
         let counts = (
             (queue.enqueued_packets, queue.sent_packets),
-            (queue.sent_wire_bytes, queue.dropped_packets()),
+            (queue.sent_bytes, queue.dropped_packets()),
             (queue.depth_packets, queue.delay_ns.len()),
         );
         let delay = times.then(|| queue.delay_ns.max());

@@ -25,13 +25,13 @@ fn counted(report: &Report) -> Vec<String> {
         let QueueCounters {
             enqueued_packets,
             sent_packets,
-            sent_wire_bytes,
+            sent_bytes,
             full_packets,
             delay_ns,
             ..
         } = queue;
         format!(
-            "{enqueued_packets} {sent_packets} {sent_wire_bytes} {full_packets:?} {} {}",
+            "{enqueued_packets} {sent_packets} {sent_bytes} {full_packets:?} {} {}",
             delay_ns.len(),
             delay_ns.max(),
         )

@@ -407,7 +407,7 @@ fn tags_are_counted_on_the_wire() {
     assert!(sent.iter().all(|(_, frame)| frame.len() == 100));
     let report = rig.report();
     let queue = &report.ports[1].queues[Phb::Standard.index()];
-    assert_eq!(queue.sent_wire_bytes, sent.len() as u64 * 124);
+    assert_eq!(queue.sent_bytes, sent.len() as u64 * 124);
     let in_a_second = 10_000_000 / 8 / 124;
     assert!(
         sent.len().abs_diff(in_a_second) <= 12,

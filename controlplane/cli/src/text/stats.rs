@@ -12,10 +12,17 @@ use super::{lines, name, table};
 pub(crate) struct Stats {
     pub(crate) status: v1::GetStatusResponse,
     pub(crate) ports: Vec<v1::PortStatus>,
+    pub(crate) definitions: Vec<v1::CounterDefinition>,
 }
 
 /// The router in a sentence, its ports with their VLANs, their queues, and counters of no port.
-pub(crate) fn stats(Stats { status, ports }: &Stats) -> String {
+pub(crate) fn stats(
+    Stats {
+        status,
+        ports,
+        definitions,
+    }: &Stats,
+) -> String {
     let mut text = format!(
         "router {}: up {} s, {}, {} calls, {} of {} entries{}, {} routes{}, {} neighbours, \
          {} of {} buffers free, release {}, {}\n",
@@ -52,6 +59,11 @@ pub(crate) fn stats(Stats { status, ports }: &Stats) -> String {
             .iter()
             .flat_map(|port| port.queues.iter().map(|it| queue(it, port))),
     );
+    let counters = counters(ports, definitions);
+    if !counters.is_empty() {
+        text += "\n";
+        text += &table(["PORT", "OF", "COUNTER", "VALUE", "MEANING"], counters);
+    }
     if !status.counters.is_empty() {
         text += &format!("\n{}", counts(&status.counters));
     }
@@ -132,6 +144,59 @@ fn queue(queue: &v1::QueueStatus, port: &v1::PortStatus) -> [String; 9] {
     ]
 }
 
+/// A row for each counter that occurred and has no column in the tables before.
+fn counters(ports: &[v1::PortStatus], definitions: &[v1::CounterDefinition]) -> Vec<[String; 5]> {
+    const IN_COLUMNS: [&str; 11] = [
+        "rx_packets",
+        "tx_packets",
+        "bleached_packets",
+        "spoofed_packets",
+        "drops",
+        "punts",
+        "refused_punts",
+        "sent_packets",
+        "enqueued_packets",
+        "ecn_marked_packets",
+        "depth_packets",
+    ];
+    let mut rows = Vec::new();
+    let mut add = |of: &str, interface: &Option<v1::Interface>, which: &str, counters: &[_]| {
+        for counter in counters {
+            let v1::CounterValue { name, label, value } = counter;
+            if IN_COLUMNS.contains(&name.as_str()) {
+                continue;
+            }
+            let defined = |it: &&v1::CounterDefinition| it.of == of && it.name == *name;
+            let definition = definitions.iter().find(defined);
+            let label_name = definition.map_or("", |it| it.label.as_str());
+            let counter = match label.as_str() {
+                "" => name.clone(),
+                label => format!("{name} ({label_name} {label})"),
+            };
+            rows.push([
+                self::name(interface.as_ref()).to_owned(),
+                which.to_owned(),
+                counter,
+                value.to_string(),
+                definition.map_or_else(String::new, |it| it.help.clone()),
+            ]);
+        }
+    };
+    for port in ports {
+        add("port", &port.interface, "port", &port.port_counters);
+        let untagged = &port.interface_counters;
+        add("interface", &port.interface, "interface", untagged);
+        for vlan in &port.vlans {
+            let counters = &vlan.interface_counters;
+            add("interface", &vlan.interface, "interface", counters);
+        }
+        for queue in &port.queues {
+            add("queue", &port.interface, &queue.phb, &queue.counters);
+        }
+    }
+    rows
+}
+
 fn counts(counts: &[v1::NamedCount]) -> String {
     lines(counts, |count| format!("{} {}", count.name, count.packets))
 }
@@ -144,6 +209,7 @@ mod tests {
         stats(&Stats {
             status,
             ports: Vec::new(),
+            definitions: Vec::new(),
         })
     }
 

@@ -86,6 +86,11 @@ impl RouterOperator for FakeApi {
         let queue = |phb: &str, count| v1::QueueStatus {
             phb: phb.into(),
             sent_packets: count,
+            counters: vec![v1::CounterValue {
+                name: "early_packets".into(),
+                label: "2".into(),
+                value: 321,
+            }],
             delay_us: Some(v1::Quantiles {
                 count,
                 p50: 12.0,
@@ -113,6 +118,11 @@ impl RouterOperator for FakeApi {
             }],
             bleached_packets: 1_234,
             trust: "remark EF->AF41".into(),
+            port_counters: vec![v1::CounterValue {
+                name: "link_lost_packets".into(),
+                value: 654,
+                ..Default::default()
+            }],
             aggregates: vec![v1::AggregateStatus {
                 phb: "telephony".into(),
                 meter: Some(meter("trunk")),
@@ -123,7 +133,20 @@ impl RouterOperator for FakeApi {
             ],
             ..Default::default()
         };
-        Ok(Response::new(v1::ListPortsResponse { ports: vec![port] }))
+        let definition = |of: &str, name: &str, label: &str, help: &str| v1::CounterDefinition {
+            of: of.into(),
+            name: name.into(),
+            label: label.into(),
+            help: help.into(),
+            ..Default::default()
+        };
+        Ok(Response::new(v1::ListPortsResponse {
+            ports: vec![port],
+            definitions: vec![
+                definition("port", "link_lost_packets", "", "Lost with the link"),
+                definition("queue", "early_packets", "precedence", "Dropped early"),
+            ],
+        }))
     }
 
     async fn list_rules(
@@ -229,6 +252,12 @@ async fn a_router_itself_is_asked() {
         "33",
         "ef",
         "90",
+        "link_lost_packets",
+        "654",
+        "Lost with the link",
+        "early_packets (precedence 2)",
+        "321",
+        "Dropped early",
     ]);
     let stats = ask("router stats --json").await.json();
     assert_eq!(stats["ports"][0]["queues"][0]["delayUs"]["p99"], 90.0);

@@ -1,7 +1,8 @@
 //! Quantiles of queue delays, and counters that are not zero.
 
 use hdrhistogram::Histogram;
-use voicelane_proto::v1::{NamedCount, Quantiles};
+use voicelane_dataplane::stats::{Definition, Kind, Table};
+use voicelane_proto::v1::{CounterDefinition, CounterValue, NamedCount, Quantiles};
 
 /// The quantiles that are shown, with their names as metric labels.
 pub(super) const QUANTILES: [(&str, f64); 5] = [
@@ -44,4 +45,27 @@ pub(super) fn occurred(
             name: name.to_owned(),
             packets,
         })
+}
+
+/// What the counters of a table mean.
+pub(super) fn definitions<T: Table>() -> impl Iterator<Item = CounterDefinition> {
+    T::DEFINITIONS.iter().map(|definition| CounterDefinition {
+        of: T::OF.to_owned(),
+        name: definition.name.to_owned(),
+        unit: definition.unit.name().unwrap_or_default().to_owned(),
+        help: definition.help.to_owned(),
+        label: definition.by.map_or("", |(label, _)| label).to_owned(),
+        gauge: definition.kind == Kind::Gauge,
+    })
+}
+
+/// The counters of a table that are not 0.
+pub(super) fn counters(table: &impl Table) -> Vec<CounterValue> {
+    let counts = table.counts().filter(|(.., value)| *value > 0);
+    let counter = |(definition, label, value): (&Definition, Option<&str>, u64)| CounterValue {
+        name: definition.name.to_owned(),
+        label: label.unwrap_or_default().to_owned(),
+        value,
+    };
+    counts.map(counter).collect()
 }

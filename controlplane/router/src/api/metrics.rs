@@ -1,7 +1,8 @@
 //! The figures as OpenMetrics text.
 //!
-//! Series: for each interface (a port, or one of its VLANs) about 60, for each port 8 and for each
-//! of its queues 11; for each session entry 4, and with a three-colour meter 6 more, of at most
+//! Counters of the dataplane come from its tables ([`Table`]), a family for each definition. Series: for
+//! each interface (a port, or one of its VLANs) about 60, for each port 9 and for each of its queues 18;
+//! for each session entry 5, and with a three-colour meter 6 more, of at most
 //! [`MAX_SESSION_SERIES`] entries in the order of their keys. What is left out is counted in
 //! `voicelane_session_entries_omitted`; `ListEntries` gives all.
 //! For each rule there are 2, and 6 more if it has a meter; for each aggregate 6; for each
@@ -10,15 +11,18 @@
 mod families;
 mod policy;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, LazyLock},
+};
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, text},
+    encoding::{DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, MetricEncoder, text},
     metrics::{MetricType, exemplar::Exemplar},
-    registry::Registry,
+    registry::{Registry, Unit},
 };
-use voicelane_dataplane::stats::Report;
+use voicelane_dataplane::stats::{Kind, Report, Table};
 use voicelane_dpdk::PortStats;
 
 use super::source::{Source, TwinFigures};
@@ -110,19 +114,41 @@ impl Collector for Figures {
 /// A label with its value.
 type Label<'a> = (&'static str, &'a str);
 
+/// The ends of names that are units.
+static UNITS: LazyLock<[(&str, Unit); 3]> = LazyLock::new(|| {
+    [
+        ("_packets", Unit::Other("packets".to_owned())),
+        ("_bytes", Unit::Bytes),
+        ("_seconds", Unit::Seconds),
+    ]
+});
+
 /// Families, one after the other.
 struct Out<'a>(DescriptorEncoder<'a>);
 
 impl Out<'_> {
+    /// A family's description; its unit is what its name ends with.
+    fn family<'a>(
+        &'a mut self,
+        name: &'a str,
+        help: &str,
+        kind: MetricType,
+    ) -> Result<MetricEncoder<'a>, fmt::Error> {
+        // The encoder puts the unit behind the name.
+        let found = UNITS
+            .iter()
+            .find_map(|(end, unit)| Some((name.strip_suffix(end)?, unit)));
+        let (name, unit) = found.map_or((name, None), |(stem, unit)| (stem, Some(unit)));
+        self.0.encode_descriptor(name, help, unit, kind)
+    }
+
     fn counters<'l, const N: usize>(
         &mut self,
         name: &str,
         help: &str,
         values: impl Iterator<Item = ([Label<'l>; N], u64)>,
     ) -> fmt::Result {
-        let mut family = self
-            .0
-            .encode_descriptor(name, help, None, MetricType::Counter)?;
+        let mut family = self.family(name, help, MetricType::Counter)?;
         for (labels, value) in values {
             counter(&mut family.encode_family(&labels)?, &value)?;
         }
@@ -135,9 +161,7 @@ impl Out<'_> {
         help: &str,
         values: impl Iterator<Item = ([Label<'l>; N], V)>,
     ) -> fmt::Result {
-        let mut family = self
-            .0
-            .encode_descriptor(name, help, None, MetricType::Gauge)?;
+        let mut family = self.family(name, help, MetricType::Gauge)?;
         for (labels, value) in values {
             family.encode_family(&labels)?.encode_gauge(&value)?;
         }
@@ -145,22 +169,48 @@ impl Out<'_> {
     }
 
     fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
-        let encoder = &mut self.0;
-        let mut encoder = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        counter(&mut encoder, &value)
+        let mut family = self.family(name, help, MetricType::Counter)?;
+        counter(&mut family, &value)
+    }
+
+    /// A family for each counter of a table, over all that have such counters.
+    fn table<'l, T, I, const N: usize>(&mut self, each: impl Fn() -> I) -> fmt::Result
+    where
+        T: Table + 'l,
+        I: Iterator<Item = ([Label<'l>; N], &'l T)>,
+    {
+        for (index, definition) in T::DEFINITIONS.iter().enumerate() {
+            let name = format!("voicelane_{}_{}", T::OF, definition.name);
+            let kind = match definition.kind {
+                Kind::Counter => MetricType::Counter,
+                Kind::Gauge => MetricType::Gauge,
+            };
+            let mut family = self.family(&name, definition.help, kind)?;
+            for (labels, table) in each() {
+                let values = table.values().nth(index).unwrap_or_default();
+                for (place, value) in values.iter().enumerate() {
+                    let mut labels = labels.to_vec();
+                    if let Some((label, names)) = definition.by {
+                        labels.push((label, names.get(place).copied().unwrap_or_default()));
+                    }
+                    let mut metric = family.encode_family(&labels)?;
+                    match definition.kind {
+                        Kind::Counter => counter(&mut metric, value)?,
+                        Kind::Gauge => metric.encode_gauge(value)?,
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: impl EncodeGaugeValue) -> fmt::Result {
-        self.0
-            .encode_descriptor(name, help, None, MetricType::Gauge)?
+        self.family(name, help, MetricType::Gauge)?
             .encode_gauge(&value)
     }
 }
 
-fn counter(
-    encoder: &mut prometheus_client::encoding::MetricEncoder<'_>,
-    value: &impl EncodeCounterValue,
-) -> fmt::Result {
+fn counter(encoder: &mut MetricEncoder<'_>, value: &impl EncodeCounterValue) -> fmt::Result {
     const NONE: Option<&Exemplar<[Label<'static>; 0], f64>> = None;
     encoder.encode_counter(value, NONE)
 }

@@ -7,7 +7,10 @@ use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 use voicelane_dataplane::{
     diffserv::Phb,
-    stats::{DropReason, InterfaceCounters, PortReport, PuntClass, PuntReason},
+    stats::{
+        DropReason, InterfaceCounters, PortCounters, PortReport, PuntClass, PuntReason,
+        QueueCounters,
+    },
 };
 use voicelane_dpdk::Eal;
 use voicelane_proto::v1::{
@@ -111,7 +114,13 @@ impl RouterOperator for Operator {
                 port.vlans.push(told.of_vlan(vlan_status(vlan)));
             }
         }
-        Ok(Response::new(ListPortsResponse { ports }))
+        let definitions = figures::definitions::<PortCounters>()
+            .chain(figures::definitions::<InterfaceCounters>())
+            .chain(figures::definitions::<QueueCounters>());
+        Ok(Response::new(ListPortsResponse {
+            ports,
+            definitions: definitions.collect(),
+        }))
     }
 
     async fn report_ef(
@@ -205,7 +214,7 @@ fn port_status(report: &PortReport, untagged: &InterfaceCounters) -> PortStatus 
             phb: phb.name().to_owned(),
             enqueued_packets: queue.enqueued_packets,
             sent_packets: queue.sent_packets,
-            sent_bytes: queue.sent_wire_bytes,
+            sent_bytes: queue.sent_bytes,
             dropped_packets: queue.dropped_packets(),
             depth_packets: queue.depth_packets,
             delay_us: Some(figures::quantiles(&queue.delay_ns)),
@@ -213,6 +222,7 @@ fn port_status(report: &PortReport, untagged: &InterfaceCounters) -> PortStatus 
             early_packets: queue.early_packets.to_vec(),
             delay_dropped_packets: queue.delay_dropped_packets,
             ecn_marked_packets: queue.ecn_marked_packets,
+            counters: figures::counters(queue),
         });
     PortStatus {
         interface: None,
@@ -230,6 +240,8 @@ fn port_status(report: &PortReport, untagged: &InterfaceCounters) -> PortStatus 
         twin_packets: untagged.twin_packets,
         fragment_packets: untagged.fragments,
         queues: queues.collect(),
+        port_counters: figures::counters(port),
+        interface_counters: figures::counters(untagged),
         ..PortStatus::default()
     }
 }
@@ -247,25 +259,23 @@ fn vlan_status((interface, counters): (Interface, &InterfaceCounters)) -> VlanSt
         spoofed_packets: counters.spoofed_packets,
         twin_packets: counters.twin_packets,
         fragment_packets: counters.fragments,
+        interface_counters: figures::counters(counters),
         ..VlanStatus::default()
     }
 }
 
 fn drops(counters: &InterfaceCounters) -> Vec<NamedCount> {
-    let names = DropReason::ALL.iter().map(|reason| reason.name());
-    named(names, &counters.drops)
+    named(DropReason::NAMES, &counters.drops)
 }
 
 fn punts(counters: &InterfaceCounters) -> Vec<NamedCount> {
-    let names = PuntReason::ALL.iter().map(|reason| reason.name());
-    named(names, &counters.punts)
+    named(PuntReason::NAMES, &counters.punts)
 }
 
 fn refused_punts(counters: &InterfaceCounters) -> Vec<NamedCount> {
-    let names = PuntClass::ALL.iter().map(|class| class.name());
-    named(names, &counters.refused_punts)
+    named(PuntClass::NAMES, &counters.refused_punts)
 }
 
-fn named(names: impl Iterator<Item = &'static str>, counts: &[u64]) -> Vec<NamedCount> {
-    figures::occurred(names.zip(counts.iter().copied())).collect()
+fn named(names: &[&'static str], counts: &[u64]) -> Vec<NamedCount> {
+    figures::occurred(names.iter().copied().zip(counts.iter().copied())).collect()
 }

@@ -20,6 +20,7 @@ mod netns_ipv6;
 mod netns_kernel;
 mod netns_latching;
 mod netns_meters;
+mod netns_metrics;
 mod netns_paths;
 mod netns_ports;
 mod netns_punts;

@@ -5,7 +5,7 @@ use std::fmt;
 use voicelane_dataplane::{
     diffserv::{Colour, Phb},
     session::Count,
-    stats::{DropReason, InterfaceCounters, PortCounters, PuntClass, PuntReason, QueueCounters},
+    stats::{InterfaceCounters, QueueCounters},
 };
 use voicelane_dpdk::PortStats;
 
@@ -69,100 +69,19 @@ impl Figures {
         let up = up.map(|(name, up)| ([("interface", name.as_str())], u32::from(*up)));
         let help = "1: the port and the interface's twin are up";
         out.gauges("voicelane_interface_up", help, up)?;
-        type Count = fn(&InterfaceCounters) -> u64;
-        let plain: [(&str, &str, Count); 7] = [
-            ("voicelane_interface_rx_packets", "Packets received", |it| {
-                it.rx_packets
-            }),
-            ("voicelane_interface_rx_bytes", "Bytes received", |it| {
-                it.rx_bytes
-            }),
-            (
-                "voicelane_interface_twin_packets",
-                "Packets from the kernel",
-                |it| it.twin_packets,
-            ),
-            (
-                "voicelane_interface_twin_bleached_packets",
-                "Packets from the kernel whose code point was taken away",
-                |it| it.twin_bleached_packets,
-            ),
-            (
-                "voicelane_interface_bleached_packets",
-                "Packets whose code point was taken away",
-                |it| it.bleached_packets,
-            ),
-            (
-                "voicelane_interface_spoofed_packets",
-                "Packets with the five-tuple of a session that comes in elsewhere",
-                |it| it.spoofed_packets,
-            ),
-            (
-                "voicelane_interface_fragments",
-                "Fragments other than the first",
-                |it| it.fragments,
-            ),
-        ];
-        for (name, help, count) in plain {
-            let values = self.each_interface();
-            let values = values.map(|(name, it)| ([("interface", name)], count(it)));
-            out.counters(name, help, values)?;
-        }
-        let drops = self.each_interface().flat_map(|(name, it)| {
-            let reasons = DropReason::ALL.iter().zip(it.drops);
-            reasons.map(move |(reason, n)| ([("interface", name), ("reason", reason.name())], n))
-        });
-        let help = "Packets received here and dropped";
-        out.counters("voicelane_interface_drops", help, drops)?;
-        let punts = self.each_interface().flat_map(|(name, it)| {
-            let reasons = PuntReason::ALL.iter().zip(it.punts);
-            reasons.map(move |(reason, n)| ([("interface", name), ("reason", reason.name())], n))
-        });
-        let help = "Packets received here and given to the kernel";
-        out.counters("voicelane_interface_punts", help, punts)?;
-        let refused = self.each_interface().flat_map(|(name, it)| {
-            let classes = PuntClass::ALL.iter().zip(it.refused_punts);
-            classes.map(move |(class, n)| ([("interface", name), ("class", class.name())], n))
-        });
-        let help =
-            "Packets received here and kept from the kernel, as there were too many of their class";
-        out.counters("voicelane_interface_refused_punts", help, refused)
+        let each = || {
+            self.each_interface()
+                .map(|(name, it)| ([("interface", name)], it))
+        };
+        out.table(each)
     }
 
     pub(super) fn ports(&self, out: &mut Out<'_>) -> fmt::Result {
-        type Count = fn(&PortCounters) -> u64;
-        let plain: [(&str, &str, Count); 5] = [
-            (
-                "voicelane_port_rx_packets",
-                "Packets received, of all interfaces",
-                |port| port.rx_packets,
-            ),
-            (
-                "voicelane_port_rx_bytes",
-                "Bytes received, of all interfaces",
-                |port| port.rx_bytes,
-            ),
-            (
-                "voicelane_port_tx_packets",
-                "Packets that the device took",
-                |port| port.tx_packets,
-            ),
-            (
-                "voicelane_port_tx_bytes",
-                "Bytes that the device took",
-                |port| port.tx_bytes,
-            ),
-            (
-                "voicelane_port_link_lost_packets",
-                "Packets that were to leave while the link was lost",
-                |port| port.link_lost_packets,
-            ),
-        ];
-        for (name, help, count) in plain {
-            let values = self.ports.iter().zip(&self.report.ports);
-            let values = values.map(|(name, it)| ([("port", name.as_str())], count(&it.port)));
-            out.counters(name, help, values)?;
-        }
+        let each = || {
+            let ports = self.ports.iter().zip(&self.report.ports);
+            ports.map(|(name, it)| ([("port", name.as_str())], &it.port))
+        };
+        out.table(each)?;
         let devices = self
             .ports
             .iter()
@@ -201,50 +120,15 @@ impl Figures {
     }
 
     pub(super) fn queues(&self, out: &mut Out<'_>) -> fmt::Result {
-        type Count = fn(&QueueCounters) -> u64;
-        let plain: [(&str, &str, Count); 5] = [
-            (
-                "voicelane_queue_enqueued_packets",
-                "Packets taken in",
-                |q| q.enqueued_packets,
-            ),
-            (
-                "voicelane_queue_sent_packets",
-                "Packets handed to the device",
-                |q| q.sent_packets,
-            ),
-            (
-                "voicelane_queue_sent_bytes",
-                "Their bytes on the wire",
-                |q| q.sent_wire_bytes,
-            ),
-            (
-                "voicelane_queue_dropped_packets",
-                "Packets that it refused or gave up, for whatever reason",
-                QueueCounters::dropped_packets,
-            ),
-            (
-                "voicelane_queue_ecn_marked_packets",
-                "Packets marked as having experienced congestion",
-                |q| q.ecn_marked_packets,
-            ),
-        ];
-        for (name, help, count) in plain {
-            out.counters(
-                name,
-                help,
-                self.each_queue().map(|(labels, q)| (labels, count(q))),
-            )?;
-        }
-        let depths = self
+        out.table(|| self.each_queue())?;
+        let dropped = self
             .each_queue()
-            .map(|(labels, queue)| (labels, queue.depth_packets));
-        out.gauges("voicelane_queue_depth_packets", "Packets waiting", depths)?;
-        let delays = || {
-            self.each_queue()
-                .filter(|(_, queue)| !queue.delay_ns.is_empty())
-        };
-        let quantiles = delays().flat_map(|([port, phb], queue)| {
+            .map(|(labels, queue)| (labels, queue.dropped_packets()));
+        let help = "Packets that it refused or gave up, for whatever reason";
+        out.counters("voicelane_queue_dropped_packets", help, dropped)?;
+        let delayed = self.each_queue();
+        let delayed = delayed.filter(|(_, queue)| !queue.delay_ns.is_empty());
+        let quantiles = delayed.flat_map(|([port, phb], queue)| {
             QUANTILES.map(|(label, quantile)| {
                 (
                     [port, phb, ("quantile", label)],
@@ -254,14 +138,8 @@ impl Figures {
         });
         out.gauges(
             "voicelane_queue_delay_seconds",
-            "How long packets waited",
+            "How long the packets that were sent had waited",
             quantiles,
-        )?;
-        let counts = delays().map(|(labels, queue)| (labels, queue.delay_ns.len()));
-        out.gauges(
-            "voicelane_queue_delay_seconds_count",
-            "Packets that it is known of",
-            counts,
         )
     }
 
@@ -296,31 +174,11 @@ impl Figures {
         out.gauge("voicelane_session_entries_omitted", help, omitted)?;
 
         let named: Vec<_> = self.entries.iter().map(Named::new).collect();
-        type Read = fn(&EntryReading) -> u64;
-        let plain: [(&str, &str, Read); 4] = [
-            ("voicelane_session_packets", "Packets that conformed", |e| {
-                e.reading.counters.packets
-            }),
-            ("voicelane_session_bytes", "Their bytes, IP", |e| {
-                e.reading.counters.bytes
-            }),
-            (
-                "voicelane_session_policed_packets",
-                "Packets over what was admitted, dropped",
-                |e| e.reading.counters.policed_packets,
-            ),
-            ("voicelane_session_policed_bytes", "Their bytes, IP", |e| {
-                e.reading.counters.policed_bytes
-            }),
-        ];
-        for (name, help, count) in plain {
-            let values = named.iter().zip(&self.entries);
-            out.counters(
-                name,
-                help,
-                values.map(|(named, entry)| (named.labels(), count(entry))),
-            )?;
-        }
+        let each = || {
+            let named = named.iter().zip(&self.entries);
+            named.map(|(named, entry)| (named.labels(), &entry.reading.counters))
+        };
+        out.table(each)?;
         type Of = fn(&Count) -> u64;
         let by_colour: [(&str, &str, Of); 2] = [
             (
