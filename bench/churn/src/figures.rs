@@ -2,7 +2,7 @@
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
-use voicelane_machine::Machine;
+use voicelane_bench::Machine;
 
 /// What histograms tell apart.
 pub(crate) const LONGEST_NS: u64 = 10_000_000_000;

@@ -14,13 +14,13 @@ use arrayvec::ArrayVec;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use tokio::{sync::mpsc, time::sleep};
+use voicelane_bench::Machine;
 use voicelane_dataplane::{
     device::Device,
     settings::Idle,
     units::{PortIndex, TickRate, Ticks},
 };
 use voicelane_dpdk::{BURST, Mbuf, Mempool, tsc, tsc_hz};
-use voicelane_machine::Machine;
 
 use crate::{
     calls::Call,

@@ -14,12 +14,11 @@ mod sides;
 mod table;
 mod waiting;
 
-use std::{fs, path::PathBuf};
-
 use anyhow::bail;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 use tokio::runtime::Runtime;
+use voicelane_bench::report::Files;
 use voicelane_dpdk::{Eal, EalConfig, Hugepages};
 use voicelane_router::dataplane::cores;
 
@@ -43,13 +42,8 @@ struct Arguments {
     #[arg(long, default_value_t = 1, global = true)]
     core: usize,
 
-    /// Write the figures to this file as JSON
-    #[arg(long, global = true)]
-    json: Option<PathBuf>,
-
-    /// Write them to this file as Markdown
-    #[arg(long, global = true)]
-    markdown: Option<PathBuf>,
+    #[command(flatten)]
+    files: Files,
 }
 
 #[derive(Clone, Copy, Debug, Subcommand)]
@@ -154,11 +148,5 @@ fn runtime(cores: &[usize]) -> anyhow::Result<Runtime> {
 /// Prints figures, and writes the files that are wanted.
 fn tell(arguments: &Arguments, figures: &impl Serialize, markdown: &str) -> anyhow::Result<()> {
     println!("{markdown}");
-    if let Some(file) = &arguments.json {
-        fs::write(file, serde_json::to_string_pretty(figures)? + "\n")?;
-    }
-    if let Some(file) = &arguments.markdown {
-        fs::write(file, markdown)?;
-    }
-    Ok(())
+    arguments.files.write(figures, markdown)
 }

@@ -6,9 +6,9 @@ use std::{
 };
 
 use tokio::time::{Instant, sleep};
+use voicelane_bench::Machine;
 use voicelane_dataplane::settings::Idle;
 use voicelane_dpdk::Mempool;
-use voicelane_machine::Machine;
 
 use crate::{
     Churn,

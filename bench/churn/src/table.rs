@@ -6,9 +6,9 @@ use anyhow::ensure;
 use hdrhistogram::Histogram;
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng, seq::IndexedRandom as _};
 use serde::Serialize;
+use voicelane_bench::Machine;
 use voicelane_dataplane::routing::fib::{Fib, Key, NO_ROUTE};
 use voicelane_dpdk::{BURST, tsc};
-use voicelane_machine::Machine;
 
 use crate::{
     changes::nanoseconds,
@@ -51,11 +51,11 @@ struct Table {
 
 /// Measures both families.
 pub(crate) fn measure() -> anyhow::Result<Figures> {
-    let ipv4: Vec<_> = voicelane_routes::ipv4(IPV4, SEED)
+    let ipv4: Vec<_> = voicelane_bench::routes::ipv4(IPV4, SEED)
         .into_iter()
         .map(|(to, length)| (to.to_bits(), length))
         .collect();
-    let ipv6: Vec<_> = voicelane_routes::ipv6(IPV6, SEED)
+    let ipv6: Vec<_> = voicelane_bench::routes::ipv6(IPV6, SEED)
         .into_iter()
         .map(|(to, length)| (to.octets(), length))
         .collect();

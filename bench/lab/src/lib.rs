@@ -5,7 +5,3 @@
 pub mod classes;
 pub mod compare;
 pub mod demo;
-
-mod rate;
-
-pub use self::rate::Rate;

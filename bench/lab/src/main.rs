@@ -3,22 +3,20 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::ExitCode,
     thread,
     time::Duration,
 };
 
-use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 use voicelane_lab::{
-    Rate, classes, compare,
+    classes, compare,
     demo::{self, Check, Options, Ports, Report},
 };
 use voicelane_testbed::{IpVersion, PortDriver, TwoSites, sweep};
-use voicelane_types::with_causes;
+use voicelane_types::{BitRate, RateError, with_causes};
 
 /// The network-namespace testbed of Voicelane. Needs root.
 #[derive(Debug, Parser)]
@@ -82,8 +80,8 @@ struct CompareArguments {
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
     /// The core link's rate on the wire, 5Mbit/s to 100Mbit/s; bulk sends twice as much.
-    #[arg(long, default_value_t = Rate::new(10_000_000), value_parser = core_rate)]
-    rate: Rate,
+    #[arg(long, default_value_t = BitRate::from_mbit(10), value_parser = core_rate)]
+    rate: BitRate,
     /// The version of IP of calls and bulk.
     #[arg(long, value_enum, default_value_t = IpArgument::V4)]
     ip: IpArgument,
@@ -106,8 +104,8 @@ struct ClassesArguments {
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
     /// The core link's rate on the wire, 5Mbit/s to 100Mbit/s.
-    #[arg(long, default_value_t = Rate::new(10_000_000), value_parser = core_rate)]
-    rate: Rate,
+    #[arg(long, default_value_t = BitRate::from_mbit(10), value_parser = core_rate)]
+    rate: BitRate,
     /// What to offer each class, in parts of its fair share: 0.1 to 4.
     #[arg(long = "load", value_name = "L,L,…", value_delimiter = ',', value_parser = load_percent,
           default_value = "0.5,1,1.5,2,3")]
@@ -134,9 +132,9 @@ fn load_percent(text: &str) -> Result<u64, String> {
     Ok((load * 100.0).round() as u64)
 }
 
-fn core_rate(text: &str) -> Result<Rate, String> {
-    let rate: Rate = text.parse()?;
-    if (Rate::new(5_000_000)..=Rate::new(100_000_000)).contains(&rate) {
+fn core_rate(text: &str) -> Result<BitRate, String> {
+    let rate: BitRate = text.parse().map_err(|error: RateError| error.to_string())?;
+    if (BitRate::from_mbit(5)..=BitRate::from_mbit(100)).contains(&rate) {
         Ok(rate)
     } else {
         Err(format!("{rate} is not within 5Mbit/s and 100Mbit/s"))
@@ -217,9 +215,7 @@ fn publish(arguments: &DemoArguments, report: &Report) -> anyhow::Result<ExitCod
     for note in &report.notes {
         println!("- {note}");
     }
-    demo::draw(report, &arguments.svg)
-        .map_err(anyhow::Error::msg)
-        .with_context(|| format!("cannot draw {}", arguments.svg.display()))?;
+    demo::draw(report, &arguments.svg)?;
     println!("picture: {}", arguments.svg.display());
     write_json(arguments.json.as_deref(), report)?;
     Ok(judge(&report.checks))
@@ -260,15 +256,14 @@ fn run_classes(arguments: ClassesArguments) -> anyhow::Result<ExitCode> {
 
 fn write_json(file: Option<&Path>, report: &impl Serialize) -> anyhow::Result<()> {
     let Some(file) = file else { return Ok(()) };
-    fs::write(file, serde_json::to_string_pretty(report)? + "\n")
-        .with_context(|| format!("cannot write {}", file.display()))?;
+    voicelane_bench::report::write_json(file, report)?;
     println!("figures: {}", file.display());
     Ok(())
 }
 
 fn write_page(file: Option<&Path>, page: &str) -> anyhow::Result<()> {
     let Some(file) = file else { return Ok(()) };
-    fs::write(file, page).with_context(|| format!("cannot write {}", file.display()))?;
+    voicelane_bench::report::write(file, page)?;
     println!("table: {}", file.display());
     Ok(())
 }

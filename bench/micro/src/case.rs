@@ -1,7 +1,7 @@
 use std::{fmt, str::FromStr};
 
+use voicelane_bench::flows::IpVersion;
 use voicelane_dataplane::diffserv::{Dscp, UnknownDscp};
-use voicelane_throughput::flows::IpVersion;
 
 /// How many flows there are, from what fits the caches to what does not.
 pub const SIZES: [u32; 3] = [1_000, 65_536, 1_000_000];

@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 
+use voicelane_bench::flows::{self, IpVersion};
 use voicelane_dataplane::{session::FiveTuple, units::MacAddress};
-use voicelane_throughput::flows::{self, IpVersion};
 
 /// Without FCS. IPv6's headers alone are longer than the shortest frame.
 pub(crate) fn length(ip: IpVersion) -> usize {

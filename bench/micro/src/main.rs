@@ -2,12 +2,10 @@
 
 #![forbid(unsafe_code)]
 
-use std::{fs, path::PathBuf};
-
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use clap::Parser;
+use voicelane_bench::{Machine, report::Files};
 use voicelane_dpdk::Hugepages;
-use voicelane_machine::Machine;
 use voicelane_micro::{Case, Figures, Rig, profile, start_eal};
 
 /// Turns the worker by hand over two ports in memory, under valgrind's callgrind, and prints how many
@@ -29,12 +27,8 @@ struct Arguments {
     /// Turn this case here, without callgrind, and print what became of its packets.
     #[arg(long, value_name = "NAME", conflicts_with = "only")]
     case: Option<Case>,
-    /// Write the figures to this file, as JSON.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Write the table to this file, as Markdown.
-    #[arg(long, value_name = "FILE")]
-    markdown: Option<PathBuf>,
+    #[command(flatten)]
+    files: Files,
 }
 
 fn turns(text: &str) -> Result<usize, String> {
@@ -63,21 +57,13 @@ fn main() -> anyhow::Result<()> {
         rows.push(profile(case, arguments.turns)?);
     }
     let figures = Figures {
-        date: voicelane_machine::date(),
-        commit: voicelane_machine::commit(),
+        date: voicelane_bench::date(),
+        commit: voicelane_bench::commit(),
         machine: Machine::new(),
         turns: arguments.turns,
         rows,
     };
-    let write = |file: &PathBuf, text: String| {
-        fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
-    };
-    if let Some(file) = &arguments.json {
-        write(file, serde_json::to_string_pretty(&figures)? + "\n")?;
-    }
-    if let Some(file) = &arguments.markdown {
-        write(file, figures.to_string())?;
-    }
+    arguments.files.write(&figures, &figures.to_string())?;
     print!("{figures}");
     Ok(())
 }

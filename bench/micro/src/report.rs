@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, fmt};
 
 use anyhow::ensure;
-use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
+use comfy_table::Table;
 use serde::Serialize;
-use voicelane_machine::Machine;
+use voicelane_bench::{Machine, report};
 
 use crate::{
     case::Case,
@@ -107,17 +107,9 @@ impl fmt::Display for Figures {
 
 impl Figures {
     fn table(&self) -> Table {
-        let mut table = Table::new();
-        table.load_style(ASCII_MARKDOWN);
         let parts = || STAGES.into_iter().chain([LOOP]);
-        table.set_header(["case", "sent"].into_iter().chain(parts()).chain([
-            "sum",
-            DEVICE,
-            "allocations",
-        ]));
-        for column in table.column_iter_mut().skip(1) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
+        let header = ["case", "sent"].into_iter().chain(parts());
+        let mut table = report::table(header.chain(["sum", DEVICE, "allocations"]), 1);
         for row in &self.rows {
             let part = |part| row.instructions.get(part).copied().unwrap_or_default();
             let numbers = parts()

@@ -3,6 +3,7 @@ use std::{iter, ops::Sub};
 use anyhow::bail;
 use rand::{SeedableRng as _, rngs::SmallRng, seq::SliceRandom as _};
 use serde::{Deserialize, Serialize};
+use voicelane_bench::flows;
 use voicelane_dataplane::{
     Adjacency, Fibs,
     control::{Answer, Command, Control, NextHop, Request, Twins},
@@ -13,7 +14,6 @@ use voicelane_dataplane::{
     workers::Worker,
 };
 use voicelane_dpdk::{BURST, Eal, EalConfig, EalError, Hugepages};
-use voicelane_throughput::flows;
 
 use crate::{
     case::{Case, Load},

@@ -1,8 +1,8 @@
 //! Memory is allocated for no packet, whatever becomes of it.
 
+use voicelane_bench::flows::IpVersion;
 use voicelane_dpdk::Hugepages;
 use voicelane_micro::{Case, Counts, Load, Measured, Rig, start_eal};
-use voicelane_throughput::flows::IpVersion;
 
 const TURNS: usize = 500;
 

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use voicelane_throughput::flows::IpVersion;
+use voicelane_bench::flows::IpVersion;
 
 use crate::traffic::{self, Capture};
 

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use plotters::{
-    coord::Shift,
     prelude::*,
     style::text_anchor::{HPos, Pos, VPos},
 };
+use voicelane_bench::picture::{self, Area, BLUE, Failure, GREY, LIGHT, ORANGE, pixel};
 
 use crate::{
     case::{Classes, Program},
@@ -19,13 +19,6 @@ const LINE: i32 = 20;
 const LABEL_WIDTH: i32 = 330;
 /// Room for the figures behind the longest bar.
 const FIGURES_WIDTH: i32 = 150;
-const GREY: RGBColor = RGBColor(0x55, 0x5b, 0x66);
-const LIGHT: RGBColor = RGBColor(0xa8, 0xb0, 0xbd);
-const ORANGE: RGBColor = RGBColor(0xdd, 0x8a, 0x3c);
-const BLUE: RGBColor = RGBColor(0x2b, 0x6c, 0xb0);
-
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Failure<'a> = DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>;
 
 /// Rows that are to be compared, under a title.
 struct Section<'a> {
@@ -38,8 +31,9 @@ pub(crate) fn draw(report: &Report, file: &Path) -> anyhow::Result<()> {
     let sections = sections(&report.rows);
     let lines: usize = sections.iter().map(|section| section.bars.len() + 2).sum();
     let height = u32::try_from(TOP)? + u32::try_from(LINE)? * u32::try_from(lines)?;
-    let area = SVGBackend::new(file, (WIDTH, height)).into_drawing_area();
-    draw_on(report, &sections, &area).map_err(|error| anyhow::anyhow!("{error}"))
+    picture::draw(file, (WIDTH, height), |area| {
+        draw_on(report, &sections, area)
+    })
 }
 
 fn sections(rows: &[Row]) -> Vec<Section<'_>> {
@@ -88,7 +82,6 @@ fn draw_on<'a>(
     sections: &[Section<'_>],
     area: &Area<'a>,
 ) -> Result<(), Failure<'a>> {
-    area.fill(&WHITE)?;
     let title = "TSC cycles a packet on one core: minimum, median, maximum";
     area.draw(&Text::new(title, (16, 14), font(20)))?;
     let machine = format!(
@@ -103,7 +96,7 @@ fn draw_on<'a>(
         .map(|(_, row)| row.cycles_per_packet.max)
         .fold(1.0, f64::max);
     let room = WIDTH.cast_signed() - LABEL_WIDTH - FIGURES_WIDTH;
-    let x = |cycles: f64| LABEL_WIDTH + whole(cycles / longest * f64::from(room));
+    let x = |cycles: f64| LABEL_WIDTH + pixel(cycles / longest * f64::from(room));
     let mut y = TOP;
     for section in sections {
         y += LINE;
@@ -114,7 +107,7 @@ fn draw_on<'a>(
             y += LINE;
         }
     }
-    area.present()
+    Ok(())
 }
 
 fn bar<'a>(
@@ -152,12 +145,4 @@ fn bar<'a>(
 
 fn font(size: i32) -> TextStyle<'static> {
     ("sans-serif", size).into_font().color(&GREY)
-}
-
-#[allow(
-    clippy::cast_possible_truncation,
-    reason = "pixels of a picture of a known size"
-)]
-fn whole(pixels: f64) -> i32 {
-    pixels.round() as i32
 }

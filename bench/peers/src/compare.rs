@@ -1,10 +1,10 @@
 //! All cases in turns, over several rounds.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, sync::atomic::Ordering, time::Instant};
+use std::{collections::BTreeMap, path::PathBuf, sync::atomic::Ordering, time::Instant};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use voicelane_machine::Machine;
+use voicelane_bench::{Machine, report::Files};
 
 use crate::{
     case::{Case, Folders, WIRE_BYTES},
@@ -25,12 +25,8 @@ pub(crate) struct Options {
     /// Only cases whose description contains this.
     #[arg(long, value_name = "TEXT", default_value = "")]
     only: String,
-    /// Write everything that was found to this file.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Write the table to this file, too.
-    #[arg(long, value_name = "FILE")]
-    markdown: Option<PathBuf>,
+    #[command(flatten)]
+    files: Files,
     /// Draw the picture to this file.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
@@ -51,7 +47,7 @@ pub(crate) fn run(options: &Options, folders: &Folders, stop: &Stop) -> anyhow::
     if cases.is_empty() {
         bail!("no case contains {:?}", options.only);
     }
-    let date = voicelane_machine::date();
+    let date = voicelane_bench::date();
     let machine = Machine::new();
     let mut samples: BTreeMap<Case, Samples> = BTreeMap::new();
     let mut failures = vec![];
@@ -93,7 +89,7 @@ pub(crate) fn run(options: &Options, folders: &Folders, stop: &Stop) -> anyhow::
     let report = Report {
         rows: rows(&in_order),
         machine,
-        commit: voicelane_machine::commit(),
+        commit: voicelane_bench::commit(),
         date,
         tsc_hz: tsc_hz.context("nothing could be measured")?,
         rounds: usize::from(rounds),
@@ -102,17 +98,9 @@ pub(crate) fn run(options: &Options, folders: &Folders, stop: &Stop) -> anyhow::
         failures,
     };
     print!("{report}");
-    let texts = [
-        (&options.json, serde_json::to_string_pretty(&report)? + "\n"),
-        (&options.markdown, report.to_string()),
-    ];
-    for (file, text) in texts {
-        if let Some(file) = file {
-            fs::write(file, text).with_context(|| format!("{}", file.display()))?;
-        }
-    }
+    options.files.write(&report, &report.to_string())?;
     if let Some(file) = &options.svg {
-        chart::draw(&report, file).with_context(|| format!("{}", file.display()))?;
+        chart::draw(&report, file)?;
     }
     if !report.failures.is_empty() {
         bail!("{} runs failed", report.failures.len());
@@ -189,7 +177,7 @@ fn flags() -> BTreeMap<&'static str, String> {
             "l3fwd, qos_sched",
             format!(
                 "cc -O3 {}, by the examples' own makefiles",
-                voicelane_machine::dpdk_flags()
+                voicelane_bench::dpdk_flags()
             ),
         ),
         ("source and sink", "cc -O3 -march=native".to_owned()),

@@ -2,10 +2,9 @@
 
 use std::fmt;
 
-use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 use hdrhistogram::Histogram;
 use serde::Serialize;
-use voicelane_machine::Machine;
+use voicelane_bench::{Machine, report};
 
 /// Delays, in microseconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -97,8 +96,7 @@ pub(crate) struct Report {
 /// As Markdown.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = Table::new();
-        table.load_style(ASCII_MARKDOWN).set_header([
+        let header = [
             "program",
             "load",
             "packets",
@@ -110,7 +108,8 @@ impl fmt::Display for Report {
             "p99.9",
             "p99.99",
             "max",
-        ]);
+        ];
+        let mut table = report::table(header, 3);
         for row in &self.rows {
             for (kind, delays) in [("EF", &row.ef), ("others", &row.other)] {
                 let mut cells = vec![
@@ -129,9 +128,6 @@ impl fmt::Display for Report {
         cells.resize(6, String::new());
         cells.extend(figures(&self.stalls.spinning_us));
         table.add_row(cells);
-        for column in table.column_iter_mut().skip(3) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
         write!(
             f,
             "# Latency through one core\n\n\

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use voicelane_machine::Machine;
+use voicelane_bench::Machine;
 
 use crate::{
     case::{Case, FULL_LINK_FLOWS, Program, VOICE},
@@ -199,7 +199,7 @@ mod tests {
 
     use serde_json::Value;
 
-    use voicelane_throughput::flows::IpVersion;
+    use voicelane_bench::flows::IpVersion;
 
     use super::*;
     use crate::chart;

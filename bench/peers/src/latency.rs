@@ -1,7 +1,6 @@
 //! How long packets take from the moment when they are due to the moment when they are sent.
 
 use std::{
-    fs,
     path::PathBuf,
     sync::atomic::Ordering,
     thread,
@@ -11,8 +10,8 @@ use std::{
 use anyhow::{Context, bail};
 use clap::Args;
 use hdrhistogram::Histogram;
-use voicelane_machine::Machine;
-use voicelane_throughput::flows::IpVersion;
+use voicelane_bench::flows::IpVersion;
+use voicelane_bench::{Machine, report::Files};
 
 use crate::{
     case::{Case, Folders, Program, VOICE, WIRE_BYTES},
@@ -51,12 +50,8 @@ pub(crate) struct Options {
     /// How long to measure at each load.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
-    /// Write everything that was found to this file.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Write the table to this file, too.
-    #[arg(long, value_name = "FILE")]
-    markdown: Option<PathBuf>,
+    #[command(flatten)]
+    files: Files,
     /// Draw the picture to this file.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
@@ -64,7 +59,7 @@ pub(crate) struct Options {
 
 /// Measures, and prints the table.
 pub(crate) fn run(options: &Options, folders: &Folders, stop: &Stop) -> anyhow::Result<()> {
-    let (date, machine) = (voicelane_machine::date(), Machine::new());
+    let (date, machine) = (voicelane_bench::date(), Machine::new());
     let duration = Duration::from_secs(options.seconds);
     let half = Case {
         session_every: 2,
@@ -140,23 +135,15 @@ pub(crate) fn run(options: &Options, folders: &Folders, stop: &Stop) -> anyhow::
             spinning_us,
         },
         machine,
-        commit: voicelane_machine::commit(),
+        commit: voicelane_bench::commit(),
         date,
         tsc_hz,
         seconds: options.seconds,
     };
     print!("{report}");
-    let texts = [
-        (&options.json, serde_json::to_string_pretty(&report)? + "\n"),
-        (&options.markdown, report.to_string()),
-    ];
-    for (file, text) in texts {
-        if let Some(file) = file {
-            fs::write(file, text).with_context(|| format!("{}", file.display()))?;
-        }
-    }
+    options.files.write(&report, &report.to_string())?;
     if let Some(file) = &options.svg {
-        percentiles::draw(&report, file).with_context(|| format!("{}", file.display()))?;
+        percentiles::draw(&report, file)?;
     }
     Ok(())
 }

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use plotters::{coord::Shift, prelude::*};
+use plotters::prelude::*;
+use voicelane_bench::picture::{self, Area, Failure, GREY};
 
 use crate::delays::{Delays, Report};
 
 const SIZE: (u32, u32) = (1_000, 620);
-const GREY: RGBColor = RGBColor(0x55, 0x5b, 0x66);
 const COLOURS: [RGBColor; 8] = [
     RGBColor(0x9c, 0xc3, 0xe6),
     RGBColor(0x4a, 0x90, 0xd0),
@@ -19,13 +19,9 @@ const COLOURS: [RGBColor; 8] = [
     RGBColor(0xa8, 0xb0, 0xbd),
 ];
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Failure<'a> = DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>;
-
 /// Draws a report to an SVG file.
 pub(crate) fn draw(report: &Report, file: &Path) -> anyhow::Result<()> {
-    let area = SVGBackend::new(file, SIZE).into_drawing_area();
-    draw_on(report, &area).map_err(|error| anyhow::anyhow!("{error}"))
+    picture::draw(file, SIZE, |area| draw_on(report, area))
 }
 
 fn draw_on<'a>(report: &Report, area: &Area<'a>) -> Result<(), Failure<'a>> {
@@ -40,7 +36,6 @@ fn draw_on<'a>(report: &Report, area: &Area<'a>) -> Result<(), Failure<'a>> {
         .map(|(_, delays)| delays.max_us)
         .fold(10.0, f64::max);
 
-    area.fill(&WHITE)?;
     let title =
         "From due to sent: within how many microseconds which share of the packets was sent";
     let body = area.titled(title, ("sans-serif", 18).into_font().color(&GREY))?;
@@ -75,8 +70,7 @@ fn draw_on<'a>(report: &Report, area: &Area<'a>) -> Result<(), Failure<'a>> {
         .position(SeriesLabelPosition::UpperLeft)
         .background_style(WHITE.mix(0.8))
         .label_font(("sans-serif", 14).into_font().color(&GREY))
-        .draw()?;
-    area.present()
+        .draw()
 }
 
 /// 0 %, 90 %, 99 % and so on.

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
+use comfy_table::Table;
+use voicelane_bench::report;
 
 use crate::{
     case::Program,
@@ -49,15 +50,18 @@ impl fmt::Display for Report {
 }
 
 fn peers(rows: &[Row]) -> Table {
-    let mut table = table(&[
-        "program",
-        "IP",
-        "frame",
-        "flows",
-        "Mpps",
-        "cycles a packet",
-        "hits",
-    ]);
+    let mut table = report::table(
+        [
+            "program",
+            "IP",
+            "frame",
+            "flows",
+            "Mpps",
+            "cycles a packet",
+            "hits",
+        ],
+        0,
+    );
     for row in rows
         .iter()
         .filter(|row| row.case.program != Program::Voicelane)
@@ -76,21 +80,24 @@ fn peers(rows: &[Row]) -> Table {
 }
 
 fn voicelane(rows: &[Row]) -> Table {
-    let mut table = table(&[
-        "IP",
-        "frame",
-        "flows",
-        "classes",
-        "hits",
-        "saturated",
-        "Mpps",
-        "cycles a packet",
-        "of unsaturated",
-        "of testpmd io",
-        "of l3fwd lpm",
-        "of l3fwd em",
-        "of qos_sched",
-    ]);
+    let mut table = report::table(
+        [
+            "IP",
+            "frame",
+            "flows",
+            "classes",
+            "hits",
+            "saturated",
+            "Mpps",
+            "cycles a packet",
+            "of unsaturated",
+            "of testpmd io",
+            "of l3fwd lpm",
+            "of l3fwd em",
+            "of qos_sched",
+        ],
+        0,
+    );
     for row in rows
         .iter()
         .filter(|row| row.case.program == Program::Voicelane)
@@ -117,16 +124,6 @@ fn voicelane(rows: &[Row]) -> Table {
             None => String::new(),
         }));
         table.add_row(cells);
-    }
-    table
-}
-
-fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(ASCII_MARKDOWN);
-    table.set_header(header);
-    for column in table.column_iter_mut() {
-        column.set_cell_alignment(CellAlignment::Right);
     }
     table
 }

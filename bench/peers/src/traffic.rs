@@ -8,7 +8,7 @@ use std::{
 };
 
 use rand::{SeedableRng, rngs::SmallRng, seq::SliceRandom};
-use voicelane_throughput::flows::{self, IpVersion};
+use voicelane_bench::flows::{self, IpVersion};
 
 /// The port that everything leaves by.
 pub(crate) const OUT: u8 = 1;

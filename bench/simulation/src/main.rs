@@ -2,10 +2,8 @@
 
 #![forbid(unsafe_code)]
 
-use std::{fs, path::PathBuf};
-
-use anyhow::Context as _;
 use clap::Parser;
+use voicelane_bench::report::Files;
 use voicelane_dataplane::units::BitRate;
 use voicelane_dpdk::{Eal, EalConfig, Hugepages};
 
@@ -28,12 +26,8 @@ struct Arguments {
     /// The loads, as multiples of the link's rate.
     #[arg(long, value_delimiter = ',', default_value = "0.5,1,1.5,3")]
     loads: Vec<f64>,
-    /// Write the figures to this file, as JSON.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Write the tables to this file, as Markdown.
-    #[arg(long, value_name = "FILE")]
-    markdown: Option<PathBuf>,
+    #[command(flatten)]
+    files: Files,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -45,15 +39,7 @@ fn main() -> anyhow::Result<()> {
     })?;
     let figures = voicelane_simulation::run(arguments.rate, arguments.seconds, &arguments.loads)?;
     let tables = voicelane_simulation::markdown(&figures);
-    let write = |file: &PathBuf, text: &str| {
-        fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
-    };
-    if let Some(file) = &arguments.json {
-        write(file, &(serde_json::to_string_pretty(&figures)? + "\n"))?;
-    }
-    if let Some(file) = &arguments.markdown {
-        write(file, &tables)?;
-    }
+    arguments.files.write(&figures, &tables)?;
     println!("{tables}");
     Ok(())
 }

@@ -18,6 +18,7 @@ use anyhow::bail;
 use clap::Parser;
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
+use voicelane_bench::flows::{self, IpVersion};
 use voicelane_dataplane::{
     Adjacency, Fibs,
     control::{Answer, Command, Control, NextHop, Request},
@@ -30,7 +31,6 @@ use voicelane_dataplane::{
     workers::{Layout, Workers},
 };
 use voicelane_dpdk::{Eal, EalConfig, Hugepages, Mempool, Port, PortConfig, WorkerThread};
-use voicelane_throughput::flows::{self, IpVersion};
 
 /// Buffers: as in the router, queues may be full and leave enough for the rings.
 const BUFFERS: u32 = 65_535;

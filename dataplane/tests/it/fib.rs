@@ -67,7 +67,7 @@ fn the_internets_ipv4_table_is_the_models() {
     assert!(Fib4::bytes(ROUTES) < 270 << 20, "{}", Fib4::bytes(ROUTES));
     let mut model = PrefixMap::<(u32, u8), u16>::new();
     let mut numbers = Numbers(1);
-    let routes = voicelane_routes::ipv4(ROUTES as usize, 1);
+    let routes = voicelane_bench::routes::ipv4(ROUTES as usize, 1);
     for &(prefix, length) in &routes {
         let next_hop = (numbers.next() % 1_000) as u16 + 1;
         fib.insert(prefix.into(), length, next_hop).unwrap();
@@ -120,7 +120,7 @@ fn the_internets_ipv6_table_is_the_models() {
     assert!(Fib6::bytes(ROUTES) < 175 << 20, "{}", Fib6::bytes(ROUTES));
     let mut model = PrefixMap::<(u128, u8), u16>::new();
     let mut numbers = Numbers(2);
-    let routes = voicelane_routes::ipv6(ROUTES as usize, 2);
+    let routes = voicelane_bench::routes::ipv6(ROUTES as usize, 2);
     for &(prefix, length) in &routes {
         let next_hop = (numbers.next() % 1_000) as u16 + 1;
         fib.insert(prefix.octets(), length, next_hop).unwrap();

@@ -36,6 +36,24 @@ impl BitRate {
         }
     }
 
+    /// From a number of Mbit/s, at least 1 bit/s and at most the greatest rate.
+    #[must_use]
+    pub const fn from_mbit(mbit: u32) -> Self {
+        let bps = mbit as u64 * 1_000_000;
+        match bps {
+            0 => Self(1),
+            1..Self::MAX => Self(bps),
+            _ => Self(Self::MAX),
+        }
+    }
+
+    /// In Mbit/s.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "rates are below 2^52 bit/s")]
+    pub fn mbit_s(self) -> f64 {
+        self.0 as f64 / 1e6
+    }
+
     /// In bit/s.
     #[must_use]
     pub fn bps(self) -> u64 {

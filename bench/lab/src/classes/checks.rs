@@ -1,10 +1,12 @@
 //! What the measurement must show.
 
+use voicelane_types::BitRate;
+
 use super::{
     ClassFigures, LoadReport,
     plan::{CLASSES, Share},
 };
-use crate::{demo::Check, rate::Rate};
+use crate::demo::Check;
 
 /// The part of its fair share that a class must get.
 const FAIR: f64 = 0.95;
@@ -13,19 +15,19 @@ const EF_MARGIN_MS: f64 = 1.25;
 /// How many standard deviations a difference of losses must have, to be one.
 const CHANCE: f64 = 4.0;
 /// Above it, a busy machine can be too slow for sender, routers and receivers together.
-const EASY_RATE: Rate = Rate::new(20_000_000);
+const EASY_RATE: BitRate = BitRate::from_mbit(20);
 /// What the window's edges and the shaper's burst may add to the link's rate.
 const RATE_MARGIN: f64 = 1.01;
 
 /// Judges the loads.
-pub(super) fn check(loads: &[LoadReport], rate: Rate) -> Vec<Check> {
+pub(super) fn check(loads: &[LoadReport], rate: BitRate) -> Vec<Check> {
     loads
         .iter()
         .flat_map(|load| check_load(load, rate))
         .collect()
 }
 
-fn check_load(load: &LoadReport, rate: Rate) -> Vec<Check> {
+fn check_load(load: &LoadReport, rate: BitRate) -> Vec<Check> {
     let name = |what: &str| format!("load {}: {what}", load.load);
     let all = || load.classes.iter().zip(&CLASSES);
     let listed = |classes: Vec<String>| {
@@ -177,7 +179,7 @@ mod tests {
     }
 
     fn failed(change: impl Fn(&mut ClassFigures)) -> Vec<String> {
-        check(&[load(change)], Rate::new(10_000_000))
+        check(&[load(change)], BitRate::from_mbit(10))
             .into_iter()
             .filter(|check| !check.pass)
             .map(|check| check.name)

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use voicelane_testbed::{clock::Window, quality::Delay};
+use voicelane_types::BitRate;
 
 use super::{
     plan::{CLASSES, Stream, WIRE_BYTES, fair_shares},
     traffic::Log,
 };
-use crate::rate::Rate;
 
 /// Quantiles of a one-way delay in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -69,7 +69,7 @@ pub(super) fn figures(
     log: &Log,
     streams: &[Stream],
     window: Window,
-    rate: Rate,
+    rate: BitRate,
 ) -> Vec<ClassFigures> {
     let mut arrived: Vec<Vec<bool>> = log
         .sent
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_window_by_hand() {
-        let rate = Rate::new(10_000_000);
+        let rate = BitRate::from_mbit(10);
         let streams = streams(rate, 100, IpVersion::V4);
         let at = |millis: u64| Moment::from_nanos(millis * 1_000_000);
         let of = |dscp| {

@@ -6,8 +6,7 @@ use voicelane_testbed::{
     topology::{IpVersion, Site, addresses},
     traffic::{FRAME_NANOS, phase},
 };
-
-use crate::rate::Rate;
+use voicelane_types::BitRate;
 
 /// How a class gets its part of the link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,10 +115,10 @@ impl Stream {
 
 /// What each class is offered at a load of `percent` of its fair share. Calls are whole, and of each
 /// voice class there is one at least.
-pub(super) fn streams(rate: Rate, percent: u64, ip: IpVersion) -> Vec<Stream> {
+pub(super) fn streams(rate: BitRate, percent: u64, ip: IpVersion) -> Vec<Stream> {
     let mut streams = Vec::new();
     let mut calls = 0;
-    let full = rate.bits_per_second();
+    let full = rate.bps();
     let apart: u64 = CLASSES.iter().map(|class| class.share.percent()).sum();
     let voice_bytes = VOICE_PAYLOAD_BYTES + ip.udp_headers_bytes();
     let call = u64::from(voice_bytes + WIRE_BYTES) * 8 * 1_000_000_000 / FRAME_NANOS;
@@ -175,14 +174,14 @@ pub(super) fn streams(rate: Rate, percent: u64, ip: IpVersion) -> Vec<Stream> {
 
 /// What each class should get on the wire, in bits a second: what it is offered or, when that is
 /// more, its weight's part of what the strict classes and the minimum leave.
-pub(super) fn fair_shares(streams: &[Stream], rate: Rate) -> [u64; CLASSES.len()] {
+pub(super) fn fair_shares(streams: &[Stream], rate: BitRate) -> [u64; CLASSES.len()] {
     let mut shares = [0; CLASSES.len()];
     for stream in streams {
         if let Some(share) = shares.get_mut(stream.class) {
             *share += stream.bits_per_second;
         }
     }
-    let full = rate.bits_per_second();
+    let full = rate.bps();
     let mut left = full;
     for (share, class) in shares.iter_mut().zip(&CLASSES) {
         if let Share::Rest(minimum) = class.share {
@@ -204,7 +203,7 @@ pub(super) fn fair_shares(streams: &[Stream], rate: Rate) -> [u64; CLASSES.len()
 mod tests {
     use super::*;
 
-    const RATE: Rate = Rate::new(10_000_000);
+    const RATE: BitRate = BitRate::from_mbit(10);
 
     #[test]
     fn weights_add_up() {

@@ -2,15 +2,16 @@
 
 use std::fmt;
 
-use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
+use comfy_table::Table;
 use serde::Serialize;
-use voicelane_machine::Machine;
+use voicelane_bench::{Machine, report};
+use voicelane_types::BitRate;
 
 use super::{
     ClassFigures, RouterFigures,
     plan::{CLASSES, Share},
 };
-use crate::{demo::Check, rate::Rate};
+use crate::demo::Check;
 
 impl fmt::Display for Share {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -68,8 +69,7 @@ pub struct LoadReport {
 impl LoadReport {
     /// One table: a class a row.
     pub fn table(&self) -> Table {
-        let mut table = Table::new();
-        table.load_style(ASCII_MARKDOWN).set_header([
+        let header = [
             "class",
             "code points",
             "offered Mbit/s",
@@ -79,7 +79,8 @@ impl LoadReport {
             "delay p50 ms",
             "p99 ms",
             "p99.9 ms",
-        ]);
+        ];
+        let mut table = report::table(header, 2);
         for (figures, class) in self.classes.iter().zip(&CLASSES) {
             let points: Vec<_> = class.points.iter().map(|(name, _)| *name).collect();
             let losses = class.points.iter().map(|(name, _)| {
@@ -111,9 +112,6 @@ impl LoadReport {
             String::new(),
             String::new(),
         ]);
-        for column in table.column_iter_mut().skip(2) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
         table
     }
 }
@@ -121,7 +119,7 @@ impl LoadReport {
 impl Report {
     /// As a page.
     pub fn markdown(&self) -> String {
-        let rate = Rate::new(self.rate_bit_s);
+        let rate = BitRate::from_bps(self.rate_bit_s).unwrap_or_default();
         let mut page = format!("# Every class at once at {rate}, on real ports\n\n");
         for note in &self.notes {
             page.push_str(&format!("- {note}\n"));

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, thread, time::Duration};
 
-use voicelane_machine::Machine;
+use voicelane_bench::Machine;
 use voicelane_proto::v1::{ServiceClass, SessionKey};
 use voicelane_testbed::{
     LabError, RouterOptions,
@@ -10,6 +10,7 @@ use voicelane_testbed::{
     topology::{IpVersion, TwoSites},
     traffic::{Direction, Flow},
 };
+use voicelane_types::BitRate;
 
 use super::{
     checks::check,
@@ -19,12 +20,9 @@ use super::{
     router,
     traffic::Traffic,
 };
-use crate::{
-    demo::{
-        EF,
-        course::{Progress, Voicelane, meet},
-    },
-    rate::Rate,
+use crate::demo::{
+    EF,
+    course::{Progress, Voicelane, meet},
 };
 
 /// From the start of the traffic to the measured window: queues fill.
@@ -37,7 +35,7 @@ const AGENT_ID: &str = "classes";
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Of the core link, on the wire.
-    pub rate: Rate,
+    pub rate: BitRate,
     /// Of each class's fair share, in percent.
     pub loads_percent: Vec<u64>,
     /// What everything goes by.
@@ -56,14 +54,14 @@ pub fn run(options: &Options) -> Result<Report, LabError> {
         loads.push(measure(options, percent, progress)?);
     }
     Ok(Report {
-        rate_bit_s: options.rate.bits_per_second(),
+        rate_bit_s: options.rate.bps(),
         ip: options.ip.number(),
         seconds: options.window.as_secs_f64(),
         checks: check(&loads, options.rate),
         loads,
         core_toml: options.core_toml.clone(),
         machine: Machine::new(),
-        commit: voicelane_machine::commit(),
+        commit: voicelane_bench::commit(),
         notes: notes(options),
     })
 }

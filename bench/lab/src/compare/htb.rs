@@ -4,8 +4,7 @@ use voicelane_testbed::{
     LabError,
     topology::{IpVersion, Site, TwoSites},
 };
-
-use crate::rate::Rate;
+use voicelane_types::BitRate;
 
 /// By what HTB knows calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +24,7 @@ const GUARANTEES: [(u16, u64); 3] = [(10, 50), (20, 10), (30, 40)];
 /// Lets the kernel forward and HTB shape both ends of the core link. Returns the commands.
 pub(super) fn forward_by_htb(
     sites: &TwoSites,
-    rate: Rate,
+    rate: BitRate,
     ip: IpVersion,
     classifier: Classifier,
 ) -> Result<Vec<String>, LabError> {
@@ -41,8 +40,8 @@ pub(super) fn forward_by_htb(
 }
 
 /// What an administrator would give `tc`, for one end of the link.
-fn commands(rate: Rate, classifier: Classifier) -> Vec<String> {
-    let full = rate.bits_per_second();
+fn commands(rate: BitRate, classifier: Classifier) -> Vec<String> {
+    let full = rate.bps();
     // A millisecond, and room for a full frame.
     let burst = (full / 8_000).max(1_600);
     let class = |parent: &str, id: u16, rate: u64, ceil: u64, more: &str| {
@@ -126,7 +125,7 @@ mod tests {
             GUARANTEES.map(|(_, percent)| percent).iter().sum::<u64>(),
             100
         );
-        let commands = commands(Rate::new(10_000_000), Classifier::Dscp);
+        let commands = commands(BitRate::from_mbit(10), Classifier::Dscp);
         let calls = commands
             .iter()
             .find(|command| command.contains("classid 1:10 "))

@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 use serde::Serialize;
-use voicelane_machine::Machine;
+use voicelane_bench::{Machine, report};
 
 use super::{CHEAT, Classifier};
 use crate::demo::{Check, EF, IDLE, OVERLOAD, Phase};
@@ -181,8 +180,7 @@ impl Report {
 /// One table: a phase of a candidate a row.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = Table::new();
-        table.load_style(ASCII_MARKDOWN).set_header([
+        let header = [
             "forwarder",
             "phase",
             "calls lost %",
@@ -192,7 +190,8 @@ impl fmt::Display for Report {
             "MOS min",
             "MOS mean",
             "bulk Mbit/s",
-        ]);
+        ];
+        let mut table = report::table(header, 2);
         for result in &self.results {
             for phase in &result.phases {
                 table.add_row([
@@ -207,9 +206,6 @@ impl fmt::Display for Report {
                     format!("{:.2}", phase.bulk_mbit_s),
                 ]);
             }
-        }
-        for column in table.column_iter_mut().skip(2) {
-            column.set_cell_alignment(CellAlignment::Right);
         }
         table.fmt(f)
     }

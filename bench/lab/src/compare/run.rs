@@ -2,21 +2,19 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use voicelane_machine::Machine;
+use voicelane_bench::Machine;
 use voicelane_testbed::{
     LabError, RouterOptions,
     quality::{DRAIN, FIXED_DELAY_MS},
     topology::{IpVersion, Site, TwoSites},
     traffic::{Bulk, Calls, Sink},
 };
+use voicelane_types::BitRate;
 
 use super::{CHEAT, Candidate, Figures, Report, htb::forward_by_htb, report::check};
-use crate::{
-    demo::{
-        self, BULK_PACKET_BYTES, EF, IDLE, OVERLOAD,
-        course::{Course, Progress, SETTLE, Voicelane, meet},
-    },
-    rate::Rate,
+use crate::demo::{
+    self, BULK_PACKET_BYTES, EF, IDLE, OVERLOAD,
+    course::{Course, Progress, SETTLE, Voicelane, meet},
 };
 
 /// A port of the calls' range, for the bulk sender that cheats.
@@ -28,7 +26,7 @@ pub struct Options {
     /// How many calls.
     pub calls: u16,
     /// Of the core link. Bulk sends twice as much at the IP layer.
-    pub rate: Rate,
+    pub rate: BitRate,
     /// What calls and bulk go by.
     pub ip: IpVersion,
     /// The measured window of each phase.
@@ -51,13 +49,13 @@ pub fn run(options: Options) -> Result<Report, LabError> {
     }
     checks.splice(0..0, check(&results));
     Ok(Report {
-        rate_bit_s: options.rate.bits_per_second(),
+        rate_bit_s: options.rate.bps(),
         ip: options.ip.number(),
         calls: options.calls,
         results,
         checks,
         machine: Machine::new(),
-        commit: voicelane_machine::commit(),
+        commit: voicelane_bench::commit(),
         notes: notes(options),
     })
 }
@@ -105,15 +103,7 @@ fn measure(
     }
     let mut phases = vec![course.measure(IDLE, "calls alone")?];
 
-    let bulk = |from, to| {
-        Bulk::start(
-            &sites.bulk_src,
-            from,
-            to,
-            2 * rate.bits_per_second(),
-            BULK_PACKET_BYTES,
-        )
-    };
+    let bulk = |from, to| Bulk::start(&sites.bulk_src, from, to, 2 * rate.bps(), BULK_PACKET_BYTES);
     let honest = bulk(from, to)?;
     phases.push(course.measure(OVERLOAD, "bulk of twice the link's rate beside them")?);
     let mut lapses = honest.lapses();

@@ -3,32 +3,25 @@
 use std::path::Path;
 
 use plotters::{
-    coord::{Shift, ranged1d::SegmentValue},
+    coord::ranged1d::SegmentValue,
     prelude::*,
     style::text_anchor::{HPos, Pos, VPos},
 };
+use voicelane_bench::picture::{self, Area, BLUE, Failure, GREEN, GREY, RED, pixel};
 
 use super::{Phase, Report};
 
 const SIZE: (u32, u32) = (1_200, 860);
-const GREY: RGBColor = RGBColor(0x55, 0x5b, 0x66);
-const RED: RGBColor = RGBColor(0xc8, 0x3c, 0x3c);
-const BLUE: RGBColor = RGBColor(0x2b, 0x6c, 0xb0);
-const GREEN: RGBColor = RGBColor(0x2f, 0x85, 0x5a);
 
 /// A figure of a phase: its name in the legend, its colour, and how to read it.
 type Series = (&'static str, RGBColor, fn(&Phase) -> f64);
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Failure<'a> = DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>;
 
 /// Draws a report to an SVG file: loss, delay, MOS and bulk, each by phase.
-pub fn draw(report: &Report, file: &Path) -> Result<(), String> {
-    let root = SVGBackend::new(file, SIZE).into_drawing_area();
-    draw_on(report, &root).map_err(|error| error.to_string())
+pub fn draw(report: &Report, file: &Path) -> anyhow::Result<()> {
+    picture::draw(file, SIZE, |root| draw_on(report, root))
 }
 
 fn draw_on<'a>(report: &Report, root: &Area<'a>) -> Result<(), Failure<'a>> {
-    root.fill(&WHITE)?;
     let calls = report
         .phases
         .iter()
@@ -93,7 +86,7 @@ fn draw_on<'a>(report: &Report, root: &Area<'a>) -> Result<(), Failure<'a>> {
             &[("bulk", BLUE, |phase| phase.bulk_mbit_s)],
         )?;
     }
-    root.present()
+    Ok(())
 }
 
 /// Bars by phase, with their values above them.
@@ -137,18 +130,18 @@ fn panel<'a>(
     let (columns, _) = plot.get_pixel_range();
     #[allow(clippy::cast_precision_loss)] // five phases
     let segment = f64::from(columns.end - columns.start) / phases.len().max(1) as f64;
-    let pixel =
+    let at =
         |index: usize, value: f64| plot.map_coordinate(&(SegmentValue::CenterOf(index), value));
     #[allow(clippy::cast_precision_loss)] // at most three bars
     let count = series.len() as f64;
     for (index, phase) in phases.iter().enumerate() {
         for (place, (_, colour, figure)) in (0u8..).zip(series) {
             let value = figure(phase);
-            let (centre, y) = pixel(index, value);
-            let (_, zero) = pixel(index, 0.0);
+            let (centre, y) = at(index, value);
+            let (_, zero) = at(index, 0.0);
             let width = segment * 0.8 / count;
             let x = f64::from(centre) + width * (f64::from(place) - count / 2.0);
-            let (x0, x1) = (whole(x + 1.0), whole(x + width - 1.0));
+            let (x0, x1) = (pixel(x + 1.0), pixel(x + width - 1.0));
             root.draw(&Rectangle::new([(x0, y), (x1, zero)], colour.filled()))?;
             let style = ("sans-serif", 12)
                 .into_font()
@@ -158,7 +151,7 @@ fn panel<'a>(
         }
     }
     if series.len() > 1 {
-        let (_, y) = pixel(0, top);
+        let (_, y) = at(0, top);
         let mut x = columns.end - 88 * i32::try_from(series.len()).unwrap_or(0);
         for (name, colour, _) in series {
             root.draw(&Rectangle::new([(x, y), (x + 11, y + 11)], colour.filled()))?;
@@ -180,17 +173,12 @@ fn label(value: f64) -> String {
     }
 }
 
-#[allow(clippy::cast_possible_truncation)] // pixels of a picture of a known size
-fn whole(pixels: f64) -> i32 {
-    pixels.round() as i32
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
 
     use super::*;
-    use voicelane_machine::Machine;
+    use voicelane_bench::Machine;
 
     #[test]
     fn the_picture_names_phases_and_units() {

@@ -2,9 +2,8 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 use serde::Serialize;
-use voicelane_machine::Machine;
+use voicelane_bench::{Machine, report};
 use voicelane_testbed::quality::{Delay, FlowFigures};
 
 use super::Check;
@@ -199,8 +198,7 @@ fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
 /// One table: a phase a row.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = Table::new();
-        table.load_style(ASCII_MARKDOWN).set_header([
+        let header = [
             "phase",
             "calls",
             "loss %",
@@ -211,7 +209,8 @@ impl fmt::Display for Report {
             "MOS min",
             "MOS mean",
             "bulk Mbit/s",
-        ]);
+        ];
+        let mut table = report::table(header, 1);
         for phase in &self.phases {
             table.add_row([
                 phase.name.to_owned(),
@@ -225,9 +224,6 @@ impl fmt::Display for Report {
                 format!("{:.2}", phase.mos.mean),
                 format!("{:.2}", phase.bulk_mbit_s),
             ]);
-        }
-        for column in table.column_iter_mut().skip(1) {
-            column.set_cell_alignment(CellAlignment::Right);
         }
         table.fmt(f)
     }

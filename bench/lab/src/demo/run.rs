@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use voicelane_machine::Machine;
+use voicelane_bench::Machine;
 use voicelane_testbed::{
     LabError, PortDriver, RouterOptions,
     quality::{DRAIN, FIXED_DELAY_MS},
@@ -114,7 +114,7 @@ pub fn run<T>(
         phases,
         checks,
         machine: Machine::new(),
-        commit: voicelane_machine::commit(),
+        commit: voicelane_bench::commit(),
         ports: options.ports.name(),
         ip: ip.number(),
         notes: notes(options),

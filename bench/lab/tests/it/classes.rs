@@ -4,15 +4,15 @@
 use std::time::Duration;
 
 use voicelane_lab::{
-    Rate,
     classes::{self, Options},
     demo::Check,
 };
 use voicelane_testbed::{IpVersion, LabError};
+use voicelane_types::BitRate;
 
 fn failed_checks(load_percent: u64, ip: IpVersion) -> Result<Vec<Check>, LabError> {
     let report = classes::run(&Options {
-        rate: Rate::new(10_000_000),
+        rate: BitRate::from_mbit(10),
         loads_percent: vec![load_percent],
         ip,
         window: Duration::from_secs(4),

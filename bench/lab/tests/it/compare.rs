@@ -3,18 +3,16 @@
 
 use std::time::Duration;
 
-use voicelane_lab::{
-    Rate,
-    compare::{self, Options},
-};
+use voicelane_lab::compare::{self, Options};
 use voicelane_testbed::IpVersion;
+use voicelane_types::BitRate;
 
 /// Over IPv6, which people will run less often.
 #[test]
 fn calls_have_their_lane_and_htb_believes_the_cheater() {
     let report = compare::run(Options {
         calls: 20,
-        rate: Rate::new(10_000_000),
+        rate: BitRate::from_mbit(10),
         ip: IpVersion::V6,
         phase: Duration::from_secs(2),
     })

@@ -2,9 +2,9 @@ use std::{hint::black_box, net::IpAddr};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng, seq::IndexedRandom as _};
+use voicelane_bench::flows::{self, IpVersion};
 use voicelane_dataplane::routing::fib::{Fib, Key, NO_ROUTE};
 use voicelane_dpdk::BURST;
-use voicelane_throughput::flows::{self, IpVersion};
 
 /// The Internet's, of each family.
 const INTERNET: [usize; 2] = [1_000_000, 250_000];
@@ -71,11 +71,11 @@ pub(crate) fn lookup(criterion: &mut Criterion) {
         networks(IpVersion::V6).filter_map(octets).collect()
     };
     let internet4 = || {
-        let routes = voicelane_routes::ipv4(routes4, 1).into_iter();
+        let routes = voicelane_bench::routes::ipv4(routes4, 1).into_iter();
         routes.map(|(to, length)| (to.to_bits(), length)).collect()
     };
     let internet6 = || {
-        let routes = voicelane_routes::ipv6(routes6, 1).into_iter();
+        let routes = voicelane_bench::routes::ipv6(routes6, 1).into_iter();
         routes.map(|(to, length)| (to.octets(), length)).collect()
     };
     lookup_in(criterion, "route/ipv4", "512", few4, below4);

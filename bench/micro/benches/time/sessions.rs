@@ -2,6 +2,7 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use rand::{SeedableRng as _, rngs::SmallRng, seq::SliceRandom as _};
+use voicelane_bench::flows::IpVersion;
 use voicelane_dataplane::{
     diffserv::Dscp,
     session::{FlowKey, FlowKey4, FlowKey6, Origin, Policer, SessionTable, Slot},
@@ -9,7 +10,6 @@ use voicelane_dataplane::{
 };
 use voicelane_dpdk::BURST;
 use voicelane_micro::{SIZES, clock, frame};
-use voicelane_throughput::flows::IpVersion;
 
 /// Flows that are put in and taken out between two looks at the clock.
 const CHANGED: u32 = 1_000;

@@ -1,7 +1,7 @@
 use criterion::{Criterion, Throughput};
+use voicelane_bench::flows::IpVersion;
 use voicelane_dpdk::BURST;
 use voicelane_micro::{Case, Rig};
-use voicelane_throughput::flows::IpVersion;
 
 /// A turn of the worker's loop: a burst all the way from receive to send, the ports in memory
 /// included.

@@ -5,7 +5,7 @@ use std::{
     str::FromStr,
 };
 
-use voicelane_dataplane::session::{FiveTuple, Protocol};
+use voicelane_types::{FiveTuple, Protocol};
 
 /// How many destination networks there are.
 pub const NETWORKS: u16 = 512;

@@ -1,6 +1,4 @@
-//! Where and on what figures were taken.
-
-#![forbid(unsafe_code)]
+//! The machine on which figures were taken.
 
 use std::{fmt, fs, process::Command, thread};
 
