@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::{
     engine::Settings,
+    model::admission::Policy,
     serve::{Keepalive, Limits, Transport},
 };
 
@@ -29,6 +30,9 @@ pub struct Config {
     pub adopt_for_s: u64,
     /// How long a router may be away until it is forgotten, seconds; 0: for ever.
     pub forget_routers_after_s: u64,
+    /// Admit telephony for which a link has no room: what calls take of links is counted, and
+    /// limits nothing.
+    pub admit_all: bool,
     /// Between HTTP/2 pings, milliseconds: at least 10.
     pub keepalive_interval_ms: u64,
     /// How long a ping's answer may take, milliseconds: at least 10.
@@ -64,6 +68,7 @@ impl Default for Config {
             acknowledge_timeout_ms: 5_000,
             adopt_for_s: 60,
             forget_routers_after_s: 24 * 3600,
+            admit_all: false,
             keepalive_interval_ms: 10_000,
             keepalive_timeout_ms: 5_000,
             max_sessions: 1_000_000,
@@ -241,6 +246,11 @@ impl Config {
             acknowledge_timeout: Duration::from_millis(self.acknowledge_timeout_ms),
             adopt_for: Duration::from_secs(self.adopt_for_s),
             forget_routers_after: Duration::from_secs(self.forget_routers_after_s),
+            admission: if self.admit_all {
+                Policy::All
+            } else {
+                Policy::ByLink
+            },
             max_sessions: self.max_sessions,
             max_routers: self.max_routers,
             max_watchers: self.max_watchers,

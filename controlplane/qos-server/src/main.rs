@@ -41,7 +41,7 @@ struct Args {
     metrics: Option<SocketAddr>,
 
     /// A TOML file; flags win over it. Keys: listen, metrics, acknowledge_timeout_ms, adopt_for_s,
-    /// forget_routers_after_s, keepalive_interval_ms, keepalive_timeout_ms, max_sessions,
+    /// forget_routers_after_s, admit_all, keepalive_interval_ms, keepalive_timeout_ms, max_sessions,
     /// max_routers, max_watchers, watch_buffer, router_buffer, max_connections,
     /// max_connections_per_peer, handshake_timeout_ms, idle_timeout_s, read_timeout_s.
     #[arg(long, value_name = "FILE")]
@@ -61,6 +61,11 @@ struct Args {
     /// [default: 86400]. `voicelane router forget` does it at once.
     #[arg(long, value_name = "SECONDS")]
     forget_routers_after: Option<u64>,
+
+    /// Admit calls for which a link has no room, too. Otherwise the calls on a port, in each direction,
+    /// may take as much as its routers' ef_budget; a tenth of that is for priority 1 and 2.
+    #[arg(long)]
+    admit_all: bool,
 
     /// What to log, as tracing filter directives: "info", "voicelane_server=debug".
     #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info")]
@@ -123,6 +128,7 @@ fn configure(args: &Args) -> anyhow::Result<(Config, EnvFilter)> {
     config.forget_routers_after_s = args
         .forget_routers_after
         .unwrap_or(config.forget_routers_after_s);
+    config.admit_all |= args.admit_all;
     let filter = EnvFilter::try_new(&args.log).with_context(|| format!("--log {:?}", args.log))?;
     Ok((config, filter))
 }

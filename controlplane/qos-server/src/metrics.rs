@@ -16,7 +16,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::engine::{Command, Snapshot};
+use crate::engine::{Command, Reaper, Snapshot};
 
 type Label = (&'static str, &'static str);
 /// Where a snapshot has a gauge's value.
@@ -106,6 +106,7 @@ pub struct Metrics {
     change_seconds: Histograms,
     commands: Family<[Label; 2], Counter>,
     answer_seconds: Histograms,
+    reaped: Family<[Label; 1], Counter>,
     sessions: Family<[Label; 1], Gauge>,
     routers: Family<[Label; 1], Gauge>,
     gauges: Vec<(Gauge, Of)>,
@@ -171,6 +172,7 @@ impl Default for Metrics {
             change_seconds: Family::new_with_constructor(histogram),
             commands: Family::default(),
             answer_seconds: Family::new_with_constructor(histogram),
+            reaped: Family::default(),
             sessions: Family::default(),
             routers: Family::default(),
             gauges: Vec::new(),
@@ -197,6 +199,11 @@ impl Default for Metrics {
             "voicelane_server_command_duration_seconds",
             "From a command to the router's answer",
             it.answer_seconds.clone(),
+        );
+        registry.register(
+            "voicelane_server_reaped_sessions",
+            "Sessions that were removed though no agent has deleted them, by what has removed them",
+            it.reaped.clone(),
         );
         registry.register(
             "voicelane_server_sessions",
@@ -230,6 +237,7 @@ impl Default for Metrics {
             drop(it.changes.get_or_create(&[kind, ("code", "ok")]));
             drop(it.change_seconds.get_or_create(&[kind]));
         }
+        drop(it.reaped.get_or_create(&[reaper(Reaper::Lease)]));
         for asked in [Asked::Install, Asked::Remove, Asked::Read] {
             let command = ("command", asked.name());
             for answer in [Answer::Done, Answer::Refused, Answer::Late, Answer::Lost] {
@@ -265,6 +273,11 @@ impl Metrics {
         }
     }
 
+    /// A session was removed that no agent has deleted.
+    pub fn reaped(&self, by: Reaper) {
+        self.reaped.get_or_create(&[reaper(by)]).inc();
+    }
+
     /// All figures, those of the moment from the snapshot.
     pub fn text(&self, now: &Snapshot) -> String {
         let set = |gauge: &Gauge, value: u64| {
@@ -286,6 +299,13 @@ impl Metrics {
         let _ = text::encode(&mut text, &self.registry);
         text
     }
+}
+
+fn reaper(reaper: Reaper) -> Label {
+    let name = match reaper {
+        Reaper::Lease => "lease",
+    };
+    ("reaper", name)
 }
 
 /// Counts a change when it ends, however it ends.

@@ -80,7 +80,8 @@ fn measure(options: &Options, percent: u64, progress: Progress) -> Result<LoadRe
         more_toml: options.core_toml.clone(),
         ..RouterOptions::default()
     };
-    let voicelane = Voicelane::start(&sites, [&router; 2], progress)?;
+    // Twice the load is twice the calls that the link has room for.
+    let voicelane = Voicelane::start_with(&sites, &["--admit-all"], [&router; 2], progress)?;
     meet(&sites, ip)?;
 
     let streams = streams(options.rate, percent, ip);

@@ -52,8 +52,18 @@ impl Voicelane {
         options: [&RouterOptions; 2],
         progress: Progress,
     ) -> Result<Self, LabError> {
+        Self::start_with(sites, &[], options, progress)
+    }
+
+    /// The same with more arguments for the server.
+    pub(crate) fn start_with(
+        sites: &TwoSites,
+        server: &[&str],
+        options: [&RouterOptions; 2],
+        progress: Progress,
+    ) -> Result<Self, LabError> {
         progress.say("starting the QoS server");
-        let server = sites.start_server()?;
+        let server = sites.start_server_with(server)?;
         let mut routers = Vec::new();
         for (site, options) in Site::BOTH.into_iter().zip(options) {
             progress.say(format_args!("starting router {}", site.router_id()));

@@ -56,7 +56,7 @@ fn what_is_lost_between_the_routers_is_told() {
         core_rate: "64kbit/s".to_owned(),
         ..RouterOptions::default()
     };
-    let network = Network::new("between", &options);
+    let network = Network::overcommitted("between", &options);
     let flows = network.sites.calls(1);
     network.add("call-0", &flows);
     let _calls = Calls::start(flows).unwrap();

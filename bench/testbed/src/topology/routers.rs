@@ -51,12 +51,17 @@ impl RouterProcess {
 impl TwoSites {
     /// Starts the QoS server and waits until it accepts connections.
     pub fn start_server(&self) -> Result<Process, LabError> {
+        self.start_server_with(&[])
+    }
+
+    /// The same with more arguments.
+    pub fn start_server_with(&self, more: &[&str]) -> Result<Process, LabError> {
         let listen = format!("{SERVER}:{SERVER_PORT}");
         let mut server = self.lab.spawn(
             &self.server,
             "server",
             &program("voicelane-server")?,
-            &["--listen", &listen],
+            &[&["--listen", &listen], more].concat(),
         )?;
         let end = Instant::now() + READY_BOUND;
         loop {

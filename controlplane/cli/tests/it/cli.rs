@@ -377,7 +377,7 @@ async fn routers_are_listed_and_shown() {
         "router b: attached",
         "1 calls",
         "lan0",
-        "300 Mbit/s",
+        "300 Gbit/s",
     ]);
     let router = run(&net, "router show b --json").await.json();
     assert_eq!(router["interfaces"][0]["role"], "ROLE_EDGE");

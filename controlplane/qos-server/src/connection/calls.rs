@@ -81,8 +81,11 @@ fn cost(method: &str) -> Cost {
     match method {
         "/voicelane.v1.Sessions/ListSessions"
         | "/voicelane.v1.Operator/ListRouters"
+        | "/voicelane.v1.Operator/ListLinks"
         | "/voicelane.v1.Operator/ListPrefixes" => Cost::Page,
-        "/voicelane.v1.Operator/ExplainSession" => Cost::Explanation,
+        "/voicelane.v1.Operator/ExplainSession" | "/voicelane.v1.Operator/GetLink" => {
+            Cost::Explanation
+        }
         _ => Cost::Small,
     }
 }

@@ -21,6 +21,7 @@ use crate::model::{
     entries::expand_distinct,
     error::Error,
     ids::{AttachmentId, Revision, RouterId, SessionKey, UnixMs},
+    links::Charges,
     placement::{Share, place, shares},
     session::SessionSpec,
     store::{Acknowledged, Installation, Phase, Session},
@@ -52,7 +53,7 @@ impl Engine {
             let mut state = self.lock();
             if let Some(there) = state.store.get(key) {
                 if *there.spec == *spec {
-                    return Ok(state.view(there, UnixMs::now()));
+                    return state.renewed(&spec);
                 }
                 let revision = there.spec.revision.get();
                 return Err(Error::Exists {
@@ -89,17 +90,29 @@ impl Engine {
                 limit: self.settings.max_sessions,
             });
         }
-        let entries = expand_distinct(spec)?;
-        let placement = place(spec, &state.registry, now)
+        let entries = expand_distinct(spec, &[])?;
+        let placement = place(spec, &[], &state.registry, now)
             .map_err(|error| state.or_not_yet(error, &spec.key))?;
         let shares = shares(&placement, &entries);
-        admit(spec, &shares, &state.registry, &state.store)?;
+        let charges = Charges::of(spec, &[], &placement, &state.registry);
+        admit(
+            spec,
+            &shares,
+            &charges,
+            &state.registry,
+            &state.store,
+            state.admission,
+        )?;
         let targets = state.targets(shares.clone())?;
         state.store.reserve(&spec.key, &entries)?;
         state.grace.dig_up(&spec.key);
         state.store.put(Session {
             spec: spec.clone(),
+            learned: Box::default(),
+            heard: Box::default(),
             placement,
+            charges,
+            expires: None,
             installations: shares
                 .iter()
                 .map(|(router, share)| (router.clone(), Installation::of(share)))
@@ -128,6 +141,9 @@ impl Engine {
         session.phase = Phase::Settled;
         session.updated = UnixMs::now();
         session.acknowledge(acknowledged);
+        let spec = session.spec.clone();
+        let expires = state.lease(&spec);
+        state.store.renew(key, expires);
         self.tell(state, EventKind::Added, key);
         state
             .store
@@ -219,7 +235,9 @@ impl Engine {
         let Target { link, share } = target;
         let router = link.router();
         let stray = self.lock().grace.take_stray(router, key);
-        if stray.is_some_and(|stray| stray.is(revision, share.fingerprint)) {
+        // What an entry that latches has learned is told when it is installed.
+        let latches = share.entries.iter().any(|entry| entry.latch.is_some());
+        if !latches && stray.is_some_and(|stray| stray.is(revision, share.fingerprint)) {
             return Ok(());
         }
         let command = Command::Install {

@@ -16,19 +16,24 @@ use super::{
 };
 use crate::model::{
     admission::admit,
-    entries::{FlowEntry, expand, expand_distinct},
+    entries::{FlowEntry, expand_distinct},
     error::Error,
     ids::{RouterId, SessionKey, UnixMs},
+    links::Charges,
     placement::{Placement, Share, place, shares},
-    session::SessionSpec,
+    session::{Learned, SessionSpec},
     store::{Installation, Phase, Session},
 };
 
-/// A change that has been checked, its five-tuples reserved.
+/// A change that has been checked, its five-tuples and its room on links reserved.
 struct Change {
     spec: Arc<SessionSpec>,
+    learned: Box<[Learned]>,
     entries: Vec<FlowEntry>,
     placement: Arc<Placement>,
+    charges: Charges,
+    /// What the session took of links before.
+    former: Charges,
     shares: BTreeMap<RouterId, Share>,
     /// The shares that a router lacks.
     targets: Vec<Target>,
@@ -60,7 +65,7 @@ impl Engine {
                 return Err(Error::NoSession(key));
             };
             if *there.spec == *spec {
-                return Ok(state.view(there, UnixMs::now()));
+                return state.renewed(&spec);
             }
             if spec.revision <= there.spec.revision {
                 return Err(Error::RevisionNotLater {
@@ -69,7 +74,8 @@ impl Engine {
                     offered: spec.revision.get(),
                 });
             }
-            state.check_change(spec)?
+            let learned = state.placeable(there, &spec);
+            state.check_change(spec, learned)?
         };
         self.carry_out(change, EventKind::Modified).await?;
         debug!(session = %key, "modified");
@@ -98,8 +104,12 @@ impl Engine {
                 self.moves_due.ring();
                 return;
             }
-            match state.store.get(key).map(|session| session.spec.clone()) {
-                Some(spec) if moves => state.check_change(spec),
+            match state.store.get(key) {
+                Some(session) if moves => {
+                    let spec = session.spec.clone();
+                    let learned = state.placeable(session, &spec);
+                    state.check_change(spec, learned)
+                }
                 _ => return,
             }
         };
@@ -130,14 +140,9 @@ impl Engine {
         }
     }
 
-    async fn carry_out(self: &Arc<Self>, change: Change, kind: EventKind) -> Result<(), Error> {
-        let Change {
-            spec,
-            entries,
-            placement,
-            shares,
-            targets,
-        } = change;
+    async fn carry_out(self: &Arc<Self>, mut change: Change, kind: EventKind) -> Result<(), Error> {
+        let targets = std::mem::take(&mut change.targets);
+        let (spec, shares) = (change.spec.clone(), &change.shares);
         let key = &spec.key;
         let deadline = Instant::now() + self.settings.acknowledge_timeout;
         let attempted: Vec<RouterId> = targets
@@ -157,7 +162,7 @@ impl Engine {
         let acknowledged = match installed {
             Ok(acknowledged) => acknowledged,
             Err(error) => {
-                self.revert(key, attempted, &entries, deadline).await;
+                self.revert(change, attempted, deadline).await;
                 return Err(error);
             }
         };
@@ -174,25 +179,20 @@ impl Engine {
         };
         self.withdraw(key, leaving, self.undone_by(deadline)).await;
         let mut state = self.lock();
-        state.commit(spec.clone(), placement, &shares, &acknowledged);
+        state.commit(change, kind, &acknowledged);
         self.tell(&mut state, kind, key);
         Ok(())
     }
 
     /// Puts back what the session was on the routers where a change was attempted.
-    async fn revert(
-        self: &Arc<Self>,
-        key: &SessionKey,
-        attempted: Vec<RouterId>,
-        entries: &[FlowEntry],
-        deadline: Instant,
-    ) {
+    async fn revert(self: &Arc<Self>, change: Change, attempted: Vec<RouterId>, deadline: Instant) {
+        let key = &change.spec.key;
         let (revision, targets, added) = {
             let mut state = self.lock();
             let Some(session) = state.store.get(key) else {
                 return;
             };
-            let mut old = shares(&session.placement, &expand(&session.spec));
+            let mut old = shares(&session.placement, &session.entries());
             let revision = session.spec.revision;
             let added = attempted
                 .iter()
@@ -208,7 +208,8 @@ impl Engine {
                 })
             });
             let targets = targets.collect();
-            state.store.release(key, entries);
+            state.store.release(key, &change.entries);
+            state.store.charge(key, change.former);
             (revision, targets, added)
         };
         self.withdraw(key, added, self.undone_by(deadline)).await;
@@ -234,25 +235,71 @@ impl Engine {
 impl State {
     /// How well a session's place fits; notes why it cannot be placed any more.
     pub(super) fn fit(&mut self, key: &SessionKey) -> Fit {
-        let Some(session) = self.store.get_mut(key) else {
+        let Some(session) = self.store.get(key) else {
             return Fit::Stays;
         };
-        match place(&session.spec, &self.registry, UnixMs::now()) {
-            Ok(placement) if placement == session.placement => session.problem = None,
+        let spec = session.spec.clone();
+        let learned = self.placeable(session, &spec);
+        let problem = match place(&spec, &learned, &self.registry, UnixMs::now()) {
+            Ok(placement) if placement == session.placement && learned == session.learned => {
+                // Its packets take these links, whether they have room or not.
+                let charges = Charges::of(&spec, &learned, &placement, &self.registry);
+                let unplaced = session.heard.iter().find(|it| !learned.contains(it));
+                let problem = unplaced.map(|it| {
+                    format!(
+                        "spec.flows[{}].latch: the source {} was learned, but no attached router \
+                         reaches it through an edge interface; its packets are served where they were \
+                         learned, and from there on",
+                        it.flow, it.source
+                    )
+                });
+                if charges != session.charges {
+                    self.store.charge(key, charges);
+                }
+                problem
+            }
             Ok(_) => return Fit::Moves,
             // The router serves it, or will be synchronised when it is back.
-            Err(Error::RouterAway { .. }) => {}
-            Err(error) => session.problem = Some(error.to_string()),
+            Err(Error::RouterAway { .. }) => return Fit::Stays,
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(session) = self.store.get_mut(key) {
+            session.problem = problem;
         }
         Fit::Stays
     }
 
-    fn check_change(&mut self, spec: Arc<SessionSpec>) -> Result<Change, Error> {
+    /// What a version of a session can be installed with of what its latching flows have learned: what
+    /// it is installed with already, and what comes from where a router reaches it.
+    fn placeable(&self, session: &Session, version: &SessionSpec) -> Box<[Learned]> {
+        let of = |learned| session.spec.still_learned(version, learned);
+        let (heard, installed) = (of(&session.heard), of(&session.learned));
+        let now = UnixMs::now();
+        let heard = heard.iter().filter(|it| {
+            let located = || self.registry.locate("", it.source.ip(), now);
+            installed.contains(it) || located().is_ok()
+        });
+        heard.copied().collect()
+    }
+
+    fn check_change(
+        &mut self,
+        spec: Arc<SessionSpec>,
+        learned: Box<[Learned]>,
+    ) -> Result<Change, Error> {
         let key = &spec.key;
-        let entries = expand_distinct(&spec)?;
-        let placement = place(&spec, &self.registry, UnixMs::now())?;
+        let entries = expand_distinct(&spec, &learned)?;
+        let placement = place(&spec, &learned, &self.registry, UnixMs::now())?;
         let shares = shares(&placement, &entries);
-        admit(&spec, &shares, &self.registry, &self.store)?;
+        let charges = Charges::of(&spec, &learned, &placement, &self.registry);
+        admit(
+            &spec,
+            &shares,
+            &charges,
+            &self.registry,
+            &self.store,
+            self.admission,
+        )?;
         let mut lacking = shares.clone();
         if let Some(session) = self.store.get(key) {
             lacking.retain(|router, share| {
@@ -265,6 +312,9 @@ impl State {
         }
         let targets = self.targets(lacking)?;
         self.store.reserve(key, &entries)?;
+        // Until it is done, packets of before and after may come.
+        let held = self.store.get(key).map(|it| it.charges.or_more(&charges));
+        let former = self.store.charge(key, held.unwrap_or_default());
         if let Some(session) = self.store.get_mut(key) {
             session.phase = Phase::Installing;
             // Until they answer, they may have the old or the new.
@@ -276,23 +326,25 @@ impl State {
         }
         Ok(Change {
             spec,
+            learned,
             entries,
             placement,
+            charges,
+            former,
             shares,
             targets,
         })
     }
 
     /// The session is as it was to become.
-    fn commit(
-        &mut self,
-        spec: Arc<SessionSpec>,
-        placement: Arc<Placement>,
-        shares: &BTreeMap<RouterId, Share>,
-        acknowledged: &Acknowledgements,
-    ) {
+    fn commit(&mut self, change: Change, kind: EventKind, acknowledged: &Acknowledgements) {
+        let spec = change.spec;
         let Some(old) = self.store.get(&spec.key) else {
             return;
+        };
+        let expires = match kind {
+            EventKind::Modified => self.lease(&spec),
+            _ => old.expires,
         };
         let installation = |(router, share): (&RouterId, &Share)| {
             let mut installation = Installation::of(share);
@@ -303,8 +355,13 @@ impl State {
             (router.clone(), installation)
         };
         let mut session = Session {
-            placement,
-            installations: shares.iter().map(installation).collect(),
+            learned: change.learned,
+            // A router may have told more meanwhile.
+            heard: old.spec.still_learned(&spec, &old.heard),
+            placement: change.placement,
+            charges: change.charges,
+            expires,
+            installations: change.shares.iter().map(installation).collect(),
             phase: Phase::Settled,
             problem: None,
             created: old.created,

@@ -7,7 +7,7 @@ use tracing::debug;
 
 use super::{
     Engine,
-    events::{Event, EventKind, SessionView},
+    events::{Event, EventKind, Reaper, SessionView},
     operation::{Outcome, Work},
 };
 use crate::model::{
@@ -29,10 +29,25 @@ impl Engine {
 
     async fn delete_now(self: Arc<Self>, key: SessionKey) -> Outcome {
         let deadline = Instant::now() + self.settings.acknowledge_timeout;
-        let Some((was, routers)) = self.begin_delete(&key) else {
-            return self.delete_unknown(key, deadline).await;
-        };
-        let pending = self.withdraw(&key, routers, deadline).await;
+        match self.take_away(&key, deadline, None).await {
+            Some(was) => {
+                debug!(session = %key, "deleted");
+                Ok(was)
+            }
+            None => self.delete_unknown(key, deadline).await,
+        }
+    }
+
+    /// Removes a session for an agent or, without being asked, for a reaper; waits for routers until
+    /// the deadline. Absent if there is none.
+    pub(super) async fn take_away(
+        self: &Arc<Self>,
+        key: &SessionKey,
+        deadline: Instant,
+        reaper: Option<Reaper>,
+    ) -> Option<Arc<SessionView>> {
+        let (was, routers) = self.begin_delete(key)?;
+        let pending = self.withdraw(key, routers, deadline).await;
         let was = if pending.is_empty() {
             was
         } else {
@@ -40,22 +55,19 @@ impl Engine {
             Arc::new(SessionView { pending, ..was })
         };
         let mut state = self.lock();
-        let removed = state.store.remove(&key);
-        let buried = state
-            .registry
-            .expects_more()
-            .then(|| state.grace.bury(&key));
+        let removed = state.store.remove(key);
+        let buried = state.registry.expects_more().then(|| state.grace.bury(key));
         if self.events.receiver_count() > 0 {
             // Fails only when the last watcher has just gone.
             let _ = self.events.send(Arc::new(Event {
                 kind: EventKind::Deleted,
                 session: was.clone(),
+                reaper,
             }));
         }
         drop(state);
         drop((removed, buried));
-        debug!(session = %key, "deleted");
-        Ok(was)
+        Some(was)
     }
 
     /// How the session was, and its routers; absent if there is none.

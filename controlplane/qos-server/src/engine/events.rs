@@ -1,13 +1,13 @@
 //! What callers see of a session, and what watchers are told.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use super::{Engine, state::State};
 use crate::model::{
     ids::{Revision, RouterId, SessionKey, UnixMs},
     placement::Placement,
     registry::Presence,
-    session::{SessionSpec, SessionState},
+    session::{Learned, SessionSpec, SessionState},
     store::{InstallationState, Session},
 };
 
@@ -18,6 +18,10 @@ pub struct SessionView {
     pub spec: Arc<SessionSpec>,
     /// How it stands.
     pub state: SessionState,
+    /// The sources that its latching flows are installed with.
+    pub learned: Box<[Learned]>,
+    /// The same with those that were learned since.
+    pub heard: Box<[Learned]>,
     /// Where its ends were found.
     pub placement: Arc<Placement>,
     /// How it stands on each of its routers.
@@ -28,6 +32,8 @@ pub struct SessionView {
     pub created: UnixMs,
     /// When it last changed.
     pub updated: UnixMs,
+    /// When its lease runs out, if it has one.
+    pub expires: Option<UnixMs>,
     /// Of one that was deleted: the routers that have not confirmed that they lack it.
     pub pending: Vec<RouterId>,
 }
@@ -67,6 +73,23 @@ pub struct Event {
     pub kind: EventKind,
     /// To which session.
     pub session: Arc<SessionView>,
+    /// Of one that was deleted, if no agent has deleted it.
+    pub reaper: Option<Reaper>,
+}
+
+/// What removes sessions that no agent deletes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reaper {
+    /// The session was good for so long, and nobody has renewed it.
+    Lease,
+}
+
+impl fmt::Display for Reaper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lease => f.write_str("lease ran out"),
+        }
+    }
 }
 
 impl State {
@@ -89,12 +112,15 @@ impl State {
         };
         Arc::new(SessionView {
             spec: session.spec.clone(),
+            learned: session.learned.clone(),
+            heard: session.heard.clone(),
             state: session.state(&self.registry),
             placement: session.placement.clone(),
             installations: session.installations.keys().map(on).collect(),
             problem: session.problem.clone(),
             created: session.created,
             updated: session.updated,
+            expires: session.expires.map(|at| now.plus(at.since(self.moment()))),
             pending: Vec::new(),
         })
     }
@@ -112,7 +138,11 @@ impl Engine {
         if self.events.receiver_count() > 0 {
             let session = state.view(session, now);
             // Fails only when the last watcher has just gone.
-            let _ = self.events.send(Arc::new(Event { kind, session }));
+            let _ = self.events.send(Arc::new(Event {
+                kind,
+                session,
+                reaper: None,
+            }));
         }
         if let Some(session) = state.store.get_mut(key) {
             session.told = Some(stands);

@@ -14,7 +14,10 @@ mod explain;
 mod follow;
 mod forget;
 mod grace;
+mod latch;
+mod lease;
 mod link;
+mod links;
 mod moves;
 mod operation;
 mod probe;
@@ -43,9 +46,11 @@ use tokio::sync::{Mutex as Turn, Notify, Semaphore, broadcast, watch as latest};
 
 pub use self::{
     counters::{Colours, EntryCounters},
-    events::{Event, EventKind, InstallationView, SessionView},
+    events::{Event, EventKind, InstallationView, Reaper, SessionView},
     explain::{Explanation, FlowExplanation, LinkName, Step, Verdict},
+    latch::Latched,
     link::{Command, Ended, Link, Outgoing, Reply, Summary, ToRouter},
+    links::{LinkCall, LinkView},
     operation::Outcome,
     query::{Page, RouterView, Standing},
     snapshot::Snapshot,
@@ -55,7 +60,10 @@ pub use self::{
 use self::{moves::Lane, state::State};
 use crate::{
     metrics::Metrics,
-    model::ids::{AttachmentId, UnixMs},
+    model::{
+        admission::Policy,
+        ids::{AttachmentId, UnixMs},
+    },
 };
 
 /// What can be set.
@@ -68,6 +76,8 @@ pub struct Settings {
     pub adopt_for: Duration,
     /// How long a router may be away until it is forgotten; zero: for ever.
     pub forget_routers_after: Duration,
+    /// What links limit.
+    pub admission: Policy,
     /// The most sessions.
     pub max_sessions: usize,
     /// The most routers.
@@ -108,6 +118,7 @@ impl Default for Settings {
             acknowledge_timeout: Duration::from_secs(5),
             adopt_for: Duration::from_secs(60),
             forget_routers_after: Duration::from_secs(24 * 3600),
+            admission: Policy::ByLink,
             max_sessions: 1_000_000,
             max_routers: 1_024,
             max_watchers: 64,
@@ -165,6 +176,7 @@ impl Engine {
         tokio::spawn(follow::follow(engine.clone()));
         tokio::spawn(grace::grow_up(engine.clone()));
         tokio::spawn(forget::expire(engine.clone()));
+        tokio::spawn(lease::reap(engine.clone()));
         for lane in [Lane::Ordinary, Lane::Mute] {
             tokio::spawn(moves::run(engine.clone(), lane));
             tokio::spawn(retry::retry(engine.clone(), lane));

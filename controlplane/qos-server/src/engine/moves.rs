@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use super::{Engine, state::State};
 use crate::model::{
     ids::{RouterId, SessionKey, UnixMs},
-    placement::place,
+    placement::{FlowPlacement, place},
 };
 
 /// Sessions of a lane moved at once.
@@ -97,12 +97,14 @@ impl State {
             return Lane::Ordinary;
         };
         let goes_to_mute = || {
-            let placement = place(&session.spec, &self.registry, UnixMs::now());
+            let placement = place(
+                &session.spec,
+                &session.learned,
+                &self.registry,
+                UnixMs::now(),
+            );
             placement.is_ok_and(|placement| {
-                let mut ends = placement.iter().flat_map(|flow| {
-                    let rtcp = flow.rtcp.iter().flat_map(|(from, to)| [from, to]);
-                    [&flow.source, &flow.destination].into_iter().chain(rtcp)
-                });
+                let mut ends = placement.iter().flat_map(FlowPlacement::locations);
                 ends.any(|end| mute(&end.router))
             })
         };

@@ -13,7 +13,6 @@ use super::{
     moves::{Lane, WINDOW},
 };
 use crate::model::{
-    entries::expand,
     ids::{Revision, RouterId, SessionKey},
     placement::shares,
 };
@@ -130,7 +129,7 @@ impl Engine {
         let state = self.lock();
         let session = state.store.get(key)?;
         let revision = session.spec.revision;
-        let shares = shares(&session.placement, &expand(&session.spec)).into_iter();
+        let shares = shares(&session.placement, &session.entries()).into_iter();
         let lacking = shares.filter_map(|(router, share)| {
             let link = state.links.get(&router)?;
             let there = session.installations.get(&router)?;

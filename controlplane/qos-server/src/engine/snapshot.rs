@@ -14,7 +14,7 @@ const CHUNK: usize = 256;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
     /// Sessions, by state.
-    pub sessions: [(&'static str, u64); 4],
+    pub sessions: [(&'static str, u64); 5],
     /// Routers, by how they answer.
     pub routers: [(&'static str, u64); 5],
     /// Commands that routers have not answered.
@@ -72,10 +72,11 @@ impl Engine {
         now
     }
 
-    async fn count_by_state(&self) -> [(&'static str, u64); 4] {
-        const STATES: [(SessionState, &str); 4] = [
+    async fn count_by_state(&self) -> [(&'static str, u64); 5] {
+        const STATES: [(SessionState, &str); 5] = [
             (SessionState::Installing, "installing"),
             (SessionState::Active, "active"),
+            (SessionState::Reserved, "reserved"),
             (SessionState::Degraded, "degraded"),
             (SessionState::Removing, "removing"),
         ];

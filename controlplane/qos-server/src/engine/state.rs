@@ -5,6 +5,8 @@ use std::{
     sync::Arc,
 };
 
+use tokio::time::Instant;
+
 use super::{
     Settings,
     grace::{Grace, Rest},
@@ -13,8 +15,11 @@ use super::{
     operation::Running,
 };
 use crate::model::{
+    admission::Policy,
     ids::{RouterId, SessionKey},
+    leases::Moment,
     registry::{Registry, Router},
+    session::SessionSpec,
     shards::Shards,
     store::Store,
 };
@@ -40,6 +45,10 @@ pub(super) struct State {
     pub(super) refused: BTreeSet<(SessionKey, RouterId)>,
     /// What routers have that they are not to have.
     pub(super) grace: Grace,
+    /// What links limit.
+    pub(super) admission: Policy,
+    /// When the server started, from which leases are counted.
+    started: Instant,
 }
 
 impl State {
@@ -57,7 +66,19 @@ impl State {
             unsettled: BTreeSet::new(),
             refused: BTreeSet::new(),
             grace: Grace::new(has_grace),
+            admission: settings.admission,
+            started: Instant::now(),
         }
+    }
+
+    /// The time, for leases.
+    pub(super) fn moment(&self) -> Moment {
+        Moment::after(self.started.elapsed())
+    }
+
+    /// When the lease of a session runs out that begins now, if it has one.
+    pub(super) fn lease(&self, spec: &SessionSpec) -> Option<Moment> {
+        spec.lease().map(|lease| self.moment().plus(lease))
     }
 
     /// Forgets a router, so that its sessions belong to those who reach their addresses now. What

@@ -11,7 +11,6 @@ use super::{
     link::{Command, Ended, Link, Patience, Summary, ToRouter},
 };
 use crate::model::{
-    entries::expand,
     error::Error,
     ids::{Fingerprint, Revision, SessionKey},
     placement::shares,
@@ -196,7 +195,7 @@ impl Engine {
                         self.tell_state(state, key);
                         return Difference::Unchanged;
                     }
-                    let mut all = shares(&session.placement, &expand(&session.spec));
+                    let mut all = shares(&session.placement, &session.entries());
                     (revision, all.remove(router))
                 }
             }

@@ -14,11 +14,13 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::{Engine, Holds, Link, Outgoing, Reported, Settings, ToRouter, moves::Lane};
 use crate::model::{
+    course::Path,
     entries::expand,
     ids::{Revision, RouterId, SessionKey, UnixMs},
+    links::Charges,
     placement::{place, shares},
     registry::{Identity, Interface, Location, Role},
-    session::{MediaFlow, Path, RateBps, Rtcp, ServiceClass, SessionSpec, SessionState, Terms},
+    session::{MediaFlow, RateBps, Rtcp, ServiceClass, SessionSpec, SessionState, Terms},
     store::{Installation, Phase, Session},
     work,
 };
@@ -74,7 +76,9 @@ fn edge(name: &str, prefixes: Vec<IpNet>) -> Interface {
         prefixes,
         rate_bps: 0,
         ef_budget_bps: 0,
+        ef_ingress_budget_bps: 0,
         mtu_bytes: 1500,
+        overhead_bytes: 0,
         vlan_id: 0,
         port: name.into(),
     }
@@ -161,20 +165,13 @@ fn spec(index: u32) -> SessionSpec {
     let [_, high, middle, low] = index.to_be_bytes();
     let end = |net| SocketAddr::from(([10, net, middle, low], 4_000 + u16::from(high)));
     let path = Path::parse("flow", end(1), end(2)).unwrap();
-    let flow = MediaFlow {
-        path,
-        terms: Terms::Policer {
-            rate: RateBps::parse("rate", 80_000).unwrap(),
-            burst: None,
-        },
-        rtcp: Rtcp::None,
+    let terms = Terms::Policer {
+        rate: RateBps::parse("rate", 80_000).unwrap(),
+        burst: None,
     };
-    SessionSpec {
-        key: SessionKey::new("agent", &format!("call-{index:06}")).unwrap(),
-        revision: Revision::FIRST,
-        flows: vec![flow],
-        class: ServiceClass::Telephony,
-    }
+    let flow = MediaFlow::new(path, terms, Rtcp::None);
+    let key = SessionKey::new("agent", &format!("call-{index:06}")).unwrap();
+    SessionSpec::new(key, Revision::FIRST, vec![flow], ServiceClass::Telephony)
 }
 
 /// As it stands when its routers have to be told again; what a router has of it.
@@ -183,7 +180,7 @@ fn put(engine: &Engine, index: u32) -> (SessionKey, Reported) {
     let key = spec.key.clone();
     let entries = expand(&spec);
     let mut state = engine.lock();
-    let placement = place(&spec, &state.registry, UnixMs(0)).unwrap();
+    let placement = place(&spec, &[], &state.registry, UnixMs(0)).unwrap();
     let shares = shares(&placement, &entries);
     let has = Reported {
         revision: 1,
@@ -192,7 +189,12 @@ fn put(engine: &Engine, index: u32) -> (SessionKey, Reported) {
     let installations = shares.iter();
     let installations = installations.map(|(id, share)| (id.clone(), Installation::of(share)));
     state.store.reserve(&key, &entries).unwrap();
+    let charges = Charges::of(&spec, &[], &placement, &state.registry);
     state.store.put(Session {
+        learned: Box::default(),
+        heard: Box::default(),
+        charges,
+        expires: None,
         spec,
         placement,
         installations: installations.collect(),
@@ -244,7 +246,15 @@ async fn sessions_are_looked_at_in_slices() {
         &a,
         vec![edge("other", vec!["10.1.0.0/17".parse().unwrap()])],
     );
-    engine.reach_changed.notified().await;
+    // The one that follows may be woken for it, too.
+    let is_taken = || {
+        let state = engine.lock();
+        let a = state.registry.router(&id("a")).unwrap();
+        &*a.interfaces[0].name == "other"
+    };
+    while !is_taken() {
+        tokio::task::yield_now().await;
+    }
     super::follow::walk(&engine).await;
     held_briefly("follow");
     let snapshot = engine.snapshot().await;

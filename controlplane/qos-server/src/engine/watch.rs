@@ -175,6 +175,7 @@ impl Watcher {
                 self.ready.push_back(Arc::new(Event {
                     kind: EventKind::Existing,
                     session,
+                    reaper: None,
                 }));
             }
         }

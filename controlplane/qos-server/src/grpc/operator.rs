@@ -9,11 +9,21 @@ use voicelane_proto::v1::{self, operator_server::Operator};
 use super::{PAGE_BYTES, parse, render, status::status};
 use crate::{
     engine::Engine,
-    model::{error::Error, ids::RouterId},
+    model::{
+        error::Error,
+        ids::RouterId,
+        links::{Direction, LinkId},
+    },
 };
 
 /// The most routers of a page.
 const MAX_ROUTERS: u32 = 1_000;
+/// The most links of a page.
+const MAX_LINKS: u32 = 1_000;
+/// The calls of a link that are told when nobody says how many.
+const DEFAULT_CALLS: usize = 10;
+/// The most that may be asked for.
+const MAX_CALLS: u32 = 1_000;
 /// Routers looked at under one hold of the lock.
 const CHUNK: usize = 64;
 /// Prefixes of a page when nobody says.
@@ -96,6 +106,25 @@ impl Operator for OperatorService {
             .map_err(|error| status(&error))?;
         Ok(Response::new(render::explanation(&explanation)))
     }
+
+    async fn list_links(
+        &self,
+        request: Request<v1::ListLinksRequest>,
+    ) -> Result<Response<v1::ListLinksResponse>, Status> {
+        list_links(&self.engine, &request.into_inner())
+            .map(Response::new)
+            .map_err(|error| status(&error))
+    }
+
+    async fn get_link(
+        &self,
+        request: Request<v1::GetLinkRequest>,
+    ) -> Result<Response<v1::GetLinkResponse>, Status> {
+        get_link(&self.engine, &request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(|error| status(&error))
+    }
 }
 
 async fn list_routers(
@@ -163,6 +192,88 @@ fn list_prefixes(
         prefixes: page.iter().map(ToString::to_string).collect(),
         next_page_token: last.map(ToString::to_string).unwrap_or_default(),
         total: prefixes.len() as u64,
+    })
+}
+
+fn list_links(
+    engine: &Engine,
+    request: &v1::ListLinksRequest,
+) -> Result<v1::ListLinksResponse, Error> {
+    let size = page_size(request.page_size, MAX_LINKS as usize, MAX_LINKS)?;
+    let router = match request.router_id.as_str() {
+        "" => None,
+        id => Some(RouterId::parse("router_id", id)?),
+    };
+    let after =
+        match request.page_token.as_str() {
+            "" => None,
+            token => Some(link_of(token).ok_or_else(|| {
+                Error::invalid("page_token", "is not of an answer; start with none")
+            })?),
+        };
+    // One more, to know whether there is one.
+    let mut links = engine.links(router.as_ref(), after.as_ref(), size + 1)?;
+    let more = links.len() > size;
+    links.truncate(size);
+    let last = links.last().filter(|_| more);
+    Ok(v1::ListLinksResponse {
+        next_page_token: last.map(|last| token(&last.id)).unwrap_or_default(),
+        links: links.iter().map(render::link).collect(),
+    })
+}
+
+/// A link as a page ends with it. No router's id has a slash.
+fn token(link: &LinkId) -> String {
+    let direction = match link.direction {
+        Direction::In => "in",
+        Direction::Out => "out",
+    };
+    format!("{}/{direction}/{}", link.router, link.port)
+}
+
+fn link_of(token: &str) -> Option<LinkId> {
+    let mut parts = token.splitn(3, '/');
+    let (router, direction, port) = (parts.next()?, parts.next()?, parts.next()?);
+    Some(LinkId {
+        router: RouterId::parse("page_token", router).ok()?,
+        port: port.into(),
+        direction: match direction {
+            "in" => Direction::In,
+            "out" => Direction::Out,
+            _ => return None,
+        },
+    })
+}
+
+async fn get_link(
+    engine: &Engine,
+    request: &v1::GetLinkRequest,
+) -> Result<v1::GetLinkResponse, Error> {
+    let calls = page_size(request.calls, DEFAULT_CALLS, MAX_CALLS).map_err(|_| {
+        Error::invalid(
+            "calls",
+            format!("is {}; give 1 to {MAX_CALLS}", request.calls),
+        )
+    })?;
+    let direction = match v1::link::Direction::try_from(request.direction) {
+        Ok(v1::link::Direction::In) => Direction::In,
+        Ok(v1::link::Direction::Out) => Direction::Out,
+        Ok(v1::link::Direction::Unspecified) | Err(_) => {
+            return Err(Error::invalid(
+                "direction",
+                "is neither in nor out; give one",
+            ));
+        }
+    };
+    let id = LinkId {
+        router: RouterId::parse("router_id", &request.router_id)?,
+        port: request.port.chars().take(128).collect::<String>().into(),
+        direction,
+    };
+    let (link, calls) = engine.link(&id, calls).await?;
+    Ok(v1::GetLinkResponse {
+        link: Some(render::link(&link)),
+        calls: calls.iter().map(render::link_call).collect(),
     })
 }
 

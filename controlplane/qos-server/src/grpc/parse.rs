@@ -7,15 +7,18 @@ use voicelane_proto::v1;
 use voicelane_types::{ColourMode, MeterKind, MeterSpec};
 
 use crate::{
-    engine::{Colours, EntryCounters, Reply, Reported},
+    engine::{Colours, EntryCounters, Latched, Reply, Reported},
     model::{
+        codec::{Codec, MAX_CODEC_BYTES, MAX_CODECS, text as short_text},
+        course::{Course, End, Path},
         entries::{FiveTuple, FlowKind, expand_distinct},
         error::{Error, Refusal, RefusalKind},
         ids::{Fingerprint, Revision, RouterId, SessionKey, session_key},
         meter::Meter,
         registry::{Identity, Interface, Role},
         session::{
-            BurstBytes, MAX_FLOWS, MediaFlow, Path, RateBps, Rtcp, ServiceClass, SessionSpec, Terms,
+            BurstBytes, Learned, MAX_CORRELATION_ID, MAX_FLOWS, MAX_LIFETIME_S, MediaFlow,
+            PACKET_TIMES_US, Priority, RateBps, Rtcp, ServiceClass, SessionSpec, Terms,
         },
     },
 };
@@ -24,6 +27,10 @@ use crate::{
 const MAX_INTERFACES: usize = 1_024;
 /// The most addresses of a router.
 const MAX_ADDRESSES: usize = 4_096;
+/// The most that a packet takes on the wire beside its headers.
+const MAX_OVERHEAD_BYTES: u32 = 1_024;
+/// The most sources that a router tells at once.
+const MAX_LATCHED: usize = 1_024;
 /// The longest name of an interface, and the longest release, in bytes.
 const MAX_TEXT: usize = 128;
 
@@ -45,6 +52,28 @@ pub fn spec(spec: Option<v1::SessionSpec>) -> Result<SessionSpec, Error> {
     let class = v1::ServiceClass::try_from(spec.service_class)
         .map_err(|_| unknown("spec.service_class", spec.service_class))?
         .into();
+    let codecs = spec.flows.iter().flat_map(|flow| &flow.codecs);
+    let codec_bytes: usize = codecs.map(prost::Message::encoded_len).sum();
+    if codec_bytes > MAX_CODEC_BYTES {
+        return Err(Error::invalid(
+            "spec.flows.codecs",
+            format!("have {codec_bytes} bytes in all flows; give at most {MAX_CODEC_BYTES}"),
+        ));
+    }
+    short_text(
+        "spec.correlation_id",
+        &spec.correlation_id,
+        MAX_CORRELATION_ID,
+    )?;
+    if spec.lifetime_s > MAX_LIFETIME_S {
+        return Err(Error::invalid(
+            "spec.lifetime_s",
+            format!(
+                "is {}; give 1 to {MAX_LIFETIME_S}, or 0 for a session without a lease",
+                spec.lifetime_s
+            ),
+        ));
+    }
     let mut flows = Vec::with_capacity(spec.flows.len());
     for (index, media) in spec.flows.into_iter().enumerate() {
         flows.push(flow(&format!("spec.flows[{index}]"), media, class)?);
@@ -54,14 +83,18 @@ pub fn spec(spec: Option<v1::SessionSpec>) -> Result<SessionSpec, Error> {
         revision: Revision::parse("spec.revision", spec.revision)?,
         flows,
         class,
+        correlation_id: spec.correlation_id.into(),
+        lifetime_s: spec.lifetime_s,
+        priority: Priority::parse("spec.priority", spec.priority)?,
     };
-    expand_distinct(&spec)?;
+    expand_distinct(&spec, &[])?;
     Ok(spec)
 }
 
 fn flow(field: &str, flow: v1::MediaFlow, class: ServiceClass) -> Result<MediaFlow, Error> {
     let within = |error: Error| error.within(field);
-    let path = path(field, flow.source, flow.destination)?;
+    let latch = latch(&format!("{field}.latch"), flow.latch)?;
+    let course = course(field, flow.source, flow.destination, latch)?;
     let (rate, burst) = (flow.max_bitrate_bps, flow.max_burst_bytes);
     let terms = match flow.meter {
         None => Terms::Policer {
@@ -76,11 +109,62 @@ fn flow(field: &str, flow: v1::MediaFlow, class: ServiceClass) -> Result<MediaFl
         }
         Some(it) => Terms::Meter(meter(&format!("{field}.meter"), it, class)?),
     };
+    let packet_time_us = flow.packet_time_us;
+    if packet_time_us != 0 && !PACKET_TIMES_US.contains(&packet_time_us) {
+        let (least, most) = (PACKET_TIMES_US.start(), PACKET_TIMES_US.end());
+        let reason = format!("is {packet_time_us}; give {least} to {most}, or 0 for 20000");
+        return Err(Error::invalid(format!("{field}.packet_time_us"), reason));
+    }
     Ok(MediaFlow {
-        path,
+        course,
         terms,
-        rtcp: rtcp("rtcp", flow.rtcp.unwrap_or_default(), path).map_err(within)?,
+        rtcp: rtcp("rtcp", flow.rtcp.unwrap_or_default(), course).map_err(within)?,
+        codecs: codecs(&format!("{field}.codecs"), flow.codecs)?,
+        packet_time_us,
     })
+}
+
+fn codecs(field: &str, codecs: Vec<v1::Codec>) -> Result<Box<[Codec]>, Error> {
+    if codecs.len() > MAX_CODECS {
+        let reason = format!("has {}; give at most {MAX_CODECS}", codecs.len());
+        return Err(Error::invalid(field, reason));
+    }
+    let mut parsed: Vec<Codec> = Vec::with_capacity(codecs.len());
+    for (index, it) in codecs.into_iter().enumerate() {
+        let codec = Codec::parse(
+            it.payload_type,
+            &it.encoding,
+            it.clock_rate,
+            it.ptime_ms,
+            &it.fmtp,
+        );
+        let codec = codec.map_err(|error| error.within(&format!("{field}[{index}]")))?;
+        if parsed
+            .iter()
+            .any(|other| other.payload_type == codec.payload_type)
+        {
+            let reason = format!(
+                "is {}, which another codec of the flow has",
+                it.payload_type
+            );
+            return Err(Error::invalid(
+                format!("{field}[{index}].payload_type"),
+                reason,
+            ));
+        }
+        parsed.push(codec);
+    }
+    Ok(parsed.into())
+}
+
+/// Present if a flow's source is to be learned, with the address that it must have, if there is one.
+fn latch(field: &str, latch: Option<v1::Latch>) -> Result<Option<Option<IpAddr>>, Error> {
+    latch
+        .map(|latch| match latch.address.as_str() {
+            "" => Ok(None),
+            literal => address(field, literal).map(Some),
+        })
+        .transpose()
 }
 
 fn meter(field: &str, meter: v1::Meter, class: ServiceClass) -> Result<Meter, Error> {
@@ -123,7 +207,7 @@ fn meter(field: &str, meter: v1::Meter, class: ServiceClass) -> Result<Meter, Er
     Meter::parse(field, meter, class)
 }
 
-fn rtcp(field: &str, rtcp: v1::Rtcp, media: Path) -> Result<Rtcp, Error> {
+fn rtcp(field: &str, rtcp: v1::Rtcp, media: Course) -> Result<Rtcp, Error> {
     use v1::rtcp::Mode;
 
     let mode =
@@ -136,7 +220,8 @@ fn rtcp(field: &str, rtcp: v1::Rtcp, media: Path) -> Result<Rtcp, Error> {
     }
     match mode {
         Mode::Unspecified | Mode::NextPort => {
-            media.next_ports().map(Rtcp::NextPort).ok_or_else(|| {
+            let next = media.next_ports().map(|_| Rtcp::NextPort);
+            next.ok_or_else(|| {
                 Error::invalid(
                     format!("{field}.mode"),
                     "is MODE_NEXT_PORT, but no port follows 65535; use another mode",
@@ -144,28 +229,64 @@ fn rtcp(field: &str, rtcp: v1::Rtcp, media: Path) -> Result<Rtcp, Error> {
             })
         }
         Mode::Mux => Ok(Rtcp::Mux),
-        Mode::Explicit => path(field, rtcp.source, rtcp.destination).map(Rtcp::Explicit),
+        Mode::Explicit => explicit(field, rtcp, media).map(|it| Rtcp::Explicit(Box::new(it))),
         Mode::None => Ok(Rtcp::None),
     }
 }
 
-fn path(
+/// RTCP with addresses of its own: of the ends that are known of its media.
+fn explicit(field: &str, rtcp: v1::Rtcp, media: Course) -> Result<Course, Error> {
+    let latch = match media {
+        Course::Latching(latch) => Some(latch.from),
+        Course::Whole(_) | Course::Half(..) => None,
+    };
+    let known = [
+        (End::Source, rtcp.source.is_some(), media.source().is_some()),
+        (
+            End::Destination,
+            rtcp.destination.is_some(),
+            media.destination().is_some(),
+        ),
+    ];
+    for (end, given, wanted) in known {
+        let name = end.name();
+        match (given, wanted) {
+            (false, true) => return Err(missing(&format!("{field}.{name}"))),
+            (true, false) => {
+                let reason = format!("is given, and the flow has no {name}; drop it");
+                return Err(Error::invalid(format!("{field}.{name}"), reason));
+            }
+            (true, true) | (false, false) => {}
+        }
+    }
+    course(field, rtcp.source, rtcp.destination, latch)
+}
+
+fn course(
     field: &str,
     source: Option<v1::Endpoint>,
     destination: Option<v1::Endpoint>,
-) -> Result<Path, Error> {
-    let end = |name, end| endpoint(name, end).map_err(|error: Error| error.within(field));
+    latch: Option<Option<IpAddr>>,
+) -> Result<Course, Error> {
+    let end = |name, end: Option<v1::Endpoint>| {
+        end.map(|end| endpoint(name, Some(end)).map_err(|error: Error| error.within(field)))
+            .transpose()
+    };
     let (source, destination) = (end("source", source)?, end("destination", destination)?);
-    Path::parse(field, source, destination)
+    Course::parse(field, source, destination, latch)
+}
+
+fn address(field: &str, literal: &str) -> Result<IpAddr, Error> {
+    literal.parse().map_err(|_| {
+        let shown: String = literal.chars().take(64).collect();
+        let reason = format!("{shown:?} is no IPv4 or IPv6 literal");
+        Error::invalid(format!("{field}.address"), reason)
+    })
 }
 
 fn endpoint(field: &str, endpoint: Option<v1::Endpoint>) -> Result<SocketAddr, Error> {
     let endpoint = endpoint.ok_or_else(|| missing(field))?;
-    let address: IpAddr = endpoint.address.parse().map_err(|_| {
-        let shown: String = endpoint.address.chars().take(64).collect();
-        let reason = format!("{shown:?} is no IPv4 or IPv6 literal");
-        Error::invalid(format!("{field}.address"), reason)
-    })?;
+    let address = address(field, &endpoint.address)?;
     let port = u16::try_from(endpoint.port).map_err(|_| {
         let reason = format!("is {}; give 1 to 65535", endpoint.port);
         Error::invalid(format!("{field}.port"), reason)
@@ -222,12 +343,24 @@ pub fn interfaces(report: v1::InterfaceReport) -> Result<Vec<Interface>, Error> 
             prefixes,
             rate_bps: it.rate_bps,
             ef_budget_bps: it.ef_budget_bps,
+            ef_ingress_budget_bps: it.ef_ingress_budget_bps,
             mtu_bytes: it.mtu_bytes,
+            overhead_bytes: overhead(&format!("{field}.overhead_bytes"), it.overhead_bytes)?,
             vlan_id: vlan(&format!("{field}.vlan_id"), it.vlan_id)?,
             port: text(&format!("{field}.port"), &it.port)?.into(),
         })
     };
     report.interfaces.into_iter().enumerate().map(one).collect()
+}
+
+/// What a packet takes on the wire beside its headers, or 0.
+fn overhead(field: &str, bytes: u32) -> Result<u32, Error> {
+    if bytes <= MAX_OVERHEAD_BYTES {
+        Ok(bytes)
+    } else {
+        let reason = format!("is {bytes}; give at most {MAX_OVERHEAD_BYTES}");
+        Err(Error::invalid(field, reason))
+    }
 }
 
 /// A VLAN's number, or 0.
@@ -262,6 +395,35 @@ pub fn installed(session: v1::InstalledSession) -> Result<(SessionKey, Reported)
             fingerprint,
         },
     ))
+}
+
+/// Sources that a router says it has learned.
+pub fn latched(latched: v1::LatchedSources) -> Result<Vec<Latched>, Error> {
+    let count = latched.sources.len();
+    if count > MAX_LATCHED {
+        let reason = format!("has {count}; give at most {MAX_LATCHED}");
+        return Err(Error::invalid("latched.sources", reason));
+    }
+    let one = |(index, it): (usize, v1::LatchedSource)| {
+        let field = format!("latched.sources[{index}]");
+        let kind = match v1::FlowKind::try_from(it.kind) {
+            Ok(v1::FlowKind::Rtp) => FlowKind::Rtp,
+            Ok(v1::FlowKind::Rtcp) => FlowKind::Rtcp,
+            Ok(v1::FlowKind::Unspecified) | Err(_) => {
+                return Err(unknown(&format!("{field}.kind"), it.kind));
+            }
+        };
+        Ok(Latched {
+            key: key(&format!("{field}.key"), it.key)?,
+            learned: Learned {
+                flow: usize::try_from(it.flow_index).unwrap_or(usize::MAX),
+                kind,
+                source: endpoint(&format!("{field}.source"), it.source)?,
+            },
+            destination: endpoint(&format!("{field}.destination"), it.destination)?,
+        })
+    };
+    latched.sources.into_iter().enumerate().map(one).collect()
 }
 
 /// A router's answer, with the number of the command.

@@ -7,14 +7,17 @@ use voicelane_types::{ColourMode, MeterKind};
 
 use crate::{
     engine::{
-        Command, EntryCounters, EventKind, Explanation, InstallationView, LinkName, RouterView,
-        SessionView, Standing, Step, Summary, ToRouter, Verdict,
+        Command, EntryCounters, EventKind, Explanation, InstallationView, LinkCall, LinkName,
+        LinkView, RouterView, SessionView, Standing, Step, Summary, ToRouter, Verdict,
     },
     model::{
+        codec::Codec,
+        course::{Course, Latch},
         entries::{FiveTuple, FlowEntry, FlowKind},
         ids::SessionKey,
+        links::Direction,
         meter::Meter,
-        placement::Placement,
+        placement::FlowPlacement,
         registry::{Interface, Location, Presence, Role},
         session::{MediaFlow, Rtcp, SessionSpec, SessionState, Terms},
         store::InstallationState,
@@ -28,15 +31,16 @@ pub fn session(view: &SessionView) -> v1::Session {
         state: match view.state {
             SessionState::Installing => v1::SessionState::Installing,
             SessionState::Active => v1::SessionState::Active,
+            SessionState::Reserved => v1::SessionState::Reserved,
             SessionState::Degraded => v1::SessionState::Degraded,
             SessionState::Removing => v1::SessionState::Removing,
         }
         .into(),
-        placements: placements(&view.placement),
+        placements: placements(view),
         routers: view.installations.iter().map(installation).collect(),
         created_unix_ms: view.created.0,
         updated_unix_ms: view.updated.0,
-        ..v1::Session::default()
+        expires_unix_ms: view.expires.map(|at| at.0),
     }
 }
 
@@ -51,17 +55,19 @@ fn spec(spec: &SessionSpec) -> v1::SessionSpec {
         revision: spec.revision.get(),
         flows: spec.flows.iter().map(flow).collect(),
         service_class: v1::ServiceClass::from(spec.class).into(),
-        ..v1::SessionSpec::default()
+        correlation_id: spec.correlation_id.to_string(),
+        lifetime_s: spec.lifetime_s,
+        priority: spec.priority.get().into(),
     }
 }
 
 fn flow(flow: &MediaFlow) -> v1::MediaFlow {
     use v1::rtcp::Mode;
 
-    let (mode, path) = match flow.rtcp {
-        Rtcp::NextPort(_) => (Mode::NextPort, None),
+    let (mode, rtcp) = match &flow.rtcp {
+        Rtcp::NextPort => (Mode::NextPort, None),
         Rtcp::Mux => (Mode::Mux, None),
-        Rtcp::Explicit(path) => (Mode::Explicit, Some(path)),
+        Rtcp::Explicit(course) => (Mode::Explicit, Some(course)),
         Rtcp::None => (Mode::None, None),
     };
     let (max_bitrate_bps, max_burst_bytes, meter) = match &flow.terms {
@@ -69,17 +75,38 @@ fn flow(flow: &MediaFlow) -> v1::MediaFlow {
         Terms::Meter(it) => (0, 0, Some(meter(it))),
     };
     v1::MediaFlow {
-        source: Some(endpoint(flow.path.source())),
-        destination: Some(endpoint(flow.path.destination())),
+        source: flow.course.source().map(endpoint),
+        destination: flow.course.destination().map(endpoint),
         max_bitrate_bps,
         max_burst_bytes,
         meter,
         rtcp: Some(v1::Rtcp {
             mode: mode.into(),
-            source: path.map(|path| endpoint(path.source())),
-            destination: path.map(|path| endpoint(path.destination())),
+            source: rtcp.and_then(|it| it.source()).map(endpoint),
+            destination: rtcp.and_then(|it| it.destination()).map(endpoint),
         }),
-        ..v1::MediaFlow::default()
+        codecs: flow.codecs.iter().map(codec).collect(),
+        packet_time_us: flow.packet_time_us,
+        latch: match &flow.course {
+            Course::Latching(it) => Some(latch(it)),
+            Course::Whole(_) | Course::Half(..) => None,
+        },
+    }
+}
+
+fn codec(codec: &Codec) -> v1::Codec {
+    v1::Codec {
+        payload_type: codec.payload_type.into(),
+        encoding: codec.encoding.to_string(),
+        clock_rate: codec.clock_rate,
+        ptime_ms: codec.ptime_ms,
+        fmtp: codec.fmtp.to_string(),
+    }
+}
+
+fn latch(latch: &Latch) -> v1::Latch {
+    v1::Latch {
+        address: latch.from.map(|from| from.to_string()).unwrap_or_default(),
     }
 }
 
@@ -105,14 +132,23 @@ fn meter(meter: &Meter) -> v1::Meter {
     }
 }
 
-fn placements(placement: &Placement) -> Vec<v1::FlowPlacement> {
-    let one = |(index, at): (usize, &crate::model::placement::FlowPlacement)| v1::FlowPlacement {
-        flow_index: narrow(index),
-        source: Some(location(&at.source)),
-        destination: Some(location(&at.destination)),
-        ..v1::FlowPlacement::default()
+fn placements(view: &SessionView) -> Vec<v1::FlowPlacement> {
+    let one = |(index, at): (usize, &FlowPlacement)| {
+        let learned = |kind| {
+            let mut heard = view.heard.iter().filter(|it| it.flow == index);
+            heard
+                .find(|it| it.kind == kind)
+                .map(|it| endpoint(it.source))
+        };
+        v1::FlowPlacement {
+            flow_index: narrow(index),
+            source: at.media.source.as_deref().map(location),
+            destination: at.media.destination.as_deref().map(location),
+            latched_source: learned(FlowKind::Rtp),
+            latched_rtcp_source: learned(FlowKind::Rtcp),
+        }
     };
-    placement.iter().enumerate().map(one).collect()
+    view.placement.iter().enumerate().map(one).collect()
 }
 
 fn location(at: &Location) -> v1::Attachment {
@@ -211,7 +247,10 @@ fn entry(entry: &FlowEntry) -> v1::FlowEntry {
     v1::FlowEntry {
         flow_index: narrow(entry.flow),
         kind: kind(entry.kind).into(),
-        source: Some(endpoint(entry.tuple.0.source())),
+        source: match entry.latch {
+            None => Some(endpoint(entry.tuple.0.source())),
+            Some(_) => None,
+        },
         destination: Some(endpoint(entry.tuple.0.destination())),
         protocol: FiveTuple::PROTOCOL,
         dscp: entry.dscp.number().into(),
@@ -219,7 +258,7 @@ fn entry(entry: &FlowEntry) -> v1::FlowEntry {
         burst_bytes: entry.burst_bytes,
         meter: entry.meter.as_ref().map(meter),
         ingress_interface: entry.ingress.as_deref().unwrap_or_default().to_owned(),
-        ..v1::FlowEntry::default()
+        latch: entry.latch.as_ref().map(latch),
     }
 }
 
@@ -303,10 +342,11 @@ fn interface(it: &Interface, prefixes: usize) -> v1::Interface {
         prefixes: texts(it.prefixes.get(..prefixes).unwrap_or_default()),
         rate_bps: it.rate_bps,
         ef_budget_bps: it.ef_budget_bps,
+        ef_ingress_budget_bps: it.ef_ingress_budget_bps,
         mtu_bytes: it.mtu_bytes,
+        overhead_bytes: it.overhead_bytes,
         vlan_id: it.vlan_id,
         port: it.port.to_string(),
-        ..v1::Interface::default()
     }
 }
 
@@ -317,7 +357,7 @@ pub fn explanation(it: &Explanation) -> v1::ExplainSessionResponse {
             .map(|entry| counters(&it.session.spec.key, entry))
             .collect()
     };
-    let mut places = placements(&it.session.placement).into_iter();
+    let mut places = placements(&it.session).into_iter();
     let flows = it
         .flows
         .iter()
@@ -386,6 +426,33 @@ fn counters(whose: &SessionKey, entry: &EntryCounters) -> v1::EntryCounters {
         }),
         spoofed_packets: entry.spoofed_packets,
         spoofed_interface: entry.spoofed_interface.clone(),
+    }
+}
+
+/// A link.
+pub fn link(view: &LinkView) -> v1::Link {
+    v1::Link {
+        router_id: view.id.router.to_string(),
+        port: view.id.port.to_string(),
+        direction: match view.id.direction {
+            Direction::In => v1::link::Direction::In,
+            Direction::Out => v1::link::Direction::Out,
+        }
+        .into(),
+        budget_bps: view.budget_bps,
+        reserve_bps: view.reserve_bps,
+        admitted_bps: u64::try_from(view.load.bps).unwrap_or(u64::MAX),
+        sessions: view.load.sessions,
+    }
+}
+
+/// A call on a link.
+pub fn link_call(call: &LinkCall) -> v1::LinkCall {
+    v1::LinkCall {
+        key: Some(key(&call.key)),
+        correlation_id: call.correlation_id.to_string(),
+        priority: call.priority.into(),
+        charged_bps: call.charged_bps,
     }
 }
 

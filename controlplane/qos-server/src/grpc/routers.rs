@@ -266,6 +266,11 @@ async fn listen(
                     debug!(router = %link.router(), id, "an answer that nobody waits for");
                 }
             }),
+            Ok(Message::Latched(latched)) => parse::latched(latched).map(|all| {
+                for latched in &all {
+                    engine.latched(link, latched);
+                }
+            }),
             Ok(other) => return out_of_place(&other),
             Err(status) => return status,
         };

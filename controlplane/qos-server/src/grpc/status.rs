@@ -30,6 +30,7 @@ fn code(error: &Error) -> Code {
         Error::NoSession(_)
         | Error::NoRouter(_)
         | Error::NoInterface { .. }
+        | Error::NoLink(_)
         | Error::UnknownAddress { .. } => Code::NotFound,
         Error::RevisionNotLater { .. } => Code::Aborted,
         Error::RouterAway { .. }
@@ -42,6 +43,7 @@ fn code(error: &Error) -> Code {
         }
         Error::ServerFull { .. }
         | Error::RouterFull { .. }
+        | Error::LinkFull { .. }
         | Error::TooManyWatchers { .. }
         | Error::TooManyRouters { .. } => Code::ResourceExhausted,
         Error::Refused { refusal, .. } => match refusal.kind {

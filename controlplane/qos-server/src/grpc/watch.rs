@@ -49,7 +49,10 @@ fn rendered(event: &Event) -> WatchSessionsResponse {
     WatchSessionsResponse {
         kind: render::event_kind(event.kind).into(),
         session: render::some_session(&event.session),
-        ..WatchSessionsResponse::default()
+        reason: event
+            .reaper
+            .map(|reaper| reaper.to_string())
+            .unwrap_or_default(),
     }
 }
 

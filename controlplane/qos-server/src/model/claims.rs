@@ -17,6 +17,7 @@ use ipnet::IpNet;
 use super::{
     hosts::NoHosts,
     ids::RouterId,
+    links::Ports,
     registry::{Interface, Role, Router},
     shards::Shards,
 };
@@ -172,6 +173,7 @@ pub struct ClaimChange {
     pub(super) report: u64,
     pub(super) interfaces: Arc<[Interface]>,
     pub(super) no_hosts: Arc<NoHosts>,
+    pub(super) ports: Arc<Ports>,
     added: Vec<Arc<Location>>,
     gone: Vec<Arc<Location>>,
     prepared: usize,
@@ -190,6 +192,7 @@ impl ClaimChange {
         Self {
             report: former.map_or(0, |it| it.report) + 1,
             no_hosts: Arc::new(NoHosts::of(id, &interfaces)),
+            ports: Arc::new(Ports::of(id, &interfaces)),
             interfaces: interfaces.into(),
             added,
             gone,

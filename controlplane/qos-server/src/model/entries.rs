@@ -11,10 +11,11 @@ use voicelane_types::{ColourMode, MeterKind};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
+    course::{Course, Latch, Path},
     error::Error,
     ids::Fingerprint,
     meter::{Meter, sum},
-    session::{Dscp, MediaFlow, Path, Rtcp, SessionSpec, Terms},
+    session::{Dscp, Learned, MediaFlow, Rtcp, SessionSpec, Terms},
 };
 
 /// RTCP's share of the session bandwidth (RFC 3550 section 6.2): 5 %.
@@ -55,8 +56,10 @@ pub struct FlowEntry {
     pub flow: usize,
     /// What it carries.
     pub kind: FlowKind,
-    /// Which packets.
+    /// Which packets; of an entry that latches, from anywhere.
     pub tuple: FiveTuple,
+    /// Its source is learned.
+    pub latch: Option<Latch>,
     /// What to write into them.
     pub dscp: Dscp,
     /// The policer's rate, bit/s at the IP layer; beside a meter, the most that is not red.
@@ -80,65 +83,85 @@ impl FlowEntry {
     }
 }
 
-/// All entries of a session, in the order of its flows, RTP before RTCP.
+/// All entries of a session as asked for, in the order of its flows, RTP before RTCP. A half-open flow
+/// has none.
 pub fn expand(spec: &SessionSpec) -> Vec<FlowEntry> {
-    let dscp = spec.class.dscp();
-    let of = |(flow, media): (usize, &MediaFlow)| {
-        let (rtp_bps, rtp_burst, meter) = match media.terms {
-            Terms::Policer { rate, burst } => {
-                let bps = rate.get();
-                let burst = burst.map_or_else(|| default_burst(bps), |burst| burst.get());
-                (bps, burst, None)
-            }
-            Terms::Meter(meter) => {
-                let (bps, burst) = meter.most();
-                (bps, burst, Some(meter))
+    expand_learned(spec, &[])
+}
+
+/// The same with the sources that latching flows have learned.
+pub fn expand_learned(spec: &SessionSpec, learned: &[Learned]) -> Vec<FlowEntry> {
+    let mut entries = Vec::with_capacity(2 * spec.flows.len());
+    for (index, flow) in spec.flows.iter().enumerate() {
+        let source = |kind| {
+            let mut of = learned.iter().filter(|it| it.flow == index);
+            of.find(|it| it.kind == kind).map(|it| it.source)
+        };
+        let mut push = |kind, rate_bps, burst_bytes, meter| {
+            let course = flow.course_of(kind);
+            if let Some((path, latch)) = course.and_then(|it| path_of(it, source(kind))) {
+                entries.push(FlowEntry {
+                    flow: index,
+                    kind,
+                    tuple: FiveTuple(path),
+                    latch,
+                    dscp: spec.class.dscp(),
+                    rate_bps,
+                    burst_bytes,
+                    meter,
+                    ingress: None,
+                });
             }
         };
+        let (rtp_bps, rtp_burst, meter) = most(flow);
         let rtcp_bps = (rtp_bps / RTCP_SHARE).max(RTCP_MIN_BPS);
         let rtcp_burst = default_burst(rtcp_bps);
-        let rtp = FlowEntry {
-            flow,
-            kind: FlowKind::Rtp,
-            tuple: FiveTuple(media.path),
-            dscp,
-            rate_bps: rtp_bps,
-            burst_bytes: rtp_burst,
-            meter,
-            ingress: None,
-        };
-        let (rtp, rtcp) = match media.rtcp {
-            Rtcp::NextPort(path) | Rtcp::Explicit(path) => {
-                let rtcp = FlowEntry {
-                    kind: FlowKind::Rtcp,
-                    tuple: FiveTuple(path),
-                    rate_bps: rtcp_bps,
-                    burst_bytes: rtcp_burst,
-                    meter: None,
-                    ..rtp.clone()
-                };
-                (rtp, Some(rtcp))
-            }
+        if let Rtcp::Mux = flow.rtcp {
             // One five-tuple has one policer or meter, with room for both.
-            Rtcp::Mux => {
-                let both = FlowEntry {
-                    rate_bps: rtp_bps + rtcp_bps,
-                    burst_bytes: sum(rtp_burst, rtcp_burst),
-                    meter: meter.map(|meter| meter.with_room(rtcp_bps, rtcp_burst)),
-                    ..rtp
-                };
-                (both, None)
-            }
-            Rtcp::None => (rtp, None),
-        };
-        std::iter::once(rtp).chain(rtcp)
-    };
-    spec.flows.iter().enumerate().flat_map(of).collect()
+            let meter = meter.map(|meter| meter.with_room(rtcp_bps, rtcp_burst));
+            let burst = sum(rtp_burst, rtcp_burst);
+            push(FlowKind::Rtp, rtp_bps + rtcp_bps, burst, meter);
+        } else {
+            push(FlowKind::Rtp, rtp_bps, rtp_burst, meter);
+            push(FlowKind::Rtcp, rtcp_bps, rtcp_burst, None);
+        }
+    }
+    entries
+}
+
+/// The most that a flow may send, bit/s, at once, bytes, and its meter if it has one.
+pub(super) fn most(flow: &MediaFlow) -> (u64, u32, Option<Meter>) {
+    match flow.terms {
+        Terms::Policer { rate, burst } => {
+            let bps = rate.get();
+            let burst = burst.map_or_else(|| default_burst(bps), |burst| burst.get());
+            (bps, burst, None)
+        }
+        Terms::Meter(meter) => {
+            let (bps, burst) = meter.most();
+            (bps, burst, Some(meter))
+        }
+    }
+}
+
+/// Which packets are of a course. What was learned has been checked against the latch.
+fn path_of(course: Course, learned: Option<SocketAddr>) -> Option<(Path, Option<Latch>)> {
+    match course {
+        Course::Whole(path) => Some((path, None)),
+        Course::Half(..) => None,
+        Course::Latching(latch) => {
+            let path = learned.and_then(|source| latch.path_from(source).ok());
+            Some(match path {
+                Some(path) => (path, None),
+                None => (Path::from_anywhere(latch.destination), Some(latch)),
+            })
+        }
+    }
 }
 
 /// The entries, if no five-tuple occurs twice in them.
-pub fn expand_distinct(spec: &SessionSpec) -> Result<Vec<FlowEntry>, Error> {
-    let entries = expand(spec);
+pub fn expand_distinct(spec: &SessionSpec, learned: &[Learned]) -> Result<Vec<FlowEntry>, Error> {
+    let entries = expand_learned(spec, learned);
     for (index, entry) in entries.iter().enumerate() {
         // There are at most 64.
         let mut before = entries[..index].iter();
@@ -168,8 +191,9 @@ fn default_burst(rate_bps: u64) -> u32 {
 /// (u8: 1 RTP, 2 RTCP), source and destination (u8 4 or 6, address, port u16), protocol (u8),
 /// DSCP (u8), rate (u64), burst (u32); of a meter, marker (u8: 1 srTCM, 2 trTCM, 3 RFC 4115), CIR
 /// (u64), CBS (u32), second rate (u64; of srTCM 0), second burst (u32), colour-aware (u8), drop red
-/// (u8); of an ingress 4 (u8), its length (u32) and name. It does not depend on the process, the machine or the compiler, so it survives a restart
-/// of the server.
+/// (u8); of an ingress 4 (u8), its length (u32) and name; of a latch 5 (u8) and its address (u8 4 or 6,
+/// address), or 0 (u8). It does not depend on the process, the machine or the compiler, so it survives
+/// a restart of the server.
 pub fn fingerprint(entries: &[FlowEntry]) -> Fingerprint {
     let mut hash = Xxh3::new();
     for entry in entries {
@@ -192,6 +216,13 @@ pub fn fingerprint(entries: &[FlowEntry]) -> Fingerprint {
             hash.update(&length.to_be_bytes());
             hash.update(ingress.as_bytes());
         }
+        if let Some(latch) = &entry.latch {
+            hash.update(&[5]);
+            match latch.from {
+                Some(from) => hash_address(&mut hash, from),
+                None => hash.update(&[0]),
+            }
+        }
     }
     Fingerprint(hash.digest())
 }
@@ -213,7 +244,12 @@ fn hash_meter(hash: &mut Xxh3, meter: &Meter) {
 }
 
 fn hash_end(hash: &mut Xxh3, end: SocketAddr) {
-    match end.ip() {
+    hash_address(hash, end.ip());
+    hash.update(&end.port().to_be_bytes());
+}
+
+fn hash_address(hash: &mut Xxh3, address: IpAddr) {
+    match address {
         IpAddr::V4(ip) => {
             hash.update(&[4]);
             hash.update(&ip.octets());
@@ -223,5 +259,4 @@ fn hash_end(hash: &mut Xxh3, end: SocketAddr) {
             hash.update(&ip.octets());
         }
     }
-    hash.update(&end.port().to_be_bytes());
 }

@@ -1,10 +1,11 @@
 //! Everything that can be wrong with what an agent, an operator or a router asks.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use super::{
     entries::FiveTuple,
     ids::{RouterId, SessionKey},
+    links::LinkId,
 };
 
 /// Why something was not done, in words that say what to do about it.
@@ -41,6 +42,12 @@ pub enum Error {
     /// It cannot be forgotten.
     #[error("router {0} is attached; stop it first, for it would only come back")]
     RouterAttached(RouterId),
+    /// No such link.
+    #[error(
+        "no router has a link {0}, and no session takes anything of it; ListLinks shows those that there \
+         are"
+    )]
+    NoLink(Arc<LinkId>),
     /// No such interface.
     #[error("router {router} reports no interface {interface:?}; GetRouter shows those it has")]
     NoInterface {
@@ -143,6 +150,24 @@ pub enum Error {
         /// Entries that it is to hold already.
         held: u64,
         /// Entries of this session.
+        wanted: u64,
+    },
+    /// A link cannot take the session.
+    #[error(
+        "the link {link} has no room: its budget for telephony is {budget} bit/s, {load} of it are \
+         taken{}, and this session wants {wanted} more; end other calls, or raise the port's \
+         ef_budget (see `voicelane link list`)", reserve(*.kept)
+    )]
+    LinkFull {
+        /// Which.
+        link: Arc<LinkId>,
+        /// How much telephony it may have, bit/s on the wire.
+        budget: u64,
+        /// What of that is kept for more important calls.
+        kept: u64,
+        /// What is taken.
+        load: u128,
+        /// What the session would take beside what it has.
         wanted: u64,
     },
     /// A router answered no.
@@ -249,6 +274,13 @@ pub enum RefusalKind {
     /// Its answer to a read cannot be true.
     #[error("its answer cannot be true, so its software is at fault")]
     Implausible,
+}
+
+fn reserve(bps: u64) -> String {
+    match bps {
+        0 => String::new(),
+        bps => format!(", {bps} are kept for priority 1 and 2"),
+    }
 }
 
 fn names(routers: &[RouterId]) -> String {

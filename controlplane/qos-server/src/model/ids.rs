@@ -103,6 +103,13 @@ impl UnixMs {
         self.since(earlier).as_secs()
     }
 
+    /// So long after.
+    #[must_use]
+    pub fn plus(self, time: Duration) -> Self {
+        let millis = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_add(millis))
+    }
+
     /// So long before.
     #[must_use]
     pub fn less(self, time: Duration) -> Self {

@@ -3,6 +3,8 @@
 
 pub mod ids;
 pub mod error;
+pub mod course;
+pub mod codec;
 pub mod session;
 pub mod meter;
 pub mod entries;
@@ -10,7 +12,9 @@ mod claims;
 mod hosts;
 pub mod registry;
 pub mod placement;
+pub mod links;
 pub mod admission;
+pub mod leases;
 pub(crate) mod shards;
 pub(crate) mod work;
 mod tuples;

@@ -15,6 +15,7 @@ use super::{
     error::Error,
     hosts::NoHosts,
     ids::{AttachmentId, RouterId, UnixMs},
+    links::Ports,
     work,
 };
 
@@ -51,14 +52,18 @@ pub struct Interface {
     pub up: bool,
     /// Its own addresses, with their prefix length.
     pub addresses: Vec<IpNet>,
-    /// What is reached through it; host bits are zero.
+    /// What is reached through it; host bits are zero, and they are in order, each once.
     pub prefixes: Vec<IpNet>,
     /// Shaper rate, bit/s on the wire.
     pub rate_bps: u64,
     /// How much of it strict-priority traffic may take, bit/s on the wire.
     pub ef_budget_bps: u64,
+    /// The same of what comes in; 0: the same.
+    pub ef_ingress_budget_bps: u64,
     /// Largest packet, bytes.
     pub mtu_bytes: u32,
+    /// What a packet takes on the wire beside its headers and tag, bytes; 0: the router did not say.
+    pub overhead_bytes: u32,
     /// The VLAN that it is; 0: it has no tag.
     pub vlan_id: u32,
     /// The port whose rate and budget it shares; empty: the router did not say.
@@ -99,6 +104,8 @@ pub struct Router {
     pub report: u64,
     /// What follows from the interfaces' addresses.
     pub no_hosts: Arc<NoHosts>,
+    /// The ports that they are on.
+    pub ports: Arc<Ports>,
     /// Whether its stream is there.
     pub presence: Presence,
     /// The longest that one of its streams lasted which have ended.
@@ -112,6 +119,12 @@ impl Router {
             Presence::Attached { attachment, .. } => Some(attachment),
             Presence::Away { .. } => None,
         }
+    }
+
+    /// Its interfaces of a role whose link is up.
+    pub fn up(&self, role: Role) -> impl Iterator<Item = &Interface> {
+        let interfaces = self.interfaces.iter();
+        interfaces.filter(move |interface| interface.up && interface.role == role)
     }
 
     /// When its stream ended, if it has none.
@@ -217,6 +230,7 @@ impl Registry {
             interfaces: change.interfaces.clone(),
             report: change.report,
             no_hosts: change.no_hosts.clone(),
+            ports: change.ports.clone(),
             presence,
             lasted,
         };
@@ -263,6 +277,7 @@ impl Registry {
             router.interfaces = change.interfaces.clone();
             router.report = change.report;
             router.no_hosts = change.no_hosts.clone();
+            router.ports = change.ports.clone();
         }
     }
 

@@ -1,15 +1,15 @@
 //! What an agent asks for: a session of one-way media flows.
 
-use std::{
-    fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-};
+use std::{net::SocketAddr, time::Duration};
 
 use voicelane_proto::limits::MAX_BURST_BYTES;
 use voicelane_types::BitRate;
 pub use voicelane_types::{Dscp, ServiceClass};
 
 use super::{
+    codec::Codec,
+    course::Course,
+    entries::FlowKind,
     error::Error,
     ids::{Revision, SessionKey},
     meter::Meter,
@@ -25,6 +25,15 @@ pub const MAX_RATE_BPS: u64 = 400_000_000_000;
 /// large packets never pass.
 pub const MIN_BURST_BYTES: u32 = 1_500;
 
+/// The longest `correlation_id`, bytes.
+pub const MAX_CORRELATION_ID: usize = 256;
+/// The longest lease, seconds.
+pub const MAX_LIFETIME_S: u32 = 86_400;
+/// Packet times, microseconds.
+pub const PACKET_TIMES_US: std::ops::RangeInclusive<u32> = 1_000..=1_000_000;
+/// The packet time of a flow that does not say.
+pub const DEFAULT_PACKET_TIME_US: u32 = 20_000;
+
 /// A session as asked for, every field valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionSpec {
@@ -36,17 +45,154 @@ pub struct SessionSpec {
     pub flows: Vec<MediaFlow>,
     /// The treatment that it asks for.
     pub class: ServiceClass,
+    /// What the call is called elsewhere; empty: not said.
+    pub correlation_id: Box<str>,
+    /// For how many seconds it is good; 0: until it is deleted.
+    pub lifetime_s: u32,
+    /// How important it is.
+    pub priority: Priority,
+}
+
+impl SessionSpec {
+    /// One that says no more than it must.
+    pub fn new(
+        key: SessionKey,
+        revision: Revision,
+        flows: Vec<MediaFlow>,
+        class: ServiceClass,
+    ) -> Self {
+        Self {
+            key,
+            revision,
+            flows,
+            class,
+            correlation_id: Box::default(),
+            lifetime_s: 0,
+            priority: Priority::default(),
+        }
+    }
+
+    /// Whether a flow of it is half-open, so that it is not more than a reservation.
+    pub fn is_reserved(&self) -> bool {
+        let mut flows = self.flows.iter();
+        flows.any(|flow| matches!(flow.course, Course::Half(..)))
+    }
+
+    /// How long its lease is, if it has one.
+    pub fn lease(&self) -> Option<Duration> {
+        (self.lifetime_s > 0).then(|| Duration::from_secs(self.lifetime_s.into()))
+    }
+
+    /// What still holds for a later version of the session of what was learned for this one: what is
+    /// of flows that latch as they did.
+    pub fn still_learned(&self, later: &Self, learned: &[Learned]) -> Box<[Learned]> {
+        if learned.is_empty() {
+            return Box::default();
+        }
+        let of = |(index, flow): (usize, &MediaFlow)| {
+            [FlowKind::Rtp, FlowKind::Rtcp].map(|kind| {
+                let course = flow.course_of(kind)?;
+                let before = learned.iter().find(|it| {
+                    let old = self.flows.get(it.flow);
+                    it.kind == kind && old.and_then(|old| old.course_of(kind)) == Some(course)
+                })?;
+                matches!(course, Course::Latching(_)).then_some(Learned {
+                    flow: index,
+                    ..*before
+                })
+            })
+        };
+        let flows = later.flows.iter().enumerate();
+        flows.flat_map(of).flatten().collect()
+    }
 }
 
 /// One direction of one medium, over UDP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MediaFlow {
     /// Where its packets come from and go to.
-    pub path: Path,
+    pub course: Course,
     /// How much it may send.
     pub terms: Terms,
     /// Where its RTCP goes.
     pub rtcp: Rtcp,
+    /// What its payload types are.
+    pub codecs: Box<[Codec]>,
+    /// From a packet to the next, microseconds; 0: not said.
+    pub packet_time_us: u32,
+}
+
+impl MediaFlow {
+    /// One that says no more than it must.
+    pub fn new(course: impl Into<Course>, terms: Terms, rtcp: Rtcp) -> Self {
+        Self {
+            course: course.into(),
+            terms,
+            rtcp,
+            codecs: Box::default(),
+            packet_time_us: 0,
+        }
+    }
+
+    /// Where its RTP goes, or its RTCP if that has a course of its own.
+    pub fn course_of(&self, kind: FlowKind) -> Option<Course> {
+        match (kind, &self.rtcp) {
+            (FlowKind::Rtp, _) => Some(self.course),
+            (FlowKind::Rtcp, Rtcp::NextPort) => self.course.next_ports(),
+            (FlowKind::Rtcp, Rtcp::Explicit(course)) => Some(**course),
+            (FlowKind::Rtcp, Rtcp::Mux | Rtcp::None) => None,
+        }
+    }
+}
+
+/// The source that a latching flow has learned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Learned {
+    /// Index in [`SessionSpec::flows`].
+    pub flow: usize,
+    /// Of its RTP or its RTCP.
+    pub kind: FlowKind,
+    /// Where the packets come from.
+    pub source: SocketAddr,
+}
+
+/// How important a session is: 1, the most, to 15.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Priority(u8);
+
+impl Priority {
+    /// The least important that may use a link's reserve.
+    const LAST_EMERGENCY: u8 = 2;
+    /// The least important.
+    const LAST: u8 = 15;
+
+    /// 0 is the default; `field` is where it came from.
+    pub fn parse(field: &str, value: u32) -> Result<Self, Error> {
+        match u8::try_from(value) {
+            Ok(0) => Ok(Self::default()),
+            Ok(value @ 1..=Self::LAST) => Ok(Self(value)),
+            _ => Err(Error::invalid(
+                field,
+                format!("is {value}; give 1 to {}, or 0 for 10", Self::LAST),
+            )),
+        }
+    }
+
+    /// As a number.
+    pub fn get(self) -> u8 {
+        self.0
+    }
+
+    /// Whether it may use a link's reserve.
+    pub fn is_emergency(self) -> bool {
+        self.0 <= Self::LAST_EMERGENCY
+    }
+}
+
+impl Default for Priority {
+    fn default() -> Self {
+        Self(10)
+    }
 }
 
 /// How much a flow may send, and what becomes of the rest.
@@ -61,147 +207,6 @@ pub enum Terms {
     },
     /// Each packet is marked with its colour.
     Meter(Meter),
-}
-
-/// A source and a destination: two hosts' unicast addresses, of one family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Path(Family);
-
-/// The ends' addresses have a type each, because there are millions of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Family {
-    V4(Ends<Ipv4Addr>),
-    V6(Ends<Ipv6Addr>),
-}
-
-/// Both ends, with addresses of one family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Ends<A> {
-    source: A,
-    source_port: u16,
-    destination: A,
-    destination_port: u16,
-}
-
-impl<A: Copy + Into<IpAddr>> Ends<A> {
-    fn new(source: A, destination: A, ports: [u16; 2]) -> Self {
-        Self {
-            source,
-            source_port: ports[0],
-            destination,
-            destination_port: ports[1],
-        }
-    }
-
-    fn source(&self) -> SocketAddr {
-        SocketAddr::new(self.source.into(), self.source_port)
-    }
-
-    fn destination(&self) -> SocketAddr {
-        SocketAddr::new(self.destination.into(), self.destination_port)
-    }
-
-    fn next_ports(self) -> Option<Self> {
-        Some(Self {
-            source_port: self.source_port.checked_add(1)?,
-            destination_port: self.destination_port.checked_add(1)?,
-            ..self
-        })
-    }
-}
-
-impl Path {
-    /// Checks that both ends can be ends of a media flow; `field` is where they came from.
-    pub fn parse(field: &str, source: SocketAddr, destination: SocketAddr) -> Result<Self, Error> {
-        unicast("source", source).map_err(|error| error.within(field))?;
-        unicast("destination", destination).map_err(|error| error.within(field))?;
-        let ports = [source.port(), destination.port()];
-        let family = match (source.ip(), destination.ip()) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                Family::V4(Ends::new(source, destination, ports))
-            }
-            (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                Family::V6(Ends::new(source, destination, ports))
-            }
-            (source, destination) => {
-                return Err(Error::invalid(
-                    field,
-                    format!("mixes IPv4 and IPv6 ({source} to {destination})"),
-                ));
-            }
-        };
-        if source.ip() == destination.ip() {
-            return Err(Error::invalid(
-                format!("{field}.destination.address"),
-                format!(
-                    "is {}, the source's too: it goes from a host to itself, by no router",
-                    source.ip()
-                ),
-            ));
-        }
-        Ok(Self(family))
-    }
-
-    pub(super) fn of(family: Family) -> Self {
-        Self(family)
-    }
-
-    pub(super) fn family(self) -> Family {
-        self.0
-    }
-
-    /// Where packets come from.
-    pub fn source(&self) -> SocketAddr {
-        match &self.0 {
-            Family::V4(ends) => ends.source(),
-            Family::V6(ends) => ends.source(),
-        }
-    }
-
-    /// Where packets go to.
-    pub fn destination(&self) -> SocketAddr {
-        match &self.0 {
-            Family::V4(ends) => ends.destination(),
-            Family::V6(ends) => ends.destination(),
-        }
-    }
-
-    /// The same path on the ports after these; absent after 65535.
-    pub fn next_ports(&self) -> Option<Self> {
-        Some(Self(match self.0 {
-            Family::V4(ends) => Family::V4(ends.next_ports()?),
-            Family::V6(ends) => Family::V6(ends.next_ports()?),
-        }))
-    }
-}
-
-fn unicast(field: &str, end: SocketAddr) -> Result<(), Error> {
-    let kind = match end.ip() {
-        ip if ip.is_unspecified() => "the unspecified address",
-        ip if ip.is_loopback() => "a loopback address",
-        ip if ip.is_multicast() => "a multicast address",
-        IpAddr::V4(ip) if ip.is_broadcast() => "the broadcast address",
-        IpAddr::V4(ip) if ip.is_link_local() => "a link-local address, which no router forwards to",
-        IpAddr::V6(ip) if ip.is_unicast_link_local() => {
-            "a link-local address, which no router forwards to"
-        }
-        // RFC 6890: "this network" and what is reserved for later.
-        IpAddr::V4(ip) if ip.octets()[0] == 0 || ip.octets()[0] >= 240 => "a reserved address",
-        IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some() => {
-            "an IPv4-mapped address (write it as IPv4)"
-        }
-        _ if end.port() == 0 => {
-            return Err(Error::invalid(
-                format!("{field}.port"),
-                "is 0; give 1 to 65535",
-            ));
-        }
-        _ => return Ok(()),
-    };
-    Err(Error::invalid(
-        format!("{field}.address"),
-        format!("{} is {kind}; give a host's unicast address", end.ip()),
-    ))
 }
 
 /// Bit/s at the IP layer, within the bounds of the protocol.
@@ -265,14 +270,14 @@ impl BurstBytes {
 }
 
 /// Where a flow's RTCP goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rtcp {
-    /// The ports after RTP's (RFC 3550 section 11). The path was checked to have them.
-    NextPort(Path),
+    /// The ports after RTP's (RFC 3550 section 11). The course was checked to have them.
+    NextPort,
     /// RTP's own ports (RFC 5761).
     Mux,
     /// Elsewhere (RFC 3605).
-    Explicit(Path),
+    Explicit(Box<Course>),
     /// Nowhere.
     None,
 }
@@ -284,14 +289,10 @@ pub enum SessionState {
     Installing,
     /// Every router has it.
     Active,
+    /// Every router has what is known, and a flow is half-open.
+    Reserved,
     /// A router of it is away or lacks it, or nobody reaches an address of it any more.
     Degraded,
     /// Being taken away.
     Removing,
-}
-
-impl fmt::Display for Path {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} -> {}", self.source(), self.destination())
-    }
 }

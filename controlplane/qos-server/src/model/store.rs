@@ -8,12 +8,15 @@ use std::{
 };
 
 use super::{
-    entries::{FiveTuple, FlowEntry, expand},
+    admission::Ledger,
+    entries::{FiveTuple, FlowEntry, expand_learned},
     error::Error,
     ids::{AttachmentId, Fingerprint, Revision, RouterId, SessionKey, UnixMs},
+    leases::{Leases, Moment},
+    links::Charges,
     placement::{Placement, Share},
     registry::Registry,
-    session::{SessionSpec, SessionState},
+    session::{Learned, SessionSpec, SessionState},
     tuples::Tuples,
     work,
 };
@@ -134,8 +137,16 @@ pub enum InstallationState {
 pub struct Session {
     /// What was asked for.
     pub spec: Arc<SessionSpec>,
+    /// The sources that latching flows of it have learned and that it is installed with.
+    pub learned: Box<[Learned]>,
+    /// The same with what routers have reported since, with which it is to be installed.
+    pub heard: Box<[Learned]>,
     /// Where its ends were found.
     pub placement: Arc<Placement>,
+    /// What it takes of each link; while it changes, the greater of before and after.
+    pub charges: Charges,
+    /// When its lease runs out, if it has one.
+    pub expires: Option<Moment>,
     /// What each router of it is to have.
     pub installations: Installations,
     /// What is going on with it.
@@ -151,6 +162,11 @@ pub struct Session {
 }
 
 impl Session {
+    /// Its entries, as it is installed.
+    pub fn entries(&self) -> Vec<FlowEntry> {
+        expand_learned(&self.spec, &self.learned)
+    }
+
     /// How it stands on a router of it.
     pub fn installation_state(&self, router: &RouterId, registry: &Registry) -> InstallationState {
         let Some(installation) = self.installations.get(router) else {
@@ -176,7 +192,11 @@ impl Session {
             Phase::Settled
                 if self.problem.is_none() && self.installations.keys().all(installed) =>
             {
-                SessionState::Active
+                if self.spec.is_reserved() {
+                    SessionState::Reserved
+                } else {
+                    SessionState::Active
+                }
             }
             Phase::Settled => SessionState::Degraded,
         }
@@ -197,6 +217,8 @@ pub struct Store {
     tuples: Tuples,
     by_router: HashMap<RouterId, Load>,
     by_agent: BTreeMap<Box<str>, u64>,
+    ledger: Ledger,
+    leases: Leases,
 }
 
 impl Store {
@@ -237,7 +259,42 @@ impl Store {
             .is_some_and(|session| session.installations.contains_key(router))
     }
 
-    /// One session, to change what no index depends on: not its spec, not which routers it is on.
+    /// What all sessions take of links.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// When the leases of sessions run out.
+    pub fn leases(&self) -> &Leases {
+        &self.leases
+    }
+
+    /// Takes out a session whose lease has run out; it stays in the store, with its lease, until it is
+    /// removed or renewed.
+    pub fn take_expired(&mut self, now: Moment) -> Option<SessionKey> {
+        self.leases.take_due(now)
+    }
+
+    /// Sets when a session's lease runs out, if it has one.
+    pub fn renew(&mut self, key: &SessionKey, expires: Option<Moment>) {
+        if let Some(session) = self.sessions.get_mut(key) {
+            self.leases.set(key, session.expires, expires);
+            session.expires = expires;
+        }
+    }
+
+    /// Replaces what a session takes of links; tells what it took.
+    pub fn charge(&mut self, key: &SessionKey, charges: Charges) -> Charges {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return Charges::default();
+        };
+        self.ledger.take(&charges);
+        self.ledger.give_back(&session.charges);
+        std::mem::replace(&mut session.charges, charges)
+    }
+
+    /// One session, to change what no index depends on: not its spec, not which routers it is on, not
+    /// what it takes of links, not its lease.
     pub fn get_mut(&mut self, key: &SessionKey) -> Option<&mut Session> {
         work::step();
         self.sessions.get_mut(key).map(Box::as_mut)
@@ -290,7 +347,7 @@ impl Store {
         let kept: Vec<FlowEntry> = self
             .sessions
             .get(key)
-            .map(|session| expand(&session.spec))
+            .map(|session| session.entries())
             .unwrap_or_default();
         for entry in entries
             .iter()
@@ -313,22 +370,29 @@ impl Store {
             Some(count) => *count += 1,
             None => drop(self.by_agent.insert(key.agent().into(), 1)),
         }
-        if let Some(old) = self.sessions.insert(key.clone(), Box::new(session)) {
+        self.ledger.take(&session.charges);
+        let expires = session.expires;
+        let old = self.sessions.insert(key.clone(), Box::new(session));
+        let former = old.as_ref().and_then(|old| old.expires);
+        self.leases.set(&key, former, expires);
+        if let Some(old) = old {
             self.forget_indexes(&key, &old);
-            self.release(&key, &expand(&old.spec));
+            self.release(&key, &old.entries());
         }
     }
 
     /// Takes a session out, with its five-tuples.
     pub fn remove(&mut self, key: &SessionKey) -> Option<Box<Session>> {
         let old = self.sessions.remove(key)?;
+        self.leases.set(key, old.expires, None);
         self.forget_indexes(key, &old);
-        self.release(key, &expand(&old.spec));
+        self.release(key, &old.entries());
         Some(old)
     }
 
     /// Takes what `old` added to the indexes out of them, but for what its successor has too.
     fn forget_indexes(&mut self, key: &SessionKey, old: &Session) {
+        self.ledger.give_back(&old.charges);
         let successor = self.sessions.get(key);
         for (router, installation) in old.installations.iter() {
             if let Entry::Occupied(mut slot) = self.by_router.entry(router.clone()) {

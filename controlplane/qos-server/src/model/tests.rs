@@ -10,14 +10,19 @@ use ipnet::{IpNet, Ipv4Net};
 use proptest::prelude::*;
 use voicelane_types::{BitRate, ColourMode, MeterKind, MeterSpec};
 
+mod admission;
+
 use super::{
+    course::Path,
     entries::{expand, fingerprint},
     error::Error,
     ids::{AttachmentId, Fingerprint, Revision, RouterId, SessionKey, UnixMs, session_key},
+    leases::Moment,
+    links::Charges,
     meter::Meter,
     placement::{place, shares},
     registry::{ClaimChange, Identity, Interface, Registry, Role},
-    session::{MediaFlow, Path, RateBps, Rtcp, ServiceClass, SessionSpec, Terms},
+    session::{MediaFlow, RateBps, Rtcp, ServiceClass, SessionSpec, Terms},
     store::{Installation, Phase, Session, Store},
 };
 
@@ -45,7 +50,9 @@ fn interface(name: &str, role: Role, up: bool, prefixes: Vec<IpNet>) -> Interfac
         prefixes,
         rate_bps: 0,
         ef_budget_bps: 0,
+        ef_ingress_budget_bps: 0,
         mtu_bytes: 1500,
+        overhead_bytes: 0,
         vlan_id: 0,
         port: name.into(),
     }
@@ -55,21 +62,15 @@ fn spec(session: &str, ports: &[(u16, u16)]) -> SessionSpec {
     let flow = |(from, to): &(u16, u16)| {
         let end = |last, port| SocketAddr::new(Ipv4Addr::new(10, 0, 0, last).into(), port);
         let path = Path::parse("flow", end(1, *from), end(2, *to)).unwrap();
-        MediaFlow {
-            path,
-            terms: Terms::Policer {
-                rate: RateBps::parse("rate", 80_000).unwrap(),
-                burst: None,
-            },
-            rtcp: Rtcp::NextPort(path.next_ports().unwrap()),
-        }
+        let terms = Terms::Policer {
+            rate: RateBps::parse("rate", 80_000).unwrap(),
+            burst: None,
+        };
+        MediaFlow::new(path, terms, Rtcp::NextPort)
     };
-    SessionSpec {
-        key: session_key("key", "agent", session).unwrap(),
-        revision: Revision::FIRST,
-        flows: ports.iter().map(flow).collect(),
-        class: ServiceClass::Telephony,
-    }
+    let key = session_key("key", "agent", session).unwrap();
+    let flows = ports.iter().map(flow).collect();
+    SessionSpec::new(key, Revision::FIRST, flows, ServiceClass::Telephony)
 }
 
 /// It is in routers' memory across releases: a change of it would replace every call once.
@@ -377,13 +378,17 @@ proptest! {
                 let reserved = store.reserve(&key, &entries);
                 prop_assert_eq!(reserved.is_err(), holder.is_some());
                 if reserved.is_ok() {
-                    let placement = place(&spec, &registry, NOW).unwrap();
+                    let placement = place(&spec, &[], &registry, NOW).unwrap();
                     let shares = shares(&placement, &entries);
                     let installations = shares
                         .iter()
                         .take(drop_routers)
                         .map(|(router, share)| (router.clone(), Installation::of(share)));
                     store.put(Session {
+                        learned: Box::default(),
+                        heard: Box::default(),
+                        charges: Charges::of(&spec, &[], &placement, &registry),
+                        expires: (ports.len() > 2).then(Moment::default),
                         spec: Arc::new(spec.clone()),
                         placement,
                         installations: installations.collect(),
@@ -464,6 +469,9 @@ impl Store {
                 .sum();
             assert_eq!(self.entries_on(&id), entries);
         }
+        let leased = self.after(None).filter(|it| it.expires.is_some());
+        assert_eq!(self.leases().len(), leased.count());
+        self.check_loads();
     }
 
     fn held(&self) -> BTreeSet<String> {

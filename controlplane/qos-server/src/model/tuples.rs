@@ -3,9 +3,9 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::{
+    course::{Ends, Family, Path},
     entries::FiveTuple,
     ids::SessionKey,
-    session::{Ends, Family, Path},
     shards::Shards,
 };
 

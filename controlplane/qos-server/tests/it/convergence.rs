@@ -13,12 +13,13 @@ use tokio::task::JoinHandle;
 use voicelane_server::{
     engine::{Command, Engine, Link, Reported, Settings, ToRouter},
     model::{
+        course::Path,
         entries::expand,
         error::{Refusal, RefusalKind},
         ids::{Fingerprint, Revision, RouterId, SessionKey, session_key},
         placement::shares,
         registry::{Identity, Interface, Role},
-        session::{MediaFlow, Path, RateBps, Rtcp, ServiceClass, SessionSpec, SessionState, Terms},
+        session::{MediaFlow, RateBps, Rtcp, ServiceClass, SessionSpec, SessionState, Terms},
     },
 };
 
@@ -54,19 +55,16 @@ fn act() -> impl Strategy<Value = Act> {
 fn spec(session: u8, revision: u64, port: u16, from: u8, to: u8) -> SessionSpec {
     let end = |net: u8, last: u8| SocketAddr::from(([10, net, 0, last], 4000 + 2 * port));
     let path = Path::parse("flow", end(from, 1), end(to, 2)).unwrap();
-    SessionSpec {
-        key: session_key("key", "agent", &session.to_string()).unwrap(),
-        revision: Revision::parse("revision", revision).unwrap(),
-        flows: vec![MediaFlow {
-            path,
-            terms: Terms::Policer {
-                rate: RateBps::parse("rate", 80_000).unwrap(),
-                burst: None,
-            },
-            rtcp: Rtcp::Mux,
-        }],
-        class: ServiceClass::Telephony,
-    }
+    let terms = Terms::Policer {
+        rate: RateBps::parse("rate", 80_000).unwrap(),
+        burst: None,
+    };
+    SessionSpec::new(
+        session_key("key", "agent", &session.to_string()).unwrap(),
+        Revision::parse("revision", revision).unwrap(),
+        vec![MediaFlow::new(path, terms, Rtcp::Mux)],
+        ServiceClass::Telephony,
+    )
 }
 
 type Table = BTreeMap<SessionKey, (u64, Fingerprint)>;
@@ -90,7 +88,9 @@ impl Router {
             prefixes: vec![format!("10.{}.0.0/16", self.net).parse().unwrap()],
             rate_bps: 0,
             ef_budget_bps: 0,
+            ef_ingress_budget_bps: 0,
             mtu_bytes: 1500,
+            overhead_bytes: 0,
             vlan_id: 0,
             port: "lan0".into(),
         }]
@@ -284,6 +284,8 @@ async fn run(acts: Vec<Vec<Act>>, adopt_for: Duration) {
     for session in engine.sessions(None, None, 1_000).sessions {
         engine.delete(session.spec.key.clone()).await.unwrap();
     }
+    let links = engine.links(None, None, 1_000).unwrap();
+    assert!(links.iter().all(|it| it.load.sessions == 0), "{links:#?}");
     for port in 0..4 {
         for from in 0..3 {
             for to in 0..3 {

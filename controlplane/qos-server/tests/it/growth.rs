@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 
 use allocation_counter::measure;
 use voicelane_server::model::{
+    course::Path,
     entries::expand,
     ids::{Revision, session_key},
-    session::{MediaFlow, Path, RateBps, Rtcp, ServiceClass, SessionSpec, Terms},
+    session::{MediaFlow, RateBps, Rtcp, ServiceClass, SessionSpec, Terms},
     store::Store,
 };
 
@@ -26,21 +27,15 @@ fn spec(index: u32) -> SessionSpec {
     };
     let flow = |from, to| {
         let path = Path::parse("flow", end(from, 4000), end(to, 5000)).unwrap();
-        MediaFlow {
-            path,
-            terms: Terms::Policer {
-                rate: RateBps::parse("rate", 80_000).unwrap(),
-                burst: None,
-            },
-            rtcp: Rtcp::NextPort(path.next_ports().unwrap()),
-        }
+        let terms = Terms::Policer {
+            rate: RateBps::parse("rate", 80_000).unwrap(),
+            burst: None,
+        };
+        MediaFlow::new(path, terms, Rtcp::NextPort)
     };
-    SessionSpec {
-        key: session_key("key", "agent", &format!("call-{index:08}")).unwrap(),
-        revision: Revision::FIRST,
-        flows: vec![flow(1, 2), flow(2, 1)],
-        class: ServiceClass::Telephony,
-    }
+    let key = session_key("key", "agent", &format!("call-{index:08}")).unwrap();
+    let flows = vec![flow(1, 2), flow(2, 1)];
+    SessionSpec::new(key, Revision::FIRST, flows, ServiceClass::Telephony)
 }
 
 #[test]

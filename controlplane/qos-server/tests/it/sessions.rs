@@ -410,9 +410,10 @@ async fn what_is_malformed_is_refused_by_name() {
         (
             one(v1::MediaFlow {
                 source: None,
+                destination: None,
                 ..good()
             }),
-            "spec.flows[0].source",
+            "spec.flows[0]: has neither source nor destination",
         ),
         (
             one(flow("host:1", "10.2.0.7:2")),

@@ -27,10 +27,20 @@ impl Network {
         Self::on(sites, |_| options.clone())
     }
 
+    /// With a server that admits calls for which links have no room.
+    pub fn overcommitted(name: &str, options: &RouterOptions) -> Self {
+        let sites = TwoSites::new(name).expect("this test needs root");
+        Self::with(sites, &["--admit-all"], |_| options.clone())
+    }
+
     /// With what each router is to have of its own.
     pub fn on(sites: TwoSites, options: impl Fn(Site) -> RouterOptions) -> Self {
+        Self::with(sites, &[], options)
+    }
+
+    fn with(sites: TwoSites, server: &[&str], options: impl Fn(Site) -> RouterOptions) -> Self {
         let server = sites
-            .start_server()
+            .start_server_with(server)
             .expect("this test needs the built programs");
         let [router_a, router_b] = Site::BOTH.map(|site| {
             let mut router = sites.start_router(site, &options(site)).unwrap();

@@ -9,7 +9,15 @@ use crate::{
         EntryCounters, InstallationView, SessionView,
         link::{NoReply, Reply},
     },
-    model::{error::RefusalKind, ids::RouterId, session::SessionState, store::InstallationState},
+    model::{
+        course::{Course, End},
+        entries::FlowKind,
+        error::RefusalKind,
+        ids::RouterId,
+        registry::Location,
+        session::{MediaFlow, SessionState},
+        store::InstallationState,
+    },
 };
 
 /// RTP packets farther apart than this are silence that somebody hears.
@@ -36,24 +44,60 @@ pub(super) fn desired(session: &SessionView) -> Step {
     step(LinkName::Desired, None, verdict, detail)
 }
 
+/// Whether a flow latches and has learned nothing yet, or what it has learned is not installed yet.
+pub(super) fn waits(session: &SessionView, flow: usize) -> bool {
+    let latches = |flow: &MediaFlow| matches!(flow.course, Course::Latching(_));
+    let mut learned = session.learned.iter().filter(|it| it.flow == flow);
+    session.spec.flows.get(flow).is_some_and(latches) && learned.all(|it| it.kind != FlowKind::Rtp)
+}
+
 pub(super) fn placed(session: &SessionView, flow: usize) -> Step {
-    let (verdict, detail) = match (&session.problem, session.placement.get(flow)) {
-        (Some(problem), _) => (Verdict::Broken, problem.clone()),
-        (None, Some(at)) => (
-            Verdict::Ok,
-            format!(
-                "from {} on {} ({}) to {} on {} ({})",
-                at.source.interface,
-                at.source.router,
-                at.source.prefix,
-                at.destination.interface,
-                at.destination.router,
-                at.destination.prefix
-            ),
-        ),
-        (None, None) => (Verdict::Broken, "no place was found for it".to_owned()),
+    let course = session.spec.flows.get(flow).map(|flow| flow.course);
+    let (verdict, detail) = match (&session.problem, session.placement.get(flow), course) {
+        (Some(problem), _, _) => (Verdict::Broken, problem.clone()),
+        (None, Some(at), Some(Course::Half(end, _))) => {
+            let known = match end {
+                End::Source => at.media.source.as_deref(),
+                End::Destination => at.media.destination.as_deref(),
+            };
+            let detail = format!(
+                "reserved: {} not known yet; {} {}; ModifySession with both completes it",
+                end.other().name(),
+                end.name(),
+                known.map(place).unwrap_or_default()
+            );
+            (Verdict::Unknown, detail)
+        }
+        (None, Some(at), Some(Course::Latching(latch))) if waits(session, flow) => {
+            let from = match latch.from {
+                Some(from) => format!(" from {from}"),
+                None => String::new(),
+            };
+            let to = at.media.destination.as_deref().map(place);
+            let detail = format!(
+                "latching: source not known yet; it is learned from the first packet{from} to {}, which \
+                 is {}",
+                latch.destination,
+                to.unwrap_or_default()
+            );
+            (Verdict::Unknown, detail)
+        }
+        (None, Some(at), _) => {
+            let [from, to] = [&at.media.source, &at.media.destination]
+                .map(|it| it.as_deref().map(place).unwrap_or_default());
+            let mut heard = session.heard.iter().filter(|it| it.flow == flow);
+            let learned = heard.find(|it| it.kind == FlowKind::Rtp);
+            let learned = learned.map(|it| format!("; the source {} was learned", it.source));
+            let detail = format!("from {from} to {to}{}", learned.unwrap_or_default());
+            (Verdict::Ok, detail)
+        }
+        (None, None, _) => (Verdict::Broken, "no place was found for it".to_owned()),
     };
     step(LinkName::Placed, None, verdict, detail)
+}
+
+fn place(at: &Location) -> String {
+    format!("{} on {} ({})", at.interface, at.router, at.prefix)
 }
 
 pub(super) fn attached(

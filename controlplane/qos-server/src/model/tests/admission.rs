@@ -1,0 +1,460 @@
+//! Charges by hand, and admission under everything that can happen, against a recount.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use ipnet::IpNet;
+use proptest::prelude::*;
+
+use super::{NOW, interface, router};
+use crate::model::{
+    admission::{Load, Policy, admit, budget_bps, reserve_bps},
+    course::{Course, End},
+    entries::expand,
+    ids::{AttachmentId, Revision, SessionKey, session_key},
+    leases::Moment,
+    links::{Charges, LinkId, longest},
+    placement::{Placement, place, shares},
+    registry::{Interface, Registry, Role},
+    session::{MediaFlow, Priority, RateBps, Rtcp, ServiceClass, SessionSpec, Terms},
+    store::{Installation, Phase, Session, Store},
+};
+
+const ROUTERS: [&str; 3] = ["a", "b", "c"];
+
+fn terms(bps: u64) -> Terms {
+    Terms::Policer {
+        rate: RateBps::parse("rate", bps).unwrap(),
+        burst: None,
+    }
+}
+
+/// An edge port that reaches a network, and two core ports.
+fn interfaces(net: u8, budgets: [u64; 3], default_by: usize) -> Vec<Interface> {
+    let prefix = |text: &str| -> IpNet { text.parse().unwrap() };
+    let lan = vec![prefix(&format!("10.{net}.0.0/16"))];
+    let mut wans = [vec![prefix("10.1.0.0/16")], vec![prefix("10.2.0.0/17")]];
+    wans[default_by % 2].push(prefix("0.0.0.0/0"));
+    for wan in &mut wans {
+        wan.sort_unstable();
+    }
+    let [wan0, wan1] = wans;
+    let mut all = vec![
+        interface("lan0", Role::Edge, true, lan),
+        interface("wan0", Role::Core, true, wan0),
+        interface("wan1", Role::Core, true, wan1),
+    ];
+    for (interface, budget) in all.iter_mut().zip(budgets) {
+        interface.ef_budget_bps = budget;
+    }
+    all
+}
+
+#[derive(Clone, Debug)]
+struct Wanted {
+    name: u8,
+    from: u8,
+    to: u8,
+    bps: u64,
+    priority: u8,
+    half: u8,
+    lifetime_s: u32,
+}
+
+impl Wanted {
+    fn spec(&self) -> SessionSpec {
+        let port = 4000 + 2 * u16::from(self.name);
+        let end = |net: u8, host: u8| SocketAddr::from(([10, net, 200, host], port));
+        let (from, to) = (end(self.from, 1), end(self.to, 2));
+        let course = match self.half {
+            0 => Course::Half(End::Source, from),
+            1 => Course::Half(End::Destination, to),
+            _ => Course::parse("flow", Some(from), Some(to), None).unwrap(),
+        };
+        let key = session_key("key", "agent", &self.name.to_string()).unwrap();
+        let back = Course::parse("flow", Some(to), Some(from), None).unwrap();
+        let flows = [course, back].map(|it| MediaFlow::new(it, terms(self.bps), Rtcp::NextPort));
+        let spec = SessionSpec::new(
+            key,
+            Revision::FIRST,
+            flows.into(),
+            ServiceClass::AdmittedTelephony,
+        );
+        SessionSpec {
+            priority: Priority::parse("priority", self.priority.into()).unwrap(),
+            lifetime_s: self.lifetime_s,
+            ..spec
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// As an agent asks: it is done at once.
+    Put(Wanted),
+    /// A change begins, and ends well or not.
+    Begin(Wanted),
+    Commit(u8),
+    Revert(u8),
+    Delete(u8),
+    /// A router reports another network, other budgets, other routes.
+    Report(usize, u8, [u64; 3], usize),
+    Detach(usize),
+    Forget(usize),
+    /// Time passes, seconds.
+    Pass(u64),
+}
+
+fn wanted() -> impl Strategy<Value = Wanted> {
+    let bps = prop_oneof![Just(80_000_u64), Just(24_000), Just(500_000)];
+    let lifetime = prop_oneof![Just(0_u32), 1_u32..100];
+    (0_u8..12, 0_u8..3, 0_u8..3, bps, 0_u8..16, 0_u8..6, lifetime).prop_map(
+        |(name, from, to, bps, priority, half, lifetime_s)| Wanted {
+            name,
+            from,
+            to,
+            bps,
+            priority,
+            half,
+            lifetime_s,
+        },
+    )
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let budget = || prop_oneof![Just(0_u64), 200_000_u64..2_000_000];
+    let budgets = (budget(), budget(), budget()).prop_map(|(a, b, c)| [a, b, c]);
+    prop_oneof![
+        6 => wanted().prop_map(Step::Put),
+        2 => wanted().prop_map(Step::Begin),
+        2 => (0_u8..12).prop_map(Step::Commit),
+        1 => (0_u8..12).prop_map(Step::Revert),
+        2 => (0_u8..12).prop_map(Step::Delete),
+        2 => (0_usize..3, 0_u8..4, budgets, 0_usize..2)
+            .prop_map(|(at, net, budgets, by)| Step::Report(at, net, budgets, by)),
+        1 => (0_usize..3).prop_map(Step::Detach),
+        1 => (0_usize..3).prop_map(Step::Forget),
+        1 => (1_u64..60).prop_map(Step::Pass),
+    ]
+}
+
+/// A change that has begun: what it is to become, and what it took of links before.
+struct Changing {
+    spec: SessionSpec,
+    placement: Arc<Placement>,
+    charges: Charges,
+    former: Charges,
+}
+
+struct World {
+    registry: Registry,
+    store: Store,
+    changing: HashMap<SessionKey, Changing>,
+    attachments: u64,
+    now: Moment,
+}
+
+impl World {
+    fn attach(&mut self, at: usize, net: u8, budgets: [u64; 3], by: usize) {
+        self.attachments += 1;
+        let id = AttachmentId(self.attachments);
+        let interfaces = interfaces(net, budgets, by);
+        let attached = self.registry.attach_at_once(ROUTERS[at], interfaces, id);
+        attached.unwrap();
+    }
+
+    /// What a session would take, if it may.
+    fn admitted(&self, spec: &SessionSpec) -> Option<(Arc<Placement>, Charges)> {
+        let placement = place(spec, &[], &self.registry, NOW).ok()?;
+        let shares = shares(&placement, &expand(spec));
+        let charges = Charges::of(spec, &[], &placement, &self.registry);
+        admit(
+            spec,
+            &shares,
+            &charges,
+            &self.registry,
+            &self.store,
+            Policy::ByLink,
+        )
+        .ok()?;
+        Some((placement, charges))
+    }
+
+    fn put(&mut self, spec: SessionSpec, placement: Arc<Placement>, charges: Charges) {
+        let shares = shares(&placement, &expand(&spec));
+        let installations = shares.iter();
+        self.store.put(Session {
+            learned: Box::default(),
+            heard: Box::default(),
+            placement,
+            charges,
+            expires: spec.lease().map(|lease| self.now.plus(lease)),
+            installations: installations
+                .map(|(router, share)| (router.clone(), Installation::of(share)))
+                .collect(),
+            phase: Phase::Settled,
+            problem: None,
+            created: NOW,
+            updated: NOW,
+            told: None,
+            spec: Arc::new(spec),
+        });
+    }
+
+    /// Whether it was done with admission.
+    fn make(&mut self, step: Step) -> bool {
+        match step {
+            Step::Put(wanted) => {
+                let spec = wanted.spec();
+                if !self.changing.contains_key(&spec.key)
+                    && let Some((placement, charges)) = self.admitted(&spec)
+                {
+                    self.put(spec, placement, charges);
+                }
+            }
+            Step::Begin(wanted) => {
+                let spec = wanted.spec();
+                let there = self.store.get(&spec.key).map(|it| it.charges.clone());
+                if let Some(there) = there
+                    && !self.changing.contains_key(&spec.key)
+                    && let Some((placement, charges)) = self.admitted(&spec)
+                {
+                    let former = self.store.charge(&spec.key, there.or_more(&charges));
+                    let key = spec.key.clone();
+                    let changing = Changing {
+                        spec,
+                        placement,
+                        charges,
+                        former,
+                    };
+                    self.changing.insert(key, changing);
+                }
+            }
+            Step::Commit(name) => {
+                if let Some(it) = self.changing.remove(&key(name)) {
+                    self.put(it.spec, it.placement, it.charges);
+                }
+            }
+            Step::Revert(name) => {
+                if let Some(it) = self.changing.remove(&key(name)) {
+                    self.store.charge(&it.spec.key, it.former);
+                }
+            }
+            Step::Delete(name) => {
+                if !self.changing.contains_key(&key(name)) {
+                    self.store.remove(&key(name));
+                }
+            }
+            Step::Report(at, net, budgets, by) => {
+                self.attach(at, net, budgets, by);
+                return self.walk();
+            }
+            Step::Detach(at) => {
+                let id = AttachmentId(self.attachments);
+                self.registry.detach(&router(ROUTERS[at]), id, "cut", NOW);
+            }
+            Step::Forget(at) => {
+                self.registry.forget_at_once(ROUTERS[at]);
+                return self.walk();
+            }
+            Step::Pass(seconds) => {
+                self.now = self.now.plus(Duration::from_secs(seconds));
+                while let Some(key) = self.store.take_expired(self.now) {
+                    if self.changing.contains_key(&key) {
+                        continue;
+                    }
+                    self.store.remove(&key);
+                }
+            }
+        }
+        true
+    }
+
+    /// Looks at all sessions, as the engine does when what routers reach has changed: those that have
+    /// moved are admitted anew, the others charge the links that their packets take now.
+    fn walk(&mut self) -> bool {
+        let all = self.store.after(None).map(|it| it.spec.key.clone());
+        let keys: Vec<SessionKey> = all.filter(|it| !self.changing.contains_key(it)).collect();
+        for key in &keys {
+            let session = self.store.get(key).unwrap();
+            let spec = SessionSpec::clone(&session.spec);
+            let expires = session.expires;
+            match place(&spec, &[], &self.registry, NOW) {
+                Ok(placement) if placement == session.placement => {
+                    let charges = Charges::of(&spec, &[], &placement, &self.registry);
+                    self.store.charge(key, charges);
+                }
+                Ok(_) => {
+                    if let Some((placement, charges)) = self.admitted(&spec) {
+                        self.put(spec, placement, charges);
+                        self.store.renew(key, expires);
+                    }
+                }
+                Err(_) => {}
+            }
+        }
+        false
+    }
+
+    fn loads(&self) -> BTreeMap<Arc<LinkId>, Load> {
+        let loads = self.store.ledger().iter();
+        loads.map(|(link, load)| (link.clone(), load)).collect()
+    }
+}
+
+fn key(name: u8) -> SessionKey {
+    session_key("key", "agent", &name.to_string()).unwrap()
+}
+
+impl Store {
+    /// What links are said to have is what their sessions take.
+    pub(super) fn check_loads(&self) {
+        let mut counted: BTreeMap<Arc<LinkId>, Load> = BTreeMap::new();
+        for session in self.after(None) {
+            for (link, bps) in session.charges.iter() {
+                let load = counted.entry(link.clone()).or_default();
+                load.bps += u128::from(bps);
+                load.sessions += 1;
+            }
+        }
+        let loads: BTreeMap<_, _> = self
+            .ledger()
+            .iter()
+            .map(|(link, load)| (link.clone(), load))
+            .collect();
+        assert_eq!(loads, counted);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_link_is_promised_more_than_it_has(steps in prop::collection::vec(step(), 1..120)) {
+        let mut world = World {
+            registry: Registry::new(8),
+            store: Store::default(),
+            changing: HashMap::new(),
+            attachments: 0,
+            now: Moment::default(),
+        };
+        for at in 0..3 {
+            world.attach(at, u8::try_from(at).unwrap(), [1_000_000; 3], at);
+        }
+        for step in steps {
+            let before = world.loads();
+            let told = format!("{step:?}");
+            let is_admission = world.make(step);
+            world.store.check_loads();
+            for (link, load) in world.loads() {
+                let was = before.get(&link).map_or(0, |it| it.bps);
+                let budget = budget_bps(&world.registry, &link);
+                prop_assert!(
+                    !is_admission || load.bps <= was || budget == 0 || load.bps <= budget.into(),
+                    "{told}: {link}: {} after {was}, of {budget}", load.bps
+                );
+            }
+            let leased = world.store.after(None).filter(|it| it.expires.is_some()).count();
+            prop_assert!(world.store.leases().len() <= leased);
+        }
+        // All that is reserved can be given back.
+        let changing: Vec<_> = world.changing.drain().collect();
+        for (key, it) in changing {
+            world.store.charge(&key, it.former);
+        }
+        for name in 0..12 {
+            world.store.remove(&key(name));
+        }
+        prop_assert_eq!(world.store.ledger().iter().count(), 0);
+        prop_assert!(world.store.leases().is_empty());
+    }
+
+    #[test]
+    fn the_longest_prefix_is_that_of_a_scan(
+        nets in prop::collection::vec((any::<u32>(), 0_u8..=32, any::<bool>()), 0..40),
+        address in any::<u32>(),
+        near in 0_usize..40,
+    ) {
+        let mut prefixes: Vec<IpNet> = nets
+            .iter()
+            .map(|(bits, length, v6)| {
+                let net = if *v6 {
+                    IpNet::new(std::net::Ipv6Addr::from_bits(u128::from(*bits) << 96).into(), *length)
+                } else {
+                    IpNet::new(std::net::Ipv4Addr::from_bits(*bits).into(), *length)
+                };
+                net.unwrap().trunc()
+            })
+            .collect();
+        // Some in each other.
+        let inner: Vec<IpNet> = prefixes
+            .iter()
+            .filter_map(|net| IpNet::new(net.network(), net.prefix_len() / 2).ok())
+            .map(|net| net.trunc())
+            .collect();
+        prefixes.extend(inner);
+        prefixes.sort_unstable();
+        prefixes.dedup();
+        let near = prefixes.get(near).map(IpNet::broadcast);
+        let address = near.unwrap_or_else(|| std::net::Ipv4Addr::from_bits(address).into());
+        let scan = prefixes.iter().filter(|net| net.contains(&address)).max_by_key(|net| net.prefix_len());
+        prop_assert_eq!(longest(&prefixes, address), scan.copied());
+    }
+}
+
+fn charges(flow: MediaFlow, class: ServiceClass, change: impl Fn(&mut Interface)) -> Vec<u64> {
+    let mut registry = Registry::new(8);
+    for (index, name) in ["a", "b"].into_iter().enumerate() {
+        let net = u8::try_from(index).unwrap();
+        let mut interfaces = interfaces(net, [0; 3], 0);
+        interfaces.iter_mut().for_each(&change);
+        let id = AttachmentId(index as u64);
+        registry.attach_at_once(name, interfaces, id).unwrap();
+    }
+    let spec = SessionSpec::new(key(0), Revision::FIRST, vec![flow], class);
+    let placement = place(&spec, &[], &registry, NOW).unwrap();
+    let charges = Charges::of(&spec, &[], &placement, &registry);
+    charges.iter().map(|(_, bps)| bps).collect()
+}
+
+#[test]
+fn a_flow_is_charged_by_what_the_wire_has_of_it() {
+    let flow = |bps, rtcp| {
+        let ends = ["10.0.200.1:4000", "10.1.200.2:4000"].map(|end| end.parse().unwrap());
+        let course = Course::parse("flow", Some(ends[0]), Some(ends[1]), None).unwrap();
+        MediaFlow::new(course, terms(bps), rtcp)
+    };
+    let g711 = || flow(80_000, Rtcp::NextPort);
+    let telephony = ServiceClass::Telephony;
+    assert_eq!(charges(g711(), telephony, |_| {}), [99_504; 4]);
+    assert_eq!(
+        charges(flow(80_000, Rtcp::Mux), telephony, |_| {}),
+        [99_504; 4]
+    );
+    assert_eq!(
+        charges(flow(80_000, Rtcp::None), telephony, |_| {}),
+        [95_200; 4]
+    );
+    let tagged = charges(g711(), telephony, |it| it.vlan_id = 7);
+    assert_eq!(tagged, [99_504 + 8 * 4 * 51; 4]);
+    let other = charges(g711(), telephony, |it| it.overhead_bytes = 20);
+    assert_eq!(other, [84_000 + 8 * 34 * 51; 4]);
+    // 30 ms: 34 packets.
+    let slow = MediaFlow {
+        packet_time_us: 30_000,
+        ..g711()
+    };
+    assert_eq!(charges(slow, telephony, |_| {}), [84_000 + 8 * 38 * 35; 4]);
+    // Full packets: 2 Mbit/s are 167.
+    let video = charges(flow(2_000_000, Rtcp::None), telephony, |_| {});
+    assert_eq!(video, [2_000_000 + 8 * 38 * 167; 4]);
+    assert_eq!(
+        charges(g711(), ServiceClass::Signalling, |_| {}),
+        [0_u64; 0]
+    );
+    assert_eq!(reserve_bps(1_000_005), 100_000);
+}
