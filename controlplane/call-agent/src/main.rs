@@ -150,7 +150,11 @@ fn configure(args: &Args) -> anyhow::Result<(Config, EnvFilter)> {
     }
     config.operator = given(args.operator, config.operator);
     config.metrics = given(args.metrics, config.metrics);
-    config.check()?;
+    let checked = config.check();
+    match &args.config {
+        Some(file) => checked.with_context(|| file.display().to_string())?,
+        None => checked?,
+    }
     let filter = EnvFilter::try_new(&args.log).with_context(|| format!("--log {:?}", args.log))?;
     Ok((config, filter))
 }

@@ -44,9 +44,23 @@ impl Default for Configured {
     }
 }
 
+/// What a stream sends at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Bit/s of IP packets.
+    pub bps: u64,
+    /// The shortest time from a packet to the next; 0: SDP does not tell.
+    pub packet_us: u32,
+}
+
 /// What `sender` may send to `receiver`, bit/s of IP packets: the highest of the codecs that the
 /// receiver accepts and the sender has.
 pub fn bps(sender: &Stream, receiver: &Stream, ipv6: bool, configured: &Configured) -> u64 {
+    terms(sender, receiver, ipv6, configured).bps
+}
+
+/// As [`bps`], with the packet time.
+pub fn terms(sender: &Stream, receiver: &Stream, ipv6: bool, configured: &Configured) -> Terms {
     let packets = Packets::new(sender, receiver, ipv6);
     let common = |format: &&Format| {
         let meaning = Meaning::of(format, sender);
@@ -58,29 +72,47 @@ pub fn bps(sender: &Stream, receiver: &Stream, ipv6: bool, configured: &Configur
         .iter()
         .filter(common)
         .find(|format| matches!(Meaning::of(format, sender), Meaning::Red));
-    let rate = |format: &Format| {
+    let of_format = |format: &Format| {
         let payload = match Meaning::of(format, sender) {
             Meaning::Codec(codec) => payload(codec, format, packets.wanted_ms),
             Meaning::Opus => opus(format, packets.wanted_ms, configured),
             Meaning::Red | Meaning::Event => return None,
             Meaning::Unknown { .. } => {
-                return Some(by_bandwidth(receiver, &packets, configured));
+                return Some(Terms {
+                    bps: by_bandwidth(receiver, &packets, configured),
+                    packet_us: 0,
+                });
             }
         };
         let copies = red.map_or(1, |red| copies(red, format.payload_type));
         let bytes = u64::from(payload.bytes) * copies + u64::from(packets.overhead);
-        Some(rate_bps(bytes, payload.packet_us))
+        Some(Terms {
+            bps: rate_bps(bytes, payload.packet_us),
+            packet_us: payload.packet_us,
+        })
     };
-    receiver
-        .formats
-        .iter()
+    let most = |all: Terms, one: Terms| Terms {
+        bps: all.bps.max(one.bps),
+        packet_us: match (all.packet_us, one.packet_us) {
+            (0, known) | (known, 0) => known,
+            (a, b) => a.min(b),
+        },
+    };
+    let formats = || receiver.formats.iter();
+    let terms = formats()
         .filter(common)
-        .filter_map(rate)
-        .max()
+        .filter_map(of_format)
+        .reduce(most)
         // No codec in common: the sender has some other name for what the receiver accepts.
-        .or_else(|| receiver.formats.iter().filter_map(rate).max())
-        .unwrap_or_else(|| by_bandwidth(receiver, &packets, configured))
-        .min(MAX_BPS)
+        .or_else(|| formats().filter_map(of_format).reduce(most))
+        .unwrap_or_else(|| Terms {
+            bps: by_bandwidth(receiver, &packets, configured),
+            packet_us: 0,
+        });
+    Terms {
+        bps: terms.bps.min(MAX_BPS),
+        ..terms
+    }
 }
 
 /// What may be sent to whoever offered `stream`, before it is answered.

@@ -7,7 +7,7 @@ use std::{
 
 use super::session::{FiveTuple, Flow, Half, MAX_FLOWS, NotPlaced, Reason, Rtcp, RtcpEnds, Source};
 use crate::{
-    rate::{self, Configured},
+    rate::{self, Configured, Terms},
     sdp::{Connection, Kind, Session, Stream, Transport},
 };
 
@@ -190,12 +190,15 @@ impl Directions<'_> {
         flows: &mut BTreeMap<FiveTuple, (u8, Flow)>,
     ) {
         let (sender, receiver) = in_order(self.streams, from);
-        let rate_bps = rate::bps(sender, receiver, destination.is_ipv6(), self.configured);
+        let Terms { bps, packet_us } =
+            rate::terms(sender, receiver, destination.is_ipv6(), self.configured);
         // Rule 14: on hold, flows keep what they had.
         let held = sender.direction.is_hold() || receiver.direction.is_hold();
         match flows.get_mut(&(source, destination)) {
             Some((_, flow)) => {
-                flow.rate_bps = flow.rate_bps.saturating_add(rate_bps);
+                flow.rate_bps = flow.rate_bps.saturating_add(bps);
+                // What one stream tells holds for the sum at least.
+                flow.packet_us = flow.packet_us.min(packet_us);
                 flow.held &= held;
                 if sender.kind == Kind::Audio {
                     flow.kind = Kind::Audio;
@@ -205,7 +208,8 @@ impl Directions<'_> {
                 let flow = Flow {
                     source,
                     destination,
-                    rate_bps,
+                    rate_bps: bps,
+                    packet_us,
                     rtcp: self.rtcp(from, source, destination),
                     kind: sender.kind,
                     held,

@@ -84,6 +84,8 @@ pub struct Flow {
     pub destination: SocketAddr,
     /// The most that it may send, bit/s of IP packets.
     pub rate_bps: u64,
+    /// Its packet time, us; 0: not told.
+    pub packet_us: u32,
     /// Where its RTCP goes.
     pub rtcp: Rtcp,
     /// The first medium on it.

@@ -99,6 +99,7 @@ fn flow(flow: &Flow) -> v1::MediaFlow {
             destination: ends.as_ref().map(|ends| endpoint(ends.destination)),
         }),
         latch,
+        packet_time_us: packet_time(flow.packet_us),
         ..v1::MediaFlow::default()
     }
 }
@@ -120,6 +121,15 @@ fn half(half: &Half) -> [v1::MediaFlow; 2] {
             ..flow
         },
     ]
+}
+
+/// As the server takes it: 1 ms to 1 s; 0: not told.
+fn packet_time(us: u32) -> u32 {
+    if us == 0 {
+        0
+    } else {
+        us.clamp(1_000, 1_000_000)
+    }
 }
 
 fn rate(bps: u64) -> u64 {

@@ -227,3 +227,18 @@ fn no_rate_is_beyond_reason() {
     let huge = "video 4 RTP/AVP 96\nb=TIAS:18446744073709551615\na=maxprate:4294967295";
     assert_eq!(rate(huge, huge, true), MAX_BPS);
 }
+
+#[test]
+fn the_packet_time_is_the_shortest_that_may_be_sent() {
+    for (sender, receiver, expected) in [
+        ("audio 4 RTP/AVP 8", "audio 4 RTP/AVP 8", 20_000),
+        ("audio 4 RTP/AVP 8\na=ptime:10", "audio 4 RTP/AVP 8", 10_000),
+        ("audio 4 RTP/AVP 4 8", "audio 4 RTP/AVP 4 8", 20_000),
+        ("audio 4 RTP/AVP 4", "audio 4 RTP/AVP 4", 30_000),
+        ("video 4 RTP/AVP 31", "video 4 RTP/AVP 31", 0),
+    ] {
+        let sides = [sender, receiver].map(stream);
+        let terms = terms(&sides[0], &sides[1], false, &Configured::default());
+        assert_eq!(terms.packet_us, expected, "{sender}");
+    }
+}

@@ -28,6 +28,7 @@ fn session(call: &str, port: u16) -> Session {
         source: Source::Fixed(([10, 1, 0, 5], port).into()),
         destination: ([10, 2, 0, 7], port).into(),
         rate_bps: 80_000,
+        packet_us: 20_000,
         rtcp: Rtcp::NextPort,
         kind: Kind::Audio,
         held: false,

@@ -1,5 +1,6 @@
 //! The program, beside a real QoS server and routers that do what they are told.
 
+mod arguments;
 mod frames;
 mod hep;
 mod ng;

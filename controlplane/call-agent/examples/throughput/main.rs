@@ -1,0 +1,140 @@
+//! How fast HEP becomes sessions, and what calls cost in memory.
+//!
+//!     cargo run --release -p voicelane-call-agent --example throughput
+//!     cargo run --release -p voicelane-call-agent --example throughput sockets
+//!
+//! The first reads and models in memory; the second is the whole agent on one core, from a UDP socket to
+//! a server that says yes.
+//!
+//! A call is what Kamailio mirrors of one through it: 13 frames, each request and response on both
+//! hops, with local 100s and both ACKs.
+
+mod calls;
+mod sockets;
+
+use std::{env, fs, hint::black_box, time::Instant};
+
+use calls::call_frames;
+use voicelane_call_agent::{
+    call::{Change, Feed, Limits, Model},
+    hep,
+    rate::Configured,
+    sip,
+};
+
+const SECOND: u64 = 1_000_000;
+/// Calls a second, for the memory they take at the field's usual rate.
+const CALL_RATE: u64 = 556;
+
+fn main() {
+    if env::args().nth(1).as_deref() == Some("sockets") {
+        return sockets::run();
+    }
+    throughput();
+    for relay in [false, true] {
+        memory(100_000, relay, CALL_RATE);
+    }
+    // All at once: nothing is settled yet.
+    memory(100_000, false, 100_000);
+}
+
+/// Whole calls, 400 of them going on at a time.
+fn throughput() {
+    const CALLS: u32 = 20_000;
+    const AT_A_TIME: u32 = 400;
+
+    let mut frames = Vec::new();
+    for first in (0..CALLS).step_by(AT_A_TIME as usize) {
+        let calls: Vec<_> = (first..first + AT_A_TIME)
+            .map(|call| call_frames(call, false))
+            .collect();
+        for nth in 0..13 {
+            frames.extend(calls.iter().map(|call| call[nth].clone()));
+        }
+    }
+    let bytes: usize = frames.iter().map(Vec::len).sum();
+
+    let start = Instant::now();
+    for frame in &frames {
+        if let Ok(packet) = hep::read(frame) {
+            black_box(sip::read(&packet.payload).is_ok());
+        }
+    }
+    let reading = start.elapsed();
+
+    let mut model = model();
+    let (mut now, mut added, mut removed) = (SECOND, 0, 0);
+    let start = Instant::now();
+    for frame in &frames {
+        now += 100;
+        take(&mut model, now, frame);
+        for change in model.changes() {
+            match change {
+                Change::Add(_) => added += 1,
+                Change::Remove { .. } => removed += 1,
+                _ => {}
+            }
+        }
+    }
+    let all = start.elapsed();
+    assert_eq!((added, removed), (CALLS, CALLS));
+    let count = frames.len() as u128;
+    println!(
+        "{count} frames of {} bytes: {} ns a frame to read, {} ns with the model: {} frames a second on one core",
+        bytes / frames.len(),
+        reading.as_nanos() / count,
+        all.as_nanos() / count,
+        count * 1_000_000_000 / all.as_nanos(),
+    );
+}
+
+/// Resident memory of calls that were answered and go on.
+fn memory(calls: u32, relay: bool, rate: u64) {
+    let before = resident();
+    let mut model = model();
+    let mut now = SECOND;
+    for call in 0..calls {
+        now += SECOND / rate;
+        for frame in &call_frames(call, relay)[..9] {
+            take(&mut model, now, frame);
+            drop(model.changes());
+        }
+    }
+    let sessions = model.counters().added;
+    assert_eq!((model.calls(), sessions), (calls as usize, calls.into()));
+    println!(
+        "{calls} calls at {rate} a second, {}: {} MB",
+        if relay {
+            "four flows each by a relay"
+        } else {
+            "two flows each"
+        },
+        (resident() - before) >> 20
+    );
+}
+
+fn model() -> Model {
+    Model::new(Configured::default(), Limits::default(), 1)
+}
+
+fn take(model: &mut Model, now: u64, frame: &[u8]) {
+    if let Ok(packet) = hep::read(frame)
+        && let Ok(message) = sip::read(&packet.payload)
+    {
+        let feed = Feed {
+            captured_us: None,
+            source: packet.source,
+            destination: packet.destination,
+        };
+        model.sip(now, &feed, &message);
+    }
+}
+
+fn resident() -> u64 {
+    let status = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = status
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse::<u64>().ok());
+    pages.unwrap_or(0) * 4_096
+}
