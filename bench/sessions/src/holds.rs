@@ -225,7 +225,9 @@ fn edge(name: &str, prefixes: Vec<IpNet>) -> Interface {
         prefixes,
         rate_bps: 0,
         ef_budget_bps: 0,
+        ef_ingress_budget_bps: 0,
         mtu_bytes: 1_500,
+        overhead_bytes: 0,
         vlan_id: 0,
         port: name.into(),
     }
