@@ -263,7 +263,6 @@ fn gate(policy: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "the server does not reserve yet"]
 async fn the_gate_refuses_what_has_no_room_and_lets_it_in_when_others_end() {
     // Nine tenths of it are for ordinary calls: five of about 100 kbit/s.
     let mut world = World::with_budget(580_000).await;

@@ -12,7 +12,7 @@ use voicelane_proto::v1::{self, call_agent_client::CallAgentClient};
 
 use super::{
     frames::{Call, frame},
-    world::{Program, World},
+    world::{PATIENCE, Program, World},
 };
 
 fn scrape(address: SocketAddr) -> String {
@@ -122,17 +122,20 @@ async fn an_operator_sees_calls_messages_and_what_is_missing() {
             .unwrap()
             .connect_lazy(),
     );
-    let mut serving = async || {
-        let request = HealthCheckRequest::default();
-        health.check(request).await.unwrap().into_inner().status
+    let mut becomes = async |wanted: i32| {
+        let wait = async {
+            loop {
+                let request = HealthCheckRequest::default();
+                if health.check(request).await.unwrap().into_inner().status == wanted {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.unwrap();
     };
-    assert_eq!(serving().await, 1);
+    // SERVING while the server can be reached, NOT_SERVING then.
+    becomes(1).await;
     world.server.stop().await;
-    for _ in 0..100 {
-        if serving().await == 2 {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("healthy without a server");
+    becomes(2).await;
 }
