@@ -173,22 +173,26 @@ fn the_state_of_a_killed_router_goes_with_its_namespace() {
     fs::remove_dir_all(&state).unwrap();
 }
 
-/// The driver makes its interface once, at the start.
+/// Of drivers that make or open their interface once, at the start.
 #[test]
-fn a_port_whose_tap_is_deleted_is_down() {
-    let network = OneRouter::new("tap");
-    let config = fs::read_to_string(&network.config).unwrap();
-    let config = config.replace("net_af_packet1,iface=u-core", "net_tap1");
-    fs::write(&network.config, config).unwrap();
-    let mut router = network.start();
-    eventually("a port that is up", || up(&network) == 1.0);
-    assert_eq!(sysctl(&network, "ipv4/conf/dtap1/rp_filter"), "1");
-    network.router.ip("link del dtap1").unwrap();
-    eventually("a port that is down", || up(&network) == 0.0);
-    router
-        .wait_for_log("until the router is started again", BOUND)
-        .unwrap();
-    assert!(network.pings("10.1.0.1"), "the other port serves on");
+fn a_port_whose_interface_is_deleted_is_down() {
+    for (device, interface) in [("net_tap1", "dtap1"), ("net_pcap1,iface=u-core", "u-core")] {
+        let network = OneRouter::new("once");
+        let config = fs::read_to_string(&network.config).unwrap();
+        let config = config.replace("net_af_packet1,iface=u-core", device);
+        fs::write(&network.config, config).unwrap();
+        let mut router = network.start();
+        eventually("a port that is up", || up(&network) == 1.0);
+        let key = format!("ipv4/conf/{interface}/rp_filter");
+        assert_eq!(sysctl(&network, &key), "1", "{device}");
+        let delete = format!("link del {interface}");
+        network.router.ip(&delete).unwrap();
+        eventually("a port that is down", || up(&network) == 0.0);
+        router
+            .wait_for_log("until the router is started again", BOUND)
+            .unwrap();
+        assert!(network.pings("10.1.0.1"), "the other port serves on");
+    }
 }
 
 #[test]
