@@ -1,4 +1,4 @@
-//! Protobuf as tonic has it, but for the status of a request that cannot be decoded.
+//! tonic's protobuf codec with another status for a request that cannot be decoded.
 
 use std::marker::PhantomData;
 
@@ -38,7 +38,7 @@ where
     }
 }
 
-/// Decodes `U`.
+/// Decodes `U`; a request that is malformed is INVALID_ARGUMENT.
 #[derive(Clone, Debug)]
 pub struct Decode<U>(PhantomData<U>);
 

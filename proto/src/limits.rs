@@ -1,6 +1,6 @@
-//! What the protocol promises and both sides keep to.
+//! Limits that server and routers share.
 
-/// The most that may come at once, bytes: every burst of a policer or meter.
+/// The greatest burst of a policer or meter, bytes.
 ///
 /// A router counts a byte as its clock's frequency times 8, and half of an `i64`'s range holds a
 /// bucket; at the fastest clock that it takes, 2^33 Hz, this many bytes fit.

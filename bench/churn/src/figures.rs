@@ -1,16 +1,15 @@
-//! What was measured.
+//! Figures of a run with changes, as JSON and as Markdown.
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use voicelane_bench::Machine;
 
-/// What histograms tell apart.
+/// The longest time that histograms count.
 pub(crate) const LONGEST_NS: u64 = 10_000_000_000;
 
-/// A whole run.
 #[derive(Debug, Serialize)]
 pub(crate) struct Figures {
-    /// What changed, in words.
+    /// What changed, for people.
     pub(crate) changes: String,
     /// Packets of 214 bytes a second that were offered.
     pub(crate) packets_per_second: u64,
@@ -19,14 +18,13 @@ pub(crate) struct Figures {
     /// Changes a second that were wanted.
     pub(crate) wanted_per_second: u64,
     pub(crate) machine: Machine,
-    /// Before the changes.
+    /// Without changes.
     pub(crate) quiet: Phase,
-    /// With them.
+    /// With changes.
     pub(crate) churn: Phase,
     /// Changes that were done in the second phase.
     pub(crate) changes_done: u64,
     pub(crate) changes_per_second: f64,
-    /// Changes that failed.
     pub(crate) failed: u64,
     /// From the call to its answer.
     pub(crate) answer: Quantiles,
@@ -34,11 +32,11 @@ pub(crate) struct Figures {
     pub(crate) marked: Option<Quantiles>,
 }
 
-/// A part of a run.
+/// One part of a run.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Phase {
     pub(crate) seconds: f64,
-    /// Packets that came.
+    /// Packets that were offered.
     pub(crate) offered: u64,
     /// Of these, those that were not sent on.
     pub(crate) lost: u64,
@@ -50,7 +48,7 @@ pub(crate) struct Phase {
     pub(crate) longest_turn_us: f64,
 }
 
-/// Of a histogram, in microseconds.
+/// Quantiles of a time, in microseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Quantiles {
     pub(crate) count: u64,
@@ -61,7 +59,7 @@ pub(crate) struct Quantiles {
 }
 
 impl Quantiles {
-    /// Of nanoseconds.
+    /// Reads them off a histogram of nanoseconds.
     pub(crate) fn of(histogram: &Histogram<u64>) -> Self {
         #[allow(clippy::cast_precision_loss, reason = "nanoseconds of seconds")]
         let us = |ns: u64| ns as f64 / 1e3;
@@ -83,7 +81,7 @@ impl Quantiles {
 }
 
 impl Figures {
-    /// As text to read.
+    /// The page for people.
     pub(crate) fn markdown(&self) -> String {
         let mut text = format!(
             "{}: {:.0} changes a second ({} wanted, {} failed) while {} packets a second of 214 bytes \

@@ -38,7 +38,7 @@ const LOOK: Duration = Duration::from_secs(10);
 /// After this it sleeps as long as it ever does.
 const SETTLED: Duration = Duration::from_secs(2);
 
-/// What was measured.
+/// Figures of a worker that sleeps.
 #[derive(Debug, Serialize)]
 pub(crate) struct Figures {
     machine: Machine,
@@ -138,7 +138,7 @@ struct Seldom {
     due: Option<u64>,
     /// When the packet came that is being forwarded.
     arrived: Option<u64>,
-    /// Packets that came.
+    /// Packets received.
     number: u64,
     delays: mpsc::UnboundedSender<u64>,
 }

@@ -1,4 +1,4 @@
-//! The router's worker with packets of calls at a fixed rate, and calls or routes that come and go.
+//! What changes of calls and routes cost a router's worker that forwards at a fixed rate.
 
 #![forbid(unsafe_code)]
 
@@ -25,8 +25,8 @@ use voicelane_router::dataplane::cores;
 use measure::Source;
 
 /// Lets calls or routes come and go while a router's worker forwards packets at a fixed rate, and
-/// tells what that cost: packets lost with and without changes, the time that the loss is worth at
-/// the offered rate, and how long it takes from asking for a call to its first marked packet.
+/// prints what that cost: packets lost with and without changes, the loss as time at the offered
+/// rate, and the time from asking for a call to its first marked packet.
 ///
 /// The worker has a core to itself. The packets are made and looked at on it, too; who asks for
 /// changes, the QoS server and the router's control side are on the other cores, in one process and
@@ -38,7 +38,7 @@ struct Arguments {
     #[command(subcommand)]
     what: What,
 
-    /// The worker's core
+    /// Core of the worker
     #[arg(long, default_value_t = 1, global = true)]
     core: usize,
 
@@ -63,7 +63,7 @@ enum What {
     Table,
 }
 
-/// What comes, and how often something changes.
+/// Offered packets and rate of changes.
 #[derive(Args, Clone, Copy, Debug)]
 struct Churn {
     /// Changes a second: half of them additions, half of them removals. The first removals have
@@ -138,14 +138,14 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// For all but the worker, on these cores.
+/// A runtime on these cores, for all but the worker.
 fn runtime(cores: &[usize]) -> anyhow::Result<Runtime> {
     cores::stay_on(cores)?;
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     Ok(runtime.worker_threads(cores.len()).enable_all().build()?)
 }
 
-/// Prints figures, and writes the files that are wanted.
+/// Prints figures, and writes the files that were asked for.
 fn tell(arguments: &Arguments, figures: &impl Serialize, markdown: &str) -> anyhow::Result<()> {
     println!("{markdown}");
     arguments.files.write(figures, markdown)

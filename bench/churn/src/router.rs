@@ -109,7 +109,7 @@ impl Router {
         }
     }
 
-    /// The worker's counters.
+    /// Asks the worker for its counters.
     pub(crate) async fn report(&self) -> anyhow::Result<Box<Report>> {
         let ports = self.settings.ports.len();
         let report = Report::new(ports, ports);
@@ -158,7 +158,7 @@ impl Router {
         Ok(())
     }
 
-    /// Ends the worker.
+    /// Stops the worker's thread and waits for it.
     pub(crate) fn stop(self) {
         self.worker.stop();
     }

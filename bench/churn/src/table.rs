@@ -28,7 +28,7 @@ const CHANGES: usize = 200_000;
 /// Bursts of addresses that are looked up.
 const BURSTS: usize = 20_000;
 
-/// What was measured.
+/// Figures of both families.
 #[derive(Debug, Serialize)]
 pub(crate) struct Figures {
     machine: Machine,
@@ -49,7 +49,7 @@ struct Table {
     lookup_ns: f64,
 }
 
-/// Measures both families.
+/// Measures both families, one after the other.
 pub(crate) fn measure() -> anyhow::Result<Figures> {
     let ipv4: Vec<_> = voicelane_bench::routes::ipv4(IPV4, SEED)
         .into_iter()
@@ -133,7 +133,7 @@ fn table<K: Key>(routes: &[(K, u8)], below: impl Fn(K, u128) -> K) -> anyhow::Re
 }
 
 impl Figures {
-    /// As text to read.
+    /// The page for people.
     pub(crate) fn markdown(&self) -> String {
         let mut text = format!(
             "The Internet's routes in the router's tables, each alone, without packets beside.\n{}.\n\n\

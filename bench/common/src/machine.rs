@@ -4,10 +4,10 @@ use std::{fmt, fs, process::Command, thread};
 
 use serde::Serialize;
 
-/// What figures depend on, at the time when it was asked for.
+/// What figures depend on, as read at one moment.
 #[derive(Clone, Debug, Serialize)]
 pub struct Machine {
-    /// The processor's name.
+    /// Name of the processor.
     pub cpu: String,
     /// Cores that this process may use.
     pub cores: usize,
@@ -15,12 +15,12 @@ pub struct Machine {
     pub kernel: String,
     /// The installed DPDK's release.
     pub dpdk: String,
-    /// How many threads wanted a core over the last minute, those under test included.
+    /// Load average of the last minute, threads under test included.
     pub load_average: Option<f64>,
 }
 
 impl Machine {
-    /// Asks the system. What it does not tell is "unknown".
+    /// Reads it from the system; what cannot be read is "unknown".
     #[must_use]
     pub fn new() -> Self {
         let cpu = fs::read_to_string("/proc/cpuinfo").ok().and_then(|info| {
@@ -40,7 +40,7 @@ impl Machine {
     }
 }
 
-/// One line.
+/// One line, for a report.
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(

@@ -5,17 +5,17 @@ use std::path::Path;
 use anyhow::anyhow;
 use plotters::{coord::Shift, prelude::*};
 
-/// Text, axes.
+/// Colour of text and axes.
 pub const GREY: RGBColor = RGBColor(0x55, 0x5b, 0x66);
-/// What is not compared.
+/// Colour of bars that are not compared.
 pub const LIGHT: RGBColor = RGBColor(0xa8, 0xb0, 0xbd);
-/// Worst values.
+/// Colour of worst values.
 pub const RED: RGBColor = RGBColor(0xc8, 0x3c, 0x3c);
-/// Voicelane.
+/// Colour of Voicelane's values.
 pub const BLUE: RGBColor = RGBColor(0x2b, 0x6c, 0xb0);
-/// Ideals, means.
+/// Colour of ideals and means.
 pub const GREEN: RGBColor = RGBColor(0x2f, 0x85, 0x5a);
-/// Peers.
+/// Colour of other programs.
 pub const ORANGE: RGBColor = RGBColor(0xdd, 0x8a, 0x3c);
 
 /// A part of a picture.
@@ -36,7 +36,7 @@ pub fn draw<'a>(
         .map_err(|error| anyhow!("cannot draw {}: {error}", file.display()))
 }
 
-/// The nearest pixel.
+/// Rounds to the nearest pixel.
 #[allow(
     clippy::cast_possible_truncation,
     reason = "pixels of a picture of a known size"

@@ -39,7 +39,7 @@ pub fn write_json(file: &Path, figures: &impl Serialize) -> anyhow::Result<()> {
     write(file, &(serde_json::to_string_pretty(figures)? + "\n"))
 }
 
-/// Writes a page.
+/// Writes a page of text.
 pub fn write(file: &Path, page: &str) -> anyhow::Result<()> {
     fs::write(file, page).with_context(|| format!("cannot write {}", file.display()))
 }

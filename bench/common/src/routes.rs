@@ -70,12 +70,12 @@ const IPV6_LENGTHS: [(u8, u32); 24] = [
     (64, 6_000),
 ];
 
-/// Where the registries give out IPv6 from: the first 12 bits.
+/// The registries' IPv6 blocks: the first 12 bits.
 const IPV6_BLOCKS: [u16; 6] = [0x200, 0x240, 0x260, 0x280, 0x2a0, 0x2c0];
 /// How many networks share a thousand IPv6 routes.
 const NETWORKS_IN_A_THOUSAND: usize = 130;
 
-/// So many IPv4 routes, each another one, in a random order.
+/// `count` distinct IPv4 routes in a random order.
 #[must_use]
 pub fn ipv4(count: usize, seed: u64) -> Vec<Prefix<Ipv4Addr>> {
     let mut random = SmallRng::seed_from_u64(seed);
@@ -94,7 +94,7 @@ pub fn ipv4(count: usize, seed: u64) -> Vec<Prefix<Ipv4Addr>> {
     })
 }
 
-/// So many IPv6 routes, each another one, in a random order.
+/// `count` distinct IPv6 routes in a random order.
 #[must_use]
 pub fn ipv6(count: usize, seed: u64) -> Vec<Prefix<Ipv6Addr>> {
     let mut random = SmallRng::seed_from_u64(seed);

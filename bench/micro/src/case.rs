@@ -21,7 +21,7 @@ pub enum Load {
 }
 
 impl Load {
-    /// All.
+    /// All cases, in the order of the table.
     pub const ALL: [Self; 4] = [Self::Hit, Self::Miss, Self::Policed, Self::Saturated];
 
     /// What it is called.
@@ -52,7 +52,7 @@ pub struct Case {
     pub ip: IpVersion,
     /// How many flows they are of, each as often as any other.
     pub flows: u32,
-    /// What they meet.
+    /// State that the packets meet.
     pub load: Load,
 }
 

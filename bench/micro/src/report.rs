@@ -18,28 +18,28 @@ use crate::{
 pub struct Figures {
     /// The date, UTC, RFC 3339.
     pub date: String,
-    /// Of the sources.
+    /// Commit of the sources.
     pub commit: String,
-    /// Where.
+    /// Where they were taken.
     pub machine: Machine,
     /// Turns of the worker's loop a case, each with a burst of 64 packets.
     pub turns: usize,
-    /// What each case took.
+    /// One for each case.
     pub rows: Vec<Row>,
 }
 
-/// What a case took.
+/// Figures of one case.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
-    /// Its name.
+    /// Name of the case.
     pub case: String,
-    /// 4 or 6.
+    /// Version of IP, 4 or 6.
     pub ip: u8,
-    /// How many flows there were.
+    /// Number of flows.
     pub flows: u32,
-    /// What the packets met.
+    /// State that the packets meet: `hit`, `miss`, `policed`, `saturated`.
     pub load: &'static str,
-    /// How many packets there were.
+    /// Packets received.
     pub packets: u64,
     /// The share of them that left.
     pub sent_share: f64,
@@ -49,7 +49,7 @@ pub struct Row {
     pub instructions: BTreeMap<&'static str, f64>,
     /// Instructions a packet received, of all but the device.
     pub router_instructions: f64,
-    /// How many times memory was allocated for one packet.
+    /// Memory allocations for each packet.
     pub allocations_per_packet: f64,
 }
 
@@ -86,7 +86,7 @@ impl Row {
     }
 }
 
-/// As Markdown.
+/// The page for people, as Markdown.
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(

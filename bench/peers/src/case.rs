@@ -76,7 +76,7 @@ impl Classes {
 pub(crate) struct Case {
     pub(crate) program: Program,
     pub(crate) ip: IpVersion,
-    /// Without FCS.
+    /// Frame length without FCS, bytes.
     pub(crate) frame_bytes: u16,
     /// How many there are, each as often as the others.
     pub(crate) flows: u32,
@@ -251,7 +251,7 @@ impl fmt::Display for Case {
     }
 }
 
-/// Where things are.
+/// Folders of programs and of working files.
 #[derive(Clone, Debug)]
 pub(crate) struct Folders {
     /// Of `voicelane-throughput`.

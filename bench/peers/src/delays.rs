@@ -22,7 +22,7 @@ pub(crate) struct Delays {
 }
 
 impl Delays {
-    /// Of nanoseconds.
+    /// Reads them off a histogram of nanoseconds.
     pub(crate) fn of(histogram: &Histogram<u64>) -> Self {
         let us = |nanoseconds: u64| nanoseconds as f64 / 1e3;
         let at = |quantile| us(histogram.value_at_quantile(quantile));
@@ -42,7 +42,7 @@ impl Delays {
     }
 }
 
-/// One load.
+/// Figures of one program at one load.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct LoadRow {
     pub(crate) program: &'static str,
@@ -53,9 +53,9 @@ pub(crate) struct LoadRow {
     pub(crate) sent_mpps: f64,
     /// Packets that came while the receive ring was full: the loop stood still.
     pub(crate) ring_lost_packets: u64,
-    /// The sessions' packets.
+    /// Delays of sessions' packets.
     pub(crate) ef: Delays,
-    /// All others.
+    /// Delays of all other packets.
     pub(crate) other: Delays,
 }
 
@@ -89,11 +89,11 @@ pub(crate) struct Report {
     /// When it began, UTC.
     pub(crate) date: String,
     pub(crate) tsc_hz: f64,
-    /// At each load.
+    /// Length of each load.
     pub(crate) seconds: u64,
 }
 
-/// As Markdown.
+/// The page for people, as Markdown.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let header = [

@@ -13,7 +13,7 @@ use crate::{
 /// Packets a second of a 10GbE link full of G.711, one way.
 pub(crate) const FULL_LINK_MPPS: f64 = 5.25;
 
-/// Over the rounds.
+/// A figure over the rounds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Spread {
     pub(crate) min: f64,
@@ -46,9 +46,9 @@ pub(crate) struct Row {
     /// The program.
     pub(crate) name: &'static str,
     pub(crate) flows: u32,
-    /// Without FCS.
+    /// Frame length without FCS, bytes.
     pub(crate) frame_bytes: u16,
-    /// 4 or 6.
+    /// Version of IP, 4 or 6.
     pub(crate) ip: u8,
     /// Whether the shaper was set to half of what came.
     pub(crate) saturated: bool,

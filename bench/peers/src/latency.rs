@@ -44,7 +44,6 @@ const OVERLOAD: f64 = 0.9;
 /// Under overload, the sessions' part of the packets is one of so many: 40 % of what is sent.
 const OVERLOAD_SESSION_EVERY: u32 = 5;
 
-/// How to measure.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Options {
     /// How long to measure at each load.

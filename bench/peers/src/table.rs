@@ -1,4 +1,4 @@
-//! The report for people.
+//! The report as a Markdown page.
 
 use std::fmt;
 
@@ -10,7 +10,6 @@ use crate::{
     figures::{Report, Row, Spread},
 };
 
-/// As Markdown.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(

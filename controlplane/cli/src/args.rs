@@ -1,4 +1,4 @@
-//! What can be typed.
+//! The command line: commands and options.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::{
     meter::MeterArgs,
 };
 
-/// Gives voice calls their own lane, and tells why one does not have it.
+/// Gives voice calls their own lane, and says why a call does not have it.
 ///
 /// Talks to the QoS server (voicelane-server), and with --router-api to a router itself. Every
 /// command prints a table, or with --json the API's answer as proto3 JSON: one document, for
@@ -47,10 +47,9 @@ Exit codes: 0 done (explain: every link holds), 1 the server said no (explain: a
 2 wrong usage, 3 the server cannot be reached, 4 explain: no link is known to be broken, but one is
 unknown.";
 
-/// What every command has.
 #[derive(Args, Debug)]
 pub(crate) struct Global {
-    /// The QoS server.
+    /// Address of the QoS server.
     #[arg(
         long,
         global = true,
@@ -59,18 +58,17 @@ pub(crate) struct Global {
         default_value = "http://127.0.0.1:7400"
     )]
     pub(crate) server: String,
-    /// In whose name calls are added: sessions are known by agent and id.
+    /// The agent in whose name calls are added: a session is known by agent and id.
     #[arg(long, global = true, value_name = "NAME", default_value = "cli")]
     pub(crate) agent: String,
     /// Print the API's answer as proto3 JSON; an error as {"error":{"code","message"}} on stderr.
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// How long connecting and answering may take together.
+    /// Limit for connecting and answering together.
     #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds, default_value = "10")]
     pub(crate) timeout: Duration,
 }
 
-/// What there is.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Calls: add, modify, delete, get, list, watch, explain.
@@ -85,24 +83,23 @@ pub(crate) enum Command {
     Agent(Agent),
 }
 
-/// Of calls.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Call {
-    /// Give a call its lane; done when its routers mark every packet of it.
+    /// Give a call its lane; ends when its routers mark all its packets.
     Add {
-        /// The call's name, unique for the agent.
+        /// Name of the call, unique for the agent.
         id: String,
-        /// Its version.
+        /// Revision of the session, 1 and up.
         #[arg(long, default_value_t = 1)]
         revision: u64,
         #[command(flatten)]
         media: Media,
     },
-    /// Replace a call's flows; the new work before the old go.
+    /// Replace a call's flows; new flows work before old ones are removed.
     Modify {
-        /// The call's name.
+        /// Name of the call.
         id: String,
-        /// Its version; must grow [default: one more than what is there].
+        /// Revision, later than the one that is there [default: one more].
         #[arg(long)]
         revision: Option<u64>,
         #[command(flatten)]
@@ -110,35 +107,35 @@ pub(crate) enum Call {
     },
     /// Take a call's lane away.
     Delete {
-        /// The call's name.
+        /// Name of the call.
         id: String,
     },
-    /// Show a call.
+    /// Show one call with its flows and routers.
     Get {
-        /// The call's name.
+        /// Name of the call.
         id: String,
     },
     /// Show this agent's calls.
     List {
-        /// Every agent's.
+        /// Calls of all agents.
         #[arg(long)]
         all_agents: bool,
-        /// Show at most so many.
+        /// Show at most this many calls.
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
     },
-    /// Follow this agent's calls as they come, change and go, until Ctrl-C.
+    /// Follow this agent's calls as they are added, changed and deleted, until Ctrl-C.
     Watch {
-        /// Every agent's.
+        /// Calls of all agents.
         #[arg(long)]
         all_agents: bool,
-        /// First those that are there.
+        /// Begin with the calls that exist.
         #[arg(long)]
         existing: bool,
-        /// End after so many events.
+        /// End after this many events.
         #[arg(long, value_name = "N")]
         count: Option<u64>,
-        /// End after so long.
+        /// End after this time.
         #[arg(long = "for", value_name = "SECONDS", value_parser = seconds)]
         duration: Option<Duration>,
     },
@@ -148,28 +145,27 @@ pub(crate) enum Call {
     /// were mended. Ends with 0 when every link holds, 1 when one is broken, 4 when none is known to
     /// be broken but one is unknown.
     Explain {
-        /// The call's name.
+        /// Name of the call.
         id: String,
     },
 }
 
-/// A call's media.
 #[derive(Args, Debug)]
 pub(crate) struct Media {
     #[command(flatten)]
     pub(crate) ends: Ends,
-    /// What the media are coded with: sets the rate, at 20 ms a packet, and 1 % on top for a sender
-    /// whose clock is fast.
+    /// Codec of the media: sets the rate, at 20 ms a packet, and 1 % on top for a sender whose clock
+    /// is fast.
     #[arg(long, value_enum, default_value_t = Codec::G711, conflicts_with = "rate")]
     pub(crate) codec: Codec,
-    /// The rate instead, bit/s at the IP layer: 80000, 80k, 1.5M, 1.5Mbit/s. Taken as it is, with nothing on
-    /// top: what exceeds it is dropped.
+    /// Rate in place of a codec, bit/s at the IP layer: 80000, 80k, 1.5M, 1.5Mbit/s. Packets over it
+    /// are dropped.
     #[arg(long, value_name = "RATE")]
     pub(crate) rate: Option<BitRate>,
     /// Media are SRTP: 10 bytes more a packet than the codec's.
     #[arg(long, conflicts_with = "rate")]
     pub(crate) srtp: bool,
-    /// How much may come at once, bytes [default: 200 ms of the rate, at least 3,000].
+    /// Burst size, bytes [default: 200 ms of the rate, at least 3,000].
     #[arg(
         long,
         value_name = "BYTES",
@@ -177,10 +173,10 @@ pub(crate) struct Media {
         hide_default_value = true
     )]
     pub(crate) burst: u32,
-    /// Where RTCP goes.
+    /// Ports of RTCP.
     #[arg(long, value_enum, default_value_t = RtcpMode::Next)]
     pub(crate) rtcp: RtcpMode,
-    /// The treatment.
+    /// Service class (RFC 4594).
     #[arg(
         long,
         value_parser = classes(),
@@ -192,7 +188,6 @@ pub(crate) struct Media {
     pub(crate) meter: Box<MeterArgs>,
 }
 
-/// From where to where.
 #[derive(Args, Debug)]
 #[group(required = true, multiple = true)]
 pub(crate) struct Ends {
@@ -200,16 +195,16 @@ pub(crate) struct Ends {
     /// for the arrow. Repeat it for more.
     #[arg(long = "flow", value_name = "SRC:PORT->DST:PORT")]
     pub(crate) flows: Vec<Flow>,
-    /// One side of a call that sends from where it receives; with --b, makes both directions.
+    /// One side of a call that sends and receives on one port; with --b, makes both directions.
     #[arg(long, value_name = "ADDRESS:PORT", requires = "b")]
     pub(crate) a: Option<End>,
-    /// The other side.
+    /// The other side; with --a.
     #[arg(long, value_name = "ADDRESS:PORT", requires = "a")]
     pub(crate) b: Option<End>,
-    /// The source of one direction; with --to.
+    /// Source of one direction; with --to.
     #[arg(long, value_name = "ADDRESS:PORT", requires = "to")]
     pub(crate) from: Option<End>,
-    /// Its destination.
+    /// Destination of one direction; with --from.
     #[arg(long, value_name = "ADDRESS:PORT", requires = "from")]
     pub(crate) to: Option<End>,
 }
@@ -238,42 +233,40 @@ impl Ends {
     }
 }
 
-/// Where RTCP goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum RtcpMode {
-    /// To the ports after RTP's.
+    /// The ports after RTP's (RFC 3550 section 11).
     Next,
-    /// To RTP's ports.
+    /// RTP's ports (RFC 5761).
     Mux,
-    /// There is none.
+    /// No RTCP.
     None,
 }
 
-/// Of routers.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Router {
     /// Show the routers that the server knows.
     List,
     /// Show a router with its interfaces.
     Show {
-        /// The router's id.
+        /// Id of the router.
         id: String,
     },
-    /// Have the server forget a router that is gone for good.
+    /// Have the server forget a router that does not come back.
     ///
     /// Its prefixes attach nobody any more, and its calls move to the routers that reach their
     /// addresses now; those whose address nobody reaches stay, degraded. The server refuses it while
     /// the router is attached, and forgets routers by itself that have been away for long
     /// (voicelane-server --forget-routers-after).
     Forget {
-        /// The router's id.
+        /// Id of the router.
         id: String,
     },
     /// Show all prefixes that a router reports for an interface; `list` and `show` have the first.
     Prefixes {
-        /// The router's id.
+        /// Id of the router.
         id: String,
-        /// The interface.
+        /// Name of the interface.
         interface: String,
     },
     /// Ask a router itself for its ports, queues and drops.
@@ -347,7 +340,7 @@ pub(crate) enum Agent {
         /// Only calls with a session that the server refused, or a stream that cannot be placed.
         #[arg(long)]
         troubled: bool,
-        /// Show at most so many.
+        /// Show at most this many calls.
         #[arg(long, value_name = "N", default_value_t = 100)]
         limit: u32,
         #[command(flatten)]
@@ -376,10 +369,9 @@ pub(crate) struct AgentApi {
     pub(crate) url: String,
 }
 
-/// Where a router itself answers.
 #[derive(Args, Debug)]
 pub(crate) struct RouterApi {
-    /// The router's own address.
+    /// Address of the router's own API (its router.api).
     #[arg(long = "router-api", env = "VOICELANE_ROUTER_API", value_name = "URL")]
     pub(crate) url: String,
 }

@@ -13,7 +13,7 @@ use crate::{
     text::calls,
 };
 
-/// Sessions asked for at a time.
+/// Sessions of one page.
 const PAGE: u32 = 500;
 
 /// Carries a command out.

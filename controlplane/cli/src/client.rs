@@ -1,4 +1,4 @@
-//! Reaching a server, and what can go wrong with that.
+//! The connection to a server, and how a command fails.
 
 use std::{error::Error as _, io, process::ExitCode, time::Duration};
 
@@ -12,12 +12,12 @@ use tonic::{
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// The server's no.
+    /// The server refused.
     #[error("{message}")]
     Said {
         /// The gRPC code's name.
         code: &'static str,
-        /// The server's words.
+        /// Its message.
         message: String,
     },
     /// A link of the chain is broken; it has been printed.
@@ -26,17 +26,12 @@ pub(crate) enum Failure {
     /// Whether a link of the chain is broken is unknown; it has been printed.
     #[error("nobody knows whether the call has its lane")]
     Unknown,
-    /// What was typed makes no sense.
+    /// Wrong usage that clap cannot know.
     #[error("{0}")]
     Usage(String),
-    /// Nobody there.
+    /// No connection, or no answer in time.
     #[error("cannot reach {url}: {reason}")]
-    Unreachable {
-        /// Whom.
-        url: String,
-        /// Why.
-        reason: String,
-    },
+    Unreachable { url: String, reason: String },
     /// The picture cannot be drawn; the figures have been printed.
     #[error("cannot draw {file}: {reason}")]
     Picture { file: String, reason: String },
@@ -57,7 +52,7 @@ struct ErrorBody<'a> {
 }
 
 impl Failure {
-    /// What the process ends with.
+    /// The process's exit code; --help lists them.
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Said { .. } | Self::Broken | Self::Picture { .. } | Self::Output(_) => 1,
@@ -67,7 +62,7 @@ impl Failure {
         })
     }
 
-    /// Says it on stderr.
+    /// Prints the failure on stderr, as JSON or text.
     pub(crate) fn report(&self, json: bool) {
         let code = match self {
             // Whoever reads our output has enough of it.
@@ -92,7 +87,7 @@ impl Failure {
     }
 }
 
-/// A connection with the time that is left for using it.
+/// A connection with a deadline.
 pub(crate) struct Connection {
     url: String,
     timeout: Duration,
@@ -102,7 +97,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Connects.
+    /// Connects; `timeout` is for connecting and all answers together.
     pub(crate) async fn open(url: &str, timeout: Duration) -> Result<Self, Failure> {
         let deadline = Instant::now() + timeout;
         let endpoint = Endpoint::from_shared(url.to_owned())
@@ -132,7 +127,7 @@ impl Connection {
         }
     }
 
-    /// Waits for an answer while there is time.
+    /// Waits for an answer until the deadline.
     pub(crate) async fn answer<T>(
         &self,
         call: impl Future<Output = Result<tonic::Response<T>, Status>>,
@@ -150,7 +145,7 @@ impl Connection {
         }
     }
 
-    /// What a status means: the server's word, or a connection that broke.
+    /// Tells a refusal from a broken connection.
     pub(crate) fn failure(&self, status: &Status) -> Failure {
         let broke = matches!(
             status.code(),

@@ -11,12 +11,12 @@ use crate::{
     client::Failure,
 };
 
-/// How long a packet is, us.
+/// Packet time, us.
 const PACKET_US: u32 = 20_000;
 /// What SRTP's tag adds to a packet (AES_CM_128_HMAC_SHA1_80), bytes.
 const SRTP_TAG: u32 = 10;
 
-/// What media are coded with.
+/// Codecs with a fixed rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Codec {
     /// 80.8 kbit/s over IPv4.
@@ -70,7 +70,7 @@ impl FromStr for End {
     }
 }
 
-/// One direction.
+/// One direction of media.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Flow {
     pub(crate) source: End,
@@ -100,7 +100,7 @@ impl fmt::Display for Flow {
     }
 }
 
-/// What was typed, as the server wants it.
+/// The session that the options describe.
 pub(crate) fn spec(
     key: v1::SessionKey,
     revision: u64,

@@ -22,25 +22,25 @@ pub(crate) struct MeterArgs {
         conflicts_with_all = ["codec", "rate", "srtp", "burst"]
     )]
     pub(crate) meter: Option<Kind>,
-    /// What is committed, bit/s at the IP layer: what keeps to it is green.
+    /// Committed rate, bit/s at the IP layer: packets within it are green.
     #[arg(long, value_name = "RATE", requires = "meter")]
     cir: Option<BitRate>,
-    /// How much of that may come at once.
+    /// Committed burst size.
     #[arg(long, value_name = "BYTES", requires = "meter")]
     cbs: Option<u32>,
-    /// Of trtcm: the peak, at least the CIR. What is over it is red; what is between, yellow.
+    /// Of trtcm: peak rate, at least the CIR. Packets over it are red; between both, yellow.
     #[arg(long, value_name = "RATE", requires = "meter")]
     pir: Option<BitRate>,
-    /// Of trtcm: how much of the peak may come at once.
+    /// Of trtcm: peak burst size.
     #[arg(long, value_name = "BYTES", requires = "meter")]
     pbs: Option<u32>,
-    /// Of rfc4115: what may come beside the CIR, yellow.
+    /// Of rfc4115: excess rate beside the CIR, yellow.
     #[arg(long, value_name = "RATE", requires = "meter")]
     eir: Option<BitRate>,
-    /// Of srtcm and rfc4115: how much may be yellow at once.
+    /// Of srtcm and rfc4115: excess burst size, yellow.
     #[arg(long, value_name = "BYTES", requires = "meter")]
     ebs: Option<u32>,
-    /// Heed how the sender marks: what comes as AF42 is at best yellow, as AF43 red.
+    /// Read the sender's marks: AF42 is at best yellow, AF43 red.
     #[arg(long, requires = "meter")]
     colour_aware: bool,
     /// Drop red packets instead of marking them AF43.
@@ -48,7 +48,7 @@ pub(crate) struct MeterArgs {
     drop_red: bool,
 }
 
-/// Which meter.
+/// The kind of three-colour meter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
     /// One rate, two bursts (RFC 2697): --cir --cbs --ebs.
@@ -60,7 +60,7 @@ pub(crate) enum Kind {
 }
 
 impl MeterArgs {
-    /// What was typed, or what is missing or too much of it.
+    /// The meter as a message; an error names the option that is missing or does not belong.
     pub(crate) fn message(&self) -> Result<Option<v1::Meter>, String> {
         let (Some(kind), Some(cir), Some(cbs_bytes)) = (self.meter, self.cir, self.cbs) else {
             return Ok(None);

@@ -104,7 +104,7 @@ const fn codec(
 }
 
 impl Codec {
-    /// What `a=rtpmap` names.
+    /// The codec of an `a=rtpmap` (RFC 8866); `None` if it is not in the table.
     pub fn named(name: &str, clock_hz: u32, channels: u8) -> Option<&'static Self> {
         CODECS.iter().find(|codec| {
             codec.name.eq_ignore_ascii_case(name)

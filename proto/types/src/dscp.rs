@@ -26,17 +26,17 @@ impl Dscp {
     pub const DF: Self = Self(0);
     /// Lower effort (RFC 8622).
     pub const LE: Self = Self(1);
-    /// Legacy low priority.
+    /// Low priority before RFC 8622.
     pub const CS1: Self = Self(8);
     /// OAM (RFC 4594 section 3.3).
     pub const CS2: Self = Self(16);
-    /// Broadcast video.
+    /// Broadcast video (RFC 4594 section 4.6).
     pub const CS3: Self = Self(24);
-    /// Real-time interactive.
+    /// Real-time interactive (RFC 4594 section 4.4).
     pub const CS4: Self = Self(32);
-    /// Signalling.
+    /// Signalling (RFC 4594 section 4.2).
     pub const CS5: Self = Self(40);
-    /// Network control.
+    /// Network control (RFC 4594 section 3.2).
     pub const CS6: Self = Self(48);
     /// Network control, reserved for future use.
     pub const CS7: Self = Self(56);
@@ -47,7 +47,7 @@ impl Dscp {
     /// Multimedia conferencing (RFC 4594 section 4.3).
     pub const AF41: Self = Self(34);
 
-    /// All, in order.
+    /// All 64, by number.
     pub const ALL: [Self; 64] = {
         let mut all = [Self(0); 64];
         let mut number = 0_u8;
@@ -58,7 +58,7 @@ impl Dscp {
         all
     };
 
-    /// From a number.
+    /// Checks the range, 0 to 63.
     #[inline]
     pub fn new(number: u32) -> Result<Self, InvalidDscp> {
         u8::try_from(number)

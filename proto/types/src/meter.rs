@@ -18,7 +18,7 @@ pub enum Colour {
 }
 
 impl Colour {
-    /// All, in order.
+    /// All, from best to worst.
     pub const ALL: [Self; 3] = [Self::Green, Self::Yellow, Self::Red];
 
     /// The colour that a code point stands for: "the color can be coded as the drop precedence of
@@ -67,21 +67,21 @@ pub enum ColourMode {
 pub enum MeterKind {
     /// RFC 2697: one rate; tokens that overflow the committed bucket fill the excess bucket.
     SrTcm {
-        /// EBS, bytes.
+        /// Excess burst size, bytes.
         ebs_bytes: u32,
     },
     /// RFC 2698: a packet must be within the peak to be yellow, and within both to be green.
     TrTcm {
-        /// PIR, at the IP layer; at least CIR.
+        /// Peak information rate, at least the committed one.
         pir: BitRate,
-        /// PBS, bytes.
+        /// Peak burst size, bytes.
         pbs_bytes: u32,
     },
     /// RFC 4115: two independent rates.
     Rfc4115 {
-        /// EIR, at the IP layer.
+        /// Excess information rate.
         eir: BitRate,
-        /// EBS, bytes.
+        /// Excess burst size, bytes.
         ebs_bytes: u32,
     },
 }
@@ -104,9 +104,9 @@ impl MeterKind {
 pub struct MeterSpec {
     /// The kind, with the parameters of the second bucket.
     pub kind: MeterKind,
-    /// CIR.
+    /// Committed information rate.
     pub cir: BitRate,
-    /// CBS, bytes.
+    /// Committed burst size, bytes.
     pub cbs_bytes: u32,
     /// Colour-blind or colour-aware.
     pub mode: ColourMode,

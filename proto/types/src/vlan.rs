@@ -14,7 +14,7 @@ pub struct VlanId(u16);
 pub struct InvalidVlan(pub u64);
 
 impl VlanId {
-    /// From a number.
+    /// Checks the range, 1 to 4094.
     pub fn new(number: u64) -> Result<Self, InvalidVlan> {
         u16::try_from(number)
             .ok()
