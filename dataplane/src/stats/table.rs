@@ -169,8 +169,10 @@ mod tests {
     #[test]
     fn a_counter_is_summed_and_shown_by_its_definition() {
         let mut sum = InterfaceCounters::default();
-        let mut other = InterfaceCounters::default();
-        other.rx_packets = 2;
+        let mut other = InterfaceCounters {
+            rx_packets: 2,
+            ..InterfaceCounters::default()
+        };
         other.drops[DropReason::QueueFull.index()] = 3;
         sum.add_counts(&other);
         sum.add_counts(&other);
