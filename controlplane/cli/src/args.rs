@@ -1,6 +1,6 @@
 //! The command line: commands and options.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::{
     Args, Parser, Subcommand, ValueEnum,
@@ -34,10 +34,13 @@ Examples:
   voicelane call add c2 --flow '10.1.0.5:4000->10.2.0.7:5000' --rate 80k --rtcp mux
   voicelane call add v1 --a 10.1.0.5:4002 --b 10.2.0.7:5002 --meter trtcm --cir 1M --cbs 20000 \
       --pir 2M --pbs 40000
+  voicelane call add o1 --flow '10.1.0.5:4000->' --flow '->10.1.0.5:4000' --lifetime 180
+  voicelane call add n1 --flow '->10.2.0.7:5000' --latch 192.0.2.7 --rtcp mux
   voicelane call explain c1
   voicelane call watch --existing --for 60 --json
   voicelane router list
   voicelane router forget r7
+  voicelane link show r1 core0 out
   voicelane router stats --router-api http://192.0.2.1:7410
   voicelane router senders --router-api http://192.0.2.1:7410
   voicelane agent explain 3848276298220188511@atlanta.example.com
@@ -78,6 +81,9 @@ pub(crate) enum Command {
     /// ef-report, reload.
     #[command(subcommand)]
     Router(Router),
+    /// Links that calls are admitted to: list, show.
+    #[command(subcommand)]
+    Link(Link),
     /// The call agent: status, calls, explain.
     #[command(subcommand)]
     Agent(Agent),
@@ -93,7 +99,7 @@ pub(crate) enum Call {
         #[arg(long, default_value_t = 1)]
         revision: u64,
         #[command(flatten)]
-        media: Media,
+        media: Box<Media>,
     },
     /// Replace a call's flows; new flows work before old ones are removed.
     Modify {
@@ -103,7 +109,7 @@ pub(crate) enum Call {
         #[arg(long)]
         revision: Option<u64>,
         #[command(flatten)]
-        media: Media,
+        media: Box<Media>,
     },
     /// Take a call's lane away.
     Delete {
@@ -176,6 +182,33 @@ pub(crate) struct Media {
     /// Ports of RTCP.
     #[arg(long, value_enum, default_value_t = RtcpMode::Next)]
     pub(crate) rtcp: RtcpMode,
+    /// The source of each flow that has none, '->DESTINATION:PORT', is learned from its first packet,
+    /// or from the first one from this address.
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1)]
+    pub(crate) latch: Option<Option<IpAddr>>,
+    /// Time from a packet to the next, microseconds [default: 20000]. It counts for what the call takes
+    /// of links.
+    #[arg(long, value_name = "MICROSECONDS")]
+    pub(crate) packet_time: Option<u32>,
+    /// For how long the call is good, until it is modified; 0: until it is deleted.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
+    pub(crate) lifetime: u32,
+    /// What the call is called elsewhere: its SIP Call-ID.
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(crate) correlation_id: String,
+    /// How important it is, 1 to 15 [default: 10]. 1 and 2 may use what links keep in reserve.
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub(crate) priority: u32,
     /// Service class (RFC 4594).
     #[arg(
         long,
@@ -192,8 +225,13 @@ pub(crate) struct Media {
 #[group(required = true, multiple = true)]
 pub(crate) struct Ends {
     /// One direction, 'SOURCE:PORT->DESTINATION:PORT' (in quotes, for the shell) or with a comma
-    /// for the arrow. Repeat it for more.
-    #[arg(long = "flow", value_name = "SRC:PORT->DST:PORT")]
+    /// for the arrow. Repeat it for more. With one side only it is reserved until `call modify` gives
+    /// both, or with --latch learned.
+    #[arg(
+        long = "flow",
+        value_name = "SRC:PORT->DST:PORT",
+        allow_hyphen_values = true
+    )]
     pub(crate) flows: Vec<Flow>,
     /// One side of a call that sends and receives on one port; with --b, makes both directions.
     #[arg(long, value_name = "ADDRESS:PORT", requires = "b")]
@@ -215,18 +253,18 @@ impl Ends {
         let mut flows = self.flows.clone();
         if let (Some(a), Some(b)) = (self.a, self.b) {
             flows.push(Flow {
-                source: a,
-                destination: b,
+                source: Some(a),
+                destination: Some(b),
             });
             flows.push(Flow {
-                source: b,
-                destination: a,
+                source: Some(b),
+                destination: Some(a),
             });
         }
         if let (Some(source), Some(destination)) = (self.from, self.to) {
             flows.push(Flow {
-                source,
-                destination,
+                source: Some(source),
+                destination: Some(destination),
             });
         }
         flows
@@ -241,6 +279,38 @@ pub(crate) enum RtcpMode {
     Mux,
     /// No RTCP.
     None,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Link {
+    /// Show each port of each router in both directions: how much telephony it may have, what of that is
+    /// kept for priority 1 and 2, and what calls take.
+    List {
+        /// Only this router's.
+        #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
+        router: String,
+    },
+    /// Show one link, with the calls that take most of it.
+    Show {
+        /// The router's id.
+        router: String,
+        /// The port.
+        port: String,
+        /// Which way, as the router has it.
+        #[arg(value_enum)]
+        direction: Way,
+        /// Show so many calls.
+        #[arg(long, value_name = "N", default_value_t = 10)]
+        calls: u32,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Way {
+    /// Into the router.
+    In,
+    /// Out of it.
+    Out,
 }
 
 #[derive(Debug, Subcommand)]

@@ -10,6 +10,7 @@ mod output;
 mod text;
 mod call;
 mod router;
+mod link;
 mod agent;
 
 use std::process::ExitCode;
@@ -24,6 +25,7 @@ async fn main() -> ExitCode {
     let done = match command {
         Command::Call(command) => call::run(&global, command).await,
         Command::Router(command) => router::run(&global, command).await,
+        Command::Link(command) => link::run(&global, command).await,
         Command::Agent(command) => agent::run(&global, command).await,
     };
     match done {

@@ -73,8 +73,10 @@ impl FromStr for End {
 /// One direction of media.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Flow {
-    pub(crate) source: End,
-    pub(crate) destination: End,
+    /// Absent: not known yet, or to be learned.
+    pub(crate) source: Option<End>,
+    /// Absent: not known yet.
+    pub(crate) destination: Option<End>,
 }
 
 impl FromStr for Flow {
@@ -87,16 +89,25 @@ impl FromStr for Flow {
             .ok_or_else(|| {
                 format!("{text:?} is no flow; write 'SOURCE:PORT->DESTINATION:PORT', in quotes")
             })?;
+        let end = |text: &str| match text.trim() {
+            "" => Ok(None),
+            end => end.parse().map(Some),
+        };
+        let (source, destination) = (end(source)?, end(destination)?);
+        if source.is_none() && destination.is_none() {
+            return Err(format!("{text:?} has neither source nor destination"));
+        }
         Ok(Self {
-            source: source.parse()?,
-            destination: destination.parse()?,
+            source,
+            destination,
         })
     }
 }
 
 impl fmt::Display for Flow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}->{}", self.source.0, self.destination.0)
+        let end = |end: Option<End>| end.map_or_else(String::new, |end| end.0.to_string());
+        write!(f, "{}->{}", end(self.source), end(self.destination))
     }
 }
 
@@ -113,14 +124,18 @@ pub(crate) fn spec(
         RtcpMode::None => v1::rtcp::Mode::None,
     };
     let flow = |flow: &Flow| v1::MediaFlow {
-        source: Some(flow.source.0.into()),
-        destination: Some(flow.destination.0.into()),
+        source: flow.source.map(|end| end.0.into()),
+        destination: flow.destination.map(|end| end.0.into()),
         max_bitrate_bps: match (meter, media.rate) {
             (Some(_), _) => 0,
             (None, Some(rate)) => rate.bps(),
-            (None, None) => media
-                .codec
-                .rate_bps(flow.destination.0.is_ipv6(), media.srtp),
+            (None, None) => {
+                let is_ipv6 = flow
+                    .source
+                    .or(flow.destination)
+                    .is_some_and(|end| end.0.is_ipv6());
+                media.codec.rate_bps(is_ipv6, media.srtp)
+            }
         },
         max_burst_bytes: media.burst,
         rtcp: Some(v1::Rtcp {
@@ -129,14 +144,28 @@ pub(crate) fn spec(
             destination: None,
         }),
         meter,
+        packet_time_us: media.packet_time.unwrap_or(0),
+        latch: match (&media.latch, flow.source) {
+            (Some(address), None) => Some(v1::Latch {
+                address: address.map(|it| it.to_string()).unwrap_or_default(),
+            }),
+            _ => None,
+        },
         ..v1::MediaFlow::default()
     };
+    let flows = media.ends.all();
+    if media.latch.is_some() && flows.iter().all(|flow| flow.source.is_some()) {
+        let reason = "--latch: every flow has a source; give one as '->DESTINATION:PORT'";
+        return Err(Failure::Usage(reason.to_owned()));
+    }
     Ok(v1::SessionSpec {
         key: Some(key),
         revision,
-        flows: media.ends.all().iter().map(flow).collect(),
+        flows: flows.iter().map(flow).collect(),
         service_class: v1::ServiceClass::from(media.class).into(),
-        ..v1::SessionSpec::default()
+        correlation_id: media.correlation_id.clone(),
+        lifetime_s: media.lifetime,
+        priority: media.priority,
     })
 }
 
@@ -174,6 +203,10 @@ mod tests {
         }
         assert!("[2001:db8::1]:1->[2001:db8::2]:2".parse::<Flow>().is_ok());
         assert!("10.0.0.1:1".parse::<Flow>().is_err());
+        for half in ["10.0.0.1:1->", "->10.0.0.2:2"] {
+            assert_eq!(half.parse::<Flow>().unwrap().to_string(), half);
+        }
+        assert!("->".parse::<Flow>().is_err());
         assert!("10.0.0.1:70000->10.0.0.2:2".parse::<Flow>().is_err());
     }
 }

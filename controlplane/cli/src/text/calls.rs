@@ -29,7 +29,7 @@ pub(crate) fn session(session: &v1::Session) -> String {
             let rtcp = flow.rtcp.clone().unwrap_or_default();
             [
                 index.to_string(),
-                endpoint(flow.source.as_ref()),
+                source(flow, placement),
                 at(placement.and_then(|it| it.source.as_ref())),
                 endpoint(flow.destination.as_ref()),
                 at(placement.and_then(|it| it.destination.as_ref())),
@@ -40,7 +40,42 @@ pub(crate) fn session(session: &v1::Session) -> String {
             ]
         }),
     );
-    format!("{}\n{flows}\n{routers}", headline(session))
+    format!("{}{}\n{flows}\n{routers}", headline(session), more(session))
+}
+
+/// Where a flow comes from: what was asked for, what was learned, or that it is to be.
+fn source(flow: &v1::MediaFlow, placement: Option<&v1::FlowPlacement>) -> String {
+    let learned = placement.and_then(|it| it.latched_source.as_ref());
+    match (&flow.latch, learned) {
+        (Some(_), Some(learned)) => format!("{} (learned)", endpoint(Some(learned))),
+        (Some(latch), None) if latch.address.is_empty() => "(to be learned)".to_owned(),
+        (Some(latch), None) => format!("{} (to be learned)", latch.address),
+        (None, _) => endpoint(flow.source.as_ref()),
+    }
+}
+
+/// What not every call has, a line each.
+fn more(session: &v1::Session) -> String {
+    let spec = session.spec.clone().unwrap_or_default();
+    let mut text = String::new();
+    if !spec.correlation_id.is_empty() {
+        text += &format!("\ncorrelation {}", spec.correlation_id);
+    }
+    if spec.lifetime_s > 0 {
+        text += &format!("\ngood for {} s after each change", spec.lifetime_s);
+    }
+    if !matches!(spec.priority, 0 | 10) {
+        text += &format!("\npriority {}", spec.priority);
+    }
+    for (index, flow) in spec.flows.iter().enumerate() {
+        if !flow.codecs.is_empty() {
+            let codec =
+                |it: &v1::Codec| format!("{} {}/{}", it.payload_type, it.encoding, it.clock_rate);
+            let codecs: Vec<String> = flow.codecs.iter().map(codec).collect();
+            text += &format!("\nflow {index} codecs {}", codecs.join(", "));
+        }
+    }
+    text
 }
 
 /// The deleted call, and the routers that have not confirmed.
@@ -94,8 +129,12 @@ pub(crate) fn sessions(answer: &v1::ListSessionsResponse) -> String {
 pub(crate) fn event(event: &v1::WatchSessionsResponse) -> String {
     let session = event.session.clone().unwrap_or_default();
     let routers: Vec<String> = session.routers.iter().map(installation).collect();
+    let reason = match event.reason.as_str() {
+        "" => String::new(),
+        reason => format!(": {reason}"),
+    };
     format!(
-        "{:<13} {} ({})",
+        "{:<13} {} ({}){reason}",
         word(event.kind().as_str_name(), "KIND_"),
         headline(&session),
         routers.join(", ")
@@ -110,7 +149,7 @@ pub(crate) fn explanation(answer: &v1::ExplainSessionResponse) -> String {
         text += &format!(
             "flow {}  {} -> {}\n",
             flow.flow_index,
-            endpoint(asked.source.as_ref()),
+            source(asked, flow.placement.as_ref()),
             endpoint(asked.destination.as_ref())
         );
         for step in &flow.steps {

@@ -4,6 +4,7 @@ pub(crate) mod agent;
 pub(crate) mod calls;
 mod chart;
 pub(crate) mod ef;
+pub(crate) mod links;
 pub(crate) mod policy;
 pub(crate) mod routers;
 pub(crate) mod stats;

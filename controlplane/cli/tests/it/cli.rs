@@ -55,6 +55,63 @@ async fn a_router_that_is_gone_is_named_and_forgotten() {
 }
 
 #[tokio::test]
+async fn reservations_latches_leases_and_links_are_shown() {
+    let net = Network::start().await;
+    let offer = "call add c1 --flow 10.1.0.5:4000-> --flow ->10.1.0.5:4000 --lifetime 180 \
+                 --priority 2 --correlation-id 7@example.com";
+    run(&net, offer).await.shows(&[
+        "reserved",
+        "correlation 7@example.com",
+        "good for 180 s",
+        "priority 2",
+    ]);
+    let explained = run(&net, "call explain c1").await;
+    assert_eq!(explained.code, 4, "{}", explained.stdout);
+    let part = "reserved: destination not known yet";
+    assert!(explained.stdout.contains(part), "{}", explained.stdout);
+    run(&net, "call modify c1 --a 10.1.0.5:4000 --b 10.2.0.7:4000")
+        .await
+        .shows(&["active", "revision 2"]);
+    run(
+        &net,
+        "call add c2 --flow ->10.2.0.7:5000 --latch 10.1.0.9 --rtcp mux",
+    )
+    .await
+    .shows(&["10.1.0.9 (to be learned)"]);
+    let learned = v1::LatchedSource {
+        key: Some(v1::SessionKey {
+            agent_id: "cli".into(),
+            session_id: "c2".into(),
+        }),
+        flow_index: 0,
+        kind: v1::FlowKind::Rtp.into(),
+        destination: endpoint("10.2.0.7:5000"),
+        source: endpoint("10.1.0.9:61000"),
+    };
+    net.a.learn(&net.a_stream, learned).await;
+    net.b.until("it has c2", |b| b.has("c2")).await;
+    run(&net, "call get c2")
+        .await
+        .shows(&["10.1.0.9:61000 (learned)"]);
+    run(&net, "call add c3 --flow ->10.2.0.7:5002 --latch")
+        .await
+        .shows(&["(to be learned)"]);
+    run(&net, "call add c4 --a 10.1.0.5:1 --b 10.2.0.7:1 --latch")
+        .await
+        .fails(2, &["every flow has a source"]);
+    let links = run(&net, "link list --router a").await;
+    links.shows(&["lan0", "300 Gbit/s", "30 Gbit/s", "200.688 kbit/s"]);
+    let shown = run(&net, "link show a lan0 in").await;
+    shown.shows(&["c1", "c2", "100.344 kbit/s"]);
+    let shown = run(&net, "link show a lan0 out --json").await.json();
+    assert_eq!(shown["link"]["direction"], "DIRECTION_OUT");
+    assert_eq!(shown["calls"][0]["key"]["sessionId"], "c1");
+    run(&net, "link show a lan9 in")
+        .await
+        .fails(1, &["NOT_FOUND", "lan9"]);
+}
+
+#[tokio::test]
 async fn a_call_lives_its_life() {
     let net = Network::start().await;
     let ends = "--a 10.1.0.5:4000 --b 10.2.0.7:5000";
