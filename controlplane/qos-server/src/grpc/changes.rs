@@ -1,6 +1,10 @@
 //! ChangeSessions: many changes over one stream, each made as the call of its name makes it.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::{
     FutureExt as _, StreamExt as _,
@@ -8,7 +12,10 @@ use futures_util::{
     stream::{self, FuturesUnordered},
 };
 use prost::Message as _;
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 use voicelane_proto::v1::{self, session_change::Change};
@@ -27,6 +34,12 @@ use crate::{
 const MAX_CHANGES: usize = 256;
 /// So many changes without an outcome, and no more of the stream is read.
 const MAX_OUTSTANDING: usize = 4_096;
+/// Changes of a stream that are under way at once, less those that take longer than [`SLOW`]. More of
+/// them would not be done sooner: the runtime runs the latest of many tasks first, and some of the
+/// others only when the stream pauses.
+const AT_ONCE: usize = 512;
+/// A change that takes longer waits for a router, and holds up no other one.
+const SLOW: Duration = Duration::from_secs(1);
 /// Outcomes that are ready go together into a response of about this size, bytes.
 const RESPONSE_BYTES: usize = 64 * 1024;
 
@@ -68,7 +81,9 @@ pub(super) fn serve(
         stopping: engine.stopping(),
         engine,
         inbound: Some(inbound),
+        waiting: VecDeque::new(),
         running: FuturesUnordered::new(),
+        round: Round::begin(0),
         tags: HashSet::new(),
         end: None,
     };
@@ -84,25 +99,68 @@ struct Changes {
     stopping: watch::Receiver<bool>,
     /// Absent when no more is read.
     inbound: Option<Streaming<v1::ChangeSessionsRequest>>,
-    running: FuturesUnordered<BoxFuture<'static, v1::ChangeOutcome>>,
-    /// Of those that run.
+    /// Those that have not begun, in their order.
+    waiting: VecDeque<v1::SessionChange>,
+    /// Those that are under way; each tells the number of the round in which it began, too.
+    running: FuturesUnordered<BoxFuture<'static, (u64, v1::ChangeOutcome)>>,
+    round: Round,
+    /// Of those that have no outcome.
     tags: HashSet<u64>,
     /// What ends the stream when all is answered.
     end: Option<Status>,
 }
 
+/// A time of [`SLOW`]: what began in an earlier one is slow.
+struct Round {
+    number: u64,
+    end: Instant,
+    /// How many changes are under way that began in an earlier one.
+    slow: usize,
+}
+
+impl Round {
+    fn begin(number: u64) -> Self {
+        Self {
+            number,
+            end: Instant::now() + SLOW,
+            slow: 0,
+        }
+    }
+}
+
 impl Changes {
+    /// Begins changes that wait, as many as may be under way.
+    fn start(&mut self) {
+        if Instant::now() >= self.round.end {
+            self.round = Round {
+                slow: self.running.len(),
+                ..Round::begin(self.round.number + 1)
+            };
+        }
+        while self.running.len() < AT_ONCE + self.round.slow
+            && let Some(change) = self.waiting.pop_front()
+        {
+            let (engine, round) = (self.engine.clone(), self.round.number);
+            let made = async move { (round, make(engine, change).await) };
+            self.running.push(made.boxed());
+        }
+    }
+
     /// The next response; `None` at the end.
     async fn next(&mut self) -> Option<Result<v1::ChangeSessionsResponse, Status>> {
         loop {
+            self.start();
             let Self {
                 stopping,
                 inbound,
+                waiting,
                 running,
+                round,
                 ..
             } = self;
             let reads = inbound.is_some();
-            let has_room = running.len() < MAX_OUTSTANDING;
+            let has_room = running.len() + waiting.len() < MAX_OUTSTANDING;
+            let some_wait = !waiting.is_empty();
             let stopped = async { drop(stopping.wait_for(|stopping| *stopping).await) };
             let read = async {
                 match inbound {
@@ -115,6 +173,7 @@ impl Changes {
                 Some(outcome) = running.next() => return Some(Ok(self.collect(outcome))),
                 () = stopped, if reads => Err(status(&Error::ShuttingDown)),
                 read = read, if reads && has_room => read,
+                () = sleep_until(round.end), if some_wait => continue,
                 else => return self.end.take().map(Err),
             };
             let end = match read {
@@ -130,7 +189,7 @@ impl Changes {
         }
     }
 
-    /// Begins all changes of a request, or none.
+    /// Takes all changes of a request, or none.
     fn begin(&mut self, request: v1::ChangeSessionsRequest) -> Result<(), Error> {
         let count = request.changes.len();
         if count == 0 || count > MAX_CHANGES {
@@ -146,18 +205,17 @@ impl Changes {
                 return Err(Error::invalid(format!("changes[{index}].tag"), reason));
             }
         }
-        for change in request.changes {
-            self.running.push(make(self.engine.clone(), change).boxed());
-        }
+        self.waiting.extend(request.changes);
         Ok(())
     }
 
     /// An outcome, with the others that are there already.
-    fn collect(&mut self, first: v1::ChangeOutcome) -> v1::ChangeSessionsResponse {
+    fn collect(&mut self, first: (u64, v1::ChangeOutcome)) -> v1::ChangeSessionsResponse {
         let mut response = v1::ChangeSessionsResponse::default();
         let mut next = Some(first);
         let mut bytes = 0;
-        while let Some(outcome) = next {
+        while let Some((round, outcome)) = next {
+            self.round.slow -= usize::from(round < self.round.number);
             self.tags.remove(&outcome.tag);
             bytes += outcome.encoded_len();
             response.outcomes.push(outcome);

@@ -222,3 +222,28 @@ async fn an_agent_that_floods_a_slow_router_does_not_hold_up_another() {
         assert!(between < 1_000, "{between} commands went before");
     }
 }
+
+/// At the largest window of a stream no change waits while others that came later go by.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_of_a_stream_overtake_few_others() {
+    const COUNT: usize = 20_000;
+    let server = TestServer::with(settings(Duration::from_secs(60))).await;
+    let _router = Gate::attach(server.address, "r", &["10.1.0.0/16", "10.2.0.0/16"]).await;
+    let client = server.sessions().await;
+    let specs = (0..COUNT).map(|index| of_agent("one", index, "10.1.0.6", "10.2.0.1"));
+    let mut outcomes = flood(&client, specs).await;
+    let (mut last, mut done, mut most) = (0, 0, 0);
+    while done < COUNT {
+        let response = timeout(PATIENCE, outcomes.message()).await.unwrap();
+        for outcome in response.unwrap().unwrap().outcomes {
+            assert_eq!(outcome.code, 0, "{outcome:?}");
+            done += 1;
+            last = last.max(outcome.tag);
+            most = most.max(last - outcome.tag);
+        }
+    }
+    assert!(
+        most < 3_000,
+        "{most} changes that came later had an outcome"
+    );
+}
