@@ -1,4 +1,5 @@
-//! A caller behind NAT: the router learns who sends, against a QoS server that the test plays. Needs root.
+//! A caller behind NAT: the router learns who sends, against a QoS server that the test plays, and with the
+//! real one. Needs root and all programs built.
 
 use std::{fs, net::UdpSocket, time::Duration};
 
@@ -6,15 +7,18 @@ use tokio::{net::TcpListener, sync::mpsc, time::timeout};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming, transport::Server};
 use voicelane_proto::v1::{
-    AttachRequest, AttachResponse, Command, Endpoint, FlowEntry, FlowKind, InstallSession, Latch,
-    LatchedSource, ReadSession, SessionKey, Welcome,
+    AttachRequest, AttachResponse, Command, Endpoint, FlowEntry, FlowKind, GetSessionRequest,
+    InstallSession, Latch, LatchedSource, MediaFlow, ReadSession, SessionKey, SessionSpec, Welcome,
     attach_request::Message as FromRouter,
     attach_response::Message as FromServer,
     command,
     command_result::Code,
     routers_server::{Routers, RoutersServer},
+    sessions_client::SessionsClient,
 };
-use voicelane_testbed::{Capture, End, Namespace};
+use voicelane_testbed::{
+    Capture, End, Namespace, RouterOptions, Site, TwoSites, topology::addresses,
+};
 
 use crate::support::{BOUND, OneRouter, eventually};
 
@@ -256,4 +260,86 @@ fn a_caller_behind_nat_has_a_lane_after_his_first_packets() {
         runtime.unwrap().block_on(script);
     };
     network.router.enter(play).unwrap();
+}
+
+/// With the server: it asks the routers, hears what one has learned, and has both mark the call.
+#[test]
+fn the_server_installs_what_a_router_has_learned() {
+    let sites = TwoSites::new("latch2").unwrap();
+    let _server = sites.start_server().unwrap();
+    let mut routers =
+        Site::BOTH.map(|site| sites.start_router(site, &RouterOptions::default()).unwrap());
+    for router in &mut routers {
+        router.wait_attached().unwrap();
+    }
+    let (from, to) = (addresses::rtp(Site::A, 0), addresses::rtp(Site::B, 0));
+    let send = |packets: u8| {
+        let send = || {
+            let socket = UdpSocket::bind(from).unwrap();
+            for _ in 0..packets {
+                let _ = socket.send_to(&[0; 160], to);
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        };
+        sites.caller.enter(send).unwrap();
+    };
+    // Neighbours, and sockets that do not refuse.
+    let _callee = sites.callee.enter(|| UdpSocket::bind(to).unwrap()).unwrap();
+    eventually("a way between the sites", || {
+        let args = ["-n", "-c1", "-W1", &to.ip().to_string()];
+        sites.caller.run("ping", &args, BOUND).is_ok()
+    });
+    let agent = sites.connect_agent().unwrap();
+    let spec = SessionSpec {
+        key: key(),
+        revision: 1,
+        flows: vec![MediaFlow {
+            destination: Some(to.into()),
+            max_bitrate_bps: 800_000,
+            latch: Some(Latch::default()),
+            ..MediaFlow::default()
+        }],
+        ..SessionSpec::default()
+    };
+    agent.add_session(spec).unwrap();
+    let session = || {
+        let mut client = SessionsClient::new(agent.channel());
+        let request = GetSessionRequest { key: key() };
+        let get = async move { client.get_session(request).await.unwrap().into_inner() };
+        agent.runtime().run("the session", BOUND, get).unwrap()
+    };
+    let latched = || {
+        let session = session().session.unwrap();
+        let placement = session.placements.first().cloned();
+        placement.and_then(|placement| placement.latched_source)
+    };
+    assert_eq!(latched(), None);
+    send(10);
+    eventually("the source", || latched() == Some(from.into()));
+    let metrics = |site: Site| {
+        let url = format!(
+            "http://{}:{}/metrics",
+            addresses::management(site),
+            addresses::ROUTER_PORT
+        );
+        sites
+            .agent
+            .run("curl", &["--silent", "--fail", &url], BOUND)
+            .unwrap()
+    };
+    eventually("the call on both routers", || {
+        let marked = format!("kind=\"rtp\",source=\"{from}\",destination=\"{to}\"");
+        Site::BOTH
+            .iter()
+            .all(|&site| metrics(site).contains(&marked))
+    });
+    let capture = Capture::start(&sites.lab, &sites.router_b, "u-core", "udp").unwrap();
+    send(20);
+    let name = format!("{}-u-core.pcap", sites.router_b.name());
+    let pcap = sites.lab.dir().join(name);
+    let filter = format!("udp.dstport == {}", to.port());
+    let rows = || Capture::fields(&pcap, &filter, &["ip.dsfield.dscp"]).unwrap_or_default();
+    eventually("twenty packets", || rows().len() >= 20);
+    assert!(rows().iter().all(|row| row[0] == "46"), "{:?}", rows());
+    drop(capture);
 }
