@@ -2,12 +2,13 @@
 
 use std::{thread, time::Duration};
 
-use crate::network::Network;
+use crate::network::{self, Network};
 use nix::sys::signal::Signal;
 use voicelane_proto::v1::{
-    ExplainSessionRequest, ExplainSessionResponse, SessionKey, operator_client::OperatorClient,
+    Endpoint, ExplainSessionRequest, ExplainSessionResponse, Latch, SessionKey,
+    operator_client::OperatorClient,
 };
-use voicelane_testbed::{RouterOptions, traffic::Calls};
+use voicelane_testbed::{RouterOptions, control::call_session, traffic::Calls};
 
 fn explain(network: &Network) -> ExplainSessionResponse {
     let mut client = OperatorClient::new(network.agent.channel());
@@ -66,4 +67,40 @@ fn what_is_lost_between_the_routers_is_told() {
     assert_eq!(broken(&answer), Some(("carried", "")), "{answer:?}");
     let detail = answer.first_broken.unwrap().detail;
     assert!(detail.starts_with("between "), "{detail}");
+}
+
+/// Nothing is said of the senders: each router learns the one that sends to its phone, and both mark it.
+#[test]
+fn a_call_whose_sources_are_learned_has_its_lane() {
+    let network = Network::new("learned", &RouterOptions::default());
+    let flows = network.sites.calls(1);
+    let mut spec = call_session(network::key("call-0"), &flows);
+    for flow in &mut spec.flows {
+        flow.source = None;
+        flow.latch = Some(Latch::default());
+    }
+    let (session, _) = network.agent.add_session(spec).unwrap();
+    assert_eq!(session.placements[0].latched_source, None);
+    let before = explain(&network);
+    assert_eq!(broken(&before), None);
+    assert_eq!(before.first_unknown.unwrap().link, "placed");
+    let _calls = Calls::start(flows.clone()).unwrap();
+    let mut answer = explain(&network);
+    for _ in 0..10 {
+        if answer.first_unknown.is_none() && answer.first_broken.is_none() {
+            break;
+        }
+        thread::sleep(Duration::from_millis(500));
+        answer = explain(&network);
+    }
+    assert_eq!(
+        (broken(&answer), &answer.first_unknown),
+        (None, &None),
+        "{answer:?}"
+    );
+    for (placement, flow) in answer.session.unwrap().placements.iter().zip(&flows) {
+        let learned = placement.latched_source.clone().unwrap();
+        assert_eq!(learned, Endpoint::from(flow.source));
+        assert!(placement.source.is_some());
+    }
 }

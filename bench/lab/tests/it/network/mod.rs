@@ -85,7 +85,7 @@ impl Network {
     }
 }
 
-fn key(session_id: &str) -> SessionKey {
+pub fn key(session_id: &str) -> SessionKey {
     SessionKey {
         agent_id: "test".to_owned(),
         session_id: session_id.to_owned(),
