@@ -9,10 +9,11 @@ use std::{
 use tokio::runtime::{Builder, Runtime};
 use tonic::transport::{self, Channel};
 use voicelane_proto::v1::{
-    AddSessionRequest, DeleteSessionRequest, Endpoint, GetStatusRequest, ListPortsRequest,
-    ListRoutersRequest, MediaFlow, PortStatus, ReportEfRequest, ReportEfResponse, RouterStatus,
-    ServiceClass, Session, SessionKey, SessionSpec, operator_client::OperatorClient,
-    router_operator_client::RouterOperatorClient, sessions_client::SessionsClient,
+    AddSessionRequest, DeleteSessionRequest, Endpoint, EntryCounters, GetStatusRequest,
+    ListEntriesRequest, ListPortsRequest, ListRoutersRequest, ListSessionsRequest, MediaFlow,
+    PortStatus, ReportEfRequest, ReportEfResponse, RouterStatus, ServiceClass, Session, SessionKey,
+    SessionSpec, operator_client::OperatorClient, router_operator_client::RouterOperatorClient,
+    sessions_client::SessionsClient,
 };
 
 use crate::{
@@ -48,6 +49,11 @@ impl NamespaceRuntime {
             .build()
             .map_err(|e| LabError::io("cannot start a runtime", e))?;
         Ok(Self { runtime })
+    }
+
+    /// Starts a task on the runtime's thread. It ends with the runtime.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(task);
     }
 
     /// Runs a task on the runtime's thread and waits for it, for at most `bound`.
@@ -141,6 +147,44 @@ impl Agent {
                 client.list_routers(ListRoutersRequest::default()).await
             })?;
         Ok(answer.map_err(refused("ListRouters"))?.into_inner().routers)
+    }
+
+    /// Sessions that the server has, of all agents.
+    pub fn sessions(&self) -> Result<Vec<Session>, LabError> {
+        let mut client = SessionsClient::new(self.channel());
+        let answer = self
+            .runtime
+            .run("ListSessions' answer", CALL_BOUND, async move {
+                let mut sessions = Vec::new();
+                let mut request = ListSessionsRequest {
+                    page_size: 1_000,
+                    ..ListSessionsRequest::default()
+                };
+                loop {
+                    let page = client.list_sessions(request.clone()).await?.into_inner();
+                    sessions.extend(page.sessions);
+                    if page.next_page_token.is_empty() {
+                        return Ok(sessions);
+                    }
+                    request.page_token = page.next_page_token;
+                }
+            })?;
+        answer.map_err(refused("ListSessions"))
+    }
+
+    /// The entries of a router's session table.
+    pub fn router_entries(&self, site: Site) -> Result<Vec<EntryCounters>, LabError> {
+        self.ask_router(site, CALL_BOUND, async |mut client| {
+            let mut stream = client
+                .list_entries(ListEntriesRequest {})
+                .await?
+                .into_inner();
+            let mut entries = Vec::new();
+            while let Some(part) = stream.message().await? {
+                entries.extend(part.entries);
+            }
+            Ok(entries)
+        })
     }
 
     /// The ports of a router, and how many of its buffers are free, asked of the router itself.

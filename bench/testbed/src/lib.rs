@@ -36,6 +36,6 @@ pub use self::{
     link::End,
     namespace::Namespace,
     process::Process,
-    programs::{PortDriver, RouterOptions, bin_dir},
+    programs::{PortDriver, RouterOptions, bin_dir, program},
     topology::{IpVersion, RouterProcess, Site, TwoSites},
 };

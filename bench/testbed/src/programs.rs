@@ -26,7 +26,7 @@ pub fn bin_dir() -> Result<PathBuf, LabError> {
 }
 
 /// The path of a built program.
-pub(crate) fn program(name: &str) -> Result<PathBuf, LabError> {
+pub fn program(name: &str) -> Result<PathBuf, LabError> {
     let path = bin_dir()?.join(name);
     if path.is_file() {
         Ok(path)
