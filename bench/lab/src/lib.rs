@@ -5,3 +5,4 @@
 pub mod classes;
 pub mod compare;
 pub mod demo;
+pub mod sip;

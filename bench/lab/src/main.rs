@@ -14,6 +14,7 @@ use serde::Serialize;
 use voicelane_lab::{
     classes, compare,
     demo::{self, Check, Options, Ports, Report},
+    sip::{self, HepOptions, Trouble},
 };
 use voicelane_testbed::{IpVersion, PortDriver, TwoSites, sweep};
 use voicelane_types::{BitRate, RateError, with_causes};
@@ -40,6 +41,10 @@ enum Command {
     ///
     /// Ends with status 1 when something that it must show is not so.
     Classes(ClassesArguments),
+    /// Lets calls come and go by SIP alone: SIPp's phones, Kamailio, the call agent and the routers.
+    ///
+    /// Ends with status 1 when something that it must show is not so.
+    Sip(SipArguments),
     /// Deletes what labs have left behind whose process is dead.
     Sweep,
 }
@@ -62,6 +67,10 @@ struct DemoArguments {
     /// The version of IP of calls and bulk.
     #[arg(long, value_enum, default_value_t = IpArgument::V4)]
     ip: IpArgument,
+    /// Calls come and go by SIP alone: SIPp's phones call through Kamailio, and the call agent makes
+    /// sessions of what Kamailio mirrors. In the end one call too many asks the agent's gate for room.
+    #[arg(long)]
+    sip: bool,
     /// Length of each phase's measured window.
     #[arg(long, value_name = "S", default_value_t = 10,
           value_parser = clap::value_parser!(u64).range(1..=600))]
@@ -122,6 +131,37 @@ struct ClassesArguments {
     core_toml: String,
 }
 
+#[derive(Debug, clap::Args)]
+struct SipArguments {
+    /// Writes all figures to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Writes the table, with how it was made, to this file.
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+    /// What to run; without: all, in ten minutes.
+    #[arg(value_enum)]
+    cases: Vec<SipCase>,
+    /// How many calls a case with HEP makes, at most 1,000; 40 of 1,000 have media.
+    #[arg(long, value_name = "N", default_value_t = 1_000,
+          value_parser = clap::value_parser!(u16).range(25..=1_000))]
+    calls: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SipCase {
+    /// Kamailio mirrors its signalling by HEP.
+    Hep,
+    /// The same; 2 % of the datagrams get lost, and 2 % come twice.
+    HepLossy,
+    /// The same; the agent is killed in the middle and started again.
+    AgentKilled,
+    /// Kamailio asks the agent, and the agent a real rtpengine; that stops in the end.
+    Relay,
+    /// 50 calls ask for room on a link that admits 20.
+    Gate,
+}
+
 /// "1.5" is 150.
 fn load_percent(text: &str) -> Result<u64, String> {
     let load: f64 = text.parse().map_err(|_| format!("{text:?} is no number"))?;
@@ -173,6 +213,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => run_demo(&arguments),
         Command::Compare(arguments) => run_compare(&arguments),
         Command::Classes(arguments) => run_classes(arguments),
+        Command::Sip(arguments) => run_sip(&arguments),
         Command::Sweep => run_sweep(),
     };
     result.unwrap_or_else(|error| {
@@ -200,13 +241,18 @@ fn run_demo(arguments: &DemoArguments) -> anyhow::Result<ExitCode> {
         ip: arguments.ip.into(),
         phase: Duration::from_secs(arguments.phase_seconds),
     };
-    demo::run(options, |sites, report| {
+    let finish = |sites: &TwoSites, report: &Report| {
         let result = publish(arguments, report);
         if arguments.keep {
             keep(sites);
         }
         result
-    })?
+    };
+    if arguments.sip {
+        demo::run_sip(options, finish)?
+    } else {
+        demo::run(options, finish)?
+    }
 }
 
 /// Prints, draws and writes the report. The status says whether its checks hold.
@@ -252,6 +298,40 @@ fn run_classes(arguments: ClassesArguments) -> anyhow::Result<ExitCode> {
     write_json(arguments.json.as_deref(), &report)?;
     write_page(arguments.markdown.as_deref(), &report.markdown())?;
     Ok(judge(&report.checks))
+}
+
+fn run_sip(arguments: &SipArguments) -> anyhow::Result<ExitCode> {
+    let cases = match arguments.cases.as_slice() {
+        [] => SipCase::value_variants(),
+        some => some,
+    };
+    let hep = |trouble| {
+        sip::hep(HepOptions {
+            calls: arguments.calls,
+            media: arguments.calls / 25,
+            per_second: 50,
+            hold: Duration::from_secs(20),
+            trouble,
+        })
+    };
+    let mut figures = Vec::new();
+    for case in cases {
+        figures.push(match case {
+            SipCase::Hep => hep(Trouble::None)?,
+            SipCase::HepLossy => hep(Trouble::Datagrams)?,
+            SipCase::AgentKilled => hep(Trouble::Kill)?,
+            SipCase::Relay => sip::relay()?,
+            SipCase::Gate => sip::gate(Duration::from_secs(20))?,
+        });
+    }
+    let report = sip::Report::new(figures);
+    println!("{report}");
+    for note in &report.notes {
+        println!("- {note}");
+    }
+    write_json(arguments.json.as_deref(), &report)?;
+    write_page(arguments.markdown.as_deref(), &report.markdown())?;
+    Ok(judge(&report.checks()))
 }
 
 fn write_json(file: Option<&Path>, report: &impl Serialize) -> anyhow::Result<()> {

@@ -6,12 +6,14 @@ mod chart;
 mod checks;
 mod report;
 mod run;
+mod sip;
 
 pub use self::{
     chart::draw,
     checks::{Check, check},
     report::{DelayMs, DirectionFigures, Mos, Phase, Report},
     run::{Options, Ports, run},
+    sip::run_sip,
 };
 
 /// The core link's rate on the wire.

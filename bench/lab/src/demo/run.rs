@@ -26,7 +26,7 @@ pub enum Ports {
 }
 
 impl Ports {
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Routers(PortDriver::AfPacket) => "af_packet",
             Self::Routers(PortDriver::Tap) => "tap",
@@ -144,7 +144,7 @@ fn start(
     Voicelane::start(sites, [&router; 2], progress).map(Some)
 }
 
-fn notes(options: Options) -> Vec<String> {
+pub(super) fn notes(options: Options) -> Vec<String> {
     vec![
         format!("calls and bulk go over IPv{}", options.ip.number()),
         format!(

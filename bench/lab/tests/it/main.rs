@@ -19,4 +19,5 @@ mod fragments;
 mod fraud;
 mod frr;
 mod real_ports;
+mod sip;
 mod wire;
