@@ -14,7 +14,7 @@ use voicelane_lab::{
     demo::Check,
     sip::{self, Figures, HEP_PORT, HepOptions, Report, SipSite, Trouble},
 };
-use voicelane_proto::v1::{MediaFlow, router_installation::State, rtcp::Mode};
+use voicelane_proto::v1::{MediaFlow, Session, router_installation::State, rtcp::Mode};
 use voicelane_testbed::{RouterOptions, Site, TwoSites, topology::addresses::AGENT};
 use voicelane_types::codec::with_clock_room;
 
@@ -120,6 +120,8 @@ fn run_case(network: &Network, socket: &UdpSocket, case: &Path) {
             .collect();
         (after.parse::<usize>().unwrap(), what, flows)
     });
+    // What a case that does not end has left.
+    let before = flows(network);
     let mut step = steps.next();
     let mut rest = &frames[..];
     let mut sent = 0;
@@ -133,7 +135,7 @@ fn run_case(network: &Network, socket: &UdpSocket, case: &Path) {
         thread::sleep(Duration::from_millis(20));
         while let Some((after, what, flows)) = step.take_if(|step| step.0 == sent) {
             let what = format!("{}, after {after}: {what}", case.display());
-            eventually(&what, network, &flows);
+            eventually(&what, network, &(&flows | &before));
             step = steps.next();
         }
     }
@@ -162,8 +164,7 @@ fn eventually(what: &str, network: &Network, expected: &BTreeSet<String>) {
                     .iter()
                     .all(|of| of.state() == State::Installed)
         });
-        let specs = sessions.iter().filter_map(|session| session.spec.as_ref());
-        let flows: BTreeSet<_> = specs.flat_map(|spec| &spec.flows).map(described).collect();
+        let flows = flows_of(&sessions);
         // RTP and RTCP of each flow.
         let entries = Site::BOTH.map(|site| network.agent.router_entries(site).unwrap().len());
         if installed && flows == *expected && entries == [2 * expected.len(); 2] {
@@ -175,6 +176,15 @@ fn eventually(what: &str, network: &Network, expected: &BTreeSet<String>) {
         );
         thread::sleep(Duration::from_millis(20));
     }
+}
+
+fn flows(network: &Network) -> BTreeSet<String> {
+    flows_of(&network.agent.sessions().unwrap())
+}
+
+fn flows_of(sessions: &[Session]) -> BTreeSet<String> {
+    let specs = sessions.iter().filter_map(|session| session.spec.as_ref());
+    specs.flat_map(|spec| &spec.flows).map(described).collect()
 }
 
 fn described(flow: &MediaFlow) -> String {
