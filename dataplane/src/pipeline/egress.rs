@@ -5,12 +5,11 @@ use rtrb::Consumer;
 use voicelane_dpdk::BURST;
 
 use super::{
-    outlet::{Departing, Outlet, RunKey},
+    outlet::{Admission, Departing, Outlet, RunKey},
     stages::tx,
 };
 use crate::{
     device::{Buffer, Device},
-    packet_mask::PacketMask,
     scheduler::PortScheduler,
     settings::Settings,
     stats::{DropReason, Drops, PortCounters, Report, Table as _},
@@ -42,17 +41,16 @@ pub(crate) struct Egress<B> {
 
 impl<B: Buffer> Outlet<B> for Egress<B> {
     #[inline]
-    fn offer<I: Iterator<Item = B>>(
-        &mut self,
-        run: &RunKey,
-        packets: usize,
-        drops: &mut Drops,
-        hand: impl FnOnce(PacketMask, &mut Drops) -> I,
-    ) {
-        let Port {
-            scheduler, leaving, ..
-        } = &mut self.ports[run.egress.index()];
-        scheduler.offer((run, packets), leaving, drops, hand);
+    fn admit(&mut self, run: &RunKey, packets: usize, drops: &mut Drops) -> Admission {
+        let port = &mut self.ports[run.egress.index()];
+        port.scheduler.admit(run, packets, &port.leaving, drops)
+    }
+
+    #[inline]
+    fn enqueue(&mut self, run: &RunKey, admission: Admission, buffers: impl Iterator<Item = B>) {
+        let port = &mut self.ports[run.egress.index()];
+        let leaving = &mut port.leaving;
+        port.scheduler.enqueue(run, admission, buffers, leaving);
     }
 
     #[inline]
@@ -124,12 +122,12 @@ impl<B: Buffer> Egress<B> {
                 let Port {
                     scheduler, leaving, ..
                 } = &mut self.ports[run.egress.index()];
-                scheduler.offer((run, *packets), leaving, drops, |admitted, _| {
-                    let buffers = arrived.by_ref().take(*packets).enumerate();
-                    buffers
-                        .filter(move |(place, _)| admitted >> place & 1 == 1)
-                        .map(|(_, buffer)| buffer)
-                });
+                let admission = scheduler.admit(run, *packets, leaving, drops);
+                let buffers = arrived.by_ref().take(*packets).enumerate();
+                let buffers = buffers
+                    .filter(|(place, _)| admission.mask >> place & 1 == 1)
+                    .map(|(_, buffer)| buffer);
+                scheduler.enqueue(run, admission, buffers, leaving);
             }
             taken += count;
         }

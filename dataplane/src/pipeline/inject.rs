@@ -1,7 +1,7 @@
 //! Frames that the kernel sends: its own, and those that it forwards because the data plane did not, or
 //! from interfaces that only it has. Nobody has metered them, so their code points are not believed.
 
-use std::{iter, net::IpAddr};
+use std::net::IpAddr;
 
 use crate::{
     device::Buffer,
@@ -75,9 +75,9 @@ pub(super) fn queue_from_twin<B: Buffer, O: Outlet<B>>(
         ingress: None,
     };
     let mut drops = [0; DropReason::COUNT];
-    queues.offer(&run, 1, &mut drops, |admitted, _| {
-        iter::once(frame).filter(move |_| admitted != 0)
-    });
+    let admission = queues.admit(&run, 1, &mut drops);
+    let admitted = Some(frame).filter(|_| admission.mask != 0);
+    queues.enqueue(&run, admission, admitted.into_iter());
     // What a queue refuses it counts itself.
     let ring_full = DropReason::RingFull.index();
     counters.drops[ring_full] += drops[ring_full];

@@ -26,4 +26,4 @@ mod stages;
 pub(crate) use egress::Egress;
 pub(crate) use headers::is_control;
 pub(crate) use ingress::Ingress;
-pub(crate) use outlet::{Departing, Outlet, RunKey};
+pub(crate) use outlet::{Admission, Departing, Outlet, RunKey};

@@ -33,18 +33,24 @@ pub(crate) struct Departing<B> {
     pub(crate) run: RunKey,
 }
 
+/// Which packets of a run are let in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Admission {
+    /// A bit for each, the first one's lowest.
+    pub(crate) mask: PacketMask,
+    /// How many packets there were.
+    pub(crate) packets: usize,
+    /// How many of the first go past their queue.
+    pub(crate) passing: usize,
+}
+
 /// Takes the packets that are to be sent.
 pub(crate) trait Outlet<B> {
-    /// Takes those that are let in of so many packets, at most a burst, that have a run in common: `hand`
-    /// hears which, a bit for each, the first one's lowest, and gives them, or fewer. The others are
-    /// counted.
-    fn offer<I: Iterator<Item = B>>(
-        &mut self,
-        run: &RunKey,
-        packets: usize,
-        drops: &mut Drops,
-        hand: impl FnOnce(PacketMask, &mut Drops) -> I,
-    );
+    /// Decides which of so many packets, at most a burst, that have a run in common are let in; counts the
+    /// others. [`enqueue`](Self::enqueue) must follow.
+    fn admit(&mut self, run: &RunKey, packets: usize, drops: &mut Drops) -> Admission;
+    /// Takes the packets of a run that were let in, or fewer of them, in their order.
+    fn enqueue(&mut self, run: &RunKey, admission: Admission, buffers: impl Iterator<Item = B>);
     /// Takes a whole burst, if nothing is in its way; says so.
     fn pass(&mut self, run: &RunKey, buffers: &mut ArrayVec<B, BURST>) -> bool;
     /// Whether whatever comes now is most likely let in.

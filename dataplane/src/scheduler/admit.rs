@@ -7,47 +7,65 @@ use super::{PortScheduler, SHORTEST_FRAME, queue::Run};
 use crate::{
     device::Buffer,
     diffserv::Phb,
-    packet_mask::{PacketMask, first_packets},
-    pipeline::RunKey,
+    packet_mask::first_packets,
+    pipeline::{Admission, RunKey},
     stats::Drops,
 };
 
 impl<B: Buffer> PortScheduler<B> {
-    /// Takes those of so many packets that are alike that may join their class's queue, or, where nothing
-    /// waits and the shaper would let them go at once, go past it to those that leave. `hand` gives those
-    /// that may, or fewer; the others are counted.
+    /// Decides which of so many packets that are alike may join their class's queue or, where nothing
+    /// waits and the shaper would let them go at once, go past it to those that leave; counts the others.
     #[inline]
-    pub(crate) fn offer<I: Iterator<Item = B>>(
+    pub(crate) fn admit(
         &mut self,
-        (together, packets): (&RunKey, usize),
-        leaving: &mut ArrayVec<B, BURST>,
+        key: &RunKey,
+        packets: usize,
+        leaving: &ArrayVec<B, BURST>,
         drops: &mut Drops,
-        hand: impl FnOnce(PacketMask, &mut Drops) -> I,
-    ) {
-        let (phb, run) = (together.phb, self.run(together));
-        let passing = if self.lets_by(together) {
+    ) -> Admission {
+        let passing = if self.lets_by(key) {
             packets.min(leaving.remaining_capacity())
         } else {
             0
         };
-        let bit = 1 << phb.index();
-        let strict = self.strict & bit != 0;
-        let mut admitted = first_packets(passing);
+        let mut mask = first_packets(passing);
         if passing < packets {
-            let queue = &mut self.queues[phb.index()];
-            let bounds = if strict {
+            let run = self.run(key);
+            let queue = &mut self.queues[key.phb.index()];
+            let bounds = if self.strict >> key.phb.index() & 1 == 1 {
                 (usize::MAX, usize::MAX)
             } else {
                 (self.shared.limit(), self.shared.room(queue.len()))
             };
             let rest = packets - passing;
-            admitted |= queue.admit(together.dscp, &run, (rest, bounds), drops) << passing;
+            mask |= queue.admit(key.dscp, &run, (rest, bounds), drops) << passing;
         }
-        let mut buffers = hand(admitted, drops);
+        Admission {
+            mask,
+            packets,
+            passing,
+        }
+    }
+
+    /// Takes the packets that [`admit`](Self::admit) let in, or fewer.
+    #[inline]
+    pub(crate) fn enqueue(
+        &mut self,
+        key: &RunKey,
+        admission: Admission,
+        mut buffers: impl Iterator<Item = B>,
+        leaving: &mut ArrayVec<B, BURST>,
+    ) {
+        let (phb, run) = (key.phb, self.run(key));
+        let Admission {
+            packets, passing, ..
+        } = admission;
         if passing > 0 {
             self.pass_by(phb, run, buffers.by_ref().take(passing), leaving);
         }
         if passing < packets {
+            let bit = 1 << phb.index();
+            let strict = self.strict & bit != 0;
             let queue = &mut self.queues[phb.index()];
             let joined = queue.join(run, buffers, strict.then_some(&mut self.ef));
             if !strict {
@@ -61,34 +79,34 @@ impl<B: Buffer> PortScheduler<B> {
 
     /// Whether all of a burst go past their queue, when nobody leaves before them.
     #[inline]
-    pub(crate) fn pass_all(&mut self, together: &RunKey, packets: usize) -> bool {
-        let passes = self.lets_by(together);
+    pub(crate) fn pass_all(&mut self, key: &RunKey, packets: usize) -> bool {
+        let passes = self.lets_by(key);
         if passes {
-            let run = self.run(together);
-            self.note_passed(together.phb, run, (0, packets));
+            let run = self.run(key);
+            self.note_passed(key.phb, run, (0, packets));
         }
         passes
     }
 
     #[inline]
-    fn run(&self, together: &RunKey) -> Run {
-        let frame_bytes = together.frame_bytes.max(SHORTEST_FRAME);
+    fn run(&self, key: &RunKey) -> Run {
+        let frame_bytes = key.frame_bytes.max(SHORTEST_FRAME);
         let wire_bytes = self.overhead_bytes.saturating_add(frame_bytes.into());
-        Run::of(wire_bytes, together.since)
+        Run::of(wire_bytes, key.since)
     }
 
     /// Whether packets may go past the queues: all are empty, and the shaper would let go a whole burst
     /// of any.
     #[inline]
-    fn lets_by(&mut self, together: &RunKey) -> bool {
-        let index = together.phb.index();
+    fn lets_by(&mut self, key: &RunKey) -> bool {
+        let index = key.phb.index();
         if self.waiting != 0
             || self.bypass.classes >> index & 1 == 0
             || !self.queues[index].lets_pass()
         {
             return false;
         }
-        self.shaper.refill(together.since);
+        self.shaper.refill(key.since);
         self.shaper.bucket.credit() - self.bypass.cost >= self.bypass.burst_cost
     }
 

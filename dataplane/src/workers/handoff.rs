@@ -13,8 +13,8 @@ use super::ring::RingWriter;
 use crate::{
     device::Buffer,
     diffserv::{ClassSettings, Service},
-    packet_mask::{PacketMask, first_packets},
-    pipeline::{Departing, Egress, Outlet, RunKey},
+    packet_mask::first_packets,
+    pipeline::{Admission, Departing, Egress, Outlet, RunKey},
     settings::PortSettings,
     stats::{DropReason, Drops},
     units::PortIndex,
@@ -83,23 +83,28 @@ impl<B> Both<'_, B> {
 
 impl<B: Buffer> Outlet<B> for Both<'_, B> {
     #[inline]
-    fn offer<I: Iterator<Item = B>>(
-        &mut self,
-        run: &RunKey,
-        packets: usize,
-        drops: &mut Drops,
-        hand: impl FnOnce(PacketMask, &mut Drops) -> I,
-    ) {
+    fn admit(&mut self, run: &RunKey, packets: usize, drops: &mut Drops) -> Admission {
         let (ring, strict, run) = self.locate(run);
         let Some(ring) = ring else {
-            return self.here.offer(&run, packets, drops, hand);
+            return self.here.admit(&run, packets, drops);
         };
-        let ring = &mut self.there.rings[ring];
-        let admitted = packets.min(ring.room(strict));
+        let admitted = packets.min(self.there.rings[ring].room(strict));
         drops[DropReason::RingFull.index()] += (packets - admitted) as u64;
-        let buffers = hand(first_packets(admitted), drops);
+        Admission {
+            mask: first_packets(admitted),
+            packets,
+            passing: 0,
+        }
+    }
+
+    #[inline]
+    fn enqueue(&mut self, run: &RunKey, admission: Admission, buffers: impl Iterator<Item = B>) {
+        let (ring, _, run) = self.locate(run);
+        let Some(ring) = ring else {
+            return self.here.enqueue(&run, admission, buffers);
+        };
         let departing = buffers.map(|buffer| Departing { buffer, run });
-        ring.staged.extend(departing);
+        self.there.rings[ring].staged.extend(departing);
     }
 
     #[inline]

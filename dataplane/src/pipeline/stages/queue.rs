@@ -54,29 +54,29 @@ fn queue_alike<B: Buffer, O: Outlet<B>>(
     if burst.unwritten == 0 && queues.pass(run, &mut burst.buffers) {
         return;
     }
-    let mut dropped = ArrayVec::new();
-    let refused = &mut dropped;
-    queues.offer(run, burst.buffers.len(), drops, |mut admitted, drops| {
-        for place in packets_in(admitted & burst.unwritten) {
-            let (family, class) = (burst.headers.family(place), burst.marked[place]);
-            if let (Some(buffer), Some(neighbour)) = (
-                burst.buffers.get_mut(place),
-                routes.neighbour(burst.next_hops[place]),
-            ) && let Err(reason) = rewrite(buffer, family, class, neighbour)
-            {
-                drops[reason.index()] += 1;
-                admitted &= !(1 << place);
-            }
+    let admission = queues.admit(run, burst.buffers.len(), drops);
+    let mut admitted = admission.mask;
+    for place in packets_in(admitted & burst.unwritten) {
+        let (family, class) = (burst.headers.family(place), burst.marked[place]);
+        if let (Some(buffer), Some(neighbour)) = (
+            burst.buffers.get_mut(place),
+            routes.neighbour(burst.next_hops[place]),
+        ) && let Err(reason) = rewrite(buffer, family, class, neighbour)
+        {
+            drops[reason.index()] += 1;
+            admitted &= !(1 << place);
         }
-        let arrived = burst.buffers.drain(..).enumerate();
-        arrived.filter_map(move |(place, buffer)| {
-            if admitted >> place & 1 == 1 {
-                return Some(buffer);
-            }
-            refused.push(buffer);
-            None
-        })
+    }
+    let mut dropped = ArrayVec::new();
+    let arrived = burst.buffers.drain(..).enumerate();
+    let buffers = arrived.filter_map(|(place, buffer)| {
+        if admitted >> place & 1 == 1 {
+            return Some(buffer);
+        }
+        dropped.push(buffer);
+        None
     });
+    queues.enqueue(run, admission, buffers);
     B::free_all(&mut dropped);
 }
 
@@ -149,24 +149,22 @@ fn queue_mixed<B: Buffer, O: Outlet<B>>(
             debug_assert!(packets_in(alike).all(|place| self::run(burst, place, now) == run));
             let drops = &mut interfaces[burst.ingress[first].index()].counters.drops;
             let packets = alike.count_ones() as usize;
-            let buffers = &mut buffers;
-            let refused = &mut refused;
-            queues.offer(&run, packets, drops, |admitted, drops| {
-                let mut admitted = scatter(admitted, alike);
-                for place in packets_in(admitted & burst.unwritten) {
-                    let (family, class) = (burst.headers.family(place), burst.marked[place]);
-                    if let (Some(buffer), Some(neighbour)) = (
-                        &mut buffers[place],
-                        routes.neighbour(burst.next_hops[place]),
-                    ) && let Err(reason) = rewrite(buffer, family, class, neighbour)
-                    {
-                        drops[reason.index()] += 1;
-                        admitted &= !(1 << place);
-                    }
+            let admission = queues.admit(&run, packets, drops);
+            let mut admitted = scatter(admission.mask, alike);
+            for place in packets_in(admitted & burst.unwritten) {
+                let (family, class) = (burst.headers.family(place), burst.marked[place]);
+                if let (Some(buffer), Some(neighbour)) = (
+                    &mut buffers[place],
+                    routes.neighbour(burst.next_hops[place]),
+                ) && let Err(reason) = rewrite(buffer, family, class, neighbour)
+                {
+                    drops[reason.index()] += 1;
+                    admitted &= !(1 << place);
                 }
-                *refused &= !admitted;
-                packets_in(admitted).filter_map(|place| buffers[place].take())
-            });
+            }
+            refused &= !admitted;
+            let buffers = packets_in(admitted).filter_map(|place| buffers[place].take());
+            queues.enqueue(&run, admission, buffers);
         }
     }
     if refused != 0 {
