@@ -56,7 +56,7 @@ fn fragments_carry_ef(lab: &str, ip: IpVersion) {
         session_id: "call".to_owned(),
     };
     let mut session = call_session(key, &flows[..1]);
-    session.flows[0].max_bitrate_bps = 50_000_000;
+    session.flows[0].max_bitrate_bps = 4_000_000;
     session.flows[0].max_burst_bytes = 100_000;
     network.agent.add_session(session).unwrap();
 
