@@ -9,7 +9,7 @@ use h2::{
 use prost::Message;
 use tokio::net::TcpStream;
 
-/// A client's connection.
+/// A client's connection to the measured server.
 #[derive(Clone)]
 pub(crate) struct Wire {
     requests: SendRequest<Bytes>,

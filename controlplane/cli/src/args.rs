@@ -309,7 +309,7 @@ pub(crate) enum Link {
 pub(crate) enum Way {
     /// Into the router.
     In,
-    /// Out of it.
+    /// What the router sends on the port.
     Out,
 }
 

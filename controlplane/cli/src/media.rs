@@ -11,7 +11,7 @@ use crate::{
     client::Failure,
 };
 
-/// Packet time, us.
+/// Packet time where a call names none, in microseconds.
 const PACKET_US: u32 = 20_000;
 /// What SRTP's tag adds to a packet (AES_CM_128_HMAC_SHA1_80), bytes.
 const SRTP_TAG: u32 = 10;

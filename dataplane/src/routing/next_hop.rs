@@ -40,20 +40,20 @@ pub enum Adjacency {
     Resolve,
     /// Out of this interface, to this neighbour.
     Forward {
-        /// Which interface.
+        /// The interface that the packets leave by.
         interface: InterfaceIndex,
-        /// The neighbour's address.
+        /// The neighbour's MAC address.
         destination: MacAddress,
-        /// The port's own.
+        /// The MAC address of the port itself.
         source: MacAddress,
     },
     /// The same, for packets that are not longer than a route's MTU.
     Narrow {
-        /// Which interface.
+        /// The interface that the packets leave by.
         interface: InterfaceIndex,
-        /// The neighbour's address.
+        /// The neighbour's MAC address.
         destination: MacAddress,
-        /// The port's own.
+        /// The MAC address of the port itself.
         source: MacAddress,
         /// The largest packet, in bytes.
         mtu: u16,

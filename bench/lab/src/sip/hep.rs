@@ -57,7 +57,7 @@ pub struct HepOptions {
     pub calls: u16,
     /// Of these, those with media: they cross the core link, the others stay within site A.
     pub media: u16,
-    /// Calls a second.
+    /// Calls that SIPp begins a second.
     pub per_second: u32,
     /// From the answer to the BYE.
     pub hold: Duration,

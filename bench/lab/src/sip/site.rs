@@ -24,7 +24,7 @@ use voicelane_testbed::{
 pub const SIP_SERVER: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 5);
 /// The phones' signalling addresses: the callers' and the callees'.
 pub const CALLER: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 21);
-/// See [`CALLER`].
+/// The callee's address on the management network, beside [`CALLER`].
 pub const CALLEE: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 22);
 /// Where the relay takes commands.
 const RELAY: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 31);
@@ -91,7 +91,7 @@ pub struct Callers {
     pub media: IpAddr,
     /// The RTP port of each call, at both ends.
     pub ports: Vec<u16>,
-    /// Calls a second.
+    /// Calls that SIPp begins a second.
     pub per_second: u32,
     /// From the answer to the BYE.
     pub hold: Duration,

@@ -80,7 +80,7 @@ fn count(pairs: &Mutex<Pairs>, labels: (&'static str, &'static str)) {
     }
 }
 
-/// How all stands.
+/// The agent's gauges and sums at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Snapshot {
     /// What became of messages.

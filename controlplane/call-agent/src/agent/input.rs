@@ -46,14 +46,14 @@ pub enum Input {
 pub enum NgInput {
     /// `offer`.
     Offer {
-        /// As it came.
+        /// The command as it was read.
         command: ng::Media<'static>,
         /// The SDP that a real rtpengine answered with.
         relayed: Option<Box<[u8]>>,
     },
     /// `answer`.
     Answer {
-        /// As it came.
+        /// The command as it was read.
         command: ng::Media<'static>,
         /// The SDP that a real rtpengine answered with.
         relayed: Option<Box<[u8]>>,
@@ -69,7 +69,7 @@ pub enum NgInput {
 
 /// A question of the operator.
 pub enum Query {
-    /// How all stands.
+    /// Asks for the gauges and sums of this moment.
     Snapshot(oneshot::Sender<Snapshot>),
     /// Some calls, and how many there are.
     Calls {

@@ -46,7 +46,7 @@ pub struct Sources {
     pub stop: oneshot::Receiver<()>,
 }
 
-/// The task's state.
+/// The state of the one task that owns the call model.
 pub struct Agent {
     model: Model,
     desired: Desired,

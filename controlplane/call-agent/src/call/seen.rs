@@ -296,12 +296,12 @@ pub struct CallReport {
     pub missing: Vec<String>,
 }
 
-/// One dialog.
+/// One dialog of a call, as an operator sees it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DialogReport {
     /// Of its session.
     pub id: SessionId,
-    /// Of both sides.
+    /// The tags of caller and callee.
     pub tags: [Arc<[u8]>; 2],
     /// `early`, `confirmed`, or `ended` with the reason.
     pub state: String,
@@ -311,7 +311,7 @@ pub struct DialogReport {
     pub not_placed: Vec<NotPlaced>,
 }
 
-/// One message.
+/// One message of a call, as an operator sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeenMessage {
     /// Since the call's first message, ms.

@@ -41,7 +41,7 @@ pub enum Change {
         id: SessionId,
         /// The SIP Call-ID header, as it came.
         call_id: Arc<[u8]>,
-        /// Of both sides.
+        /// The tags of caller and callee.
         tags: [Arc<[u8]>; 2],
     },
     /// A dialog has streams that no flow can be made of. Said once for each set of reasons.
@@ -62,7 +62,7 @@ pub struct Session {
     pub id: SessionId,
     /// The server's `correlation_id`.
     pub call_id: Arc<[u8]>,
-    /// Of both sides.
+    /// The tags of caller and callee.
     pub tags: [Arc<[u8]>; 2],
     /// Sessions of one group are forks of one call, which uses one of them at a time: admission counts
     /// their maximum.

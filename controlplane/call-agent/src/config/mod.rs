@@ -304,7 +304,7 @@ pub enum ConfigError {
     /// The file cannot be read.
     #[error("{}", file.display())]
     Read {
-        /// Its name.
+        /// The file's name.
         file: PathBuf,
         /// The reason.
         source: io::Error,
@@ -312,7 +312,7 @@ pub enum ConfigError {
     /// It is no TOML, or has an unknown key, or a value of the wrong type.
     #[error("{}: {reason}", file.display())]
     Parse {
-        /// Its name.
+        /// The file's name.
         file: PathBuf,
         /// Line, key and reason.
         reason: String,

@@ -21,7 +21,7 @@ pub const BATCH: usize = 64;
 /// Batches that wait for the agent.
 pub const QUEUE: usize = 256;
 
-/// Where batches go.
+/// Carries batches of input to the task that owns the call model. Bounded.
 pub type Queue = tokio::sync::mpsc::Sender<Vec<Input>>;
 
 /// A socket that cannot be had.

@@ -50,7 +50,7 @@ impl View {
         timeout(PATIENCE, asking).await.ok()?
     }
 
-    /// How all stands.
+    /// Gauges and sums of this moment; `None` when the agent is ending.
     pub async fn snapshot(&self) -> Option<Snapshot> {
         self.ask(Query::Snapshot).await
     }

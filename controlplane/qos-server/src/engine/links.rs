@@ -20,7 +20,7 @@ const CHUNK: usize = 256;
 /// A link at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkView {
-    /// Which.
+    /// Which router, port and direction.
     pub id: Arc<LinkId>,
     /// How much telephony it may have, bit/s on the wire; 0: not limited.
     pub budget_bps: u64,
@@ -33,7 +33,7 @@ pub struct LinkView {
 /// What a session takes of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkCall {
-    /// The session.
+    /// The session that takes the bandwidth.
     pub key: SessionKey,
     /// What the call is called elsewhere.
     pub correlation_id: Box<str>,

@@ -76,7 +76,7 @@ pub struct Settings {
     pub adopt_for: Duration,
     /// How long a router may be away until it is forgotten; zero: for ever.
     pub forget_routers_after: Duration,
-    /// What links limit.
+    /// Whether links refuse calls.
     pub admission: Policy,
     /// The most sessions.
     pub max_sessions: usize,
@@ -223,7 +223,7 @@ impl Engine {
     }
 }
 
-/// The lock, held.
+/// The engine's lock while it is held, whose time is measured.
 struct Held<'a> {
     state: MutexGuard<'a, State>,
     /// What measures this hold, and its clock at the beginning.

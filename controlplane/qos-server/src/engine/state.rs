@@ -45,7 +45,7 @@ pub(super) struct State {
     pub(super) refused: BTreeSet<(SessionKey, RouterId)>,
     /// What routers have that they are not to have.
     pub(super) grace: Grace,
-    /// What links limit.
+    /// Whether links refuse calls.
     pub(super) admission: Policy,
     /// When the server started, from which leases are counted.
     started: Instant,

@@ -429,7 +429,7 @@ fn counters(whose: &SessionKey, entry: &EntryCounters) -> v1::EntryCounters {
     }
 }
 
-/// A link.
+/// A link with its budget and load, as the API tells it.
 pub fn link(view: &LinkView) -> v1::Link {
     v1::Link {
         router_id: view.id.router.to_string(),

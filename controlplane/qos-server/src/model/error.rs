@@ -159,7 +159,7 @@ pub enum Error {
          ef_budget (see `voicelane link list`)", reserve(*.kept)
     )]
     LinkFull {
-        /// Which.
+        /// The link that has no room.
         link: Arc<LinkId>,
         /// How much telephony it may have, bit/s on the wire.
         budget: u64,

@@ -36,7 +36,7 @@ const DEFAULT_MTU_BYTES: u32 = 1_500;
 pub enum Direction {
     /// Into it.
     In,
-    /// Out of it.
+    /// What the router sends on the port.
     Out,
 }
 
@@ -45,7 +45,7 @@ pub enum Direction {
 pub struct LinkId {
     /// Whose.
     pub router: RouterId,
-    /// Its name there.
+    /// The port's name at its router.
     pub port: Arc<str>,
     /// Which way.
     pub direction: Direction,
@@ -128,7 +128,7 @@ impl Ports {
         Self(ports)
     }
 
-    /// One of them.
+    /// The port of this name.
     pub fn get(&self, name: &str) -> Option<&Port> {
         self.0.get(name)
     }

@@ -29,7 +29,7 @@ pub const MIN_BURST_BYTES: u32 = 1_500;
 pub const MAX_CORRELATION_ID: usize = 256;
 /// The longest lease, seconds.
 pub const MAX_LIFETIME_S: u32 = 86_400;
-/// Packet times, microseconds.
+/// The packet times that a flow may have, in microseconds.
 pub const PACKET_TIMES_US: std::ops::RangeInclusive<u32> = 1_000..=1_000_000;
 /// The packet time of a flow that does not say.
 pub const DEFAULT_PACKET_TIME_US: u32 = 20_000;
@@ -178,7 +178,7 @@ impl Priority {
         }
     }
 
-    /// As a number.
+    /// The priority, 1 (highest) to 15.
     pub fn get(self) -> u8 {
         self.0
     }

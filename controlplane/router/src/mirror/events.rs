@@ -34,21 +34,21 @@ pub enum Event {
     },
     /// An interface has an address.
     AddressAdded {
-        /// Which.
+        /// The kernel's index of the interface.
         interface: u32,
         /// The address with its prefix length.
         address: IpNet,
     },
     /// An interface has an address no more.
     AddressRemoved {
-        /// Which.
+        /// The kernel's index of the interface.
         interface: u32,
         /// The address with its prefix length.
         address: IpNet,
     },
     /// A link is there, or has changed.
     Link {
-        /// Which.
+        /// The kernel's index of the interface.
         interface: u32,
         /// As it is now.
         link: LinkState,
@@ -64,7 +64,7 @@ pub enum Event {
     },
     /// A link is gone.
     LinkRemoved {
-        /// Which.
+        /// The kernel's index of the interface.
         interface: u32,
     },
     /// A next hop object is there, is another, or is gone.
@@ -78,10 +78,10 @@ pub enum Event {
     Overrun,
 }
 
-/// A link.
+/// A network interface of the kernel, as netlink tells it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LinkState {
-    /// Its name.
+    /// The interface's name, which can change.
     pub name: String,
     /// Whether it is set up.
     pub up: bool,

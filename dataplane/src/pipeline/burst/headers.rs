@@ -6,7 +6,7 @@ use crate::{diffserv::TrafficClass, packet_mask::PacketMask, wire::Family};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) family: Family,
-    /// As it came.
+    /// The packet's traffic class before rules and trust changed it.
     pub(crate) class: TrafficClass,
     /// TTL or hop limit, as it came.
     pub(crate) ttl: u8,

@@ -46,7 +46,7 @@ pub enum Question {
 }
 
 impl Question {
-    /// The session.
+    /// The key of the session that the change is for.
     pub fn key(&self) -> &v1::SessionKey {
         match self {
             Self::Revision(key) | Self::Heard(key) => key,

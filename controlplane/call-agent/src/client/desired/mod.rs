@@ -50,22 +50,22 @@ pub struct Settings {
 pub enum Event {
     /// Its routers have it.
     Installed {
-        /// The session.
+        /// The session that its routers have.
         id: SessionId,
-        /// Of its call.
+        /// The Call-ID, for the log.
         call_id: Arc<[u8]>,
         /// How long after the message that asked for it.
         after: Micros,
     },
     /// The server refused it, for the first time with this code. It is tried again.
     Refused {
-        /// The session.
+        /// The session that was refused.
         id: SessionId,
-        /// Of its call.
+        /// The Call-ID, for the log.
         call_id: Arc<[u8]>,
-        /// The server's.
+        /// The status that the server gave.
         code: Code,
-        /// The server's.
+        /// The server's own words.
         message: Box<str>,
     },
     /// An adopted session of this call was given up: nothing is heard of it.
@@ -111,7 +111,7 @@ pub struct Standing {
     pub reserved: u64,
 }
 
-/// See the module.
+/// The sessions that the server should have, and what it has confirmed of them.
 pub struct Desired {
     terms: Terms,
     lifetime_s: u32,

@@ -16,7 +16,7 @@ const OVERHEAD: usize = 200;
 
 type Key = (IpAddr, Arc<[u8]>);
 
-/// The memory.
+/// Answers by cookie, for retransmissions.
 #[derive(Debug, Default)]
 pub(super) struct Cookies {
     known: HashMap<Key, State>,

@@ -26,7 +26,7 @@ struct Door {
     cookies: Mutex<Cookies>,
 }
 
-/// Receives for ever.
+/// Receives ng commands for ever, and has each one answered.
 pub async fn receive(socket: UdpSocket, desk: Arc<Desk>, senders: Arc<Senders>) {
     let door = Arc::new(Door {
         socket,
