@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -105,18 +105,13 @@ fn main() -> ExitCode {
         println!("the configuration is right");
         return ExitCode::SUCCESS;
     }
-    let (log, flush) = match voicelane_log::to_stderr() {
-        Ok(log) => log,
+    let flush = match voicelane_log::start(filter, true) {
+        Ok(flush) => flush,
         Err(error) => {
             eprintln!("voicelane-agent: cannot log: {error}");
             return ExitCode::FAILURE;
         }
     };
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(move || log.clone())
-        .init();
     let ended = run(config);
     drop(flush);
     match ended {

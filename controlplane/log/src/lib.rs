@@ -5,7 +5,7 @@
 
 use std::{
     fs::File,
-    io::{self, Write},
+    io::{self, IsTerminal as _, Write},
     os::fd::AsFd as _,
     sync::{
         Arc,
@@ -16,6 +16,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tracing_subscriber::EnvFilter;
+
 /// Lines that may wait to be written.
 const LINES: usize = 8_192;
 /// How long the end of the program waits for them.
@@ -23,7 +25,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Writes lines: each `write` is one, and never waits or fails.
 #[derive(Clone, Debug)]
-pub struct Log {
+struct Log {
     lines: SyncSender<Line>,
     lost: Arc<AtomicU64>,
 }
@@ -39,15 +41,23 @@ enum Line {
 #[derive(Debug)]
 pub struct Flush(SyncSender<Line>);
 
-/// Begins to write to standard error.
+/// Writes the events of `tracing` that the filter lets pass to standard error, with the module that
+/// each comes from where `with_target` says so. Call it once, first of all that logs.
 ///
 /// # Errors
 ///
 /// If there is no standard error, or no thread.
-pub fn to_stderr() -> io::Result<(Log, Flush)> {
+pub fn start(filter: EnvFilter, with_target: bool) -> io::Result<Flush> {
     // Not `Stderr`: its lock would be held by who waits for the reader.
     let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
-    to(stderr)
+    let (log, flush) = to(stderr)?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(with_target)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(move || log.clone())
+        .init();
+    Ok(flush)
 }
 
 fn to(out: impl Write + Send + 'static) -> io::Result<(Log, Flush)> {

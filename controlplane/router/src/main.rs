@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::{io::IsTerminal as _, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
@@ -52,13 +52,7 @@ fn run(config: Config, filter: EnvFilter) -> anyhow::Result<()> {
     let dataplane: Vec<_> = config.router.cores.all().collect();
     let beside = cores::beside(&dataplane, &cores::available());
     cores::stay_on(&beside).context("keeping the control side off the data plane's cores")?;
-    let (log, _flush) = voicelane_log::to_stderr().context("starting the log's thread")?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(move || log.clone())
-        .init();
+    let _flush = voicelane_log::start(filter, false).context("starting the log's thread")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS.min(beside.len()))
         .thread_name("control")
