@@ -95,12 +95,12 @@ impl<B: Buffer> Ingress<B> {
         classify::classify(burst, sessions, &self.policy, interfaces, now);
         martians::drop_own_sources(burst, &self.routes);
         verify::verify(burst, &self.routes, &self.policy, interfaces, now);
-        if !self.sessions.latches.is_empty() {
-            latch::learn(burst, &mut self.sessions);
-        }
         let metered = (&mut self.sessions, &mut *self.policy);
         let times = (now, self.routes.changed());
         police::police(burst, metered, &self.phbs, times);
+        if !self.sessions.latches.is_empty() {
+            latch::learn(burst, &mut self.sessions);
+        }
         mark::mark(burst, &self.phbs);
         let sessions = &mut self.sessions;
         route::route(burst, &self.routes, sessions, queues.is_open());
