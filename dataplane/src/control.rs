@@ -148,7 +148,7 @@ pub struct FlowReading {
     pub idle_ns: Option<u64>,
 }
 
-/// The control side's end of a worker's queues, or of a whole crew's.
+/// The control side's end of a worker's queues, or of all cores'.
 #[derive(Clone, Debug)]
 pub struct Control {
     /// Bounded: a full queue is the sender's to handle.

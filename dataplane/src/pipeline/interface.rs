@@ -9,7 +9,7 @@ use crate::{
     units::{InterfaceIndex, MacAddress, PortIndex, VlanId},
 };
 
-/// A port, as the stages up to the hand-over see it.
+/// A port, as the stages up to the queues see it.
 #[derive(Debug)]
 pub(super) struct Port {
     /// What most frames for the router carry: the address of the interface without a tag.

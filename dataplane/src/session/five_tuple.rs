@@ -138,9 +138,7 @@ impl AnyKey {
             _ => None,
         }
     }
-}
 
-impl AnyKey {
     /// The flow whose key it is.
     pub(super) fn five_tuple(&self) -> FiveTuple {
         let (source, destination, [i, j, k, l], protocol) = match self {

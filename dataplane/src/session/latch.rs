@@ -95,7 +95,9 @@ impl Latches {
         if let Some(count) = self.ports.get_mut(usize::from(destination.port())) {
             *count -= 1;
         }
-        self.learned.retain(|learned| *learned != destination);
+        if stopped.learned.is_some() {
+            self.learned.retain(|learned| *learned != destination);
+        }
         Some(stopped)
     }
 

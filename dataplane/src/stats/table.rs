@@ -207,5 +207,6 @@ mod tests {
         check::<PortCounters>();
         check::<InterfaceCounters>();
         check::<QueueCounters>();
+        check::<crate::session::FlowCounters>();
     }
 }

@@ -245,7 +245,7 @@ mod tests {
     /// A core's end of its queues.
     type End = (Receiver<Command>, Sender<Reply>);
 
-    /// The control side's end of a relay before `cores`, and their ends.
+    /// The control side's end of a fan-out before `cores`, and their ends.
     fn fan_out(cores: usize) -> (Control, FanOut, Vec<End>) {
         let (controls, ends) = (0..cores)
             .map(|_| {

@@ -1,6 +1,6 @@
 //! Several cores that forward together.
 //!
-//! Two roles: a worker forwards, from its receive queues to the hand-over; a scheduler has the queues
+//! Two roles: a worker forwards, from its receive queues to the handoff; a scheduler has the queues
 //! of some ports, their shapers and their transmit queues. Each port is exactly one core's. Without
 //! cores for schedulers alone, workers are schedulers, too, and what they forward to their own ports
 //! crosses no ring.

@@ -357,7 +357,7 @@ impl<D: Device> Worker<D> {
     }
 }
 
-/// What a ingress core receives within one turn.
+/// What a worker receives within one turn.
 struct Intake<'a, D: Device> {
     device: &'a mut SoftwareRss<D>,
     ingress: &'a mut Ingress<D::Buffer>,

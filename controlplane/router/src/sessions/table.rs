@@ -178,8 +178,9 @@ impl Table {
             key: key.clone(),
             change,
             then: Some(Installed {
+                revision: session.revision,
+                fingerprint: session.fingerprint,
                 entries: after,
-                ..session.clone()
             }),
         })
     }
