@@ -186,9 +186,9 @@ pub(crate) struct Media {
     /// or from the first one from this address.
     #[arg(long, value_name = "ADDRESS", num_args = 0..=1)]
     pub(crate) latch: Option<Option<IpAddr>>,
-    /// Time from a packet to the next, microseconds [default: 20000]. It counts for what the call takes
-    /// of links.
-    #[arg(long, value_name = "MICROSECONDS")]
+    /// Time from a packet to the next, microseconds, 1000 to 1000000 [default: 20000]. It counts for the
+    /// codec's rate and for what the call takes of links.
+    #[arg(long, value_name = "MICROSECONDS", value_parser = clap::value_parser!(u32).range(1_000..=1_000_000))]
     pub(crate) packet_time: Option<u32>,
     /// For how long the call is good, until it is modified; 0: until it is deleted.
     #[arg(

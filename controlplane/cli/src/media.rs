@@ -36,23 +36,28 @@ pub(crate) enum Codec {
 }
 
 impl Codec {
-    /// Bytes of a packet behind its headers.
-    fn payload_bytes(self) -> u32 {
+    /// Bytes of a packet behind its headers, and the packet time, at most as asked for but a whole frame.
+    fn payload(self, packet_us: u32) -> (u32, u32) {
+        let of = |codec: &codec::Codec| {
+            let packet_us = codec.packet_us(packet_us);
+            (codec.payload_bytes(packet_us), packet_us)
+        };
         match self {
-            Self::G711 => codec::PCMA.payload_bytes(PACKET_US),
-            Self::G722 => codec::G722.payload_bytes(PACKET_US),
-            Self::G729 => codec::G729.payload_bytes(PACKET_US),
-            Self::AmrWb => codec::AMR_WB.payload_bytes(PACKET_US),
-            Self::Opus24k => 60,
-            Self::Opus32k => 80,
+            Self::G711 => of(&codec::PCMA),
+            Self::G722 => of(&codec::G722),
+            Self::G729 => of(&codec::G729),
+            Self::AmrWb => of(&codec::AMR_WB),
+            Self::Opus24k => (60 * packet_us / PACKET_US, packet_us),
+            Self::Opus32k => (80 * packet_us / PACKET_US, packet_us),
         }
     }
 
     /// Bit/s at the IP layer, with room for a fast clock.
-    pub(crate) fn rate_bps(self, ipv6: bool, srtp: bool) -> u64 {
+    pub(crate) fn rate_bps(self, packet_us: u32, ipv6: bool, srtp: bool) -> u64 {
         let headers = if ipv6 { IPV6_HEADERS } else { IPV4_HEADERS };
-        let bytes = self.payload_bytes() + headers + if srtp { SRTP_TAG } else { 0 };
-        codec::with_clock_room(codec::rate_bps(bytes.into(), PACKET_US))
+        let (payload, packet_us) = self.payload(packet_us);
+        let bytes = payload + headers + if srtp { SRTP_TAG } else { 0 };
+        codec::with_clock_room(codec::rate_bps(bytes.into(), packet_us))
     }
 }
 
@@ -134,7 +139,8 @@ pub(crate) fn spec(
                     .source
                     .or(flow.destination)
                     .is_some_and(|end| end.0.is_ipv6());
-                media.codec.rate_bps(is_ipv6, media.srtp)
+                let packet_us = media.packet_time.unwrap_or(PACKET_US);
+                media.codec.rate_bps(packet_us, is_ipv6, media.srtp)
             }
         },
         max_burst_bytes: media.burst,
@@ -185,8 +191,11 @@ mod tests {
             (Codec::Opus32k, false, false, 48_480),
             (Codec::AmrWb, false, false, 40_804),
         ] {
-            assert_eq!(codec.rate_bps(ipv6, srtp), bps, "{codec:?}");
+            assert_eq!(codec.rate_bps(PACKET_US, ipv6, srtp), bps, "{codec:?}");
         }
+        // Headers come twice as often; a frame of 20 ms cannot.
+        assert_eq!(Codec::G711.rate_bps(10_000, false, false), 96_960);
+        assert_eq!(Codec::AmrWb.rate_bps(10_000, false, false), 40_804);
     }
 
     #[test]
