@@ -271,7 +271,7 @@ impl State {
 
     /// What a version of a session can be installed with of what its latching flows have learned: what
     /// it is installed with already, and what comes from where a router reaches it.
-    fn placeable(&self, session: &Session, version: &SessionSpec) -> Box<[Learned]> {
+    pub(super) fn placeable(&self, session: &Session, version: &SessionSpec) -> Box<[Learned]> {
         let of = |learned| session.spec.still_learned(version, learned);
         let (heard, installed) = (of(&session.heard), of(&session.learned));
         let now = UnixMs::now();

@@ -15,7 +15,7 @@ use crate::model::{
     session::SessionSpec,
 };
 
-/// How often it is looked for leases that have run out: so late they end at most.
+/// How often it is looked for leases that have run out.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Sessions that are removed at once.
 const WINDOW: usize = 256;

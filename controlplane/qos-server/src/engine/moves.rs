@@ -97,12 +97,8 @@ impl State {
             return Lane::Ordinary;
         };
         let goes_to_mute = || {
-            let placement = place(
-                &session.spec,
-                &session.learned,
-                &self.registry,
-                UnixMs::now(),
-            );
+            let learned = self.placeable(session, &session.spec);
+            let placement = place(&session.spec, &learned, &self.registry, UnixMs::now());
             placement.is_ok_and(|placement| {
                 let mut ends = placement.iter().flat_map(FlowPlacement::locations);
                 ends.any(|end| mute(&end.router))

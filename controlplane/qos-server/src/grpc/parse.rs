@@ -514,10 +514,7 @@ pub fn agent(value: &str) -> Result<Option<String>, Error> {
 }
 
 fn text<'a>(field: &str, value: &'a str) -> Result<&'a str, Error> {
-    if value.len() > MAX_TEXT {
-        let reason = format!("has {} bytes; give at most {MAX_TEXT}", value.len());
-        return Err(Error::invalid(field, reason));
-    }
+    short_text(field, value, MAX_TEXT)?;
     Ok(value)
 }
 

@@ -19,7 +19,7 @@ use super::{
 };
 
 /// RTCP's share of the session bandwidth (RFC 3550 section 6.2): 5 %.
-const RTCP_SHARE: u64 = 20;
+pub(super) const RTCP_SHARE: u64 = 20;
 /// The least rate of RTCP, bit/s: a compound packet of 500 bytes every half second.
 const RTCP_MIN_BPS: u64 = 8_000;
 /// The least default burst, bytes.

@@ -13,15 +13,13 @@ use ipnet::IpNet;
 
 use super::{
     course::Course,
-    entries::{FlowKind, most},
+    entries::{FlowKind, RTCP_SHARE, most},
     ids::RouterId,
     placement::{Placement, Places},
     registry::{Interface, Location, Registry, Role, Router},
     session::{DEFAULT_PACKET_TIME_US, Learned, MediaFlow, Rtcp, ServiceClass, SessionSpec},
 };
 
-/// RFC 3550 section 6.2: RTCP has 5 % of the rate.
-const RTCP_SHARE: u64 = 20;
 /// An Ethernet header, bytes.
 const ETHERNET_BYTES: u64 = 14;
 /// An IEEE 802.1Q tag, bytes.

@@ -254,8 +254,10 @@ impl World {
                 return self.walk();
             }
             Step::Detach(at) => {
-                let id = AttachmentId(self.attachments);
-                self.registry.detach(&router(ROUTERS[at]), id, "cut", NOW);
+                let name = router(ROUTERS[at]);
+                if let Some(id) = self.registry.attachment(&name) {
+                    self.registry.detach(&name, id, "cut", NOW);
+                }
             }
             Step::Forget(at) => {
                 self.registry.forget_at_once(ROUTERS[at]);
