@@ -41,7 +41,7 @@ pub struct Ready {
     operator: Option<TcpListener>,
 }
 
-/// A running agent: its tasks and the addresses that it serves.
+/// A running agent: its tasks.
 pub struct Running {
     stop: oneshot::Sender<()>,
     agent: JoinHandle<()>,

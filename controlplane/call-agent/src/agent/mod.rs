@@ -106,7 +106,7 @@ impl Agent {
         self.desired.give_up_all();
         self.settle();
         let deadline = tokio::time::Instant::now() + LAST_DELETIONS;
-        while !self.desired.is_idle() {
+        while !self.desired.is_empty() {
             match tokio::time::timeout_at(deadline, server.recv()).await {
                 Ok(Some(event)) => self.heard(event),
                 Ok(None) | Err(_) => {
@@ -164,9 +164,15 @@ impl Agent {
                 self.waiters.entry(id.clone()).or_default().push(verdict);
                 self.desired.reserve(now, id, &call_id, halves);
             }
-            Input::Release(id) => self.desired.release(&id),
+            Input::Release(id) => self.release(&id),
             Input::Ask(query) => self.answer(query),
         }
+    }
+
+    /// Gives up a reservation or an adopted session; who waits for a verdict on it waits no longer.
+    fn release(&mut self, id: &SessionId) {
+        self.waiters.remove(id);
+        self.desired.release(id);
     }
 
     fn take_ng(&mut self, now: Micros, input: NgInput) {
@@ -185,8 +191,12 @@ impl Agent {
                 let is_known = self.model.ng_delete(now, &dialog);
                 let tags = [Some(&dialog.from_tag), dialog.to_tag.as_ref()];
                 for tag in tags.into_iter().flatten() {
-                    self.desired
-                        .release(&SessionId::of_offer(&dialog.call_id, tag));
+                    self.release(&SessionId::of_offer(&dialog.call_id, tag));
+                }
+                // What an earlier process has left of the call.
+                if let Some(to) = &dialog.to_tag {
+                    let tags: [&[u8]; 2] = [&dialog.from_tag, to];
+                    self.release(&SessionId::new(&dialog.call_id, tags));
                 }
                 if let Some(known) = known {
                     // Who asked may have been answered by its deadline.

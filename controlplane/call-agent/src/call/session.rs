@@ -268,7 +268,7 @@ impl SessionId {
     }
 
     /// Of a dialog; the order of its tags does not matter.
-    pub(super) fn new(call_id: &[u8], tags: [&[u8]; 2]) -> Self {
+    pub(crate) fn new(call_id: &[u8], tags: [&[u8]; 2]) -> Self {
         let mut tags = tags;
         tags.sort_unstable();
         let mut hash = Xxh3::new();

@@ -79,7 +79,10 @@ pub async fn receive(socket: UdpSocket, senders: Arc<Senders>, queue: Queue) {
                 batch.extend(message(sender, frame));
             }
         }
-        if !batch.is_empty() && queue.send(batch).await.is_err() {
+        if batch.is_empty() {
+            // A flood of what is not taken would hold the thread.
+            tokio::task::yield_now().await;
+        } else if queue.send(batch).await.is_err() {
             return;
         }
     }

@@ -415,9 +415,9 @@ impl Desired {
         self.connected
     }
 
-    /// Changes that are on their way or wait.
-    pub fn is_idle(&self) -> bool {
-        self.in_flight.is_empty() && self.fresh.is_empty() && self.backlog.is_empty()
+    /// Whether nothing is left at the server, or wanted there.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
 }
 

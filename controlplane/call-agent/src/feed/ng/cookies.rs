@@ -67,22 +67,18 @@ impl Cookies {
 
     /// Nobody answered: a request with this cookie is tried again.
     pub(super) fn unanswered(&mut self, from: IpAddr, cookie: &[u8]) {
-        if self.known.remove(&(from, cookie.into())).is_some() {
-            self.bytes -= OVERHEAD + cookie.len();
-        }
+        self.known.remove(&(from, cookie.into()));
     }
 
     fn forget(&mut self, now: Instant) {
         while let Some((at, key)) = self.order.front()
             && (now.saturating_duration_since(*at) >= MEMORY || self.bytes > MAX_BYTES)
         {
-            if let Some(state) = self.known.remove(key) {
-                let answer = match state {
-                    State::Pending => 0,
-                    State::Answered(answer) => answer.len(),
-                };
-                self.bytes -= OVERHEAD + key.1.len() + answer;
-            }
+            let answer = match self.known.remove(key) {
+                Some(State::Answered(answer)) => answer.len(),
+                Some(State::Pending) | None => 0,
+            };
+            self.bytes -= OVERHEAD + key.1.len() + answer;
             self.order.pop_front();
         }
     }
@@ -107,6 +103,21 @@ mod tests {
         cookies.unanswered(b, b"1_1");
         assert_eq!(cookies.see(later, b, b"1_1"), Seen::New);
         assert_eq!(cookies.see(now + MEMORY, a, b"1_1"), Seen::New);
+    }
+
+    #[test]
+    fn a_flood_that_nobody_answers_is_bounded() {
+        let mut cookies = Cookies::default();
+        let now = Instant::now();
+        let from = "10.0.0.1".parse().unwrap();
+        for at in 0..400_000_u32 {
+            let cookie = at.to_be_bytes();
+            assert_eq!(cookies.see(now, from, &cookie), Seen::New);
+            cookies.unanswered(from, &cookie);
+        }
+        assert!(cookies.order.len() <= MAX_BYTES / OVERHEAD + 1);
+        cookies.see(now + MEMORY, from, b"x");
+        assert_eq!((cookies.order.len(), cookies.bytes), (1, OVERHEAD + 1));
     }
 
     #[test]

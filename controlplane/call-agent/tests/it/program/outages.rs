@@ -91,9 +91,14 @@ async fn calls_go_on_when_the_agent_is_killed_and_started_again() {
         let key = session.spec.as_ref().and_then(|spec| spec.key.as_ref());
         key.is_some_and(|key| key.session_id.starts_with("call-10010~"))
     };
-    while !world.sessions().await.iter().any(is_newer) {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let newer = async {
+        while !world.sessions().await.iter().any(is_newer) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), newer)
+        .await
+        .expect("the newer call has a session");
     world.until("the newer call has the ports", &expected).await;
     assert_eq!(world.sessions().await.len(), 10);
     agent.terminate();
