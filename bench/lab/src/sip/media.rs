@@ -1,6 +1,10 @@
 //! RTP between the phones while their calls run, with a record of each packet.
 
-use std::time::Duration;
+use std::{
+    sync::mpsc::{RecvTimeoutError, Sender, channel},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
 
 use voicelane_testbed::{
     LabError, TwoSites,
@@ -12,12 +16,17 @@ use voicelane_testbed::{
 use super::sessions::now;
 use crate::demo::EF;
 
+/// How often the two clocks are read together: the one of captures is set by whoever keeps it right, and
+/// may gain milliseconds a second for a while.
+const CLOCKS_EVERY: Duration = Duration::from_millis(20);
+
 /// RTP both ways of some calls, from before the first to after the last.
 pub(crate) struct Media {
     calls: Calls,
-    /// One instant, by the clock of captures and by that of senders.
-    at: Duration,
-    moment: Moment,
+    /// Ends the thread of the clocks when it drops.
+    end: Sender<()>,
+    /// Instants by the clock of captures and by that of senders.
+    clocks: JoinHandle<Vec<(Duration, Moment)>>,
 }
 
 /// What the calls' packets came to, of those sent while their calls had a session.
@@ -33,11 +42,17 @@ pub(crate) struct MediaFigures {
 impl Media {
     pub(crate) fn start(sites: &TwoSites, calls: u16) -> Result<Self, LabError> {
         let calls = Calls::start(sites.calls(calls))?;
-        Ok(Self {
-            calls,
-            at: now(),
-            moment: Moment::now(),
-        })
+        let (end, ended) = channel();
+        let clocks = thread::spawn(move || {
+            let mut clocks = Vec::new();
+            loop {
+                clocks.push((now(), Moment::now()));
+                if ended.recv_timeout(CLOCKS_EVERY) != Err(RecvTimeoutError::Timeout) {
+                    return clocks;
+                }
+            }
+        });
+        Ok(Self { calls, end, clocks })
     }
 
     /// The RTP port of each call.
@@ -52,27 +67,38 @@ impl Media {
     /// Ends it. Of each call the figures within its window, given by the RTP port, in time since the Unix
     /// epoch.
     pub(crate) fn stop(
-        mut self,
+        self,
         window: impl Fn(u16) -> Option<(Duration, Duration)>,
     ) -> Result<MediaFigures, LabError> {
-        self.calls.stop(true)?;
-        let moment = |at: Duration| self.moment + at.saturating_sub(self.at);
+        let Self {
+            mut calls,
+            end,
+            clocks,
+        } = self;
+        calls.stop(true)?;
+        drop(end);
+        let clocks = clocks.join().unwrap_or_default();
+        let moment = |at: Duration| {
+            let read = clocks.iter().rev().find(|(read, _)| *read <= at);
+            read.or(clocks.first())
+                .map(|&(read, moment)| moment + at.saturating_sub(read))
+        };
         let mut figures = MediaFigures {
             mos_min: 5.0,
             ..MediaFigures::default()
         };
-        for (call, flows) in self.calls.flows().chunks(2).enumerate() {
+        for (call, flows) in calls.flows().chunks(2).enumerate() {
             let port = flows.first().map_or(0, |flow| flow.source.port());
             let Some((from, to)) = window(port).filter(|(from, to)| from < to) else {
                 continue;
             };
-            let window = Window {
-                from: moment(from),
-                to: moment(to),
+            let (Some(from), Some(to)) = (moment(from), moment(to)) else {
+                continue;
             };
+            let window = Window { from, to };
             figures.calls += 1;
             for index in [2 * call, 2 * call + 1] {
-                let Some(flow) = self.calls.figures(index, window) else {
+                let Some(flow) = calls.figures(index, window) else {
                     continue;
                 };
                 figures.sent += flow.loss.sent();
@@ -87,6 +113,6 @@ impl Media {
 
     /// Lets what was sent arrive.
     pub(crate) fn drain() {
-        std::thread::sleep(DRAIN);
+        thread::sleep(DRAIN);
     }
 }
