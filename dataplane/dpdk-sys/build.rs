@@ -50,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .allowlist_function("rte_eth_dev_is_valid_port")
         .allowlist_function("rte_eth_promiscuous_enable")
         .allowlist_function("rte_vdev_(init|uninit)")
-        .allowlist_function("rte_(malloc|zmalloc|free)")
+        .allowlist_function("rte_(zmalloc|free)")
         .allowlist_type("vl_.*")
         .allowlist_var("VL_.*")
         .opaque_type("rte_.*")

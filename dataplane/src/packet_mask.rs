@@ -1,6 +1,6 @@
 //! Sets of places in a burst.
 
-use voicelane_dpdk::BURST;
+use crate::device::BURST;
 
 /// A bit for each place.
 pub type PacketMask = u64;

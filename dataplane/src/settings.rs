@@ -1,10 +1,9 @@
 //! What a worker is told at its start, and of its interfaces later.
 
-use std::iter;
+use std::{array, iter};
 
 use arrayvec::ArrayVec;
-
-use std::array;
+use voicelane_machine::{Allocator, HEAP};
 
 pub use crate::policy::Trust;
 use crate::{
@@ -223,6 +222,8 @@ pub struct Settings {
     pub ports: Vec<PortSettings>,
     /// How many session entries it holds.
     pub session_entries: usize,
+    /// Where the session tables' memory comes from.
+    pub memory: &'static dyn Allocator,
     /// How many packets a second the kernel gets.
     pub punt: PuntRates,
     /// How many commands and frames its queues hold.
@@ -262,6 +263,7 @@ impl Settings {
         Self {
             ports,
             session_entries: 65_536,
+            memory: HEAP,
             punt: PuntRates::default(),
             queue_capacity: 1_024,
             idle: Idle::default(),

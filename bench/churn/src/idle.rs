@@ -16,11 +16,11 @@ use serde::Serialize;
 use tokio::{sync::mpsc, time::sleep};
 use voicelane_bench::Machine;
 use voicelane_dataplane::{
-    device::Device,
+    device::{Allocator, BURST, Device},
     settings::Idle,
     units::{PortIndex, TickRate, Ticks},
 };
-use voicelane_dpdk::{BURST, Mbuf, Mempool, tsc, tsc_hz};
+use voicelane_dpdk::{Mbuf, Mempool, tsc, tsc_hz};
 
 use crate::{
     calls::Call,
@@ -59,7 +59,10 @@ struct Silence {
 }
 
 /// Measures an adaptive worker on this core.
-pub(crate) async fn measure(core: usize) -> anyhow::Result<Figures> {
+pub(crate) async fn measure(
+    core: usize,
+    memory: &'static dyn Allocator,
+) -> anyhow::Result<Figures> {
     let pool = Mempool::create("idle", 1_023, 2_048, -1)?;
     let silence = Arc::new(AtomicU64::new(0));
     let (delays, mut seen) = mpsc::unbounded_channel();
@@ -72,7 +75,7 @@ pub(crate) async fn measure(core: usize) -> anyhow::Result<Figures> {
         number: 0,
         delays,
     };
-    let router = Router::start(device, core, (64, 64), 64, Idle::Adaptive).await?;
+    let router = Router::start(device, core, (64, 64), 64, Idle::Adaptive, memory).await?;
     sleep(SETTLED).await;
     let ((), idle_percent) = share(core, sleep(LOOK)).await?;
     let mut silences = Vec::new();

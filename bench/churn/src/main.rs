@@ -120,16 +120,17 @@ fn main() -> anyhow::Result<()> {
         What::Router(churn) => (Source::Bare, churn),
         What::Routes(churn) => (Source::Routes, churn),
         What::Idle => {
-            let figures = runtime(&beside)?.block_on(idle::measure(arguments.core))?;
+            let figures =
+                runtime(&beside)?.block_on(idle::measure(arguments.core, eal.memory()))?;
             return tell(&arguments, &figures, &figures.markdown());
         }
         What::Table => {
             cores::stay_on(&[arguments.core])?;
-            let figures = table::measure()?;
+            let figures = table::measure(eal.memory())?;
             return tell(&arguments, &figures, &figures.markdown());
         }
     };
-    let measured = measure::measure(source, &churn, arguments.core);
+    let measured = measure::measure(source, &churn, arguments.core, eal.memory());
     let figures = runtime(&beside)?.block_on(measured)?;
     tell(&arguments, &figures, &figures.markdown())?;
     if figures.churn.lost > figures.quiet.lost || figures.churn.misrouted > 0 {

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::{Instant, sleep};
 use voicelane_bench::Machine;
-use voicelane_dataplane::settings::Idle;
+use voicelane_dataplane::{device::Allocator, settings::Idle};
 use voicelane_dpdk::Mempool;
 
 use crate::{
@@ -45,12 +45,13 @@ pub(crate) async fn measure(
     source: Source,
     wanted: &Churn,
     core: usize,
+    memory: &'static dyn Allocator,
 ) -> anyhow::Result<Figures> {
     let last = Duration::from_secs(wanted.seconds);
     let pool = Mempool::create("churn", 16_383, 2_048, -1)?;
     let (road, seen) = Road::new(pool, wanted.calls, wanted.packets, wanted.ring);
     let entries = usize::from(wanted.calls) * 2;
-    let router = Router::start(road, core, (65_536, 64), entries, Idle::Poll).await?;
+    let router = Router::start(road, core, (65_536, 64), entries, Idle::Poll, memory).await?;
     let side = side(source, wanted.connections, &router).await?;
     // Caches and branch predictors, and whatever the start has left to do.
     sleep(Duration::from_millis(500)).await;

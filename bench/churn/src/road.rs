@@ -7,10 +7,10 @@ use std::sync::{
 
 use arrayvec::ArrayVec;
 use voicelane_dataplane::{
-    device::Device,
+    device::{BURST, Device},
     units::{PortIndex, TickRate, Ticks},
 };
-use voicelane_dpdk::{BURST, Mbuf, Mempool, tsc, tsc_hz};
+use voicelane_dpdk::{Mbuf, Mempool, tsc, tsc_hz};
 
 use crate::calls::Call;
 

@@ -8,7 +8,7 @@ use tonic::transport::Uri;
 use voicelane_dataplane::{
     Adjacency, Fibs,
     control::{Answer, NextHop, Request},
-    device::Device,
+    device::{Allocator, Device},
     settings::{Idle, PortSettings, Settings, Trust},
     stats::Report,
     units::{BitRate, InterfaceIndex, MacAddress},
@@ -61,15 +61,17 @@ impl Router {
         routes: (u32, u32),
         sessions: usize,
         idle: Idle,
+        memory: &'static dyn Allocator,
     ) -> anyhow::Result<Self> {
         let port = PortSettings::new(MAC, Trust::Bleach, BitRate::from_bps(100_000_000_000)?);
         let settings = Settings {
             session_entries: sessions,
+            memory,
             queue_capacity: voicelane_router::dataplane::memory::QUEUE_CAPACITY,
             idle,
             ..Settings::new(vec![port.clone(), port])
         };
-        let fibs = Fibs::create(routes.0, routes.1)?;
+        let fibs = Fibs::create(routes.0, routes.1, memory)?;
         let mut workers = Workers::new(&settings, vec![(device, fibs)], Vec::new());
         let client = Client::start(workers.control)?;
         let worker = workers.cores.pop().context("one worker")?;

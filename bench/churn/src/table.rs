@@ -7,8 +7,11 @@ use hdrhistogram::Histogram;
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng, seq::IndexedRandom as _};
 use serde::Serialize;
 use voicelane_bench::Machine;
-use voicelane_dataplane::routing::fib::{Fib, Key, NO_ROUTE};
-use voicelane_dpdk::{BURST, tsc};
+use voicelane_dataplane::{
+    device::{Allocator, BURST},
+    routing::fib::{Fib, Key, NO_ROUTE},
+};
+use voicelane_dpdk::tsc;
 
 use crate::{
     changes::nanoseconds,
@@ -50,7 +53,7 @@ struct Table {
 }
 
 /// Measures both families, one after the other.
-pub(crate) fn measure() -> anyhow::Result<Figures> {
+pub(crate) fn measure(memory: &'static dyn Allocator) -> anyhow::Result<Figures> {
     let ipv4: Vec<_> = voicelane_bench::routes::ipv4(IPV4, SEED)
         .into_iter()
         .map(|(to, length)| (to.to_bits(), length))
@@ -66,14 +69,18 @@ pub(crate) fn measure() -> anyhow::Result<Figures> {
     let below6 = |prefix, host: u128| (u128::from_be_bytes(prefix) | host).to_be_bytes();
     Ok(Figures {
         machine: Machine::new(),
-        tables: vec![table(&ipv4, below4)?, table(&ipv6, below6)?],
+        tables: vec![table(&ipv4, below4, memory)?, table(&ipv6, below6, memory)?],
     })
 }
 
 /// `below` sets the bits of a host in a prefix.
-fn table<K: Key>(routes: &[(K, u8)], below: impl Fn(K, u128) -> K) -> anyhow::Result<Table> {
+fn table<K: Key>(
+    routes: &[(K, u8)],
+    below: impl Fn(K, u128) -> K,
+    memory: &'static dyn Allocator,
+) -> anyhow::Result<Table> {
     let capacity = u32::try_from(routes.len())?;
-    let mut fib = Fib::create(capacity)?;
+    let mut fib = Fib::create(capacity, memory)?;
     let next_hops = || (1..=NEXT_HOPS).cycle();
     let begin = tsc();
     for (&(prefix, length), next_hop) in routes.iter().zip(next_hops()) {

@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex, Weak};
 
 use arrayvec::ArrayVec;
 use voicelane_dataplane::{
-    device::{Buffer, Device},
+    device::{BURST, Buffer, Device},
     units::{PortIndex, TickRate, Ticks},
 };
-use voicelane_dpdk::{BURST, prefetch};
+use voicelane_machine::prefetch;
 
 /// Room in front of a frame, as much as DPDK's buffers have.
 const HEADROOM: u16 = 128;

@@ -17,4 +17,4 @@ pub use case::{Case, Load, SIZES};
 pub use device::{Frame, Replay};
 pub use frame::frame;
 pub use report::{Figures, Row};
-pub use rig::{Counts, Measured, Rig, clock, start_eal};
+pub use rig::{Counts, Measured, Rig, clock};

@@ -5,8 +5,8 @@
 use anyhow::ensure;
 use clap::Parser;
 use voicelane_bench::{Machine, report::Files};
-use voicelane_dpdk::Hugepages;
-use voicelane_micro::{Case, Figures, Rig, profile, start_eal};
+use voicelane_dataplane::device::HEAP;
+use voicelane_micro::{Case, Figures, Rig, profile};
 
 /// Turns the worker by hand over two ports in memory, under valgrind's callgrind, and prints how many
 /// instructions a packet takes in each stage, and how many allocations, as a Markdown table.
@@ -41,9 +41,7 @@ fn turns(text: &str) -> Result<usize, String> {
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     if let Some(case) = arguments.case {
-        // Callgrind has no hugepages.
-        let _eal = start_eal(Hugepages::Never, 64)?;
-        let measured = Rig::new(case)?.measure(arguments.turns)?;
+        let measured = Rig::new(case, HEAP)?.measure(arguments.turns)?;
         println!("{}", serde_json::to_string(&measured)?);
         return Ok(());
     }

@@ -7,13 +7,13 @@ use voicelane_bench::flows;
 use voicelane_dataplane::{
     Adjacency, Fibs,
     control::{Answer, Command, Control, NextHop, Request, Twins},
+    device::{Allocator, BURST},
     session::{EntrySpec, Ingress, Policer, SessionChange},
     settings::{Idle, PortSettings, Settings, Trust},
     stats::{DropReason, Report},
     units::{BitRate, InterfaceIndex, MacAddress, TickRate, Ticks},
     workers::Worker,
 };
-use voicelane_dpdk::{BURST, Eal, EalConfig, EalError, Hugepages};
 
 use crate::{
     case::{Case, Load},
@@ -42,15 +42,6 @@ const FILL_UP: usize = 4_000;
 #[must_use]
 pub fn clock() -> TickRate {
     TickRate::from_hz(2_000_000_000)
-}
-
-/// Starts DPDK's environment, once a process.
-pub fn start_eal(hugepages: Hugepages, memory_mib: u64) -> Result<Eal, EalError> {
-    Eal::init(&EalConfig {
-        hugepages,
-        memory_mib,
-        ..EalConfig::default()
-    })
 }
 
 /// A worker that one turns by hand.
@@ -120,8 +111,8 @@ pub struct Measured {
 
 impl Rig {
     /// With routes and sessions, after as many turns as it takes until the next are like those before
-    /// them. Call after [`start_eal`].
-    pub fn new(case: Case) -> anyhow::Result<Self> {
+    /// them. Its tables are in `memory`.
+    pub fn new(case: Case, memory: &'static dyn Allocator) -> anyhow::Result<Self> {
         let rate = BitRate::from_bps(match case.load {
             Load::Saturated => HALF,
             _ => UNLIMITED,
@@ -132,6 +123,7 @@ impl Rig {
         }
         let settings = Settings {
             session_entries: usize::try_from(case.flows)?,
+            memory,
             idle: Idle::Poll,
             ..Settings::new(vec![
                 PortSettings::new(MAC, Trust::Bleach, BitRate::from_bps(UNLIMITED)?),
@@ -140,7 +132,8 @@ impl Rig {
         };
         let frames = (0..case.flows).flat_map(|i| frame(case.ip, i, MAC));
         let device = Replay::new(frames.collect(), length(case.ip), BUFFERS, clock());
-        let (worker, control, twins) = Worker::new(&settings, device, Fibs::create(4_096, 4_096)?);
+        let (worker, control, twins) =
+            Worker::new(&settings, device, Fibs::create(4_096, 4_096, memory)?);
         let mut rig = Self {
             worker,
             control,

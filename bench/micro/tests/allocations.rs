@@ -1,15 +1,13 @@
 //! Memory is allocated for no packet, whatever becomes of it.
 
 use voicelane_bench::flows::IpVersion;
-use voicelane_dpdk::Hugepages;
-use voicelane_micro::{Case, Counts, Load, Measured, Rig, start_eal};
+use voicelane_dataplane::device::HEAP;
+use voicelane_micro::{Case, Counts, Load, Measured, Rig};
 
 const TURNS: usize = 500;
 
-/// All cases in one test: DPDK's environment is there once a process.
 #[test]
 fn no_packet_allocates() {
-    let _eal = start_eal(Hugepages::Never, 64).unwrap();
     for ip in [IpVersion::V4, IpVersion::V6] {
         for load in Load::ALL {
             let case = Case {
@@ -17,7 +15,7 @@ fn no_packet_allocates() {
                 flows: 1_000,
                 load,
             };
-            let measured = Rig::new(case).unwrap().measure(TURNS).unwrap();
+            let measured = Rig::new(case, HEAP).unwrap().measure(TURNS).unwrap();
             check(case, &measured);
         }
     }

@@ -5,7 +5,6 @@
 use clap::Parser;
 use voicelane_bench::report::Files;
 use voicelane_dataplane::units::BitRate;
-use voicelane_dpdk::{Eal, EalConfig, Hugepages};
 
 /// Offers every class of RFC 4594 at once to the dataplane on a simulated device, and prints for
 /// each what it got: rate, loss by drop precedence, delay, and EF's error terms.
@@ -32,11 +31,6 @@ struct Arguments {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let _eal = Eal::init(&EalConfig {
-        hugepages: Hugepages::Never,
-        memory_mib: 512,
-        ..EalConfig::default()
-    })?;
     let figures = voicelane_simulation::run(arguments.rate, arguments.seconds, &arguments.loads)?;
     let tables = voicelane_simulation::markdown(&figures);
     arguments.files.write(&figures, &tables)?;

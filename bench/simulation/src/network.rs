@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use voicelane_dataplane::{
     Adjacency, Fibs,
     control::{Answer, Command, Control, NextHop, Request, Twins},
-    device::{Buffer as _, SimBuffer, SimDevice, SimPool},
+    device::{Buffer as _, HEAP, SimBuffer, SimDevice, SimPool},
     diffserv::Dscp,
     session::{EntrySpec, FiveTuple, Ingress, Policer, Protocol, SessionChange},
     settings::{PortSettings, Settings, Trust},
@@ -34,7 +34,7 @@ pub(crate) struct Network {
 
 impl Network {
     pub(crate) fn new(rate: BitRate) -> anyhow::Result<Self> {
-        let fibs = Fibs::create(100, 100)?;
+        let fibs = Fibs::create(100, 100, HEAP)?;
         let fast = BitRate::from_bps(1_000_000_000_000)?;
         let settings = Settings::new(vec![
             PortSettings::new(MacAddress(EDGE_MAC), Trust::Keep, fast),

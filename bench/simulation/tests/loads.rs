@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
-use voicelane_dpdk::{Eal, EalConfig, Hugepages};
 use voicelane_simulation::{LoadFigures, run};
 
 fn classes(load: &LoadFigures, check: impl Fn(&voicelane_simulation::ClassFigures)) {
@@ -11,12 +10,6 @@ fn classes(load: &LoadFigures, check: impl Fn(&voicelane_simulation::ClassFigure
 
 #[test]
 fn each_class_gets_what_is_promised() {
-    let _eal = Eal::init(&EalConfig {
-        hugepages: Hugepages::Never,
-        memory_mib: 512,
-        ..EalConfig::default()
-    })
-    .unwrap();
     let figures = run("10Mbit/s".parse().unwrap(), 30, &[0.5, 1.5, 3.0]).unwrap();
     let [half, over, triple] = figures.loads.as_slice() else {
         unreachable!("three loads")

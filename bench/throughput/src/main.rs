@@ -22,7 +22,6 @@ use voicelane_bench::flows::{self, IpVersion};
 use voicelane_dataplane::{
     Adjacency, Fibs,
     control::{Answer, Command, Control, NextHop, Request},
-    device::DpdkDevice,
     diffserv::Dscp,
     session::{EntrySpec, Ingress, Policer, SessionChange},
     settings::{Idle, PortSettings, Settings, Trust},
@@ -30,7 +29,9 @@ use voicelane_dataplane::{
     units::{BitRate, InterfaceIndex, MacAddress},
     workers::{Layout, Workers},
 };
-use voicelane_dpdk::{Eal, EalConfig, Hugepages, Mempool, Port, PortConfig, WorkerThread};
+use voicelane_dpdk::{
+    DpdkDevice, Eal, EalConfig, Hugepages, Mempool, Port, PortConfig, WorkerThread,
+};
 
 /// Buffers: as in the router, queues may be full and leave enough for the rings.
 const BUFFERS: u32 = 65_535;
@@ -116,10 +117,11 @@ fn main() -> anyhow::Result<()> {
     }
     let settings = Settings {
         session_entries: usize::try_from(arguments.flows)?.max(1),
+        memory: eal.memory(),
         idle: Idle::Poll,
         ..Settings::new(ports)
     };
-    let fibs = Fibs::create(4_096, 4_096)?;
+    let fibs = Fibs::create(4_096, 4_096, eal.memory())?;
     let layout = Layout {
         workers: 1,
         schedulers: usize::from(arguments.scheduler_core.is_some()),

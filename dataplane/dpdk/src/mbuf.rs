@@ -164,13 +164,13 @@ impl Mbuf {
     /// Asks the CPU to fetch the start of the frame.
     #[inline]
     pub fn prefetch_frame(&self) {
-        crate::prefetch(self.start());
+        voicelane_machine::prefetch(self.start());
     }
 
     /// Asks the CPU to fetch what DPDK keeps about the frame, in place of the frame.
     #[inline]
     pub fn prefetch_handle(&self) {
-        crate::prefetch(self.0.cast::<u8>().as_ptr());
+        voicelane_machine::prefetch(self.0.cast::<u8>().as_ptr());
     }
 
     /// Whether the frame lies in one piece. Frames that do not are not for the data plane.

@@ -5,9 +5,10 @@ use std::{
 
 use arrayvec::ArrayVec;
 use thiserror::Error;
+use voicelane_dataplane::device::BURST;
 use voicelane_dpdk_sys as sys;
 
-use crate::{BURST, Errno, Mbuf, Mempool};
+use crate::{Errno, Mbuf, Mempool};
 
 /// Why a port could not be used.
 #[derive(Debug, Error)]

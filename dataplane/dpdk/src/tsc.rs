@@ -1,8 +1,5 @@
 use voicelane_dpdk_sys as sys;
 
-#[cfg(target_arch = "x86_64")]
-const CACHE_LINE_BYTES: usize = 64;
-
 /// The time-stamp counter.
 #[inline]
 #[must_use]
@@ -24,19 +21,4 @@ pub fn tsc() -> u64 {
 pub fn tsc_hz() -> u64 {
     // SAFETY: reads a global that EAL's initialisation set.
     unsafe { sys::rte_get_tsc_hz() }
-}
-
-/// Asks the CPU to fetch the cache lines of a value, from the one where it starts. Where there is none it
-/// does no harm.
-#[inline]
-pub fn prefetch<T>(value: *const T) {
-    #[cfg(target_arch = "x86_64")]
-    for line in 0..size_of::<T>().div_ceil(CACHE_LINE_BYTES) {
-        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        let start = value.cast::<i8>();
-        // SAFETY: a prefetch has no effect on memory, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(line * CACHE_LINE_BYTES)) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = value;
 }

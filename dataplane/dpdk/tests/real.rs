@@ -2,9 +2,10 @@
 
 use arrayvec::ArrayVec;
 use voicelane_dpdk::{
-    Description, Eal, EalConfig, EalError, Hugepages, Memory, Mempool, NoMemory, Port, PortConfig,
-    PortError, TooLong, WorkerThread, tsc, tsc_hz,
+    Description, Eal, EalConfig, EalError, Hugepages, Mempool, Port, PortConfig, PortError,
+    TooLong, WorkerThread, tsc, tsc_hz,
 };
+use voicelane_machine::{Memory, NoMemory, Slab};
 
 /// EAL is a global of the process, so one test tells the whole story.
 #[test]
@@ -92,14 +93,16 @@ fn buffers_ports_and_memory() {
     assert!(burst.is_empty());
     assert_eq!(pool.free(), 1023, "every buffer came back");
 
-    let mut memory = Memory::<u64>::zeroed("test", 1_000).unwrap();
+    let mut memory = Memory::<u64>::zeroed("test", 1_000, eal.memory()).unwrap();
     assert_eq!(memory.len(), 1_000);
     assert!(memory.iter().all(|&word| word == 0));
     memory.fill(7);
     drop(memory);
-    let again = Memory::<[u64; 2]>::zeroed("test", 500).unwrap();
+    let again = Memory::<[u64; 2]>::zeroed("test", 500, eal.memory()).unwrap();
     assert!(again.iter().all(|&words| words == [0, 0]), "anew");
     let bytes = 1 << 30;
-    let error = Memory::<u16>::zeroed("test", bytes / 2).unwrap_err();
+    let error = Memory::<u16>::zeroed("test", bytes / 2, eal.memory()).unwrap_err();
     assert_eq!(error, NoMemory { bytes });
+    let mut slab = Slab::with_capacity("test", bytes, eal.memory());
+    assert!(slab.push(7_u8), "the heap has it");
 }

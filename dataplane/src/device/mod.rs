@@ -1,15 +1,22 @@
-//! What the packet's way runs on: DPDK's ports, or a simulated device with a virtual clock.
+//! What the packet's way runs on: DPDK's ports (the crate `voicelane-dpdk`), or a simulated device with a
+//! virtual clock.
 
-mod dpdk;
 mod sim;
 
 use arrayvec::ArrayVec;
-use voicelane_dpdk::BURST;
 
-pub use dpdk::DpdkDevice;
+pub use voicelane_machine::{Allocator, HEAP, NoMemory};
+
 pub use sim::{SimBuffer, SimDevice, SimPool};
 
 use crate::units::{PortIndex, TickRate, Ticks};
+
+/// The most packets that one receive or transmit call moves.
+pub const BURST: usize = 64;
+
+/// How long a frame is that came with a service tag (IEEE 802.1ad) on a port of net_af_packet, without
+/// the tag, which looks like any other: its addresses are left. No other frame is as short.
+pub const SERVICE_TAGGED_BYTES: usize = 12;
 
 /// A frame that somebody owns; dropping it gives the buffer back.
 pub trait Buffer: Send {

@@ -7,9 +7,8 @@ use std::{
 };
 
 use arrayvec::ArrayVec;
-use voicelane_dpdk::BURST;
 
-use super::{Buffer, Device};
+use super::{BURST, Buffer, Device};
 use crate::units::{PortIndex, TickRate, Ticks};
 
 /// Counts the simulated frames that exist, as a pool would.

@@ -2,14 +2,13 @@ use std::mem;
 
 use arrayvec::ArrayVec;
 use rtrb::Consumer;
-use voicelane_dpdk::BURST;
 
 use super::{
     outlet::{Admission, Departing, Outlet, RunKey},
     stages::tx,
 };
 use crate::{
-    device::{Buffer, Device},
+    device::{BURST, Buffer, Device},
     scheduler::PortScheduler,
     settings::Settings,
     stats::{DropReason, Drops, PortCounters, Report, Table as _},

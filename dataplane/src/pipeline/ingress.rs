@@ -66,7 +66,7 @@ impl<B: Buffer> Ingress<B> {
                 .map(port)
                 .collect(),
             interfaces,
-            sessions: Sessions::new(settings.session_entries, clock),
+            sessions: Sessions::new(settings.session_entries, clock, settings.memory),
             fragments: Fragments::new(clock, rand::random()),
             policy: Policy::of_trusts(settings.interfaces().map(|interface| interface.trust.map())),
             routes: Routes::new(fibs),

@@ -1,9 +1,9 @@
 //! Where packets go from the stage `queue`.
 
 use arrayvec::ArrayVec;
-use voicelane_dpdk::BURST;
 
 use crate::{
+    device::BURST,
     diffserv::{Dscp, Phb},
     packet_mask::PacketMask,
     stats::Drops,

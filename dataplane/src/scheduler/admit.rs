@@ -1,11 +1,10 @@
 //! The way into a port's queues, or past them.
 
 use arrayvec::ArrayVec;
-use voicelane_dpdk::BURST;
 
 use super::{PortScheduler, SHORTEST_FRAME, queue::Run};
 use crate::{
-    device::Buffer,
+    device::{BURST, Buffer},
     diffserv::Phb,
     packet_mask::first_packets,
     pipeline::{Admission, RunKey},

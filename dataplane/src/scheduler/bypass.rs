@@ -1,8 +1,10 @@
 use arrayvec::ArrayVec;
-use voicelane_dpdk::BURST;
 
 use super::{Queues, queue::Run, set};
-use crate::diffserv::{BucketProfile, ClassSettings, EfMeter, Phb};
+use crate::{
+    device::BURST,
+    diffserv::{BucketProfile, ClassSettings, EfMeter, Phb},
+};
 
 /// What goes past the queues: packets that find all of them empty, at a shaper that would let a whole
 /// burst go, would leave them in the same turn. They leave without having been there, and are counted

@@ -8,7 +8,6 @@ mod shared_room;
 use std::{array, mem};
 
 use arrayvec::ArrayVec;
-use voicelane_dpdk::BURST;
 
 use bounds::Bounds;
 use bypass::Bypass;
@@ -17,7 +16,7 @@ use queue::{Queue, Run};
 use shared_room::SharedRoom;
 
 use crate::{
-    device::Buffer,
+    device::{BURST, Buffer},
     diffserv::{Departure, EfMeter, EfReport, Phb, Service},
     settings::PortSettings,
     stats::QueueCounters,

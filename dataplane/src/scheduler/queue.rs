@@ -1,10 +1,9 @@
 use std::collections::VecDeque;
 
 use arrayvec::ArrayVec;
-use voicelane_dpdk::BURST;
 
 use crate::{
-    device::Buffer,
+    device::{BURST, Buffer},
     diffserv::{
         ClassSettings, Codel, Colour, Dscp, EfMeter, FEW, FULL, Fill, Management, Service, Wred,
     },

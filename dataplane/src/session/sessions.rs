@@ -1,5 +1,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
+use voicelane_machine::Allocator;
+
 use super::{
     EntrySpec, FiveTuple, FlowCounters, FlowKey as _, FlowKey4, FlowKey6, InsertError,
     InstallError, LatchSpec, Latches, Origin, Protocol, SessionChange, SessionTable, Slot,
@@ -27,16 +29,16 @@ pub enum FlowId {
 impl Sessions {
     /// No flows yet, and room for `capacity` of them, of either family. The hash seeds are random.
     #[must_use]
-    pub fn new(capacity: usize, clock: TickRate) -> Self {
+    pub fn new(capacity: usize, clock: TickRate, memory: &'static dyn Allocator) -> Self {
         Self {
-            ipv4: SessionTable::new(capacity, clock, rand::random()),
-            ipv6: SessionTable::new(capacity, clock, rand::random()),
+            ipv4: SessionTable::new(capacity, clock, rand::random(), memory),
+            ipv6: SessionTable::new(capacity, clock, rand::random(), memory),
             latches: Latches::new(),
             capacity,
         }
     }
 
-    /// What the tables for `capacity` flows take of DPDK's memory: either may become full.
+    /// What the tables for `capacity` flows take of the allocator's memory: either may become full.
     #[must_use]
     pub fn bytes(capacity: usize) -> usize {
         SessionTable::<FlowKey4>::bytes(capacity) + SessionTable::<FlowKey6>::bytes(capacity)
@@ -227,6 +229,7 @@ impl Sessions {
 mod tests {
     use super::*;
     use crate::{
+        device::HEAP,
         diffserv::Dscp,
         session::{Ingress, Policer, Protocol},
         units::BitRate,
@@ -262,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_change_is_made_whole_or_not_at_all() {
-        let mut sessions = Sessions::new(3, TickRate::from_hz(1_000_000_000));
+        let mut sessions = Sessions::new(3, TickRate::from_hz(1_000_000_000), HEAP);
         let has = |sessions: &Sessions, specs: &[EntrySpec]| -> Vec<bool> {
             specs
                 .iter()
@@ -295,7 +298,7 @@ mod tests {
 
     #[test]
     fn families_do_not_mix() {
-        let mut sessions = Sessions::new(3, TickRate::from_hz(1_000_000_000));
+        let mut sessions = Sessions::new(3, TickRate::from_hz(1_000_000_000), HEAP);
         let mut mixed = spec(9);
         mixed.flow.source = "[2001:db8::1]:9".parse().unwrap();
         let refused = sessions.apply(
@@ -312,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_flow_twice_in_one_change_has_the_last_terms() {
-        let mut sessions = Sessions::new(1, TickRate::from_hz(1_000_000_000));
+        let mut sessions = Sessions::new(1, TickRate::from_hz(1_000_000_000), HEAP);
         let other = EntrySpec {
             dscp: Dscp::CS5,
             ..spec(1)

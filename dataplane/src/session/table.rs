@@ -1,7 +1,7 @@
 use std::{collections::HashSet, mem};
 
 use thiserror::Error;
-use voicelane_dpdk::{BURST, Slab, equal_bytes, equal_lanes};
+use voicelane_machine::{Allocator, Slab, equal_bytes, equal_lanes};
 
 use super::{
     Arrival, FlowCounters, FlowKey, Origin, Passed, Terms,
@@ -9,6 +9,7 @@ use super::{
     meters::Meters,
 };
 use crate::{
+    device::BURST,
     diffserv::{BucketError, Dscp, MeterError},
     packet_mask::{PacketMask, for_each_packet, packets_in},
     units::{InterfaceIndex, TickRate, Ticks},
@@ -121,16 +122,26 @@ pub struct SessionTable<K: Copy> {
 }
 
 impl<K: FlowKey> SessionTable<K> {
-    /// An empty table for `capacity` flows. All of its memory is taken now, from DPDK as long as it
-    /// has some: [`Self::bytes`], and 48 bytes a flow elsewhere for what misbehaves.
+    /// An empty table for `capacity` flows. Takes [`Self::bytes`] from the allocator, or from the heap
+    /// when it has not as much, and 48 bytes a flow from the heap for what misbehaves.
     #[must_use]
-    pub fn new(capacity: usize, clock: TickRate, seed: [u64; 4]) -> Self {
+    pub fn new(
+        capacity: usize,
+        clock: TickRate,
+        seed: [u64; 4],
+        memory: &'static dyn Allocator,
+    ) -> Self {
         let capacity = Self::possible(capacity);
         Self {
             seed,
             clock,
-            buckets: Slab::filled("buckets", Self::buckets(capacity), Bucket::default()),
-            entries: Slab::with_capacity("sessions", capacity),
+            buckets: Slab::filled(
+                "buckets",
+                Self::buckets(capacity),
+                Bucket::default(),
+                memory,
+            ),
+            entries: Slab::with_capacity("sessions", capacity, memory),
             refused: Vec::with_capacity(capacity),
             meters: Meters::new(capacity),
             free: Vec::new(),
@@ -146,7 +157,7 @@ impl<K: FlowKey> SessionTable<K> {
         (capacity * 2).div_ceil(WAYS).next_power_of_two().max(2)
     }
 
-    /// What a table for `capacity` flows takes of DPDK's memory: an entry of 64 bytes a flow of IPv4,
+    /// What a table for `capacity` flows takes of the allocator's memory: an entry of 64 bytes a flow of IPv4,
     /// of 128 of IPv6, and 16 to 32 bytes of buckets.
     #[must_use]
     pub fn bytes(capacity: usize) -> usize {

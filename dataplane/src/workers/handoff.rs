@@ -7,11 +7,10 @@
 //! room that is left is asked for only when what is known of it runs short.
 
 use arrayvec::ArrayVec;
-use voicelane_dpdk::BURST;
 
 use super::ring::RingWriter;
 use crate::{
-    device::Buffer,
+    device::{BURST, Buffer},
     diffserv::{ClassSettings, Service},
     packet_mask::first_packets,
     pipeline::{Admission, Departing, Egress, Outlet, RunKey},

@@ -2,10 +2,9 @@
 
 use arrayvec::ArrayVec;
 use rtrb::{Consumer, Producer, RingBuffer};
-use voicelane_dpdk::BURST;
 
 use super::wakeup::Wakeup;
-use crate::stats::DropReason;
+use crate::{device::BURST, stats::DropReason};
 
 /// The writing end of a ring, with what is written of a burst and not published yet.
 #[derive(Debug)]

@@ -4,11 +4,10 @@ use std::mem;
 
 use arrayvec::ArrayVec;
 use rtrb::Consumer;
-use voicelane_dpdk::BURST;
 
 use super::ring::RingWriter;
 use crate::{
-    device::{Buffer, Device},
+    device::{BURST, Buffer, Device},
     routing::flow_hash,
     units::{PortIndex, TickRate, Ticks},
 };

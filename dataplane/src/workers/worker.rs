@@ -7,12 +7,11 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use voicelane_dpdk::BURST;
 
 use super::{handoff::Handoff, software_rss::SoftwareRss, stalls::Stalls, wakeup::Wakeup};
 use crate::{
     control::{Answer, Command, Control, FlowReading, Reply, Request, Twins},
-    device::{Buffer, Device},
+    device::{BURST, Buffer, Device},
     pipeline::{Egress, Ingress, Outlet},
     policy::Policy,
     routing::Fibs,

@@ -1,28 +1,15 @@
 //! The route tables against models: a trie of another make for the Internet's table, a list for few
 //! routes close together.
 
-use std::{collections::BTreeMap, sync::OnceLock};
+use std::collections::BTreeMap;
 
 use prefix_trie::PrefixMap;
 use proptest::prelude::*;
+use voicelane_dataplane::device::HEAP;
 use voicelane_dataplane::routing::fib::{Fib, Fib4, Fib6, FibError, Key, MAX_NEXT_HOP, NO_ROUTE};
-use voicelane_dpdk::{Eal, EalConfig, Hugepages};
-
-fn eal() {
-    static EAL: OnceLock<Eal> = OnceLock::new();
-    EAL.get_or_init(|| {
-        let config = EalConfig {
-            hugepages: Hugepages::Never,
-            memory_mib: 640,
-            ..EalConfig::default()
-        };
-        Eal::init(&config).unwrap()
-    });
-}
 
 fn table<K: Key>(routes: u32) -> Fib<K> {
-    eal();
-    Fib::create(routes).unwrap()
+    Fib::create(routes, HEAP).unwrap()
 }
 
 fn find<K: Key>(fib: &Fib<K>, address: K) -> u16 {

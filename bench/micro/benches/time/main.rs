@@ -13,18 +13,35 @@ mod routes;
 mod sessions;
 mod turn;
 
-use std::time::Duration;
+use std::{sync::OnceLock, time::Duration};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use voicelane_dpdk::Hugepages;
+use voicelane_dataplane::device::Allocator;
+use voicelane_dpdk::{Eal, EalConfig, Hugepages};
 
 /// For the largest tables, one after the other.
 const MEMORY_MIB: u64 = 700;
 
+/// DPDK's environment, which is there once a process.
+fn eal() -> &'static Eal {
+    static EAL: OnceLock<Eal> = OnceLock::new();
+    EAL.get_or_init(|| {
+        let config = EalConfig {
+            hugepages: Hugepages::Auto,
+            memory_mib: MEMORY_MIB,
+            ..EalConfig::default()
+        };
+        Eal::init(&config).expect("DPDK's environment")
+    })
+}
+
 /// Tables are where the router has them: in hugepages, where enough are free.
+fn memory() -> &'static dyn Allocator {
+    eal().memory()
+}
+
 fn setup() -> Criterion {
-    let eal = voicelane_micro::start_eal(Hugepages::Auto, MEMORY_MIB).expect("DPDK's environment");
-    println!("hugepages: {}", eal.hugepages());
+    println!("hugepages: {}", eal().hugepages());
     Criterion::default()
         .without_plots()
         .sample_size(20)

@@ -2,12 +2,12 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
 use voicelane_dataplane::{
+    device::BURST,
     diffserv::{
         BucketProfile, Colour, ColourMode, Meter, MeterKind, MeterProfile, MeterSpec, TokenBucket,
     },
     units::{BitRate, Ticks},
 };
-use voicelane_dpdk::BURST;
 use voicelane_micro::clock;
 
 const PACKET_BYTES: u32 = 200;

@@ -3,8 +3,10 @@ use std::{hint::black_box, net::IpAddr};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng, seq::IndexedRandom as _};
 use voicelane_bench::flows::{self, IpVersion};
-use voicelane_dataplane::routing::fib::{Fib, Key, NO_ROUTE};
-use voicelane_dpdk::BURST;
+use voicelane_dataplane::{
+    device::BURST,
+    routing::fib::{Fib, Key, NO_ROUTE},
+};
 
 /// The Internet's, of each family.
 const INTERNET: [usize; 2] = [1_000_000, 250_000];
@@ -21,7 +23,7 @@ struct Made<K> {
 impl<K: Key> Made<K> {
     fn new(routes: &[(K, u8)], below: impl Fn((K, u8), u128) -> K) -> Self {
         let count = u32::try_from(routes.len()).expect("not so many");
-        let mut fib = Fib::create(count).expect("memory");
+        let mut fib = Fib::create(count, crate::memory()).expect("memory");
         for (&(prefix, length), next_hop) in routes.iter().zip((1..=500).cycle()) {
             fib.insert(prefix, length, next_hop).expect("room");
         }

@@ -4,11 +4,11 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 use rand::{SeedableRng as _, rngs::SmallRng, seq::SliceRandom as _};
 use voicelane_bench::flows::IpVersion;
 use voicelane_dataplane::{
+    device::BURST,
     diffserv::Dscp,
     session::{FlowKey, FlowKey4, FlowKey6, Origin, Policer, SessionTable, Slot},
     units::{BitRate, MacAddress, Ticks},
 };
-use voicelane_dpdk::BURST;
 use voicelane_micro::{SIZES, clock, frame};
 
 /// Flows that are put in and taken out between two looks at the clock.
@@ -41,7 +41,8 @@ fn install<K: FlowKey>(table: &mut SessionTable<K>, key: K) {
 
 /// A table with so many flows and room for a few more.
 fn table<K: FlowKey>(flows: u32, key: fn(u32) -> K) -> SessionTable<K> {
-    let mut table = SessionTable::new((flows + CHANGED) as usize, clock(), rand::random());
+    let capacity = (flows + CHANGED) as usize;
+    let mut table = SessionTable::new(capacity, clock(), rand::random(), crate::memory());
     for i in 0..flows {
         install(&mut table, key(i));
     }

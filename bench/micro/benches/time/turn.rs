@@ -1,6 +1,6 @@
 use criterion::{Criterion, Throughput};
 use voicelane_bench::flows::IpVersion;
-use voicelane_dpdk::BURST;
+use voicelane_dataplane::device::BURST;
 use voicelane_micro::{Case, Rig};
 
 /// A turn of the worker's loop: a burst all the way from receive to send, the ports in memory
@@ -12,7 +12,7 @@ pub(crate) fn turn(criterion: &mut Criterion) {
     for case in Case::all().filter(|case| case.ip == IpVersion::V4 || case.flows < 10_000) {
         let mut rig = None;
         group.bench_function(case.to_string(), |bencher| {
-            let rig = rig.get_or_insert_with(|| Rig::new(case).expect("a worker"));
+            let rig = rig.get_or_insert_with(|| Rig::new(case, crate::memory()).expect("a worker"));
             bencher.iter(|| rig.turns(1));
         });
     }

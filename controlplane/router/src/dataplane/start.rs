@@ -5,7 +5,7 @@ use tracing::{info, warn};
 use voicelane_dataplane::{
     Fibs,
     control::Twins,
-    device::DpdkDevice,
+    device::NoMemory,
     diffserv::ClassSettings,
     policy::{Policy, PolicyError},
     settings::{PortSettings, Settings, VlanSettings},
@@ -13,8 +13,8 @@ use voicelane_dataplane::{
     workers::Workers,
 };
 use voicelane_dpdk::{
-    Description, Eal, EalConfig, EalError, Mbuf, Mempool, MempoolError, NoMemory, Port, PortError,
-    RxQueue, TxQueue, tsc_hz,
+    Description, DpdkDevice, Eal, EalConfig, EalError, Mbuf, Mempool, MempoolError, Port,
+    PortError, RxQueue, TxQueue, tsc_hz,
 };
 
 use super::{Client, WorkerThreads, memory, numa, spread};
@@ -124,7 +124,7 @@ pub fn start(config: &Config) -> Result<Dataplane, StartError> {
     let memory_mib = config.router.memory_mib;
     let routes = (config.router.ipv4_routes, config.router.ipv6_routes);
     let fibs = cores.workers.iter().map(|&core| {
-        numa::beside(core, || Fibs::create(routes.0, routes.1))
+        numa::beside(core, || Fibs::create(routes.0, routes.1, eal.memory()))
             .map_err(|source| StartError::Routes { source, memory_mib })
     });
     let fibs = fibs.collect::<Result<Vec<_>, _>>()?;
@@ -154,6 +154,7 @@ pub fn start(config: &Config) -> Result<Dataplane, StartError> {
     }
     let settings = Settings {
         session_entries: config.router.session_entries,
+        memory: eal.memory(),
         queue_capacity: memory::QUEUE_CAPACITY,
         idle: config.router.idle,
         punt: config.punt.clone(),

@@ -6,12 +6,12 @@ use arrayvec::ArrayVec;
 use voicelane_dataplane::{
     Fibs,
     control::Request,
-    device::{Device, SimBuffer, SimDevice},
+    device::{BURST, Device, HEAP, SimBuffer, SimDevice},
     settings::{PortSettings, Settings, Trust},
     units::{BitRate, MacAddress, PortIndex, TickRate, Ticks},
     workers::Worker,
 };
-use voicelane_dpdk::{BURST, Eal, EalConfig, Hugepages};
+use voicelane_dpdk::{Eal, EalConfig, Hugepages};
 use voicelane_router::dataplane::{Client, WorkerEnd, WorkerGone, WorkerThreads, cores};
 
 /// Works for a while, then has a bug.
@@ -46,7 +46,7 @@ fn worker(turns: u32) -> (WorkerThreads, Client) {
         BitRate::from_bps(1_000_000).unwrap(),
     );
     let device = Faulty(SimDevice::new(1, TickRate::from_hz(1_000_000_000)), turns);
-    let fibs = Fibs::create(100, 100).unwrap();
+    let fibs = Fibs::create(100, 100, HEAP).unwrap();
     let (worker, control, _twins) = Worker::new(&Settings::new(vec![port]), device, fibs);
     let client = Client::start(control).unwrap();
     let core = cores::available()[0];

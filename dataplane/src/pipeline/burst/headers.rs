@@ -1,6 +1,6 @@
-use voicelane_dpdk::{BURST, equal_bytes, equal_places};
+use voicelane_machine::{equal_bytes, equal_places};
 
-use crate::{diffserv::TrafficClass, packet_mask::PacketMask, wire::Family};
+use crate::{device::BURST, diffserv::TrafficClass, packet_mask::PacketMask, wire::Family};
 
 /// What a packet's headers say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 use arrayvec::ArrayVec;
-use voicelane_dpdk::BURST;
 
 use crate::{
+    device::BURST,
     packet_mask::PacketMask,
     pipeline::fragments::Fragment,
     session::{AnyKey, FlowKey4, FlowKey6},

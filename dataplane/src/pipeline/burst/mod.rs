@@ -8,7 +8,7 @@ mod session_hits;
 mod verdicts;
 
 use arrayvec::ArrayVec;
-use voicelane_dpdk::{BURST, equal_bytes, equal_places};
+use voicelane_machine::{equal_bytes, equal_places};
 
 pub(crate) use headers::{Header, Headers};
 pub(crate) use lookups::{InPlace, Lookups};
@@ -16,7 +16,7 @@ pub(crate) use session_hits::SessionHits;
 pub(crate) use verdicts::{Verdict, Verdicts};
 
 use crate::{
-    device::Buffer,
+    device::{BURST, Buffer},
     diffserv::{Dscp, Phb, TrafficClass},
     packet_mask::{PacketMask, first_packets},
     policy::RuleIndex,

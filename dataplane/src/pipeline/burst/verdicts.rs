@@ -1,6 +1,5 @@
-use voicelane_dpdk::BURST;
-
 use crate::{
+    device::BURST,
     packet_mask::PacketMask,
     stats::{DropReason, PuntReason},
 };

@@ -1,6 +1,6 @@
 //! VLAN tags (IEEE 802.1Q): taken off what comes in, put on what is addressed to go out.
 
-use voicelane_dpdk::SERVICE_TAGGED_BYTES;
+use crate::device::SERVICE_TAGGED_BYTES;
 
 use crate::{
     device::Buffer,

@@ -1,7 +1,5 @@
-use voicelane_dpdk::BURST;
-
 use crate::{
-    device::Buffer,
+    device::{BURST, Buffer},
     packet_mask::{PacketMask, packets_in},
     pipeline::{
         burst::Burst,

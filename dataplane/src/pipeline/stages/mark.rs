@@ -1,4 +1,4 @@
-use voicelane_dpdk::equal_bytes;
+use voicelane_machine::equal_bytes;
 
 use crate::{
     diffserv::{Dscp, PhbMap},

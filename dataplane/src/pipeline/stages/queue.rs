@@ -1,10 +1,10 @@
 use std::array;
 
 use arrayvec::ArrayVec;
-use voicelane_dpdk::{BURST, equal_places, scatter};
+use voicelane_machine::{equal_places, scatter};
 
 use crate::{
-    device::Buffer,
+    device::{BURST, Buffer},
     packet_mask::{first_packets, packets_in},
     pipeline::{
         burst::Burst,

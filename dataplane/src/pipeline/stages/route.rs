@@ -1,7 +1,7 @@
-use voicelane_dpdk::{BURST, equal_places};
+use voicelane_machine::equal_places;
 
 use crate::{
-    device::Buffer,
+    device::{BURST, Buffer},
     packet_mask::{PacketMask, for_each_packet, packets_in},
     pipeline::{
         burst::{Burst, Lookups, SessionHits, Verdict},

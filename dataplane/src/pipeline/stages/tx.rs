@@ -1,8 +1,7 @@
 use arrayvec::ArrayVec;
-use voicelane_dpdk::BURST;
 
 use crate::{
-    device::{Buffer, Device},
+    device::{BURST, Buffer, Device},
     stats::PortCounters,
     units::PortIndex,
 };

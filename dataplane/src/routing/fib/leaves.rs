@@ -1,6 +1,6 @@
 use std::fmt;
 
-use voicelane_dpdk::{Memory, NoMemory};
+use voicelane_machine::{Allocator, Memory, NoMemory};
 
 use super::route::Route;
 
@@ -30,7 +30,7 @@ impl Leaf {
     }
 }
 
-/// Room for leaves, in DPDK's memory: for as many as there are routes.
+/// Room for leaves, in an allocator's memory: for as many as there are routes.
 pub(super) struct Leaves {
     all: Memory<[u64; 3]>,
     free: Vec<u32>,
@@ -42,9 +42,13 @@ impl Leaves {
         u64::from(count) * 24
     }
 
-    pub(super) fn create(name: &str, count: u32) -> Result<Self, NoMemory> {
+    pub(super) fn create(
+        name: &str,
+        count: u32,
+        memory: &'static dyn Allocator,
+    ) -> Result<Self, NoMemory> {
         Ok(Self {
-            all: Memory::zeroed(name, count as usize)?,
+            all: Memory::zeroed(name, count as usize, memory)?,
             free: Vec::with_capacity(count as usize),
             unused: 0,
         })

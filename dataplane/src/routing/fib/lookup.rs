@@ -1,8 +1,7 @@
 use std::hint::select_unpredictable;
 
-use voicelane_dpdk::BURST;
-
 use super::{Fib, Key, entry::Entry};
+use crate::device::BURST;
 
 impl<K: Key> Fib<K> {
     /// Next hops of a burst of addresses, each in the place of its address. Looks up as many as both

@@ -20,7 +20,7 @@ mod nodes;
 mod route;
 
 use thiserror::Error;
-use voicelane_dpdk::NoMemory;
+use voicelane_machine::{Allocator, NoMemory};
 
 use entry::{Below, Node};
 pub use key::Key;
@@ -77,11 +77,15 @@ pub struct Fibs {
 }
 
 impl Fibs {
-    /// Makes them for so many routes of each family. Call after [`voicelane_dpdk::Eal::init`].
-    pub fn create(ipv4_routes: u32, ipv6_routes: u32) -> Result<Self, NoMemory> {
+    /// Allocates tables for so many routes of each family.
+    pub fn create(
+        ipv4_routes: u32,
+        ipv6_routes: u32,
+        memory: &'static dyn Allocator,
+    ) -> Result<Self, NoMemory> {
         Ok(Self {
-            ipv4: Fib::create(ipv4_routes)?,
-            ipv6: Fib::create(ipv6_routes)?,
+            ipv4: Fib::create(ipv4_routes, memory)?,
+            ipv6: Fib::create(ipv6_routes, memory)?,
         })
     }
 }
@@ -105,18 +109,17 @@ pub const NO_ROUTE: u16 = 0;
 pub const MAX_NEXT_HOP: u16 = (1 << 15) - 1;
 
 impl<K: Key> Fib<K> {
-    /// Bytes of DPDK's memory that a table for so many routes takes.
+    /// Bytes of the allocator's memory that a table for so many routes takes.
     #[must_use]
     pub fn bytes(max_routes: u32) -> u64 {
         Nodes::bytes(K::nodes(max_routes)) + Leaves::bytes(max_routes)
     }
 
-    /// Makes an empty table for at most `max_routes`, the route to everything not counted. Call after
-    /// [`voicelane_dpdk::Eal::init`].
-    pub fn create(max_routes: u32) -> Result<Self, NoMemory> {
+    /// Allocates an empty table for at most `max_routes`, the route to everything not counted.
+    pub fn create(max_routes: u32, memory: &'static dyn Allocator) -> Result<Self, NoMemory> {
         Ok(Self {
-            nodes: Nodes::create(K::FAMILY, K::nodes(max_routes))?,
-            leaves: Leaves::create(K::FAMILY, max_routes)?,
+            nodes: Nodes::create(K::FAMILY, K::nodes(max_routes), memory)?,
+            leaves: Leaves::create(K::FAMILY, max_routes, memory)?,
             default: NO_ROUTE,
             routes: 0,
             max_routes,

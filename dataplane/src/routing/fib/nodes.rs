@@ -1,6 +1,6 @@
 use std::{fmt, iter};
 
-use voicelane_dpdk::{Memory, NoMemory};
+use voicelane_machine::{Allocator, Memory, NoMemory};
 
 use super::{
     entry::{Below, Entry, Node},
@@ -30,7 +30,7 @@ const MASKS: [u128; 16] = {
     masks
 };
 
-/// The trie's nodes, in DPDK's memory.
+/// The trie's nodes, in an allocator's memory.
 pub(super) struct Nodes {
     /// [`Entry`]s, [`WIDTH`] a node.
     entries: Memory<u64>,
@@ -48,18 +48,22 @@ pub(super) struct Nodes {
 }
 
 impl Nodes {
-    /// Bytes of DPDK's memory for so many nodes beside the root.
+    /// Bytes of the allocator's memory for so many nodes beside the root.
     pub(super) fn bytes(count: u32) -> u64 {
         let node = size_of::<u64>() * WIDTH + size_of::<u16>() * PLACES + size_of::<[u64; 2]>();
         u64::from(count + FIRST) * u64::try_from(node).unwrap_or(u64::MAX)
     }
 
-    pub(super) fn create(name: &str, count: u32) -> Result<Self, NoMemory> {
+    pub(super) fn create(
+        name: &str,
+        count: u32,
+        memory: &'static dyn Allocator,
+    ) -> Result<Self, NoMemory> {
         let total = (count + FIRST) as usize;
         Ok(Self {
-            entries: Memory::zeroed(name, total * WIDTH)?,
-            routes: Memory::zeroed(name, total * PLACES)?,
-            ways: Memory::zeroed(name, total)?,
+            entries: Memory::zeroed(name, total * WIDTH, memory)?,
+            routes: Memory::zeroed(name, total * PLACES, memory)?,
+            ways: Memory::zeroed(name, total, memory)?,
             users: vec![0; total],
             free: Vec::with_capacity(total),
             unused: FIRST,

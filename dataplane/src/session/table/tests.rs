@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
+    device::HEAP,
     diffserv::{ColourAction, ColourMode, MeterKind, MeterSpec},
     routing::fib::NO_ROUTE,
     session::{Count, FlowKey4, Ingress, Policer},
@@ -19,6 +20,7 @@ fn table(capacity: usize) -> SessionTable<FlowKey4> {
         capacity,
         TickRate::from_hz(CLOCK),
         [1, 2, 3, 0x9e37_79b9_7f4a_7c15],
+        HEAP,
     )
 }
 
@@ -144,7 +146,7 @@ fn where_packets_went_is_known_until_a_route_changes() {
 #[test]
 fn crowded_buckets_make_room_by_moving() {
     let mut table = table(800);
-    table.buckets = Slab::filled("few", 128, Bucket::default()); // 1,024 places, 78 % full in the end
+    table.buckets = Slab::filled("few", 128, Bucket::default(), HEAP); // 1,024 places, 78 % full in the end
     for number in 0..800 {
         table
             .install(key(number), Dscp::EF, policer(), Ticks(0))

@@ -6,15 +6,12 @@ pub mod conserved;
 pub mod overload;
 pub mod policy;
 
-use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::OnceLock,
-};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use voicelane_dataplane::{
     Adjacency, Fibs,
     control::{Answer, Command, Control, NextHop, Request, Twins},
-    device::{SimBuffer, SimDevice, SimPool},
+    device::{HEAP, SimBuffer, SimDevice, SimPool},
     diffserv::Dscp,
     policy::Policy,
     session::{EntrySpec, FiveTuple, Ingress, Policer, Protocol, SessionChange},
@@ -25,7 +22,6 @@ use voicelane_dataplane::{
     workers::Worker,
     workers::{Layout, Workers},
 };
-use voicelane_dpdk::{Eal, EalConfig, Hugepages};
 
 pub const CLOCK_HZ: u64 = 1_000_000_000;
 pub const EDGE: PortIndex = PortIndex(0);
@@ -47,16 +43,7 @@ pub fn rate(text: &str) -> BitRate {
 }
 
 pub fn fibs() -> Fibs {
-    static EAL: OnceLock<Eal> = OnceLock::new();
-    EAL.get_or_init(|| {
-        let config = EalConfig {
-            hugepages: Hugepages::Never,
-            memory_mib: 512,
-            ..EalConfig::default()
-        };
-        Eal::init(&config).unwrap()
-    });
-    Fibs::create(1_000, 1_000).unwrap()
+    Fibs::create(1_000, 1_000, HEAP).unwrap()
 }
 
 /// Ports with the two ends' usual rates; tests change what they are about.

@@ -1,11 +1,11 @@
 use arrayvec::ArrayVec;
-use voicelane_dpdk::{BURST, Mbuf, Parked, RxQueue, TxQueue, tsc, tsc_hz};
-
-use super::{Buffer, Device};
-use crate::{
+use voicelane_dataplane::{
+    device::{BURST, Buffer, Device},
     units::{PortIndex, TickRate, Ticks},
     workers::Layout,
 };
+
+use crate::{Mbuf, Parked, RxQueue, TxQueue, tsc, tsc_hz};
 
 impl Buffer for Mbuf {
     #[inline]
