@@ -14,7 +14,7 @@ use ipnet::{IpNet, Ipv4Net};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::sleep;
 use voicelane_server::{
-    engine::{Engine, Holds, Link, Outgoing, Reported, SessionView, Settings, ToRouter},
+    engine::{Engine, Holds, Link, Outgoing, SessionView, Settings, ToRouter},
     grpc::parse,
     model::{
         entries::expand,
@@ -23,6 +23,7 @@ use voicelane_server::{
         placement::shares,
         registry::{Identity, Interface, Role},
         session::SessionSpec,
+        store::Reported,
     },
 };
 

@@ -1,18 +1,14 @@
-//! AddSession, and what adding and changing have in common: telling routers.
+//! AddSession.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use futures_util::future::join_all;
-use tokio::time::{Instant, timeout_at};
-use tracing::{debug, info};
+use tokio::time::Instant;
+use tracing::debug;
 
 use super::{
     Engine,
     events::EventKind,
-    link::{Command, Link, NoReply, Patience},
+    install::{Acknowledgements, Target},
     operation::{Outcome, Work},
     state::State,
 };
@@ -20,21 +16,12 @@ use crate::model::{
     admission::admit,
     entries::expand_distinct,
     error::Error,
-    ids::{AttachmentId, Revision, RouterId, SessionKey, UnixMs},
+    ids::SessionKey,
     links::Charges,
-    placement::{Share, place, shares},
+    placement::{place, shares},
     session::SessionSpec,
-    store::{Acknowledged, Installation, Phase, Session},
+    store::{Installation, Phase, Session},
 };
-
-/// A router that is to get a share of a session, over the stream that it has now.
-pub(super) struct Target {
-    pub(super) link: Arc<Link>,
-    pub(super) share: Share,
-}
-
-/// Who said yes, on which stream.
-pub(super) type Acknowledgements = BTreeMap<RouterId, AttachmentId>;
 
 impl Engine {
     /// Admits a session and installs it; answers when every router of it has acknowledged.
@@ -48,7 +35,7 @@ impl Engine {
 
     async fn add_now(self: Arc<Self>, spec: Arc<SessionSpec>) -> Outcome {
         let key = &spec.key;
-        let deadline = Instant::now() + self.settings.acknowledge_timeout;
+        let deadline = self.clock().instant() + self.settings.acknowledge_timeout;
         let targets = {
             let mut state = self.lock();
             if let Some(there) = state.store.get(key) {
@@ -84,7 +71,7 @@ impl Engine {
     }
 
     fn admit_new(&self, state: &mut State, spec: &Arc<SessionSpec>) -> Result<Vec<Target>, Error> {
-        let now = UnixMs::now();
+        let now = state.clock.unix();
         if state.store.len() >= self.settings.max_sessions {
             return Err(Error::ServerFull {
                 limit: self.settings.max_sessions,
@@ -139,16 +126,13 @@ impl Engine {
         }
         let session = state.store.get_mut(key)?;
         session.phase = Phase::Settled;
-        session.updated = UnixMs::now();
+        session.updated = state.clock.unix();
         session.acknowledge(acknowledged);
         let spec = session.spec.clone();
         let expires = state.lease(&spec);
         state.store.renew(key, expires);
         self.tell(state, EventKind::Added, key);
-        state
-            .store
-            .get(key)
-            .map(|session| state.view(session, UnixMs::now()))
+        state.store.get(key).map(|session| state.view(session))
     }
 
     async fn undo_add(self: &Arc<Self>, key: &SessionKey, deadline: Instant) {
@@ -164,139 +148,6 @@ impl Engine {
         let removed = self.lock().store.remove(key);
         drop(removed);
     }
-
-    /// As long as a router has to acknowledge a command for which an agent waits.
-    pub(super) fn until_timeout(&self) -> Patience {
-        Patience::Until(Instant::now() + self.settings.acknowledge_timeout)
-    }
-
-    /// Names the router of these that is not on the stream any more on which it said yes.
-    pub(super) fn lost_of(&self, acknowledged: &Acknowledgements) -> Error {
-        let state = self.lock();
-        let gone = |(router, on): &(&RouterId, &AttachmentId)| {
-            state.registry.attachment(router) != Some(**on)
-        };
-        match acknowledged.iter().find(gone) {
-            Some((router, _)) => Error::RouterLost(router.clone()),
-            None => Error::Internal("a router was lost and came back".into()),
-        }
-    }
-
-    /// Installs all shares. Waits for every router's answer even if one says no, so that what
-    /// follows comes after it; then tells the first no.
-    pub(super) async fn install_all(
-        self: &Arc<Self>,
-        key: &SessionKey,
-        revision: Revision,
-        targets: Vec<Target>,
-        deadline: Instant,
-    ) -> Result<Acknowledgements, Error> {
-        let patience = Patience::Until(deadline);
-        let installs = targets.into_iter().map(|target| async move {
-            let router = target.link.router().clone();
-            let attachment = target.link.attachment();
-            self.install(key, revision, target, patience)
-                .await
-                .map(|()| (router, attachment))
-        });
-        let (mut acknowledged, mut errors) = (Acknowledgements::new(), Vec::new());
-        for installed in join_all(installs).await {
-            match installed {
-                Ok((router, attachment)) => drop(acknowledged.insert(router, attachment)),
-                Err(error) => errors.push(error),
-            }
-        }
-        // One router's silence makes others refuse, or late: a session in the way that it holds
-        // up cannot be removed from them. So the one that has been silent longest is to blame.
-        let silence = |error: &Error| match error {
-            Error::NotAcknowledged { router, .. } => {
-                let state = self.lock();
-                let owes = state.links.get(router)?.owes(Instant::now()).0;
-                Some(owes.unwrap_or_default())
-            }
-            Error::RouterLost(_) => Some(std::time::Duration::ZERO),
-            _ => None,
-        };
-        match errors.into_iter().rev().max_by_key(silence) {
-            Some(error) => Err(error),
-            None => Ok(acknowledged),
-        }
-    }
-
-    /// Installs a share on one router, unless a router of before our start has just that. What
-    /// stands in its way there though it is not wanted there any more is removed.
-    pub(super) async fn install(
-        self: &Arc<Self>,
-        key: &SessionKey,
-        revision: Revision,
-        target: Target,
-        patience: Patience,
-    ) -> Result<(), Error> {
-        let Target { link, share } = target;
-        let router = link.router();
-        let stray = self.lock().grace.take_stray(router, key);
-        // What an entry that latches has learned is told when it is installed.
-        let latches = share.entries.iter().any(|entry| entry.latch.is_some());
-        if !latches && stray.is_some_and(|stray| stray.is(revision, share.fingerprint)) {
-            return Ok(());
-        }
-        let command = Command::Install {
-            key: key.clone(),
-            revision,
-            fingerprint: share.fingerprint,
-            entries: share.entries,
-        };
-        let mut cleared = BTreeSet::new();
-        loop {
-            let refusal = match link.ask(command.clone(), patience).await {
-                Ok(Ok(_)) => return Ok(()),
-                Ok(Err(refusal)) => refusal,
-                Err(NoReply::Lost) => return Err(Error::RouterLost(router.clone())),
-                Err(NoReply::Late) => {
-                    return Err(Error::NotAcknowledged {
-                        router: router.clone(),
-                        millis: u64::try_from(self.settings.acknowledge_timeout.as_millis())
-                            .unwrap_or(u64::MAX),
-                    });
-                }
-            };
-            // Each session in the way is removed once, whatever the router says then.
-            if let Some(owner) = refusal.owner.as_ref().filter(|owner| *owner != key)
-                && cleared.insert(owner.clone())
-                && self.clear(router, owner, patience.deadline()).await
-            {
-                info!(%router, session = %key, %owner, "removed what it was in conflict with");
-                continue;
-            }
-            return Err(Error::Refused {
-                router: router.clone(),
-                refusal,
-            });
-        }
-    }
-
-    /// Removes a session from a router that is not to have it: mostly one of before our start that
-    /// no agent has added again. False if the router is to have it, or that is not settled in time.
-    async fn clear(
-        self: &Arc<Self>,
-        router: &RouterId,
-        key: &SessionKey,
-        deadline: Instant,
-    ) -> bool {
-        let wanted = || self.lock().store.is_on(key, router);
-        if wanted() {
-            return false;
-        }
-        // The deadline, because our caller has a claim of its own, for which others may wait.
-        let Ok(_claim) = timeout_at(deadline, self.claim(key)).await else {
-            return false;
-        };
-        if wanted() {
-            return false;
-        }
-        self.withdraw(key, vec![router.clone()], deadline).await;
-        true
-    }
 }
 
 impl State {
@@ -308,42 +159,6 @@ impl State {
                 Error::NotReachedYet { field, address }
             }
             error => error,
-        }
-    }
-
-    /// The streams to send these shares on.
-    pub(super) fn targets(&self, shares: BTreeMap<RouterId, Share>) -> Result<Vec<Target>, Error> {
-        let target = |(router, share)| match self.links.get(&router) {
-            Some(link) => Ok(Target {
-                link: link.clone(),
-                share,
-            }),
-            None => Err(Error::RouterLost(router)),
-        };
-        shares.into_iter().map(target).collect()
-    }
-
-    pub(super) fn still_attached(&self, acknowledged: &Acknowledgements) -> bool {
-        acknowledged
-            .iter()
-            .all(|(router, on)| self.registry.attachment(router) == Some(*on))
-    }
-}
-
-impl Session {
-    /// Notes who said yes to what is to be there.
-    pub(super) fn acknowledge(&mut self, acknowledged: &Acknowledgements) {
-        let revision = self.spec.revision;
-        for (router, attachment) in acknowledged {
-            if let Some(installation) = self.installations.get_mut(router) {
-                let fingerprint = installation.fingerprint;
-                installation.failure = None;
-                installation.acknowledged = Some(Acknowledged {
-                    attachment: *attachment,
-                    revision,
-                    fingerprint,
-                });
-            }
         }
     }
 }

@@ -12,13 +12,14 @@ use tokio::task::yield_now;
 use tracing::{info, warn};
 
 use super::{
-    Engine, Reported,
+    Engine,
     link::{Ended, Link, Outgoing, ToRouter},
 };
 use crate::model::{
     error::Error,
-    ids::{RouterId, SessionKey, UnixMs},
+    ids::{RouterId, SessionKey},
     registry::{ClaimChange, Identity, Interface},
+    store::Reported,
 };
 
 /// What a router has reported on a stream and the registry has not taken. Only the last report
@@ -74,12 +75,13 @@ impl Engine {
             self.next_attachment(),
             self.settings.router_buffer,
             welcome,
+            self.clock().clone(),
             self.metrics.clone(),
         ));
         let outgoing = link.outgoing();
         let (replaced, rest) = {
             let mut state = self.lock();
-            let (at, now) = (link.attachment(), UnixMs::now());
+            let (at, now) = (link.attachment(), state.clock.unix());
             let router = state
                 .registry
                 .attach(identity, peer.clone(), &change, at, now);
@@ -146,7 +148,8 @@ impl Engine {
         let (id, attachment) = (link.router(), link.attachment());
         let strays = {
             let mut state = self.lock();
-            let lost = state.registry.detach(id, attachment, reason, UnixMs::now());
+            let now = state.clock.unix();
+            let lost = state.registry.detach(id, attachment, reason, now);
             lost.then(|| {
                 state.links.remove(id);
                 state.grace.detached(id)

@@ -8,8 +8,8 @@ use tracing::{debug, info, warn};
 
 use super::{
     Engine,
-    add::{Acknowledgements, Target},
     events::EventKind,
+    install::{Acknowledgements, Target},
     moves::Lane,
     operation::{Outcome, Work},
     state::State,
@@ -18,7 +18,7 @@ use crate::model::{
     admission::admit,
     entries::{FlowEntry, expand_distinct},
     error::Error,
-    ids::{RouterId, SessionKey, UnixMs},
+    ids::{RouterId, SessionKey},
     links::Charges,
     placement::{Placement, Share, place, shares},
     session::{Learned, SessionSpec},
@@ -84,7 +84,7 @@ impl Engine {
             .store
             .get(&key)
             .ok_or_else(|| Error::NoSession(key.clone()))?;
-        Ok(state.view(session, UnixMs::now()))
+        Ok(state.view(session))
     }
 
     /// Looks whether a session's addresses are where they were, and moves it if not. What fails
@@ -144,7 +144,7 @@ impl Engine {
         let targets = std::mem::take(&mut change.targets);
         let (spec, shares) = (change.spec.clone(), &change.shares);
         let key = &spec.key;
-        let deadline = Instant::now() + self.settings.acknowledge_timeout;
+        let deadline = self.clock().instant() + self.settings.acknowledge_timeout;
         let attempted: Vec<RouterId> = targets
             .iter()
             .map(|target| target.link.router().clone())
@@ -240,7 +240,7 @@ impl State {
         };
         let spec = session.spec.clone();
         let learned = self.placeable(session, &spec);
-        let problem = match place(&spec, &learned, &self.registry, UnixMs::now()) {
+        let problem = match place(&spec, &learned, &self.registry, self.clock.unix()) {
             Ok(placement) if placement == session.placement && learned == session.learned => {
                 // Its packets take these links, whether they have room or not.
                 let charges = Charges::of(&spec, &learned, &placement, &self.registry);
@@ -274,7 +274,7 @@ impl State {
     pub(super) fn placeable(&self, session: &Session, version: &SessionSpec) -> Box<[Learned]> {
         let of = |learned| session.spec.still_learned(version, learned);
         let (heard, installed) = (of(&session.heard), of(&session.learned));
-        let now = UnixMs::now();
+        let now = self.clock.unix();
         let heard = heard.iter().filter(|it| {
             let located = || self.registry.locate("", it.source.ip(), now);
             installed.contains(it) || located().is_ok()
@@ -289,7 +289,7 @@ impl State {
     ) -> Result<Change, Error> {
         let key = &spec.key;
         let entries = expand_distinct(&spec, &learned)?;
-        let placement = place(&spec, &learned, &self.registry, UnixMs::now())?;
+        let placement = place(&spec, &learned, &self.registry, self.clock.unix())?;
         let shares = shares(&placement, &entries);
         let charges = Charges::of(&spec, &learned, &placement, &self.registry);
         admit(
@@ -365,7 +365,7 @@ impl State {
             phase: Phase::Settled,
             problem: None,
             created: old.created,
-            updated: UnixMs::now(),
+            updated: self.clock.unix(),
             told: old.told,
             spec,
         };

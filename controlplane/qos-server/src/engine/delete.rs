@@ -12,7 +12,7 @@ use super::{
 };
 use crate::model::{
     error::Error,
-    ids::{RouterId, SessionKey, UnixMs},
+    ids::{RouterId, SessionKey},
     store::Phase,
 };
 
@@ -28,7 +28,7 @@ impl Engine {
     }
 
     async fn delete_now(self: Arc<Self>, key: SessionKey) -> Outcome {
-        let deadline = Instant::now() + self.settings.acknowledge_timeout;
+        let deadline = self.clock().instant() + self.settings.acknowledge_timeout;
         match self.take_away(&key, deadline, None).await {
             Some(was) => {
                 debug!(session = %key, "deleted");
@@ -73,7 +73,7 @@ impl Engine {
     /// How the session was, and its routers; absent if there is none.
     fn begin_delete(&self, key: &SessionKey) -> Option<(Arc<SessionView>, Vec<RouterId>)> {
         let mut state = self.lock();
-        let was = state.view(state.store.get(key)?, UnixMs::now());
+        let was = state.view(state.store.get(key)?);
         let session = state.store.get_mut(key)?;
         session.phase = Phase::Removing;
         Some((was, session.installations.keys().cloned().collect()))

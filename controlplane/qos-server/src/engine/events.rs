@@ -93,7 +93,8 @@ impl fmt::Display for Reaper {
 }
 
 impl State {
-    pub(super) fn view(&self, session: &Session, now: UnixMs) -> Arc<SessionView> {
+    pub(super) fn view(&self, session: &Session) -> Arc<SessionView> {
+        let now = self.clock.unix();
         let on = |router: &RouterId| {
             let state = session.installation_state(router, &self.registry);
             let detail = match (&state, self.registry.router(router).map(|r| &r.presence)) {
@@ -120,7 +121,9 @@ impl State {
             problem: session.problem.clone(),
             created: session.created,
             updated: session.updated,
-            expires: session.expires.map(|at| now.plus(at.since(self.moment()))),
+            expires: session
+                .expires
+                .map(|at| now.plus(at.since(self.clock.moment()))),
             pending: Vec::new(),
         })
     }
@@ -130,13 +133,12 @@ impl Engine {
     /// Tells watchers of a session that is in the store. Under the lock, so that events come in
     /// the order of what happened.
     pub(super) fn tell(&self, state: &mut State, kind: EventKind, key: &SessionKey) {
-        let now = UnixMs::now();
         let Some(session) = state.store.get(key) else {
             return;
         };
         let stands = session.state(&state.registry);
         if self.events.receiver_count() > 0 {
-            let session = state.view(session, now);
+            let session = state.view(session);
             // Fails only when the last watcher has just gone.
             let _ = self.events.send(Arc::new(Event {
                 kind,
@@ -156,7 +158,7 @@ impl Engine {
         };
         let stands = session.state(&state.registry);
         if session.told.is_some_and(|told| told != stands) {
-            session.updated = UnixMs::now();
+            session.updated = state.clock.unix();
             self.tell(state, EventKind::StateChanged, key);
         }
     }

@@ -7,11 +7,7 @@ use tokio::time::sleep;
 use tracing::info;
 
 use super::{Engine, state::State};
-use crate::model::{
-    error::Error,
-    ids::{RouterId, UnixMs},
-    registry::ClaimChange,
-};
+use crate::model::{error::Error, ids::RouterId, registry::ClaimChange};
 
 /// The longest between two looks for routers that have been away for too long.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -59,10 +55,8 @@ pub(super) async fn expire(engine: Arc<Engine>) {
     }
     while !*engine.stopping.borrow() {
         sleep((after / 10).clamp(Duration::from_millis(1), LOOK_EVERY)).await;
-        let lost = engine
-            .lock()
-            .registry
-            .lost_before(UnixMs::now().less(after));
+        let then = engine.clock().unix().less(after);
+        let lost = engine.lock().registry.lost_before(then);
         for router in lost {
             // One that has attached meanwhile stays.
             drop(engine.forget_router(&router).await);

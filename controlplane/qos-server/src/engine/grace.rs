@@ -17,8 +17,11 @@ use futures_util::{StreamExt as _, stream};
 use tokio::time::sleep;
 use tracing::info;
 
-use super::{Engine, link::Link, synchronise::Reported};
-use crate::model::ids::{RouterId, SessionKey};
+use super::{Engine, link::Link};
+use crate::model::{
+    ids::{RouterId, SessionKey},
+    store::Reported,
+};
 
 /// How many deleted sessions are remembered at most. When it is reached they are all forgotten: one
 /// that a router still brings stays for its grace.

@@ -2,18 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    sync::Semaphore,
-    time::{Instant, sleep},
-};
+use tokio::{sync::Semaphore, time::sleep};
 use tracing::info;
 
 use super::{Engine, Outcome, events::Reaper, state::State};
-use crate::model::{
-    error::Error,
-    ids::{SessionKey, UnixMs},
-    session::SessionSpec,
-};
+use crate::model::{error::Error, ids::SessionKey, session::SessionSpec};
 
 /// How often it is looked for leases that have run out.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -30,7 +23,7 @@ impl State {
         self.store.renew(&spec.key, expires);
         let session = self.store.get(&spec.key);
         let session = session.ok_or_else(|| Error::NoSession(spec.key.clone()))?;
-        Ok(self.view(session, UnixMs::now()))
+        Ok(self.view(session))
     }
 }
 
@@ -59,7 +52,7 @@ pub(super) async fn reap(engine: Arc<Engine>) {
 impl Engine {
     fn take_expired(&self) -> Option<SessionKey> {
         let mut state = self.lock();
-        let now = state.moment();
+        let now = state.clock.moment();
         state.store.take_expired(now)
     }
 
@@ -69,12 +62,12 @@ impl Engine {
         let is_over = {
             let state = self.lock();
             let expires = state.store.get(key).and_then(|session| session.expires);
-            expires.is_some_and(|at| at <= state.moment())
+            expires.is_some_and(|at| at <= state.clock.moment())
         };
         if !is_over {
             return;
         }
-        let deadline = Instant::now() + self.settings.acknowledge_timeout.min(PATIENCE);
+        let deadline = self.clock().instant() + self.settings.acknowledge_timeout.min(PATIENCE);
         let removed = self.take_away(key, deadline, Some(Reaper::Lease)).await;
         if removed.is_some() {
             self.metrics.reaped(Reaper::Lease);

@@ -17,6 +17,7 @@ use tokio::{
 
 use super::{
     attach::Unread,
+    clock::Clock,
     counters::EntryCounters,
     turns::{Owner, Turns},
 };
@@ -135,10 +136,10 @@ pub(super) enum Patience {
 
 impl Patience {
     /// When it ends, if the router answers nothing.
-    pub(super) fn deadline(self) -> Instant {
+    pub(super) fn deadline(self, now: Instant) -> Instant {
         match self {
             Self::Until(deadline) => deadline,
-            Self::WhileItAnswers(time) | Self::WhileTheStreamLasts(time) => Instant::now() + time,
+            Self::WhileItAnswers(time) | Self::WhileTheStreamLasts(time) => now + time,
         }
     }
 }
@@ -154,6 +155,7 @@ pub struct Link {
     /// How many commands the router may have that it has not answered.
     window: usize,
     queue: Mutex<Queue>,
+    clock: Clock,
     pub(super) unread: Unread,
     /// There may be a message to send, or the end.
     news: Notify,
@@ -245,6 +247,7 @@ impl Link {
         attachment: AttachmentId,
         window: usize,
         welcome: ToRouter,
+        clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
@@ -258,12 +261,13 @@ impl Link {
                 turns: Turns::default(),
                 asked: BTreeMap::new(),
                 sent: 0,
-                answered: Instant::now(),
+                answered: clock.instant(),
                 owed: 0,
                 owed_since: None,
                 synchronised: false,
                 commanded: BTreeSet::new(),
             }),
+            clock,
             unread: Unread::default(),
             news: Notify::new(),
             closed: watch::Sender::new(false),
@@ -336,7 +340,7 @@ impl Link {
     pub fn answer(&self, id: u64, reply: Reply) -> bool {
         let asked = {
             let mut queue = self.queue();
-            let now = Instant::now();
+            let now = self.clock.instant();
             queue.answered = now;
             // An answer to what was not sent is none.
             let sent = queue.asked.get(&id).is_some_and(|it| it.command.is_none());
@@ -355,7 +359,7 @@ impl Link {
 
     /// Whether the router has had commands for so long and answered none.
     pub(super) fn is_mute(&self, timeout: Duration) -> bool {
-        let silent = self.owes(Instant::now()).0;
+        let silent = self.owes(self.clock.instant()).0;
         silent.is_some_and(|silent| silent > timeout)
     }
 
@@ -369,7 +373,7 @@ impl Link {
     /// Whether the router owes nothing, and has answered nothing for so long.
     pub(super) fn is_quiet(&self, time: Duration) -> bool {
         let queue = self.queue();
-        queue.owed == 0 && queue.asked.is_empty() && queue.answered.elapsed() >= time
+        queue.owed == 0 && queue.asked.is_empty() && self.clock.instant() - queue.answered >= time
     }
 
     /// How many answers somebody waits for.
@@ -385,7 +389,7 @@ impl Link {
 
     /// Sends a command and waits for its answer.
     pub(super) async fn ask(&self, command: Command, patience: Patience) -> Result<Reply, NoReply> {
-        let (kind, began) = (metrics::Asked::of(&command), Instant::now());
+        let (kind, began) = (metrics::Asked::of(&command), self.clock.instant());
         let reply = self.reply_to(command, patience).await;
         let answer = match &reply {
             Ok(Ok(_)) => Answer::Done,
@@ -393,7 +397,8 @@ impl Link {
             Err(NoReply::Late) => Answer::Late,
             Err(NoReply::Lost) => Answer::Lost,
         };
-        self.metrics.answered(kind, answer, began.elapsed());
+        self.metrics
+            .answered(kind, answer, self.clock.instant() - began);
         reply
     }
 
@@ -412,7 +417,7 @@ impl Link {
                 Ok(Err(_)) => return Err(NoReply::Lost),
                 Err(_) if waiter.deadline(patience) > deadline => {}
                 Err(_) if waiter.finds_it_stopped(patience) => {
-                    self.end(Ended::NoProgress(waiter.since.elapsed()));
+                    self.end(Ended::NoProgress(self.clock.instant() - waiter.since));
                     return Err(NoReply::Lost);
                 }
                 Err(_) => return Err(NoReply::Late),
@@ -441,7 +446,7 @@ impl Link {
         let waiter = Waiter {
             link: self,
             id,
-            since: Instant::now(),
+            since: self.clock.instant(),
         };
         Ok((waiter, answer))
     }
@@ -463,7 +468,7 @@ impl Link {
             if let Some(command) = command {
                 queue.sent += 1;
                 queue.owed += 1;
-                queue.owed_since.get_or_insert_with(Instant::now);
+                queue.owed_since.get_or_insert_with(|| self.clock.instant());
                 return Next::Message(ToRouter::Command { id, command });
             }
         }
@@ -507,7 +512,7 @@ impl Waiter<'_> {
                 (progress + time).min(self.since + PATIENCE_FACTOR * time)
             }
             Patience::WhileTheStreamLasts(time) if unsent => progress + time,
-            Patience::WhileTheStreamLasts(time) => Instant::now() + time,
+            Patience::WhileTheStreamLasts(time) => self.link.clock.instant() + time,
         }
     }
 

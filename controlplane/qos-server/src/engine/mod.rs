@@ -7,6 +7,7 @@
 mod add;
 mod attach;
 mod change;
+mod clock;
 mod counters;
 mod delete;
 mod events;
@@ -14,6 +15,7 @@ mod explain;
 mod follow;
 mod forget;
 mod grace;
+mod install;
 mod latch;
 mod lease;
 mod link;
@@ -45,6 +47,7 @@ use std::{
 use tokio::sync::{Mutex as Turn, Notify, Semaphore, broadcast, watch as latest};
 
 pub use self::{
+    clock::Clock,
     counters::{Colours, EntryCounters},
     events::{Event, EventKind, InstallationView, Reaper, SessionView},
     explain::{Explanation, FlowExplanation, LinkName, Step, Verdict},
@@ -54,16 +57,12 @@ pub use self::{
     operation::Outcome,
     query::{Page, RouterView, Standing},
     snapshot::Snapshot,
-    synchronise::Reported,
     watch::{WatchEnd, Watcher},
 };
 use self::{moves::Lane, state::State};
 use crate::{
     metrics::Metrics,
-    model::{
-        admission::Policy,
-        ids::{AttachmentId, UnixMs},
-    },
+    model::{admission::Policy, ids::AttachmentId},
 };
 
 /// What can be set.
@@ -99,6 +98,8 @@ pub struct Settings {
     pub probe_every: Duration,
     /// How far apart the two readings are from which an explanation tells what happens now.
     pub explain_sample: Duration,
+    /// Tells the time.
+    pub clock: Clock,
     /// What measures how long the engine's lock is held; absent outside of measurements.
     pub holds: Option<Holds>,
 }
@@ -129,6 +130,7 @@ impl Default for Settings {
             retry_every: Duration::from_secs(10),
             probe_every: Duration::from_secs(5),
             explain_sample: Duration::from_secs(1),
+            clock: Clock::system(),
             holds: None,
         }
     }
@@ -158,7 +160,7 @@ pub struct Engine {
 impl Engine {
     /// Starts it. Must be called in a Tokio runtime.
     pub fn start(settings: Settings) -> Arc<Self> {
-        let started = u64::try_from(UnixMs::now().0).unwrap_or(0);
+        let started = u64::try_from(settings.clock.unix().0).unwrap_or(0);
         let engine = Arc::new(Self {
             epoch: started << 20 | u64::from(std::process::id() & 0xf_ffff),
             state: Mutex::new(State::new(&settings)),
@@ -204,6 +206,10 @@ impl Engine {
     /// What it counts.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
+    }
+
+    fn clock(&self) -> &Clock {
+        &self.settings.clock
     }
 
     fn earlier(&self) -> MutexGuard<'_, explain::Earlier> {

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::{Engine, state::State};
 use crate::model::{
-    ids::{RouterId, SessionKey, UnixMs},
+    ids::{RouterId, SessionKey},
     placement::{FlowPlacement, place},
 };
 
@@ -98,7 +98,7 @@ impl State {
         };
         let goes_to_mute = || {
             let learned = self.placeable(session, &session.spec);
-            let placement = place(&session.spec, &learned, &self.registry, UnixMs::now());
+            let placement = place(&session.spec, &learned, &self.registry, self.clock.unix());
             placement.is_ok_and(|placement| {
                 let mut ends = placement.iter().flat_map(FlowPlacement::locations);
                 ends.any(|end| mute(&end.router))

@@ -2,12 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::Instant;
-
 use super::{Engine, SessionView, state::State};
 use crate::model::{
     error::Error,
-    ids::{RouterId, SessionKey, UnixMs},
+    ids::{RouterId, SessionKey},
     registry::{Presence, Router},
 };
 
@@ -63,13 +61,12 @@ impl Engine {
             .store
             .get(key)
             .ok_or_else(|| Error::NoSession(key.clone()))?;
-        Ok(state.view(session, UnixMs::now()))
+        Ok(state.view(session))
     }
 
     /// At most `size` sessions after `after`, of one agent or of all.
     pub fn sessions(&self, agent: Option<&str>, after: Option<&SessionKey>, size: usize) -> Page {
         let state = self.lock();
-        let now = UnixMs::now();
         // An agent's sessions are neighbours: start at the first, stop behind the last.
         let first = agent.and_then(SessionKey::before_agent);
         let start = after.max(first.as_ref());
@@ -80,7 +77,7 @@ impl Engine {
         let sessions = following
             .by_ref()
             .take(size)
-            .map(|session| state.view(session, now))
+            .map(|session| state.view(session))
             .collect();
         let total = agent.map_or(state.store.len() as u64, |agent| {
             state.store.len_of_agent(agent)
@@ -119,7 +116,7 @@ impl Engine {
         let (owes_for, outstanding) = state
             .links
             .get(id)
-            .map_or((None, 0), |link| link.owes(Instant::now()));
+            .map_or((None, 0), |link| link.owes(self.clock().instant()));
         let standing = match (&router.presence, owes_for) {
             (Presence::Away { .. }, _) => Standing::Away,
             (_, Some(owes)) if owes > self.settings.acknowledge_timeout => Standing::Mute,

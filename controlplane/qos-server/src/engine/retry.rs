@@ -9,7 +9,7 @@ use tokio::{task::yield_now, time::sleep};
 
 use super::{
     Engine,
-    add::Target,
+    install::Target,
     moves::{Lane, WINDOW},
 };
 use crate::model::{
@@ -118,9 +118,8 @@ impl Engine {
             return;
         };
         for target in lacking {
-            let link = target.link.clone();
-            let installed = self.install(key, revision, target, patience).await;
-            self.note(&link, key, installed, false);
+            // A failure is noted at the session, and tried again in the next round.
+            drop(self.install_noted(key, revision, target, patience).await);
         }
     }
 

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::{Engine, Standing};
 use crate::model::{ids::SessionKey, session::SessionState};
 
@@ -61,7 +59,7 @@ impl Engine {
             state.links.values().cloned().collect()
         };
         for link in links {
-            let (owed_for, outstanding) = link.owes(Instant::now());
+            let (owed_for, outstanding) = link.owes(self.clock().instant());
             let queued = link.queued() as u64;
             now.outstanding += outstanding;
             now.waiters += link.waiters() as u64;

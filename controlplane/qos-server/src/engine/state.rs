@@ -5,10 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use tokio::time::Instant;
-
 use super::{
     Settings,
+    clock::Clock,
     grace::{Grace, Rest},
     link::Link,
     moves::Moves,
@@ -47,8 +46,8 @@ pub(super) struct State {
     pub(super) grace: Grace,
     /// Whether links refuse calls.
     pub(super) admission: Policy,
-    /// When the server started, from which leases are counted.
-    started: Instant,
+    /// The same as the engine's.
+    pub(super) clock: Clock,
 }
 
 impl State {
@@ -67,18 +66,13 @@ impl State {
             refused: BTreeSet::new(),
             grace: Grace::new(has_grace),
             admission: settings.admission,
-            started: Instant::now(),
+            clock: settings.clock.clone(),
         }
-    }
-
-    /// The time, for leases.
-    pub(super) fn moment(&self) -> Moment {
-        Moment::after(self.started.elapsed())
     }
 
     /// When the lease of a session runs out that begins now, if it has one.
     pub(super) fn lease(&self, spec: &SessionSpec) -> Option<Moment> {
-        spec.lease().map(|lease| self.moment().plus(lease))
+        spec.lease().map(|lease| self.clock.moment().plus(lease))
     }
 
     /// Forgets a router, so that its sessions belong to those who reach their addresses now. What

@@ -7,34 +7,20 @@ use tracing::{info, warn};
 
 use super::{
     Engine,
-    add::Target,
+    install::Target,
     link::{Command, Ended, Link, Patience, Summary, ToRouter},
 };
 use crate::model::{
     error::Error,
-    ids::{Fingerprint, Revision, SessionKey},
+    ids::{Revision, SessionKey},
     placement::shares,
+    store::Reported,
 };
 
 /// Sessions named under one hold of the lock.
 const CHUNK: usize = 256;
 
-/// What a router says it has of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reported {
-    /// Which version.
-    pub revision: u64,
-    /// Of its entries.
-    pub fingerprint: Fingerprint,
-}
-
-impl Reported {
-    pub(super) fn is(&self, revision: Revision, fingerprint: Fingerprint) -> bool {
-        self.revision == revision.get() && self.fingerprint == fingerprint
-    }
-}
-
-pub(super) enum Difference {
+enum Difference {
     None,
     Installed,
     Replaced,
@@ -219,49 +205,12 @@ impl Engine {
             link: link.clone(),
             share,
         };
-        let installed = self.install(key, revision, target, patience).await;
-        self.note(link, key, installed, has.is_some())
-    }
-
-    pub(super) fn note(
-        &self,
-        link: &Link,
-        key: &SessionKey,
-        installed: Result<(), Error>,
-        replaced: bool,
-    ) -> Difference {
-        let mut state = self.lock();
-        let state = &mut *state;
-        if installed.is_err() {
-            state.unsettled.insert(key.clone());
+        let installed = self.install_noted(key, revision, target, patience).await;
+        match installed {
+            Ok(()) if has.is_some() => Difference::Replaced,
+            Ok(()) => Difference::Installed,
+            Err(Error::Refused { .. }) => Difference::Refused,
+            Err(_) => Difference::Failed,
         }
-        let difference = match (installed, state.store.get_mut(key)) {
-            (Ok(()), session) => {
-                if let Some(session) = session {
-                    session.acknowledge(&[(link.router().clone(), link.attachment())].into());
-                }
-                if replaced {
-                    Difference::Replaced
-                } else {
-                    Difference::Installed
-                }
-            }
-            (Err(error @ Error::Refused { .. }), session) => {
-                let there =
-                    session.and_then(|session| session.installations.get_mut(link.router()));
-                if let Some(installation) = there {
-                    let failure = Some(error.to_string());
-                    if installation.failure != failure {
-                        let router = link.router();
-                        warn!(%router, session = %key, %error, "not installed; will be tried again");
-                        installation.failure = failure;
-                    }
-                }
-                Difference::Refused
-            }
-            (Err(_), _) => Difference::Failed,
-        };
-        self.tell_state(state, key);
-        difference
     }
 }

@@ -12,7 +12,7 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::{Engine, Holds, Link, Outgoing, Reported, Settings, ToRouter, moves::Lane};
+use super::{Engine, Holds, Link, Outgoing, Settings, ToRouter, moves::Lane};
 use crate::model::{
     course::Path,
     entries::expand,
@@ -21,7 +21,7 @@ use crate::model::{
     placement::{place, shares},
     registry::{Identity, Interface, Location, Role},
     session::{MediaFlow, RateBps, Rtcp, ServiceClass, SessionSpec, SessionState, Terms},
-    store::{Installation, Phase, Session},
+    store::{Installation, Phase, Reported, Session},
     work,
 };
 

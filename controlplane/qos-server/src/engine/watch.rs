@@ -10,16 +10,13 @@ use tokio::sync::{
     },
     watch,
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep_until;
 
 use super::{
     Engine,
     events::{Event, EventKind},
 };
-use crate::model::{
-    error::Error,
-    ids::{SessionKey, UnixMs},
-};
+use crate::model::{error::Error, ids::SessionKey};
 
 /// Existing sessions told at a time.
 const CHUNK: usize = 64;
@@ -133,7 +130,8 @@ impl Watcher {
     /// Waits until the watcher, which does not take the next event, is to be told no more.
     pub async fn is_given_up(&self) -> WatchEnd {
         let timeout = self.engine.settings.read_timeout;
-        let deadline = Instant::now() + timeout;
+        let clock = self.engine.clock();
+        let deadline = clock.instant() + timeout;
         loop {
             let behind = self
                 .events
@@ -142,10 +140,10 @@ impl Watcher {
             if let Ok(missed @ 1..) = u64::try_from(behind) {
                 return WatchEnd::TooSlow { missed };
             }
-            if Instant::now() >= deadline {
+            if clock.instant() >= deadline {
                 return WatchEnd::NotReading(timeout);
             }
-            sleep_until(deadline.min(Instant::now() + LOOK_EVERY)).await;
+            sleep_until(deadline.min(clock.instant() + LOOK_EVERY)).await;
         }
     }
 
@@ -165,13 +163,12 @@ impl Watcher {
             .after(last.max(first.as_ref()))
             .take_while(|session| agent.is_none_or(|agent| session.spec.key.agent() == agent))
             .take(CHUNK);
-        let now = UnixMs::now();
         let mut end = None;
         for session in chunk {
             end = Some(session.spec.key.clone());
             // One that is being added is told when it has come.
             if session.told.is_some() {
-                let session = state.view(session, now);
+                let session = state.view(session);
                 self.ready.push_back(Arc::new(Event {
                     kind: EventKind::Existing,
                     session,

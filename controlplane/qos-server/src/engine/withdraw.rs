@@ -21,7 +21,7 @@ impl Engine {
     /// or, when that has passed, a little more for those who answer.
     pub(super) fn undone_by(&self, deadline: Instant) -> Instant {
         let least = (self.settings.acknowledge_timeout / 20).max(LEAST_TO_UNDO);
-        deadline.max(Instant::now() + least)
+        deadline.max(self.clock().instant() + least)
     }
 
     /// Takes a session away from routers; tells which of them have not confirmed it by the
@@ -86,7 +86,7 @@ impl Engine {
         if self.lock().store.is_on(key, router) {
             return;
         }
-        let deadline = Instant::now() + self.settings.acknowledge_timeout;
+        let deadline = self.clock().instant() + self.settings.acknowledge_timeout;
         let pending = self.withdraw(key, vec![router.clone()], deadline).await;
         if pending.is_empty() {
             self.lock().grace.settles(router, key);

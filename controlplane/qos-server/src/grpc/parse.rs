@@ -7,7 +7,7 @@ use voicelane_proto::v1;
 use voicelane_types::{ColourMode, MeterKind, MeterSpec};
 
 use crate::{
-    engine::{Colours, EntryCounters, Latched, Reply, Reported},
+    engine::{Colours, EntryCounters, Latched, Reply},
     model::{
         codec::{Codec, MAX_CODEC_BYTES, MAX_CODECS, text as short_text},
         course::{Course, End, Path},
@@ -20,6 +20,7 @@ use crate::{
             BurstBytes, Learned, MAX_CORRELATION_ID, MAX_FLOWS, MAX_LIFETIME_S, MediaFlow,
             PACKET_TIMES_US, Priority, RateBps, Rtcp, ServiceClass, SessionSpec, Terms,
         },
+        store::Reported,
     },
 };
 

@@ -11,11 +11,12 @@ use voicelane_proto::v1::{self, attach_request::Message, routers_server::Routers
 use super::{parse, render, status::status};
 use crate::{
     connection::Peer,
-    engine::{Ended, Engine, Link, Outgoing, Reported, ToRouter},
+    engine::{Ended, Engine, Link, Outgoing, ToRouter},
     model::{
         error::Error,
         ids::SessionKey,
         registry::{Identity, Interface},
+        store::Reported,
     },
 };
 

@@ -43,6 +43,22 @@ pub struct Acknowledged {
     pub fingerprint: Fingerprint,
 }
 
+/// What a router says it has of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reported {
+    /// The version.
+    pub revision: u64,
+    /// Of its entries.
+    pub fingerprint: Fingerprint,
+}
+
+impl Reported {
+    /// Whether it is this version with these entries.
+    pub fn is(&self, revision: Revision, fingerprint: Fingerprint) -> bool {
+        self.revision == revision.get() && self.fingerprint == fingerprint
+    }
+}
+
 /// A session on one router: what is to be there, and what is known to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Installation {

@@ -11,7 +11,7 @@ use std::{
 use proptest::prelude::*;
 use tokio::task::JoinHandle;
 use voicelane_server::{
-    engine::{Command, Engine, Link, Reported, Settings, ToRouter},
+    engine::{Command, Engine, Link, Settings, ToRouter},
     model::{
         course::Path,
         entries::expand,
@@ -20,6 +20,7 @@ use voicelane_server::{
         placement::shares,
         registry::{Identity, Interface, Role},
         session::{MediaFlow, RateBps, Rtcp, ServiceClass, SessionSpec, SessionState, Terms},
+        store::Reported,
     },
 };
 

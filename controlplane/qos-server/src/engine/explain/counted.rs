@@ -314,8 +314,13 @@ struct Explained {
 
 impl Earlier {
     /// Adds to an explanation what the one before it had counted, and remembers this one.
-    pub(super) fn compare(&mut self, session: &SessionView, mut counted: Counted) -> Counted {
-        let (now, revision) = (Instant::now(), session.spec.revision);
+    pub(super) fn compare(
+        &mut self,
+        session: &SessionView,
+        mut counted: Counted,
+        now: Instant,
+    ) -> Counted {
+        let revision = session.spec.revision;
         self.0
             .retain(|_, explained| now.duration_since(explained.at) < LATELY);
         let readings = counted.second.iter();

@@ -10,7 +10,7 @@ mod links;
 use std::{collections::BTreeSet, sync::Arc};
 
 use futures_util::future::join_all;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 pub(super) use self::counted::Earlier;
 use self::counted::{Counted, Reading, Readings};
@@ -110,7 +110,8 @@ impl Engine {
         };
         // As it is now: a router may have been lost while it was asked.
         let session = self.session(key)?;
-        let counted = self.earlier().compare(&session, counted);
+        let now = self.clock().instant();
+        let counted = self.earlier().compare(&session, counted, now);
         let flows: Vec<FlowExplanation> = (0..session.spec.flows.len())
             .map(|flow| explain_flow(&session, flow, &counted))
             .collect();
@@ -129,7 +130,7 @@ impl Engine {
 
     /// Asks every router of a session; the `part`th time has that part of the usual time.
     async fn read_counters(&self, session: &SessionView, part: u32) -> Readings {
-        let sent = Instant::now();
+        let sent = self.clock().instant();
         let patience = Patience::Until(sent + self.settings.acknowledge_timeout / part);
         let entries = expand_learned(&session.spec, &session.learned);
         let shares = shares(&session.placement, &entries);
@@ -156,7 +157,7 @@ impl Engine {
             }
             let reading = Reading {
                 sent,
-                received: Instant::now(),
+                received: self.clock().instant(),
                 reply,
             };
             (on.router.clone(), reading)
