@@ -286,6 +286,9 @@ impl Agent {
     /// Does what is due, and carries what changed to the server.
     fn settle(&mut self) {
         let now = self.now();
+        for event in self.desired.events() {
+            self.happened(event);
+        }
         self.model.tick(now);
         for change in self.model.changes() {
             log(&change);
@@ -308,8 +311,17 @@ impl Agent {
                 self.desired.answered(now, question.key(), Answer::None);
             }
         }
-        for event in self.desired.events() {
-            self.happened(event);
+    }
+
+    /// No packet of a session has come for long.
+    fn silent(&mut self, id: &SessionId, call_id: &[u8]) {
+        if self.model.silent(self.now(), call_id, id) {
+            info!(
+                call_id = %Printable(call_id), session = %id,
+                "no packet of a call has come for long: its session is deleted"
+            );
+        } else {
+            self.desired.may_be_silent(id);
         }
     }
 
@@ -331,9 +343,10 @@ impl Agent {
                     "the QoS server refuses a session; it is asked again"
                 );
             }
-            Event::Silent(id, call_id) => info!(
+            Event::Silent(id, call_id) => self.silent(&id, &call_id),
+            Event::GivenUp(id, call_id) => info!(
                 call_id = %Printable(&call_id), session = %id,
-                "nothing is heard of a call that began before this process: its session is deleted"
+                "no packet has come for long of a call that began before this process: its session is deleted"
             ),
             Event::Verdict(id, verdict) => {
                 if let Verdict::Refused(code, _) = &verdict {

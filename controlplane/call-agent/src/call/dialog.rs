@@ -203,6 +203,11 @@ impl Dialog {
         }
     }
 
+    /// Whether it is over when its wire is silent.
+    pub(super) fn ends_by_silence(&self) -> bool {
+        self.state == State::Confirmed && self.lease() == Lease::WhileHeard { held: false }
+    }
+
     /// Why it has the flows that it has.
     pub(super) fn why(&self, is_new: bool) -> Why {
         match (self.state, is_new) {

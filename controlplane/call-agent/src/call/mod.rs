@@ -20,7 +20,7 @@
 //! | 5 | BYE and tombstones | `dialog` |
 //! | 6 | CANCEL ends nothing | `intake` |
 //! | 7 | forks | `calls::response` |
-//! | 8 | Session-Expires | `dialog::refreshed` |
+//! | 8 | Session-Expires, silence | `dialog::refreshed`, `Model::silent` |
 //! | 9 | the newer call wins a five-tuple | `reconcile` |
 //! | 10 | session ids | `session::SessionId` |
 //! | 11, 12, 14, 15 | RTCP, BUNDLE, hold, removed streams | `flows` |
@@ -55,6 +55,7 @@ pub use session::{
 
 use crate::rate::Configured;
 use calls::Call;
+use dialog::Dialog;
 use session::FiveTuple;
 
 /// Microseconds of a clock that never goes back.
@@ -122,16 +123,21 @@ impl Model {
         }
     }
 
-    /// The server says that nothing was heard of a session for long.
-    pub fn silent(&mut self, now: Micros, call_id: &[u8], id: &SessionId) {
+    /// The server says that nothing was heard of a session for long. Returns whether its dialog is over by
+    /// that: not while it is on hold, or not answered yet (rule 8).
+    pub fn silent(&mut self, now: Micros, call_id: &[u8], id: &SessionId) -> bool {
         self.tick(now);
+        let mut ended = false;
         if self.calls.contains_key(call_id) {
             self.with_call(now, call_id, |_, call| {
-                for dialog in call.dialogs.iter_mut().filter(|of| of.id == *id) {
+                let is_it = |of: &&mut Dialog| of.id == *id && of.ends_by_silence();
+                if let Some(dialog) = call.dialogs.iter_mut().find(is_it) {
                     dialog.end(Why::Silent, now);
+                    ended = true;
                 }
             });
         }
+        ended
     }
 
     /// Does what is due by now. Every other function does so, too.

@@ -57,6 +57,14 @@ impl Bench {
         self.server.take(self.model.changes());
     }
 
+    /// The server says that nothing is heard of its one session; whether that ends it.
+    fn silence(&mut self) -> bool {
+        let id = self.server.sessions().next().unwrap().id.clone();
+        let ended = self.model.silent(self.now, b"c", &id);
+        self.drain();
+        ended
+    }
+
     fn flows(&self) -> Vec<String> {
         self.server.flows()
     }
@@ -559,11 +567,24 @@ fn rule_8_leases_follow_session_expires() {
     bench.wait(1_000_000.0).has(&[FORWARD, BACKWARD]);
     let session = bench.server.sessions().next().unwrap();
     assert_eq!(session.lease, Lease::WhileHeard { held: false });
-    let id = session.id.clone();
-    bench.model.silent(bench.now, b"c", &id);
-    bench.drain();
+    assert!(bench.silence());
     bench.has(&[]).wait(100.0);
     assert_eq!(bench.model.calls(), 0);
+    // A call that rings may be silent.
+    let mut bench = Bench::new();
+    bench
+        .say(&format!("INVITE\nF fa\nT -\nC c\nS 1 INVITE\nV a\n{OFFER}"))
+        .say(&format!(
+            "183 X\nF fa\nT tb\nC c\nS 1 INVITE\nV a\n{ANSWER}"
+        ));
+    assert!(!bench.silence());
+    bench.has(&[FORWARD, BACKWARD]);
+    // Nor does silence end what Session-Expires ends.
+    bench
+        .say("200 OK\nF fa\nT tb\nC c\nS 1 INVITE\nV a\nx: 90")
+        .has(&[FORWARD, BACKWARD]);
+    assert!(!bench.silence());
+    bench.has(&[FORWARD, BACKWARD]);
 }
 
 #[test]
@@ -691,6 +712,8 @@ fn rule_14_hold_keeps_the_flows() {
             .has(&[FORWARD, BACKWARD]);
         let session = bench.server.sessions().next().unwrap();
         assert_eq!(session.lease, Lease::WhileHeard { held: true });
+        assert!(!bench.silence());
+        bench.has(&[FORWARD, BACKWARD]);
     }
 }
 

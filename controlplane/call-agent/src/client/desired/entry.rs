@@ -47,6 +47,8 @@ pub(super) enum Until {
 pub(super) struct Entry {
     pub(super) want: Want,
     pub(super) call_id: Arc<[u8]>,
+    /// The dialog that has it, if that has another name.
+    pub(super) dialog: Option<SessionId>,
     /// Grows when `want` changes.
     pub(super) generation: u32,
     /// The generation that the server has.
@@ -63,9 +65,11 @@ pub(super) struct Entry {
     /// It is to be renewed although the server has it as it should be.
     pub(super) renew: bool,
     pub(super) failures: u32,
-    /// When the message came that asked for it, `None` once the server has it; or when it was adopted.
+    /// When the message came that asked for it, `None` once the server has it.
     pub(super) asked_at: Option<Micros>,
     pub(super) refusal: Option<(Code, Box<str>)>,
+    /// Since when no packet has come, if the server said so when it was last asked; or when it was adopted.
+    pub(super) quiet_since: Option<Micros>,
 }
 
 /// A change of a session at the server.
@@ -81,6 +85,7 @@ impl Entry {
         Self {
             want: Want::Gone,
             call_id,
+            dialog: None,
             generation: 0,
             confirmed: None,
             there: There::No,
@@ -92,11 +97,23 @@ impl Entry {
             failures: 0,
             asked_at: None,
             refusal: None,
+            quiet_since: None,
         }
     }
 
     pub(super) fn is_adopted(&self) -> bool {
         matches!(self.want, Want::Adopted(_))
+    }
+
+    /// It stays as long as its packets come, and the server has it as it should be.
+    pub(super) fn stays_while_heard(&self) -> bool {
+        match &self.want {
+            Want::Adopted(_) => true,
+            Want::Is(Content::Flows(_), Until::Renewed) => {
+                self.there == There::Yes && self.confirmed == Some(self.generation)
+            }
+            Want::Is(..) | Want::Gone => false,
+        }
     }
 
     /// A reservation that nobody has answered.
@@ -182,7 +199,7 @@ impl Entry {
     }
 }
 
-/// When the server is asked again whether an adopted session is heard.
+/// When the server is asked again whether a session is heard.
 pub(super) fn look_at(id: &SessionId, now: Micros) -> Micros {
     now + 10 * SECOND + spread(id, now, 5 * SECOND)
 }

@@ -54,8 +54,10 @@ impl Question {
     }
 }
 
-/// How long an adopted session may be silent, RTCP included, until its call is taken to be over.
+/// How long a session may be silent, RTCP included, until its call is taken to be over.
 const SILENCE: Micros = 30 * SECOND;
+/// A session that has been silent for so long is asked about again soon.
+const PAUSE: Micros = 5 * SECOND;
 
 impl Desired {
     /// The changes to be sent now, in one request; empty: none.
@@ -202,6 +204,7 @@ impl Desired {
         let renews = entry.renew;
         let at = match entry.want {
             Want::Is(Content::Halves(_), Until::Time(until)) => Some(until),
+            _ if entry.quiet_since.is_some() => Some(look_at(id, now)),
             _ => entry.renew_at(id, now, self.lifetime_s),
         };
         self.set_due(id, at);
@@ -252,7 +255,7 @@ impl Desired {
         let asked = std::mem::take(&mut self.questions);
         let question = |id: &SessionId| {
             let key = self.terms.key(id);
-            if self.entries.get(id).is_some_and(Entry::is_adopted) {
+            if self.entries.get(id).is_some_and(Entry::stays_while_heard) {
                 Question::Heard(key)
             } else {
                 Question::Revision(key)
@@ -268,20 +271,8 @@ impl Desired {
             return;
         };
         match answer {
-            Answer::Heard { last_ms } if entry.is_adopted() => {
-                let adopted_for = now.saturating_sub(entry.asked_at.unwrap_or(now));
-                let quiet = last_ms.map_or(adopted_for, |ms| ms.saturating_mul(1_000));
-                if quiet >= SILENCE {
-                    self.events
-                        .push(Event::Silent(id.clone(), Arc::clone(&entry.call_id)));
-                    self.give_up(&id);
-                } else {
-                    // Its lease must not run out while it is heard.
-                    entry.renew = true;
-                    let at = look_at(&id, now);
-                    self.queue(&id, false);
-                    self.set_due(&id, Some(at));
-                }
+            Answer::Heard { last_ms } if entry.stays_while_heard() => {
+                self.heard(now, &id, last_ms);
             }
             Answer::Revision(_) | Answer::None if entry.is_adopted() => {
                 let at = look_at(&id, now);
@@ -291,6 +282,8 @@ impl Desired {
                 entry.there = There::No;
                 self.give_up(&id);
             }
+            // Whoever cannot say that it is silent must not end it.
+            Answer::None if entry.stays_while_heard() => self.renew(&id),
             Answer::Revision(revision) => {
                 entry.there = There::Yes;
                 entry.confirmed = None;
@@ -309,6 +302,46 @@ impl Desired {
                 self.set_due(&id, Some(at));
             }
         }
+    }
+
+    /// When the last packet of a session came.
+    fn heard(&mut self, now: Micros, id: &SessionId, last_ms: Option<u64>) {
+        let Some(entry) = self.entries.get_mut(id) else {
+            return;
+        };
+        let quiet_since = match last_ms.map(|ms| now.saturating_sub(ms.saturating_mul(1_000))) {
+            Some(last) => Some(last).filter(|last| now - last >= PAUSE),
+            // A router that began anew has not seen the packets before.
+            None => entry.quiet_since.or(Some(now)),
+        };
+        entry.quiet_since = quiet_since;
+        if quiet_since.is_some_and(|since| now - since >= SILENCE) {
+            let call_id = Arc::clone(&entry.call_id);
+            if entry.is_adopted() {
+                self.events.push(Event::GivenUp(id.clone(), call_id));
+                self.give_up(id);
+            } else {
+                let dialog = entry.dialog.as_ref().unwrap_or(id).clone();
+                self.events.push(Event::Silent(dialog, call_id));
+            }
+            return;
+        }
+        // Its lease must not run out meanwhile.
+        entry.renew = true;
+        let is_adopted = entry.is_adopted();
+        self.queue(id, false);
+        if is_adopted {
+            self.set_due(id, Some(look_at(id, now)));
+        }
+    }
+
+    /// A session may be silent: its call is on hold, or not answered yet.
+    pub fn may_be_silent(&mut self, dialog: &SessionId) {
+        let id = self.name_of(dialog);
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.quiet_since = None;
+        }
+        self.renew(&id);
     }
 
     /// A session that the server had when this process began.
@@ -330,7 +363,7 @@ impl Desired {
         entry.revision = spec.revision;
         entry.call_id = spec.correlation_id.as_bytes().into();
         entry.want = Want::Adopted(Box::new(spec));
-        entry.asked_at = Some(now);
+        entry.quiet_since = Some(now);
         let at = look_at(&id, now);
         self.entries.insert(id.clone(), entry);
         self.set_due(&id, Some(at));

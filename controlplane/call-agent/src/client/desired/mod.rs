@@ -68,8 +68,10 @@ pub enum Event {
         /// The server's own words.
         message: Box<str>,
     },
-    /// An adopted session of this call was given up: nothing is heard of it.
+    /// No packet of this dialog's session has come for long. The model knows whether it may be silent.
     Silent(SessionId, Arc<[u8]>),
+    /// No packet of an adopted session has come for long: it was given up.
+    GivenUp(SessionId, Arc<[u8]>),
     /// The server's answer to a reservation.
     Verdict(SessionId, Verdict),
 }
@@ -177,8 +179,7 @@ impl Desired {
                     && let Want::Is(_, until) = &mut entry.want
                 {
                     *until = Until::of(lease);
-                    entry.renew = true;
-                    self.queue(&name, false);
+                    self.renew(&name);
                 }
             }
             Change::Remove { id, .. } => {
@@ -199,8 +200,9 @@ impl Desired {
 
     fn want(&mut self, now: Micros, session: Session) {
         let name = self.name_for(&session);
-        if name != session.id {
-            self.aliases.insert(session.id, name.clone());
+        let dialog = (name != session.id).then(|| session.id.clone());
+        if let Some(dialog) = &dialog {
+            self.aliases.insert(dialog.clone(), name.clone());
         }
         // A session of an earlier process that has one of the five-tuples is of a call that is over.
         for flow in &session.flows {
@@ -216,7 +218,10 @@ impl Desired {
         } else {
             Want::Is(content, Until::of(session.lease))
         };
-        self.set(now, name, &session.call_id, want);
+        self.set(now, &name, &session.call_id, want);
+        if let Some(entry) = self.entries.get_mut(&name) {
+            entry.dialog = dialog;
+        }
     }
 
     /// Asks for room for a call that is offered. An [`Event::Verdict`] follows.
@@ -232,7 +237,7 @@ impl Desired {
             return;
         }
         let until = Until::Time(now + HALF_OPEN_S * SECOND);
-        self.set(now, id, call_id, Want::Is(content, until));
+        self.set(now, &id, call_id, Want::Is(content, until));
     }
 
     /// Gives up a reservation, unless somebody has answered.
@@ -251,13 +256,8 @@ impl Desired {
         }
     }
 
-    fn set(&mut self, now: Micros, id: SessionId, call_id: &Arc<[u8]>, want: Want) {
-        self.forget_adopted(&id);
-        if let Some(entry) = self.entries.get_mut(&id)
-            && entry.is_adopted()
-        {
-            entry.asked_at = None;
-        }
+    fn set(&mut self, now: Micros, id: &SessionId, call_id: &Arc<[u8]>, want: Want) {
+        self.forget_adopted(id);
         let entry = self
             .entries
             .entry(id.clone())
@@ -266,10 +266,11 @@ impl Desired {
         entry.generation = entry.generation.wrapping_add(1);
         entry.failures = 0;
         entry.due = None;
+        entry.quiet_since = None;
         if entry.there != There::Yes {
             entry.asked_at.get_or_insert(now);
         }
-        self.queue(&id, true);
+        self.queue(id, true);
     }
 
     fn give_up(&mut self, id: &SessionId) {
@@ -372,13 +373,19 @@ impl Desired {
             let is_over = matches!(entry.want, Want::Is(_, Until::Time(until)) if until <= now);
             if is_over && entry.is_half_open() {
                 self.give_up(&id);
-            } else if entry.is_adopted() && entry.there == There::Yes {
-                // It may be over at the server.
+            } else if entry.there == There::Yes && entry.stays_while_heard() {
+                // Its call may be over though no message has told it.
                 self.questions.push(id);
             } else {
-                entry.renew = true;
-                self.queue(&id, false);
+                self.renew(&id);
             }
+        }
+    }
+
+    fn renew(&mut self, id: &SessionId) {
+        if let Some(entry) = self.entries.get_mut(id) {
+            entry.renew = true;
+            self.queue(id, false);
         }
     }
 

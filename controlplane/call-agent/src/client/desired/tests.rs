@@ -172,6 +172,9 @@ fn leases_are_renewed_spread_without_a_new_revision() {
     for second in 1..=100 {
         let now = NOW + second * SECOND;
         desired.tick(now);
+        for question in desired.questions() {
+            desired.answered(now, question.key(), Answer::Heard { last_ms: Some(20) });
+        }
         let (texts, tags) = sent(&mut desired, now);
         assert!(
             texts
@@ -247,10 +250,12 @@ fn adopted_sessions_stay_while_they_are_heard() {
             expect(&mut desired, now, &["modify c 5 100"]);
         }
     }
-    // No packet since it was adopted: some 30 s ago.
+    // No packet for 30 s.
     while desired.standing().adopted > 0 {
-        assert!(now < NOW + 60 * SECOND);
-        sent(&mut desired, now);
+        assert!(now < NOW + 90 * SECOND);
+        for tag in sent(&mut desired, now).1 {
+            answer(&mut desired, now, tag, Code::Ok);
+        }
         now = desired.next_deadline().unwrap();
         desired.tick(now);
         for question in desired.questions() {
@@ -258,6 +263,73 @@ fn adopted_sessions_stay_while_they_are_heard() {
         }
     }
     assert!(sent(&mut desired, now).0.contains(&"delete c".to_owned()));
+}
+
+/// What is asked when something is due next, and when that is.
+fn asked(desired: &mut Desired) -> (Micros, Vec<Question>) {
+    let now = desired.next_deadline().unwrap();
+    desired.tick(now);
+    (now, desired.questions())
+}
+
+#[test]
+fn a_call_without_a_bye_ends_when_its_wire_is_silent() {
+    let mut desired = desired();
+    desired.apply(NOW, Change::Add(session("c", 4_000)));
+    expect(&mut desired, NOW, &["add c 1 100"]);
+    let heard = |last_ms| Answer::Heard { last_ms };
+    let silent = Event::Silent(SessionId::known("c"), Arc::from(*b"c"));
+    desired.events();
+    // It talks: asked about once in a lease, and renewed.
+    for _ in 0..3 {
+        let before = desired.next_deadline().unwrap();
+        let (now, questions) = asked(&mut desired);
+        desired.answered(now, questions[0].key(), heard(Some(20)));
+        expect(&mut desired, now, &["modify c 1 100"]);
+        assert!(desired.next_deadline().unwrap() - before >= 40 * SECOND);
+    }
+    // Nobody can say: it stays.
+    for answer in [Answer::None, heard(None)] {
+        let (now, questions) = asked(&mut desired);
+        desired.answered(now, questions[0].key(), answer);
+        expect(&mut desired, now, &["modify c 1 100"]);
+    }
+    // Its lease does not run out while it is found out, which takes 30 s.
+    let first = desired.next_deadline().unwrap();
+    let mut now = first;
+    loop {
+        let (at, questions) = asked(&mut desired);
+        now = at.max(now);
+        assert!(matches!(questions[..], [Question::Heard(_)]));
+        desired.answered(now, questions[0].key(), heard(None));
+        if let [event] = &desired.events()[..] {
+            assert_eq!(*event, silent);
+            break;
+        }
+        expect(&mut desired, now, &["modify c 1 100"]);
+        assert!(now - first < 60 * SECOND);
+    }
+    // On hold: it stays, and is asked about as seldom as any other.
+    desired.may_be_silent(&SessionId::known("c"));
+    expect(&mut desired, now, &["modify c 1 100"]);
+    assert!(desired.next_deadline().unwrap() - now >= 40 * SECOND);
+    let (now, questions) = asked(&mut desired);
+    desired.answered(now, questions[0].key(), heard(Some(31_000)));
+    assert_eq!(desired.events(), [silent]);
+    desired.apply(now, remove("c"));
+    expect(&mut desired, now, &["delete c"]);
+}
+
+#[test]
+fn a_session_with_an_end_of_its_own_is_not_asked_about() {
+    let mut desired = desired();
+    let mut session = session("c", 4_000);
+    session.lease = Lease::Until(NOW + 1_000 * SECOND);
+    desired.apply(NOW, Change::Add(session));
+    expect(&mut desired, NOW, &["add c 1 100"]);
+    let (now, questions) = asked(&mut desired);
+    assert_eq!(questions, []);
+    expect(&mut desired, now, &["modify c 2 100"]);
 }
 
 #[test]
