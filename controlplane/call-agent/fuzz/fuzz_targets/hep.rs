@@ -1,16 +1,6 @@
-//! HEP frames, from a datagram and from a stream.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use voicelane_call_agent::hep;
+#[path = "../entry/hep.rs"]
+mod entry;
 
-fuzz_target!(|data: &[u8]| {
-    let _ = hep::read(data);
-    let mut frames = hep::Frames::default();
-    for part in data.chunks(1 + usize::from(data.first().copied().unwrap_or(0))) {
-        frames.push(part);
-        while let Ok(Some(frame)) = frames.next_frame() {
-            let _ = hep::read(frame);
-        }
-    }
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| entry::run(data));

@@ -1,9 +1,6 @@
-//! ng datagrams.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use voicelane_call_agent::ng;
+#[path = "../entry/ng.rs"]
+mod entry;
 
-fuzz_target!(|data: &[u8]| {
-    let _ = ng::Request::read(data);
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| entry::run(data));

@@ -1,10 +1,10 @@
 //! Damaged input: nothing panics, nothing takes long.
 //!
-//! The fuzz targets do the same for longer (`controlplane/call-agent/fuzz`).
+//! The fuzz targets do the same for longer (`fuzz`), and so does the example `storm`.
 
 use std::{fs, path::Path};
 
-use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
+use rand::{Rng, SeedableRng, rngs::SmallRng};
 use voicelane_call_agent::{
     call::{Feed, Limits, Model, NgMedia},
     hep, ng,
@@ -12,43 +12,12 @@ use voicelane_call_agent::{
     sdp, sip,
 };
 
-const ROUNDS: usize = 20_000;
-/// What readers look for.
-const TOKENS: &[&[u8]] = &[
-    b"\r\n",
-    b"\n",
-    b"\n ",
-    b":",
-    b";",
-    b",",
-    b"\"",
-    b"<",
-    b">",
-    b"=",
-    b"/",
-    b"\0",
-    b"\xff",
-    b"HEP3",
-    b"SIP/2.0",
-    b"--",
-    b"v=0\n",
-    b"m=audio 9 RTP/AVP 0\n",
-    b"a=group:BUNDLE 0 1\n",
-    b"4294967296",
-    b"18446744073709551615",
-    b"d",
-    b"l",
-    b"i",
-    b"e",
-    b"0:",
-    b"{",
-    b"[",
-    b"tag=",
-    b"branch=z9hG4bK",
-    b"Content-Length: 1\r\n",
-    b"Content-Type: multipart/mixed\r\n",
-];
+#[path = "../../fuzz/entry/mutate.rs"]
+mod mutate;
 
+use mutate::mutate;
+
+const ROUNDS: usize = 20_000;
 #[test]
 fn damaged_input_does_no_harm() {
     let mut random = SmallRng::seed_from_u64(4475);
@@ -62,8 +31,9 @@ fn damaged_input_does_no_harm() {
         3,
     );
     let mut now = 0;
+    let mut input = Vec::new();
     for _ in 0..ROUNDS {
-        let input = mutated(&mut random, &corpus);
+        mutate(&mut random, &corpus, &mut input);
         now += random.random_range(0..1_000_000);
         exercise(&mut model, now, &input);
         drop(model.changes());
@@ -110,35 +80,6 @@ fn media<'a>(command: &'a ng::Media<'a>) -> NgMedia<'a> {
         command,
         relayed: None,
     }
-}
-
-fn mutated(random: &mut SmallRng, corpus: &[Vec<u8>]) -> Vec<u8> {
-    let mut input = corpus.choose(random).unwrap().clone();
-    for _ in 0..random.random_range(0..6) {
-        let at = random.random_range(0..=input.len());
-        let end = (at + random.random_range(0..40)).min(input.len());
-        match random.random_range(0..5) {
-            0 => {
-                input.drain(at..end);
-            }
-            1 => {
-                let part = input[at..end].to_vec();
-                input.splice(at..at, part);
-            }
-            2 => {
-                let token = *TOKENS.choose(random).unwrap();
-                input.splice(at..end.min(at + 2), token.iter().copied());
-            }
-            3 if at < input.len() => input[at] = random.random(),
-            _ => {
-                let other = corpus.choose(random).unwrap();
-                let from = random.random_range(0..=other.len());
-                let to = (from + 60).min(other.len());
-                input.splice(at..at, other[from..to].iter().copied());
-            }
-        }
-    }
-    input
 }
 
 /// Messages and frames of the cases, the torture messages, and a few ng commands.
