@@ -1,0 +1,19 @@
+//! Who is who between the QoS server, its routers, its call agents and its operators.
+//!
+//! A [`Name`] is a SPIFFE ID in a certificate. [`Files`] are the certificate, key and authority of one
+//! of them; [`client`] connects with them, [`server`] accepts with them, and [`Authority`] issues them.
+//! TLS 1.3 only, with certificates on both sides.
+
+#![forbid(unsafe_code)]
+
+mod name;
+mod leaf;
+mod files;
+pub mod client;
+pub mod server;
+pub mod authority;
+
+pub use authority::Authority;
+pub use files::{Files, FilesError};
+pub use leaf::{Leaf, LeafError, utc};
+pub use name::{Name, NameError, Role};
