@@ -11,6 +11,7 @@ use voicelane_types::{BitRate, ServiceClass};
 use crate::{
     media::{Codec, End, Flow},
     meter::MeterArgs,
+    pki::Pki,
 };
 
 /// Gives voice calls their own lane, and says why a call does not have it.
@@ -44,6 +45,7 @@ Examples:
   voicelane router stats --router-api http://192.0.2.1:7410
   voicelane router senders --router-api http://192.0.2.1:7410
   voicelane agent explain 3848276298220188511@atlanta.example.com
+  voicelane pki issue router r1 --out /etc/voicelane/r1
   voicelane router ef-report --window 10 --svg ef.svg --router-api http://192.0.2.1:7410
 
 Exit codes: 0 done (explain: every link holds), 1 the server said no (explain: a link is broken),
@@ -52,7 +54,8 @@ unknown.";
 
 #[derive(Args, Debug)]
 pub(crate) struct Global {
-    /// Address of the QoS server.
+    /// Address of the QoS server: https://ADDRESS:PORT, with --cert, --key and --ca;
+    /// unix:///run/voicelane/server.sock, on its own machine; or http://ADDRESS:PORT, in plain text.
     #[arg(
         long,
         global = true,
@@ -61,6 +64,15 @@ pub(crate) struct Global {
         default_value = "http://127.0.0.1:7400"
     )]
     pub(crate) server: String,
+    /// Own certificate, of an operator or agent (PEM); `voicelane pki issue` makes it.
+    #[arg(long, global = true, env = "VOICELANE_CERT", value_name = "FILE")]
+    pub(crate) cert: Option<PathBuf>,
+    /// Its private key (PEM).
+    #[arg(long, global = true, env = "VOICELANE_KEY", value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+    /// The authority that the server's certificate must be from (PEM).
+    #[arg(long, global = true, env = "VOICELANE_CA", value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
     /// The agent in whose name calls are added: a session is known by agent and id.
     #[arg(long, global = true, value_name = "NAME", default_value = "cli")]
     pub(crate) agent: String,
@@ -87,6 +99,7 @@ pub(crate) enum Command {
     /// The call agent: status, calls, explain.
     #[command(subcommand)]
     Agent(Agent),
+    Pki(Pki),
 }
 
 #[derive(Debug, Subcommand)]

@@ -19,7 +19,7 @@ const PAGE: u32 = 500;
 /// Carries a command out.
 pub(crate) async fn run(global: &Global, call: Call) -> Result<(), Failure> {
     let output = Output { json: global.json };
-    let connection = Connection::open(&global.server, global.timeout).await?;
+    let connection = Connection::to_server(global).await?;
     let mut client = SessionsClient::new(connection.channel.clone());
     let key = |id: String| v1::SessionKey {
         agent_id: global.agent.clone(),

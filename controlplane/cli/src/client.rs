@@ -8,6 +8,9 @@ use tonic::{
     Code, Status,
     transport::{Channel, Endpoint},
 };
+use voicelane_identity::{Files, client as identity};
+
+use crate::args::Global;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -97,13 +100,39 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Connects; `timeout` is for connecting and all answers together.
+    /// Connects to the QoS server.
+    pub(crate) async fn to_server(global: &Global) -> Result<Self, Failure> {
+        let Global { cert, key, ca, .. } = global;
+        let files = Files::of(cert.clone(), key.clone(), ca.clone());
+        let files = files.map_err(|error| Failure::Usage(error.to_string()))?;
+        let endpoint = Endpoint::from_shared(global.server.clone());
+        let endpoint = endpoint.map_err(|_| no_url(&global.server))?;
+        // On its own machine the server knows who it is by the socket.
+        if !global.server.starts_with("unix:") {
+            identity::check(endpoint.uri(), files.as_ref())
+                .map_err(|error| Failure::Usage(format!("--server {}: {error}", global.server)))?;
+        }
+        Self::connect(&global.server, endpoint, files.as_ref(), global.timeout).await
+    }
+
+    /// Connects to a router or a call agent itself; `timeout` is for connecting and all answers
+    /// together.
     pub(crate) async fn open(url: &str, timeout: Duration) -> Result<Self, Failure> {
-        let deadline = Instant::now() + timeout;
         let endpoint = Endpoint::from_shared(url.to_owned())
             .ok()
             .filter(|endpoint| endpoint.uri().scheme_str() == Some("http"))
-            .ok_or_else(|| Failure::Usage(format!("{url:?} is no URL like http://127.0.0.1:7400")))?
+            .ok_or_else(|| no_url(url))?;
+        Self::connect(url, endpoint, None, timeout).await
+    }
+
+    async fn connect(
+        url: &str,
+        endpoint: Endpoint,
+        files: Option<&Files>,
+        timeout: Duration,
+    ) -> Result<Self, Failure> {
+        let deadline = Instant::now() + timeout;
+        let endpoint = endpoint
             .http2_keep_alive_interval(Duration::from_secs(10))
             .keep_alive_timeout(Duration::from_secs(5))
             .keep_alive_while_idle(true)
@@ -112,7 +141,7 @@ impl Connection {
             url: url.to_owned(),
             reason,
         };
-        match timeout_at(deadline, endpoint.connect()).await {
+        match timeout_at(deadline, identity::connect(&endpoint, files)).await {
             Ok(Ok(channel)) => Ok(Self {
                 url: url.to_owned(),
                 timeout,
@@ -162,6 +191,10 @@ impl Connection {
             },
         }
     }
+}
+
+fn no_url(url: &str) -> Failure {
+    Failure::Usage(format!("{url:?} is no URL like http://127.0.0.1:7400"))
 }
 
 fn innermost(error: &dyn std::error::Error) -> String {

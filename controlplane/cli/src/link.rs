@@ -12,7 +12,7 @@ use crate::{
 /// Carries a command out.
 pub(crate) async fn run(global: &Global, link: Link) -> Result<(), Failure> {
     let output = Output { json: global.json };
-    let connection = Connection::open(&global.server, global.timeout).await?;
+    let connection = Connection::to_server(global).await?;
     let mut client = OperatorClient::new(connection.channel.clone());
     match link {
         Link::List { router } => {

@@ -12,6 +12,7 @@ mod call;
 mod router;
 mod link;
 mod agent;
+mod pki;
 
 use std::process::ExitCode;
 
@@ -27,6 +28,7 @@ async fn main() -> ExitCode {
         Command::Router(command) => router::run(&global, command).await,
         Command::Link(command) => link::run(&global, command).await,
         Command::Agent(command) => agent::run(&global, command).await,
+        Command::Pki(command) => pki::run(global.json, &command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

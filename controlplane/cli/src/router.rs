@@ -142,7 +142,7 @@ pub(crate) async fn run(global: &Global, router: Router) -> Result<(), Failure> 
 
 /// Connects to the QoS server.
 async fn server(global: &Global) -> Result<(Connection, OperatorClient<Channel>), Failure> {
-    let connection = Connection::open(&global.server, global.timeout).await?;
+    let connection = Connection::to_server(global).await?;
     let client = OperatorClient::new(connection.channel.clone());
     Ok((connection, client))
 }

@@ -5,6 +5,7 @@ pub(crate) mod calls;
 mod chart;
 pub(crate) mod ef;
 pub(crate) mod links;
+pub(crate) mod pki;
 pub(crate) mod policy;
 pub(crate) mod routers;
 pub(crate) mod stats;
