@@ -60,7 +60,7 @@ impl InstallError {
         matches!(
             self,
             Self::Insert {
-                reason: InsertError::Full(_),
+                reason: InsertError::Full(_) | InsertError::Waiting(_),
                 ..
             }
         )

@@ -5,6 +5,8 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+use thiserror::Error;
+
 use super::{AnyKey, FiveTuple, Ingress, Origin, Protocol};
 use crate::units::InterfaceIndex;
 
@@ -45,16 +47,42 @@ pub(crate) struct Latches {
     ports: Vec<u32>,
     /// The destinations of those that have learned.
     learned: Vec<SocketAddr>,
+    capacity: usize,
     refused_packets: u64,
 }
 
+/// The most flows that wait for their source at once: their memory is taken at the start, as the worker's
+/// core may not wait for a table to grow.
+const MAX_WAITING: usize = 1 << 16;
+
+/// As many flows wait for their source as may.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("{capacity} flows wait for their source already, as many as may")]
+pub struct WaitingFull {
+    /// How many may wait.
+    pub capacity: usize,
+}
+
 impl Latches {
-    pub(super) fn new() -> Self {
+    /// For as many as there may be flows, but [`MAX_WAITING`].
+    pub(super) fn new(flows: usize) -> Self {
+        let capacity = flows.min(MAX_WAITING);
         Self {
-            waiting: HashMap::new(),
+            waiting: HashMap::with_capacity(capacity),
             ports: vec![0; 1 << 16],
-            learned: Vec::new(),
+            learned: Vec::with_capacity(capacity),
+            capacity,
             refused_packets: 0,
+        }
+    }
+
+    /// An error, if no further flow may wait.
+    pub(super) fn check_room(&self) -> Result<(), WaitingFull> {
+        let capacity = self.capacity;
+        if self.waiting.len() < capacity {
+            Ok(())
+        } else {
+            Err(WaitingFull { capacity })
         }
     }
 
@@ -78,15 +106,13 @@ impl Latches {
         self.waiting.get(&destination).map(|waiting| waiting.spec)
     }
 
-    /// Has a flow wait, in place of whichever waits for packets to its destination.
+    /// Has a flow wait, in place of whichever waits for packets to its destination; else there must be room.
     pub(super) fn wait(&mut self, spec: LatchSpec) {
         self.stop(spec.destination);
         self.put_back(Waiting {
             spec,
             learned: None,
         });
-        // None is learned where a packet would have to wait for memory.
-        self.learned.reserve(self.waiting.len());
     }
 
     /// Has a flow wait no longer; gives what it was.
@@ -224,11 +250,40 @@ mod tests {
         }
     }
 
+    #[test]
+    fn no_table_grows_while_the_worker_runs() {
+        let mut latches = Latches::new(1 << 20);
+        let room = (latches.waiting.capacity(), latches.learned.capacity());
+        for number in 0..u32::try_from(MAX_WAITING).unwrap() {
+            assert_eq!(latches.check_room(), Ok(()));
+            let destination = (std::net::Ipv4Addr::from(number), 9).into();
+            latches.wait(LatchSpec {
+                destination,
+                ingress: None,
+                from: None,
+            });
+            let flow = FiveTuple {
+                source: ([10, 0, 0, 1], 7).into(),
+                destination,
+                protocol: Protocol::UDP,
+            };
+            let packet = AnyKey::of(&flow).unwrap();
+            latches.show(&packet, Ingress::Edge.into(), InterfaceIndex(0));
+        }
+        let capacity = MAX_WAITING;
+        assert_eq!(latches.check_room(), Err(WaitingFull { capacity }));
+        assert_eq!(latches.learned.len(), MAX_WAITING);
+        assert_eq!(
+            (latches.waiting.capacity(), latches.learned.capacity()),
+            room
+        );
+    }
+
     proptest! {
         /// Each flow has the source of the first packet that meets its terms, whatever comes then.
         #[test]
         fn the_first_packet_decides(steps in prop::collection::vec(steps(), 1..200)) {
-            let mut latches = Latches::new();
+            let mut latches = Latches::new(100);
             let mut model: BTreeMap<SocketAddr, (LatchSpec, Option<Latched>)> = BTreeMap::new();
             let mut refused = 0;
             for step in steps {

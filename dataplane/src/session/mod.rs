@@ -19,7 +19,7 @@ pub use five_tuple::{FiveTuple, FlowKey, FlowKey4, FlowKey6, Protocol};
 pub use fragments::{AddressPair, FragmentId, Fragments};
 pub use ingress::{Ingress, Origin};
 pub(crate) use latch::Latches;
-pub use latch::{LatchSpec, Latched};
+pub use latch::{LatchSpec, Latched, WaitingFull};
 pub use meters::Count;
 pub use sessions::{FlowId, Sessions};
 pub use table::{Found, InsertError, SessionTable, Slot, TableFull};

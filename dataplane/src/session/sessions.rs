@@ -33,7 +33,7 @@ impl Sessions {
         Self {
             ipv4: SessionTable::new(capacity, clock, rand::random(), memory),
             ipv6: SessionTable::new(capacity, clock, rand::random(), memory),
-            latches: Latches::new(),
+            latches: Latches::new(capacity),
             capacity,
         }
     }
@@ -115,8 +115,9 @@ impl Sessions {
             if before == Some(*spec) {
                 return Ok(());
             }
-            if before.is_none() && self.len() >= self.capacity {
-                return Err(self.no_room_to_wait(spec));
+            if before.is_none() {
+                self.check_room_to_wait()
+                    .map_err(|reason| refused_to_wait(spec, reason))?;
             }
             stopped.extend(self.latches.stop(spec.destination));
             self.latches.wait(*spec);
@@ -135,16 +136,12 @@ impl Sessions {
         Ok(())
     }
 
-    fn no_room_to_wait(&self, spec: &LatchSpec) -> InstallError {
-        let source = SocketAddr::new(spec.from.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), 0);
-        let flow = FiveTuple {
-            source,
-            destination: spec.destination,
-            protocol: Protocol::UDP,
-        };
+    fn check_room_to_wait(&self) -> Result<(), InsertError> {
         let capacity = self.capacity;
-        let reason = TableFull { capacity }.into();
-        InstallError::Insert { flow, reason }
+        if self.len() >= capacity {
+            return Err(TableFull { capacity }.into());
+        }
+        Ok(self.latches.check_room()?)
     }
 
     /// Installs flows whose terms can be metered, all or none.
@@ -223,6 +220,16 @@ impl Sessions {
             AnyKey::V6(key) => drop(self.ipv6.remove(key)),
         }
     }
+}
+
+fn refused_to_wait(spec: &LatchSpec, reason: InsertError) -> InstallError {
+    let from = spec.from.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+    let flow = FiveTuple {
+        source: SocketAddr::new(from, 0),
+        destination: spec.destination,
+        protocol: Protocol::UDP,
+    };
+    InstallError::Insert { flow, reason }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use thiserror::Error;
 use voicelane_machine::{Allocator, Slab, equal_bytes, equal_lanes};
 
 use super::{
-    Arrival, FlowCounters, FlowKey, Origin, Passed, Terms,
+    Arrival, FlowCounters, FlowKey, Origin, Passed, Terms, WaitingFull,
     entry::{Flow, Refused},
     meters::Meters,
 };
@@ -536,6 +536,9 @@ pub enum InsertError {
     /// No entry is free.
     #[error(transparent)]
     Full(#[from] TableFull),
+    /// No further flow may wait for its source.
+    #[error(transparent)]
+    Waiting(#[from] WaitingFull),
     /// The terms cannot be metered.
     #[error(transparent)]
     Terms(#[from] BucketError),

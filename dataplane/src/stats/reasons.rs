@@ -150,6 +150,20 @@ impl PuntReason {
     pub(crate) fn is_ip(self) -> bool {
         !matches!(self, Self::Arp | Self::LinkLayer)
     }
+
+    /// Whether the kernel is to forward such a packet, or to answer its sender that it cannot, rather than
+    /// to take it for the router itself.
+    pub(crate) fn is_transit(self) -> bool {
+        match self {
+            Self::KernelInterface
+            | Self::TtlExpired
+            | Self::Options
+            | Self::NoRoute
+            | Self::UnknownNeighbour
+            | Self::Oversize => true,
+            Self::Arp | Self::LinkLayer | Self::Group | Self::LinkLocal | Self::Local => false,
+        }
+    }
 }
 
 labels! {

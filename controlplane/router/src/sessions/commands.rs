@@ -6,6 +6,8 @@
 
 use std::{
     collections::{HashSet, VecDeque},
+    mem,
+    net::SocketAddr,
     sync::Arc,
 };
 
@@ -39,6 +41,9 @@ pub struct Commands {
     /// The sessions and flows that they change.
     changing: HashSet<SessionKey>,
     touched: HashSet<FiveTuple>,
+    /// Destinations of flows whose learned source the worker has refused: they are to learn another one, as
+    /// each answer of the worker has room for some only.
+    refused: HashSet<SocketAddr>,
 }
 
 #[derive(Debug)]
@@ -68,6 +73,7 @@ impl Commands {
             running: VecDeque::new(),
             changing: HashSet::new(),
             touched: HashSet::new(),
+            refused: HashSet::new(),
         }
     }
 
@@ -90,14 +96,22 @@ impl Commands {
         let Answer::Latched(learned) = answer else {
             return Ok(());
         };
+        let refused = mem::take(&mut self.refused);
         for latched in learned {
-            let plan = sessions.table().plan_learned(&latched, sessions.ways_in());
-            // What has to wait is told again the next time.
-            if let Some(plan) = plan
-                && !self.collides(&plan)
-            {
+            let destination = latched.flow.destination;
+            let again = refused.contains(&destination);
+            let plan = sessions
+                .table()
+                .plan_learned(&latched, sessions.ways_in(), again);
+            let Some(plan) = plan else {
+                continue;
+            };
+            if !self.collides(&plan) {
                 self.submit(None, plan).await?;
+            } else if again {
+                self.refused.insert(destination);
             }
+            // The worker tells what has to wait again the next time.
         }
         Ok(())
     }
@@ -198,6 +212,7 @@ impl Commands {
             self.touched.remove(&flow);
         }
         let mut latched = Vec::new();
+        let destinations = plan.change.unlatch.clone();
         let (code, detail) = match answer? {
             Answer::Session(Ok(())) => {
                 latched = self.commit(plan, command_id.is_none());
@@ -213,7 +228,10 @@ impl Commands {
         let mut told = Vec::new();
         match command_id {
             Some(id) => told.push(Message::Result(result(id, code, detail))),
-            None if code != Code::Ok => debug!(detail, "a source that was learned is not taken"),
+            None if code != Code::Ok => {
+                debug!(detail, "a source that was learned is not taken");
+                self.refused.extend(destinations);
+            }
             None => {}
         }
         told.extend(latched_messages(latched));

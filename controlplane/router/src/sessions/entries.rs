@@ -10,7 +10,7 @@ use thiserror::Error;
 use voicelane_dataplane::{
     diffserv::{ColourAction, ColourMode, Dscp, MeterKind, MeterSpec},
     session::{EntrySpec, FiveTuple, Ingress, LatchSpec, Latched, Policer, Protocol, Terms},
-    units::{BitRate, InterfaceIndex},
+    units::{BitRate, InterfaceIndex, TickRate},
 };
 use voicelane_proto::v1;
 use voicelane_types::SessionKey;
@@ -218,6 +218,15 @@ fn entry(
     let ingress = ways_in.ingress(&entry.ingress_interface);
     let ingress = ingress.map_err(|reason| invalid(field("ingress_interface"), reason))?;
     let latch = entry.latch.as_ref().map(|latch| {
+        // The worker hears of them when a source is learned, long after the answer to the server. What the
+        // fastest clock can meter, every clock can.
+        terms.check(TickRate::from_hz(u64::MAX)).map_err(|error| {
+            let name = match terms {
+                Terms::Policer(_) => "burst_bytes",
+                Terms::ThreeColour { .. } => "meter",
+            };
+            invalid(field(name), error)
+        })?;
         if flow.protocol != Protocol::UDP {
             return Err(invalid(field("protocol"), "must be 17, UDP, to learn"));
         }

@@ -148,9 +148,10 @@ impl Table {
     }
 
     /// What giving an entry the source takes that a worker has learned; `None` when none waits for it. Where
-    /// the five-tuple is another entry's, it waits on.
+    /// the five-tuple is another entry's, or the worker has refused it and so it is to learn `again`, it
+    /// waits on.
     #[must_use]
-    pub fn plan_learned(&self, latched: &Latched, ways_in: &WaysIn) -> Option<Plan> {
+    pub fn plan_learned(&self, latched: &Latched, ways_in: &WaysIn, again: bool) -> Option<Plan> {
         let destination = latched.flow.destination;
         let key = self.owners.get(&unlatched(destination))?;
         let session = self.sessions.get(key)?;
@@ -163,7 +164,7 @@ impl Table {
         let place = before.iter().position(waits)?;
         let mut after = before.clone();
         let entry = after.get_mut(place)?;
-        let change = if self.owners.contains_key(&latched.flow) {
+        let change = if again || self.owners.contains_key(&latched.flow) {
             SessionChange {
                 latch: entry.waits().into_iter().collect(),
                 unlatch: vec![destination],

@@ -126,3 +126,6 @@ fn find<K: FlowKey>(
     }
     table.find_burst(&flows.items, flows.present, origins, slots)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 use crate::{
     packet_mask::packets_in,
     pipeline::{burst::Burst, burst::Verdict, interface::Interface},
-    stats::{DropReason, PuntReason},
+    stats::DropReason,
     wire::Family,
 };
 
@@ -18,19 +18,13 @@ pub(crate) fn hold<B>(burst: &mut Burst<B>, interfaces: &[Interface]) {
             Family::V6 => interface.state.forwards_ipv6,
         };
         let sent_on = burst.verdicts.forwarded >> place & 1 == 1
-            || matches!(
-                burst.verdicts.verdict(place),
-                Verdict::Punt(
-                    PuntReason::TtlExpired
-                        | PuntReason::KernelInterface
-                        | PuntReason::UnknownNeighbour
-                        | PuntReason::Oversize
-                        | PuntReason::NoRoute
-                )
-            );
+            || matches!(burst.verdicts.verdict(place), Verdict::Punt(reason) if reason.is_transit());
         if sent_on && !forwards {
             let verdict = Verdict::Drop(DropReason::ForwardingOff);
             burst.verdicts.end(place, verdict);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

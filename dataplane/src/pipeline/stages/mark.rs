@@ -20,3 +20,6 @@ pub(crate) fn mark<B>(burst: &mut Burst<B>, phbs: &PhbMap) {
         burst.phbs = burst.dscps.map(|dscp| phbs.phb(dscp));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,3 +36,6 @@ pub(crate) fn drop_own_sources<B: Buffer>(burst: &mut Burst<B>, routes: &Routes)
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

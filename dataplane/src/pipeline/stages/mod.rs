@@ -12,3 +12,6 @@ pub(super) mod tx;
 
 pub(super) mod hold;
 pub(super) mod martians;
+
+#[cfg(test)]
+mod testing;

@@ -78,3 +78,6 @@ fn police_rest<B>(
     burst.dscps[place] = policy.meter_aggregate(burst.ingress[place], aggregate, ip_bytes, now)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

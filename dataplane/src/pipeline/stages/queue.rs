@@ -5,6 +5,7 @@ use voicelane_machine::{equal_places, scatter};
 
 use crate::{
     device::{BURST, Buffer},
+    diffserv::TrafficClass,
     packet_mask::{first_packets, packets_in},
     pipeline::{
         burst::Burst,
@@ -18,6 +19,7 @@ use crate::{
     routing::Routes,
     stats::Drops,
     units::Ticks,
+    wire::Family,
 };
 
 /// Carries the verdicts out: each packet of the burst goes to a queue, to the kernel, or is
@@ -57,13 +59,8 @@ fn queue_alike<B: Buffer, O: Outlet<B>>(
     let admission = queues.admit(run, burst.buffers.len(), drops);
     let mut admitted = admission.mask;
     for place in packets_in(admitted & burst.unwritten) {
-        let (family, class) = (burst.headers.family(place), burst.marked[place]);
-        if let (Some(buffer), Some(neighbour)) = (
-            burst.buffers.get_mut(place),
-            routes.neighbour(burst.next_hops[place]),
-        ) && let Err(reason) = rewrite(buffer, family, class, neighbour)
-        {
-            drops[reason.index()] += 1;
+        let header = Unwritten::at(burst, place);
+        if !header.write(burst.buffers.get_mut(place), routes, drops) {
             admitted &= !(1 << place);
         }
     }
@@ -78,6 +75,37 @@ fn queue_alike<B: Buffer, O: Outlet<B>>(
     });
     queues.enqueue(run, admission, buffers);
     B::free_all(&mut dropped);
+}
+
+/// What is still to be written into a packet that a queue has let in.
+struct Unwritten {
+    family: Family,
+    class: TrafficClass,
+    next_hop: u16,
+}
+
+impl Unwritten {
+    #[inline]
+    fn at<B>(burst: &Burst<B>, place: usize) -> Self {
+        Self {
+            family: burst.headers.family(place),
+            class: burst.marked[place],
+            next_hop: burst.next_hops[place],
+        }
+    }
+
+    /// Writes it; returns whether the packet can leave, else it is counted.
+    #[inline]
+    fn write<B: Buffer>(&self, buffer: Option<&mut B>, routes: &Routes, drops: &mut Drops) -> bool {
+        let (Some(buffer), Some(neighbour)) = (buffer, routes.neighbour(self.next_hop)) else {
+            return true;
+        };
+        let written = rewrite(buffer, self.family, self.class, neighbour);
+        if let Err(reason) = written {
+            drops[reason.index()] += 1;
+        }
+        written.is_ok()
+    }
 }
 
 /// What a packet that goes on has in common with those of its run.
@@ -152,13 +180,8 @@ fn queue_mixed<B: Buffer, O: Outlet<B>>(
             let admission = queues.admit(&run, packets, drops);
             let mut admitted = scatter(admission.mask, alike);
             for place in packets_in(admitted & burst.unwritten) {
-                let (family, class) = (burst.headers.family(place), burst.marked[place]);
-                if let (Some(buffer), Some(neighbour)) = (
-                    &mut buffers[place],
-                    routes.neighbour(burst.next_hops[place]),
-                ) && let Err(reason) = rewrite(buffer, family, class, neighbour)
-                {
-                    drops[reason.index()] += 1;
+                let header = Unwritten::at(burst, place);
+                if !header.write(buffers[place].as_mut(), routes, drops) {
                     admitted &= !(1 << place);
                 }
             }
@@ -192,20 +215,4 @@ fn least_from(from: u16, classes: &[u16; BURST]) -> u16 {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn the_least_class_is_found(
-            some in prop::collection::vec(prop_oneof![0_u16..20, any::<u16>()], BURST),
-            from in prop_oneof![0_u16..20, any::<u16>()],
-        ) {
-            let classes = array::from_fn(|place| some[place]);
-            let least = some.into_iter().filter(|&class| class >= from).min();
-            prop_assert_eq!(least_from(from, &classes), least.unwrap_or(NO_CLASS));
-        }
-    }
-}
+mod tests;

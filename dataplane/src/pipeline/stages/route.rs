@@ -227,3 +227,6 @@ fn exceptional(hop: &Hop, ttl: u8, options: bool, confined: bool) -> Verdict {
         Hop::Forward(_) => Verdict::Punt(PuntReason::Oversize),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,3 +19,6 @@ pub(crate) fn receive<D: Device>(
     }
     burst.buffers.len()
 }
+
+#[cfg(test)]
+mod tests;

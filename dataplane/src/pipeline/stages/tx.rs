@@ -31,3 +31,6 @@ pub(crate) fn transmit<D: Device>(
     counters.tx_bytes += bytes_before - bytes(leaving);
     sent
 }
+
+#[cfg(test)]
+mod tests;

@@ -60,3 +60,6 @@ fn ask<B: Buffer>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -73,8 +73,8 @@ impl Target {
         }
     }
 
-    /// The same, for packets of at most as many bytes as `limit` says for the interface, if it does.
-    fn within(self, limit: &impl Fn(u32) -> Option<u16>) -> Self {
+    /// A neighbour, for packets of at most as many bytes as `limit` says for its interface, if it does.
+    fn within(self, limit: &Limit<'_>) -> Self {
         match self {
             Self::Neighbour { interface, address } => match limit(interface) {
                 Some(mtu) => Self::Narrow {
@@ -84,10 +84,6 @@ impl Target {
                 },
                 None => self,
             },
-            Self::Paths(members) => {
-                let within = |(member, weight): &(Self, _)| (member.clone().within(limit), *weight);
-                Self::Paths(members.iter().map(within).collect())
-            }
             target => target,
         }
     }
@@ -101,6 +97,10 @@ impl Target {
     }
 }
 
+/// The longest packets that a route lets out of an interface of the kernel's, in bytes; `None`: as long as
+/// the interface's own.
+type Limit<'a> = dyn Fn(u32) -> Option<u16> + 'a;
+
 /// Where the table should send exactly this prefix; `None` if it should not have it.
 pub(super) fn wanted(state: &State, twins: &Twins, prefix: IpNet) -> Option<Target> {
     // The dataplane hands what is not to leave its link to the kernel, whatever the table says.
@@ -108,15 +108,16 @@ pub(super) fn wanted(state: &State, twins: &Twins, prefix: IpNet) -> Option<Targ
         return None;
     }
     if let Some(via) = state.local_route(prefix) {
-        return Some(target(state, twins, via));
+        return Some(target(state, twins, via, &|_| None));
     }
     // The kernel asks the local table first, whatever is more specific in the main one.
     if state.is_local(prefix) {
         return None;
     }
     let via = || {
-        let via = target(state, twins, state.main_route(prefix)?);
-        Some(via.within(&|interface| state.largest_packet(prefix, interface)))
+        let via = state.main_route(prefix)?;
+        let limit = |interface| state.largest_packet(prefix, interface);
+        Some(target(state, twins, via, &limit))
     };
     if prefix.prefix_len() < prefix.max_prefix_len() {
         return via();
@@ -135,7 +136,7 @@ pub(super) fn wanted(state: &State, twins: &Twins, prefix: IpNet) -> Option<Targ
     via()
 }
 
-fn target(state: &State, twins: &Twins, via: &Via) -> Target {
+fn target(state: &State, twins: &Twins, via: &Via, limit: &Limit<'_>) -> Target {
     match *via {
         Via::Kernel => Target::Kernel,
         Via::Nowhere => Target::Nowhere,
@@ -148,16 +149,20 @@ fn target(state: &State, twins: &Twins, via: &Via) -> Target {
         Via::Gateway { interface, .. } if !twins.contains_key(&interface) => {
             Target::KernelInterface
         }
-        Via::Gateway { interface, address } => Target::Neighbour { interface, address },
+        Via::Gateway { interface, address } => {
+            Target::Neighbour { interface, address }.within(limit)
+        }
         Via::Paths(ref paths) => {
             if !paths.iter().all(|path| twins.contains_key(&path.interface)) {
                 return Target::Resolve; // The kernel shares the flows.
             }
             if !paths.iter().any(|path| state.is_lost(path.interface)) {
-                return Target::Paths(paths.iter().map(Target::neighbour).collect());
+                let within = |(member, weight): (Target, _)| (member.within(limit), weight);
+                let members = paths.iter().map(Target::neighbour).map(within);
+                return Target::Paths(members.collect());
             }
             let alive = paths.iter().filter(|path| !state.is_lost(path.interface));
-            target(state, twins, &Via::paths(alive.copied().collect()))
+            target(state, twins, &Via::paths(alive.copied().collect()), limit)
         }
     }
 }

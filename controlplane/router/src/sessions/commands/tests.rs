@@ -1,11 +1,14 @@
 use std::collections::HashSet;
 
 use super::*;
-use voicelane_dataplane::session::EntrySpec;
+use voicelane_dataplane::{
+    session::{EntrySpec, Latched, Protocol},
+    units::InterfaceIndex,
+};
 
 use crate::{
     dataplane::client::tests::fake,
-    sessions::entries::tests::{flow_entry, ways_in},
+    sessions::entries::tests::{flow_entry, latching_entry, ways_in},
 };
 use v1::command::Command;
 
@@ -178,6 +181,57 @@ async fn what_some_workers_refuse_is_undone_before_it_is_refused() {
     let table = commands.sessions.table();
     assert_eq!(table.entries(), 2);
     table.invariants();
+}
+
+/// Each answer of the worker has room for some of those that have learned.
+#[tokio::test]
+async fn a_source_that_the_worker_refuses_makes_room_for_others() {
+    let latched = Latched {
+        flow: FiveTuple {
+            source: ([192, 0, 2, 9], 7).into(),
+            destination: ([10, 2, 0, 10], 4000).into(),
+            protocol: Protocol::UDP,
+        },
+        on: InterfaceIndex(0),
+    };
+    let to = latched.flow.destination;
+    let (tell, told) = std::sync::mpsc::channel();
+    let client = fake(move |request| match request {
+        Request::ReadLatched => Answer::Latched(vec![latched]),
+        Request::Session(change) => {
+            tell.send(change.clone()).unwrap();
+            let reason = voicelane_dataplane::session::TableFull { capacity: 3 }.into();
+            Answer::Session(match change.install.first() {
+                Some(&EntrySpec { flow, .. }) => Err(InstallError::Insert { flow, reason }),
+                None => Ok(()),
+            })
+        }
+        other => panic!("{other:?}"),
+    });
+    let mut commands = Commands::new(Arc::new(Sessions::new(client, ways_in())));
+    let waits = Some(Command::Install(v1::InstallSession {
+        key: key(1),
+        revision: 1,
+        fingerprint: 9,
+        entries: vec![latching_entry(4000)],
+    }));
+    run(&mut commands, vec![waits]).await;
+    for _ in 0..3 {
+        commands.learn().await.unwrap();
+        commands.drain().await.unwrap();
+    }
+    let told: Vec<_> = told.try_iter().collect();
+    let [begin, first, again, next] = told.as_slice() else {
+        panic!("{told:?}")
+    };
+    assert_eq!((begin.latch.len(), first.install.len()), (1, 1));
+    assert_eq!((&again.unlatch, &again.latch), (&vec![to], &begin.latch));
+    assert_eq!(
+        (again.install.len(), next.install.len()),
+        (0, 1),
+        "it may learn another"
+    );
+    assert_eq!(commands.sessions.table().waiting(), 1);
 }
 
 #[tokio::test]

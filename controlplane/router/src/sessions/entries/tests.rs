@@ -84,7 +84,7 @@ fn a_source_is_learned_by_terms() {
     };
     assert_eq!(latch(&|e| e.latch = address("192.0.2.9")), Ok(from));
     type Change = fn(&mut v1::FlowEntry);
-    let wrong: [(&str, Change); 4] = [
+    let wrong: [(&str, Change); 6] = [
         ("entries[0].latch.address", |e| {
             e.latch = Some(v1::Latch {
                 address: "::1".into(),
@@ -97,6 +97,21 @@ fn a_source_is_learned_by_terms() {
         }),
         ("entries[0].source", |e| e.source = e.destination.clone()),
         ("entries[0].protocol", |e| e.protocol = 6),
+        // What the worker would refuse when a source has been learned.
+        ("entries[0].burst_bytes", |e| e.burst_bytes = u32::MAX),
+        ("entries[0].meter", |e| {
+            let trtcm = v1::meter::TrTcm {
+                pir_bps: 1_000,
+                pbs_bytes: 3_000,
+            };
+            e.dscp = 34; // AF41
+            e.meter = Some(v1::Meter {
+                marker: Some(v1::meter::Marker::Trtcm(trtcm)),
+                cir_bps: 2_000,
+                cbs_bytes: 3_000,
+                ..v1::Meter::default()
+            });
+        }),
     ];
     for (field, change) in wrong {
         assert_eq!(latch(&change).unwrap_err().field, field);

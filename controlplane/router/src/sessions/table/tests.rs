@@ -113,14 +113,24 @@ fn what_was_learned_stays_until_the_terms_change() {
         refusal.detail,
         "session agent/1 learns who sends to 10.2.0.10:9 already"
     );
-    assert!(table.plan_learned(&packet(7, 8), &ways_in()).is_none());
-    let plan = table.plan_learned(&packet(7, 9), &ways_in()).unwrap();
+    assert!(
+        table
+            .plan_learned(&packet(7, 8), &ways_in(), false)
+            .is_none()
+    );
+    let plan = table
+        .plan_learned(&packet(7, 9), &ways_in(), false)
+        .unwrap();
     assert_eq!(plan.change.install[0].flow, packet(7, 9).flow);
     assert_eq!(plan.change.unlatch, ["10.2.0.10:9".parse().unwrap()]);
     table.commit(plan);
     table.invariants();
     assert_eq!((table.entries(), table.waiting()), (1, 0));
-    assert!(table.plan_learned(&packet(6, 9), &ways_in()).is_none());
+    assert!(
+        table
+            .plan_learned(&packet(6, 9), &ways_in(), false)
+            .is_none()
+    );
     assert!(table.plan_install(&other, &ways_in()).is_err());
     // The same again, then with other terms, then with the source that was learned.
     let plan = table
@@ -166,7 +176,7 @@ proptest! {
         for (number, ports, accepted, packet) in steps {
             let ports: Vec<_> = ports.into_iter().collect();
             let plan = if let Some((from, to)) = packet {
-                table.plan_learned(&self::packet(from, to), &ways_in())
+                table.plan_learned(&self::packet(from, to), &ways_in(), false)
             } else if ports.is_empty() {
                 table.plan_remove(&v1::RemoveSession { key: key(number) }).unwrap()
             } else {
