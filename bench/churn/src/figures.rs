@@ -18,9 +18,7 @@ pub(crate) struct Figures {
     /// Changes a second that were wanted.
     pub(crate) wanted_per_second: u64,
     pub(crate) machine: Machine,
-    /// Without changes.
     pub(crate) quiet: Phase,
-    /// With changes.
     pub(crate) churn: Phase,
     /// Changes that were done in the second phase.
     pub(crate) changes_done: u64,

@@ -141,7 +141,6 @@ struct Seldom {
     due: Option<u64>,
     /// When the packet came that is being forwarded.
     arrived: Option<u64>,
-    /// Packets received.
     number: u64,
     delays: mpsc::UnboundedSender<u64>,
 }

@@ -169,7 +169,7 @@ impl Replay {
         self.paused = paused;
     }
 
-    /// Lets time pass.
+    /// Moves the simulated clock forward.
     #[inline]
     pub fn advance(&mut self, span: Ticks) {
         self.now = self.now + span;

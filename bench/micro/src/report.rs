@@ -35,11 +35,9 @@ pub struct Row {
     pub case: String,
     /// Version of IP, 4 or 6.
     pub ip: u8,
-    /// Number of flows.
     pub flows: u32,
     /// State that the packets meet: `hit`, `miss`, `policed`, `saturated`.
     pub load: &'static str,
-    /// Packets received.
     pub packets: u64,
     /// The share of them that left.
     pub sent_share: f64,

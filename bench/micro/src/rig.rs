@@ -53,10 +53,8 @@ pub struct Rig {
     turn: Ticks,
 }
 
-/// What was counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
-    /// Packets that came.
     pub received: u64,
     /// Packets that the port took.
     pub sent: u64,
@@ -103,7 +101,6 @@ impl Sub for Counts {
 /// What turns have done.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Measured {
-    /// To the packets.
     pub counts: Counts,
     /// How many times memory was allocated.
     pub allocations: u64,

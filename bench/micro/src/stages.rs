@@ -16,7 +16,6 @@ pub(crate) const LOOP: &str = "loop";
 /// The ports in memory.
 pub(crate) const DEVICE: &str = "device";
 
-/// One function's instructions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Function {
     /// In its own code, what is inlined there included.

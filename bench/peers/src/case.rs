@@ -20,7 +20,7 @@ pub(crate) enum Program {
     ExactMatch,
     /// qos_sched: classes and shaping without sessions.
     QosSched,
-    /// `voicelane-throughput`: everything.
+    /// `voicelane-throughput`, with all stages.
     Voicelane,
 }
 
@@ -80,7 +80,7 @@ pub(crate) struct Case {
     pub(crate) frame_bytes: u16,
     /// How many there are, each as often as the others.
     pub(crate) flows: u32,
-    /// Voicelane's.
+    /// Which classes Voicelane has queues for.
     pub(crate) classes: Classes,
     /// Each so manieth flow has a session of Voicelane's.
     pub(crate) session_every: u32,
@@ -254,7 +254,6 @@ impl fmt::Display for Case {
 /// Folders of programs and of working files.
 #[derive(Clone, Debug)]
 pub(crate) struct Folders {
-    /// Of `voicelane-throughput`.
     pub(crate) bin: PathBuf,
     /// What `scripts/bench` compiled, and what is kept from run to run: captures, rules, logs.
     pub(crate) work: PathBuf,

@@ -13,7 +13,6 @@ use crate::{
     run::{self, Sample, Stop},
 };
 
-/// How to measure.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Options {
     /// Fewer cases: a couple of minutes.

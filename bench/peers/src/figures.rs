@@ -43,7 +43,6 @@ pub(crate) type Samples = BTreeMap<u8, Sample>;
 /// One line of the table.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Row {
-    /// The program.
     pub(crate) name: &'static str,
     pub(crate) flows: u32,
     /// Frame length without FCS, bytes.

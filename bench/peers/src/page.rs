@@ -24,7 +24,6 @@ const END: usize = COUNTERS_END + 2 * BUCKETS;
 #[derive(Debug)]
 pub(crate) struct Page {
     file: File,
-    /// The clock's rate.
     pub(crate) tsc_hz: f64,
 }
 
@@ -117,7 +116,6 @@ impl Page {
 mod tests {
     use super::*;
 
-    /// `bucket` of `shim/replay.h`.
     fn bucket(ticks: u64) -> usize {
         if ticks < 2 * STEPS as u64 {
             return usize::try_from(ticks).unwrap();

@@ -180,9 +180,9 @@ pub(crate) struct Window {
     pub(crate) seconds: f64,
     /// The share of time in which the thread did not wait for its core.
     pub(crate) on_core: f64,
-    /// Packets.
+    /// Packets received in the window.
     pub(crate) received: f64,
-    /// By port.
+    /// Packets sent in the window, by port.
     pub(crate) sent: [f64; 4],
 }
 

@@ -6,7 +6,6 @@ use anyhow::Context as _;
 
 /// Of its memory and CPU time.
 pub(crate) struct Usage {
-    /// Its resident set.
     pub(crate) rss_bytes: u64,
     /// User and system, of all its threads.
     pub(crate) cpu: Duration,

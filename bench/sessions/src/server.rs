@@ -11,7 +11,6 @@ use crate::router;
 pub(crate) struct Server {
     pub(crate) url: String,
     pub(crate) authority: String,
-    /// Its process.
     pub(crate) id: u32,
     child: Child,
 }

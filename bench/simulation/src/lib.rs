@@ -2,6 +2,10 @@
 //! figures are the scheduler's own, whatever the machine.
 
 #![forbid(unsafe_code)]
+#![allow(
+    missing_docs,
+    reason = "a tool of this tree: fields are documented where the name leaves something open"
+)]
 
 mod network;
 mod offer;
@@ -23,7 +27,6 @@ pub use table::markdown;
 /// What a class got under one load. Rates and lengths are those of the wire.
 #[derive(Clone, Debug, Serialize)]
 pub struct ClassFigures {
-    /// Its name.
     pub class: &'static str,
     /// "strict", "weight 10", "lower effort".
     pub service: String,
@@ -39,17 +42,13 @@ pub struct ClassFigures {
     pub lost_percent: [Option<f64>; 3],
     /// From arrival to hand-over, in microseconds.
     pub p50_us: f64,
-    /// Likewise.
     pub p99_us: f64,
-    /// Likewise.
     pub p999_us: f64,
-    /// Likewise.
     pub max_us: f64,
     /// Packets that left before one of their class that had come before them.
     pub reordered: u64,
 }
 
-/// One load.
 #[derive(Clone, Debug, Serialize)]
 pub struct LoadFigures {
     /// Of what the link carries.
@@ -64,10 +63,8 @@ pub struct LoadFigures {
     pub largest_packet_us: f64,
 }
 
-/// All loads.
 #[derive(Clone, Debug, Serialize)]
 pub struct Figures {
-    /// Of the link.
     pub rate_bit_s: u64,
     /// Simulated time of each load.
     pub seconds: f64,

@@ -24,7 +24,6 @@ pub(crate) struct Stream {
     next: f64,
 }
 
-/// All streams.
 pub(crate) struct Offer {
     pub(crate) streams: Vec<Stream>,
     random: SmallRng,

@@ -10,7 +10,6 @@ use crate::{command, error::LabError, lab::Lab, namespace::Namespace, process::P
 const START_BOUND: Duration = Duration::from_secs(10);
 const DECODE_BOUND: Duration = Duration::from_secs(120);
 
-/// A running tcpdump.
 #[derive(Debug)]
 pub struct Capture {
     tcpdump: Process,

@@ -12,7 +12,6 @@ use std::{
 pub struct Moment(u64);
 
 impl Moment {
-    /// The present.
     pub fn now() -> Self {
         static BASE: OnceLock<Instant> = OnceLock::new();
         let since = BASE.get_or_init(Instant::now).elapsed();
@@ -62,7 +61,6 @@ impl Add<Duration> for Moment {
 /// A span of time over which figures are taken: from `from`, up to but without `to`.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
-    /// Its first moment.
     pub from: Moment,
     /// The first moment after it.
     pub to: Moment,

@@ -33,7 +33,6 @@ pub struct NamespaceRuntime {
 }
 
 impl NamespaceRuntime {
-    /// Starts it.
     pub fn new(namespace: &Namespace) -> Result<Self, LabError> {
         // Once before, so that a namespace that is not there is an error and not a silent no.
         namespace.enter(|| ())?;
@@ -121,7 +120,6 @@ impl Agent {
         Ok((session.unwrap_or_default(), moment))
     }
 
-    /// Deletes a session.
     pub fn delete_session(&self, key: SessionKey) -> Result<Session, LabError> {
         let mut client = SessionsClient::new(self.channel());
         let answer = self

@@ -13,9 +13,7 @@ pub enum LabError {
     Command {
         /// The command line, and its input if it has any.
         command: String,
-        /// How it ended.
         status: String,
-        /// What it said.
         stderr: String,
     },
     /// Something did not happen in time.
@@ -23,7 +21,6 @@ pub enum LabError {
     Timeout {
         /// What was waited for.
         what: String,
-        /// How long.
         seconds: f64,
         /// The tail of the log concerned, or nothing.
         log: String,
@@ -31,9 +28,7 @@ pub enum LabError {
     /// A process of the lab ended by itself.
     #[error("{name} ended ({status}) before {what}{log}")]
     Ended {
-        /// The process.
         name: String,
-        /// How it ended.
         status: String,
         /// What it should have done first.
         what: String,
@@ -45,12 +40,7 @@ pub enum LabError {
     NotBuilt(PathBuf),
     /// The system refused something.
     #[error("{what}: {source}")]
-    Io {
-        /// What was tried.
-        what: String,
-        /// The system's reason.
-        source: io::Error,
-    },
+    Io { what: String, source: io::Error },
     /// A name or value that does not fit.
     #[error("{0}")]
     Invalid(String),
@@ -60,9 +50,7 @@ pub enum LabError {
     /// The QoS server refused.
     #[error("{what}: {status}")]
     Refused {
-        /// What was asked.
         what: String,
-        /// The answer.
         status: Box<tonic::Status>,
     },
     /// A thread of the lab panicked.

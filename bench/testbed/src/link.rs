@@ -5,7 +5,6 @@ use crate::{command, error::LabError, lab::Lab, namespace::Namespace};
 /// One end of a link: an interface that is to be made in a namespace.
 #[derive(Clone, Copy, Debug)]
 pub struct End<'a> {
-    /// Where.
     pub namespace: &'a Namespace,
     /// The interface's name, at most 15 characters.
     pub interface: &'a str,

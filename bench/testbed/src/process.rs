@@ -78,7 +78,6 @@ impl Lab {
 }
 
 impl Process {
-    /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

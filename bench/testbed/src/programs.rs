@@ -56,7 +56,6 @@ pub struct RouterOptions {
     pub edge_rate: String,
     /// How much of a port's rate EF may take, such as "50%".
     pub ef_budget: String,
-    /// "adaptive" or "poll".
     pub idle: String,
     /// Worker cores; empty: core 0 for router A, core 1 (or 0, where that is all) for B.
     pub cores: Vec<usize>,

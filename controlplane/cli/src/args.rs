@@ -299,20 +299,20 @@ pub(crate) enum Link {
     /// Show each port of each router in both directions: how much telephony it may have, what of that is
     /// kept for priority 1 and 2, and what calls take.
     List {
-        /// Only this router's.
+        /// List only links of this router
         #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
         router: String,
     },
     /// Show one link, with the calls that take most of it.
     Show {
-        /// The router's id.
+        /// Id of the router
         router: String,
-        /// The port.
+        /// Name of the port
         port: String,
-        /// Which way, as the router has it.
+        /// Direction as the router sees it
         #[arg(value_enum)]
         direction: Way,
-        /// Show so many calls.
+        /// Number of calls to show
         #[arg(long, value_name = "N", default_value_t = 10)]
         calls: u32,
     },
@@ -320,7 +320,7 @@ pub(crate) enum Link {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Way {
-    /// Into the router.
+    /// What the router receives on the port.
     In,
     /// What the router sends on the port.
     Out,

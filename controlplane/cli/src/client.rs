@@ -15,12 +15,10 @@ use crate::args::Global;
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// The server refused.
     #[error("{message}")]
     Said {
         /// The gRPC code's name.
         code: &'static str,
-        /// Its message.
         message: String,
     },
     /// A link of the chain is broken; it has been printed.

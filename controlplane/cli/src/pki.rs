@@ -93,10 +93,10 @@ enum Command {
     },
     /// Take back all certificates of a name: no server lets them in any more that has the new crl.pem.
     Revoke {
-        /// Whose.
+        /// Role of the certificate to revoke
         #[arg(required_unless_present = "serial", requires = "id")]
         role: Option<RoleArg>,
-        /// Its id.
+        /// Id within the role, as in its SPIFFE name
         id: Option<String>,
         /// Only the one with this serial number.
         #[arg(long, value_name = "HEX", conflicts_with = "role")]

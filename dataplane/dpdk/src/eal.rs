@@ -52,9 +52,9 @@ pub enum EalError {
          reserve them with: sysctl -w vm.nr_hugepages=N"
     )]
     Hugepages {
-        /// Required.
+        /// Hugepage memory that was asked for, MiB.
         needed_mib: u64,
-        /// There.
+        /// Hugepage memory that is free, MiB.
         free_mib: u64,
     },
     /// `rte_eal_init` failed.

@@ -17,7 +17,7 @@ pub enum MempoolError {
     Create {
         /// Buffers asked for.
         count: u32,
-        /// Longest frame.
+        /// Longest frame that one buffer holds.
         frame_bytes: u16,
         /// What DPDK said.
         errno: Errno,

@@ -63,7 +63,7 @@ pub struct PortConfig {
 /// Link state as the driver sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Link {
-    /// Carrier or not.
+    /// Whether the link has a carrier.
     pub up: bool,
     /// Mbit/s, when known.
     pub speed_mbps: Option<u32>,

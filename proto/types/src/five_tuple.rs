@@ -26,7 +26,7 @@ pub struct FiveTuple {
     pub source: SocketAddr,
     /// Destination address and port.
     pub destination: SocketAddr,
-    /// Transport protocol.
+    /// Transport protocol, the IPv4 Protocol or the last IPv6 Next Header.
     pub protocol: Protocol,
 }
 

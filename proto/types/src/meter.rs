@@ -79,7 +79,7 @@ pub enum MeterKind {
     },
     /// RFC 4115: two independent rates.
     Rfc4115 {
-        /// Excess information rate.
+        /// Excess information rate (RFC 4115, section 3), bit/s.
         eir: BitRate,
         /// Excess burst size, bytes.
         ebs_bytes: u32,
@@ -104,11 +104,11 @@ impl MeterKind {
 pub struct MeterSpec {
     /// The kind, with the parameters of the second bucket.
     pub kind: MeterKind,
-    /// Committed information rate.
+    /// Committed information rate, bit/s.
     pub cir: BitRate,
     /// Committed burst size, bytes.
     pub cbs_bytes: u32,
-    /// Colour-blind or colour-aware.
+    /// Whether the meter reads the colour that a packet came with (RFC 2697, section 3).
     pub mode: ColourMode,
 }
 

@@ -27,7 +27,7 @@ impl SessionKey {
     /// The most characters of an agent's or a session's name.
     pub const MAX_NAME: usize = 128;
 
-    /// Checks both names.
+    /// Fails when a name is empty, too long or has a character that is not allowed.
     pub fn new(agent: &str, session: &str) -> Result<Self, InvalidName> {
         name("agent_id", agent)?;
         name("session_id", session)?;
@@ -54,7 +54,7 @@ impl SessionKey {
         self.0.split_once(BETWEEN).unwrap_or((&self.0, ""))
     }
 
-    /// The agent's name.
+    /// Name of the call agent that owns the session.
     #[must_use]
     pub fn agent(&self) -> &str {
         self.names().0

@@ -19,7 +19,6 @@ const EASY_RATE: BitRate = BitRate::from_mbit(20);
 /// What the window's edges and the shaper's burst may add to the link's rate.
 const RATE_MARGIN: f64 = 1.01;
 
-/// Judges the loads.
 pub(super) fn check(loads: &[LoadReport], rate: BitRate) -> Vec<Check> {
     loads
         .iter()

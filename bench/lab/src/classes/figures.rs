@@ -14,13 +14,9 @@ use super::{
 /// Quantiles of a one-way delay in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct DelayMs {
-    /// Median.
     pub p50: f64,
-    /// 99th percentile.
     pub p99: f64,
-    /// 99.9th percentile.
     pub p999: f64,
-    /// Longest.
     pub max: f64,
 }
 
@@ -135,7 +131,7 @@ struct Sum {
     fair: u64,
     offered_bits: u64,
     delivered_bits: u64,
-    /// Sent and lost.
+    /// Packets sent and lost, by the code point they were sent with.
     by_dscp: BTreeMap<u8, (u64, u64)>,
     delay: Delay,
     latest: Option<u32>,

@@ -101,7 +101,7 @@ pub(super) struct Stream {
     /// Streams of one data class share it, so that their packets arrive in one order.
     pub(super) destination: SocketAddr,
     pub(super) ip_packet_bytes: u16,
-    /// On the wire.
+    /// With Ethernet headers and the bytes that the port adds to a frame.
     pub(super) bits_per_second: u64,
     /// Of its first packet, against the others'.
     pub(super) phase_nanos: u64,

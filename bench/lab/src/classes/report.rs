@@ -39,7 +39,6 @@ pub struct Report {
     /// What the routers' configuration said of the core port besides the lab's own.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub core_toml: String,
-    /// Where it ran.
     pub machine: Machine,
     /// The commit that was built.
     pub commit: String,
@@ -47,7 +46,6 @@ pub struct Report {
     pub notes: Vec<String>,
 }
 
-/// One load.
 #[derive(Clone, Debug, Serialize)]
 pub struct LoadReport {
     /// Of each class's fair share.
@@ -117,7 +115,6 @@ impl LoadReport {
 }
 
 impl Report {
-    /// As a page.
     pub fn markdown(&self) -> String {
         let rate = BitRate::from_bps(self.rate_bit_s).unwrap_or_default();
         let mut page = format!("# Every class at once at {rate}, on real ports\n\n");

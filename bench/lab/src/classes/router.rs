@@ -44,11 +44,8 @@ pub struct EfFigures {
 /// A queue as its router counted it.
 #[derive(Clone, Debug, Serialize)]
 pub struct QueueFigures {
-    /// Of which class.
     pub phb: String,
-    /// Packets taken in.
     pub enqueued_packets: u64,
-    /// Packets that left.
     pub sent_packets: u64,
     /// Packets dropped, for any of the reasons below.
     pub dropped_packets: u64,
@@ -69,13 +66,9 @@ pub struct QueueFigures {
 /// Quantiles in microseconds.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct QuantilesUs {
-    /// Median.
     pub p50: f64,
-    /// 99th percentile.
     pub p99: f64,
-    /// 99.9th percentile.
     pub p999: f64,
-    /// Longest.
     pub max: f64,
 }
 
@@ -126,7 +119,6 @@ impl EfFigures {
     }
 }
 
-/// One line.
 impl fmt::Display for EfFigures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(

@@ -31,7 +31,6 @@ const SETTLE: Duration = Duration::from_secs(4);
 const DRAIN: Duration = Duration::from_millis(1_500);
 const AGENT_ID: &str = "classes";
 
-/// What to measure.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Of the core link, on the wire.

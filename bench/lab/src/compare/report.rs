@@ -8,7 +8,6 @@ use voicelane_bench::{Machine, report};
 use super::{CHEAT, Classifier};
 use crate::demo::{Check, EF, IDLE, OVERLOAD, Phase};
 
-/// "Heavy loss".
 const HEAVY_LOSS_PERCENT: f64 = 20.0;
 /// How much longer than idle's the 99th percentile of delay may be.
 const DELAY_MARGIN_MS: f64 = 5.0;
@@ -18,7 +17,6 @@ const DELAY_MARGIN_MS: f64 = 5.0;
 pub enum Candidate {
     /// Two DPDK routers, and a session for each call.
     Voicelane,
-    /// The kernel.
     Htb(Classifier),
 }
 
@@ -30,7 +28,6 @@ impl Candidate {
         Self::Htb(Classifier::Ports),
     ];
 
-    /// In tables.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Voicelane => "voicelane",
@@ -57,13 +54,11 @@ pub struct Report {
     pub rate_bit_s: u64,
     /// The version of IP.
     pub ip: u8,
-    /// How many calls.
     pub calls: u16,
     /// In the order in which they ran.
     pub results: Vec<Figures>,
     /// What must hold, and whether it does.
     pub checks: Vec<Check>,
-    /// Where it ran.
     pub machine: Machine,
     /// The commit that was built.
     pub commit: String,
@@ -74,11 +69,8 @@ pub struct Report {
 /// What one candidate did.
 #[derive(Clone, Debug, Serialize)]
 pub struct Figures {
-    /// Its name.
     pub candidate: &'static str,
-    /// What it is.
     pub what: &'static str,
-    /// `idle`, `overload`, `cheat`.
     pub phases: Vec<Phase>,
     /// How `tc` was told, at each end of the core link.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -149,7 +141,6 @@ fn soon(candidate: &str, phase: &Phase, idle: &Phase) -> Check {
 }
 
 impl Report {
-    /// As a page.
     pub fn markdown(&self) -> String {
         let mut page = format!(
             "# {} calls beside bulk: Voicelane and Linux tc HTB\n\n{self}\n\n",

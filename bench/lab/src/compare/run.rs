@@ -23,7 +23,6 @@ const CHEATING_PORT: u16 = 30_000;
 /// How the comparison is to run.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// How many calls.
     pub calls: u16,
     /// Of the core link. Bulk sends twice as much at the IP layer.
     pub rate: BitRate,

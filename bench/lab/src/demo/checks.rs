@@ -8,7 +8,6 @@ use super::{
     EF, EF_MARKED_BULK, IDLE, OVERLOAD, Phase, SESSIONS, WIRE_BYTES,
 };
 
-/// "Heavy loss".
 const HEAVY_LOSS_PERCENT: f64 = 20.0;
 /// A call that this is the best of cannot be used.
 const RUINED_MOS: f64 = 2.0;
@@ -26,9 +25,7 @@ const SAME_LOSS_POINTS: f64 = 10.0;
 /// One thing that must hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// Which.
     pub name: String,
-    /// Whether it holds.
     pub pass: bool,
     /// The figures that say so.
     pub detail: String,

@@ -15,7 +15,6 @@ pub struct Report {
     pub phases: Vec<Phase>,
     /// What must hold, and whether it does.
     pub checks: Vec<Check>,
-    /// Where it ran.
     pub machine: Machine,
     /// The commit that was built, with `-dirty` where files had been changed.
     pub commit: String,
@@ -32,9 +31,7 @@ pub struct Report {
 pub struct Phase {
     /// `idle`, `overload`, `sessions`, `ef-marked-bulk`, `deleted`.
     pub name: &'static str,
-    /// Calls that ran.
     pub calls: usize,
-    /// The measured window.
     pub seconds: f64,
     /// Packets that did not arrive, of those that were sent in the window.
     pub loss_percent: f64,
@@ -63,11 +60,8 @@ pub struct Phase {
 /// Quantiles of a delay in milliseconds.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct DelayMs {
-    /// Median.
     pub p50: f64,
-    /// 99th percentile.
     pub p99: f64,
-    /// Longest.
     pub max: f64,
 }
 
@@ -95,7 +89,6 @@ impl DelayMs {
 pub struct Mos {
     /// Of the worst call.
     pub min: f64,
-    /// Mean.
     pub mean: f64,
     /// Of the best call.
     pub max: f64,
@@ -110,7 +103,6 @@ pub struct DirectionFigures {
     pub lost: u64,
     /// The same in percent.
     pub loss_percent: f64,
-    /// One-way.
     pub delay_ms: DelayMs,
     /// RFC 3550, mean over the calls.
     pub jitter_ms: f64,

@@ -16,7 +16,6 @@ use super::{
     course::{Course, Progress, SETTLE, Voicelane, meet},
 };
 
-/// What forwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ports {
     /// Voicelane, over this driver.
@@ -38,9 +37,7 @@ impl Ports {
 /// How the demo is to run.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// How many calls.
     pub calls: u16,
-    /// What forwards.
     pub ports: Ports,
     /// What calls and bulk go by.
     pub ip: IpVersion,

@@ -42,7 +42,7 @@ const LIFETIME_S: u32 = 60;
 /// What goes wrong meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
-    /// Nothing.
+    /// Every message arrives once.
     None,
     /// 2 of 100 HEP datagrams get lost, and 2 come twice.
     Datagrams,
@@ -53,7 +53,6 @@ pub enum Trouble {
 /// How many calls, and how.
 #[derive(Clone, Copy, Debug)]
 pub struct HepOptions {
-    /// All calls.
     pub calls: u16,
     /// Of these, those with media: they cross the core link, the others stay within site A.
     pub media: u16,
@@ -61,7 +60,6 @@ pub struct HepOptions {
     pub per_second: u32,
     /// From the answer to the BYE.
     pub hold: Duration,
-    /// What goes wrong.
     pub trouble: Trouble,
 }
 

@@ -48,7 +48,6 @@ pub struct Figures {
 pub struct Report {
     /// In the order in which they ran.
     pub cases: Vec<Figures>,
-    /// Where it ran.
     pub machine: Machine,
     /// The commit that was built.
     pub commit: String,

@@ -83,7 +83,6 @@ impl Drop for SipServer {
 pub struct Callers {
     /// Tells several of them apart.
     pub name: &'static str,
-    /// Their SIP port.
     pub sip_port: u16,
     /// Whom they call: the SIP port of callees.
     pub callees: u16,

@@ -18,14 +18,12 @@ pub const DRAIN: Duration = Duration::from_secs(1);
 pub struct Arrival {
     /// Its place among the packets that its flow sent, from 0.
     pub sequence: u32,
-    /// When it came.
     pub received: Moment,
     /// The byte of the IP header that holds DSCP and ECN, as received.
     pub tos: u8,
 }
 
 impl Arrival {
-    /// Its code point.
     pub fn dscp(&self) -> u8 {
         self.tos >> 2
     }
@@ -73,7 +71,6 @@ impl Delay {
         self.0.add(&other.0).ok();
     }
 
-    /// How many.
     pub fn count(&self) -> u64 {
         self.0.len()
     }
@@ -104,7 +101,6 @@ fn millis(micros: u64) -> f64 {
 pub struct FlowFigures {
     /// Of the packets sent in the window.
     pub loss: LossPattern,
-    /// One-way.
     pub delay: Delay,
     /// RFC 3550, at the window's end, in milliseconds.
     pub jitter_ms: f64,

@@ -72,7 +72,6 @@ pub struct Peer {
     pub up_ms: u64,
     /// How often it was lost.
     pub connections_dropped: u64,
-    /// Messages so far.
     pub message_stats: MessageStats,
 }
 
@@ -80,9 +79,7 @@ pub struct Peer {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MessageStats {
-    /// Keepalives sent.
     pub keepalives_sent: u64,
-    /// Keepalives received.
     pub keepalives_recv: u64,
 }
 

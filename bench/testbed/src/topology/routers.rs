@@ -32,12 +32,10 @@ pub(super) const WIRE_OVERHEAD_BYTES: u32 = 24;
 const READY: &str = "router ready";
 const ATTACHED: &str = "attached to";
 
-/// A running router.
 #[derive(Debug)]
 pub struct RouterProcess {
     /// The process itself, to look at its log, stop it or kill it.
     pub process: Process,
-    /// Its configuration file.
     pub config: PathBuf,
 }
 

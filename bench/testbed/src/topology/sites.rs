@@ -24,7 +24,6 @@ pub enum Site {
 }
 
 impl Site {
-    /// Both.
     pub const BOTH: [Self; 2] = [Self::A, Self::B];
 
     /// The router's id at the QoS server.
@@ -61,13 +60,9 @@ pub struct TwoSites {
     pub callee: Namespace,
     /// The bulk sink, at site B.
     pub bulk_sink: Namespace,
-    /// Router A's.
     pub router_a: Namespace,
-    /// Router B's.
     pub router_b: Namespace,
-    /// The QoS server's.
     pub server: Namespace,
-    /// The call agent's.
     pub agent: Namespace,
 }
 
@@ -111,7 +106,6 @@ impl TwoSites {
         Ok(sites)
     }
 
-    /// A router's namespace.
     pub fn router(&self, site: Site) -> &Namespace {
         match site {
             Site::A => &self.router_a,

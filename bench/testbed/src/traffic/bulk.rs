@@ -99,7 +99,6 @@ impl Bulk {
         self.state.failures.load(Ordering::Relaxed) + self.state.late.load(Ordering::Relaxed)
     }
 
-    /// Ends it.
     pub fn stop(mut self) -> Result<(), LabError> {
         self.worker.stop().map(drop)
     }
@@ -175,7 +174,6 @@ struct Bin {
 pub struct BulkFigures {
     /// At the IP layer.
     pub mbit_s: f64,
-    /// Packets.
     pub packets: u64,
     /// Packets by code point.
     pub dscp: BTreeMap<u8, u64>,
@@ -219,7 +217,6 @@ impl Sink {
         self.state.kernel_drops.load(Ordering::Relaxed)
     }
 
-    /// Ends it.
     pub fn stop(mut self) -> Result<(), LabError> {
         self.worker.stop().map(drop)
     }

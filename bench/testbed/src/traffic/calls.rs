@@ -45,9 +45,7 @@ pub struct Flow {
     pub source_namespace: Namespace,
     /// Its source. Two flows may share a socket, as both directions of a call do.
     pub source: SocketAddr,
-    /// Where it arrives.
     pub destination_namespace: Namespace,
-    /// Its destination.
     pub destination: SocketAddr,
     /// DSCP (upper six bits) and ECN that the phone itself sends. Of its socket: flows that share
     /// one share this.

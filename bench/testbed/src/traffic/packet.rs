@@ -31,7 +31,6 @@ pub struct MediaPacket {
 }
 
 impl MediaPacket {
-    /// The UDP payload.
     pub fn encode(&self) -> [u8; LENGTH] {
         let mut bytes = [0xd5; LENGTH]; // silence
         let rtp_sequence = self.sequence.to_be_bytes();

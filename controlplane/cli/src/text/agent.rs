@@ -6,7 +6,6 @@ use voicelane_proto::v1;
 
 use super::{endpoint, lines, rate, table};
 
-/// `voicelane agent status`.
 pub(crate) fn status(answer: &v1::GetAgentStatusResponse) -> String {
     let connected = if answer.server_connected {
         "connected"
@@ -47,7 +46,6 @@ fn counts(counts: &[v1::AgentCount]) -> String {
     some.join(", ")
 }
 
-/// `voicelane agent calls`.
 pub(crate) fn calls(answer: &v1::ListCallsResponse) -> String {
     let dialogs = answer
         .calls
@@ -89,7 +87,6 @@ fn flow(flow: &v1::AgentFlow) -> String {
     )
 }
 
-/// `voicelane agent explain`.
 pub(crate) fn explanation(answer: &v1::ExplainCallResponse) -> String {
     let call = answer.call.clone().unwrap_or_default();
     let mut text = format!("call {}\n", call.call_id);
