@@ -115,6 +115,15 @@ pub fn terms(sender: &Stream, receiver: &Stream, ipv6: bool, configured: &Config
     }
 }
 
+/// Whether `stream` has the same codec under the same number as `format`, which is of `peer`.
+pub(crate) fn has_alike(stream: &Stream, format: &Format, peer: &Stream) -> bool {
+    let meaning = Meaning::of(format, stream);
+    let is_alike = |of: &Format| {
+        of.payload_type == format.payload_type && Meaning::of(of, peer).is_same(&meaning)
+    };
+    stream.formats.iter().any(is_alike)
+}
+
 /// What may be sent to whoever offered `stream`, before it is answered.
 pub fn offered_bps(stream: &Stream, ipv6: bool, configured: &Configured) -> u64 {
     bps(stream, stream, ipv6, configured)

@@ -102,6 +102,16 @@ impl Ready {
         })
     }
 
+    /// Where HEP is received over UDP, by the first of its sockets.
+    pub fn hep_udp(&self) -> Option<SocketAddr> {
+        self.hep_udp.first()?.local_addr().ok()
+    }
+
+    /// Where the operator is served.
+    pub fn operator(&self) -> Option<SocketAddr> {
+        self.operator.as_ref()?.local_addr().ok()
+    }
+
     /// Starts all tasks.
     pub fn start(self) -> Running {
         let config = self.config;

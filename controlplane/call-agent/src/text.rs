@@ -91,6 +91,20 @@ pub(crate) fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 /// Bytes from the network as they may be printed: what is no printable ASCII is escaped.
 pub(crate) struct Printable<'a>(pub &'a [u8]);
 
+impl Printable<'_> {
+    /// Whether this stands in what is printed.
+    pub(crate) fn contains(&self, text: &str) -> bool {
+        let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !b"\\\"'".contains(byte);
+        if text.is_empty() {
+            true
+        } else if self.0.iter().all(is_plain) {
+            find(self.0, text.as_bytes()).is_some()
+        } else {
+            self.to_string().contains(text)
+        }
+    }
+}
+
 impl std::fmt::Display for Printable<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.0.escape_ascii())

@@ -35,7 +35,7 @@ pub(crate) fn run(data: &[u8]) {
             model.sip(now, &Feed::default(), &message);
         } else if let Ok(request) = ng::Request::read(text) {
             let relayed = (pause % 2 == 1).then_some(RELAYED);
-            match &request.command {
+            match &request.command() {
                 Ok(Command::Offer(command)) => model.ng_offer(now, &NgMedia { command, relayed }),
                 Ok(Command::Answer(command)) => model.ng_answer(now, &NgMedia { command, relayed }),
                 Ok(Command::Delete(dialog)) => {
@@ -69,6 +69,6 @@ pub(crate) fn run(data: &[u8]) {
     // All that goes on is told of, and all that is told of can be looked at.
     let calls: Vec<_> = model.call_ids().cloned().collect();
     for call_id in calls {
-        assert!(model.explain(&call_id).is_some());
+        assert!(model.report(&call_id).is_some() && model.seen(&call_id).is_some());
     }
 }

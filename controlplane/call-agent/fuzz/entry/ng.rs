@@ -3,6 +3,8 @@
 use voicelane_call_agent::ng;
 
 pub(crate) fn run(data: &[u8]) {
-    let _ = ng::Request::read(data);
+    if let Ok(request) = ng::Request::read(data) {
+        let _ = request.command();
+    }
     let _ = ng::Reply::read(data);
 }

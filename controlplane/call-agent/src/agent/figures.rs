@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Mutex};
 
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use tokio::sync::watch;
 use tonic::Code;
 
 use super::code_name;
@@ -16,6 +17,8 @@ use crate::{
 pub struct Figures {
     /// From the message that asked for a session to its routers' acknowledgement, s.
     pub session_seconds: Histogram,
+    /// Whether changes can be sent to the server.
+    pub connected: watch::Sender<bool>,
     /// Refusals by the server's code.
     refusals: Mutex<BTreeMap<String, u64>>,
     /// ng commands by name and outcome.
@@ -31,6 +34,7 @@ impl Default for Figures {
     fn default() -> Self {
         Self {
             session_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
+            connected: watch::Sender::default(),
             refusals: Mutex::default(),
             ng: Mutex::default(),
             gate: Mutex::default(),

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use super::Snapshot;
 use crate::{
-    call::{CallReport, Feed, Half, SessionId},
+    call::{CallReport, Feed, Half, SeenMessages, SessionId},
     client::{State, Verdict},
     feed::Sender,
     ng,
@@ -63,7 +63,7 @@ pub enum NgInput {
         /// What it names.
         dialog: ng::Dialog<'static>,
         /// Where it is told whether there was anything to delete.
-        known: Option<oneshot::Sender<bool>>,
+        known: oneshot::Sender<bool>,
     },
 }
 
@@ -87,7 +87,7 @@ pub enum Query {
         /// As it is printed.
         call_id: String,
         /// Where the answer goes.
-        reply: oneshot::Sender<Option<CallView>>,
+        reply: oneshot::Sender<Option<Explained>>,
     },
 }
 
@@ -97,4 +97,12 @@ pub struct CallView {
     pub report: CallReport,
     /// Of each dialog: the name of its session, and how it stands.
     pub states: Vec<Option<(SessionId, State)>>,
+}
+
+/// All of one call.
+pub struct Explained {
+    /// How it stands.
+    pub call: CallView,
+    /// What was seen of it.
+    pub seen: SeenMessages,
 }

@@ -19,11 +19,11 @@ mod figures;
 mod input;
 
 pub use figures::{Figures, Pairs, Snapshot};
-pub use input::{CallView, Input, NgInput, Query};
+pub use input::{CallView, Explained, Input, NgInput, Query};
 
 use crate::{
     call::{Change, Micros, Model, NgMedia, SessionId},
-    client::{Answer, Desired, Event, Question, State, Verdict, connection::FromServer},
+    client::{Answer, Desired, Event, Question, Verdict, connection::FromServer},
     config::AtEnd,
     sip,
     text::Printable,
@@ -198,10 +198,8 @@ impl Agent {
                     let tags: [&[u8]; 2] = [&dialog.from_tag, to];
                     self.release(&SessionId::new(&dialog.call_id, tags));
                 }
-                if let Some(known) = known {
-                    // Who asked may have been answered by its deadline.
-                    let _ = known.send(is_known);
-                }
+                // Who asked may have been answered by its deadline.
+                let _ = known.send(is_known);
             }
         }
     }
@@ -219,28 +217,29 @@ impl Agent {
                 reply,
             } => {
                 let is_wanted = |call_id: &&Arc<[u8]>| {
-                    contains.is_empty() || Printable(call_id).to_string().contains(&contains)
+                    Printable(call_id).contains(&contains)
+                        && (!only_troubled || self.is_troubled(call_id))
                 };
-                let views = self
-                    .model
-                    .call_ids()
-                    .filter(is_wanted)
-                    .filter_map(|of| self.view(of));
-                let views = views.filter(|view| !only_troubled || view.is_troubled());
-                let calls = views.take(limit).collect();
+                let wanted = self.model.call_ids().filter(is_wanted).take(limit);
+                let calls = wanted.filter_map(|of| self.view(of)).collect();
                 let _ = reply.send((calls, self.model.calls() as u64));
             }
             Query::Explain { call_id, reply } => {
                 let is_it = |of: &&Arc<[u8]>| Printable(of).to_string() == call_id;
-                let plain = self.view(call_id.as_bytes());
-                let escaped = || self.view(self.model.call_ids().find(is_it)?);
-                let _ = reply.send(plain.or_else(escaped));
+                let plain = self.explained(call_id.as_bytes());
+                // Only what is escaped is printed otherwise than it came.
+                let escaped = || {
+                    let has_escapes = call_id.contains('\\');
+                    has_escapes.then(|| self.model.call_ids().find(is_it))?
+                };
+                let found = plain.or_else(|| self.explained(escaped()?));
+                let _ = reply.send(found);
             }
         }
     }
 
     fn view(&self, call_id: &[u8]) -> Option<CallView> {
-        let report = self.model.explain(call_id)?;
+        let report = self.model.report(call_id)?;
         let states = report
             .dialogs
             .iter()
@@ -249,12 +248,28 @@ impl Agent {
         Some(CallView { report, states })
     }
 
+    fn explained(&self, call_id: &[u8]) -> Option<Explained> {
+        Some(Explained {
+            call: self.view(call_id)?,
+            seen: self.model.seen(call_id)?,
+        })
+    }
+
+    /// It has a session that was refused, or a stream that cannot be placed.
+    fn is_troubled(&self, call_id: &[u8]) -> bool {
+        self.model.has_not_placed(call_id)
+            || self
+                .model
+                .sessions(call_id)
+                .any(|id| self.desired.is_refused(id))
+    }
+
     fn snapshot(&self) -> Snapshot {
         Snapshot {
             model: *self.model.counters(),
             calls: self.model.calls(),
             sessions: self.desired.standing(),
-            connected: self.desired.is_connected(),
+            connected: *self.figures.connected.borrow(),
         }
     }
 
@@ -269,6 +284,7 @@ impl Agent {
             FromServer::Connected { epoch, requests } => {
                 self.requests = Some(requests);
                 self.desired.connected(epoch);
+                self.figures.connected.send_replace(true);
             }
             FromServer::Outcomes(outcomes) => {
                 for outcome in &outcomes {
@@ -279,6 +295,7 @@ impl Agent {
             FromServer::Disconnected => {
                 self.requests = None;
                 self.desired.disconnected();
+                self.figures.connected.send_replace(false);
             }
         }
     }
@@ -358,19 +375,6 @@ impl Agent {
                 }
             }
         }
-    }
-}
-
-impl CallView {
-    fn is_troubled(&self) -> bool {
-        let is_refused =
-            |state: &Option<(SessionId, State)>| matches!(state, Some((_, State::Refused(..))));
-        self.states.iter().any(is_refused)
-            || self
-                .report
-                .dialogs
-                .iter()
-                .any(|of| !of.not_placed.is_empty())
     }
 }
 

@@ -9,7 +9,10 @@ use super::{
     seen::Journal,
     session::{FiveTuple, Flow, MAX_FLOWS, NotPlaced, Reason, Why},
 };
-use crate::{rate::Configured, sdp::Kind};
+use crate::{
+    rate::Configured,
+    sdp::{self, Kind},
+};
 
 /// The most exchanges of a call that are kept; the oldest is settled before its time.
 const MAX_EXCHANGES: usize = 16;
@@ -119,6 +122,11 @@ impl Call {
         before
             .min()
             .map_or(at, |later| at.min(later.saturating_sub(1)))
+    }
+
+    /// The SDP with this digest, if a message of an exchange that is kept has carried it.
+    pub(super) fn known_sdp(&self, digest: u64) -> Option<Arc<sdp::Session>> {
+        self.exchanges.iter().find_map(|of| of.known_sdp(digest))
     }
 
     /// The latest exchange that ng made for this offerer.

@@ -3,12 +3,13 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv6Addr, SocketAddr},
+    sync::Arc,
 };
 
 use super::session::{FiveTuple, Flow, Half, MAX_FLOWS, NotPlaced, Reason, Rtcp, RtcpEnds, Source};
 use crate::{
     rate::{self, Configured, Terms},
-    sdp::{Connection, Kind, Session, Stream, Transport},
+    sdp::{Connection, Format, Kind, Session, Stream, Transport},
 };
 
 /// How many ports of one `m=` line get flows (`m=audio 4000/2`).
@@ -203,6 +204,7 @@ impl Directions<'_> {
                 if sender.kind == Kind::Audio {
                     flow.kind = Kind::Audio;
                 }
+                flow.codecs = with(&flow.codecs, self.codecs(from));
             }
             None => {
                 let flow = Flow {
@@ -210,12 +212,26 @@ impl Directions<'_> {
                     destination,
                     rate_bps: bps,
                     packet_us,
+                    ptime_ms: receiver.ptime_ms.unwrap_or(0),
+                    codecs: Arc::clone(self.codecs(from)),
                     rtcp: self.rtcp(from, source, destination),
                     kind: sender.kind,
                     held,
                 };
                 flows.insert((source, destination), (self.stream, flow));
             }
+        }
+    }
+
+    /// What the payload types of what side `from` sends mean: the receiver has numbered them (RFC 3264,
+    /// section 5.1). The answer has those that both sides know, mostly by the offer's numbers.
+    fn codecs(&self, from: usize) -> &Arc<[Format]> {
+        let [offered, answered] = self.streams;
+        let is_offered = |of: &Format| rate::has_alike(offered, of, answered);
+        if from == 0 || answered.formats.iter().all(is_offered) {
+            &answered.formats
+        } else {
+            &offered.formats
         }
     }
 
@@ -240,6 +256,21 @@ impl Directions<'_> {
         } else {
             Rtcp::Explicit(Box::new(ends))
         }
+    }
+}
+
+/// The payload types of one stream and those of another in the same flow.
+fn with(codecs: &Arc<[Format]>, more: &Arc<[Format]>) -> Arc<[Format]> {
+    let is_new = |of: &&Format| {
+        !codecs
+            .iter()
+            .any(|known| known.payload_type == of.payload_type)
+    };
+    let new: Vec<_> = more.iter().filter(is_new).cloned().collect();
+    if new.is_empty() {
+        Arc::clone(codecs)
+    } else {
+        codecs.iter().cloned().chain(new).collect()
     }
 }
 

@@ -15,6 +15,24 @@ use crate::{
     sip::{self, Method, Start},
 };
 
+/// An SDP, read once for all messages of its call that carry it.
+pub(super) struct Read {
+    /// Of its text.
+    pub(super) digest: u64,
+    pub(super) sdp: Result<Arc<sdp::Session>, sdp::Refused>,
+}
+
+impl Read {
+    /// As an exchange keeps it.
+    fn offered(&self, signalled_from: Option<IpAddr>) -> Option<Offered> {
+        Some(Offered {
+            sdp: Arc::clone(self.sdp.as_ref().ok()?),
+            digest: self.digest,
+            signalled_from,
+        })
+    }
+}
+
 impl Model {
     /// Takes a SIP message.
     pub fn sip(&mut self, now: Micros, feed: &Feed, message: &sip::Message<'_>) {
@@ -32,20 +50,47 @@ impl Model {
         if !interesting {
             self.counters.of_no_interest += 1;
             if let Some(call) = self.calls.get_mut(message.call_id) {
-                call.journal.sip(now, message);
+                call.journal.sip(now, message, None);
             }
             return;
         }
         self.with_call(now, message.call_id, |model, call| {
-            call.journal.sip(now, message);
+            let sdp = message.sdp.map(|text| model.read(text, call));
+            call.journal.sip(now, message, sdp.as_ref());
+            let offered = sdp.and_then(|sdp| sdp.offered(feed.signalled_from(message)));
             match message.start {
-                Start::Request { .. } => model.request(now, feed, message, call),
-                Start::Response { code } => model.response(now, feed, message, code, call),
+                Start::Request { .. } => model.request(now, feed, message, offered, call),
+                Start::Response { code } => {
+                    model.response(now, feed, message, offered, code, call);
+                }
             }
         });
     }
 
-    fn request(&mut self, now: Micros, feed: &Feed, message: &sip::Message<'_>, call: &mut Call) {
+    /// Reads an SDP, unless a message of the call has carried the same.
+    fn read(&mut self, text: &[u8], call: &Call) -> Read {
+        let digest = xxh3_64_with_seed(text, self.seed);
+        let sdp = match call.known_sdp(digest) {
+            Some(sdp) => Ok(sdp),
+            None => sdp::read(text).map(|mut sdp| {
+                for stream in &mut sdp.streams {
+                    self.formats.intern(&mut stream.formats);
+                }
+                Arc::new(sdp)
+            }),
+        };
+        self.counters.bad_sdp += u64::from(sdp.is_err());
+        Read { digest, sdp }
+    }
+
+    fn request(
+        &mut self,
+        now: Micros,
+        feed: &Feed,
+        message: &sip::Message<'_>,
+        offered: Option<Offered>,
+        call: &mut Call,
+    ) {
         let at = feed.at(now);
         let key = |cseq| Key {
             ng: false,
@@ -60,20 +105,17 @@ impl Model {
             }
             Method::Ack => {
                 let exchange = call.exchange(key(message.cseq), at, now);
-                self.acknowledge(feed, message, exchange);
+                self.acknowledge(message, offered, exchange);
             }
             method => {
                 // Rule 1: SDP in a PRACK answers the offer of the response that it acknowledges, if
                 // that made one; else it is an offer of its own.
                 if let (Method::Prack, Some(rack)) = (method, message.rack) {
                     let exchange = call.exchange(key(rack.cseq), at, now);
-                    self.acknowledge(feed, message, exchange);
+                    self.acknowledge(message, offered.clone(), exchange);
                 }
                 match call.exchange(key(message.cseq), at, now) {
-                    Some(exchange) => {
-                        let offered = self.offered(feed, message, exchange);
-                        exchange.request(input::path(message, self.seed), offered);
-                    }
+                    Some(exchange) => exchange.request(input::path(message, self.seed), offered),
                     None => self.counters.late += 1,
                 }
             }
@@ -83,16 +125,16 @@ impl Model {
     /// Rule 1: what an ACK or PRACK carries pairs with its INVITE by the number of Vias.
     fn acknowledge(
         &mut self,
-        feed: &Feed,
         message: &sip::Message<'_>,
+        offered: Option<Offered>,
         exchange: Option<&mut Exchange>,
     ) {
-        let Some(exchange) = exchange else {
-            self.counters.late += 1;
-            return;
-        };
-        if let Some(offered) = self.offered(feed, message, exchange) {
-            exchange.ack(message.to_tag, message.vias.len(), offered);
+        match (exchange, offered) {
+            (Some(exchange), Some(offered)) => {
+                exchange.ack(message.to_tag, message.vias.len(), offered);
+            }
+            (Some(_), None) => {}
+            (None, _) => self.counters.late += 1,
         }
     }
 
@@ -101,6 +143,7 @@ impl Model {
         now: Micros,
         feed: &Feed,
         message: &sip::Message<'_>,
+        offered: Option<Offered>,
         code: u16,
         call: &mut Call,
     ) {
@@ -121,11 +164,10 @@ impl Model {
             cseq: message.cseq,
         };
         let at = feed.at(now);
-        let Some(exchange) = call.exchange(key.clone(), at, now) else {
+        if call.exchange(key.clone(), at, now).is_none() {
             self.counters.late += 1;
             return;
-        };
-        let offered = self.offered(feed, message, exchange);
+        }
         let response = Response {
             to_tag: message.to_tag,
             code,
@@ -133,48 +175,8 @@ impl Model {
             at,
             expires_s: message.session_expires,
         };
-        call.response(
-            key,
-            input::path(message, self.seed),
-            &response,
-            offered,
-            now,
-        );
-    }
-
-    /// A message's SDP, read once for all messages of the exchange that carry it.
-    fn offered(
-        &mut self,
-        feed: &Feed,
-        message: &sip::Message<'_>,
-        exchange: &Exchange,
-    ) -> Option<Offered> {
-        let text = message.sdp?;
-        self.read_sdp(text, feed.signalled_from(message), exchange)
-    }
-
-    fn read_sdp(
-        &mut self,
-        text: &[u8],
-        signalled_from: Option<IpAddr>,
-        exchange: &Exchange,
-    ) -> Option<Offered> {
-        let digest = xxh3_64_with_seed(text, self.seed);
-        let sdp = match exchange.known_sdp(digest) {
-            Some(sdp) => sdp,
-            None => match sdp::read(text) {
-                Ok(sdp) => Arc::new(sdp),
-                Err(_) => {
-                    self.counters.bad_sdp += 1;
-                    return None;
-                }
-            },
-        };
-        Some(Offered {
-            sdp,
-            digest,
-            signalled_from,
-        })
+        let path = input::path(message, self.seed);
+        call.response(key, path, &response, offered, now);
     }
 
     /// Takes ng's `offer`. The offerer is `from-tag`.
@@ -184,8 +186,6 @@ impl Model {
         let dialog = &media.command.dialog;
         self.with_call(now, &dialog.call_id, |model, call| {
             let branch = dialog.via_branch.as_deref().unwrap_or_default();
-            let sdps = [Some(&*media.command.sdp), media.relayed];
-            call.journal.ng_offer(now, branch, sdps);
             let digest = xxh3_64_with_seed(&media.command.sdp, model.seed);
             // The branches of a fork are offers alike.
             let again = call
@@ -193,13 +193,13 @@ impl Model {
                 .filter(|last| !last.finished && last.known_sdp(digest).is_some())
                 .map(|last| last.key.clone());
             let key = again.unwrap_or_else(|| call.new_ng_key(&dialog.from_tag));
-            let Some(exchange) = call.exchange(key, now, now) else {
-                return;
-            };
             let (own, relayed) = media.hops(model.seed);
             for hop in iter::once(own).chain(relayed) {
-                let offered = model.read_sdp(hop.sdp, hop.signalled_from, exchange);
-                exchange.request(hop.path, offered);
+                let sdp = model.read(hop.sdp, call);
+                call.journal.ng_offer(now, branch, &sdp);
+                if let Some(exchange) = call.exchange(key.clone(), now, now) {
+                    exchange.request(hop.path, sdp.offered(hop.signalled_from));
+                }
             }
         });
     }
@@ -214,11 +214,7 @@ impl Model {
         };
         self.with_call(now, &dialog.call_id, |model, call| {
             let branch = dialog.via_branch.as_deref().unwrap_or_default();
-            let sdps = [Some(&*media.command.sdp), media.relayed];
-            call.journal.ng_answer(now, branch, sdps);
-            let Some(key) = call.last_ng(&dialog.from_tag).map(|last| last.key.clone()) else {
-                return;
-            };
+            let key = call.last_ng(&dialog.from_tag).map(|last| last.key.clone());
             // The answerer's SDP is on the hop of what it was offered, and the relay's on the
             // offerer's.
             let (mut own, mut relayed) = media.hops(model.seed);
@@ -226,10 +222,11 @@ impl Model {
                 mem::swap(&mut own.path, &mut relayed.path);
             }
             for hop in iter::once(own).chain(relayed) {
-                let Some(exchange) = call.exchange(key.clone(), now, now) else {
-                    return;
+                let sdp = model.read(hop.sdp, call);
+                call.journal.ng_answer(now, branch, &sdp);
+                let Some(key) = &key else {
+                    continue;
                 };
-                let offered = model.read_sdp(hop.sdp, hop.signalled_from, exchange);
                 let response = Response {
                     to_tag,
                     code: 200,
@@ -237,6 +234,7 @@ impl Model {
                     at: now,
                     expires_s: None,
                 };
+                let offered = sdp.offered(hop.signalled_from);
                 call.response(key.clone(), hop.path, &response, offered, now);
             }
         });

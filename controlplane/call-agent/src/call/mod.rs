@@ -38,6 +38,7 @@ mod counters;
 mod dialog;
 mod exchange;
 mod flows;
+mod formats;
 mod input;
 mod intake;
 mod reconcile;
@@ -47,7 +48,7 @@ mod session;
 pub use counters::Counters;
 pub use flows::halves;
 pub use input::{Feed, NgMedia};
-pub use seen::{CallReport, DialogReport, SeenMessage};
+pub use seen::{CallReport, DialogReport, SeenMessage, SeenMessages};
 pub use session::{
     Change, Flow, Half, Lease, MAX_FLOWS, NotPlaced, Reason, Rtcp, RtcpEnds, Session, SessionId,
     Source, Why,
@@ -56,6 +57,7 @@ pub use session::{
 use crate::rate::Configured;
 use calls::Call;
 use dialog::Dialog;
+use formats::Formats;
 use session::FiveTuple;
 
 /// Microseconds of a clock that never goes back.
@@ -95,6 +97,7 @@ pub struct Model {
     half_open_count: usize,
     serial: u64,
     counters: Counters,
+    formats: Formats,
     changes: Vec<Change>,
 }
 
@@ -119,6 +122,7 @@ impl Model {
             half_open_count: 0,
             serial: 0,
             counters: Counters::default(),
+            formats: Formats::default(),
             changes: Vec::new(),
         }
     }

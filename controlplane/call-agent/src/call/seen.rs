@@ -8,6 +8,7 @@ use super::{
     Micros, Model, NotPlaced,
     calls::Call,
     dialog::{Dialog, State},
+    intake::Read,
     session::{Flow, SessionId},
 };
 use crate::{
@@ -88,7 +89,7 @@ impl fmt::Display for Verb {
 }
 
 impl Journal {
-    pub(super) fn sip(&mut self, now: Micros, message: &sip::Message<'_>) {
+    pub(super) fn sip(&mut self, now: Micros, message: &sip::Message<'_>, sdp: Option<&Read>) {
         let verb = match message.method {
             Method::Invite => Verb::Invite,
             Method::Ack => Verb::Ack,
@@ -107,34 +108,29 @@ impl Journal {
             .first()
             .map(|via| via.branch)
             .unwrap_or_default();
-        self.note(now, what, message.cseq, branch, message.sdp);
+        self.note(now, what, message.cseq, branch, sdp);
     }
 
-    pub(super) fn ng_offer(&mut self, now: Micros, branch: &[u8], sdps: [Option<&[u8]>; 2]) {
-        self.ng(now, What::NgOffer, branch, sdps);
+    /// `sdp`: what came, or what a relay made of it.
+    pub(super) fn ng_offer(&mut self, now: Micros, branch: &[u8], sdp: &Read) {
+        self.note(now, What::NgOffer, 0, branch, Some(sdp));
     }
 
-    pub(super) fn ng_answer(&mut self, now: Micros, branch: &[u8], sdps: [Option<&[u8]>; 2]) {
-        self.ng(now, What::NgAnswer, branch, sdps);
+    /// See [`ng_offer`](Self::ng_offer).
+    pub(super) fn ng_answer(&mut self, now: Micros, branch: &[u8], sdp: &Read) {
+        self.note(now, What::NgAnswer, 0, branch, Some(sdp));
     }
 
     pub(super) fn ng_delete(&mut self, now: Micros) {
         self.note(now, What::NgDelete, 0, b"", None);
     }
 
-    /// The SDP that came, and what a relay made of it.
-    fn ng(&mut self, now: Micros, what: What, branch: &[u8], sdps: [Option<&[u8]>; 2]) {
-        for sdp in sdps.into_iter().flatten() {
-            self.note(now, what, 0, branch, Some(sdp));
-        }
-    }
-
-    fn note(&mut self, now: Micros, what: What, cseq: u32, branch: &[u8], sdp: Option<&[u8]>) {
+    fn note(&mut self, now: Micros, what: What, cseq: u32, branch: &[u8], sdp: Option<&Read>) {
         if self.seen.is_empty() {
             self.began = now;
         }
         let after_ms = (now - self.began.min(now)) / 1_000;
-        let sdp = sdp.map_or(MAX_SDPS, |text| self.sdp(text));
+        let sdp = sdp.map_or(MAX_SDPS, |sdp| self.sdp(sdp));
         if self.seen.len() >= MAX_SEEN {
             self.seen.remove(MAX_SEEN / 2);
         }
@@ -148,13 +144,13 @@ impl Journal {
         });
     }
 
-    fn sdp(&mut self, text: &[u8]) -> usize {
-        let digest = xxh3_64(text);
-        if let Some(at) = self.sdps.iter().position(|(known, _)| *known == digest) {
+    fn sdp(&mut self, sdp: &Read) -> usize {
+        let is_it = |(known, _): &(u64, _)| *known == sdp.digest;
+        if let Some(at) = self.sdps.iter().position(is_it) {
             return at;
         }
         if self.sdps.len() < MAX_SDPS {
-            self.sdps.push((digest, summary(text)));
+            self.sdps.push((sdp.digest, summary(sdp)));
             return self.sdps.len() - 1;
         }
         MAX_SDPS
@@ -247,8 +243,8 @@ impl Journal {
 }
 
 /// What an SDP says of media, in a line.
-fn summary(text: &[u8]) -> Box<str> {
-    let sdp = match sdp::read(text) {
+fn summary(read: &Read) -> Box<str> {
+    let sdp = match &read.sdp {
         Ok(sdp) => sdp,
         Err(reason) => return format!("not read: {reason}").into(),
     };
@@ -290,7 +286,12 @@ pub struct CallReport {
     pub call_id: Arc<[u8]>,
     /// Its dialogs.
     pub dialogs: Vec<DialogReport>,
-    /// What was seen of it, in the order in which it came.
+}
+
+/// What was seen of a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenMessages {
+    /// In the order in which they came.
     pub messages: Vec<SeenMessage>,
     /// What should have been seen.
     pub missing: Vec<String>,
@@ -327,9 +328,32 @@ pub struct SeenMessage {
 }
 
 impl Model {
-    /// What is known of a call.
-    pub fn explain(&self, call_id: &[u8]) -> Option<CallReport> {
+    /// How a call stands.
+    pub fn report(&self, call_id: &[u8]) -> Option<CallReport> {
         self.calls.get(call_id).map(Call::report)
+    }
+
+    /// What was seen of a call.
+    pub fn seen(&self, call_id: &[u8]) -> Option<SeenMessages> {
+        let journal = &self.calls.get(call_id)?.journal;
+        Some(SeenMessages {
+            messages: journal.messages(),
+            missing: journal.missing(),
+        })
+    }
+
+    /// Whether a call has streams that could not be placed.
+    pub fn has_not_placed(&self, call_id: &[u8]) -> bool {
+        let has = |of: &Dialog| !of.not_placed.is_empty();
+        self.calls
+            .get(call_id)
+            .is_some_and(|call| call.dialogs.iter().any(has))
+    }
+
+    /// The sessions of a call's dialogs.
+    pub fn sessions(&self, call_id: &[u8]) -> impl Iterator<Item = &SessionId> {
+        let dialogs = self.calls.get(call_id).map(|call| &call.dialogs);
+        dialogs.into_iter().flatten().map(|dialog| &dialog.id)
     }
 
     /// All Call-IDs, in no order.
@@ -343,8 +367,6 @@ impl Call {
         CallReport {
             call_id: Arc::clone(&self.id),
             dialogs: self.dialogs.iter().map(Dialog::report).collect(),
-            messages: self.journal.messages(),
-            missing: self.journal.missing(),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::Micros;
-use crate::sdp::Kind;
+use crate::sdp::{Format, Kind};
 
 /// The most flows that the server takes in one session.
 pub const MAX_FLOWS: usize = 32;
@@ -86,6 +86,10 @@ pub struct Flow {
     pub rate_bps: u64,
     /// Its packet time, us; 0: not told.
     pub packet_us: u32,
+    /// The packet time that the receiver asks for, ms; 0: not told.
+    pub ptime_ms: u32,
+    /// What its payload types mean.
+    pub codecs: Arc<[Format]>,
     /// Where its RTCP goes.
     pub rtcp: Rtcp,
     /// The first medium on it.

@@ -1,10 +1,13 @@
 //! The connection to the QoS server: connects again and again, lists once what is there, and carries
 //! changes on one stream.
 
-use std::time::Duration;
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use rand::Rng as _;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::timeout,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Code, Status, Streaming,
@@ -25,6 +28,8 @@ const ANSWER: Duration = Duration::from_secs(10);
 const BACK_OFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(3)];
 /// Requests that wait for the stream. More changes than these hold are never on their way.
 const REQUESTS: usize = 1_024;
+/// Questions that are asked at a time.
+const ASKED: usize = 64;
 /// Sessions of a page.
 const PAGE: u32 = 1_000;
 
@@ -90,6 +95,7 @@ pub async fn run(
     mut questions: mpsc::Receiver<Vec<Question>>,
 ) {
     let mut listed = false;
+    let mut waiting = VecDeque::new();
     let mut back_off = BACK_OFF[0];
     let mut said = String::new();
     loop {
@@ -97,6 +103,7 @@ pub async fn run(
             server: &server,
             events: &events,
             questions: &mut questions,
+            waiting: &mut waiting,
             listed: &mut listed,
             worked: false,
         };
@@ -126,6 +133,8 @@ struct Connection<'a> {
     server: &'a Server,
     events: &'a mpsc::Sender<FromServer>,
     questions: &'a mut mpsc::Receiver<Vec<Question>>,
+    /// Those that nobody was asked as yet. Each has its answer some time.
+    waiting: &'a mut VecDeque<Question>,
     listed: &'a mut bool,
     /// Changes could be sent.
     worked: bool,
@@ -161,6 +170,7 @@ impl Connection<'_> {
         channel: Channel,
         mut outcomes: Streaming<v1::ChangeSessionsResponse>,
     ) -> Result<NobodyListens, Ended> {
+        let room = Arc::new(Semaphore::new(ASKED));
         loop {
             tokio::select! {
                 message = outcomes.message() => {
@@ -169,13 +179,19 @@ impl Connection<'_> {
                         return Ok(NobodyListens);
                     }
                 }
-                asked = self.questions.recv() => {
+                asked = self.questions.recv(), if self.waiting.is_empty() => {
                     let Some(asked) = asked else {
                         return Ok(NobodyListens);
                     };
-                    for question in asked {
+                    self.waiting.extend(asked);
+                }
+                Ok(place) = Arc::clone(&room).acquire_owned(), if !self.waiting.is_empty() => {
+                    if let Some(question) = self.waiting.pop_front() {
                         let asking = ask(channel.clone(), question, self.events.clone());
-                        tokio::spawn(asking);
+                        tokio::spawn(async move {
+                            asking.await;
+                            drop(place);
+                        });
                     }
                 }
             }

@@ -50,16 +50,8 @@ pub enum Answer<'a> {
 }
 
 impl Answer<'_> {
-    /// The datagram: cookie, space, dictionary. As bencode it is byte for byte what was given; as
-    /// JSON, an SDP that is no UTF-8 loses the bytes that are none.
-    pub fn write(&self, cookie: &[u8], encoding: Encoding) -> Vec<u8> {
-        let mut out = cookie.to_vec();
-        out.push(b' ');
-        self.write_dictionary(encoding, &mut out);
-        out
-    }
-
-    /// Appends the dictionary alone, as `POST /ng-plain` answers.
+    /// Appends the dictionary. As bencode it is byte for byte what was given; as JSON, an SDP that is no
+    /// UTF-8 loses the bytes that are none.
     pub fn write_dictionary(&self, encoding: Encoding, out: &mut Vec<u8>) {
         let entries = self.entries();
         let entries = entries.iter().flatten();

@@ -1,6 +1,6 @@
 //! rtpengine's ng protocol: a cookie, a space, and a dictionary as bencode or JSON.
 //!
-//! [`Request::read`] reads what a SIP server sends, [`Answer::write`] writes what it expects.
+//! [`Request::read`] reads what a SIP server sends, [`Answer::write_dictionary`] writes what it expects.
 
 use std::{borrow::Cow, net::IpAddr};
 
@@ -24,8 +24,8 @@ pub struct Request<'a> {
     pub cookie: &'a [u8],
     /// How the dictionary was written; the answer is written alike.
     pub encoding: Encoding,
-    /// What it wants. If that cannot be read, the sender still gets an [`Answer::Error`].
-    pub command: Result<Command<'a>, Refused>,
+    /// What stands behind the cookie.
+    pub dictionary: &'a [u8],
 }
 
 /// How a dictionary is written.
@@ -122,7 +122,7 @@ pub enum Refused {
 }
 
 impl<'a> Request<'a> {
-    /// Reads one datagram.
+    /// Reads one datagram, as far as it takes to know a request that came before.
     pub fn read(datagram: &'a [u8]) -> Result<Self, Refused> {
         let (cookie, dictionary) = cookie(datagram).ok_or(Refused::Cookie)?;
         let encoding = match dictionary.first() {
@@ -133,8 +133,13 @@ impl<'a> Request<'a> {
         Ok(Self {
             cookie,
             encoding,
-            command: Command::read(dictionary, encoding),
+            dictionary,
         })
+    }
+
+    /// What it wants. If that cannot be read, the sender still gets an [`Answer::Error`].
+    pub fn command(&self) -> Result<Command<'a>, Refused> {
+        Command::read(self.dictionary, self.encoding)
     }
 }
 

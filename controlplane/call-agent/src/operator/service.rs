@@ -19,8 +19,6 @@ use crate::{
     text::Printable,
 };
 
-/// How often health is looked at.
-const HEALTH: Duration = Duration::from_millis(500);
 const MAX_CALLS: u32 = 1_000;
 const DEFAULT_CALLS: u32 = 100;
 
@@ -52,9 +50,9 @@ pub async fn serve(listener: TcpListener, view: Arc<View>) {
 }
 
 async fn follow(health: HealthReporter, view: Arc<View>) {
+    let mut connected = view.figures.connected.subscribe();
     loop {
-        let connected = view.snapshot().await.is_some_and(|of| of.connected);
-        let status = if connected {
+        let status = if *connected.borrow_and_update() {
             ServingStatus::Serving
         } else {
             ServingStatus::NotServing
@@ -62,7 +60,8 @@ async fn follow(health: HealthReporter, view: Arc<View>) {
         for service in ["", "voicelane.v1.CallAgent"] {
             health.set_service_status(service, status).await;
         }
-        tokio::time::sleep(HEALTH).await;
+        // Its sender is in `view`.
+        let _ = connected.changed().await;
     }
 }
 
@@ -151,23 +150,27 @@ impl CallAgent for Service {
             reply,
         };
         let found = self.0.ask(query).await.ok_or_else(busy)?;
-        let view = found.ok_or_else(|| {
+        let explained = found.ok_or_else(|| {
             Status::not_found(format!(
                 "no call {call_id:?} is known: no message of it came from a configured sender, or it ended \
                  more than a minute ago (`voicelane agent status` counts what came)"
             ))
         })?;
-        let messages = view.report.messages.iter().map(|message| v1::SeenMessage {
-            after_ms: message.after_ms,
-            what: message.what.clone(),
-            cseq: message.cseq,
-            hop: message.hop,
-            sdp: message.sdp.clone(),
-        });
+        let messages = explained
+            .seen
+            .messages
+            .into_iter()
+            .map(|message| v1::SeenMessage {
+                after_ms: message.after_ms,
+                what: message.what,
+                cseq: message.cseq,
+                hop: message.hop,
+                sdp: message.sdp,
+            });
         Ok(Response::new(v1::ExplainCallResponse {
-            call: Some(call(&view)),
+            call: Some(call(&explained.call)),
             messages: messages.collect(),
-            missing: view.report.missing.clone(),
+            missing: explained.seen.missing,
         }))
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! [`read`] never fails on a line: what it does not understand is as if it were not there.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 mod attribute;
 mod read;
@@ -34,7 +34,7 @@ pub struct Stream {
     /// Where it is received.
     pub connection: Option<Connection>,
     /// In order of preference. Empty where formats are no RTP payload types.
-    pub formats: Vec<Format>,
+    pub formats: Arc<[Format]>,
     /// The packet time wanted, ms.
     pub ptime_ms: Option<u32>,
     /// The longest packet time accepted, ms.
@@ -119,7 +119,7 @@ pub struct RtcpPort {
 }
 
 /// A payload type.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Format {
     /// As in the `m=` line.
     pub payload_type: u8,
@@ -130,7 +130,7 @@ pub struct Format {
 }
 
 /// What a payload type means.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Encoding {
     /// Without regard to case.
     pub name: Box<str>,

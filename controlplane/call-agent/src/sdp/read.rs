@@ -1,5 +1,7 @@
 //! The lines of an SDP.
 
+use std::sync::Arc;
+
 use super::{
     Bandwidth, Connection, Direction, Format, Kind, Session, Stream, Transport,
     attribute::{self, Attribute},
@@ -119,14 +121,12 @@ impl Reader {
 
     /// `m=<media> <port>[/<ports>] <protocol> <format> ...`
     fn stream(&mut self, value: &[u8]) {
-        let stream = stream(value, &self.common);
+        let formats: usize = self.session.streams.iter().map(|of| of.formats.len()).sum();
+        let room = MAX_ALL_FORMATS.saturating_sub(formats).min(MAX_FORMATS);
+        let stream = stream(value, &self.common, room);
         self.has_connection = false;
         self.skip = stream.is_none() || self.session.streams.len() >= MAX_STREAMS;
-        if let (false, Some(mut stream)) = (self.skip, stream) {
-            let formats: usize = self.session.streams.iter().map(|of| of.formats.len()).sum();
-            stream
-                .formats
-                .truncate(MAX_ALL_FORMATS.saturating_sub(formats));
+        if let (false, Some(stream)) = (self.skip, stream) {
             self.session.streams.push(stream);
         }
     }
@@ -160,7 +160,8 @@ impl Reader {
     }
 }
 
-fn stream(value: &[u8], common: &Common) -> Option<Stream> {
+/// With `formats` at most.
+fn stream(value: &[u8], common: &Common, formats: usize) -> Option<Stream> {
     let mut fields = words(value);
     let kind = match fields.next()?.to_ascii_lowercase().as_slice() {
         b"audio" => Kind::Audio,
@@ -179,14 +180,14 @@ fn stream(value: &[u8], common: &Common) -> Option<Stream> {
     let formats = match transport {
         Transport::Rtp | Transport::Srtp => fields
             .filter_map(number)
-            .take(MAX_FORMATS)
+            .take(formats)
             .map(|payload_type| Format {
                 payload_type,
                 encoding: None,
                 parameters: None,
             })
             .collect(),
-        Transport::Udp | Transport::Other => Vec::new(),
+        Transport::Udp | Transport::Other => Arc::default(),
     };
     Some(Stream {
         kind,
@@ -258,8 +259,8 @@ fn add_to_stream(stream: &mut Stream, attribute: Attribute<'_>) {
 }
 
 fn format(stream: &mut Stream, payload_type: u8) -> Option<&mut Format> {
-    stream
-        .formats
+    // Nobody else has it while it is read.
+    Arc::get_mut(&mut stream.formats)?
         .iter_mut()
         .find(|format| format.payload_type == payload_type)
 }

@@ -64,7 +64,7 @@ fn exercise(model: &mut Model, now: u64, input: &[u8]) {
     }
     drop(sdp::read(input));
     if let Ok(request) = ng::Request::read(input) {
-        match request.command {
+        match request.command() {
             Ok(ng::Command::Offer(command)) => model.ng_offer(now, &media(&command)),
             Ok(ng::Command::Answer(command)) => model.ng_answer(now, &media(&command)),
             Ok(ng::Command::Delete(dialog)) => {

@@ -212,12 +212,10 @@ impl Desired {
                 self.give_up(&other);
             }
         }
-        let content = Content::Flows(session.flows.into());
-        let want = if content.is_empty() {
-            Want::Gone
-        } else {
-            Want::Is(content, Until::of(session.lease))
-        };
+        let want = Want::Is(
+            Content::Flows(session.flows.into()),
+            Until::of(session.lease),
+        );
         self.set(now, &name, &session.call_id, want);
         if let Some(entry) = self.entries.get_mut(&name) {
             entry.dialog = dialog;
@@ -227,7 +225,7 @@ impl Desired {
     /// Asks for room for a call that is offered. An [`Event::Verdict`] follows.
     pub fn reserve(&mut self, now: Micros, id: SessionId, call_id: &Arc<[u8]>, halves: Vec<Half>) {
         let content = Content::Halves(halves.into());
-        if !self.connected || content.is_empty() {
+        if !self.connected {
             self.events.push(Event::Verdict(id, Verdict::Away));
             return;
         }
@@ -417,9 +415,10 @@ impl Desired {
         standing
     }
 
-    /// Whether changes can be sent.
-    pub fn is_connected(&self) -> bool {
-        self.connected
+    /// Whether the server said no to a dialog's session.
+    pub fn is_refused(&self, id: &SessionId) -> bool {
+        let entry = self.entries.get(self.aliases.get(id).unwrap_or(id));
+        entry.is_some_and(|entry| matches!(entry.want, Want::Is(..)) && entry.refusal.is_some())
     }
 
     /// Whether nothing is left at the server, or wanted there.

@@ -29,6 +29,8 @@ fn session(call: &str, port: u16) -> Session {
         destination: ([10, 2, 0, 7], port).into(),
         rate_bps: 80_000,
         packet_us: 20_000,
+        ptime_ms: 20,
+        codecs: Arc::default(),
         rtcp: Rtcp::NextPort,
         kind: Kind::Audio,
         held: false,

@@ -160,7 +160,7 @@ impl Desk {
         let (known, is_known) = oneshot::channel();
         self.tell(NgInput::Delete {
             dialog: dialog.to_owned_dialog(),
-            known: Some(known),
+            known,
         })
         .await;
         if self.relay.is_some() {

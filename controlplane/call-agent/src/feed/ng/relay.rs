@@ -64,21 +64,19 @@ impl Relay {
         let number = self.0.next.fetch_add(1, Ordering::Relaxed);
         let (answer, mut answered) = oneshot::channel();
         self.0.waiting().insert(number, answer);
+        let _place = Place(&self.0, number);
         let mut datagram = format!("vl{:08x}_{number} ", self.0.mark).into_bytes();
         datagram.extend_from_slice(dictionary);
-        let mut came = None;
         for wait in WAITS {
             // It may be away now and back when it is asked again.
             if let Err(error) = self.0.socket.send(&datagram).await {
                 debug!(%error, "rtpengine cannot be asked");
             }
             if let Ok(answer) = timeout(wait, &mut answered).await {
-                came = answer.ok();
-                break;
+                return answer.ok();
             }
         }
-        self.0.waiting().remove(&number);
-        came
+        None
     }
 
     /// Hands answers to those who wait, for ever.
@@ -105,6 +103,15 @@ impl Relay {
     }
 }
 
+/// Somebody waits, until this drops: whoever asked by HTTP may hang up.
+struct Place<'a>(&'a Shared, u64);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.waiting().remove(&self.1);
+    }
+}
+
 impl Shared {
     fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<Vec<u8>>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
@@ -117,5 +124,19 @@ impl Shared {
         let (mark, number) = cookie.split_once('_')?;
         let is_own = u32::from_str_radix(mark, 16) == Ok(self.mark);
         is_own.then_some((number.parse().ok()?, rest.get(1..)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_hangs_up_waits_no_longer() {
+        let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let relay = Relay::to(silent.local_addr().unwrap()).await.unwrap();
+        let asking = timeout(Duration::from_millis(20), relay.ask(b"d7:command4:pinge"));
+        assert!(asking.await.is_err());
+        assert!(relay.0.waiting().is_empty());
     }
 }

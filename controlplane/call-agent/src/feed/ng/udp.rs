@@ -82,14 +82,14 @@ pub async fn receive(socket: UdpSocket, desk: Arc<Desk>, senders: Arc<Senders>) 
 
 impl Door {
     async fn carry_out(&self, datagram: &[u8], from: SocketAddr) {
+        // It was read before, but nothing else can own what it borrows.
         let Ok(request) = Request::read(datagram) else {
             return;
         };
-        let dictionary = datagram.get(request.cookie.len() + 1..).unwrap_or_default();
         let asked = Asked {
-            dictionary,
+            dictionary: request.dictionary,
             encoding: request.encoding,
-            command: request.command,
+            command: request.command(),
         };
         let Some(dictionary) = self.desk.carry_out(asked).await else {
             self.cookies().unanswered(from.ip(), request.cookie);
