@@ -12,5 +12,6 @@ mod command;
 #[path = "../../../qos-server/tests/it/common/mod.rs"]
 mod common;
 
+mod agent;
 mod cli;
 mod router_api;
