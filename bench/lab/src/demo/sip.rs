@@ -19,7 +19,7 @@ use super::{
     Options, Ports, Report, SESSIONS, check,
     course::{Course, Progress, SETTLE, Voicelane, meet},
 };
-use crate::sip::{self, Callers, Feed, Ng, SipSite, Watch};
+use crate::sip::{self, Callers, Feed, Gated, Ng, SipSite, Watch};
 
 /// What a call of G.711 takes of a link, headers and RTCP included, bit/s.
 const CALL_BITS_PER_SECOND: u64 = 99_504;
@@ -198,33 +198,15 @@ fn gate(site: &SipSite<'_>, calls: u16, progress: Progress) -> Result<[Check; 2]
     let hold = Duration::from_secs(u64::from(calls / 20) + 3);
     place(site, calls + 1, hold)?.wait(hold + SETUP_BOUND)?;
     thread::sleep(Duration::from_secs(1));
-    let found = sip::read(&recording.stop()?.0)?;
-    let answered = found
-        .values()
-        .filter(|call| call.answered.is_some())
-        .count();
-    let refused: Vec<_> = found
-        .values()
-        .filter(|call| call.refused.is_some())
-        .collect();
-    let heard = refused
-        .iter()
-        .filter(|call| call.offered.is_some() || call.rang.is_some());
-    let heard = heard.count();
+    let gated = Gated::of(&sip::read(&recording.stop()?.0)?);
+    let answered = gated.answered;
     Ok([
         Check::new(
             "gate: as many calls as there is room for",
             answered == usize::from(calls),
             format!("{answered} answered, {calls} expected"),
         ),
-        Check::new(
-            "gate: one call too many gets 503 and never rings",
-            refused.len() == 1 && heard == 0,
-            format!(
-                "{} refused, of which {heard} were heard ringing",
-                refused.len()
-            ),
-        ),
+        gated.refusals("gate: one call too many gets 503 and never rings", 1),
     ])
 }
 

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use voicelane_testbed::{Capture, LabError};
 
 use super::site::{CALLEE, CALLER};
+use crate::demo::Check;
 
 /// A call. Times are since the Unix epoch, at the SIP server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +22,39 @@ pub struct Call {
     pub ended: Option<Duration>,
     /// When it was refused with 503.
     pub refused: Option<Duration>,
+}
+
+/// What a gate made of calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Gated {
+    /// Those that were let in.
+    pub(crate) answered: usize,
+    /// Those that got 503.
+    pub(crate) refused: usize,
+    /// Of these, those whose callee heard of them.
+    pub(crate) heard: usize,
+}
+
+impl Gated {
+    pub(crate) fn of(calls: &BTreeMap<String, Call>) -> Self {
+        let count = |is: &dyn Fn(&Call) -> bool| calls.values().filter(|call| is(call)).count();
+        let is_heard = |call: &Call| call.offered.is_some() || call.rang.is_some();
+        Self {
+            answered: count(&|call| call.answered.is_some()),
+            refused: count(&|call| call.refused.is_some()),
+            heard: count(&|call| call.refused.is_some() && is_heard(call)),
+        }
+    }
+
+    /// So many calls must have been refused before they rang.
+    pub(crate) fn refusals(self, name: &str, expected: usize) -> Check {
+        let (refused, heard) = (self.refused, self.heard);
+        Check::new(
+            name,
+            refused == expected && heard == 0,
+            format!("{refused} refused, {expected} expected; {heard} of them reached their callee"),
+        )
+    }
 }
 
 const FIELDS: [&str; 8] = [
@@ -97,9 +131,24 @@ mod tests {
             ended: Some(Duration::from_secs(13)),
             refused: None,
         };
-        assert_eq!(
-            of_rows(&rows),
-            BTreeMap::from([("a@x".to_owned(), expected)])
-        );
+        let mut calls = of_rows(&rows);
+        assert_eq!(calls, BTreeMap::from([("a@x".to_owned(), expected)]));
+        // One that a gate refused, and one that it refused too late.
+        for (name, offered) in [("b@x", None), ("c@x", Some(Duration::from_secs(1)))] {
+            let call = Call {
+                offered,
+                refused: Some(Duration::from_secs(2)),
+                ..Call::default()
+            };
+            calls.insert(name.to_owned(), call);
+        }
+        let gated = Gated::of(&calls);
+        let expected = Gated {
+            answered: 1,
+            refused: 2,
+            heard: 1,
+        };
+        assert_eq!(gated, expected);
+        assert!(!gated.refusals("", 2).pass);
     }
 }

@@ -9,10 +9,10 @@ use voicelane_testbed::{
 };
 
 use super::{
-    calls,
+    calls::{self, Gated},
     hep::{during, figures},
     media::Media,
-    report::Figures,
+    report::{Figures, saw_all},
     sessions::Watch,
     site::{Callers, Feed, Ng, SipSite},
 };
@@ -73,16 +73,13 @@ pub fn gate(hold: Duration) -> Result<Figures, LabError> {
     callers.wait(hold + Duration::from_secs(60))?;
     thread::sleep(Duration::from_secs(2));
     let left = voicelane.agent.sessions()?.len();
-    let (pcap, _) = recording.stop()?;
+    let (pcap, missed) = recording.stop()?;
     let calls = calls::read(&pcap)?;
     let lives = watch.lives();
     let media = media.stop(|port| during(port, &calls, &lives))?;
     bulk.stop()?;
 
-    let heard = calls
-        .values()
-        .filter(|call| call.refused.is_some() && (call.offered.is_some() || call.rang.is_some()));
-    let heard = heard.count();
+    let gated = Gated::of(&calls);
     let mut figures = Figures {
         case: "gate",
         sessions_at_once: watch.most(),
@@ -97,19 +94,15 @@ pub fn gate(hold: Duration) -> Result<Figures, LabError> {
     figures.checks = vec![
         Check::new(
             "as many calls as there is room for",
-            figures.answered == ROOM && figures.with_session == ROOM,
+            gated.answered == ROOM && figures.with_session == ROOM,
             format!(
                 "{} answered, {} with a session, {ROOM} expected",
-                figures.answered, figures.with_session
+                gated.answered, figures.with_session
             ),
         ),
-        Check::new(
+        gated.refusals(
             "all others get 503 and never ring",
-            figures.refused == usize::from(TRIED) - ROOM && heard == 0,
-            format!(
-                "{} refused, of which {heard} reached their callee",
-                figures.refused
-            ),
+            usize::from(TRIED) - ROOM,
         ),
         Check::new(
             "calls with room are perfect",
@@ -124,6 +117,7 @@ pub fn gate(hold: Duration) -> Result<Figures, LabError> {
             left == 0,
             format!("{left} left"),
         ),
+        saw_all(missed, &watch),
     ];
     Ok(figures)
 }

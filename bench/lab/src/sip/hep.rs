@@ -17,7 +17,7 @@ use voicelane_testbed::{
 use super::{
     calls::{self, Call},
     media::Media,
-    report::Figures,
+    report::{Figures, saw_all},
     sessions::{Life, Watch, now},
     site::{Callers, Feed, SipSite},
 };
@@ -118,7 +118,11 @@ pub fn hep(options: HepOptions) -> Result<Figures, LabError> {
         callers.wait(bound)?;
     }
     progress.say("the last call has ended");
-    let left = wait_until_gone(&voicelane.agent, options.trouble)?;
+    let bound = match options.trouble {
+        Trouble::None => REMOVAL,
+        Trouble::Datagrams | Trouble::Kill => LAST,
+    };
+    let left = wait_until_gone(&voicelane.agent, bound)?;
     Media::drain();
     let (pcap, missed) = recording.stop()?;
     let calls = calls::read(&pcap)?;
@@ -143,14 +147,7 @@ pub fn hep(options: HepOptions) -> Result<Figures, LabError> {
         ..figures(&calls, &lives)
     };
     figures.checks = checks(options, &figures, &calls, &lives, killed);
-    figures.checks.push(Check::new(
-        "the testbed saw all",
-        missed == 0 && watch.fault().is_none(),
-        format!(
-            "tcpdump lost {missed} frames; {}",
-            watch.fault().unwrap_or_else(|| "no fault".to_owned())
-        ),
-    ));
+    figures.checks.push(saw_all(missed, &watch));
     Ok(figures)
 }
 
@@ -199,11 +196,7 @@ fn start_callers(
 }
 
 /// Waits until the server has no session; how many are left when they should be gone.
-fn wait_until_gone(agent: &Agent, trouble: Trouble) -> Result<usize, LabError> {
-    let bound = match trouble {
-        Trouble::None => REMOVAL,
-        Trouble::Datagrams | Trouble::Kill => LAST,
-    };
+pub(super) fn wait_until_gone(agent: &Agent, bound: Duration) -> Result<usize, LabError> {
     let end = Instant::now() + bound;
     loop {
         let left = agent.sessions()?.len();

@@ -10,6 +10,7 @@ mod report;
 mod sessions;
 mod site;
 
+pub(crate) use self::calls::Gated;
 pub use self::{
     calls::{Call, read},
     gate::gate,

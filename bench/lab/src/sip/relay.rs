@@ -9,9 +9,9 @@ use voicelane_testbed::{
 
 use super::{
     calls,
-    hep::figures,
-    report::Figures,
-    sessions::Watch,
+    hep::{figures, wait_until_gone},
+    report::{Figures, saw_all},
+    sessions::{Watch, now},
     site::{Callers, Feed, Ng, SipSite},
 };
 use crate::demo::{
@@ -22,6 +22,12 @@ use crate::demo::{
 const CALLS: u16 = 4;
 /// From the answer to the BYE. The recording that the phones send is as long.
 const HOLD: Duration = Duration::from_secs(7);
+/// How much later than wanted a BYE may come.
+const LATE: Duration = Duration::from_secs(2);
+/// How long sessions may stay of calls whose end nobody told the agent, as Kamailio asks no relay that it
+/// holds for dead: the agent asks after them when it renews them, and again until 30 s are silent.
+const GONE: Duration = Duration::from_secs(100);
+const LIFETIME: &str = "[sessions]\nlifetime_s = 60\n";
 /// From a flow's first packet until all of it must be marked.
 const SETTLED: f64 = 0.5;
 /// Each call has caller to relay, relay to callee, and back.
@@ -48,7 +54,7 @@ pub fn relay() -> Result<Figures, LabError> {
     let sip = SipSite::new(&sites)?;
     let _server = sip.start_server(Feed::Ng)?;
     let mut relay = sip.start_relay()?;
-    let _agent = sip.start_agent(Some(Ng::Relay), "")?;
+    let _agent = sip.start_agent(Some(Ng::Relay), LIFETIME)?;
     let watch = Watch::start(&voicelane.agent, addresses::phone(Site::A));
     let _callees = sip.start_callees_with_media(5060, addresses::phone(Site::B))?;
 
@@ -60,14 +66,17 @@ pub fn relay() -> Result<Figures, LabError> {
     thread::sleep(Duration::from_secs(2));
     let left = voicelane.agent.sessions()?.len();
     let mut flows = Flows::new();
+    let (pcap, mut missed) = recording.stop()?;
     for capture in captures {
-        add_flows(&capture.stop()?.0, &mut flows)?;
+        let (pcap, missed_here) = capture.stop()?;
+        add_flows(&pcap, &mut flows)?;
+        missed += missed_here;
     }
-    let (pcap, _) = recording.stop()?;
     let calls = calls::read(&pcap)?;
 
     progress.say("the same, and the relay stops under running calls");
     let cut = cut(&sip, &mut relay, progress)?;
+    let left_after_cut = wait_until_gone(&voicelane.agent, GONE)?;
     let media: Vec<_> = flows.values().filter(|flow| flow.packets > 100).collect();
     let unmarked: u64 = media.iter().map(|flow| flow.unmarked).sum();
     let packets: u64 = media.iter().map(|flow| flow.packets).sum();
@@ -102,10 +111,18 @@ pub fn relay() -> Result<Figures, LabError> {
         ),
         Check::new(
             "calls go on without the relay",
-            cut.answered == usize::from(CALLS) && cut.ended == usize::from(CALLS),
+            cut.outlived == usize::from(CALLS) && cut.whole == usize::from(CALLS),
             format!(
-                "{} answered, {} ended by their BYE",
-                cut.answered, cut.ended
+                "{} of {CALLS} ran when it died, {} ended by their BYE in their own time",
+                cut.outlived, cut.whole
+            ),
+        ),
+        Check::new(
+            "nor do their sessions stay",
+            left_after_cut == 0,
+            format!(
+                "{left_after_cut} left {} s after the last BYE",
+                GONE.as_secs()
             ),
         ),
         Check::new(
@@ -113,6 +130,7 @@ pub fn relay() -> Result<Figures, LabError> {
             cut.refused == 1,
             format!("{} of 1", cut.refused),
         ),
+        saw_all(missed + cut.missed, &watch),
     ];
     Ok(figures)
 }
@@ -173,9 +191,12 @@ fn add_flows(pcap: &std::path::Path, flows: &mut Flows) -> Result<(), LabError> 
 }
 
 struct Cut {
-    answered: usize,
-    ended: usize,
+    /// Calls that were answered before the relay died, and whose BYE came later.
+    outlived: usize,
+    /// Of these, those that were as long as their callers wanted.
+    whole: usize,
     refused: usize,
+    missed: u64,
 }
 
 /// Stops the relay while calls run. They must end by their BYE; a new one cannot begin.
@@ -184,6 +205,7 @@ fn cut(sip: &SipSite<'_>, relay: &mut Process, progress: Progress) -> Result<Cut
     let mut running = sip.start_callers_with_media(&callers("callers-2"))?;
     thread::sleep(Duration::from_secs(3));
     relay.kill()?;
+    let died = now();
     progress.say("the relay is dead");
     let one = Callers {
         sip_port: 5064,
@@ -195,11 +217,19 @@ fn cut(sip: &SipSite<'_>, relay: &mut Process, progress: Progress) -> Result<Cut
     running.wait(HOLD + Duration::from_secs(60))?;
     // Until the last messages are recorded.
     thread::sleep(Duration::from_secs(1));
-    let calls = calls::read(&recording.stop()?.0)?;
-    let count = |is: &dyn Fn(&calls::Call) -> bool| calls.values().filter(|call| is(call)).count();
+    let (pcap, missed) = recording.stop()?;
+    let calls = calls::read(&pcap)?;
+    let lengths: Vec<Duration> = calls
+        .values()
+        .filter_map(|call| Some((call.answered?, call.ended?)))
+        .filter(|(answered, ended)| *answered < died && died < *ended)
+        .map(|(answered, ended)| ended - answered)
+        .collect();
+    let is_whole = |length: &&Duration| HOLD <= **length && **length < HOLD + LATE;
     Ok(Cut {
-        answered: count(&|call| call.answered.is_some()),
-        ended: count(&|call| call.answered.is_some() && call.ended.is_some()),
-        refused: count(&|call| call.refused.is_some()),
+        outlived: lengths.len(),
+        whole: lengths.iter().filter(is_whole).count(),
+        refused: calls.values().filter(|call| call.refused.is_some()).count(),
+        missed,
     })
 }

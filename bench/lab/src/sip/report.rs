@@ -2,11 +2,24 @@
 
 use std::fmt;
 
-use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 use serde::Serialize;
-use voicelane_bench::Machine;
+use voicelane_bench::{Machine, report::table};
 
+use super::sessions::Watch;
 use crate::demo::{Check, DelayMs};
+
+/// Whether those who watched can say that what they did not see was not there.
+pub(super) fn saw_all(missed_frames: u64, watch: &Watch) -> Check {
+    let fault = watch.fault();
+    Check::new(
+        "the testbed saw all",
+        missed_frames == 0 && fault.is_none(),
+        format!(
+            "tcpdump lost {missed_frames} frames; {}",
+            fault.as_deref().unwrap_or("no fault")
+        ),
+    )
+}
 
 /// What one way of calling came to.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -103,8 +116,7 @@ impl Report {
 /// One table: a case a row.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = Table::new();
-        table.load_style(ASCII_MARKDOWN).set_header([
+        let header = [
             "case",
             "calls",
             "answered",
@@ -120,7 +132,8 @@ impl fmt::Display for Report {
             "lost",
             "not EF",
             "MOS min",
-        ]);
+        ];
+        let mut table = table(header, 1);
         for case in &self.cases {
             table.add_row([
                 case.case.to_owned(),
@@ -139,9 +152,6 @@ impl fmt::Display for Report {
                 case.media_unmarked.to_string(),
                 format!("{:.2}", case.mos_min),
             ]);
-        }
-        for column in table.column_iter_mut().skip(1) {
-            column.set_cell_alignment(CellAlignment::Right);
         }
         table.fmt(f)
     }

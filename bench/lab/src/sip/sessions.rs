@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -58,7 +59,7 @@ impl Watch {
             };
             let mut events = match client.watch_sessions(request).await {
                 Ok(events) => events.into_inner(),
-                Err(status) => return fail(&seen, &status),
+                Err(status) => return fail(&seen, status),
             };
             loop {
                 match events.message().await {
@@ -66,8 +67,8 @@ impl Watch {
                         let session = event.session.clone().unwrap_or_default();
                         take(&seen, event.kind(), &session, caller);
                     }
-                    Ok(None) => return,
-                    Err(status) => return fail(&seen, &status),
+                    Ok(None) => return fail(&seen, "the server has ended it"),
+                    Err(status) => return fail(&seen, status),
                 }
             }
         });
@@ -94,9 +95,9 @@ impl Watch {
     }
 }
 
-fn fail(seen: &Mutex<Seen>, status: &tonic::Status) {
+fn fail(seen: &Mutex<Seen>, reason: impl fmt::Display) {
     let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-    seen.fault = Some(format!("WatchSessions: {status}"));
+    seen.fault = Some(format!("WatchSessions: {reason}"));
 }
 
 fn take(seen: &Mutex<Seen>, kind: Kind, session: &Session, caller: IpAddr) {

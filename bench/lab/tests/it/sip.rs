@@ -15,7 +15,10 @@ use voicelane_lab::{
     sip::{self, Figures, HEP_PORT, HepOptions, Report, SipSite, Trouble},
 };
 use voicelane_proto::v1::{MediaFlow, Session, router_installation::State, rtcp::Mode};
-use voicelane_testbed::{RouterOptions, Site, TwoSites, topology::addresses::AGENT};
+use voicelane_testbed::{
+    RouterOptions, Site, TwoSites,
+    topology::addresses::{self, AGENT},
+};
 use voicelane_types::codec::with_clock_room;
 
 /// In what must hold, but for what is about time, which a busy machine fails for no other reason.
@@ -98,6 +101,91 @@ fn hard_calls_have_their_flows_in_both_routers() {
     for case in cases {
         run_case(&network, &socket, &case);
     }
+}
+
+/// Of three calls without Session-Expires and without a BYE, the one ends that neither talks nor is held.
+#[test]
+fn a_call_whose_bye_is_lost_ends_when_its_wire_is_silent() {
+    // The first look at a session is after 24 to 36 s of its 60; 30 s of silence must pass, and up to
+    // 15 s until it is looked at again.
+    const ALL_LOOKED_AT: Duration = Duration::from_secs(100);
+
+    let network = Network::new("silence", &RouterOptions::default());
+    let sip = SipSite::new(&network.sites).unwrap();
+    let _agent = sip
+        .start_agent(None, "[sessions]\nlifetime_s = 60\n")
+        .unwrap();
+    let began = Instant::now();
+    let socket = network
+        .sites
+        .agent
+        .enter(|| UdpSocket::bind((AGENT, 0)))
+        .unwrap()
+        .unwrap();
+    let calls = [
+        ("over", 4_000, ""),
+        ("held", 4_010, "a=inactive\r\n"),
+        ("talks", 4_020, ""),
+    ];
+    for (name, port, line) in calls {
+        for message in answered_call(name, port, line) {
+            socket
+                .send_to(&hep_frame(&message), (AGENT, HEP_PORT))
+                .unwrap();
+        }
+    }
+    let stand = || {
+        let sessions = network.agent.sessions().unwrap();
+        let names = sessions.into_iter().map(|session| session.spec.unwrap());
+        names
+            .map(|spec| spec.correlation_id)
+            .collect::<BTreeSet<_>>()
+    };
+    let [talker, hearer] = Site::BOTH.map(addresses::phone);
+    let phone = network
+        .sites
+        .caller
+        .enter(|| UdpSocket::bind((talker, 4_020)))
+        .unwrap()
+        .unwrap();
+    let mut all = 0;
+    while began.elapsed() < ALL_LOOKED_AT || stand().contains("over") {
+        all = all.max(stand().len());
+        phone.send_to(&[0x80; 172], (hearer, 4_020)).unwrap();
+        assert!(began.elapsed() < 2 * ALL_LOOKED_AT, "{:?}", stand());
+        thread::sleep(Duration::from_secs(1));
+    }
+    assert_eq!(all, 3);
+    assert_eq!(stand(), ["held", "talks"].map(str::to_owned).into());
+}
+
+/// INVITE and 200 between the phones; `line` is in both SDPs.
+fn answered_call(name: &str, port: u16, line: &str) -> [String; 2] {
+    let [offer, answer] = Site::BOTH.map(|site| {
+        let phone = addresses::phone(site);
+        format!("v=0\r\nc=IN IP4 {phone}\r\nm=audio {port} RTP/AVP 8\r\n{line}")
+    });
+    let message = |start: &str, to_tag: &str, sdp: &str| {
+        format!(
+            "{start}\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK{name}\r\nFrom: <sip:a@x>;tag=a\r\n\
+             To: <sip:b@x>{to_tag}\r\nCall-ID: {name}\r\nCSeq: 1 INVITE\r\n\
+             Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{sdp}",
+            sdp.len()
+        )
+    };
+    [
+        message("INVITE sip:b@x SIP/2.0", "", &offer),
+        message("SIP/2.0 200 OK", ";tag=b", &answer),
+    ]
+}
+
+/// A SIP message as HEP, with chunks 11, 15 and 14.
+fn hep_frame(message: &str) -> Vec<u8> {
+    let length = u16::try_from(message.len() + 6).unwrap().to_be_bytes();
+    let mut frame = b"HEP3\0\0\0\0\0\x0b\0\x07\x01\0\0\0\x0f".to_vec();
+    frame.extend(length);
+    frame.extend(message.as_bytes());
+    with_key(&frame)
 }
 
 /// Sends a case's frames, and looks at server and routers where its text says what must be there.
