@@ -2,14 +2,18 @@
 //!
 //!     cargo run --release -p voicelane-call-agent --example throughput
 //!     cargo run --release -p voicelane-call-agent --example throughput sockets
+//!     cargo run --release -p voicelane-call-agent --example throughput memory
+//!     cargo run --release -p voicelane-call-agent --example throughput kamailio
 //!
 //! The first reads and models in memory; the second is the whole agent on one core, from a UDP socket to
-//! a server that says yes.
+//! a server that says yes; the third is the memory of such an agent, in a process of its
+//! own; the last is its CPU beside Kamailio's for the same INVITEs.
 //!
 //! A call is what Kamailio mirrors of one through it: 13 frames, each request and response on both
 //! hops, with local 100s and both ACKs.
 
 mod calls;
+mod kamailio;
 mod sockets;
 
 use std::{env, fs, hint::black_box, time::Instant};
@@ -22,13 +26,21 @@ use voicelane_call_agent::{
     sip,
 };
 
+// As the agent's program has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const SECOND: u64 = 1_000_000;
 /// Calls a second, for the memory they take at the field's usual rate.
 const CALL_RATE: u64 = 556;
 
 fn main() {
-    if env::args().nth(1).as_deref() == Some("sockets") {
-        return sockets::run();
+    match env::args().nth(1).as_deref() {
+        Some("sockets") => return sockets::run(),
+        Some("memory") => return sockets::memory(),
+        Some("kamailio") => return kamailio::run(),
+        Some(sockets::AGENT) => return sockets::agent(),
+        _ => {}
     }
     throughput();
     for relay in [false, true] {

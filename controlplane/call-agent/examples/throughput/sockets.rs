@@ -5,9 +5,10 @@
 //! The whole agent on one core: HEP from a UDP socket, changes to a server that says yes.
 
 use std::{
-    fs,
+    env, fs,
     net::{SocketAddr, UdpSocket},
     pin::Pin,
+    process::Command,
     sync::mpsc,
     thread,
     time::{Duration, Instant},
@@ -29,7 +30,7 @@ use voicelane_proto::v1::{
 
 use super::{calls::call_frames, resident};
 
-const HEP: &str = "127.0.0.1:39060";
+pub(crate) const HEP: &str = "127.0.0.1:39060";
 const SERVER: &str = "127.0.0.1:39400";
 const OPERATOR: &str = "127.0.0.1:39420";
 /// How long each rate is kept.
@@ -40,9 +41,12 @@ const AT_A_TIME: u32 = 400;
 pub(crate) fn run() {
     let before = resident();
     thread::spawn(serve);
-    let (tid, agent) = mpsc::channel();
-    thread::spawn(move || run_agent(&tid));
-    let Ok(agent) = agent.recv() else {
+    let (tid, thread) = mpsc::channel();
+    thread::spawn(move || {
+        let _ = tid.send(gettid());
+        agent();
+    });
+    let Ok(agent) = thread.recv() else {
         return;
     };
     thread::sleep(Duration::from_secs(1));
@@ -71,6 +75,49 @@ pub(crate) fn run() {
         sessions.installed,
         (resident() - before) >> 20
     );
+}
+
+/// What makes this program the agent alone.
+pub(crate) const AGENT: &str = "agent";
+
+/// The agent in a process of its own, with calls that go on. A settled call has no exchanges any more.
+pub(crate) fn memory() {
+    const CALLS: u32 = 100_000;
+    const MESSAGES: u32 = 9;
+    const SETTLED: Duration = Duration::from_secs(40);
+
+    thread::spawn(serve);
+    for rate in [super::CALL_RATE, 5_000] {
+        let child = Command::new(env::current_exe().expect("a program"))
+            .arg(AGENT)
+            .spawn();
+        let mut child = child.expect("an agent");
+        thread::sleep(Duration::from_secs(1));
+        let empty = memory_of(child.id(), "VmRSS");
+        let last = status();
+        let messages_a_second = u32::try_from(rate).unwrap_or(u32::MAX) * MESSAGES;
+        let sent = Sender::new().answered(CALLS, messages_a_second);
+        settle(&last, sent);
+        thread::sleep(SETTLED);
+        let sessions = status().sessions.unwrap_or_default();
+        println!(
+            "{} calls with an acknowledged session, begun at {rate} a second: {} MB once they are settled, {} MB at \
+             most, {empty} MB without calls",
+            sessions.installed,
+            memory_of(child.id(), "VmRSS"),
+            memory_of(child.id(), "VmHWM"),
+        );
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+/// A line of proc_pid_status(5), MB.
+fn memory_of(pid: u32, name: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with(name));
+    let kilobytes = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+    kilobytes.unwrap_or(0) >> 10
 }
 
 /// Waits until all is read, or nothing more is.
@@ -130,14 +177,14 @@ impl Sender {
 }
 
 /// Sends evenly, but no faster than wanted after it was held up.
-struct Pace {
+pub(crate) struct Pace {
     next: Instant,
     interval: Duration,
     sent: u64,
 }
 
 impl Pace {
-    fn new(rate: u32) -> Self {
+    pub(crate) fn new(rate: u32) -> Self {
         Self {
             next: Instant::now(),
             interval: Duration::from_secs(1) / rate,
@@ -150,7 +197,7 @@ impl Pace {
         self.next = self.next.max(Instant::now());
     }
 
-    fn wait(&mut self) {
+    pub(crate) fn wait(&mut self) {
         self.sent += 1;
         self.next += self.interval;
         let ahead = self.next.saturating_duration_since(Instant::now());
@@ -182,7 +229,8 @@ fn sip(status: &v1::GetAgentStatusResponse) -> u64 {
         .sum()
 }
 
-fn run_agent(tid: &mpsc::Sender<Pid>) {
+/// The agent alone, until its process is killed.
+pub(crate) fn agent() {
     let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
     let mut config = Config {
         server: format!("http://{SERVER}"),
@@ -190,7 +238,6 @@ fn run_agent(tid: &mpsc::Sender<Pid>) {
         ..Config::default()
     };
     config.hep.udp = vec![address(HEP)];
-    let _ = tid.send(gettid());
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build()
@@ -216,7 +263,7 @@ fn cpu_seconds(thread: Pid) -> f64 {
         / 100.0
 }
 
-fn serve() {
+pub(crate) fn serve() {
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build()
