@@ -1,17 +1,12 @@
 //! How long the engine's lock is held at a time.
 
-use std::{
-    collections::HashMap,
-    future::pending,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+mod meter;
+
+use std::{collections::HashMap, future::pending, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use hdrhistogram::Histogram;
 use ipnet::{IpNet, Ipv4Net};
-use rustix::time::{ClockId, clock_gettime};
 use tokio::time::sleep;
 use voicelane_server::{
     engine::{Engine, Holds, Link, Outgoing, SessionView, Settings, ToRouter},
@@ -27,90 +22,38 @@ use voicelane_server::{
     },
 };
 
+use self::meter::Meter;
 use crate::agent;
 
 /// Operations of the agent at once.
 const AT_ONCE: usize = 256;
 
-/// Of the holds since the last row, ns.
-static HOLDS: Mutex<Option<Histogram<u64>>> = Mutex::new(None);
-
-fn took(nanos: u64) {
-    let mut holds = HOLDS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(holds) = &mut *holds {
-        holds.saturating_record(nanos);
-    }
-}
-
-fn clock(id: ClockId) -> u64 {
-    let now = clock_gettime(id);
-    let nanos = |value: i64| u64::try_from(value).unwrap_or(0);
-    nanos(now.tv_sec) * 1_000_000_000 + nanos(now.tv_nsec)
-}
-
-fn wall() -> u64 {
-    clock(ClockId::Monotonic)
-}
-
-/// The other programs of the machine take none of it.
-fn cpu() -> u64 {
-    clock(ClockId::ThreadCPUTime)
-}
-
 pub(crate) async fn measure(sessions: u32, prefixes: u32) -> anyhow::Result<()> {
-    let by_time = rows(wall, sessions, prefixes).await?;
-    let by_cpu = rows(cpu, sessions, prefixes).await?;
+    let mut meter = Meter::start()?;
+    rows(&mut meter, sessions, prefixes).await?;
     println!("{sessions} sessions, {prefixes} prefixes of a router; times of a hold, us");
-    println!("| while | holds | p50 / p99 / max | CPU time: p50 / p99 / max |");
-    println!("|---|---|---|---|");
-    for ((what, time), (_, cpu)) in by_time.iter().zip(&by_cpu) {
-        println!(
-            "| {what} | {} | {} | {} |",
-            time.len(),
-            text(time),
-            text(cpu)
-        );
-    }
+    meter::print(&meter.rows);
     Ok(())
 }
 
-#[allow(clippy::cast_precision_loss, reason = "to be printed")]
-fn text(holds: &Histogram<u64>) -> String {
-    let micros = |nanos: u64| nanos as f64 / 1_000.0;
-    let at = |quantile| micros(holds.value_at_quantile(quantile));
-    let max = micros(holds.max());
-    format!("{:.1} / {:.1} / {max:.1}", at(0.5), at(0.99))
-}
-
-type Row = (&'static str, Histogram<u64>);
-
-/// Takes the holds since the last row.
-fn row(rows: &mut Vec<Row>, what: &'static str) -> anyhow::Result<()> {
-    let mut holds = HOLDS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(holds) = holds.replace(Histogram::new_with_bounds(1, 60_000_000_000, 3)?) {
-        rows.push((what, holds));
-    }
-    Ok(())
-}
-
-async fn rows(clock: fn() -> u64, sessions: u32, prefixes: u32) -> anyhow::Result<Vec<Row>> {
+async fn rows(meter: &mut Meter, sessions: u32, prefixes: u32) -> anyhow::Result<()> {
     let engine = Engine::start(Settings {
         adopt_for: Duration::ZERO,
-        holds: Some(Holds { clock, took }),
+        holds: Some(Holds {
+            taken: meter::taken,
+            given: meter::given,
+        }),
         ..Settings::default()
     });
-    let mut rows = Vec::new();
-    row(&mut rows, "")?;
-    rows.clear();
     let b = attach(&engine, "b", lan(2), HashMap::new()).await?;
     let a = attach(&engine, "a", lan(1), HashMap::new()).await?;
-    row(&mut rows, "idle")?;
+    meter.row("idle")?;
     calls(sessions)
         .map(|spec| async { engine.add(spec?).await.map(drop) })
         .buffer_unordered(AT_ONCE)
         .try_collect::<()>()
         .await?;
-    row(&mut rows, "sessions are added")?;
+    meter.row("sessions are added")?;
     let mut has = HashMap::new();
     let mut after: Option<SessionKey> = None;
     loop {
@@ -123,21 +66,21 @@ async fn rows(clock: fn() -> u64, sessions: u32, prefixes: u32) -> anyhow::Resul
             break;
         }
     }
-    row(&mut rows, "all are listed")?;
+    meter.row("all are listed")?;
     let _snapshot = engine.snapshot().await;
-    row(&mut rows, "metrics are scraped")?;
+    meter.row("metrics are scraped")?;
     let mut watcher = engine.watch(None, true)?;
     for _ in 0..sessions {
         watcher.next().await?;
     }
     drop(watcher);
-    row(&mut rows, "a watcher is told of all")?;
+    meter.row("a watcher is told of all")?;
     a.leave(&engine);
     let a = attach(&engine, "a", lan(1), has).await?;
-    row(&mut rows, "their router comes back and is synchronised")?;
+    meter.row("their router comes back and is synchronised")?;
     let hosts = || hosts(prefixes);
     let wide = attach(&engine, "wide", vec![edge("lan", hosts())], HashMap::new()).await?;
-    row(&mut rows, "a router with all prefixes attaches")?;
+    meter.row("a router with all prefixes attaches")?;
     engine.report(&wide.link, vec![edge("other", hosts())]);
     let id = router("wide")?;
     while &*engine.router(&id)?.router.interfaces[0].name != "other" {
@@ -145,21 +88,21 @@ async fn rows(clock: fn() -> u64, sessions: u32, prefixes: u32) -> anyhow::Resul
     }
     // Until the old ones are swept and all sessions have been looked at.
     sleep(Duration::from_secs(10)).await;
-    row(&mut rows, "it reports them on another interface")?;
+    meter.row("it reports them on another interface")?;
     wide.leave(&engine);
     engine.forget_router(&id).await?;
     sleep(Duration::from_secs(10)).await;
-    row(&mut rows, "it is lost and forgotten")?;
+    meter.row("it is lost and forgotten")?;
     calls(sessions)
         .map(|spec| async { engine.delete(spec?.key).await.map(drop) })
         .buffer_unordered(AT_ONCE)
         .try_collect::<()>()
         .await?;
-    row(&mut rows, "sessions are deleted")?;
+    meter.row("sessions are deleted")?;
     a.leave(&engine);
     b.leave(&engine);
     engine.stop();
-    Ok(rows)
+    Ok(())
 }
 
 /// A router in this process, which acknowledges at once.

@@ -17,6 +17,7 @@ mod wire;
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand};
+use rustix::thread::disable_transparent_huge_pages;
 
 /// The allocator that `voicelane-server` has, so that memory compares.
 #[global_allocator]
@@ -92,6 +93,8 @@ enum What {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    // As the server does.
+    disable_transparent_huge_pages(true)?;
     let Arguments { server, what } = Arguments::parse();
     let what = what.unwrap_or(What::Cost {
         sessions: vec![100_000, 1_000_000],

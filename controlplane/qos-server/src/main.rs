@@ -6,7 +6,10 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::Parser;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::{
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+    thread::disable_transparent_huge_pages,
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
@@ -41,7 +44,7 @@ struct Args {
     metrics: Option<SocketAddr>,
 
     /// A TOML file; flags win over it. Keys: listen, metrics, acknowledge_timeout_ms, adopt_for_s,
-    /// forget_routers_after_s, admit_all, keepalive_interval_ms, keepalive_timeout_ms, max_sessions,
+    /// forget_routers_after_s, admit_all, on_shrink, keepalive_interval_ms, keepalive_timeout_ms, max_sessions,
     /// max_routers, max_watchers, watch_buffer, router_buffer, max_connections,
     /// max_connections_per_peer, handshake_timeout_ms, idle_timeout_s, read_timeout_s.
     #[arg(long, value_name = "FILE")]
@@ -131,6 +134,7 @@ fn configure(args: &Args) -> anyhow::Result<(Config, EnvFilter)> {
 #[tokio::main]
 async fn run(config: &Config) -> anyhow::Result<()> {
     raise_descriptor_limit();
+    refuse_huge_pages();
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let listener = serve::bind(config.listen).await?;
@@ -162,6 +166,15 @@ async fn run(config: &Config) -> anyhow::Result<()> {
     })
     .await?;
     Ok(())
+}
+
+/// The kernel clears a huge page when it is first touched: 2 MiB, which takes some 15 ms on a virtual
+/// machine, while the thread may have the engine's lock. So all pages are small, to which the
+/// allocator's `madvise` changes nothing then.
+fn refuse_huge_pages() {
+    if let Err(error) = disable_transparent_huge_pages(true) {
+        warn!(%error, "cannot turn off transparent huge pages: calls may wait for them");
+    }
 }
 
 /// Each connection takes a descriptor; many systems permit few until a process asks for more.

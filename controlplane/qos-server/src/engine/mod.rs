@@ -37,6 +37,7 @@ mod tests;
 
 use std::{
     ops::{Deref, DerefMut},
+    panic::Location,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -104,13 +105,13 @@ pub struct Settings {
     pub holds: Option<Holds>,
 }
 
-/// Measures each hold of the engine's lock: its time, or its work.
+/// Told of each hold of the engine's lock, by the thread that has it.
 #[derive(Clone, Copy, Debug)]
 pub struct Holds {
-    /// Read when the lock is taken, and before it is given back.
-    pub clock: fn() -> u64,
-    /// Is told the difference.
-    pub took: fn(u64),
+    /// The lock has been taken, at this place of the code.
+    pub taken: fn(&'static Location<'static>),
+    /// The lock is about to be given back.
+    pub given: fn(),
 }
 
 impl Default for Settings {
@@ -222,18 +223,21 @@ impl Engine {
 
     /// For in-memory steps only. A panic elsewhere must not end all calls' control, so a poisoned
     /// lock is taken all the same.
+    #[track_caller]
     fn lock(&self) -> Held<'_> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let hold = self.settings.holds.map(|it| (it, (it.clock)()));
-        Held { state, hold }
+        let holds = self.settings.holds;
+        if let Some(holds) = holds {
+            (holds.taken)(Location::caller());
+        }
+        Held { state, holds }
     }
 }
 
-/// The engine's lock while it is held, whose time is measured.
+/// The engine's lock while it is held.
 struct Held<'a> {
     state: MutexGuard<'a, State>,
-    /// What measures this hold, and its clock at the beginning.
-    hold: Option<(Holds, u64)>,
+    holds: Option<Holds>,
 }
 
 impl Deref for Held<'_> {
@@ -252,8 +256,8 @@ impl DerefMut for Held<'_> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        if let Some((holds, began)) = self.hold {
-            (holds.took)((holds.clock)().saturating_sub(began));
+        if let Some(holds) = self.holds {
+            (holds.given)();
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::model::{
 };
 
 /// Sessions named under one hold of the lock.
-const CHUNK: usize = 256;
+const CHUNK: usize = 128;
 
 enum Difference {
     None,

@@ -1,6 +1,7 @@
 //! What is done under one hold of the lock is bounded, however much there is of everything.
 
 use std::{
+    cell::Cell,
     collections::HashMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
@@ -26,20 +27,25 @@ use crate::model::{
 };
 
 const PREFIXES: u32 = 500_000;
-const SESSIONS: u32 = 200_000;
 /// Keys that a hold of the lock may look at. 2,000 take half a millisecond where they are farthest
 /// apart.
 const MOST: u64 = 2_000;
 
 static LONGEST: AtomicU64 = AtomicU64::new(0);
 
+thread_local! {
+    /// The steps of this thread before it took the lock.
+    static TAKEN: Cell<u64> = const { Cell::new(0) };
+}
+
 fn engine() -> Arc<Engine> {
     Engine::start(Settings {
         adopt_for: Duration::ZERO,
         retry_every: Duration::from_secs(3_600),
         holds: Some(Holds {
-            clock: work::steps,
-            took: |steps| {
+            taken: |_| TAKEN.set(work::steps()),
+            given: || {
+                let steps = work::steps() - TAKEN.get();
                 LONGEST.fetch_max(steps, Ordering::Relaxed);
             },
         }),
@@ -208,7 +214,14 @@ fn put(engine: &Engine, index: u32) -> (SessionKey, Reported) {
 }
 
 #[tokio::test]
-async fn sessions_are_looked_at_in_slices() {
+async fn sessions_are_looked_at_in_slices_at_any_size() {
+    for sessions in [2_000, 20_000, 200_000] {
+        look_at_all(sessions).await;
+    }
+}
+
+async fn look_at_all(sessions: u32) {
+    eprintln!("{sessions} sessions");
     let engine = engine();
     let lan = |net: u8| {
         vec![edge(
@@ -218,7 +231,7 @@ async fn sessions_are_looked_at_in_slices() {
     };
     let (_b, _b_messages) = attach(&engine, "b", lan(2), HashMap::new()).await;
     let (a, _a_messages) = attach(&engine, "a", lan(1), HashMap::new()).await;
-    let has: HashMap<_, _> = (0..SESSIONS).map(|index| put(&engine, index)).collect();
+    let has: HashMap<_, _> = (0..sessions).map(|index| put(&engine, index)).collect();
     held_briefly("put");
     {
         let mut state = engine.lock();
@@ -235,7 +248,7 @@ async fn sessions_are_looked_at_in_slices() {
         match message {
             ToRouter::Welcome { .. } => {}
             ToRouter::Synchronised(summary) => {
-                assert_eq!(summary.unchanged, u64::from(SESSIONS));
+                assert_eq!(summary.unchanged, u64::from(sessions));
                 break;
             }
             ToRouter::Command { id, .. } => drop(a.answer(id, Ok(Vec::new()))),
@@ -260,7 +273,7 @@ async fn sessions_are_looked_at_in_slices() {
     let snapshot = engine.snapshot().await;
     assert_eq!(
         snapshot.sessions.iter().map(|it| it.1).sum::<u64>(),
-        u64::from(SESSIONS)
+        u64::from(sessions)
     );
     held_briefly("snapshot");
     for lane in [Lane::Ordinary, Lane::Mute] {
@@ -269,8 +282,8 @@ async fn sessions_are_looked_at_in_slices() {
     held_briefly("retry");
     let mut watcher = engine.watch(None, true).unwrap();
     let state = engine.sessions(None, None, 64);
-    assert_eq!((state.total, state.more), (u64::from(SESSIONS), true));
-    for _ in 0..SESSIONS {
+    assert_eq!((state.total, state.more), (u64::from(sessions), true));
+    for _ in 0..sessions {
         watcher.next().await.unwrap();
     }
     held_briefly("watch");
