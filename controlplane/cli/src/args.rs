@@ -222,6 +222,12 @@ pub(crate) struct Media {
     /// How important it is, 1 to 15 [default: 10]. 1 and 2 may use what links keep in reserve.
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub(crate) priority: u32,
+    /// Where a link has no room, take the place of less important calls that are --preemptable.
+    #[arg(long)]
+    pub(crate) may_preempt: bool,
+    /// More important calls may take its place; its packets go on as best effort then.
+    #[arg(long)]
+    pub(crate) preemptable: bool,
     /// Service class (RFC 4594).
     #[arg(
         long,

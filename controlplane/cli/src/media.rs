@@ -172,6 +172,8 @@ pub(crate) fn spec(
         correlation_id: media.correlation_id.clone(),
         lifetime_s: media.lifetime,
         priority: media.priority,
+        may_preempt: media.may_preempt,
+        preemptable: media.preemptable,
     })
 }
 

@@ -11,9 +11,29 @@ use serde::Deserialize;
 
 use crate::{
     engine::Settings,
-    model::admission::Policy,
+    model::admission::{self, Policy},
     serve::{Keepalive, Limits, Transport},
 };
+
+/// What becomes of calls on a link whose budget falls below what they take.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum OnShrink {
+    /// They stay; none more is admitted.
+    #[default]
+    Keep,
+    /// Those that may be pre-empted go, until the others fit.
+    Preempt,
+}
+
+impl From<OnShrink> for admission::OnShrink {
+    fn from(it: OnShrink) -> Self {
+        match it {
+            OnShrink::Keep => Self::Keep,
+            OnShrink::Preempt => Self::Preempt,
+        }
+    }
+}
 
 /// The file's keys. What is absent has the default shown by `voicelane-server --help`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
@@ -33,6 +53,9 @@ pub struct Config {
     /// Admit telephony for which a link has no room: what calls take of links is counted, and
     /// limits nothing.
     pub admit_all: bool,
+    /// What becomes of calls on a link whose budget falls below what they take: "keep", or "preempt"
+    /// those that may be.
+    pub on_shrink: OnShrink,
     /// Between HTTP/2 pings, milliseconds: at least 10.
     pub keepalive_interval_ms: u64,
     /// How long a ping's answer may take, milliseconds: at least 10.
@@ -69,6 +92,7 @@ impl Default for Config {
             adopt_for_s: 60,
             forget_routers_after_s: 24 * 3600,
             admit_all: false,
+            on_shrink: OnShrink::Keep,
             keepalive_interval_ms: 10_000,
             keepalive_timeout_ms: 5_000,
             max_sessions: 1_000_000,
@@ -251,6 +275,7 @@ impl Config {
             } else {
                 Policy::ByLink
             },
+            on_shrink: self.on_shrink.into(),
             max_sessions: self.max_sessions,
             max_routers: self.max_routers,
             max_watchers: self.max_watchers,

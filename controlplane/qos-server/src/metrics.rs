@@ -237,7 +237,9 @@ impl Default for Metrics {
             drop(it.changes.get_or_create(&[kind, ("code", "ok")]));
             drop(it.change_seconds.get_or_create(&[kind]));
         }
-        drop(it.reaped.get_or_create(&[reaper(Reaper::Lease)]));
+        for by in [Reaper::Lease, Reaper::Preempted] {
+            drop(it.reaped.get_or_create(&[reaper(by)]));
+        }
         for asked in [Asked::Install, Asked::Remove, Asked::Read] {
             let command = ("command", asked.name());
             for answer in [Answer::Done, Answer::Refused, Answer::Late, Answer::Lost] {
@@ -304,6 +306,7 @@ impl Metrics {
 fn reaper(reaper: Reaper) -> Label {
     let name = match reaper {
         Reaper::Lease => "lease",
+        Reaper::Preempted => "preempted",
     };
     ("reaper", name)
 }

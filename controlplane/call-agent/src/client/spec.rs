@@ -66,6 +66,8 @@ impl Terms {
             correlation_id: correlation_id(call_id),
             lifetime_s,
             priority: 0,
+            may_preempt: false,
+            preemptable: false,
         }
     }
 }

@@ -67,6 +67,12 @@ fn more(session: &v1::Session) -> String {
     if !matches!(spec.priority, 0 | 10) {
         text += &format!("\npriority {}", spec.priority);
     }
+    if spec.may_preempt {
+        text += "\nmay pre-empt less important calls";
+    }
+    if spec.preemptable {
+        text += "\nmore important calls may pre-empt it";
+    }
     for (index, flow) in spec.flows.iter().enumerate() {
         if !flow.codecs.is_empty() {
             let codec =

@@ -10,10 +10,10 @@ use super::{
     events::EventKind,
     install::{Acknowledgements, Target},
     operation::{Outcome, Work},
+    preempt::Victims,
     state::State,
 };
 use crate::model::{
-    admission::admit,
     entries::expand_distinct,
     error::Error,
     ids::SessionKey,
@@ -36,7 +36,7 @@ impl Engine {
     async fn add_now(self: Arc<Self>, spec: Arc<SessionSpec>) -> Outcome {
         let key = &spec.key;
         let deadline = self.clock().instant() + self.settings.acknowledge_timeout;
-        let targets = {
+        let (targets, charges, mut victims) = {
             let mut state = self.lock();
             if let Some(there) = state.store.get(key) {
                 if *there.spec == *spec {
@@ -55,22 +55,29 @@ impl Engine {
             .await
         {
             Ok(acknowledged) => {
-                if let Some(view) = self.settle_added(key, &acknowledged) {
+                if let Some(view) = self.settle_added(key, &acknowledged, charges) {
                     debug!(session = %key, "added");
+                    self.dismiss(victims, deadline).await;
                     return Ok(view);
                 }
                 let lost = self.lost_of(&acknowledged);
-                self.undo_add(key, deadline).await;
+                self.undo_add(key, &mut victims, deadline).await;
                 Err(lost)
             }
             Err(error) => {
-                self.undo_add(key, deadline).await;
+                self.undo_add(key, &mut victims, deadline).await;
                 Err(error)
             }
         }
     }
 
-    fn admit_new(&self, state: &mut State, spec: &Arc<SessionSpec>) -> Result<Vec<Target>, Error> {
+    /// Reserves what a session needs, and installs nothing yet. Until it is settled it holds what its
+    /// victims took of links beside what is its own.
+    fn admit_new(
+        self: &Arc<Self>,
+        state: &mut State,
+        spec: &Arc<SessionSpec>,
+    ) -> Result<(Vec<Target>, Charges, Victims), Error> {
         let now = state.clock.unix();
         if state.store.len() >= self.settings.max_sessions {
             return Err(Error::ServerFull {
@@ -82,23 +89,17 @@ impl Engine {
             .map_err(|error| state.or_not_yet(error, &spec.key))?;
         let shares = shares(&placement, &entries);
         let charges = Charges::of(spec, &[], &placement, &state.registry);
-        admit(
-            spec,
-            &shares,
-            &charges,
-            &state.registry,
-            &state.store,
-            state.admission,
-        )?;
+        let make_way = state.admit(spec, &shares, &charges)?;
         let targets = state.targets(shares.clone())?;
         state.store.reserve(&spec.key, &entries)?;
+        let victims = self.evict(state, make_way);
         state.grace.dig_up(&spec.key);
         state.store.put(Session {
             spec: spec.clone(),
             learned: Box::default(),
             heard: Box::default(),
             placement,
-            charges,
+            charges: charges.or_more(&victims.charges()),
             expires: None,
             installations: shares
                 .iter()
@@ -110,7 +111,7 @@ impl Engine {
             updated: now,
             told: None,
         });
-        Ok(targets)
+        Ok((targets, charges, victims))
     }
 
     /// Absent if a router that said yes has gone since.
@@ -118,12 +119,14 @@ impl Engine {
         &self,
         key: &SessionKey,
         acknowledged: &Acknowledgements,
+        charges: Charges,
     ) -> Option<Arc<super::SessionView>> {
         let mut state = self.lock();
         let state = &mut *state;
         if !state.still_attached(acknowledged) {
             return None;
         }
+        state.store.charge(key, charges);
         let session = state.store.get_mut(key)?;
         session.phase = Phase::Settled;
         session.updated = state.clock.unix();
@@ -135,7 +138,12 @@ impl Engine {
         state.store.get(key).map(|session| state.view(session))
     }
 
-    async fn undo_add(self: &Arc<Self>, key: &SessionKey, deadline: Instant) {
+    async fn undo_add(
+        self: &Arc<Self>,
+        key: &SessionKey,
+        victims: &mut Victims,
+        deadline: Instant,
+    ) {
         let routers = {
             let mut state = self.lock();
             let Some(session) = state.store.get_mut(key) else {
@@ -145,7 +153,12 @@ impl Engine {
             session.installations.keys().cloned().collect()
         };
         self.withdraw(key, routers, self.undone_by(deadline)).await;
-        let removed = self.lock().store.remove(key);
+        let removed = {
+            let mut state = self.lock();
+            let removed = state.store.remove(key);
+            state.reinstate(victims);
+            removed
+        };
         drop(removed);
     }
 }

@@ -10,12 +10,13 @@ use super::{
     Engine,
     events::EventKind,
     install::{Acknowledgements, Target},
+    latch::{Coming, replace},
     moves::Lane,
     operation::{Outcome, Work},
+    preempt::Victims,
     state::State,
 };
 use crate::model::{
-    admission::admit,
     entries::{FlowEntry, expand_distinct},
     error::Error,
     ids::{RouterId, SessionKey},
@@ -37,6 +38,8 @@ struct Change {
     shares: BTreeMap<RouterId, Share>,
     /// The shares that a router lacks.
     targets: Vec<Target>,
+    /// The sessions that make way for it.
+    victims: Victims,
 }
 
 /// How well the place of a session fits what routers reach now.
@@ -75,7 +78,7 @@ impl Engine {
                 });
             }
             let learned = state.placeable(there, &spec);
-            state.check_change(spec, learned)?
+            state.check_change(&self, spec, learned)?
         };
         self.carry_out(change, EventKind::Modified).await?;
         debug!(session = %key, "modified");
@@ -108,7 +111,7 @@ impl Engine {
                 Some(session) if moves => {
                     let spec = session.spec.clone();
                     let learned = state.placeable(session, &spec);
-                    state.check_change(spec, learned)
+                    state.check_change(self, spec, learned)
                 }
                 _ => return,
             }
@@ -178,14 +181,23 @@ impl Engine {
                 .collect()
         };
         self.withdraw(key, leaving, self.undone_by(deadline)).await;
-        let mut state = self.lock();
-        state.commit(change, kind, &acknowledged);
-        self.tell(&mut state, kind, key);
+        let victims = std::mem::take(&mut change.victims);
+        {
+            let mut state = self.lock();
+            state.commit(change, kind, &acknowledged);
+            self.tell(&mut state, kind, key);
+        }
+        self.dismiss(victims, deadline).await;
         Ok(())
     }
 
     /// Puts back what the session was on the routers where a change was attempted.
-    async fn revert(self: &Arc<Self>, change: Change, attempted: Vec<RouterId>, deadline: Instant) {
+    async fn revert(
+        self: &Arc<Self>,
+        mut change: Change,
+        attempted: Vec<RouterId>,
+        deadline: Instant,
+    ) {
         let key = &change.spec.key;
         let (revision, targets, added) = {
             let mut state = self.lock();
@@ -210,6 +222,18 @@ impl Engine {
             let targets = targets.collect();
             state.store.release(key, &change.entries);
             state.store.charge(key, change.former);
+            state.reinstate(&mut change.victims);
+            let coming = state.coming.take(key);
+            if let Some(coming) = coming
+                && let Some(session) = state.store.get_mut(key)
+                && coming.is_move_of(&session.spec)
+            {
+                let mut heard = session.heard.to_vec();
+                for learned in coming.heard {
+                    replace(&mut heard, learned);
+                }
+                session.heard = heard.into();
+            }
             (revision, targets, added)
         };
         self.withdraw(key, added, self.undone_by(deadline)).await;
@@ -276,7 +300,7 @@ impl State {
         let (heard, installed) = (of(&session.heard), of(&session.learned));
         let now = self.clock.unix();
         let heard = heard.iter().filter(|it| {
-            let located = || self.registry.locate("", it.source.ip(), now);
+            let located = || self.registry.locate(it.source.ip(), now);
             installed.contains(it) || located().is_ok()
         });
         heard.copied().collect()
@@ -284,6 +308,7 @@ impl State {
 
     fn check_change(
         &mut self,
+        engine: &Arc<Engine>,
         spec: Arc<SessionSpec>,
         learned: Box<[Learned]>,
     ) -> Result<Change, Error> {
@@ -292,14 +317,7 @@ impl State {
         let placement = place(&spec, &learned, &self.registry, self.clock.unix())?;
         let shares = shares(&placement, &entries);
         let charges = Charges::of(&spec, &learned, &placement, &self.registry);
-        admit(
-            &spec,
-            &shares,
-            &charges,
-            &self.registry,
-            &self.store,
-            self.admission,
-        )?;
+        let make_way = self.admit(&spec, &shares, &charges)?;
         let mut lacking = shares.clone();
         if let Some(session) = self.store.get(key) {
             lacking.retain(|router, share| {
@@ -312,9 +330,19 @@ impl State {
         }
         let targets = self.targets(lacking)?;
         self.store.reserve(key, &entries)?;
-        // Until it is done, packets of before and after may come.
+        let victims = engine.evict(self, make_way);
+        // Until it is done, packets of before and after may come, and victims have their place.
         let held = self.store.get(key).map(|it| it.charges.or_more(&charges));
+        let held = held.map(|held| held.or_more(&victims.charges()));
         let former = self.store.charge(key, held.unwrap_or_default());
+        self.coming.take(key);
+        let coming = Coming {
+            spec: spec.clone(),
+            learned: learned.clone(),
+            heard: Vec::new(),
+            routers: shares.keys().cloned().collect(),
+        };
+        self.coming.add(key.clone(), coming);
         if let Some(session) = self.store.get_mut(key) {
             session.phase = Phase::Installing;
             // Until they answer, they may have the old or the new.
@@ -333,15 +361,22 @@ impl State {
             former,
             shares,
             targets,
+            victims,
         })
     }
 
     /// The session is as it was to become.
     fn commit(&mut self, change: Change, kind: EventKind, acknowledged: &Acknowledgements) {
         let spec = change.spec;
+        let coming = self.coming.take(&spec.key);
         let Some(old) = self.store.get(&spec.key) else {
             return;
         };
+        // Routers may have told more meanwhile, of either version.
+        let mut heard = old.spec.still_learned(&spec, &old.heard).into_vec();
+        for learned in coming.into_iter().flat_map(|it| it.heard) {
+            replace(&mut heard, learned);
+        }
         let expires = match kind {
             EventKind::Modified => self.lease(&spec),
             _ => old.expires,
@@ -356,8 +391,7 @@ impl State {
         };
         let mut session = Session {
             learned: change.learned,
-            // A router may have told more meanwhile.
-            heard: old.spec.still_learned(&spec, &old.heard),
+            heard: heard.into(),
             placement: change.placement,
             charges: change.charges,
             expires,

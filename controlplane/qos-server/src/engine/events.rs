@@ -82,12 +82,15 @@ pub struct Event {
 pub enum Reaper {
     /// The session was good for so long, and nobody has renewed it.
     Lease,
+    /// A more important session took its place, or its link has become too small.
+    Preempted,
 }
 
 impl fmt::Display for Reaper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Lease => f.write_str("lease ran out"),
+            Self::Preempted => f.write_str("preempted"),
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Sources that latching entries of routers have learned.
 //!
-//! The first report counts, as the router learns once. It is noted at the session, which is then moved
-//! as if its source had always been known: so what is installed follows from it in the way that all
-//! moves take, with admission, and is tried again where that fails.
+//! A router learns once, so the first report that can be installed counts. It is noted at the session,
+//! which is then moved as if its source had always been known: so what is installed follows from it in
+//! the way that all moves take, with admission, and is tried again where that fails.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use tracing::debug;
 
@@ -12,7 +12,7 @@ use super::{Engine, link::Link, moves::Lane, state::State};
 use crate::model::{
     course::Course,
     entries::FlowKind,
-    ids::SessionKey,
+    ids::{RouterId, SessionKey},
     session::{Learned, SessionSpec},
 };
 
@@ -25,6 +25,26 @@ pub struct Latched {
     pub learned: Learned,
     /// To where the packets go.
     pub destination: SocketAddr,
+}
+
+/// What a session is being changed to, while routers are told of it.
+#[derive(Debug)]
+pub(super) struct Coming {
+    /// The version.
+    pub(super) spec: Arc<SessionSpec>,
+    /// The sources that its latching flows are installed with.
+    pub(super) learned: Box<[Learned]>,
+    /// The sources that routers have reported for it.
+    pub(super) heard: Vec<Learned>,
+    /// The routers that are told of it.
+    pub(super) routers: Box<[RouterId]>,
+}
+
+impl Coming {
+    /// Whether a session only moves, with what it has learned.
+    pub(super) fn is_move_of(&self, spec: &Arc<SessionSpec>) -> bool {
+        Arc::ptr_eq(&self.spec, spec)
+    }
 }
 
 impl Engine {
@@ -50,32 +70,58 @@ impl Engine {
 }
 
 impl State {
-    /// Notes what was learned, if the session waits for just that from this router.
+    /// Notes what was learned, if the session, or what it is being changed to, waits for it from this
+    /// router. A source that is not installed, mostly because no router reaches it, gives way to a
+    /// later one.
     fn hear(&mut self, link: &Link, latched: &Latched) -> bool {
-        let is_current = self.registry.attachment(link.router()) == Some(link.attachment());
+        let router = link.router();
+        if self.registry.attachment(router) != Some(link.attachment()) {
+            return false;
+        }
         let Some(session) = self.store.get_mut(&latched.key) else {
             return false;
         };
-        let is_there = session.installations.contains_key(link.router());
-        let Learned { flow, kind, .. } = latched.learned;
-        let mut heard = session.heard.to_vec();
-        let is_new = heard.iter().all(|it| (it.flow, it.kind) != (flow, kind));
-        if !is_current || !is_there || !is_new || !awaits(&session.spec, latched) {
-            return false;
+        let mut is_heard = false;
+        let mut moves = false;
+        if let Some(coming) = self.coming.get_mut(&latched.key) {
+            moves = coming.is_move_of(&session.spec);
+            if coming.routers.contains(router) && awaits(&coming.spec, &coming.learned, latched) {
+                is_heard = replace(&mut coming.heard, latched.learned);
+            }
         }
-        heard.push(latched.learned);
-        session.heard = heard.into();
-        true
+        if !moves
+            && session.installations.contains_key(router)
+            && awaits(&session.spec, &session.learned, latched)
+        {
+            let mut heard = session.heard.to_vec();
+            is_heard |= replace(&mut heard, latched.learned);
+            session.heard = heard.into();
+        }
+        is_heard
     }
 }
 
-/// Whether a flow of the session latches to that destination and may learn that source.
-fn awaits(spec: &SessionSpec, latched: &Latched) -> bool {
+/// Puts a source in place of what was heard of its flow before. False if it is the same.
+pub(super) fn replace(heard: &mut Vec<Learned>, learned: Learned) -> bool {
+    if heard.contains(&learned) {
+        return false;
+    }
+    heard.retain(|it| (it.flow, it.kind) != (learned.flow, learned.kind));
+    heard.push(learned);
+    true
+}
+
+/// Whether a flow of the session latches to that destination, may learn that source, and is not
+/// installed with one.
+fn awaits(spec: &SessionSpec, installed: &[Learned], latched: &Latched) -> bool {
     let Learned { flow, kind, source } = latched.learned;
+    let has_one = installed
+        .iter()
+        .any(|it| (it.flow, it.kind) == (flow, kind));
     let course = |kind: FlowKind| spec.flows.get(flow)?.course_of(kind);
     match course(kind) {
         Some(Course::Latching(latch)) => {
-            latch.destination == latched.destination && latch.path_from(source).is_ok()
+            !has_one && latch.destination == latched.destination && latch.path_from(source).is_ok()
         }
         _ => false,
     }

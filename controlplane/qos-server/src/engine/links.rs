@@ -1,10 +1,6 @@
 //! What operators see of the links that calls are admitted to.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{cmp::Reverse, collections::BTreeSet, sync::Arc};
 
 use super::{Engine, state::State};
 use crate::model::{
@@ -81,11 +77,11 @@ impl Engine {
 
     /// One link, and the `most` sessions that take most of it.
     pub async fn link(&self, id: &LinkId, most: usize) -> Result<(LinkView, Vec<LinkCall>), Error> {
-        let links = self
+        let link = self
             .lock()
             .links_of(&id.router)
             .find(|link| *link.id == *id);
-        let link = links.ok_or_else(|| Error::NoLink(id.clone().into()))?;
+        let link = link.ok_or_else(|| Error::NoLink(id.clone().into()))?;
         let mut biggest: BTreeSet<(Reverse<u64>, SessionKey)> = BTreeSet::new();
         let mut last: Option<SessionKey> = None;
         loop {
@@ -127,7 +123,8 @@ impl Engine {
 impl State {
     /// Whether a router is known, or sessions take something of its links.
     fn has_links(&self, router: &RouterId) -> bool {
-        self.registry.router(router).is_some() || self.links_of(router).next().is_some()
+        let taken = || self.store.ledger().of_router(router).next().is_some();
+        self.registry.router(router).is_some() || taken()
     }
 
     /// The next router that is known, or of whose links something is taken.
@@ -137,27 +134,32 @@ impl State {
         known.into_iter().chain(taken).min().cloned()
     }
 
-    /// The links of a router, in order.
-    fn links_of(&self, router: &RouterId) -> impl Iterator<Item = LinkView> + use<> {
-        let mut links: BTreeMap<Arc<LinkId>, u64> = BTreeMap::new();
-        let ports = self.registry.router(router).map(|it| it.ports.clone());
-        for port in ports.iter().flat_map(|ports| ports.iter()) {
-            for direction in [Direction::In, Direction::Out] {
-                links.insert(port.link(direction).clone(), port.budget_bps(direction));
-            }
-        }
-        for link in self.store.ledger().of_router(router) {
-            links.entry(link.clone()).or_insert(0);
-        }
-        let views: Vec<LinkView> = links
-            .into_iter()
-            .map(|(id, budget_bps)| LinkView {
+    /// The links of a router, in order: those that it reports, and those that it reports no more of
+    /// which something is taken.
+    fn links_of(&self, router: &RouterId) -> impl Iterator<Item = LinkView> {
+        let ports = self.registry.router(router).map(|it| &it.ports);
+        let ports = ports.into_iter().flat_map(|ports| ports.iter());
+        let both = [Direction::In, Direction::Out];
+        let mut reported = ports
+            .flat_map(move |port| both.map(|it| (port.link(it), port.budget_bps(it))))
+            .peekable();
+        let mut taken = self.store.ledger().of_router(router).peekable();
+        std::iter::from_fn(move || {
+            let next_taken = taken.peek().copied();
+            let is_reported = |it: &(&Arc<LinkId>, u64)| next_taken.is_none_or(|next| it.0 <= next);
+            let (id, budget_bps) = match reported.next_if(is_reported) {
+                Some((id, budget_bps)) => {
+                    taken.next_if(|next| *next == id);
+                    (id, budget_bps)
+                }
+                None => (taken.next()?, 0),
+            };
+            Some(LinkView {
+                id: id.clone(),
                 budget_bps,
                 reserve_bps: reserve_bps(budget_bps),
-                load: self.store.ledger().on(&id),
-                id,
+                load: self.store.ledger().on(id),
             })
-            .collect();
-        views.into_iter()
+        })
     }
 }

@@ -22,6 +22,7 @@ mod link;
 mod links;
 mod moves;
 mod operation;
+mod preempt;
 mod probe;
 mod query;
 mod retry;
@@ -63,7 +64,10 @@ pub use self::{
 use self::{moves::Lane, state::State};
 use crate::{
     metrics::Metrics,
-    model::{admission::Policy, ids::AttachmentId},
+    model::{
+        admission::{OnShrink, Policy},
+        ids::AttachmentId,
+    },
 };
 
 /// What can be set.
@@ -78,6 +82,8 @@ pub struct Settings {
     pub forget_routers_after: Duration,
     /// Whether links refuse calls.
     pub admission: Policy,
+    /// What becomes of calls on a link whose budget falls below what they take.
+    pub on_shrink: OnShrink,
     /// The most sessions.
     pub max_sessions: usize,
     /// The most routers.
@@ -121,6 +127,7 @@ impl Default for Settings {
             adopt_for: Duration::from_secs(60),
             forget_routers_after: Duration::from_secs(24 * 3600),
             admission: Policy::ByLink,
+            on_shrink: OnShrink::Keep,
             max_sessions: 1_000_000,
             max_routers: 1_024,
             max_watchers: 64,

@@ -138,11 +138,19 @@ impl Engine {
     /// the session is looked at again.
     pub(super) fn claim_idle(self: &Arc<Self>, key: &SessionKey) -> Option<Claim> {
         let mut state = self.lock();
-        if state.running.get(key).is_some() {
+        let claim = self.claim_in(&mut state, key);
+        if claim.is_none() {
             state.moves.busy(key);
+        }
+        claim
+    }
+
+    /// The same under a hold of the lock: absent if an operation runs on the session.
+    pub(super) fn claim_in(self: &Arc<Self>, state: &mut State, key: &SessionKey) -> Option<Claim> {
+        if state.running.get(key).is_some() {
             return None;
         }
-        match self.begin_in(&mut state, key, Work::Housekeeping) {
+        match self.begin_in(state, key, Work::Housekeeping) {
             Start::Ours(claim) => Some(claim),
             Start::Joined(_) | Start::Queued(_) => None,
         }

@@ -9,6 +9,7 @@ use super::{
     Settings,
     clock::Clock,
     grace::{Grace, Rest},
+    latch::Coming,
     link::Link,
     moves::Moves,
     operation::Running,
@@ -24,7 +25,7 @@ use crate::model::{
 };
 
 /// Flows whose place is looked up under one hold of the lock.
-const FLOWS: usize = 64;
+const FLOWS: usize = 32;
 
 /// All that the lock guards.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub(super) struct State {
     pub(super) links: HashMap<RouterId, Arc<Link>>,
     /// Operations that run now, by session.
     pub(super) running: Shards<SessionKey, Running>,
+    /// What sessions are being changed to.
+    pub(super) coming: Shards<SessionKey, Coming>,
     /// How many wait for one of these to end.
     pub(super) waiting: usize,
     /// Sessions whose place is to be looked at.
@@ -60,6 +63,7 @@ impl State {
             store: Store::default(),
             links: HashMap::new(),
             running: Shards::default(),
+            coming: Shards::default(),
             waiting: 0,
             moves: Moves::default(),
             unsettled: BTreeSet::new(),

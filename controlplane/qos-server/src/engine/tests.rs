@@ -110,7 +110,7 @@ async fn attach(
 fn locate(engine: &Engine, last: u8) -> Option<Arc<Location>> {
     let address = IpAddr::from([10, 1, 0, last]);
     let now = UnixMs(0);
-    engine.lock().registry.locate("", address, now).ok()
+    engine.lock().registry.locate(address, now).ok()
 }
 
 /// Through which interface the first and the last of the hosts are reached.
@@ -118,7 +118,7 @@ fn ends(engine: &Engine) -> [String; 2] {
     let state = engine.lock();
     [0, PREFIXES - 1].map(|index| {
         let address = Ipv4Addr::from(0x0a01_0000 + index).into();
-        let at = state.registry.locate("", address, UnixMs(0)).unwrap();
+        let at = state.registry.locate(address, UnixMs(0)).unwrap();
         at.ingress().to_string()
     })
 }

@@ -87,6 +87,8 @@ pub fn spec(spec: Option<v1::SessionSpec>) -> Result<SessionSpec, Error> {
         correlation_id: spec.correlation_id.into(),
         lifetime_s: spec.lifetime_s,
         priority: Priority::parse("spec.priority", spec.priority)?,
+        may_preempt: spec.may_preempt,
+        preemptable: spec.preemptable,
     };
     expand_distinct(&spec, &[])?;
     Ok(spec)

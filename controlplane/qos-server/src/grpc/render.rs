@@ -8,7 +8,7 @@ use voicelane_types::{ColourMode, MeterKind};
 use crate::{
     engine::{
         Command, EntryCounters, EventKind, Explanation, InstallationView, LinkCall, LinkName,
-        LinkView, RouterView, SessionView, Standing, Step, Summary, ToRouter, Verdict,
+        LinkView, Reaper, RouterView, SessionView, Standing, Step, Summary, ToRouter, Verdict,
     },
     model::{
         codec::Codec,
@@ -58,6 +58,8 @@ fn spec(spec: &SessionSpec) -> v1::SessionSpec {
         correlation_id: spec.correlation_id.to_string(),
         lifetime_s: spec.lifetime_s,
         priority: spec.priority.get().into(),
+        may_preempt: spec.may_preempt,
+        preemptable: spec.preemptable,
     }
 }
 
@@ -173,6 +175,16 @@ fn installation(on: &InstallationView) -> v1::RouterInstallation {
         .into(),
         detail: on.detail.clone(),
         revision: on.revision.get(),
+    }
+}
+
+/// What removed a session that no agent has deleted.
+pub fn reaper(reaper: Option<Reaper>) -> v1::watch_sessions_response::Reaper {
+    use v1::watch_sessions_response::Reaper as V1;
+    match reaper {
+        None => V1::Unspecified,
+        Some(Reaper::Lease) => V1::Lease,
+        Some(Reaper::Preempted) => V1::Preempted,
     }
 }
 

@@ -53,6 +53,7 @@ fn rendered(event: &Event) -> WatchSessionsResponse {
             .reaper
             .map(|reaper| reaper.to_string())
             .unwrap_or_default(),
+        reaper: render::reaper(event.reaper).into(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use super::{
     error::Error,
-    ids::RouterId,
+    ids::{RouterId, SessionKey},
     links::{Charges, LinkId},
     placement::Share,
     registry::Registry,
@@ -26,6 +26,16 @@ pub enum Policy {
     ByLink,
     /// Nothing: what sessions take of links is counted only.
     All,
+}
+
+/// What becomes of calls on a link whose budget falls below what they take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnShrink {
+    /// They stay; none more is admitted.
+    #[default]
+    Keep,
+    /// Those that may be pre-empted go, until the others fit.
+    Preempt,
 }
 
 /// What sessions take of a link.
@@ -50,6 +60,13 @@ impl Ledger {
     /// Every link of which something is taken, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<LinkId>, Load)> {
         self.0.iter().map(|(link, load)| (link, *load))
+    }
+
+    /// Links of which something is taken, in order, after `after`.
+    pub fn after(&self, after: Option<&LinkId>) -> impl Iterator<Item = &Arc<LinkId>> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let links = self.0.range::<LinkId, _>((start, Bound::Unbounded));
+        links.map(|(link, _)| link)
     }
 
     /// Those of a router.
@@ -125,30 +142,41 @@ pub fn admit(
     if policy == Policy::All {
         return Ok(());
     }
-    let own = store.get(&spec.key).map(|session| &session.charges);
     for (link, bps) in charges.iter() {
-        let wanted = bps.saturating_sub(own.map_or(0, |own| own.on(link)));
-        let budget = budget_bps(registry, link);
-        if wanted == 0 || budget == 0 {
+        let wanted = wanted_bps(store, &spec.key, link, bps);
+        let Some(limit) = limit_bps(spec, registry, link).filter(|_| wanted > 0) else {
             continue;
-        }
-        let kept = if spec.priority.is_emergency() {
-            0
-        } else {
-            reserve_bps(budget)
         };
         let load = store.ledger().on(link).bps;
-        if load + u128::from(wanted) > u128::from(budget - kept) {
+        if load + u128::from(wanted) > u128::from(limit) {
+            let budget = budget_bps(registry, link);
             return Err(Error::LinkFull {
                 link: link.clone(),
                 budget,
-                kept,
+                kept: budget - limit,
                 load,
                 wanted,
             });
         }
     }
     Ok(())
+}
+
+/// What a session would take of a link beside what it holds there.
+pub(super) fn wanted_bps(store: &Store, key: &SessionKey, link: &LinkId, bps: u64) -> u64 {
+    let held = store.get(key).map_or(0, |session| session.charges.on(link));
+    bps.saturating_sub(held)
+}
+
+/// Up to what load a session may be admitted to a link; absent: to any.
+pub(super) fn limit_bps(spec: &SessionSpec, registry: &Registry, link: &LinkId) -> Option<u64> {
+    let budget = budget_bps(registry, link);
+    let kept = if spec.priority.is_emergency() {
+        0
+    } else {
+        reserve_bps(budget)
+    };
+    (budget > 0).then(|| budget - kept)
 }
 
 /// How much telephony a link may have, bit/s on the wire; 0: not limited, or not known any more.

@@ -239,6 +239,20 @@ impl Error {
             other => other,
         }
     }
+
+    /// The same of an address that this field names.
+    #[must_use]
+    pub fn of_field(mut self, name: impl FnOnce() -> String) -> Self {
+        if let Self::Invalid { field, .. }
+        | Self::UnknownAddress { field, .. }
+        | Self::NotReachedYet { field, .. }
+        | Self::RouterAway { field, .. }
+        | Self::PrefixConflict { field, .. } = &mut self
+        {
+            *field = name();
+        }
+        self
+    }
 }
 
 /// A router's no.

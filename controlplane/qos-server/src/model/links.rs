@@ -18,6 +18,7 @@ use super::{
     placement::{Placement, Places},
     registry::{Interface, Location, Registry, Role, Router},
     session::{DEFAULT_PACKET_TIME_US, Learned, MediaFlow, Rtcp, ServiceClass, SessionSpec},
+    work,
 };
 
 /// An Ethernet header, bytes.
@@ -95,9 +96,15 @@ impl Port {
     }
 }
 
-/// The ports of a router, by name.
+/// The ports of a router, by name, and which of its interfaces calls can go over.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ports(BTreeMap<Arc<str>, Port>);
+pub struct Ports {
+    ports: BTreeMap<Arc<str>, Port>,
+    /// Indexes of the edge interfaces that are up, by name.
+    edges: BTreeMap<Arc<str>, usize>,
+    /// Indexes of the core interfaces that are up.
+    cores: Box<[usize]>,
+}
 
 impl Ports {
     /// Of these interfaces. VLANs share their port's budgets, and each tells them.
@@ -123,17 +130,54 @@ impl Ports {
                 ],
             });
         }
-        Self(ports)
+        let up = |role| {
+            let up = move |(_, it): &(usize, &Interface)| it.up && it.role == role;
+            interfaces.iter().enumerate().filter(up)
+        };
+        Self {
+            ports,
+            edges: up(Role::Edge)
+                .map(|(at, it)| (it.name.clone(), at))
+                .collect(),
+            cores: up(Role::Core).map(|(at, _)| at).collect(),
+        }
     }
 
     /// The port of this name.
     pub fn get(&self, name: &str) -> Option<&Port> {
-        self.0.get(name)
+        self.ports.get(name)
     }
 
     /// All of them, in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = &Port> {
-        self.0.values()
+        self.ports.values()
+    }
+}
+
+impl Router {
+    /// Its edge interface of that name, if its link is up.
+    fn edge(&self, name: &str) -> Option<&Interface> {
+        work::step();
+        self.interfaces.get(*self.ports.edges.get(name)?)
+    }
+
+    /// Its edge interfaces whose link is up.
+    fn edges(&self) -> impl Iterator<Item = &Interface> {
+        self.at(self.ports.edges.values())
+    }
+
+    /// Its core interfaces whose link is up.
+    fn cores(&self) -> impl Iterator<Item = &Interface> {
+        self.at(self.ports.cores.iter())
+    }
+
+    fn at<'a>(
+        &'a self,
+        indexes: impl Iterator<Item = &'a usize>,
+    ) -> impl Iterator<Item = &'a Interface> {
+        indexes
+            .inspect(|_| work::step())
+            .filter_map(|index| self.interfaces.get(*index))
     }
 }
 
@@ -215,6 +259,16 @@ impl Charges {
             .map_or(0, |(_, bps)| *bps)
     }
 
+    /// The sum of several sessions'.
+    pub fn sum<'a>(all: impl Iterator<Item = &'a Self>) -> Self {
+        let mut sums: BTreeMap<Arc<LinkId>, u64> = BTreeMap::new();
+        for (link, bps) in all.flat_map(Self::iter) {
+            let sum = sums.entry(link.clone()).or_default();
+            *sum = sum.saturating_add(bps);
+        }
+        Self(sums.into_iter().collect())
+    }
+
     /// Of each link the greater of both.
     #[must_use]
     pub fn or_more(&self, other: &Self) -> Self {
@@ -279,9 +333,14 @@ impl Way<'_> {
         let Some(router) = self.registry.router(&at.router) else {
             return;
         };
-        for interface in router.up(Role::Edge) {
-            let reaches = || interface.prefixes.binary_search(&at.prefix).is_ok();
-            if interface.name == at.interface || at.several && reaches() {
+        if !at.several {
+            if let Some(interface) = router.edge(&at.interface) {
+                self.take(router, interface, direction);
+            }
+            return;
+        }
+        for interface in router.edges() {
+            if interface.prefixes.binary_search(&at.prefix).is_ok() {
                 self.take(router, interface, direction);
             }
         }
@@ -293,21 +352,32 @@ impl Way<'_> {
         let Some(router) = self.registry.router(&at.router) else {
             return;
         };
-        let cores = || router.up(Role::Core);
-        match address {
-            Some(address) => {
-                let length = |it: &Interface| Some(longest(&it.prefixes, address)?.prefix_len());
-                let best = cores().filter_map(length).max();
-                let best = cores().filter(|it| best.is_some() && length(it) == best);
-                best.for_each(|interface| self.take(router, interface, direction));
+        let Some(address) = address else {
+            let mut ports = router.cores().map(Interface::port_name);
+            let first = ports.next();
+            if ports.all(|port| Some(port) == first) {
+                let cores = router.cores();
+                cores.for_each(|interface| self.take(router, interface, direction));
             }
-            None => {
-                let mut ports = cores().map(Interface::port_name);
-                let first = ports.next();
-                if ports.all(|port| Some(port) == first) {
-                    cores().for_each(|interface| self.take(router, interface, direction));
-                }
+            return;
+        };
+        let mut best: Option<u8> = None;
+        let mut leading: Vec<&Interface> = Vec::new();
+        for interface in router.cores() {
+            let Some(prefix) = longest(&interface.prefixes, address) else {
+                continue;
+            };
+            let length = Some(prefix.prefix_len());
+            if length > best {
+                leading.clear();
             }
+            if length >= best {
+                best = length;
+                leading.push(interface);
+            }
+        }
+        for interface in leading {
+            self.take(router, interface, direction);
         }
     }
 

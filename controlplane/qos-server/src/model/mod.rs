@@ -14,6 +14,7 @@ pub mod registry;
 pub mod placement;
 pub mod links;
 pub mod admission;
+pub mod preemption;
 pub mod leases;
 pub(crate) mod shards;
 pub(crate) mod work;

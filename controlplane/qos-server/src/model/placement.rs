@@ -97,14 +97,14 @@ fn places(
     now: UnixMs,
 ) -> Result<Places, Error> {
     let at = |end: &str, address: IpAddr| {
-        // The field's name costs more than the search, and is for errors only.
-        registry.locate("", address, now).or_else(|_| {
-            let of = match kind {
-                FlowKind::Rtp => "",
-                FlowKind::Rtcp => ".rtcp",
-            };
-            let field = format!("spec.flows[{flow}]{of}.{end}.address");
-            registry.locate(&field, address, now)
+        registry.locate(address, now).map_err(|error| {
+            error.of_field(|| {
+                let of = match kind {
+                    FlowKind::Rtp => "",
+                    FlowKind::Rtcp => ".rtcp",
+                };
+                format!("spec.flows[{flow}]{of}.{end}.address")
+            })
         })
     };
     let known = |end: &str, address: Option<IpAddr>| address.map(|it| at(end, it)).transpose();

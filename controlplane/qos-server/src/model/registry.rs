@@ -121,12 +121,6 @@ impl Router {
         }
     }
 
-    /// Its interfaces of a role whose link is up.
-    pub fn up(&self, role: Role) -> impl Iterator<Item = &Interface> {
-        let interfaces = self.interfaces.iter();
-        interfaces.filter(move |interface| interface.up && interface.role == role)
-    }
-
     /// When its stream ended, if it has none.
     pub fn away_since(&self) -> Option<UnixMs> {
         match self.presence {
@@ -319,15 +313,10 @@ impl Registry {
         }
     }
 
-    /// Who reaches an address; `field` is where the address came from.
-    pub fn locate(
-        &self,
-        field: &str,
-        address: IpAddr,
-        now: UnixMs,
-    ) -> Result<Arc<Location>, Error> {
+    /// Who reaches an address. An error names no field: see [`Error::of_field`].
+    pub fn locate(&self, address: IpAddr, now: UnixMs) -> Result<Arc<Location>, Error> {
         let unknown = || {
-            let field = field.to_owned();
+            let field = String::new();
             if self.expects_more {
                 Error::NotReachedYet { field, address }
             } else {
@@ -343,9 +332,7 @@ impl Registry {
             .filter_map(|claim| self.standing(claim))
             .filter(|(_, router)| router.attachment().is_some());
         let Some((location, router)) = attached.next() else {
-            return Err(self
-                .away(field, address, claims, now)
-                .unwrap_or_else(unknown));
+            return Err(self.away(address, claims, now).unwrap_or_else(unknown));
         };
         let mut several = false;
         let mut others = Vec::new();
@@ -361,14 +348,14 @@ impl Registry {
             routers.append(&mut others);
             routers.dedup();
             return Err(Error::PrefixConflict {
-                field: field.to_owned(),
+                field: String::new(),
                 address,
                 prefix,
                 routers,
             });
         }
         if let Some(reason) = router.no_hosts.why(address) {
-            return Err(Error::invalid(field, format!("{address} is {reason}")));
+            return Err(Error::invalid("", format!("{address} is {reason}")));
         }
         Ok(if several {
             Arc::new(Location {
@@ -388,12 +375,12 @@ impl Registry {
     }
 
     /// The most recently lost of those who claim the address.
-    fn away(&self, field: &str, address: IpAddr, claims: &[Claim], now: UnixMs) -> Option<Error> {
+    fn away(&self, address: IpAddr, claims: &[Claim], now: UnixMs) -> Option<Error> {
         let standing = claims.iter().filter_map(|claim| self.standing(claim));
         let lost = standing.filter_map(|(at, router)| Some((router.away_since()?, &at.router)));
         let (since, router) = lost.max()?;
         Some(Error::RouterAway {
-            field: field.to_owned(),
+            field: String::new(),
             address,
             router: router.clone(),
             seconds: now.seconds_since(since),

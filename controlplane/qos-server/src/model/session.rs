@@ -51,6 +51,10 @@ pub struct SessionSpec {
     pub lifetime_s: u32,
     /// How important it is.
     pub priority: Priority,
+    /// It may take the place of less important sessions where a link has no room for it.
+    pub may_preempt: bool,
+    /// More important sessions may take its place.
+    pub preemptable: bool,
 }
 
 impl SessionSpec {
@@ -69,6 +73,8 @@ impl SessionSpec {
             correlation_id: Box::default(),
             lifetime_s: 0,
             priority: Priority::default(),
+            may_preempt: false,
+            preemptable: false,
         }
     }
 

@@ -15,6 +15,7 @@ use super::{
     leases::{Leases, Moment},
     links::Charges,
     placement::{Placement, Share},
+    preemption::Candidates,
     registry::Registry,
     session::{Learned, SessionSpec, SessionState},
     tuples::Tuples,
@@ -234,6 +235,7 @@ pub struct Store {
     by_router: HashMap<RouterId, Load>,
     by_agent: BTreeMap<Box<str>, u64>,
     ledger: Ledger,
+    candidates: Candidates,
     leases: Leases,
 }
 
@@ -280,6 +282,11 @@ impl Store {
         &self.ledger
     }
 
+    /// The sessions that may be pre-empted.
+    pub fn candidates(&self) -> &Candidates {
+        &self.candidates
+    }
+
     /// When the leases of sessions run out.
     pub fn leases(&self) -> &Leases {
         &self.leases
@@ -306,6 +313,8 @@ impl Store {
         };
         self.ledger.take(&charges);
         self.ledger.give_back(&session.charges);
+        self.candidates.give_back(&session.spec, &session.charges);
+        self.candidates.take(&session.spec, &charges);
         std::mem::replace(&mut session.charges, charges)
     }
 
@@ -387,6 +396,10 @@ impl Store {
             None => drop(self.by_agent.insert(key.agent().into(), 1)),
         }
         self.ledger.take(&session.charges);
+        if let Some(old) = self.sessions.get(&key) {
+            self.candidates.give_back(&old.spec, &old.charges);
+        }
+        self.candidates.take(&session.spec, &session.charges);
         let expires = session.expires;
         let old = self.sessions.insert(key.clone(), Box::new(session));
         let former = old.as_ref().and_then(|old| old.expires);
@@ -401,6 +414,8 @@ impl Store {
     pub fn remove(&mut self, key: &SessionKey) -> Option<Box<Session>> {
         let old = self.sessions.remove(key)?;
         self.leases.set(key, old.expires, None);
+        self.candidates.give_back(&old.spec, &old.charges);
+        self.candidates.forget(key);
         self.forget_indexes(key, &old);
         self.release(key, &old.entries());
         Some(old)

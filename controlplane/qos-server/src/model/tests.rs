@@ -188,7 +188,7 @@ fn a_router_that_is_away_keeps_its_prefixes_from_others() {
         registry.attach_at_once(name, lan(text), id).unwrap();
     }
     assert_eq!(
-        registry.locate("x", address, NOW).unwrap().router,
+        registry.locate(address, NOW).unwrap().router,
         router("near")
     );
     assert!(
@@ -198,18 +198,18 @@ fn a_router_that_is_away_keeps_its_prefixes_from_others() {
     assert!(registry.detach(&router("near"), AttachmentId(1), "cut", NOW));
     let later = UnixMs(NOW.0 + 12_500);
     let away = Error::RouterAway {
-        field: "x".into(),
+        field: String::new(),
         address,
         router: router("near"),
         seconds: 12,
     };
-    assert_eq!(registry.locate("x", address, later), Err(away));
+    assert_eq!(registry.locate(address, later), Err(away));
     // Another router with the very prefix takes over.
     registry
         .attach_at_once("spare", lan("10.1.0.0/16"), AttachmentId(2))
         .unwrap();
     assert_eq!(
-        registry.locate("x", address, NOW).unwrap().router,
+        registry.locate(address, NOW).unwrap().router,
         router("spare")
     );
 }
@@ -327,7 +327,7 @@ proptest! {
                     .map(|claim| claim.1)
                     .collect();
                 let best: Vec<usize> = best.into_iter().collect();
-                match (registry.locate("x", address, NOW), longest, best.as_slice()) {
+                match (registry.locate(address, NOW), longest, best.as_slice()) {
                     (Ok(location), Some(length), [only]) => {
                         prop_assert_eq!(location.router.as_str(), NAMES[*only]);
                         prop_assert_eq!(location.prefix.prefix_len(), length);

@@ -432,3 +432,85 @@ async fn a_router_that_comes_back_tells_what_it_has_learned() {
         .until("it has the learned five-tuple", |b| b.has("c1"))
         .await;
 }
+
+#[tokio::test]
+async fn a_source_learned_while_the_session_is_modified_is_not_lost() {
+    let mut net = Network::start().await;
+    let own = flow("10.2.0.20:6000", "10.2.0.21:6000");
+    let version = |revision, destination| v1::SessionSpec {
+        revision,
+        ..spec("c1", vec![latching(destination, "10.1.0.9"), own.clone()])
+    };
+    add(&mut net.client, version(1, "10.2.0.7:4000"))
+        .await
+        .unwrap();
+    // Router a has the later version, and b does not answer yet.
+    net.b.behave(|_| Manner::Silent);
+    let faster = {
+        let mut later = version(2, "10.2.0.8:4000");
+        later.flows[1].max_bitrate_bps = 90_000;
+        later
+    };
+    let mut client = net.client.clone();
+    let modified = tokio::spawn(async move { modify(&mut client, faster).await });
+    net.a
+        .until("it has the later version", |a| {
+            let sessions = a.sessions();
+            sessions.values().any(|it| it.revision == 2)
+        })
+        .await;
+    net.a
+        .learn(&net.a_stream, learned("10.2.0.8:4000", "10.1.0.9:61000"))
+        .await;
+    // It has been read when a later message of the same stream has.
+    let interfaces = vec![edge("lan0", &["10.1.0.0/24", "10.77.0.0/24"])];
+    net.a.report(&net.a_stream, interfaces).await;
+    let mut operator = net.server.operator().await;
+    eventually("the report", || {
+        let mut operator = operator.clone();
+        async move {
+            let routers = operator
+                .list_routers(v1::ListRoutersRequest::default())
+                .await;
+            let routers = routers.unwrap().into_inner().routers;
+            let a = routers.iter().find(|it| it.router_id == "a").unwrap();
+            (a.interfaces[0].prefixes.len() == 2).then_some(())
+        }
+    })
+    .await;
+    net.b.behave(|_| Manner::Obey);
+    net.b.break_silence(&net.b_stream).await;
+    modified.await.unwrap().unwrap();
+    net.a
+        .until("it has the learned five-tuple", |a| {
+            let sessions = a.sessions();
+            let mut entries = sessions.values().flat_map(|it| &it.entries);
+            entries.any(|it| it.source == endpoint("10.1.0.9:61000"))
+        })
+        .await;
+    let _ = &mut operator;
+}
+
+#[tokio::test]
+async fn a_source_that_cannot_be_installed_gives_way_to_a_later_one() {
+    let mut net = Network::start().await;
+    let media = latching("10.2.0.7:4000", "");
+    add(&mut net.client, spec("c1", vec![media])).await.unwrap();
+    net.b
+        .learn(&net.b_stream, learned("10.2.0.7:4000", "192.0.2.9:7000"))
+        .await;
+    eventually("degraded", || {
+        let mut client = net.client.clone();
+        async move {
+            let session = get(&mut client, "c1").await.unwrap();
+            (session.state() == SessionState::Degraded).then_some(())
+        }
+    })
+    .await;
+    // The router was started again, and has learned another one.
+    net.b
+        .learn(&net.b_stream, learned("10.2.0.7:4000", "10.1.0.9:61000"))
+        .await;
+    net.a.until("it has the session", |a| a.has("c1")).await;
+    assert_eq!(only_entry(&net.a).source, endpoint("10.1.0.9:61000"));
+}

@@ -19,6 +19,7 @@ use crate::model::{
     leases::Moment,
     links::{Charges, LinkId, longest},
     placement::{Placement, place, shares},
+    preemption::make_room,
     registry::{Interface, Registry, Role},
     session::{MediaFlow, Priority, RateBps, Rtcp, ServiceClass, SessionSpec, Terms},
     store::{Installation, Phase, Session, Store},
@@ -63,6 +64,8 @@ struct Wanted {
     priority: u8,
     half: u8,
     lifetime_s: u32,
+    may_preempt: bool,
+    preemptable: bool,
 }
 
 impl Wanted {
@@ -87,6 +90,8 @@ impl Wanted {
         SessionSpec {
             priority: Priority::parse("priority", self.priority.into()).unwrap(),
             lifetime_s: self.lifetime_s,
+            may_preempt: self.may_preempt,
+            preemptable: self.preemptable,
             ..spec
         }
     }
@@ -112,8 +117,10 @@ enum Step {
 fn wanted() -> impl Strategy<Value = Wanted> {
     let bps = prop_oneof![Just(80_000_u64), Just(24_000), Just(500_000)];
     let lifetime = prop_oneof![Just(0_u32), 1_u32..100];
-    (0_u8..12, 0_u8..3, 0_u8..3, bps, 0_u8..16, 0_u8..6, lifetime).prop_map(
-        |(name, from, to, bps, priority, half, lifetime_s)| Wanted {
+    let ends = (0_u8..3, 0_u8..3, 0_u8..6);
+    let preempts = (any::<bool>(), any::<bool>());
+    (0_u8..12, ends, bps, 0_u8..16, lifetime, preempts).prop_map(
+        |(name, (from, to, half), bps, priority, lifetime_s, (may_preempt, preemptable))| Wanted {
             name,
             from,
             to,
@@ -121,6 +128,8 @@ fn wanted() -> impl Strategy<Value = Wanted> {
             priority,
             half,
             lifetime_s,
+            may_preempt,
+            preemptable,
         },
     )
 }
@@ -184,6 +193,60 @@ impl World {
         Some((placement, charges))
     }
 
+    /// The same; removes those that make way for it.
+    fn admitted_or_preempts(&mut self, spec: &SessionSpec) -> Option<(Arc<Placement>, Charges)> {
+        let admitted = self.admitted(spec);
+        if admitted.is_some() || !spec.may_preempt {
+            return admitted;
+        }
+        let placement = place(spec, &[], &self.registry, NOW).ok()?;
+        let charges = Charges::of(spec, &[], &placement, &self.registry);
+        let is_idle = |key: &SessionKey| !self.changing.contains_key(key);
+        let victims = make_room(spec, &charges, &self.registry, &self.store, is_idle);
+        let Some(victims) = victims else {
+            // Not even all of them together would do.
+            let former: Vec<_> = self.preemptable_by(spec);
+            let former: Vec<_> = former
+                .into_iter()
+                .map(|key| (self.store.charge(&key, Charges::default()), key))
+                .collect();
+            assert!(self.admitted(spec).is_none());
+            for (charges, key) in former {
+                self.store.charge(&key, charges);
+            }
+            return None;
+        };
+        for key in &victims {
+            assert!(self.preemptable_by(spec).contains(key), "{key}");
+        }
+        let former = victims
+            .iter()
+            .map(|key| self.store.charge(key, Charges::default()))
+            .collect::<Vec<_>>();
+        let admitted = self.admitted(spec);
+        assert!(admitted.is_some());
+        for (key, charges) in victims.iter().zip(former) {
+            self.store.charge(key, charges);
+            assert!(self.admitted(spec).is_none(), "{key} need not go");
+            self.store.charge(key, Charges::default());
+        }
+        for key in &victims {
+            self.store.remove(key);
+        }
+        admitted
+    }
+
+    fn preemptable_by(&self, spec: &SessionSpec) -> Vec<SessionKey> {
+        let others = self.store.after(None).filter(|it| {
+            let its = &it.spec;
+            its.preemptable
+                && its.priority > spec.priority
+                && its.key != spec.key
+                && !self.changing.contains_key(&its.key)
+        });
+        others.map(|it| it.spec.key.clone()).collect()
+    }
+
     fn put(&mut self, spec: SessionSpec, placement: Arc<Placement>, charges: Charges) {
         let shares = shares(&placement, &expand(&spec));
         let installations = shares.iter();
@@ -211,7 +274,7 @@ impl World {
             Step::Put(wanted) => {
                 let spec = wanted.spec();
                 if !self.changing.contains_key(&spec.key)
-                    && let Some((placement, charges)) = self.admitted(&spec)
+                    && let Some((placement, charges)) = self.admitted_or_preempts(&spec)
                 {
                     self.put(spec, placement, charges);
                 }
@@ -329,6 +392,12 @@ impl Store {
             .map(|(link, load)| (link.clone(), load))
             .collect();
         assert_eq!(loads, counted);
+        let preemptable = self.after(None).filter(|it| it.spec.preemptable);
+        let pairs = preemptable.flat_map(|session| {
+            let links = session.charges.iter();
+            links.map(|(link, _)| (link.clone(), session.spec.key.clone()))
+        });
+        assert_eq!(self.candidates().pairs(), pairs.collect());
     }
 }
 
