@@ -1,4 +1,4 @@
-//! How fast HEP becomes sessions, and what calls cost in memory.
+//! How fast HEP becomes sessions, and what calls cost in memory and beside Kamailio.
 //!
 //!     cargo run --release -p voicelane-call-agent --example throughput
 //!     cargo run --release -p voicelane-call-agent --example throughput sockets
@@ -16,7 +16,7 @@ mod calls;
 mod kamailio;
 mod sockets;
 
-use std::{env, fs, hint::black_box, time::Instant};
+use std::{env, hint::black_box, time::Instant};
 
 use calls::call_frames;
 use voicelane_call_agent::{
@@ -31,8 +31,6 @@ use voicelane_call_agent::{
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const SECOND: u64 = 1_000_000;
-/// Calls a second, for the memory they take at the field's usual rate.
-const CALL_RATE: u64 = 556;
 
 fn main() {
     match env::args().nth(1).as_deref() {
@@ -43,11 +41,6 @@ fn main() {
         _ => {}
     }
     throughput();
-    for relay in [false, true] {
-        memory(100_000, relay, CALL_RATE);
-    }
-    // All at once: nothing is settled yet.
-    memory(100_000, false, 100_000);
 }
 
 /// Whole calls, 400 of them going on at a time.
@@ -100,31 +93,6 @@ fn throughput() {
     );
 }
 
-/// Resident memory of calls that were answered and go on.
-fn memory(calls: u32, relay: bool, rate: u64) {
-    let before = resident();
-    let mut model = model();
-    let mut now = SECOND;
-    for call in 0..calls {
-        now += SECOND / rate;
-        for frame in &call_frames(call, relay)[..9] {
-            take(&mut model, now, frame);
-            drop(model.changes());
-        }
-    }
-    let sessions = model.counters().added;
-    assert_eq!((model.calls(), sessions), (calls as usize, calls.into()));
-    println!(
-        "{calls} calls at {rate} a second, {}: {} MB",
-        if relay {
-            "four flows each by a relay"
-        } else {
-            "two flows each"
-        },
-        (resident() - before) >> 20
-    );
-}
-
 fn model() -> Model {
     Model::new(Configured::default(), Limits::default(), 1)
 }
@@ -140,13 +108,4 @@ fn take(model: &mut Model, now: u64, frame: &[u8]) {
         };
         model.sip(now, &feed, &message);
     }
-}
-
-fn resident() -> u64 {
-    let status = fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = status
-        .split(' ')
-        .nth(1)
-        .and_then(|pages| pages.parse::<u64>().ok());
-    pages.unwrap_or(0) * 4_096
 }

@@ -240,6 +240,9 @@ impl Call {
         {
             let exchange = self.exchanges.remove(0);
             self.settle(exchange, now, configured);
+            if self.exchanges.is_empty() {
+                self.release_room();
+            }
         }
         let exchanges = &self.exchanges;
         self.dialogs.retain(|dialog| match dialog.state {
@@ -254,6 +257,17 @@ impl Call {
             }
         });
         self.half_open &= self.dialogs.iter().all(|of| of.state != State::Confirmed);
+    }
+
+    /// Gives back what was made for more: from here on most calls only last.
+    fn release_room(&mut self) {
+        self.exchanges.shrink_to_fit();
+        self.settled.shrink_to_fit();
+        self.dialogs.shrink_to_fit();
+        for dialog in &mut self.dialogs {
+            dialog.base.shrink_to_fit();
+        }
+        self.journal.release_room();
     }
 
     /// Keeps what an exchange came to, and forgets it.

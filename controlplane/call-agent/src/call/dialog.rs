@@ -43,7 +43,7 @@ pub(super) struct Dialog {
     /// What exchanges that are no longer kept came to, with the `m=` line of each flow.
     pub(super) base: Vec<(u8, Flow)>,
     /// What the server was told last.
-    pub(super) installed: Vec<Flow>,
+    pub(super) installed: Arc<[Flow]>,
     /// The streams that could not be placed, as told last.
     pub(super) not_placed: Vec<NotPlaced>,
     byes: Vec<Bye>,
@@ -80,7 +80,7 @@ impl Dialog {
             tags: tags.map(Arc::from),
             state: State::Early,
             base: Vec::new(),
-            installed: Vec::new(),
+            installed: Arc::default(),
             not_placed: Vec::new(),
             byes: Vec::new(),
             refresh: None,

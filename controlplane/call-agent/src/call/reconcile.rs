@@ -43,7 +43,7 @@ impl Model {
         changes.sort_by_key(|(at, wanted)| {
             let others = call.dialogs.iter().enumerate().filter(|(of, _)| of != at);
             others
-                .flat_map(|(_, other)| &other.installed)
+                .flat_map(|(_, other)| other.installed.iter())
                 .any(|flow| wanted.has(flow.five_tuple()))
         });
         for (at, wanted) in changes {
@@ -103,7 +103,7 @@ impl Model {
             return;
         };
         let flows = wanted.flows;
-        for flow in &dialog.installed {
+        for flow in dialog.installed.iter() {
             let five_tuple = flow.five_tuple();
             let gone = !flows.iter().any(|of| of.five_tuple() == five_tuple);
             let is_its = |owner: &Owner| owner.serial == serial && owner.id == dialog.id;
@@ -118,11 +118,15 @@ impl Model {
                 owner.id = dialog.id.clone();
             }
         }
-        let before = std::mem::replace(&mut dialog.installed, flows);
+        let is_same = *dialog.installed == *flows;
+        let had_none = dialog.installed.is_empty();
+        if !is_same {
+            dialog.installed = flows.into();
+        }
         let renewed = std::mem::take(&mut dialog.renewed);
         let now_has = &dialog.installed;
         let id = dialog.id.clone();
-        let change = if before.is_empty() && now_has.is_empty() {
+        let change = if had_none && now_has.is_empty() {
             let ended = dialog.is_ended() && !std::mem::replace(&mut dialog.told_end, true);
             ended.then(|| Change::Ended {
                 id,
@@ -134,7 +138,7 @@ impl Model {
             self.counters.removed += 1;
             let why = dialog.why_nothing();
             Some(Change::Remove { id, why })
-        } else if before == *now_has {
+        } else if is_same {
             renewed.then(|| {
                 self.counters.renewed += 1;
                 let lease = dialog.lease();
@@ -146,11 +150,11 @@ impl Model {
                 group: session::group(&call_id),
                 call_id: Arc::clone(&call_id),
                 tags: dialog.tags.clone(),
-                flows: now_has.clone(),
+                flows: Arc::clone(now_has),
                 lease: dialog.lease(),
-                why: dialog.why(before.is_empty()),
+                why: dialog.why(had_none),
             };
-            Some(if before.is_empty() {
+            Some(if had_none {
                 self.counters.added += 1;
                 Change::Add(session)
             } else {

@@ -156,6 +156,11 @@ impl Journal {
         MAX_SDPS
     }
 
+    pub(super) fn release_room(&mut self) {
+        self.seen.shrink_to_fit();
+        self.sdps.shrink_to_fit();
+    }
+
     fn messages(&self) -> Vec<SeenMessage> {
         let mut hops = Vec::new();
         self.seen
@@ -307,7 +312,7 @@ pub struct DialogReport {
     /// `early`, `confirmed`, or `ended` with the reason.
     pub state: String,
     /// What the server was asked for last.
-    pub flows: Vec<Flow>,
+    pub flows: Arc<[Flow]>,
     /// Streams that could not be placed.
     pub not_placed: Vec<NotPlaced>,
 }
@@ -381,7 +386,7 @@ impl Dialog {
                 State::Confirmed => "confirmed".into(),
                 State::Ended { why, .. } => format!("ended: {why}"),
             },
-            flows: self.installed.clone(),
+            flows: Arc::clone(&self.installed),
             not_placed: self.not_placed.clone(),
         }
     }

@@ -68,7 +68,7 @@ pub struct Session {
     /// their maximum.
     pub group: u64,
     /// Never empty. Sorted by five-tuple.
-    pub flows: Vec<Flow>,
+    pub flows: Arc<[Flow]>,
     /// How long it is good without a word.
     pub lease: Lease,
     /// What made it, or changed it last.

@@ -67,7 +67,7 @@ impl Server {
         let mut flows: Vec<_> = self
             .sessions
             .values()
-            .flat_map(|session| &session.flows)
+            .flat_map(|session| session.flows.iter())
             .map(|flow| {
                 let source = match flow.source {
                     Source::Fixed(source) => text(source),

@@ -205,17 +205,14 @@ impl Desired {
             self.aliases.insert(dialog.clone(), name.clone());
         }
         // A session of an earlier process that has one of the five-tuples is of a call that is over.
-        for flow in &session.flows {
+        for flow in session.flows.iter() {
             if let Some(other) = self.adopted.get(&five_tuple(flow)).cloned()
                 && other != name
             {
                 self.give_up(&other);
             }
         }
-        let want = Want::Is(
-            Content::Flows(session.flows.into()),
-            Until::of(session.lease),
-        );
+        let want = Want::Is(Content::Flows(session.flows), Until::of(session.lease));
         self.set(now, &name, &session.call_id, want);
         if let Some(entry) = self.entries.get_mut(&name) {
             entry.dialog = dialog;

@@ -40,7 +40,7 @@ fn session(call: &str, port: u16) -> Session {
         call_id: Arc::from(call.as_bytes()),
         tags: [Arc::from(*b"a"), Arc::from(*b"b")],
         group: 0,
-        flows: vec![flow],
+        flows: [flow].into(),
         lease: Lease::WhileHeard { held: false },
         why: Why::Answered,
     }
@@ -229,7 +229,7 @@ fn what_was_on_its_way_when_the_stream_ended_is_made_sure_of() {
 
 fn adopted(desired: &mut Desired, call: &str, port: u16) {
     let session = session(call, port);
-    let content = Content::Flows(session.flows.into());
+    let content = Content::Flows(session.flows);
     let id = session.id;
     let spec = desired.terms.spec(&id, 5, &session.call_id, &content, 100);
     desired.listed(NOW, spec);
