@@ -11,6 +11,10 @@ use serde::Deserialize;
 
 use crate::{
     engine::Settings,
+    events::{
+        Severity,
+        webhook::{BadUrl, Webhook},
+    },
     model::admission::{self, Policy},
     serve::{Keepalive, Limits, Transport},
 };
@@ -43,6 +47,12 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where to serve `GET /metrics`; absent: nowhere.
     pub metrics: Option<SocketAddr>,
+    /// Where to serve the operators' page; absent: nowhere.
+    pub web: Option<SocketAddr>,
+    /// Where to post events as JSON: an http URL; absent: nowhere.
+    pub webhook: Option<String>,
+    /// Which events are posted.
+    pub webhook_severity: WebhookSeverity,
     /// How long a router has to acknowledge a command, milliseconds: 1 to 60,000.
     pub acknowledge_timeout_ms: u64,
     /// How long after a router's first attach calls are left in place that it has and nobody has
@@ -64,7 +74,7 @@ pub struct Config {
     pub max_sessions: usize,
     /// The most routers.
     pub max_routers: usize,
-    /// The most WatchSessions streams.
+    /// The most WatchSessions, WatchEvents and WatchOverview streams.
     pub max_watchers: usize,
     /// How many events a watcher may be behind: 1 to 1,048,576.
     pub watch_buffer: usize,
@@ -83,11 +93,26 @@ pub struct Config {
     pub read_timeout_s: u64,
 }
 
+/// The least severe events that are posted.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum WebhookSeverity {
+    /// All.
+    Info,
+    /// Those of which a call has suffered, or may.
+    Warning,
+    /// Those of which many have.
+    Error,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7400)),
             metrics: None,
+            web: None,
+            webhook: None,
+            webhook_severity: WebhookSeverity::Warning,
             acknowledge_timeout_ms: 5_000,
             adopt_for_s: 60,
             forget_routers_after_s: 24 * 3600,
@@ -262,6 +287,17 @@ impl Config {
             }
         }
         Ok(config)
+    }
+
+    /// Where events are posted, if somewhere.
+    pub fn webhook(&self) -> Result<Option<Webhook>, BadUrl> {
+        let severity = match self.webhook_severity {
+            WebhookSeverity::Info => Severity::Info,
+            WebhookSeverity::Warning => Severity::Warning,
+            WebhookSeverity::Error => Severity::Error,
+        };
+        let url = self.webhook.as_deref();
+        url.map(|url| Webhook::new(url, severity)).transpose()
     }
 
     /// The engine's part.

@@ -11,7 +11,9 @@
 pub mod config;
 pub mod model;
 pub mod engine;
+pub mod events;
 pub mod metrics;
 pub mod grpc;
 mod connection;
 pub mod serve;
+pub mod web;

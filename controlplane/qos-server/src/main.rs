@@ -13,7 +13,7 @@ use rustix::{
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
-use voicelane_server::{config::Config, engine::Engine, serve};
+use voicelane_server::{config::Config, engine::Engine, serve, web};
 use voicelane_types::with_causes;
 
 /// Gives back what sessions took when they are gone, which glibc's does only at the ends of its
@@ -43,7 +43,19 @@ struct Args {
     #[arg(long, value_name = "ADDRESS:PORT")]
     metrics: Option<SocketAddr>,
 
-    /// A TOML file; flags win over it. Keys: listen, metrics, acknowledge_timeout_ms, adopt_for_s,
+    /// Where to serve a page for operators: calls, why they are bad, links, routers, events [default:
+    /// nowhere]. It has no password: other addresses than loopback belong on a management network only.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    web: Option<SocketAddr>,
+
+    /// Where to post events of calls and routers (`voicelane events`) as JSON: an http URL [default:
+    /// nowhere]. What cannot be delivered is tried again; `webhook_severity` in the file, "info",
+    /// "warning" (default) or "error", says which.
+    #[arg(long, value_name = "URL")]
+    webhook: Option<String>,
+
+    /// A TOML file; flags win over it. Keys: listen, metrics, web, webhook,
+    /// webhook_severity, acknowledge_timeout_ms, adopt_for_s,
     /// forget_routers_after_s, admit_all, on_shrink, keepalive_interval_ms, keepalive_timeout_ms, max_sessions,
     /// max_routers, max_watchers, watch_buffer, router_buffer, max_connections,
     /// max_connections_per_peer, handshake_timeout_ms, idle_timeout_s, read_timeout_s.
@@ -79,7 +91,7 @@ const HELP_END: &str = "\
 Examples:
   voicelane-server
   voicelane-server --listen 192.0.2.10:7400 --log voicelane_server=debug
-  voicelane-server --metrics 127.0.0.1:7401
+  voicelane-server --metrics 127.0.0.1:7401 --web 127.0.0.1:7480
   voicelane-server --config /etc/voicelane/server.toml --check-config
 
 Exit codes: 0 stopped by SIGINT or SIGTERM, 1 failed while running, 2 wrong usage or configuration.";
@@ -122,6 +134,9 @@ fn configure(args: &Args) -> anyhow::Result<(Config, EnvFilter)> {
     };
     config.listen = args.listen.unwrap_or(config.listen);
     config.metrics = args.metrics.or(config.metrics);
+    config.web = args.web.or(config.web);
+    config.webhook = args.webhook.clone().or(config.webhook);
+    config.webhook()?;
     config.adopt_for_s = args.adopt_for.unwrap_or(config.adopt_for_s);
     config.forget_routers_after_s = args
         .forget_routers_after
@@ -149,7 +164,27 @@ async fn run(config: &Config) -> anyhow::Result<()> {
         }
         None => None,
     };
+    let page = match config.web {
+        Some(address) => {
+            let listener = serve::bind_web(address).await?;
+            let address = listener.local_addr().context("the page's address")?;
+            info!("the page is at http://{address}/");
+            Some(listener)
+        }
+        None => None,
+    };
     let engine = Engine::start(config.settings());
+    if let Some(listener) = page {
+        let engine = engine.clone();
+        tokio::spawn(async move {
+            if let Err(error) = web::serve(engine, listener).await {
+                warn!(%error, "the page is served no more");
+            }
+        });
+    }
+    if let Some(webhook) = config.webhook()? {
+        tokio::spawn(webhook.run(engine.clone()));
+    }
     if let Some(listener) = metrics {
         let engine = engine.clone();
         tokio::spawn(async move {

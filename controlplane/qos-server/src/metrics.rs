@@ -147,9 +147,11 @@ const GAUGES: [(&str, &str, Of); 9] = [
         "Sessions of which something failed that is tried again",
         |it| it.unsettled,
     ),
-    ("voicelane_server_watchers", "WatchSessions streams", |it| {
-        it.watchers
-    }),
+    (
+        "voicelane_server_watchers",
+        "WatchSessions, WatchEvents and WatchOverview streams",
+        |it| it.watchers,
+    ),
     (
         "voicelane_server_serving",
         "1: the server takes requests, 0: it is going down",

@@ -109,6 +109,11 @@ pub async fn bind_metrics(address: SocketAddr) -> Result<TcpListener, ServeError
     listen(address, "--metrics").await
 }
 
+/// Takes the address for operators' browsers.
+pub async fn bind_web(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    listen(address, "--web").await
+}
+
 async fn listen(address: SocketAddr, option: &'static str) -> Result<TcpListener, ServeError> {
     TcpListener::bind(address)
         .await

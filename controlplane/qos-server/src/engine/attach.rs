@@ -15,11 +15,14 @@ use super::{
     Engine,
     link::{Ended, Link, Outgoing, ToRouter},
 };
-use crate::model::{
-    error::Error,
-    ids::{RouterId, SessionKey},
-    registry::{ClaimChange, Identity, Interface},
-    store::Reported,
+use crate::{
+    events::Kind,
+    model::{
+        error::Error,
+        ids::{RouterId, SessionKey},
+        registry::{ClaimChange, Identity, Interface, Router},
+        store::Reported,
+    },
 };
 
 /// What a router has reported on a stream and the registry has not taken. Only the last report
@@ -90,6 +93,7 @@ impl Engine {
             (replaced, (router, strays))
         };
         drop(rest);
+        let address = peer.clone();
         if let Some(old) = replaced {
             warn!(router = %id, %peer, "attached again; its former stream ends");
             old.end(Ended::Replaced {
@@ -97,13 +101,18 @@ impl Engine {
                 peer,
             });
         }
-        info!(router = %id, sessions = reported.len(), "attached");
+        let sessions = reported.len();
+        info!(router = %id, sessions, "attached");
+        self.note(Kind::RouterAttached, &id, || {
+            format!("attached from {address} with {sessions} calls")
+        });
         self.reach_changed.notify_one();
         let engine = self.clone();
         let synchronised = link.clone();
         tokio::spawn(async move { engine.synchronise(synchronised, reported).await });
         tokio::spawn(self.clone().end_grace(link.clone()));
         tokio::spawn(self.clone().probe(link.clone()));
+        tokio::spawn(self.clone().note_silence(link.clone()));
         self.sweep(change).await;
         drop(turn);
         Ok((link, outgoing))
@@ -132,6 +141,7 @@ impl Engine {
             if *former.interfaces == *interfaces {
                 continue;
             }
+            self.note_links(&former, &interfaces);
             let mut change = ClaimChange::new(id, Some(&former), interfaces);
             self.prepare(&mut change).await;
             // Even if the router is lost by now: it has what it said.
@@ -140,6 +150,22 @@ impl Engine {
             self.reach_changed.notify_one();
             self.sweep(change).await;
             drop(turn);
+        }
+    }
+
+    /// Notes which interfaces have lost their link, and which have it back.
+    fn note_links(&self, former: &Router, interfaces: &[Interface]) {
+        for now in interfaces {
+            let before = former.interfaces.iter().find(|it| it.name == now.name);
+            let kind = match (before.is_none_or(|it| it.up), now.up) {
+                (true, false) => Kind::InterfaceDown,
+                (false, true) => Kind::InterfaceUp,
+                _ => continue,
+            };
+            self.note(kind, &former.identity.id, || {
+                let is = if now.up { "up again" } else { "down" };
+                format!("interface {} is {is}", now.name)
+            });
         }
     }
 
@@ -152,11 +178,14 @@ impl Engine {
             let lost = state.registry.detach(id, attachment, reason, now);
             lost.then(|| {
                 state.links.remove(id);
-                state.grace.detached(id)
+                (state.grace.detached(id), state.store.sessions_on(id))
             })
         };
-        if strays.is_some() {
+        if let Some((_, sessions)) = &strays {
             warn!(router = %id, reason, "lost");
+            self.note(Kind::RouterLost, id, || {
+                format!("lost, with {sessions} calls on it: {reason}")
+            });
         }
         link.close();
         self.reach_changed.notify_one();

@@ -7,7 +7,10 @@ use tokio::time::sleep;
 use tracing::info;
 
 use super::{Engine, state::State};
-use crate::model::{error::Error, ids::RouterId, registry::ClaimChange};
+use crate::{
+    events::Kind,
+    model::{error::Error, ids::RouterId, registry::ClaimChange},
+};
 
 /// The longest between two looks for routers that have been away for too long.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -31,6 +34,9 @@ impl Engine {
             (state.store.sessions_on(id), state.forget(id))
         };
         info!(router = %id, sessions, "forgotten");
+        self.note(Kind::RouterForgotten, id, || {
+            format!("forgotten, with {sessions} calls on it")
+        });
         self.reach_changed.notify_one();
         if let (Some(router), _) = &forgotten {
             self.sweep(ClaimChange::forgotten(router)).await;

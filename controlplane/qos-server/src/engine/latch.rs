@@ -9,11 +9,14 @@ use std::{net::SocketAddr, sync::Arc};
 use tracing::debug;
 
 use super::{Engine, link::Link, moves::Lane, state::State};
-use crate::model::{
-    course::Course,
-    entries::FlowKind,
-    ids::{RouterId, SessionKey},
-    session::{Learned, SessionSpec},
+use crate::{
+    events::Kind,
+    model::{
+        course::Course,
+        entries::FlowKind,
+        ids::{RouterId, SessionKey},
+        session::{Learned, SessionSpec},
+    },
 };
 
 /// What a router says that it has learned.
@@ -66,6 +69,13 @@ impl Engine {
             self.moves_due.ring();
         }
         debug!(router = %link.router(), session = %key, %source, "learned");
+        self.note(Kind::SourceLearned, key, || {
+            let flow = latched.learned.flow;
+            format!(
+                "router {} learned {source} as the source of flow {flow}",
+                link.router()
+            )
+        });
     }
 }
 

@@ -6,7 +6,10 @@ use tokio::{sync::Semaphore, time::sleep};
 use tracing::info;
 
 use super::{Engine, Outcome, events::Reaper, state::State};
-use crate::model::{error::Error, ids::SessionKey, session::SessionSpec};
+use crate::{
+    events::Kind,
+    model::{error::Error, ids::SessionKey, session::SessionSpec},
+};
 
 /// How often it is looked for leases that have run out.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -71,6 +74,9 @@ impl Engine {
         let removed = self.take_away(key, deadline, Some(Reaper::Lease)).await;
         if removed.is_some() {
             self.metrics.reaped(Reaper::Lease);
+            self.note(Kind::CallRemoved, key, || {
+                format!("removed: {}", Reaper::Lease)
+            });
             info!(session = %key, reason = %Reaper::Lease, "removed");
         }
     }

@@ -22,6 +22,7 @@ mod link;
 mod links;
 mod moves;
 mod operation;
+mod overview;
 mod preempt;
 mod probe;
 mod query;
@@ -57,12 +58,14 @@ pub use self::{
     link::{Command, Ended, Link, Outgoing, Reply, Summary, ToRouter},
     links::{LinkCall, LinkView},
     operation::Outcome,
+    overview::{CallView, Cause, Overview},
     query::{Page, RouterView, Standing},
     snapshot::Snapshot,
     watch::{WatchEnd, Watcher},
 };
 use self::{moves::Lane, state::State};
 use crate::{
+    events::{Events as History, Kind, Subject},
     metrics::Metrics,
     model::{
         admission::{OnShrink, Policy},
@@ -88,7 +91,7 @@ pub struct Settings {
     pub max_sessions: usize,
     /// The most routers.
     pub max_routers: usize,
-    /// The most WatchSessions streams.
+    /// The most WatchSessions, WatchEvents and WatchOverview streams.
     pub max_watchers: usize,
     /// How many events a watcher may be behind.
     pub watch_buffer: usize,
@@ -162,6 +165,8 @@ pub struct Engine {
     moves_due: moves::Bells,
     stopping: latest::Sender<bool>,
     metrics: Arc<Metrics>,
+    history: History,
+    lookout: overview::Lookout,
     earlier: Mutex<explain::Earlier>,
 }
 
@@ -180,8 +185,13 @@ impl Engine {
             moves_due: moves::Bells::default(),
             stopping: latest::Sender::new(false),
             metrics: Arc::default(),
+            history: History::default(),
+            lookout: overview::Lookout::default(),
             earlier: Mutex::default(),
             settings,
+        });
+        engine.note(Kind::ServerStarted, Subject::Server, || {
+            format!("voicelane-server {} started", env!("CARGO_PKG_VERSION"))
         });
         tokio::spawn(follow::follow(engine.clone()));
         tokio::spawn(grace::grow_up(engine.clone()));
@@ -218,6 +228,21 @@ impl Engine {
 
     fn clock(&self) -> &Clock {
         &self.settings.clock
+    }
+
+    /// What has happened.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Notes for operators what has happened.
+    pub(crate) fn note(
+        &self,
+        kind: Kind,
+        subject: impl Into<Subject>,
+        text: impl FnOnce() -> String,
+    ) {
+        self.history.note(self.clock().unix(), kind, subject, text);
     }
 
     fn earlier(&self) -> MutexGuard<'_, explain::Earlier> {

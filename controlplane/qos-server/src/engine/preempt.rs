@@ -12,15 +12,18 @@ use tokio::time::Instant;
 use tracing::info;
 
 use super::{Engine, events::Reaper, operation::Claim, state::State};
-use crate::model::{
-    admission::{OnShrink, admit, budget_bps},
-    error::Error,
-    ids::{RouterId, SessionKey},
-    links::{Charges, LinkId},
-    placement::Share,
-    preemption::make_room,
-    session::SessionSpec,
-    store::Phase,
+use crate::{
+    events::Kind,
+    model::{
+        admission::{OnShrink, admit, budget_bps},
+        error::Error,
+        ids::{RouterId, SessionKey},
+        links::{Charges, LinkId},
+        placement::Share,
+        preemption::make_room,
+        session::SessionSpec,
+        store::Phase,
+    },
 };
 
 /// Links looked at under one hold of the lock.
@@ -98,6 +101,7 @@ impl Engine {
             let reaper = Reaper::Preempted;
             if self.take_away(key, deadline, Some(reaper)).await.is_some() {
                 self.metrics.reaped(reaper);
+                self.note(Kind::CallRemoved, key, || format!("removed: {reaper}"));
                 info!(session = %key, %reaper, "removed");
             }
         });

@@ -31,7 +31,7 @@ pub struct Snapshot {
     pub waiting: u64,
     /// Sessions of which something failed that is tried again.
     pub unsettled: u64,
-    /// WatchSessions streams.
+    /// WatchSessions, WatchEvents and WatchOverview streams.
     pub watchers: u64,
     /// Whether the server is not going down.
     pub serving: bool,

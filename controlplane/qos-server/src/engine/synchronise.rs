@@ -10,11 +10,14 @@ use super::{
     install::Target,
     link::{Command, Ended, Link, Patience, Summary, ToRouter},
 };
-use crate::model::{
-    error::Error,
-    ids::{Revision, SessionKey},
-    placement::shares,
-    store::Reported,
+use crate::{
+    events::Kind,
+    model::{
+        error::Error,
+        ids::{Revision, SessionKey},
+        placement::shares,
+        store::Reported,
+    },
 };
 
 /// Sessions named under one hold of the lock.
@@ -88,6 +91,12 @@ impl Engine {
             router = %link.router(), installed = summary.installed, replaced = summary.replaced,
             removed = summary.removed, unchanged = summary.unchanged, "synchronised"
         );
+        self.note(Kind::RouterSynchronised, link.router(), || {
+            format!(
+                "synchronised: {} calls installed, {} replaced, {} removed, {} unchanged",
+                summary.installed, summary.replaced, summary.removed, summary.unchanged
+            )
+        });
     }
 
     /// Takes out of what a router has what it is not to have.

@@ -72,18 +72,28 @@ impl Engine {
             .saturating_sub(self.watchers.available_permits())
     }
 
+    /// Takes a watcher's place, for whoever is told of changes as long as it wants.
+    pub fn admit_watcher(&self) -> Result<OwnedSemaphorePermit, Error> {
+        if *self.stopping.borrow() {
+            return Err(Error::ShuttingDown);
+        }
+        let permit = self.watchers.clone().try_acquire_owned();
+        let limit = self.settings.max_watchers;
+        permit.map_err(|_| Error::TooManyWatchers { limit })
+    }
+
+    /// How long a watcher may leave unread what it is told.
+    pub fn read_timeout(&self) -> Duration {
+        self.settings.read_timeout
+    }
+
     /// Begins to watch one agent's sessions, or all.
     pub fn watch(
         self: &Arc<Self>,
         agent: Option<String>,
         include_existing: bool,
     ) -> Result<Watcher, Error> {
-        if *self.stopping.borrow() {
-            return Err(Error::ShuttingDown);
-        }
-        let permit = self.watchers.clone().try_acquire_owned();
-        let limit = self.settings.max_watchers;
-        let permit = permit.map_err(|_| Error::TooManyWatchers { limit })?;
+        let permit = self.admit_watcher()?;
         Ok(Watcher {
             engine: self.clone(),
             agent,

@@ -26,8 +26,9 @@ use super::{
 };
 use crate::{
     engine::{Engine, Outcome},
+    events::{Kind, Subject},
     metrics::{self, Measured},
-    model::error::Error,
+    model::{error::Error, ids::SessionKey},
 };
 
 /// The most changes of a request.
@@ -45,20 +46,38 @@ const RESPONSE_BYTES: usize = 64 * 1024;
 
 /// Adds a session.
 pub(super) async fn add(engine: &Arc<Engine>, request: v1::AddSessionRequest) -> Outcome {
+    let key = named(request.spec.as_ref());
     let make = async { engine.add(parse::spec(request.spec)?).await };
-    measured(engine, metrics::Change::Add, make).await
+    let outcome = measured(engine, metrics::Change::Add, make).await;
+    note_refusal(engine, key, outcome)
 }
 
 /// Modifies a session.
 pub(super) async fn modify(engine: &Arc<Engine>, request: v1::ModifySessionRequest) -> Outcome {
+    let key = named(request.spec.as_ref());
     let make = async { engine.modify(parse::spec(request.spec)?).await };
-    measured(engine, metrics::Change::Modify, make).await
+    let outcome = measured(engine, metrics::Change::Modify, make).await;
+    note_refusal(engine, key, outcome)
 }
 
 /// Deletes a session.
 pub(super) async fn delete(engine: &Arc<Engine>, request: v1::DeleteSessionRequest) -> Outcome {
     let make = async { engine.delete(parse::key("key", request.key)?).await };
     measured(engine, metrics::Change::Delete, make).await
+}
+
+/// Of which call a request is, as it says; absent if it says no name that a call can have.
+fn named(spec: Option<&v1::SessionSpec>) -> Option<SessionKey> {
+    parse::key("key", spec?.key.clone()).ok()
+}
+
+/// Tells operators of a change that was refused.
+fn note_refusal(engine: &Engine, key: Option<SessionKey>, outcome: Outcome) -> Outcome {
+    if let Err(error) = &outcome {
+        let subject = key.map_or(Subject::Server, Subject::Call);
+        engine.note(Kind::CallRefused, subject, || format!("refused: {error}"));
+    }
+    outcome
 }
 
 async fn measured(

@@ -9,6 +9,7 @@ mod changes;
 mod watch;
 pub mod routers;
 pub mod operator;
+pub mod overview;
 
 /// The largest message that is read from agents and operators: what the limits of
 /// `ChangeSessionsRequest` allow fits.

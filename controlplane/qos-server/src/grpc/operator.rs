@@ -6,7 +6,7 @@ use prost::Message as _;
 use tonic::{Request, Response, Status};
 use voicelane_proto::v1::{self, operator_server::Operator};
 
-use super::{PAGE_BYTES, parse, render, status::status};
+use super::{PAGE_BYTES, overview, parse, render, status::status};
 use crate::{
     engine::Engine,
     model::{
@@ -122,6 +122,30 @@ impl Operator for OperatorService {
     ) -> Result<Response<v1::GetLinkResponse>, Status> {
         get_link(&self.engine, &request.into_inner())
             .await
+            .map(Response::new)
+            .map_err(|error| status(&error))
+    }
+
+    type WatchEventsStream = overview::Told<v1::WatchEventsResponse>;
+
+    async fn watch_events(
+        &self,
+        request: Request<v1::WatchEventsRequest>,
+    ) -> Result<Response<Self::WatchEventsStream>, Status> {
+        overview::watch_events(self.engine.clone(), request.get_ref())
+            .map(Response::new)
+            .map_err(|error| status(&error))
+    }
+
+    type WatchOverviewStream = overview::Told<v1::WatchOverviewResponse>;
+
+    async fn watch_overview(
+        &self,
+        request: Request<v1::WatchOverviewRequest>,
+    ) -> Result<Response<Self::WatchOverviewStream>, Status> {
+        let request = request.into_inner();
+        overview::Wanted::parse(&request.search, request.calls)
+            .and_then(|wanted| overview::watch_overview(self.engine.clone(), wanted, request.once))
             .map(Response::new)
             .map_err(|error| status(&error))
     }

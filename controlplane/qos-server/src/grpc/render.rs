@@ -28,19 +28,22 @@ use crate::{
 pub fn session(view: &SessionView) -> v1::Session {
     v1::Session {
         spec: Some(spec(&view.spec)),
-        state: match view.state {
-            SessionState::Installing => v1::SessionState::Installing,
-            SessionState::Active => v1::SessionState::Active,
-            SessionState::Reserved => v1::SessionState::Reserved,
-            SessionState::Degraded => v1::SessionState::Degraded,
-            SessionState::Removing => v1::SessionState::Removing,
-        }
-        .into(),
+        state: session_state(view.state).into(),
         placements: placements(view),
         routers: view.installations.iter().map(installation).collect(),
         created_unix_ms: view.created.0,
         updated_unix_ms: view.updated.0,
         expires_unix_ms: view.expires.map(|at| at.0),
+    }
+}
+
+pub(super) fn session_state(state: SessionState) -> v1::SessionState {
+    match state {
+        SessionState::Installing => v1::SessionState::Installing,
+        SessionState::Active => v1::SessionState::Active,
+        SessionState::Reserved => v1::SessionState::Reserved,
+        SessionState::Degraded => v1::SessionState::Degraded,
+        SessionState::Removing => v1::SessionState::Removing,
     }
 }
 
@@ -323,14 +326,7 @@ pub fn router(view: &RouterView) -> v1::RouterStatus {
         entry_capacity: router.identity.entry_capacity,
         interfaces,
         prefix_counts,
-        state: match view.standing {
-            Standing::Away => v1::RouterState::Away,
-            Standing::Synchronising => v1::RouterState::Synchronising,
-            Standing::Synchronised => v1::RouterState::Synchronised,
-            Standing::Slow => v1::RouterState::Slow,
-            Standing::Mute => v1::RouterState::Mute,
-        }
-        .into(),
+        state: router_state(view.standing).into(),
         owes_answer_ms: view
             .owes_for
             .map(|owes| u64::try_from(owes.as_millis()).unwrap_or(u64::MAX)),
@@ -340,6 +336,16 @@ pub fn router(view: &RouterView) -> v1::RouterStatus {
 }
 
 /// With its first prefixes.
+pub(super) fn router_state(standing: Standing) -> v1::RouterState {
+    match standing {
+        Standing::Away => v1::RouterState::Away,
+        Standing::Synchronising => v1::RouterState::Synchronising,
+        Standing::Synchronised => v1::RouterState::Synchronised,
+        Standing::Slow => v1::RouterState::Slow,
+        Standing::Mute => v1::RouterState::Mute,
+    }
+}
+
 fn interface(it: &Interface, prefixes: usize) -> v1::Interface {
     let texts = |nets: &[ipnet::IpNet]| nets.iter().map(ToString::to_string).collect();
     v1::Interface {

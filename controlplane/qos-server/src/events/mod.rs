@@ -1,0 +1,365 @@
+//! What has happened, for operators: the last of each kind are kept in memory.
+//!
+//! Whoever follows reads from what is kept and is told how much of it has gone meanwhile: nobody is
+//! waited for, and nothing is queued for anybody.
+
+pub mod webhook;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::watch, time::Instant};
+
+use crate::model::ids::{RouterId, SessionKey, UnixMs};
+
+/// How many are kept of a kind, so that a flood of one leaves the others.
+const KEPT: usize = 512;
+/// How many of a kind may come at once; more are left out and counted.
+const BURST: u32 = 20;
+/// A kind gets back room for one in so long.
+const REFILL: Duration = Duration::from_millis(100);
+/// The longest text, bytes.
+const MAX_TEXT: usize = 512;
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Nothing has suffered.
+    Info,
+    /// A call has suffered, or may.
+    Warning,
+    /// Many calls have.
+    Error,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// This server started.
+    ServerStarted,
+    /// An agent's change was answered with an error.
+    CallRefused,
+    /// A call was removed that no agent has deleted.
+    CallRemoved,
+    /// The source of a latching flow is known.
+    SourceLearned,
+    /// A router's stream came.
+    RouterAttached,
+    /// A router's stream ended.
+    RouterLost,
+    /// A router has what it is to have.
+    RouterSynchronised,
+    /// A router's stream stands, and it answers nothing.
+    RouterMute,
+    /// A router that was mute answers.
+    RouterAnswers,
+    /// A router is not known any more.
+    RouterForgotten,
+    /// A link of a router was lost.
+    InterfaceDown,
+    /// It is back.
+    InterfaceUp,
+}
+
+/// How many kinds there are.
+const KINDS: usize = Kind::InterfaceUp as usize + 1;
+
+impl Kind {
+    /// How bad such an event is, unless it says otherwise.
+    fn severity(self) -> Severity {
+        match self {
+            Self::ServerStarted
+            | Self::SourceLearned
+            | Self::RouterAttached
+            | Self::RouterSynchronised
+            | Self::RouterAnswers
+            | Self::RouterForgotten
+            | Self::InterfaceUp => Severity::Info,
+            Self::CallRefused | Self::CallRemoved | Self::InterfaceDown => Severity::Warning,
+            Self::RouterLost | Self::RouterMute => Severity::Error,
+        }
+    }
+}
+
+/// To what it happened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Subject {
+    /// The server itself, or an agent whose request names no call.
+    #[default]
+    Server,
+    /// A call.
+    Call(SessionKey),
+    /// A router.
+    Router(RouterId),
+}
+
+impl From<&SessionKey> for Subject {
+    fn from(key: &SessionKey) -> Self {
+        Self::Call(key.clone())
+    }
+}
+
+impl From<&RouterId> for Subject {
+    fn from(id: &RouterId) -> Self {
+        Self::Router(id.clone())
+    }
+}
+
+/// Something that has happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Counts from 1.
+    pub sequence: u64,
+    /// When.
+    pub at: UnixMs,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What.
+    pub kind: Kind,
+    /// To what.
+    pub subject: Subject,
+    /// As a sentence without its subject.
+    pub text: Box<str>,
+    /// How many of the kind were left out before it.
+    pub left_out: u64,
+}
+
+/// What a reader gets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Part {
+    /// In their order.
+    pub events: Vec<Arc<Event>>,
+    /// How many have gone that came after the last one read.
+    pub missed: u64,
+    /// The last one that was looked at.
+    pub up_to: u64,
+}
+
+/// What has happened.
+#[derive(Debug)]
+pub struct Events {
+    kept: Mutex<Kept>,
+    last: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    all: BTreeMap<u64, Arc<Event>>,
+    kinds: [OfKind; KINDS],
+    last: u64,
+}
+
+#[derive(Debug)]
+struct OfKind {
+    sequences: VecDeque<u64>,
+    room: u32,
+    refilled: Instant,
+    left_out: u64,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        let now = Instant::now();
+        let kinds = std::array::from_fn(|_| OfKind {
+            sequences: VecDeque::new(),
+            room: BURST,
+            refilled: now,
+            left_out: 0,
+        });
+        Self {
+            kept: Mutex::new(Kept {
+                all: BTreeMap::new(),
+                kinds,
+                last: 0,
+            }),
+            last: watch::Sender::new(0),
+        }
+    }
+}
+
+impl Events {
+    /// Notes what happened. `text` is made only if it is kept.
+    pub fn note(
+        &self,
+        at: UnixMs,
+        kind: Kind,
+        subject: impl Into<Subject>,
+        text: impl FnOnce() -> String,
+    ) {
+        self.note_as(at, kind, kind.severity(), subject, text);
+    }
+
+    /// The same, with a severity other than the kind's.
+    pub fn note_as(
+        &self,
+        at: UnixMs,
+        kind: Kind,
+        severity: Severity,
+        subject: impl Into<Subject>,
+        text: impl FnOnce() -> String,
+    ) {
+        let mut kept = self.kept();
+        let kept = &mut *kept;
+        let Some(of_kind) = kept.kinds.get_mut(kind as usize) else {
+            return;
+        };
+        if !of_kind.takes_one(Instant::now()) {
+            of_kind.left_out += 1;
+            return;
+        }
+        let mut text = text();
+        text.truncate(text.floor_char_boundary(MAX_TEXT));
+        kept.last += 1;
+        let event = Event {
+            sequence: kept.last,
+            at,
+            severity,
+            kind,
+            subject: subject.into(),
+            text: text.into(),
+            left_out: std::mem::take(&mut of_kind.left_out),
+        };
+        kept.all.insert(event.sequence, Arc::new(event));
+        of_kind.sequences.push_back(kept.last);
+        if of_kind.sequences.len() > KEPT
+            && let Some(oldest) = of_kind.sequences.pop_front()
+        {
+            kept.all.remove(&oldest);
+        }
+        self.last.send_replace(kept.last);
+    }
+
+    /// The last `most` that are kept after `sequence` and are at least so severe.
+    pub fn latest(&self, sequence: u64, most: usize, severity: Severity) -> Part {
+        let kept = self.kept();
+        let after = kept.all.range(sequence.saturating_add(1)..).rev();
+        let mut events: Vec<_> = after
+            .filter(|(_, event)| event.severity >= severity)
+            .map(|(_, event)| event.clone())
+            .take(most)
+            .collect();
+        events.reverse();
+        Part {
+            events,
+            missed: 0,
+            up_to: kept.last,
+        }
+    }
+
+    /// The first `most` after `sequence`, of those that are at least so severe.
+    pub fn after(&self, sequence: u64, most: usize, severity: Severity) -> Part {
+        let kept = self.kept();
+        let mut part = Part {
+            up_to: sequence,
+            ..Part::default()
+        };
+        for (sequence, event) in kept.all.range(sequence.saturating_add(1)..) {
+            part.missed += sequence - part.up_to - 1;
+            part.up_to = *sequence;
+            if event.severity >= severity {
+                part.events.push(event.clone());
+                if part.events.len() >= most {
+                    break;
+                }
+            }
+        }
+        part
+    }
+
+    /// Changes to the sequence of each event that comes.
+    pub fn follow(&self) -> watch::Receiver<u64> {
+        self.last.subscribe()
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl OfKind {
+    fn takes_one(&mut self, now: Instant) -> bool {
+        let passed = now.saturating_duration_since(self.refilled);
+        let more = passed.as_nanos() / REFILL.as_nanos();
+        if more > 0 {
+            self.room = u32::try_from(more)
+                .unwrap_or(BURST)
+                .saturating_add(self.room)
+                .min(BURST);
+            // The rest of a refill counts for the next one.
+            let rest = passed.as_nanos() % REFILL.as_nanos();
+            self.refilled = now - Duration::from_nanos(u64::try_from(rest).unwrap_or(0));
+        }
+        let takes = self.room > 0;
+        self.room -= u32::from(takes);
+        takes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn note(events: &Events, kind: Kind, text: &str) {
+        events.note(UnixMs(0), kind, Subject::Server, || text.to_owned());
+    }
+
+    fn texts(part: &Part) -> Vec<&str> {
+        part.events.iter().map(|event| &*event.text).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_of_a_kind_is_counted_and_leaves_the_others() {
+        let events = Events::default();
+        note(&events, Kind::RouterLost, "lost");
+        for index in 0..10_000 {
+            note(&events, Kind::CallRefused, &format!("refused {index}"));
+        }
+        let part = events.latest(0, 1_000, Severity::Info);
+        assert_eq!(part.events.len(), 21, "twenty at once, and the router");
+        assert_eq!(texts(&part)[0], "lost");
+        tokio::time::advance(Duration::from_millis(150)).await;
+        note(&events, Kind::CallRefused, "another");
+        note(&events, Kind::CallRefused, "too early");
+        let part = events.after(part.up_to, 10, Severity::Info);
+        assert_eq!(texts(&part), ["another"]);
+        assert_eq!(part.events[0].left_out, 10_000 - 20);
+        // The half of a refill that was left is not lost.
+        tokio::time::advance(Duration::from_millis(50)).await;
+        note(&events, Kind::CallRefused, "in time");
+        let part = events.after(part.up_to, 10, Severity::Info);
+        assert_eq!(texts(&part), ["in time"]);
+        assert_eq!(part.events[0].left_out, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_kept_is_bounded_and_a_reader_is_told_what_it_missed() {
+        let events = Events::default();
+        note(&events, Kind::RouterLost, "the only one");
+        for index in 0..3 * KEPT {
+            tokio::time::advance(REFILL).await;
+            note(&events, Kind::SourceLearned, &index.to_string());
+        }
+        assert_eq!(events.kept().all.len(), KEPT + 1);
+        let first = events.after(0, 2, Severity::Info);
+        assert_eq!(texts(&first), ["the only one", "1024"]);
+        assert_eq!(first.missed, 2 * KEPT as u64);
+        let second = events.after(first.up_to, 2, Severity::Info);
+        assert_eq!((texts(&second), second.missed), (vec!["1025", "1026"], 0));
+        let bad = events.after(0, 10, Severity::Error);
+        assert_eq!(texts(&bad), ["the only one"]);
+        assert_eq!(bad.up_to, 3 * KEPT as u64 + 1);
+        let last = events.latest(0, 2, Severity::Info);
+        assert_eq!(texts(&last), ["1534", "1535"]);
+    }
+
+    #[test]
+    fn a_text_has_an_end() {
+        let events = Events::default();
+        note(&events, Kind::CallRefused, &"ü".repeat(MAX_TEXT));
+        let part = events.latest(0, 1, Severity::Info);
+        assert_eq!(part.events[0].text.len(), MAX_TEXT);
+    }
+}

@@ -1,0 +1,188 @@
+// A call's page: why it has its lane or not, and what is seen of it.
+
+import { element, quoted, setText, strip, table, fill, verdict, word } from "./format.js";
+import { eventsTable } from "./links.js";
+import { store } from "./store.js";
+
+/** @typedef {import("./store.js").Key} Key */
+/** @typedef {{verdict: string, link: string, routerId: string, detail: string}} Step */
+/** @typedef {{flowIndex: number, kind: string, packets: string, policedPackets: string, lastSeenMsAgo?: string | null}} Counters */
+/** @typedef {{flowIndex: number, steps: Step[], sourceCounters: Counters[], destinationCounters: Counters[]}} Flow */
+/** @typedef {{session: any, flows: Flow[], firstBroken?: Step | null, firstUnknown?: Step | null}} Explanation */
+
+const AGAIN_MS = 3000;
+/** Points of the plot: five minutes. */
+const POINTS = 100;
+
+/** @param {Explanation} told */
+function judged(told) {
+  if (told.firstBroken) return `Broken: ${told.firstBroken.link}. ${told.firstBroken.detail}`;
+  if (told.firstUnknown) return `Nothing is known to be broken, but “${told.firstUnknown.link}” is unknown. ${told.firstUnknown.detail}`;
+  return "The call has its lane: every link holds.";
+}
+
+/**
+ * Packets a second of each flow at the router of its source, and of its destination.
+ * @param {HTMLElement} box
+ */
+function plot(box) {
+  /** @type {number[]} */
+  const times = [];
+  /** @type {Map<string, (number | null)[]>} */
+  const series = new Map();
+  /** @type {Map<string, [number, number]>} */
+  const before = new Map();
+  /** @type {any} */
+  let chart = null;
+
+  /** @param {Explanation} told */
+  return function add(told) {
+    const now = Date.now() / 1000;
+    times.push(now);
+    const at = times.length - 1;
+    for (const flow of told.flows) {
+      for (const [place, counters] of /** @type {[string, Counters[]][]} */ ([["source", flow.sourceCounters], ["destination", flow.destinationCounters]])) {
+        for (const it of counters) {
+          if (it.kind !== "FLOW_KIND_RTP") continue;
+          const name = `flow ${flow.flowIndex} at its ${place}'s router`;
+          const packets = Number(it.packets);
+          const last = before.get(name);
+          before.set(name, [now, packets]);
+          const rate = last && packets >= last[1] ? (packets - last[1]) / (now - last[0]) : null;
+          const values = series.get(name) ?? new Array(at).fill(null);
+          values[at] = rate;
+          series.set(name, values);
+        }
+      }
+    }
+    for (const values of series.values()) while (values.length < times.length) values.push(null);
+    if (times.length > POINTS) {
+      times.shift();
+      for (const values of series.values()) values.shift();
+    }
+    const data = [times, ...series.values()];
+    if (chart && chart.series.length === data.length) {
+      chart.setData(data);
+      return;
+    }
+    chart?.destroy();
+    const style = getComputedStyle(document.body);
+    const colours = ["--link", "--ok", "--warn", "--bad"].map((name) => style.getPropertyValue(name));
+    const axis = { stroke: style.getPropertyValue("--quiet"), grid: { stroke: style.getPropertyValue("--line") } };
+    const uPlot = /** @type {any} */ (globalThis).uPlot;
+    chart = new uPlot({
+      width: Math.min(box.clientWidth || 800, 900), height: 200,
+      scales: { y: { range: (/** @type {any} */ _, /** @type {number} */ low, /** @type {number} */ high) => [0, Math.max(high ?? 0, 10) * 1.1] } },
+      axes: [axis, { ...axis, label: "packets/s" }],
+      series: [{}, ...[...series.keys()].map((label, index) => ({ label, stroke: colours[index % 4], width: 2, dash: index >= 4 ? [4, 4] : [] }))],
+    }, data, box);
+  };
+}
+
+/**
+ * @param {HTMLElement} view
+ * @param {Key} key
+ */
+export function callPage(view, key) {
+  const heading = element("h1", {}, `Call ${key.sessionId}`);
+  const found = element("p", { "aria-live": "polite" }, "Asking the routers.");
+  const facts = element("p", { class: "quiet" });
+  const steps = table("Chain", ["Flow", "Link", "Verdict", "Router", "What was found"]);
+  const seen = table("Seen", ["Flow", "Packets at A", "Packets at B", "Dropped by A", "Dropped by B"]);
+  const way = element("div", {}, element("p", { class: "quiet" }, "The call is not among those shown."));
+  const plotted = element("div", { class: "plot" });
+  const command = `voicelane --agent ${quoted(key.agentId)} call explain ${quoted(key.sessionId)}`;
+  const copy = element("button", { type: "button" }, "Copy");
+  copy.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(command);
+      setText(copy, "Copied");
+    } catch {
+      setText(copy, "Select it and copy");
+    }
+  });
+  const events = eventsTable("Events of this call", (event) =>
+    event.session?.agentId === key.agentId && event.session.sessionId === key.sessionId);
+  view.replaceChildren(
+    element("p", {}, element("a", { href: "#/" }, "All calls")),
+    heading, found, facts,
+    element("section", {}, element("h2", {}, "Why"), steps.box),
+    element("section", {}, element("h2", {}, "Loss, jitter and score by segment"), way),
+    element("section", {}, element("h2", {}, "Packets"), seen.box, plotted),
+    element("section", {}, element("h2", {}, "Last events"), events.box),
+    element("section", {}, element("h2", {}, "In a shell"), element("pre", { tabindex: "0" }, command), copy),
+  );
+  document.title = `${key.sessionId} · Voicelane`;
+  const draw = plot(plotted);
+  let open = true;
+
+  /** @param {Explanation} told */
+  function show(told) {
+    setText(found, judged(told));
+    found.className = told.firstBroken ? "bad" : told.firstUnknown ? "warn" : "ok";
+    const spec = told.session?.spec;
+    setText(facts, [
+      `agent ${key.agentId}`, word(told.session?.state ?? "", "SESSION_STATE_"), `revision ${spec?.revision}`,
+      spec?.correlationId && `Call-ID ${spec.correlationId}`,
+      ...(spec?.flows ?? []).map((/** @type {any} */ flow, /** @type {number} */ index) => `flow ${index}: ${end(flow.source)} → ${end(flow.destination)}`),
+    ].filter(Boolean).join(" · "));
+    const rows = told.flows.flatMap((flow) => flow.steps.map((step) => ({ flow: flow.flowIndex, ...step })));
+    fill(steps.body, rows, (row) => `${row.flow}/${row.link}/${row.routerId}`, (row) =>
+      [String(row.flow), row.link, verdict(row.verdict), row.routerId, row.detail]);
+    const counted = told.flows.flatMap((flow) => {
+      const kinds = new Set([...flow.sourceCounters, ...flow.destinationCounters].map((it) => it.kind));
+      return [...kinds].map((kind) => ({ flow: flow.flowIndex, kind,
+        a: flow.sourceCounters.find((it) => it.kind === kind), b: flow.destinationCounters.find((it) => it.kind === kind) }));
+    });
+    fill(seen.body, counted, (row) => `${row.flow}/${row.kind}`, (row) => [
+      `${row.flow} ${word(row.kind, "FLOW_KIND_").toUpperCase()}`,
+      row.a?.packets ?? "", row.b?.packets ?? "", row.a?.policedPackets ?? "", row.b?.policedPackets ?? "",
+    ], ["", "number", "number", "number", "number"]);
+    draw(told);
+  }
+
+  async function ask() {
+    while (open) {
+      if (!document.hidden) {
+        try {
+          const answer = await fetch(`api/explain?${new URLSearchParams({ agent: key.agentId, session: key.sessionId })}`);
+          if (!open) return;
+          if (answer.ok) {
+            show(await answer.json());
+          } else {
+            setText(found, await answer.text());
+            found.className = "bad";
+          }
+        } catch {
+          setText(found, "The server does not answer.");
+          found.className = "bad";
+        }
+      }
+      await new Promise((done) => setTimeout(done, AGAIN_MS));
+    }
+  }
+  void ask();
+
+  let shown = "";
+  return {
+    show() {
+      events.show();
+      const call = store.calls.get(`${key.agentId}\n${key.sessionId}`);
+      const state = JSON.stringify(call?.segments);
+      if (call && state !== shown) {
+        shown = state;
+        const parts = call.segments.map((it) => element("li", {}, `${it.name}: ${it.text}`));
+        way.replaceChildren(strip(call.segments), element("ul", {}, ...parts));
+      }
+    },
+    close() {
+      open = false;
+    },
+  };
+}
+
+/** @param {{address: string, port: number} | null} at */
+function end(at) {
+  if (!at) return "not known";
+  return at.address.includes(":") ? `[${at.address}]:${at.port}` : `${at.address}:${at.port}`;
+}

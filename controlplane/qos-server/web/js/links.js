@@ -1,0 +1,69 @@
+// Links, routers and events.
+
+import { callHref, element, fill, rate, table, time, word } from "./format.js";
+import { store } from "./store.js";
+
+/** @typedef {import("./store.js").Happened} Happened */
+
+export function linksTable() {
+  const { box, body } = table("Links", ["Link", "Way", "Admitted", "Budget", "Taken", "Calls"]);
+  function show() {
+    fill(body, store.parts.links ?? [], (link) => `${link.routerId}/${link.direction}/${link.port}`, (link) => {
+      const budget = Number(link.budgetBps);
+      const taken = budget > 0 ? Number(link.admittedBps) / budget : 0;
+      const percent = `${Math.round(taken * 100)} %`;
+      const meter = element("meter", { min: "0", max: "1", high: "0.9", value: String(Math.min(taken, 1)), "aria-label": `${percent} of the budget` });
+      return [
+        `${link.routerId} ${link.port}`,
+        word(link.direction, "DIRECTION_"),
+        rate(link.admittedBps),
+        budget > 0 ? rate(budget) : "unlimited",
+        budget > 0 ? element("span", {}, meter, ` ${percent}`) : "",
+        link.sessions,
+      ];
+    }, ["", "", "number", "number", "", "number"]);
+  }
+  return { box, show };
+}
+
+export function routersTable() {
+  const { box, body } = table("Routers", ["Router", "State", "Since", "Calls", "What is known"]);
+  function show() {
+    fill(body, store.parts.routers ?? [], (router) => router.routerId, (router) => {
+      const well = router.state === "ROUTER_STATE_SYNCHRONISED";
+      return [
+        router.routerId,
+        element("span", { class: well ? "ok" : "bad" }, word(router.state, "ROUTER_STATE_")),
+        time(router.sinceUnixMs),
+        router.sessions,
+        router.detail || (router.softwareVersion ? `version ${router.softwareVersion}` : ""),
+      ];
+    }, ["", "", "when", "number", ""]);
+  }
+  return { box, show };
+}
+
+/** @type {Record<string, string>} */
+const KINDS = { SEVERITY_ERROR: "bad", SEVERITY_WARNING: "warn" };
+
+/**
+ * @param {string} label
+ * @param {(event: Happened) => boolean} wanted
+ */
+export function eventsTable(label, wanted) {
+  const { box, body } = table(label, ["Time", "Severity", "Subject", "What happened"]);
+  function show() {
+    const events = (store.parts.events ?? []).filter(wanted);
+    fill(body, events, (event) => event.sequence, (event) => {
+      const left = Number(event.leftOut) > 0 ? ` (${event.leftOut} of the kind before it were left out)` : "";
+      const call = event.session && element("a", { href: callHref(event.session) }, `call ${event.session.sessionId}`);
+      return [
+        time(event.atUnixMs),
+        element("span", { class: KINDS[event.severity] ?? "quiet" }, word(event.severity, "SEVERITY_")),
+        call || (event.routerId ? `router ${event.routerId}` : "server"),
+        event.text + left,
+      ];
+    }, ["when", "", "", ""]);
+  }
+  return { box, show };
+}
