@@ -18,7 +18,7 @@ use crate::{
 ///
 /// Talks to the QoS server (voicelane-server), and with --router-api to a router itself. Every
 /// command prints a table, or with --json the API's answer as proto3 JSON: one document, for
-/// `call watch` one a line. Names are in lowerCamelCase, 64-bit integers are strings (jq: `tonumber`),
+/// `call watch` and `events` one a line. Names are in lowerCamelCase, 64-bit integers are strings (jq: `tonumber`),
 /// and fields with default values are printed, too. proto/voicelane/v1 says what each means.
 #[derive(Debug, Parser)]
 #[command(name = "voicelane", version, after_help = HELP_END)]
@@ -42,6 +42,8 @@ Examples:
   voicelane router list
   voicelane router forget r7
   voicelane link show r1 core0 out
+  voicelane top
+  voicelane events --follow --severity warning
   voicelane router stats --router-api http://192.0.2.1:7410
   voicelane router senders --router-api http://192.0.2.1:7410
   voicelane agent explain 3848276298220188511@atlanta.example.com
@@ -96,10 +98,54 @@ pub(crate) enum Command {
     /// Links that calls are admitted to: list, show.
     #[command(subcommand)]
     Link(Link),
+    /// What has happened: calls refused or removed, routers attached, lost, mute, links down. The oldest
+    /// first, a line each.
+    Events {
+        /// Go on with what comes, until Ctrl-C.
+        #[arg(long)]
+        follow: bool,
+        /// Begin with at most so many that there are.
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+        last: u32,
+        /// Only what is at least so severe.
+        #[arg(long, value_enum, default_value_t = Severity::Info)]
+        severity: Severity,
+        /// End after N events.
+        #[arg(long, value_name = "N")]
+        count: Option<u64>,
+    },
+    /// How all stands, anew each second: the worst calls, links, routers, events. Keys: / find, s sort,
+    /// Enter explain a call, Esc back, q quit.
+    Top {
+        /// Only calls whose name, Call-ID, addresses or routers contain this.
+        #[arg(
+            long,
+            value_name = "TEXT",
+            default_value = "",
+            hide_default_value = true
+        )]
+        search: String,
+        /// At most so many calls: 1 to 200.
+        #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=200))]
+        calls: u32,
+        /// Print it once, as text, and end. Without a terminal it is always so.
+        #[arg(long)]
+        once: bool,
+    },
     /// The call agent: status, calls, explain.
     #[command(subcommand)]
     Agent(Agent),
     Pki(Pki),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Severity {
+    /// All.
+    Info,
+    /// A call has suffered, or may.
+    Warning,
+    /// Many calls have.
+    Error,
 }
 
 #[derive(Debug, Subcommand)]

@@ -11,6 +11,8 @@ mod text;
 mod call;
 mod router;
 mod link;
+mod events;
+mod top;
 mod agent;
 mod pki;
 
@@ -27,6 +29,20 @@ async fn main() -> ExitCode {
         Command::Call(command) => call::run(&global, command).await,
         Command::Router(command) => router::run(&global, command).await,
         Command::Link(command) => link::run(&global, command).await,
+        Command::Top {
+            search,
+            calls,
+            once,
+        } => top::run(&global, search, calls, once).await,
+        Command::Events {
+            follow,
+            last,
+            severity,
+            count,
+        } => {
+            let wanted = events::wanted(follow, last, severity);
+            events::run(&global, wanted, count).await
+        }
         Command::Agent(command) => agent::run(&global, command).await,
         Command::Pki(command) => pki::run(global.json, &command),
     };

@@ -4,11 +4,13 @@ pub(crate) mod agent;
 pub(crate) mod calls;
 mod chart;
 pub(crate) mod ef;
+pub(crate) mod events;
 pub(crate) mod links;
 pub(crate) mod pki;
 pub(crate) mod policy;
 pub(crate) mod routers;
 pub(crate) mod stats;
+pub(crate) mod top;
 
 use comfy_table::{Table, presets};
 use voicelane_proto::v1;
@@ -60,6 +62,23 @@ fn word(name: &str, prefix: &str) -> String {
         .to_ascii_lowercase()
 }
 
+/// Milliseconds since the Unix epoch as "2026-11-28T06:03:12.123Z".
+fn utc(unix_ms: i64) -> String {
+    let (seconds, ms) = (unix_ms.div_euclid(1_000), unix_ms.rem_euclid(1_000));
+    let (days, of_day) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    // Years that begin in March, of eras of 400 (Hinnant, "chrono-compatible low-level date algorithms").
+    let day = days + 719_468;
+    let (era, day) = (day.div_euclid(146_097), day.rem_euclid(146_097));
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = era * 400 + year + i64::from(month <= 2);
+    let (hour, minute, second) = (of_day / 3_600, of_day / 60 % 60, of_day % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+}
+
 /// An interface's name; empty without an interface.
 fn name(interface: Option<&v1::Interface>) -> &str {
     interface.map_or("", |interface| &interface.name)
@@ -68,6 +87,19 @@ fn name(interface: Option<&v1::Interface>) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_those_of_the_calendar() {
+        for (unix_ms, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (1_709_251_199_999, "2024-02-29T23:59:59.999Z"),
+            (1_735_689_600_000, "2025-01-01T00:00:00.000Z"),
+            (-1, "1969-12-31T23:59:59.999Z"),
+        ] {
+            assert_eq!(utc(unix_ms), text);
+        }
+    }
 
     #[test]
     fn rates_are_written_short() {

@@ -1,0 +1,79 @@
+//! How all stands, as text.
+
+use voicelane_proto::v1::{self, explain_step::Verdict};
+
+use super::{events, rate, table, word};
+
+/// The columns of calls.
+pub(crate) const CALLS: [&str; 6] = ["CALL", "WAY", "FROM", "TO", "STATE", "WRONG"];
+/// The columns of routers.
+pub(crate) const ROUTERS: [&str; 4] = ["ROUTER", "STATE", "CALLS", "KNOWN"];
+/// The columns of links.
+pub(crate) const LINKS: [&str; 5] = ["LINK", "WAY", "ADMITTED", "BUDGET", "TAKEN"];
+/// How long a bar is.
+const BAR: u64 = 8;
+
+/// The sentence, then calls, routers, links and events.
+pub(crate) fn overview(it: &v1::WatchOverviewResponse) -> String {
+    let events: Vec<_> = it.events.iter().map(events::event).collect();
+    format!(
+        "{}\n{}\n{}\n{}\n{}",
+        it.sentence,
+        table(CALLS, it.calls.iter().map(call)),
+        table(ROUTERS, it.routers.iter().map(router)),
+        table(LINKS, it.links.iter().map(link)),
+        events.join("\n"),
+    )
+}
+
+/// A call's row.
+pub(crate) fn call(it: &v1::OverviewCall) -> [String; 6] {
+    let key = it.key.as_ref();
+    [
+        key.map(|key| key.session_id.clone()).unwrap_or_default(),
+        it.segments.iter().map(sign).collect::<Vec<_>>().join(" "),
+        it.source.clone(),
+        it.destination.clone(),
+        word(it.state().as_str_name(), "SESSION_STATE_"),
+        it.why.clone(),
+    ]
+}
+
+/// "+" holds, "x" is broken, "?" is not known.
+fn sign(segment: &v1::Segment) -> &'static str {
+    match segment.verdict() {
+        Verdict::Ok => "+",
+        Verdict::Broken => "x",
+        Verdict::Unknown | Verdict::Unspecified => "?",
+    }
+}
+
+/// A router's row.
+pub(crate) fn router(it: &v1::OverviewRouter) -> [String; 4] {
+    [
+        it.router_id.clone(),
+        word(it.state().as_str_name(), "ROUTER_STATE_"),
+        it.sessions.to_string(),
+        it.detail.clone(),
+    ]
+}
+
+/// A link's row.
+pub(crate) fn link(it: &v1::Link) -> [String; 5] {
+    let (budget, taken) = match it.budget_bps {
+        0 => ("unlimited".to_owned(), String::new()),
+        budget => {
+            let percent = u128::from(it.admitted_bps) * 100 / u128::from(budget);
+            let full = usize::try_from((percent * u128::from(BAR)).div_ceil(100).min(BAR.into()));
+            let bar = "█".repeat(full.unwrap_or(0));
+            (rate(budget), format!("{bar:8} {percent} %"))
+        }
+    };
+    [
+        format!("{} {}", it.router_id, it.port),
+        word(it.direction().as_str_name(), "DIRECTION_"),
+        rate(it.admitted_bps),
+        budget,
+        taken,
+    ]
+}
