@@ -14,6 +14,9 @@ sip_packages=(kamailio sip-tester rtpengine-daemon tcpdump tshark nftables)
 bench_packages=(dpdk-dev dpdk-doc make)
 test_packages=(tcpdump tshark traceroute shellcheck frr nftables iptables
     dnsmasq-base udhcpc isc-dhcp-client)
+# The browser that the operators' page is tested in, and promtool.
+web_packages=(chromium fonts-dejavu-core prometheus)
+command -v node >/dev/null && command -v npm >/dev/null || web_packages+=(nodejs npm)
 
 # 2 MiB pages: two routers and a test beside them.
 hugepages_wanted=384
@@ -57,7 +60,7 @@ need_packages() {
     [ "${#missing[@]}" -gt 0 ] || return 0
     for package in "${missing[@]}"; do
         case "$package" in
-        frr | kamailio | rtpengine-daemon) keep_from_starting "$package.service" ;;
+        frr | kamailio | prometheus | rtpengine-daemon) keep_from_starting "$package.service" ;;
         esac
     done
     say "installing ${missing[*]}"

@@ -1,0 +1,169 @@
+// The page in Chromium: what is seen first, a search, a call, keys, colours, a server and a router lost
+// and back.
+
+import assert from "node:assert/strict";
+import { createRequire } from "node:module";
+import { mkdir, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { browse, freePort, Server } from "./lab.mjs";
+
+const axePath = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
+const pictures = process.env.VOICELANE_PICTURES;
+
+let server;
+let browser;
+let page;
+
+before(async () => {
+  server = await Server.start(40);
+  browser = await browse();
+  page = browser.page;
+});
+after(async () => {
+  await browser?.close();
+  await server?.stop();
+});
+
+const sentence = () => page.locator("h1");
+const calls = () => page.locator("table[aria-label=Calls] tbody tr");
+
+async function says(locator, pattern) {
+  await locator.filter({ hasText: pattern }).first().waitFor();
+}
+
+/** No rule of accessibility is broken. */
+async function accessible() {
+  // The page's own policy forbids scripts that are written into it, not those of the debugger.
+  const { readFile } = await import("node:fs/promises");
+  await page.evaluate(await readFile(axePath, "utf8"));
+  const { violations } = await page.evaluate(() => globalThis.axe.run());
+  assert.deepEqual(violations.map((it) => `${it.id}: ${it.nodes.map((node) => node.html).slice(0, 3)}`), []);
+}
+
+async function picture(name) {
+  if (!pictures) return;
+  await mkdir(pictures, { recursive: true });
+  const path = join(pictures, `${name}.png`);
+  await page.screenshot({ path });
+  const { size } = await stat(path);
+  assert.ok(size < 150_000, `${name}.png has ${size} bytes`);
+}
+
+test("the first screen says how all stands, then calls, links, routers and events", async () => {
+  await page.goto(server.url);
+  await says(sentence(), "40 calls; none is known to be bad.");
+  assert.equal(await calls().count(), 40);
+  const row = calls().first();
+  assert.equal(await row.locator(".strip li").count(), 5);
+  assert.deepEqual(await row.locator(".strip .hidden").allTextContents(), [
+    "before: not measured", "in a: router a has the call", "between: not measured",
+    "in b: router b has the call", "after: not measured"]);
+  assert.equal(await page.locator("table[aria-label=Links] tbody tr").count(), 4);
+  await says(page.locator("table[aria-label=Routers] tbody tr"), /^a\s*synchronised/);
+  await server.tell("refuse bad-call");
+  await says(page.locator("table[aria-label=Events] tbody tr").first(), /warning\s*call bad-call\s*refused: /);
+  await says(page.locator("#connection"), "live");
+  await accessible();
+});
+
+test("a click on a column's head sorts by it", async () => {
+  const head = page.locator("th", { hasText: "Call" }).first();
+  await head.getByRole("button").click();
+  assert.equal(await head.getAttribute("aria-sort"), "ascending");
+  assert.match(await calls().first().innerText(), /^call-00000/);
+  await head.getByRole("button").click();
+  assert.equal(await head.getAttribute("aria-sort"), "descending");
+  assert.match(await calls().first().innerText(), /^call-00039/);
+  await page.locator("th", { hasText: "Wrong" }).getByRole("button").click();
+});
+
+test("a router that is lost shows at once, and so does that it is back", async () => {
+  await server.tell("cut a");
+  await says(sentence(), "40 calls; 40 bad (40: router a is away).");
+  await says(page.locator("table[aria-label=Routers] tbody tr").first(), /^a\s*away/);
+  await says(page.locator("table[aria-label=Events] tbody tr").first(), /error\s*router a\s*lost, with 40 calls/);
+  assert.equal(await calls().first().locator(".strip li.bad").count(), 1);
+  await accessible();
+  await picture("overview");
+  await server.tell("attach a");
+  await says(sentence(), "40 calls; none is known to be bad.");
+  await says(page.locator("table[aria-label=Events] tbody"), "synchronised: ");
+});
+
+test("a call is found, opened and explained by keys alone", async () => {
+  await page.keyboard.press("/");
+  await page.keyboard.type("00017@atlanta");
+  await says(page.locator("p"), "1 shown, the worst first, of 1 with “00017@atlanta”.");
+  await page.keyboard.press("ArrowDown");
+  await page.keyboard.press("Enter");
+  await says(sentence(), "Call call-00017");
+  await says(page.locator("table[aria-label=Chain] tbody tr"), /0\s*desired\s*ok/);
+  await says(page.locator("pre"), "voicelane --agent test call explain call-00017");
+  await says(page.locator("li"), "between: not measured");
+  await accessible();
+  await page.keyboard.press("Escape");
+  await says(page.locator("h2"), "Calls");
+  await page.keyboard.press("/");
+  await page.keyboard.press("Escape");
+  await says(page.locator("p"), "of 40 in all");
+});
+
+test("a call's page draws its packets and says what holds", async () => {
+  await page.goto(`${server.url}#/call/test/call-00000`);
+  await says(page.locator("h1 + p"), /The call has its lane|Broken|unknown/);
+  await page.locator(".uplot canvas").waitFor();
+  await says(page.locator("table[aria-label=Seen] tbody tr"), /0 RTP\s*\d+\s*\d+/);
+  const first = await page.locator("table[aria-label=Seen] td").first().innerText();
+  await page.locator("table[aria-label=Seen] tbody tr").first().filter({ hasNotText: first }).waitFor();
+  await page.waitForTimeout(7_000);
+  await accessible();
+  await picture("call");
+});
+
+test("a call that there is not is told", async () => {
+  await page.goto(`${server.url}#/call/test/nobody%20%3Cb%3E`);
+  await says(page.locator("h1"), "Call nobody <b>");
+  await says(page.locator("h1 + p"), /nobody/);
+  await page.goto(`${server.url}#/`);
+});
+
+test("dark mode has contrast, too", async () => {
+  const dark = await browse({ colorScheme: "dark" });
+  const light = page;
+  page = dark.page;
+  try {
+    await page.goto(server.url);
+    await says(sentence(), "40 calls");
+    const back = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+    assert.equal(back, "rgb(18, 23, 28)");
+    await accessible();
+    await picture("dark");
+    assert.deepEqual(dark.complaints, []);
+  } finally {
+    page = light;
+    await dark.close();
+  }
+});
+
+test("a server that goes is told, and the page lives again when it is back", async () => {
+  const port = await freePort();
+  const other = await Server.start(3, port);
+  await page.goto(other.url);
+  await says(sentence(), "3 calls");
+  await other.stop();
+  await says(page.locator("#connection.lost"), "the server does not answer");
+  await accessible();
+  const back = await Server.start(5, port);
+  try {
+    await says(sentence(), "5 calls");
+    await says(page.locator("#connection"), /^live$/);
+    assert.equal(await calls().count(), 5);
+  } finally {
+    await back.stop();
+  }
+});
+
+test("the page complained about nothing", () => {
+  assert.deepEqual(browser.complaints, []);
+});
