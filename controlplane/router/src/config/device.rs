@@ -14,7 +14,7 @@ pub const DRIVERS: [&str; 6] = [
     "net_memif",
 ];
 
-/// A DPDK device.
+/// The DPDK device that a port works on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Device {
     /// A virtual device, which EAL makes.
@@ -53,7 +53,7 @@ pub enum DeviceError {
     Characters(String),
 }
 
-/// Bytes of a frame in net_af_packet's rings, if nothing else is said.
+/// Bytes of a frame in net_af_packet's rings, by default.
 const RING_FRAME: usize = 2048;
 /// What of them is not the IP packet: the ring's own header (66), Ethernet's and a tag's.
 const RING_HEADER: usize = 88;

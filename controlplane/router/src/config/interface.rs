@@ -11,7 +11,7 @@ use super::{PoliceConfig, PortConfig, Role};
 /// A section `[[port.vlan]]`.
 #[derive(Clone, Debug)]
 pub struct VlanConfig {
-    /// Which VLAN.
+    /// The VLAN identifier of its tag.
     pub id: VlanId,
     /// Its name, and that of its kernel twin.
     pub name: String,
@@ -36,7 +36,7 @@ pub struct VlanConfig {
 pub struct InterfaceConfig<'a> {
     /// Which port it is on.
     pub index: PortIndex,
-    /// That port.
+    /// The configuration of that port.
     pub port: &'a PortConfig,
     /// Its VLAN, if it is one.
     pub vlan: Option<&'a VlanConfig>,

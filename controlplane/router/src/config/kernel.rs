@@ -10,10 +10,10 @@ pub struct KernelConfig {
     pub routing: Vec<RoutingConfig>,
 }
 
-/// A routing protocol.
+/// A routing protocol that the router itself speaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoutingConfig {
-    /// As written.
+    /// As the configuration names it.
     pub name: String,
     /// How it is recognised.
     pub speaks: Vec<Speaks>,
@@ -45,7 +45,7 @@ impl KernelConfig {
         }
     }
 
-    /// The protocols' names.
+    /// The names of the routing protocols, as written.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.routing.iter().map(|one| one.name.as_str())
     }

@@ -1,10 +1,12 @@
 //! The configuration: what an operator writes, understood once and typed from then on.
 
+mod check;
 mod device;
 mod interface;
 mod kernel;
 mod parse;
 mod policy;
+mod problems;
 mod queue;
 mod raw;
 mod route;
@@ -34,7 +36,7 @@ pub use route::{NextHop, RouteConfig, RouteWay};
 /// A complete configuration, as `--help` shows it.
 pub const EXAMPLE: &str = include_str!("example.toml");
 
-/// The whole file.
+/// A configuration file that has been checked.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where it is written.
@@ -64,9 +66,9 @@ pub struct RouterConfig {
     pub server: Option<Uri>,
     /// Where the router's own gRPC and metrics are served.
     pub api: Option<SocketAddr>,
-    /// What runs where.
+    /// The cores of workers and schedulers.
     pub cores: CoresConfig,
-    /// What the worker does when nothing comes.
+    /// What the worker does while no packets arrive.
     pub idle: Idle,
     /// Memory for packet buffers and the route tables.
     pub memory_mib: u64,
@@ -110,9 +112,9 @@ impl CoresConfig {
 /// What is behind an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Hosts.
+    /// Hosts: bleached and filtered by source by default.
     Edge,
-    /// Other routers.
+    /// Other routers: trusted by default.
     Core,
 }
 
@@ -130,7 +132,7 @@ impl From<Role> for voicelane_dataplane::settings::Role {
 pub struct PortConfig {
     /// Its name, and that of its kernel twin.
     pub name: String,
-    /// The DPDK device.
+    /// The DPDK device that it works on.
     pub device: Device,
     /// What is behind it.
     pub role: Role,
@@ -144,7 +146,7 @@ pub struct PortConfig {
     pub police: Vec<PoliceConfig>,
     /// The router's own addresses on it, of both families.
     pub addresses: Vec<IpNet>,
-    /// Its MAC address; nothing: the device's own.
+    /// Its MAC address; `None`: the device's own.
     pub mac: Option<MacAddress>,
     /// The shaper's rate, on the wire.
     pub rate: BitRate,
@@ -174,47 +176,47 @@ impl Config {
 pub struct Problem {
     /// The key's path, such as `port.lan.rate`.
     pub key: String,
+    /// The line where the file has it, or its section.
+    pub line: Option<usize>,
     /// What is wrong, and what would be right.
     pub reason: String,
 }
 
 /// Why a configuration cannot be used.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum ConfigError {
     /// The file cannot be read.
     #[error("{}: cannot be read: {source}", file.display())]
     Read {
-        /// Which.
         file: PathBuf,
-        /// Why.
         source: std::io::Error,
     },
     /// The file is no TOML, or has unknown or missing keys, or values of wrong types.
     #[error("{}: {source}", file.display())]
     Syntax {
-        /// Which.
         file: PathBuf,
-        /// Where and what.
         source: Box<toml::de::Error>,
     },
     /// Values are wrong. All of them are named.
     #[error("{}", list(file, problems))]
     Invalid {
-        /// The file.
         file: PathBuf,
-        /// At least one.
         problems: Vec<Problem>,
     },
 }
 
 fn list(file: &std::path::Path, problems: &[Problem]) -> String {
-    let line =
-        |problem: &Problem| format!("{}: {}: {}", file.display(), problem.key, problem.reason);
-    problems.iter().map(line).collect::<Vec<_>>().join("\n")
+    let told = |problem: &Problem| {
+        let Problem { key, line, reason } = problem;
+        let line = line.map_or(String::new(), |line| format!(" (line {line})"));
+        format!("{}: {key}: {reason}{line}", file.display())
+    };
+    problems.iter().map(told).collect::<Vec<_>>().join("\n")
 }
 
 impl Role {
-    /// How far code points from there are believed where nobody says.
+    /// How far code points from there are believed by default.
     #[must_use]
     pub fn trust(self) -> Trust {
         match self {
@@ -223,7 +225,7 @@ impl Role {
         }
     }
 
-    /// What the sources of packets from there must be where nobody says.
+    /// What the sources of packets from there must be by default.
     #[must_use]
     pub fn reverse_path(self) -> ReversePath {
         match self {

@@ -17,18 +17,18 @@ pub struct RuleConfig {
 /// An entry of `police`: how much of a behaviour comes in without sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoliceConfig {
-    /// Which behaviour.
+    /// The behaviour that is metered.
     pub phb: Phb,
     /// The name of the meter.
     pub meter: String,
-    /// Its terms.
+    /// Rates, bursts, and what becomes of each colour.
     pub metering: Metering,
 }
 
 /// What an interface does with what neither a session nor a rule covers.
 #[derive(Clone, Copy, Debug)]
 pub struct InterfaceTrust<'a> {
-    /// The interface.
+    /// The name of the interface.
     pub name: &'a str,
     /// How far code points from there are believed.
     pub trust: Trust,

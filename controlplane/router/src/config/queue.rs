@@ -8,7 +8,10 @@ use voicelane_dataplane::{
     units::BitRate,
 };
 
-use super::{parse::Problems, values};
+use super::{
+    problems::{Problems, Section},
+    values,
+};
 
 /// The sections of one port, by the class's name.
 pub(super) type RawQueues = BTreeMap<String, RawQueue>;
@@ -53,41 +56,39 @@ pub(super) fn classes(
     raw: &RawQueues,
     problems: &mut Problems,
 ) -> Option<[ClassSettings; Phb::COUNT]> {
+    let mut section = problems.section(format!("{path}.queue"));
     let mut right = true;
     for name in raw.keys() {
         if Phb::ALL.iter().all(|phb| phb.name() != name) {
             let names: Vec<_> = Phb::ALL.iter().map(|phb| phb.name()).collect();
             let reason = format!("there is no such class: write one of {}", names.join(", "));
-            problems.add(format!("{path}.queue.{name}"), reason);
+            section.wrong::<()>(name, reason);
             right = false;
         }
     }
-    let mut class_of = |phb: Phb| {
+    let class_of = |phb: Phb| {
         let default = ClassSettings {
             limit_ms: port.limit_ms,
             ..ClassSettings::of(phb, port.rate)
         };
-        match raw.get(phb.name()) {
-            None => Some(default),
-            Some(raw) => {
-                let path = format!("{path}.queue.{}", phb.name());
-                class(&path, port.rate, default, raw, problems)
-            }
-        }
+        let Some(raw) = raw.get(phb.name()) else {
+            return Some(default);
+        };
+        let mut section = section
+            .problems
+            .section(format!("{path}.queue.{}", phb.name()));
+        class(port.rate, default, raw, &mut section)
     };
     // All of them, so that each mistake is named.
-    let classes: Vec<_> = Phb::ALL.iter().map(|&phb| class_of(phb)).collect();
+    let classes: Vec<_> = Phb::ALL.iter().copied().map(class_of).collect();
     let classes: Vec<_> = classes.into_iter().collect::<Option<_>>()?;
     let classes: [ClassSettings; Phb::COUNT] = classes.try_into().ok()?;
     if !right {
         return None;
     }
-    let guaranteed = classes
-        .iter()
-        .filter(|class| class.service != Service::Strict)
-        .filter_map(|class| class.minimum)
-        .map(BitRate::bps)
-        .sum::<u64>();
+    let weighted = classes.iter().filter(|it| it.service != Service::Strict);
+    let minima = weighted.filter_map(|class| class.minimum);
+    let guaranteed: u64 = minima.map(BitRate::bps).sum();
     if guaranteed + port.ef_budget.bps() > port.rate.bps() {
         let reason = format!(
             "the classes' minima ({guaranteed} bit/s) and ef_budget ({}) are more than the port's \
@@ -101,19 +102,15 @@ pub(super) fn classes(
 }
 
 fn class(
-    path: &str,
     rate: BitRate,
     default: ClassSettings,
     raw: &RawQueue,
-    problems: &mut Problems,
+    section: &mut Section<'_>,
 ) -> Option<ClassSettings> {
-    let key = |name: &str| format!("{path}.{name}");
-    let service = service(path, default.service, raw, problems);
+    let service = service(default.service, raw, section);
     let mut part = |name: &str, text: Option<&str>, default: Option<BitRate>| match text {
         None => Some(default),
-        Some(text) => problems
-            .keep(key(name), values::budget(text, rate))
-            .map(Some),
+        Some(text) => section.keep(name, values::budget(text, rate)).map(Some),
     };
     let minimum = part("minimum", raw.minimum.as_deref(), default.minimum);
     let maximum = part("maximum", raw.maximum.as_deref(), default.maximum);
@@ -121,29 +118,24 @@ fn class(
         && minimum > maximum
     {
         let reason = format!("{maximum} is less than the minimum, {minimum}");
-        problems.add(key("maximum"), reason);
-        return None;
+        return section.wrong("maximum", reason);
     }
     let limit_ms = raw.limit_ms.unwrap_or(default.limit_ms.into());
-    let limit_ms = problems.keep(key("limit_ms"), values::bounded(limit_ms, 1, 10_000));
-    let limit_packets = raw
-        .limit_packets
-        .map_or(Ok(default.limit_packets), |packets| {
-            values::bounded(packets, 1, 65_536)
-        });
-    let limit_packets = problems.keep(key("limit_packets"), limit_packets);
-    let management = management(path, default.management, raw, problems);
+    let limit_ms = section.number("limit_ms", limit_ms, 1..=10_000);
+    let limit_packets = match raw.limit_packets {
+        None => Some(default.limit_packets),
+        Some(packets) => section.number("limit_packets", packets, 1..=65_536),
+    };
+    let management = management(default.management, raw, section);
     let service = service?;
     if service == Service::Strict {
         if raw.minimum.is_some() {
             let reason = "strict priority needs none: ef_budget says how much it may take";
-            problems.add(key("minimum"), reason);
-            return None;
+            return section.wrong("minimum", reason);
         }
         if management? != Management::TailDrop {
             let reason = "what has strict priority is admitted, not managed: write drop = \"tail\"";
-            problems.add(key("drop"), reason);
-            return None;
+            return section.wrong("drop", reason);
         }
     }
     Some(ClassSettings {
@@ -156,116 +148,102 @@ fn class(
     })
 }
 
-fn service(
-    path: &str,
-    default: Service,
-    raw: &RawQueue,
-    problems: &mut Problems,
-) -> Option<Service> {
-    let weight = raw
-        .weight
-        .map(|weight| values::bounded::<u16>(weight, 1, 1_000));
-    let weight = problems.keep(format!("{path}.weight"), weight.transpose())?;
-    let written = match (raw.service.as_deref(), weight, default) {
-        (None, None, default) => return Some(default),
-        (None, Some(weight), Service::Weighted(_)) => return Some(Service::Weighted(weight)),
-        (None, Some(_), _) => "",
-        (Some(service), ..) => service,
+fn service(default: Service, raw: &RawQueue, section: &mut Section<'_>) -> Option<Service> {
+    let weight: Option<u16> = match raw.weight {
+        None => None,
+        Some(weight) => Some(section.number("weight", weight, 1..=1_000)?),
     };
-    let known = [
+    let words = [
         ("strict", Service::Strict),
         ("weighted", Service::Weighted(0)),
         ("lower-effort", Service::LowerEffort),
     ];
-    if written.is_empty() {
-        let reason = "only weighted classes have one: write service = \"weighted\" beside it";
-        problems.add(format!("{path}.weight"), reason);
-        return None;
-    }
-    match problems.keep(format!("{path}.service"), values::word(written, &known))? {
-        Service::Weighted(_) => match (weight, default) {
-            (Some(weight), _) | (None, Service::Weighted(weight)) => {
-                Some(Service::Weighted(weight))
-            }
-            (None, _) => {
-                let reason = "is missing: a weighted class has one, such as weight = 10";
-                problems.add(format!("{path}.weight"), reason);
-                None
-            }
-        },
-        Service::Strict | Service::LowerEffort if weight.is_some() => {
-            let reason = format!("{written:?} has no weight: leave it out");
-            problems.add(format!("{path}.weight"), reason);
-            None
+    let written = match &raw.service {
+        None => None,
+        Some(word) => Some(section.word("service", word, &words)?),
+    };
+    match (written.unwrap_or(default), weight, default) {
+        (Service::Weighted(_), Some(weight), _)
+        | (Service::Weighted(_), None, Service::Weighted(weight)) => {
+            Some(Service::Weighted(weight))
         }
-        other => Some(other),
+        (Service::Weighted(_), None, _) => {
+            let reason = "is missing: a weighted class has one, such as weight = 10";
+            section.wrong("weight", reason)
+        }
+        (other, None, _) => Some(other),
+        (_, Some(_), _) => match &raw.service {
+            Some(word) => section.wrong("weight", format!("{word:?} has no weight: leave it out")),
+            None => section.wrong(
+                "weight",
+                "only weighted classes have one: write service = \"weighted\" beside it",
+            ),
+        },
     }
 }
 
 fn management(
-    path: &str,
     default: Management,
     raw: &RawQueue,
-    problems: &mut Problems,
+    section: &mut Section<'_>,
 ) -> Option<Management> {
-    let key = |name: &str| format!("{path}.{name}");
     let kinds = [
         ("tail", Management::TailDrop),
         ("wred", Management::Wred(WredProfile::default())),
         ("codel", Management::Codel(CodelProfile::default())),
     ];
-    let chosen = raw.drop.as_deref().map(|word| values::word(word, &kinds));
-    let chosen = problems.keep(key("drop"), chosen.transpose())?;
-    // The default of the class itself knows its rate.
-    let same_kind =
-        |chosen: &Management| std::mem::discriminant(chosen) == std::mem::discriminant(&default);
-    let chosen = chosen
-        .filter(|chosen| !same_kind(chosen))
-        .unwrap_or(default);
-    let mut only = |name: &str, given: bool, kind: &str| {
-        if given {
-            problems.add(
-                key(name),
-                format!("is of drop = {kind:?}: write that beside it"),
-            );
-        }
-        !given
+    let written = match &raw.drop {
+        None => default,
+        Some(word) => section.word("drop", word, &kinds)?,
     };
+    // The default of the class itself knows its rate.
+    let same_kind = std::mem::discriminant(&written) == std::mem::discriminant(&default);
+    let chosen = if same_kind { default } else { written };
+    let codel = raw.target_us.is_some() || raw.interval_us.is_some() || raw.ecn.is_some();
+    let of_others = [
+        (
+            "target_us",
+            codel && !matches!(chosen, Management::Codel(_)),
+            "codel",
+        ),
+        (
+            "wred",
+            raw.wred.is_some() && !matches!(chosen, Management::Wred(_)),
+            "wred",
+        ),
+    ];
+    let wrong = of_others.into_iter().filter(|(_, wrong, _)| *wrong);
+    let wrong = wrong.map(|(key, _, kind)| {
+        let reason = format!("is of drop = {kind:?}: write that beside it");
+        section.wrong::<()>(key, reason)
+    });
+    if wrong.count() > 0 {
+        return None;
+    }
     match chosen {
-        Management::Wred(profile) => {
-            let codel = raw.target_us.is_some() || raw.interval_us.is_some() || raw.ecn.is_some();
-            only("target_us", codel, "codel").then_some(())?;
-            match &raw.wred {
-                None => Some(Management::Wred(profile)),
-                Some(raw) => wred(&key("wred"), raw, problems).map(Management::Wred),
-            }
-        }
+        Management::Wred(profile) => match &raw.wred {
+            None => Some(Management::Wred(profile)),
+            Some(raw) => wred(raw, section).map(Management::Wred),
+        },
         Management::Codel(profile) => {
-            only("wred", raw.wred.is_some(), "wred").then_some(())?;
-            let us = |value: Option<i64>, default: u32| {
-                value.map_or(Ok(default), |us| values::bounded(us, 1, 10_000_000))
+            let mut us = |key, value: Option<i64>, default: u32| {
+                section.number(key, value.unwrap_or(default.into()), 1..=10_000_000)
             };
-            let target = problems.keep(key("target_us"), us(raw.target_us, profile.target_us));
-            let interval =
-                problems.keep(key("interval_us"), us(raw.interval_us, profile.interval_us));
+            let target = us("target_us", raw.target_us, profile.target_us);
+            let interval = us("interval_us", raw.interval_us, profile.interval_us);
             Some(Management::Codel(CodelProfile {
                 target_us: target?,
                 interval_us: interval?,
                 ecn: raw.ecn.unwrap_or(profile.ecn),
             }))
         }
-        Management::TailDrop => {
-            let codel = raw.target_us.is_some() || raw.interval_us.is_some() || raw.ecn.is_some();
-            let right =
-                only("target_us", codel, "codel") & only("wred", raw.wred.is_some(), "wred");
-            right.then_some(Management::TailDrop)
-        }
+        Management::TailDrop => Some(Management::TailDrop),
     }
 }
 
-fn wred(path: &str, raw: &RawWred, problems: &mut Problems) -> Option<WredProfile> {
+fn wred(raw: &RawWred, section: &mut Section<'_>) -> Option<WredProfile> {
     let mut curve = |name: &str, raw: [i64; 3]| {
-        let percents = raw.map(|percent| values::bounded::<u8>(percent, 0, 100).ok());
+        let percents = raw.map(|percent| u8::try_from(percent).ok().filter(|it| *it <= 100));
         match percents {
             [
                 Some(minimum_percent),
@@ -281,8 +259,7 @@ fn wred(path: &str, raw: &RawWred, problems: &mut Problems) -> Option<WredProfil
                     "{raw:?} is no curve: write [minimum, maximum, probability] in percent, the \
                      minimum below the maximum, such as [30, 60, 100]"
                 );
-                problems.add(format!("{path}.{name}"), reason);
-                None
+                section.wrong(&format!("wred.{name}"), reason)
             }
         }
     };
@@ -313,7 +290,7 @@ mod tests {
         };
         let mut problems = Problems::default();
         let classes = classes("port.wan", &port, &raw, &mut problems);
-        classes.ok_or_else(|| problems.into_error("r.toml".into()).to_string())
+        classes.ok_or_else(|| problems.into_error("r.toml".into(), "").to_string())
     }
 
     fn of(text: &str, phb: Phb) -> ClassSettings {

@@ -95,6 +95,14 @@ pub(super) struct RawVlan {
     pub(super) mtu: Option<i64>,
 }
 
+impl RawVlan {
+    /// Its name on a port, which need not be written.
+    pub(super) fn name_on(&self, port: &RawPort) -> String {
+        let own = || format!("{}.{}", port.name, self.id);
+        self.name.clone().unwrap_or_else(own)
+    }
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawRule {

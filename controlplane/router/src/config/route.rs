@@ -4,9 +4,15 @@ use std::{collections::HashMap, net::IpAddr};
 
 use ipnet::IpNet;
 
-use super::{PortConfig, interfaces, parse::Problems, raw::RawRoute, values, words::Words};
+use super::{
+    PortConfig, interfaces,
+    problems::{Problems, Section},
+    raw::RawRoute,
+    values,
+    words::Words,
+};
 
-/// The kernel gives IPv6 routes this metric where nobody says one, and 0 to those of IPv4.
+/// The kernel gives IPv6 routes this metric by default one, and 0 to those of IPv4.
 const IPV6_METRIC: u32 = 1024;
 /// What a router is to have of its own; more are a routing daemon's.
 const MAX_ROUTES: usize = 4096;
@@ -16,11 +22,11 @@ const MAX_NEXT_HOPS: usize = 64;
 /// A section `[[route]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteConfig {
-    /// To where, truncated.
+    /// The destination prefix, host bits 0.
     pub to: IpNet,
     /// The lower one wins.
     pub metric: u32,
-    /// By which way.
+    /// Next hops, or none.
     pub way: RouteWay,
 }
 
@@ -36,7 +42,7 @@ pub enum RouteWay {
 /// A next hop of a static route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NextHop {
-    /// The gateway; nothing: hosts on the link itself.
+    /// The gateway; `None`: hosts on the link itself.
     pub via: Option<IpAddr>,
     /// The interface, by its name.
     pub dev: String,
@@ -58,15 +64,15 @@ pub(super) fn routes(
     }
     let mut first = HashMap::new();
     let mut route = |(index, raw): (usize, &RawRoute)| {
-        let path = format!("route[{index}]");
-        let route = route(&path, raw, ports, problems)?;
+        let mut section = problems.section(format!("route[{index}]"));
+        let route = route(raw, ports, &mut section)?;
         if let Some(other) = first.insert((route.to, route.metric), index) {
             let reason = format!(
                 "route[{other}] leads to {} with metric {} already: write one with several next \
                  hops, as via = [\"10.9.0.2\", \"10.9.0.6\"], or another metric",
                 route.to, route.metric
             );
-            problems.add(format!("{path}.to"), reason);
+            section.wrong::<()>("to", reason);
         }
         Some(route)
     };
@@ -74,31 +80,21 @@ pub(super) fn routes(
     routes.into_iter().collect()
 }
 
-fn route(
-    path: &str,
-    raw: &RawRoute,
-    ports: &[PortConfig],
-    problems: &mut Problems,
-) -> Option<RouteConfig> {
-    let key = |name: &str| format!("{path}.{name}");
-    let to = problems.keep(key("to"), values::prefix(&raw.to));
-    let metric = raw
-        .metric
-        .map(|metric| values::bounded(metric, 0, u32::MAX.into()));
-    let metric = problems.keep(key("metric"), metric.transpose())?;
+fn route(raw: &RawRoute, ports: &[PortConfig], section: &mut Section<'_>) -> Option<RouteConfig> {
+    let to = section.keep("to", values::prefix(&raw.to));
+    let metric: Option<u32> = match raw.metric {
+        None => None,
+        Some(metric) => Some(section.number("metric", metric, 0..=u32::MAX.into())?),
+    };
     let to = to?;
     let metric = match metric {
         // 0 means this to the kernel.
         None | Some(0) if to.addr().is_ipv6() => IPV6_METRIC,
         metric => metric.unwrap_or(0),
     };
-    let way = way(to, raw, ports).map_err(|(name, reason)| (key(name), reason));
-    match way {
+    match way(to, raw, ports) {
         Ok(way) => Some(RouteConfig { to, metric, way }),
-        Err((key, reason)) => {
-            problems.add(key, reason);
-            None
-        }
+        Err((key, reason)) => section.wrong(key, reason),
     }
 }
 

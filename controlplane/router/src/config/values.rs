@@ -1,6 +1,9 @@
 //! Single values: text to type, or the reason why not.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tonic::transport::Uri;
@@ -40,6 +43,13 @@ pub(super) fn server(text: &str) -> Result<Uri, String> {
         return Err(format!("{text:?} must have a port and no path: {wanted}"));
     }
     Ok(uri)
+}
+
+/// Where the router's own API listens.
+pub(super) fn listener(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!("{text:?} is no address with a port: write it as \"172.30.0.11:7401\"")
+    })
 }
 
 /// A path from the root.
@@ -176,25 +186,4 @@ pub(super) fn budget(text: &str, rate: BitRate) -> Result<BitRate, String> {
         ));
     }
     Ok(budget)
-}
-
-/// A number within bounds.
-pub(super) fn bounded<T: TryFrom<i64>>(value: i64, min: i64, max: i64) -> Result<T, String> {
-    let error = || format!("{value} is not between {min} and {max}");
-    if !(min..=max).contains(&value) {
-        return Err(error());
-    }
-    T::try_from(value).map_err(|_| error())
-}
-
-/// One of some words.
-pub(super) fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
-    words
-        .iter()
-        .find(|(word, _)| *word == text)
-        .map(|&(_, value)| value)
-        .ok_or_else(|| {
-            let words: Vec<_> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
-            format!("{text:?} is not known here: write {}", words.join(" or "))
-        })
 }

@@ -11,7 +11,6 @@ use serde::{
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Words(pub(super) Vec<String>);
 
-/// One of them.
 struct Word(String);
 
 struct OneOrMore;

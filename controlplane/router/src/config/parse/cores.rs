@@ -1,16 +1,12 @@
 use std::collections::HashSet;
 
-use super::Problems;
-use crate::config::{
-    CoresConfig,
-    raw::{RawConfig, RawRouter},
-};
+use crate::config::{CoresConfig, problems::Section, raw::RawRouter};
 
 /// `router.cores` and `router.scheduler_cores`, on a machine with these cores.
 pub(super) fn parse(
     raw: &RawRouter,
     available: &[usize],
-    problems: &mut Problems,
+    section: &mut Section<'_>,
 ) -> Option<CoresConfig> {
     let mut taken = HashSet::new();
     let mut cores = |key: &str, wanted: &[i64]| {
@@ -18,7 +14,7 @@ pub(super) fn parse(
             .iter()
             .map(|&core| usable(core, available, &mut taken))
             .collect();
-        problems.keep(format!("router.{key}"), cores)
+        section.keep(key, cores)
     };
     let workers = cores("cores", &raw.cores);
     let schedulers = cores("scheduler_cores", &raw.scheduler_cores);
@@ -28,23 +24,12 @@ pub(super) fn parse(
             "no worker core is named: write some of {}, as in [0]",
             list(available)
         );
-        problems.add("router.cores", reason);
-        return None;
+        return section.wrong("cores", reason);
     }
     Some(CoresConfig {
         workers,
         schedulers,
     })
-}
-
-/// Each scheduler has a port.
-pub(super) fn count(raw: &RawConfig, problems: &mut Problems) {
-    let (cores, ports) = (raw.router.scheduler_cores.len(), raw.port.len());
-    if cores > ports {
-        let reason =
-            format!("there are {cores} for {ports} ports, each of which has one: write fewer");
-        problems.add("router.scheduler_cores", reason);
-    }
 }
 
 fn usable(core: i64, available: &[usize], taken: &mut HashSet<usize>) -> Result<usize, String> {

@@ -8,9 +8,10 @@ use voicelane_dataplane::{
     stats::PuntClass,
 };
 
-use super::{Problems, trust, values};
+use super::interface::trust;
 use crate::config::{
     kernel::{KernelConfig, RoutingConfig},
+    problems::Problems,
     raw::RawKernel,
 };
 
@@ -20,23 +21,18 @@ const MAX_ROUTING: usize = 32;
 const MOST_PACKETS: i64 = 1_000_000;
 
 pub(super) fn kernel(raw: &RawKernel, problems: &mut Problems) -> Option<KernelConfig> {
-    let trust = trust(
-        "kernel",
-        raw.trust.as_deref(),
-        raw.remark.as_ref(),
-        problems,
-    );
+    let mut section = problems.section("kernel");
+    let trust = trust(raw.trust.as_deref(), raw.remark.as_ref(), &mut section);
     let default = KernelConfig::default();
     let routing = match &raw.routing {
         None => Some(default.routing),
         Some(words) if words.len() > MAX_ROUTING => {
             let reason = format!("has {} values: write at most {MAX_ROUTING}", words.len());
-            problems.add("kernel.routing", reason);
-            None
+            section.wrong("routing", reason)
         }
         Some(words) => words
             .iter()
-            .map(|word| problems.keep("kernel.routing", routing(word)))
+            .map(|word| section.keep("routing", routing(word)))
             .collect(),
     };
     Some(KernelConfig {
@@ -77,9 +73,9 @@ fn by_number(word: &str) -> Option<Speaks> {
 /// Packets a second, by class.
 pub(super) fn punt(raw: &BTreeMap<String, i64>, problems: &mut Problems) -> Option<PuntRates> {
     let mut rates = PuntRates::default();
+    let mut section = problems.section("punt");
     let mut right = true;
     for (name, &rate) in raw {
-        let key = format!("punt.{name}");
         let class = PuntClass::ALL.iter().find(|class| class.name() == name);
         let slot = match (class, name.as_str()) {
             (Some(class), _) => &mut rates.classes[class.index()],
@@ -91,12 +87,12 @@ pub(super) fn punt(raw: &BTreeMap<String, i64>, problems: &mut Problems) -> Opti
                     "is not known here: write one of {}, edge_routing, total",
                     names.join(", ")
                 );
-                problems.add(key, reason);
+                section.problems.add(format!("punt.{name}"), reason);
                 right = false;
                 continue;
             }
         };
-        match problems.keep(key, values::bounded(rate, 1, MOST_PACKETS)) {
+        match section.number(name, rate, 1..=MOST_PACKETS) {
             Some(rate) => *slot = rate,
             None => right = false,
         }

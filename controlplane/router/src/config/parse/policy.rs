@@ -17,17 +17,18 @@ use voicelane_dataplane::{
     units::{BitRate, InterfaceIndex, TickRate},
 };
 
-use super::{Problems, values};
 use crate::config::{
     PoliceConfig, RuleConfig,
+    problems::{Problems, Section},
     raw::{RawMeter, RawRule},
+    values,
     words::Words,
 };
 
 /// The most values that a field of a rule has: they bound what compiling the rules costs.
 const MAX_VALUES: usize = 16;
 
-/// Meters by their names; nothing for one that is wrong, which is said once.
+/// Meters by their names; `None` for one that is wrong, which is said once.
 pub(super) type Meters = HashMap<String, Option<Metering>>;
 
 /// The sections `[meter.NAME]`.
@@ -37,7 +38,8 @@ pub(super) fn meters(raw: &BTreeMap<String, RawMeter>, problems: &mut Problems) 
         if let Err(reason) = values::name(name) {
             problems.add(path.as_str(), reason);
         }
-        (name.clone(), self::meter(&path, meter, problems))
+        let mut section = problems.section(path);
+        (name.clone(), self::meter(meter, &mut section))
     });
     named.collect()
 }
@@ -49,68 +51,52 @@ enum Kind {
     Rfc4115,
 }
 
-fn meter(path: &str, raw: &RawMeter, problems: &mut Problems) -> Option<Metering> {
-    let key = |name: &str| format!("{path}.{name}");
+fn meter(raw: &RawMeter, section: &mut Section<'_>) -> Option<Metering> {
     let kinds = [
         ("srtcm", Kind::SrTcm),
         ("trtcm", Kind::TrTcm),
         ("rfc4115", Kind::Rfc4115),
     ];
-    let kind = problems.keep(key("type"), values::word(&raw.kind, &kinds));
-    let cir = problems.keep(key("cir"), raw.cir.parse::<BitRate>());
-    let mode = [("blind", ColourMode::Blind), ("aware", ColourMode::Aware)];
-    let mode = values::word(raw.colour.as_deref().unwrap_or("blind"), &mode);
-    let mode = problems.keep(key("colour"), mode);
+    let kind = section.word("type", &raw.kind, &kinds);
+    let cir = section.parse("cir", &raw.cir);
+    let modes = [("blind", ColourMode::Blind), ("aware", ColourMode::Aware)];
+    let mode = section.word("colour", raw.colour.as_deref().unwrap_or("blind"), &modes);
     let mut action = |name: &str, text: &Option<String>, default| match text {
-        Some(text) => problems.keep(key(name), colour_action(text)),
+        Some(text) => section.keep(name, colour_action(text)),
         None => Some(default),
     };
     let green = action("green", &raw.green, ColourAction::Keep);
     let yellow = action("yellow", &raw.yellow, ColourAction::Keep);
     let red = action("red", &raw.red, ColourAction::Drop);
     let kind = kind?;
+    let superfluous = format!("type {:?} does not have it: leave it out", raw.kind);
     let mut peak = |name: &str, text: &Option<String>, wanted: bool| match (text, wanted) {
-        (Some(text), true) => problems.keep(key(name), text.parse::<BitRate>()),
+        (Some(text), true) => section.parse::<BitRate>(name, text),
         (None, true) => {
-            let reason = format!(
-                "is missing: type {:?} needs it, such as \"2Mbit/s\"",
-                raw.kind
-            );
-            problems.add(key(name), reason);
-            None
+            let kind = &raw.kind;
+            let reason = format!("is missing: type {kind:?} needs it, such as \"2Mbit/s\"");
+            section.wrong(name, reason)
         }
-        (Some(_), false) => {
-            let reason = format!("type {:?} does not have it: leave it out", raw.kind);
-            problems.add(key(name), reason);
-            None
-        }
+        (Some(_), false) => section.wrong(name, &superfluous),
         (None, false) => None,
     };
     let pir = peak("pir", &raw.pir, kind == Kind::TrTcm);
     let eir = peak("eir", &raw.eir, kind == Kind::Rfc4115);
-    let mut size = |name, bytes, ms, rate| burst(path, name, (bytes, ms), rate, problems);
-    let cbs_bytes = size("cbs", raw.cbs, raw.cbs_ms, cir);
-    let (second, name, rate) = match kind {
-        Kind::SrTcm => (
-            (
-                raw.ebs.or(Some(0).filter(|_| raw.ebs_ms.is_none())),
-                raw.ebs_ms,
-            ),
-            "ebs",
-            cir,
-        ),
-        Kind::TrTcm => ((raw.pbs, raw.pbs_ms), "pbs", pir),
-        Kind::Rfc4115 => ((raw.ebs, raw.ebs_ms), "ebs", eir),
+    let cbs_bytes = burst("cbs", (raw.cbs, raw.cbs_ms), cir, section);
+    let (ebs, pbs) = ((raw.ebs, raw.ebs_ms), (raw.pbs, raw.pbs_ms));
+    let second = match kind {
+        // RFC 2697 allows an excess burst of 0.
+        Kind::SrTcm if ebs == (None, None) => Some(0),
+        Kind::SrTcm => burst("ebs", ebs, cir, section),
+        Kind::TrTcm => burst("pbs", pbs, pir, section),
+        Kind::Rfc4115 => burst("ebs", ebs, eir, section),
     };
-    let second = size(name, second.0, second.1, rate);
-    for (name, there) in [
-        ("ebs", raw.ebs.is_some() || raw.ebs_ms.is_some()),
-        ("pbs", raw.pbs.is_some() || raw.pbs_ms.is_some()),
-    ] {
-        if there && (name == "ebs") == (kind == Kind::TrTcm) {
-            let reason = format!("type {:?} does not have it: leave it out", raw.kind);
-            problems.add(key(name), reason);
-        }
+    let (other, written) = match kind {
+        Kind::TrTcm => ("ebs", ebs),
+        Kind::SrTcm | Kind::Rfc4115 => ("pbs", pbs),
+    };
+    if written != (None, None) {
+        section.wrong::<()>(other, &superfluous);
     }
     let kind = match kind {
         Kind::SrTcm => MeterKind::SrTcm { ebs_bytes: second? },
@@ -136,8 +122,7 @@ fn meter(path: &str, raw: &RawMeter, problems: &mut Problems) -> Option<Metering
             MeterError::PeakUnderCommitted { .. } => "pir".to_owned(),
             MeterError::Burst { name, .. } => name.to_lowercase(),
         };
-        problems.add(key(&name), error);
-        return None;
+        return section.wrong(&name, error);
     }
     let marking = Marking {
         green: green?,
@@ -147,35 +132,30 @@ fn meter(path: &str, raw: &RawMeter, problems: &mut Problems) -> Option<Metering
     Some(Metering { spec, marking })
 }
 
-/// A burst, in bytes or as the time that the rate needs for it.
+/// A burst, written in bytes or as the time that the rate needs for it.
 fn burst(
-    path: &str,
     name: &str,
     written: (Option<i64>, Option<i64>),
     rate: Option<BitRate>,
-    problems: &mut Problems,
+    section: &mut Section<'_>,
 ) -> Option<u32> {
-    let key = format!("{path}.{name}");
-    let most = i64::from(u32::MAX);
     match written {
-        (Some(bytes), None) => problems.keep(key, values::bounded(bytes, 0, most)),
+        (Some(bytes), None) => section.number(name, bytes, 0..=u32::MAX.into()),
         (None, Some(ms)) => {
-            let key = format!("{key}_ms");
-            let ms: u64 = problems.keep(key.as_str(), values::bounded(ms, 1, 60_000))?;
+            let key = format!("{name}_ms");
+            let ms: u64 = section.number(&key, ms, 1..=60_000)?;
             let bytes = u32::try_from(rate?.bytes_in_ms(ms));
-            problems.keep(key, bytes.map_err(|_| "is over 4 GB: write less"))
+            section.keep(&key, bytes.map_err(|_| "is over 4 GB: write less"))
         }
         (None, None) => {
             let reason = format!(
                 "is missing: write {name} = BYTES, or {name}_ms = the time that its rate needs for them"
             );
-            problems.add(key, reason);
-            None
+            section.wrong(name, reason)
         }
         (Some(_), Some(_)) => {
             let reason = format!("is written twice: write {name} or {name}_ms");
-            problems.add(key, reason);
-            None
+            section.wrong(name, reason)
         }
     }
 }
@@ -193,39 +173,33 @@ fn colour_action(text: &str) -> Result<ColourAction, String> {
 
 /// The table `police` of an interface.
 pub(super) fn police(
-    path: &str,
     raw: &BTreeMap<String, String>,
     meters: &Meters,
-    problems: &mut Problems,
+    section: &mut Section<'_>,
 ) -> Option<Vec<PoliceConfig>> {
-    let mut all = Some(Vec::new());
-    for (class, meter) in raw {
-        let key = format!("{path}.police");
-        let phbs = Phb::ALL.map(|phb| (phb.name(), phb));
-        let phb = problems.keep(key.as_str(), values::word(class, &phbs));
-        let metering = metering(&key, meter, meters, problems);
-        all = all
-            .zip(phb.zip(metering))
-            .map(|(mut all, (phb, metering))| {
-                all.push(PoliceConfig {
-                    phb,
-                    meter: meter.clone(),
-                    metering,
-                });
-                all
-            });
-    }
-    all
+    let phbs = Phb::ALL.map(|phb| (phb.name(), phb));
+    let all: Vec<_> = raw
+        .iter()
+        .map(|(class, meter)| {
+            let phb = section.word("police", class, &phbs);
+            let metering = metering("police", meter, meters, section);
+            Some(PoliceConfig {
+                phb: phb?,
+                meter: meter.clone(),
+                metering: metering?,
+            })
+        })
+        .collect();
+    all.into_iter().collect()
 }
 
 /// The meter of a name.
-fn metering(key: &str, name: &str, meters: &Meters, problems: &mut Problems) -> Option<Metering> {
+fn metering(key: &str, name: &str, meters: &Meters, section: &mut Section<'_>) -> Option<Metering> {
     if let Some(meter) = meters.get(name) {
         return *meter;
     }
     let reason = format!("there is no meter {name:?}: write a section [meter.{name}]");
-    problems.add(key, reason);
-    None
+    section.wrong(key, reason)
 }
 
 /// The sections `[[rule]]`, in their order.
@@ -249,78 +223,66 @@ pub(super) fn rules(
                 Ok(name) => format!("rule.{name}"),
                 Err(_) => format!("rule[{index}]"),
             };
-            let name = problems.keep(format!("{path}.name"), name);
+            let mut section = problems.section(path);
+            let name = section.keep("name", name);
             if let Some(other) = seen.insert(&raw.name, index) {
                 let reason = format!("rule[{other}] has this name, too: give each another one");
-                problems.add(format!("{path}.name"), reason);
+                section.wrong::<()>("name", reason);
             }
-            rule(&path, name, raw, interfaces, meters, problems)
+            rule(name, raw, interfaces, meters, &mut section)
         })
         .collect();
     rules.into_iter().collect()
 }
 
 fn rule(
-    path: &str,
     name: Option<String>,
     raw: &RawRule,
     interfaces: &HashMap<String, InterfaceIndex>,
     meters: &Meters,
-    problems: &mut Problems,
+    section: &mut Section<'_>,
 ) -> Option<RuleConfig> {
-    let key = |name: &str| format!("{path}.{name}");
     let interface = |name: &str| {
         interfaces.get(name).copied().ok_or_else(|| {
             let mut names: Vec<_> = interfaces.keys().map(String::as_str).collect();
             names.sort_unstable();
-            format!(
-                "there is no interface {name:?}: write one of {}",
-                names.join(", ")
-            )
+            let names = names.join(", ");
+            format!("there is no interface {name:?}: write one of {names}")
         })
     };
-    let interfaces = each(key("interface"), &raw.interface, interface, problems);
-    let sources = each(key("source"), &raw.source, prefix, problems);
-    let destinations = each(key("destination"), &raw.destination, prefix, problems);
-    let protocols = each(key("protocol"), &raw.protocol, protocol, problems);
-    let source_ports = each(key("source_port"), &raw.source_port, ports, problems);
-    let destination_ports = each(
-        key("destination_port"),
-        &raw.destination_port,
-        ports,
-        problems,
-    );
-    let dscps = each(key("dscp"), &raw.dscp, dscp, problems);
+    let interfaces = each("interface", &raw.interface, interface, section);
+    let sources = each("source", &raw.source, prefix, section);
+    let destinations = each("destination", &raw.destination, prefix, section);
+    let protocols = each("protocol", &raw.protocol, protocol, section);
+    let source_ports = each("source_port", &raw.source_port, ports, section);
+    let destination_ports = each("destination_port", &raw.destination_port, ports, section);
+    let dscps = each("dscp", &raw.dscp, dscp, section);
     let action = match (raw.mark.as_deref(), raw.drop.unwrap_or(false)) {
         (Some("keep"), false) => Some(Action::Keep),
         (Some(mark), false) => {
             let mark = mark.parse().map(Action::Mark);
-            let mark = mark.map_err(|error| format!("{error}; or \"keep\""));
-            problems.keep(key("mark"), mark)
+            section.keep(
+                "mark",
+                mark.map_err(|error| format!("{error}; or \"keep\"")),
+            )
         }
         (None, true) => Some(Action::Drop),
         (Some(_), true) => {
-            problems.add(
-                key("drop"),
-                "what is dropped is not marked: write one of the two",
-            );
-            None
+            let reason = "what is dropped is not marked: write one of the two";
+            section.wrong("drop", reason)
         }
-        (None, false) => {
-            let reason = "is missing: write what becomes of the packets: mark = \"CS5\" (or another \
-                          code point), mark = \"keep\", or drop = true";
-            problems.add(key("mark"), reason);
-            None
-        }
+        (None, false) => section.wrong(
+            "mark",
+            "is missing: write what becomes of the packets: mark = \"CS5\" (or another \
+             code point), mark = \"keep\", or drop = true",
+        ),
     };
     let meter = match &raw.meter {
         None => Some(None),
         Some(_) if action == Some(Action::Drop) => {
-            let reason = "what is dropped is not metered: leave it out";
-            problems.add(key("meter"), reason);
-            None
+            section.wrong("meter", "what is dropped is not metered: leave it out")
         }
-        Some(meter) => metering(&key("meter"), meter, meters, problems).map(Some),
+        Some(meter) => metering("meter", meter, meters, section).map(Some),
     };
     let matches = Match {
         interfaces: interfaces?,
@@ -331,7 +293,7 @@ fn rule(
         destination_ports: destination_ports?,
         dscps: dscps?,
     };
-    possible(path, &matches, raw, problems)?;
+    possible(&matches, raw, section)?;
     let rule = Rule {
         name: name?,
         matches,
@@ -345,7 +307,7 @@ fn rule(
 }
 
 /// What no packet can be, the operator did not mean.
-fn possible(path: &str, matches: &Match, raw: &RawRule, problems: &mut Problems) -> Option<()> {
+fn possible(matches: &Match, raw: &RawRule, section: &mut Section<'_>) -> Option<()> {
     let has_ports = !matches.source_ports.is_empty() || !matches.destination_ports.is_empty();
     let with_ports = [Protocol::UDP, Protocol::TCP];
     if has_ports
@@ -353,8 +315,7 @@ fn possible(path: &str, matches: &Match, raw: &RawRule, problems: &mut Problems)
         && !matches.protocols.iter().any(|one| with_ports.contains(one))
     {
         let reason = "only udp and tcp have ports: name one of them, or leave the ports out";
-        problems.add(format!("{path}.protocol"), reason);
-        return None;
+        return section.wrong("protocol", reason);
     }
     let is_ipv6 = |text: &String| text.contains(':');
     let (from, to) = (&raw.source.0, &raw.destination.0);
@@ -362,8 +323,7 @@ fn possible(path: &str, matches: &Match, raw: &RawRule, problems: &mut Problems)
         let one_family = |all: &[String]| all.iter().all(|text| is_ipv6(text) == is_ipv6(first));
         if one_family(from) && !to.iter().any(|text| is_ipv6(text) == is_ipv6(first)) {
             let reason = "is of another family than the source: no packet has both";
-            problems.add(format!("{path}.destination"), reason);
-            return None;
+            return section.wrong("destination", reason);
         }
     }
     Some(())
@@ -371,22 +331,19 @@ fn possible(path: &str, matches: &Match, raw: &RawRule, problems: &mut Problems)
 
 /// Each word of a field.
 fn each<T>(
-    key: String,
+    key: &str,
     Words(words): &Words,
     value: impl Fn(&str) -> Result<T, String>,
-    problems: &mut Problems,
+    section: &mut Section<'_>,
 ) -> Option<Vec<T>> {
-    if words.len() > MAX_VALUES {
-        let reason = format!(
-            "has {} values: write at most {MAX_VALUES}, or two rules",
-            words.len()
-        );
-        problems.add(key, reason);
-        return None;
+    let count = words.len();
+    if count > MAX_VALUES {
+        let reason = format!("has {count} values: write at most {MAX_VALUES}, or two rules");
+        return section.wrong(key, reason);
     }
     let values: Vec<_> = words
         .iter()
-        .map(|word| problems.keep(key.as_str(), value(word)))
+        .map(|word| section.keep(key, value(word)))
         .collect();
     values.into_iter().collect()
 }

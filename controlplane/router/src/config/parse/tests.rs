@@ -1,7 +1,11 @@
-use voicelane_dataplane::workers::Layout;
+use voicelane_dataplane::{
+    diffserv::Dscp,
+    policy::{DscpMap, Trust},
+    workers::Layout,
+};
 
 use super::*;
-use crate::config::{EXAMPLE, InterfaceConfig};
+use crate::config::{EXAMPLE, InterfaceConfig, Role};
 
 fn parse(text: &str) -> Result<Config, String> {
     Config::parse(Path::new("r.toml"), text, &[0, 1]).map_err(|error| error.to_string())
