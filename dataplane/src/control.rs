@@ -1,4 +1,4 @@
-//! What the control side says to a worker, and hears from it.
+//! What the control side says to a worker, and receives from it.
 //!
 //! Commands go through a bounded queue that the worker empties between bursts; each is answered by
 //! one reply with its ticket. No packet waits for a command for longer than one turn of the loop.
@@ -24,7 +24,7 @@ use crate::{
 pub struct Command {
     /// Chosen by the sender.
     pub ticket: u64,
-    /// What to do.
+    /// What the worker is asked to do.
     pub request: Request,
 }
 
@@ -33,30 +33,30 @@ pub struct Command {
 pub enum Request {
     /// Change a session's flows.
     Session(SessionChange),
-    /// Read flows' counters.
+    /// Reads the counters of these flows; the answer has them in this order.
     ReadFlows(Vec<FiveTuple>),
     /// Read the sources that waiting flows have learned, of some that have not been stopped since.
     ReadLatched,
     /// Add a route or change its next hop; `next_hop` must have been set by [`Request::SetAdjacency`]
     /// or [`Request::SetPaths`].
     SetRoute {
-        /// Network address.
+        /// The network address; bits past `length` must be 0.
         prefix: IpAddr,
-        /// Prefix length.
+        /// How many of its first bits count: up to 32 of IPv4, 128 of IPv6.
         length: u8,
-        /// Where to.
+        /// A next hop that has been set.
         next_hop: NextHop,
     },
-    /// Remove a route.
+    /// Removes the route to exactly this prefix.
     RemoveRoute {
-        /// Network address.
+        /// The network address; bits past `length` must be 0.
         prefix: IpAddr,
-        /// Prefix length.
+        /// How many of its first bits count.
         length: u8,
     },
     /// Say what a next hop means.
     SetAdjacency {
-        /// Which.
+        /// The next hop that gets this meaning.
         next_hop: NextHop,
         /// What it means from now on.
         adjacency: Adjacency,
@@ -64,40 +64,40 @@ pub enum Request {
     /// Say from which interfaces packets may come whose source's route has this next hop: those that it
     /// leads out of, neighbours known or not. Reverse-path filtering asks; until this is said, none.
     SetWaysIn {
-        /// Which.
+        /// A next hop that has been set.
         next_hop: NextHop,
-        /// The interfaces.
+        /// Where packets may come in whose source is routed to it.
         interfaces: InterfaceSet,
     },
     /// Say whether a port's link is there. While it is not, what is to leave by it is dropped.
     SetLink {
-        /// Which.
+        /// The port whose link changed.
         port: PortIndex,
         /// Whether it is there.
         up: bool,
     },
     /// Say what became of an interface.
     SetInterface {
-        /// Which.
+        /// The interface whose state changed.
         interface: InterfaceIndex,
         /// As it is from now on.
         state: Box<InterfaceState>,
     },
     /// Let a port's queues rest, so that its device can be made again, or take them up again.
     SetOpen {
-        /// Which.
+        /// The port whose queues are parked or resumed.
         port: PortIndex,
         /// Whether they are to be polled.
         open: bool,
     },
     /// Say that a next hop stands for several others, each of which has an adjacency.
     SetPaths {
-        /// Which.
+        /// The next hop that becomes a group.
         next_hop: NextHop,
-        /// The others.
+        /// The members of the group, by weight.
         paths: Box<Paths>,
     },
-    /// Obey another policy from now on, between two bursts. What is in both keeps its counters and
+    /// Applies another policy from now on, between two bursts. What is in both keeps its counters and
     /// meters.
     SetPolicy(Box<Policy>),
     /// Fill in a report, made by [`Report::new`].
@@ -107,7 +107,7 @@ pub enum Request {
 /// The answer to a command.
 #[derive(Debug)]
 pub struct Reply {
-    /// The command's.
+    /// The ticket of the command that this answers.
     pub ticket: u64,
     /// What came of it.
     pub answer: Answer,
@@ -131,7 +131,7 @@ pub enum Answer {
     Link,
     /// Of [`Request::SetInterface`].
     Interface,
-    /// Of [`Request::SetPolicy`]: the policy that was obeyed until now.
+    /// Of [`Request::SetPolicy`]: the policy that was applied until now.
     Policy(Box<Policy>),
     /// Of [`Request::Report`].
     Report(Box<Report>),
@@ -142,7 +142,7 @@ pub enum Answer {
 /// A flow's counters, and how long ago its last packet came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowReading {
-    /// As counted.
+    /// Since the flow was installed.
     pub counters: FlowCounters,
     /// Nanoseconds since the last packet, if one came.
     pub idle_ns: Option<u64>,

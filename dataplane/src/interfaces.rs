@@ -7,7 +7,7 @@ use crate::units::InterfaceIndex;
 pub struct InterfaceSet([u64; 4]);
 
 impl InterfaceSet {
-    /// None.
+    /// The empty set.
     pub const NONE: Self = Self([0; 4]);
     /// All that there can be.
     pub const ALL: Self = Self([u64::MAX; 4]);

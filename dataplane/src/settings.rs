@@ -12,12 +12,12 @@ use crate::{
     units::{BitRate, MacAddress, PortIndex, VlanId},
 };
 
-/// What a worker does when nothing comes.
+/// What a worker does while no packets arrive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Idle {
     /// Polls on: the lowest delay, a whole core.
     Poll,
-    /// Sleeps, the longer the quieter it is, up to a millisecond; shorter when a queue waits
+    /// Sleeps, the longer the quieter it is, up to two milliseconds; shorter when a queue waits
     /// for its shaper.
     #[default]
     Adaptive,
@@ -26,13 +26,13 @@ pub enum Idle {
 /// What is behind an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Hosts.
+    /// Hosts: what they claim is not believed by default.
     Edge,
-    /// Other routers.
+    /// Other routers: what they claim is believed by default.
     Core,
 }
 
-/// One port.
+/// How a worker serves a port: MAC address, trust, shaper, classes, VLANs.
 #[derive(Clone, Debug)]
 pub struct PortSettings {
     /// The address that frames for the router carry.
@@ -93,7 +93,7 @@ impl PortSettings {
 /// One VLAN of a port.
 #[derive(Clone, Debug)]
 pub struct VlanSettings {
-    /// Which.
+    /// The VLAN identifier of its tag (IEEE 802.1Q).
     pub id: VlanId,
     /// What is behind it.
     pub role: Role,
@@ -101,7 +101,7 @@ pub struct VlanSettings {
     pub trust: Trust,
     /// The largest IP packet, at most the port's.
     pub mtu: u16,
-    /// As the port's.
+    /// Whether routers are behind it, as [`PortSettings::routing`].
     pub routing: bool,
 }
 
@@ -209,13 +209,12 @@ impl InterfaceState {
         self.up && self.forwards_ipv4 && self.forwards_ipv6
     }
 
-    /// Its own address.
     pub(crate) fn mac(&self) -> MacAddress {
         self.macs.first().copied().unwrap_or_default()
     }
 }
 
-/// A worker.
+/// What a worker is started with. All workers of a router have the same.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Its ports, in the order of [`crate::units::PortIndex`].
@@ -228,7 +227,7 @@ pub struct Settings {
     pub punt: PuntRates,
     /// How many commands and frames its queues hold.
     pub queue_capacity: usize,
-    /// What it does when nothing comes.
+    /// What it does while no packets arrive.
     pub idle: Idle,
 }
 
@@ -257,7 +256,7 @@ impl Settings {
         untagged.chain(vlans)
     }
 
-    /// With the defaults.
+    /// These ports, and the defaults for everything else.
     #[must_use]
     pub fn new(ports: Vec<PortSettings>) -> Self {
         Self {

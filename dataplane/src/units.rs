@@ -17,7 +17,7 @@ impl ops::Add for Ticks {
 }
 
 impl Ticks {
-    /// The span from `earlier` to here; nothing when `earlier` is later.
+    /// The span from `earlier` to here; `None` when `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Self {
         Self(self.0.saturating_sub(earlier.0))

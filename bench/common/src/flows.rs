@@ -1,53 +1,20 @@
 //! Flow `i` is the same five-tuple wherever it is made, spread over 512 destination networks.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    str::FromStr,
-};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+pub use voicelane_types::IpVersion;
 use voicelane_types::{FiveTuple, Protocol};
 
 /// How many destination networks there are.
 pub const NETWORKS: u16 = 512;
 
-/// The version of IP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum IpVersion {
-    /// Sources in 10.0.0.0/8, destinations in RFC 2544's 198.18.0.0/15, of which each /24 is a network.
-    V4,
-    /// All in RFC 5180's 2001:2::/48; each /64 of the destinations is a network.
-    V6,
-}
-
-impl IpVersion {
-    /// 4 or 6.
-    #[must_use]
-    pub fn number(self) -> u8 {
-        match self {
-            Self::V4 => 4,
-            Self::V6 => 6,
-        }
-    }
-
-    /// The prefix length of the networks.
-    #[must_use]
-    pub fn prefix_length(self) -> u8 {
-        match self {
-            Self::V4 => 24,
-            Self::V6 => 64,
-        }
-    }
-}
-
-impl FromStr for IpVersion {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "4" => Ok(Self::V4),
-            "6" => Ok(Self::V6),
-            _ => Err(format!("{text:?} is neither 4 nor 6")),
-        }
+/// The prefix length of the networks: sources are in 10.0.0.0/8, destinations in RFC 2544's 198.18.0.0/15,
+/// of which each /24 is a network; in IPv6 all in RFC 5180's 2001:2::/48, each /64 of the destinations.
+#[must_use]
+pub fn prefix_length(ip: IpVersion) -> u8 {
+    match ip {
+        IpVersion::V4 => 24,
+        IpVersion::V6 => 64,
     }
 }
 

@@ -202,7 +202,7 @@ impl Rig {
         };
         let routes = flows::networks(case.ip).map(|prefix| Request::SetRoute {
             prefix,
-            length: case.ip.prefix_length(),
+            length: flows::prefix_length(case.ip),
             next_hop,
         });
         let adjacency = Request::SetAdjacency {

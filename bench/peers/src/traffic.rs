@@ -155,7 +155,7 @@ pub(crate) fn prefix_rules(folder: &Path, ip: IpVersion) -> io::Result<PathBuf> 
         folder.join(format!("prefix-ipv{}.cfg", ip.number())),
         |file| {
             for network in flows::networks(ip) {
-                writeln!(file, "R{network}/{} {OUT}", ip.prefix_length())?;
+                writeln!(file, "R{network}/{} {OUT}", flows::prefix_length(ip))?;
             }
             Ok(())
         },

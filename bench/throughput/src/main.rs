@@ -250,7 +250,7 @@ fn add_routes(control: &Control, ip: IpVersion, mac: MacAddress) -> anyhow::Resu
     };
     let routes = flows::networks(ip).map(|prefix| Request::SetRoute {
         prefix,
-        length: ip.prefix_length(),
+        length: flows::prefix_length(ip),
         next_hop,
     });
     let adjacency = Request::SetAdjacency {

@@ -34,8 +34,8 @@ use crate::{
 
 /// Why the router could not start, or not go on.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum RunError {
-    /// Another router.
     #[error(transparent)]
     InUse(#[from] InUse),
     /// An interface under a port.
@@ -44,13 +44,10 @@ pub enum RunError {
     /// An interface under a port that is too narrow.
     #[error(transparent)]
     Narrow(#[from] twin::Narrow),
-    /// DPDK.
     #[error(transparent)]
     Dataplane(#[from] StartError),
-    /// A twin.
     #[error(transparent)]
     Twin(#[from] TwinError),
-    /// Forwarding of IPv6.
     #[error("the kernel cannot be told to forward IPv6: {0}")]
     Forwarding(#[from] SysctlError),
     /// The twins' thread, or signals.
@@ -61,18 +58,13 @@ pub enum RunError {
         /// Why it was not.
         source: io::Error,
     },
-    /// The API's address.
     #[error("router.api: cannot listen on {address}: {source}")]
     Api {
-        /// As configured.
         address: SocketAddr,
-        /// Why.
         source: io::Error,
     },
-    /// The kernel mirror.
     #[error(transparent)]
     Mirror(#[from] MirrorError),
-    /// A worker's thread.
     #[error(transparent)]
     Worker(#[from] WorkerEnd),
     /// Somebody deleted a twin.

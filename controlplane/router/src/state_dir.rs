@@ -178,7 +178,6 @@ mod tests {
         fs::remove_dir(base).unwrap();
     }
 
-    /// Needs root.
     #[test]
     fn what_is_left_of_namespaces_that_are_gone_is_removed() {
         let base = std::env::temp_dir().join(format!("voicelane-swept-{}", std::process::id()));

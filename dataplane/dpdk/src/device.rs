@@ -65,9 +65,9 @@ type ParkedQueues = (Option<Parked<RxQueue>>, Option<Parked<TxQueue>>);
 /// One core's receive and transmit queues of DPDK ports, and the time-stamp counter.
 #[derive(Debug)]
 pub struct DpdkDevice {
-    /// In the order of [`PortIndex`], as those below; nothing where another core receives.
+    /// In the order of [`PortIndex`], as those below; `None` where another core receives.
     receive: Vec<Option<RxQueue>>,
-    /// Nothing where another core sends.
+    /// `None` where another core sends.
     transmit: Vec<Option<TxQueue>>,
     /// Those of ports that are not open.
     parked: Vec<(PortIndex, ParkedQueues)>,

@@ -18,9 +18,9 @@ pub enum Hugepages {
     /// Hugepages when enough of them are free, small pages otherwise.
     #[default]
     Auto,
-    /// Small pages.
+    /// Pages of 4 KiB.
     Never,
-    /// Hugepages, or fail.
+    /// Hugepages; [`EalError::Hugepages`] if too few are free.
     Require,
 }
 
@@ -31,7 +31,7 @@ pub struct EalConfig {
     pub pci: Vec<String>,
     /// Virtual devices with their arguments: `net_af_packet0,iface=eth1`.
     pub vdevs: Vec<String>,
-    /// Hugepages or not.
+    /// Where the memory comes from.
     pub hugepages: Hugepages,
     /// How much memory is needed, in MiB.
     pub memory_mib: u64,
@@ -39,6 +39,7 @@ pub struct EalConfig {
 
 /// Why EAL could not be initialised.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum EalError {
     /// EAL is a global of the process.
     #[error("DPDK is already initialised in this process")]
@@ -51,18 +52,12 @@ pub enum EalError {
         "{needed_mib} MiB of hugepages are required and {free_mib} MiB are free; \
          reserve them with: sysctl -w vm.nr_hugepages=N"
     )]
-    Hugepages {
-        /// Hugepage memory that was asked for, MiB.
-        needed_mib: u64,
-        /// Hugepage memory that is free, MiB.
-        free_mib: u64,
-    },
+    Hugepages { needed_mib: u64, free_mib: u64 },
     /// `rte_eal_init` failed.
     #[error("DPDK's environment could not be initialised with {arguments}: {errno}")]
     Init {
         /// What it was told.
         arguments: String,
-        /// What it said.
         errno: Errno,
     },
 }

@@ -6,6 +6,7 @@
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
+mod description;
 mod device;
 mod eal;
 mod errno;
@@ -15,14 +16,13 @@ mod namespace;
 mod port;
 mod tsc;
 
+pub use description::Description;
 pub use device::DpdkDevice;
 pub use eal::{Eal, EalConfig, EalError, Hugepages, WorkerThread};
 pub use errno::Errno;
 pub use mbuf::{Mbuf, Mempool, MempoolError, TooLong};
 pub use namespace::network_namespace;
-pub use port::{
-    Description, Link, Parked, Port, PortConfig, PortError, PortStats, RxQueue, TxQueue,
-};
+pub use port::{Link, Parked, Port, PortConfig, PortError, PortStats, RxQueue, TxQueue};
 pub use tsc::{tsc, tsc_hz};
 
 const _: () = assert!(

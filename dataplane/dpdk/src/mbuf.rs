@@ -8,6 +8,7 @@ use crate::Errno;
 
 /// Why a pool could not be made.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum MempoolError {
     /// The name holds a NUL byte.
     #[error("pool name {0:?} holds a NUL byte")]
@@ -15,11 +16,8 @@ pub enum MempoolError {
     /// DPDK refused, mostly for want of memory.
     #[error("a pool of {count} buffers of {frame_bytes} bytes could not be made: {errno}")]
     Create {
-        /// Buffers asked for.
         count: u32,
-        /// Longest frame that one buffer holds.
         frame_bytes: u16,
-        /// What DPDK said.
         errno: Errno,
     },
 }
@@ -71,7 +69,7 @@ impl Mempool {
         NonNull::new(unsafe { sys::vl_mbuf_alloc(self.raw.as_ptr()) }).map(Mbuf)
     }
 
-    /// Buffers in all.
+    /// How many buffers the pool was made with.
     #[must_use]
     pub fn count(&self) -> u32 {
         self.count
@@ -180,7 +178,7 @@ impl Mbuf {
         self.field::<u16>(sys::VL_MBUF_NB_SEGS) == 1
     }
 
-    /// The TCI of a VLAN tag that the device took out of the frame, in host byte order; nothing when
+    /// The TCI of a VLAN tag that the device took out of the frame, in host byte order; `None` when
     /// it took none. The frame stays without the tag.
     #[inline]
     #[must_use]
@@ -191,7 +189,7 @@ impl Mbuf {
     }
 
     /// Takes bytes off the frame's front; a frame that is shorter or in several pieces stays as it
-    /// is, and the answer is no.
+    /// is, and the function returns `false`.
     #[inline]
     #[must_use]
     pub fn shrink_front(&mut self, bytes: u16) -> bool {
@@ -205,7 +203,7 @@ impl Mbuf {
     }
 
     /// Adds bytes, whatever stands there, at the frame's front; without room for them in front of
-    /// it, or when it is in several pieces, it stays as it is, and the answer is no.
+    /// it, or when it is in several pieces, it stays as it is, and the function returns `false`.
     #[inline]
     #[must_use]
     pub fn grow_front(&mut self, bytes: u16) -> bool {

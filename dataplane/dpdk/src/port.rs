@@ -1,5 +1,5 @@
 use std::{
-    ffi::{CStr, CString},
+    ffi::CString,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -8,10 +8,14 @@ use thiserror::Error;
 use voicelane_dataplane::device::BURST;
 use voicelane_dpdk_sys as sys;
 
-use crate::{Errno, Mbuf, Mempool};
+use crate::{
+    Errno, Mbuf, Mempool,
+    description::{driver, info},
+};
 
 /// Why a port could not be used.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum PortError {
     /// EAL made no such device.
     #[error("no such DPDK device: {0}")]
@@ -33,7 +37,6 @@ pub enum PortError {
     Step {
         /// DPDK's name of the device.
         device: String,
-        /// Which step.
         step: &'static str,
         /// What the driver said.
         errno: Errno,
@@ -63,7 +66,7 @@ pub struct PortConfig {
 /// Link state as the driver sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Link {
-    /// Whether the link has a carrier.
+    /// Whether there is a carrier.
     pub up: bool,
     /// Mbit/s, when known.
     pub speed_mbps: Option<u32>,
@@ -80,20 +83,6 @@ pub struct PortStats {
     pub rx_no_buffer: u64,
     /// Packets that could not be sent.
     pub tx_errors: u64,
-}
-
-/// What a device can do, before it is configured.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Description {
-    /// The driver's name.
-    pub driver: String,
-    /// The NUMA node whose memory is next to it, where that is known.
-    pub socket: Option<u16>,
-    /// The most receive queues that it can have.
-    pub receive_queues: u16,
-    /// Whether it can spread packets over them by addresses and ports, in both families (receive-side
-    /// scaling).
-    pub spreads_flows: bool,
 }
 
 /// A configured port. Stopped and closed when it and all its queues are gone.
@@ -117,52 +106,6 @@ struct Inner {
 struct Queues {
     all: usize,
     parked: usize,
-}
-
-impl Description {
-    /// Of a device that EAL made (a PCI address, or a virtual device's name without its arguments).
-    pub fn of(device: &str) -> Result<Self, PortError> {
-        let (_, info) = info(device)?;
-        Ok(Self {
-            driver: driver(&info),
-            socket: u16::try_from(info.socket).ok(),
-            receive_queues: info.max_rx_queues,
-            spreads_flows: info.spreads_by_udp_port != 0,
-        })
-    }
-}
-
-/// A device's number, and what DPDK says of it.
-fn info(device: &str) -> Result<(u16, sys::vl_port_info), PortError> {
-    let missing = || PortError::Missing(device.to_owned());
-    let c_name = CString::new(device).map_err(|_| missing())?;
-    let mut id = 0;
-    // SAFETY: the name is NUL-terminated and the id is a valid place to write to.
-    let found = unsafe { sys::rte_eth_dev_get_port_by_name(c_name.as_ptr(), &raw mut id) };
-    if found != 0 {
-        return Err(missing());
-    }
-    // SAFETY: a structure of plain values and a pointer, for which all-zero is valid.
-    let mut info: sys::vl_port_info = unsafe { std::mem::zeroed() };
-    // SAFETY: `info` is a valid place to write to.
-    Errno::check(unsafe { sys::vl_port_info_get(id, &raw mut info) }).map_err(|errno| {
-        PortError::Step {
-            device: device.to_owned(),
-            step: "reading its description",
-            errno,
-        }
-    })?;
-    Ok((id, info))
-}
-
-fn driver(info: &sys::vl_port_info) -> String {
-    if info.driver.is_null() {
-        return String::new();
-    }
-    // SAFETY: the driver's name is a static NUL-terminated string.
-    unsafe { CStr::from_ptr(info.driver) }
-        .to_string_lossy()
-        .into_owned()
 }
 
 /// Configures a device's queues.
@@ -312,7 +255,7 @@ impl Port {
         &self.0.device
     }
 
-    /// The driver's name.
+    /// The name of its DPDK driver, such as `net_af_packet`.
     #[must_use]
     pub fn driver(&self) -> &str {
         &self.0.driver
@@ -324,7 +267,7 @@ impl Port {
         self.0.mac
     }
 
-    /// The link now.
+    /// Asks the driver for carrier and speed, without waiting.
     pub fn link(&self) -> Result<Link, Errno> {
         let mut link = sys::vl_link {
             up: 0,

@@ -1,6 +1,6 @@
 use voicelane_dpdk_sys as sys;
 
-/// The time-stamp counter.
+/// Reads the CPU's time-stamp counter.
 #[inline]
 #[must_use]
 pub fn tsc() -> u64 {

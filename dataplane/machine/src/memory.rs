@@ -39,7 +39,7 @@ pub unsafe trait Allocator: Debug + Sync {
     unsafe fn free(&self, memory: NonNull<u8>, layout: Layout);
 }
 
-/// The process's heap.
+/// The heap of the process, in pages of its choice.
 pub static HEAP: &dyn Allocator = &Heap;
 
 #[derive(Debug)]
@@ -239,7 +239,6 @@ impl<T: Copy> Debug for Slab<T> {
 mod tests {
     use super::*;
 
-    /// Has no memory.
     #[derive(Debug)]
     struct Exhausted;
 

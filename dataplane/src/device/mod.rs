@@ -26,10 +26,10 @@ pub trait Buffer: Send {
     fn bytes_mut(&mut self) -> &mut [u8];
     /// Whether the frame lies in one piece.
     fn is_contiguous(&self) -> bool;
-    /// The TCI of a VLAN tag that the device took out of the frame (a NIC's offload); nothing when it
+    /// The TCI of a VLAN tag that the device took out of the frame (a NIC's offload); `None` when it
     /// took none.
     fn stripped_vlan(&self) -> Option<u16>;
-    /// Takes bytes off the front. When there are fewer, nothing changes and the answer is no.
+    /// Takes bytes off the front. When there are fewer, changes nothing and returns `false`.
     fn shrink_front(&mut self, bytes: u16) -> bool;
     /// Adds bytes, whatever stands there, at the front. Without room, nothing changes and the answer
     /// is no.
@@ -52,7 +52,7 @@ pub trait Buffer: Send {
 
 /// A worker's receive and transmit queues on all ports, and its clock.
 pub trait Device {
-    /// Its frames.
+    /// What it receives and sends.
     type Buffer: Buffer;
 
     /// Adds what has arrived on a port to the burst, as far as there is room. Does not wait.
@@ -61,8 +61,8 @@ pub trait Device {
     fn transmit(&mut self, port: PortIndex, from: &mut ArrayVec<Self::Buffer, BURST>);
     /// Lets a port's queues rest, so that its device can be made again, or takes them up again.
     fn set_open(&mut self, _port: PortIndex, _open: bool) {}
-    /// Now.
+    /// The time, in ticks; does not go back.
     fn now(&self) -> Ticks;
-    /// The clock's frequency.
+    /// Ticks a second of [`now`](Self::now).
     fn tick_rate(&self) -> TickRate;
 }

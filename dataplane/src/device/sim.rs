@@ -22,7 +22,7 @@ impl SimPool {
         self.0.load(Ordering::SeqCst)
     }
 
-    /// A frame.
+    /// A frame with these bytes and 128 bytes of headroom.
     #[must_use]
     pub fn frame(&self, bytes: impl Into<Vec<u8>>) -> SimBuffer {
         self.0.fetch_add(1, Ordering::SeqCst);
@@ -38,7 +38,7 @@ impl SimPool {
 /// As much as DPDK's buffers have.
 const HEADROOM: u16 = 128;
 
-/// A simulated frame.
+/// A frame on the heap, counted by its [`SimPool`].
 #[derive(Debug)]
 pub struct SimBuffer {
     bytes: Vec<u8>,
@@ -115,7 +115,6 @@ impl Buffer for SimBuffer {
     fn prefetch_handle(&self) {}
 }
 
-/// One simulated port.
 #[derive(Debug, Default)]
 struct Port {
     arriving: VecDeque<SimBuffer>,
@@ -143,7 +142,7 @@ impl SimDevice {
         }
     }
 
-    /// Moves the clock.
+    /// Sets the clock, which does not go back.
     pub fn advance_to(&mut self, now: Ticks) {
         self.now = self.now.max(now);
     }

@@ -29,22 +29,22 @@ pub enum Service {
 /// What keeps a queue short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Management {
-    /// Its limit alone.
+    /// Drops what finds the queue at its limit.
     TailDrop,
     /// Random early detection by drop precedence.
     Wred(WredProfile),
-    /// Controlled delay.
+    /// Controlled delay, with ECN if wanted (RFC 8289).
     Codel(CodelProfile),
 }
 
 /// How a port serves one class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClassSettings {
-    /// When.
+    /// When it is served beside the others.
     pub service: Service,
     /// What it gets whatever the others' weights, on the wire; not of strict ones.
     pub minimum: Option<BitRate>,
-    /// What it gets at most, even if nobody else wants it, on the wire.
+    /// What it gets at most, even when the other classes are idle, on the wire.
     pub maximum: Option<BitRate>,
     /// The most that its queue holds, as time: what the port's whole rate sends in it, and no more
     /// than a few packets once the first has waited for as long.

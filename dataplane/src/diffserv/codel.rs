@@ -28,7 +28,7 @@ impl Default for CodelProfile {
 pub struct Codel {
     target: Ticks,
     interval: Ticks,
-    /// When the delay will have been over the target for an interval; nothing while it is under it.
+    /// When the delay will have been over the target for an interval; `None` while it is under it.
     first_above: Option<Ticks>,
     drop_next: Ticks,
     count: u64,
@@ -37,7 +37,7 @@ pub struct Codel {
 }
 
 impl Codel {
-    /// With no queue.
+    /// The state of an empty queue.
     #[must_use]
     pub fn new(profile: &CodelProfile, clock: TickRate) -> Self {
         let ticks = |us: u32| clock.ticks(u64::from(us) * 1_000);

@@ -11,7 +11,7 @@ pub enum ColourAction {
     Keep,
     /// It goes on with this one.
     Mark(Dscp),
-    /// It goes no further.
+    /// It is ended.
     Drop,
 }
 
@@ -41,6 +41,7 @@ impl Marking {
 
 /// Terms that no meter can have.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum MeterError {
     /// Nothing would ever be green or yellow (RFC 2697 section 2: at least one must be larger
     /// than 0).
@@ -48,12 +49,7 @@ pub enum MeterError {
     NoBurst,
     /// RFC 2698 section 2: the PIR must be equal to or greater than the CIR.
     #[error("PIR {pir} is under CIR {cir}: the peak must be at least what is committed")]
-    PeakUnderCommitted {
-        /// As given.
-        cir: BitRate,
-        /// As given.
-        pir: BitRate,
-    },
+    PeakUnderCommitted { cir: BitRate, pir: BitRate },
     /// One that must not be 0, or does not fit the clock.
     #[error("{name}: {reason}")]
     Burst {
@@ -74,7 +70,6 @@ pub struct MeterProfile {
     second: BucketProfile,
 }
 
-/// Which rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Marker {
     SingleRate,

@@ -38,7 +38,7 @@ impl Phb {
     /// How many there are.
     pub const COUNT: usize = 13;
 
-    /// All, in order.
+    /// All behaviours, in the order of [`index`](Self::index).
     pub const ALL: [Self; Self::COUNT] = [
         Self::NetworkControl,
         Self::Telephony,

@@ -9,7 +9,6 @@ use crate::units::{BitRate, TickRate, Ticks};
 /// drifts, whatever the rate and the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BucketProfile {
-    /// Credit a tick.
     rate: u64,
     /// Credit of a byte.
     byte: u64,
@@ -19,18 +18,14 @@ pub struct BucketProfile {
 
 /// A depth that does not fit the clock.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum BucketError {
     /// Nothing would ever conform.
     #[error("a burst of 0 bytes lets nothing through")]
     EmptyBurst,
     /// The credit would overflow.
     #[error("a burst of {bytes} bytes is over the limit of {max} at this clock")]
-    BurstTooLarge {
-        /// Asked for.
-        bytes: u64,
-        /// Possible.
-        max: u64,
-    },
+    BurstTooLarge { bytes: u64, max: u64 },
 }
 
 impl BucketProfile {

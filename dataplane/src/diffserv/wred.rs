@@ -51,7 +51,7 @@ struct Curve {
     slope: u64,
 }
 
-/// One queue's state.
+/// The average fill of one queue, and the chance that decides.
 #[derive(Debug)]
 pub struct Wred {
     curves: [Curve; 3],

@@ -175,7 +175,7 @@ impl<B: Buffer> Egress<B> {
         }
     }
 
-    /// When the ports' queues next have something to send; nothing when they are empty.
+    /// When the ports' queues next have something to send; `None` when they are empty.
     pub(crate) fn next_departure(&self) -> Option<Ticks> {
         self.ports
             .iter()

@@ -135,7 +135,7 @@ impl<B: Buffer> Ingress<B> {
         }
     }
 
-    /// Obeys another policy from the next burst on; gives the old one back.
+    /// Applies another policy from the next burst on; gives the old one back.
     pub(crate) fn set_policy(&mut self, mut policy: Box<Policy>) -> Box<Policy> {
         policy.take_over(&self.policy);
         mem::replace(&mut self.policy, policy)

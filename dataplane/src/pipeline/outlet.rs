@@ -21,7 +21,7 @@ pub(crate) struct RunKey {
     pub(crate) dscp: Dscp,
     /// How long each frame is, without FCS.
     pub(crate) frame_bytes: u16,
-    /// Where they came in, and are counted if their queue refuses them; nothing when they are the
+    /// Where they came in, and are counted if their queue refuses them; `None` when they are the
     /// kernel's.
     pub(crate) ingress: Option<InterfaceIndex>,
 }
@@ -51,7 +51,7 @@ pub(crate) trait Outlet<B> {
     fn admit(&mut self, run: &RunKey, packets: usize, drops: &mut Drops) -> Admission;
     /// Takes the packets of a run that were let in, or fewer of them, in their order.
     fn enqueue(&mut self, run: &RunKey, admission: Admission, buffers: impl Iterator<Item = B>);
-    /// Takes a whole burst, if nothing is in its way; says so.
+    /// Takes a whole burst if its queue is empty and no limit is reached; returns whether it did.
     fn pass(&mut self, run: &RunKey, buffers: &mut ArrayVec<B, BURST>) -> bool;
     /// Whether whatever comes now is most likely let in.
     fn is_open(&self) -> bool;

@@ -15,7 +15,7 @@ use crate::{
     stats::{DropReason, InterfaceCounters, PuntClass, PuntReason},
     twins::ToKernel,
     units::{BitRate, InterfaceIndex, TickRate, Ticks},
-    wire::Family,
+    wire::IpVersion,
 };
 
 /// How many packets of a class may come at once, if their rate is low.
@@ -31,8 +31,8 @@ const PART_OF_ALL: u32 = 4;
 pub(super) struct Punted {
     pub(super) ingress: InterfaceIndex,
     pub(super) reason: PuntReason,
-    /// What its header is to say; nothing: it is no IP.
-    pub(super) class: Option<(Family, TrafficClass)>,
+    /// What its header is to say; `None`: it is no IP.
+    pub(super) class: Option<(IpVersion, TrafficClass)>,
     /// By what it is known when the kernel sends it on.
     pub(super) flow: Option<AnyKey>,
 }
@@ -40,7 +40,6 @@ pub(super) struct Punted {
 /// Packets a second; a bucket counts a packet as one byte.
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
-    /// Nothing: nothing passes.
     profile: Option<BucketProfile>,
     bucket: TokenBucket,
 }

@@ -64,11 +64,10 @@ impl RuleSet {
 struct Intervals<T> {
     /// Each interval's first value, in order; the first one is the least value that there is.
     starts: Box<[T]>,
-    /// Each interval's rules.
     sets: Box<[RuleSet]>,
 }
 
-/// The values that a rule says yes to; nothing: to all.
+/// The values that a rule says yes to; `None`: to all.
 type Ranges<T> = Option<Vec<RangeInclusive<T>>>;
 
 impl<T: Copy + Ord + Default> Intervals<T> {
@@ -116,7 +115,7 @@ fn set_of(answers: impl Iterator<Item = bool>) -> RuleSet {
     set
 }
 
-/// Rules, compiled.
+/// Rules as sets of bits, one bit a rule, for each interval of each field.
 #[derive(Clone, Debug)]
 pub struct Classifier {
     interfaces: Box<[RuleSet]>,

@@ -8,11 +8,11 @@ use crate::{
     units::{InterfaceIndex, TickRate, Ticks},
 };
 
-/// A policy as a worker obeys it, with the state of its meters.
+/// A policy as a worker applies it, with the state of its meters.
 #[derive(Clone, Debug)]
 pub struct Policy {
     generation: u64,
-    /// Nothing: there are no rules.
+    /// `None`: there are no rules.
     classifier: Option<Classifier>,
     rules: Box<[CompiledRule]>,
     /// The rules' places, in the order of their names.
@@ -162,7 +162,7 @@ impl Policy {
         }
     }
 
-    /// The rules; nothing when there are none.
+    /// The rules; `None` when there are none.
     #[inline]
     pub(crate) fn classifier(&self) -> Option<&Classifier> {
         self.classifier.as_ref()

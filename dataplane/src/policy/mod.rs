@@ -1,12 +1,12 @@
-//! What an operator says about packets that no session covers.
+//! The operator's rules for packets that no session covers.
 //!
-//! A packet's class is decided in this order, by the first that has something to say:
+//! A packet's class is decided by the first of these that applies:
 //!
 //! 1. the **session** whose exact five-tuple it has ([`crate::session`]);
 //! 2. the first operator's **rule** that matches, in the order of the file ([`Rule`]);
 //! 3. the **trust** of the interface that it came in on ([`Trust`]).
 //!
-//! The order is in one function, `pipeline::classify::decide`. Then `police` meters: a session's
+//! The order is in one function, `pipeline::stages::classify::classify`. Then `police` meters: a session's
 //! packets by the session; what a rule with a meter matched by the rule's; and what has no session
 //! also by the **aggregate** meter of its interface and behaviour, if there is one
 //! ([`InterfacePolicy::police`]).

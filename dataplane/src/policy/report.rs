@@ -4,14 +4,13 @@ use crate::diffserv::{Colour, Phb};
 /// Packets, and their bytes (IP).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counted {
-    /// How many.
+    /// Packets.
     pub packets: u64,
-    /// How long together.
+    /// Their length together, bytes at the IP layer.
     pub bytes: u64,
 }
 
 impl Counted {
-    /// One more.
     #[inline]
     pub(super) fn add(&mut self, bytes: u32) {
         self.packets += 1;
@@ -22,7 +21,7 @@ impl Counted {
 /// What a rule has counted, since it is there under its name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RuleCounters {
-    /// What it matched.
+    /// Packets that the rule was the first to match.
     pub matched: Counted,
     /// Of that, by [`Colour`], what its meter saw.
     pub colours: [Counted; Colour::ALL.len()],

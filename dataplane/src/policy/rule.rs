@@ -11,7 +11,7 @@ use crate::{
 pub struct Rule {
     /// By which its counters and its meter are known over a change of the rules.
     pub name: String,
-    /// Which packets.
+    /// The packets that it decides, unless an earlier rule matches.
     pub matches: Match,
     /// What becomes of them.
     pub action: Action,
@@ -26,7 +26,7 @@ pub struct Match {
     pub interfaces: Vec<InterfaceIndex>,
     /// Where they come from. A prefix says no to packets of the other family.
     pub sources: Vec<Prefix>,
-    /// Where they go.
+    /// Destination prefixes; empty: any.
     pub destinations: Vec<Prefix>,
     /// What they carry; in IPv6 what the extension headers lead to, or
     /// [`Protocol::IPV6_FRAGMENT`] in fragments other than the first, which do not show it.
@@ -36,7 +36,7 @@ pub struct Match {
     pub source_ports: Vec<RangeInclusive<u16>>,
     /// Where they go, alike.
     pub destination_ports: Vec<RangeInclusive<u16>>,
-    /// What they claim.
+    /// Code points that they come with; empty: any.
     pub dscps: Vec<Dscp>,
 }
 
@@ -47,7 +47,7 @@ pub enum Action {
     Keep,
     /// It gets this one.
     Mark(Dscp),
-    /// It goes no further.
+    /// It is ended.
     Drop,
 }
 
@@ -55,7 +55,7 @@ pub enum Action {
 /// has its buckets for itself: two rules with the same terms do not share them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metering {
-    /// The terms.
+    /// Rates, bursts and colour mode.
     pub spec: MeterSpec,
     /// What becomes of each colour.
     pub marking: Marking,
@@ -69,7 +69,7 @@ pub struct Prefix {
 }
 
 impl Prefix {
-    /// Those whose first `length` bits are the address's; nothing when it has not so many.
+    /// Those whose first `length` bits are the address's; `None` when it has not so many.
     #[must_use]
     pub fn new(address: IpAddr, length: u8) -> Option<Self> {
         let longest = if address.is_ipv4() { 32 } else { 128 };
@@ -116,20 +116,20 @@ pub struct Fields {
     pub interface: InterfaceIndex,
     /// Where it comes from and goes.
     pub addresses: Addresses,
-    /// What it carries.
+    /// The protocol number of its payload.
     pub protocol: Protocol,
     /// Source and destination port, where it shows them.
     pub ports: Option<(u16, u16)>,
-    /// What it claims.
+    /// The code point that it came with.
     pub dscp: Dscp,
 }
 
 /// Source and destination, in host byte order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Addresses {
-    /// Of IPv4.
+    /// IPv4 source and destination, in host byte order.
     V4(u32, u32),
-    /// Of IPv6.
+    /// IPv6 source and destination, in host byte order.
     V6(u128, u128),
 }
 

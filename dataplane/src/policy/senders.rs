@@ -21,7 +21,7 @@ pub enum Offence {
 }
 
 impl Offence {
-    /// All, in order.
+    /// All variants, in the order of their labels.
     pub const ALL: [Self; 3] = [Self::Claim, Self::Spoofed, Self::ReversePath];
 
     /// In the form of a metric label.
@@ -87,7 +87,7 @@ pub struct TopSenders {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Key {
     address: u128,
-    /// The code point, and the offence in the upper two bits; all ones: nobody.
+    /// The code point, and the offence in the upper two bits; all ones: none.
     claims: u8,
 }
 

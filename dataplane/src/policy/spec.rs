@@ -25,7 +25,7 @@ pub enum ReversePath {
     Strict,
     /// Out of any (section 2.4), or to an interface that only the kernel has; a default route counts.
     Loose,
-    /// It need not.
+    /// Any source is accepted.
     #[default]
     Off,
 }
@@ -54,7 +54,6 @@ pub struct InterfacePolicy {
 }
 
 impl From<Trust> for InterfacePolicy {
-    /// Trust alone.
     fn from(trust: Trust) -> Self {
         Self {
             trust,
@@ -66,27 +65,22 @@ impl From<Trust> for InterfacePolicy {
 
 /// Why a policy cannot be.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum PolicyError {
-    /// Too many.
     #[error("there are {0} rules: there may be at most {MAX_RULES}")]
     Rules(usize),
     /// Two rules with one name.
     #[error("there are two rules {0:?}: give each another name")]
     Name(String),
-    /// A rule's meter.
     #[error("the meter of rule {rule:?}: {reason}")]
     RuleMeter {
-        /// Which rule.
         rule: String,
         /// What is wrong with it.
         reason: MeterError,
     },
-    /// An aggregate's meter.
     #[error("the meter of {} on interface {interface}: {reason}", phb.name())]
     AggregateMeter {
-        /// Which interface.
         interface: usize,
-        /// Which behaviour.
         phb: Phb,
         /// What is wrong with it.
         reason: MeterError,

@@ -52,7 +52,7 @@ impl fmt::Display for Trust {
 pub struct DscpMap([Dscp; 64]);
 
 impl DscpMap {
-    /// Each stays.
+    /// Leaves every code point as it is.
     pub const IDENTITY: Self = Self(Dscp::ALL);
 
     /// All become default forwarding, but lower effort stays.

@@ -21,7 +21,7 @@ use crate::{
     interfaces::InterfaceSet,
     policy::ReversePath,
     units::{InterfaceIndex, Ticks},
-    wire::{Ethernet, Family},
+    wire::{Ethernet, IpVersion},
 };
 
 /// The route tables, and their next hops.
@@ -214,14 +214,14 @@ impl Routes {
     }
 
     /// Which next hop a packet takes, where its own stands for several.
-    pub(crate) fn choose(&self, next_hop: u16, frame: &[u8], family: Family) -> u16 {
+    pub(crate) fn choose(&self, next_hop: u16, frame: &[u8], family: IpVersion) -> u16 {
         let Hop::Several(group) = *self.hop(next_hop) else {
             return next_hop;
         };
         let packet = frame.get(Ethernet::LENGTH..).unwrap_or_default();
         let hash = match family {
-            Family::V4 => paths::hash4(packet, &self.seed),
-            Family::V6 => paths::hash6(packet, &self.seed),
+            IpVersion::V4 => paths::hash4(packet, &self.seed),
+            IpVersion::V6 => paths::hash6(packet, &self.seed),
         };
         match (self.groups.get(usize::from(group)), hash) {
             (Some(paths), Some(hash)) => paths.choose(hash).0,

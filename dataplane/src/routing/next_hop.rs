@@ -15,11 +15,11 @@ pub struct NextHop(pub u16);
 
 /// Why a route was not changed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum RouteError {
     /// No such next hop, or 0.
     #[error("next hop {0} is not between 1 and 32767")]
     NextHop(u16),
-    /// No such interface.
     #[error("there is no interface {0}")]
     Interface(u8),
     /// The route table refused.
@@ -30,7 +30,7 @@ pub enum RouteError {
 /// What a next hop means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Adjacency {
-    /// Drop it.
+    /// Drops the packet and counts it ([`DropReason::Blackhole`](crate::stats::DropReason::Blackhole)).
     Blackhole,
     /// It is for the router itself.
     Local,
@@ -65,7 +65,6 @@ pub enum Adjacency {
 pub(crate) enum Hop {
     Unset,
     Forward(Neighbour),
-    /// Anything but forwarding.
     Exception(Adjacency),
     /// Several other next hops, in this place of the groups.
     Several(u16),

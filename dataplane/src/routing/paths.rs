@@ -26,7 +26,7 @@ impl Paths {
     pub const MAX: usize = 16;
 
     /// Shares flows among next hops, of which those after the first [`Paths::MAX`] get none.
-    /// Nothing if there are none.
+    /// `None` if there are none.
     #[must_use]
     pub fn new(next_hops: &[(NextHop, NonZeroU16)]) -> Option<Self> {
         Self([NextHop::default(); BUCKETS]).change(next_hops)
@@ -111,7 +111,7 @@ fn weight_of(weight: NonZeroU16) -> usize {
     usize::from(weight.get())
 }
 
-/// The hash of a frame's flow, with a VLAN tag or without; nothing where it is not IP.
+/// The hash of a frame's flow, with a VLAN tag or without; `None` where it is not IP.
 pub(crate) fn flow_hash(frame: &[u8], seed: &[u64; 4]) -> Option<u64> {
     let (mut kind, mut packet) = frame.get(12..)?.split_first_chunk::<2>()?;
     if *kind == EtherType::VLAN.0.to_be_bytes() {

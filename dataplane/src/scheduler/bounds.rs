@@ -109,7 +109,6 @@ impl Bounds {
             .min()
     }
 
-    /// All of them.
     pub(super) fn limiters(&self) -> impl Iterator<Item = &Limiter> {
         self.minima.iter().chain(&self.maxima).flatten()
     }

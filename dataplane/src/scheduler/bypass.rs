@@ -13,7 +13,6 @@ use crate::{
 pub(super) struct Bypass {
     /// The classes whose packets may.
     pub(super) classes: Queues,
-    /// Of this turn.
     pub(super) passed: ArrayVec<(Phb, Run), BURST>,
     /// Where each class's last run is among these, if it has one.
     last: [usize; Phb::COUNT],

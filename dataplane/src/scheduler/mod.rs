@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Bytes of the wire in a round of deficit round robin over all weighted queues, or as many as are sent
-/// in [`ROUND_US`] if these are more. Small, so that nobody waits long for his turn; but to go on to the
+/// in [`ROUND_US`] if these are more. Small, so that no class waits long for its turn; but to go on to the
 /// next queue takes its time, too.
 const ROUND_BYTES: u64 = 10_000;
 const ROUND_US: u64 = 50;
@@ -47,7 +47,7 @@ enum Turn {
     Minimum,
     /// Its turn by weight.
     Weight,
-    /// What nobody else wants.
+    /// What all other classes leave.
     Rest,
 }
 
@@ -75,7 +75,6 @@ pub(crate) struct PortScheduler<B> {
     /// Bytes that a round adds to a weighted queue's deficit.
     quanta: [i64; Phb::COUNT],
     deficits: [i64; Phb::COUNT],
-    /// Of all quanta.
     round: i64,
     /// The weighted queue whose turn it is; one bit.
     turn: Queues,
@@ -223,8 +222,8 @@ impl<B: Buffer> PortScheduler<B> {
     #[inline]
     fn serve_strict(&mut self, index: usize, into: &mut ArrayVec<B, BURST>, now: Ticks) {
         let bit = 1 << index;
-        // The cap is for those who would be next; lower effort has what nobody wants. What is sent
-        // while nobody waits takes nothing from anyone, and is not owed.
+        // The cap protects minima and weighted classes; lower effort gets what all of them leave. Without
+        // any of them waiting, strict priority is not charged.
         let next = self.bounds.under_minimum() | self.weighted;
         let capped = self.waiting & !self.bounds.at_maximum() & !self.strict & next != 0;
         loop {
@@ -323,13 +322,12 @@ impl<B: Buffer> PortScheduler<B> {
         sent.record(&mut self.queues[index].counters, self.clock, now);
     }
 
-    /// Whether nothing waits.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting == 0
     }
 
-    /// When the next packet may go; nothing when none waits.
+    /// When the next packet may go; `None` when none waits.
     pub(crate) fn next_departure(&self) -> Option<Ticks> {
         if self.waiting == 0 {
             return None;
@@ -343,7 +341,6 @@ impl<B: Buffer> PortScheduler<B> {
         opens.map(|opens| opens.max(shaper))
     }
 
-    /// Of each queue.
     pub(crate) fn queue_counters(&mut self) -> impl Iterator<Item = &QueueCounters> {
         self.queues.iter_mut().map(Queue::counters)
     }

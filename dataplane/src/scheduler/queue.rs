@@ -19,7 +19,6 @@ use crate::{
 pub(super) struct Run {
     /// When their burst came in.
     pub(super) since: Ticks,
-    /// How many.
     pub(super) packets: u32,
     /// What each will take of the wire.
     pub(super) wire_bytes: u32,
@@ -29,7 +28,6 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// None yet.
     #[inline]
     pub(super) fn of(wire_bytes: u32, since: Ticks) -> Self {
         Self {
@@ -68,14 +66,13 @@ pub(super) struct Queue<B> {
     byte_fill: u64,
     packet_fill: u64,
     tick_fill: u64,
-    /// When the first packet came, if there is one: what is said of it lies where few look.
+    /// When the first packet came, if there is one; a copy, as the packet's own record is in another cache line.
     first_since: Ticks,
-    /// A first packet that has waited for so long says that the class gets less than the queue is
-    /// long for.
+    /// If the first packet has waited for longer, the class is served at a lower rate than the queue's limit
+    /// was computed for.
     limit_wait: Ticks,
     /// How many may wait then.
     limit_wait_from: usize,
-    /// The longest packet.
     longest: u64,
     manager: Manager,
     pub(super) counters: QueueCounters,
@@ -144,7 +141,6 @@ impl<B: Buffer> Queue<B> {
         self.first_run().map_or(0, |run| run.wire_bytes.into())
     }
 
-    /// The first packets.
     #[inline]
     pub(super) fn first_run(&self) -> Option<&Run> {
         self.runs.front()

@@ -12,7 +12,6 @@ pub(super) struct SharedRoom {
 }
 
 impl SharedRoom {
-    /// Of empty queues.
     pub(super) fn new(classes: &[ClassSettings; Phb::COUNT]) -> Self {
         let sharing = classes
             .iter()

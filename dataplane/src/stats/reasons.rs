@@ -15,13 +15,13 @@ macro_rules! labels {
         }
 
         impl $name {
-            /// All, in order.
+            /// All variants, in the order of [`index`](Self::index).
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
             /// Their names, in order.
             pub const NAMES: &'static [&'static str] = &[$($text,)*];
             /// How many there are.
             pub const COUNT: usize = Self::ALL.len();
-            /// The label's name.
+            /// The name of the label that tells them apart in Prometheus.
             pub const LABEL: &'static str = $label;
 
             /// As an index into an array of counters.
@@ -87,7 +87,7 @@ labels! {
         ReversePath = "reverse-path",
         /// Over what the session was admitted with.
         SessionPoliced = "session-policed",
-        /// A rule that says so.
+        /// A rule that drops it.
         RuleDrop = "rule-drop",
         /// Of a colour that the rule's meter drops.
         RuleMetered = "rule-metered",
@@ -98,7 +98,7 @@ labels! {
         /// To be sent on, from an interface that does not forward (`net.ipv4.conf.*.forwarding`,
         /// `net.ipv6.conf.*.forwarding`).
         ForwardingOff = "forwarding-off",
-        /// A route that says so.
+        /// A black-hole route.
         Blackhole = "blackhole",
         /// The kernel's share of such packets is used up.
         PuntPoliced = "punt-policed",
@@ -134,7 +134,7 @@ labels! {
         KernelInterface = "kernel-interface",
         /// The kernel answers with ICMP time exceeded.
         TtlExpired = "ttl-expired",
-        /// Has IPv4 options that ask for something, which the kernel heeds and sends on.
+        /// Has IPv4 options that ask for something, which the kernel honours before it forwards the packet.
         Options = "options",
         /// The kernel answers with ICMP unreachable.
         NoRoute = "no-route",

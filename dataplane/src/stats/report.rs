@@ -41,7 +41,7 @@ impl StallReport {
 /// Counters of one port and its queues.
 #[derive(Clone, Debug)]
 pub struct PortReport {
-    /// The port's.
+    /// What its device took and gave.
     pub port: PortCounters,
     /// Of each queue, in the order of [`Phb::ALL`].
     pub queues: Vec<QueueCounters>,
@@ -64,15 +64,15 @@ impl Default for PortReport {
 pub struct Report {
     /// When, by the worker's clock.
     pub now: Ticks,
-    /// That clock.
+    /// Ticks a second of `now`.
     pub clock: TickRate,
     /// Each port's, in order.
     pub ports: Vec<PortReport>,
     /// Each interface's, in the order of [`crate::units::InterfaceIndex`].
     pub interfaces: Vec<InterfaceCounters>,
-    /// The policy's.
+    /// What rules and meters counted.
     pub policy: PolicyReport,
-    /// The worker's loop's.
+    /// How long turns of the loop took that took too long.
     pub stalls: StallReport,
     /// Session entries in use, with those that wait for their source.
     pub entries: usize,

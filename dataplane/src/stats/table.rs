@@ -27,7 +27,7 @@ impl Unit {
 /// Whether a value can go down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Grows only.
+    /// Grows from 0 and is never reset.
     Counter,
     /// Is what it is at the moment.
     Gauge,
@@ -40,7 +40,7 @@ pub struct Definition {
     pub name: &'static str,
     /// What is counted, in a sentence without a full stop.
     pub help: &'static str,
-    /// Its unit.
+    /// What it counts.
     pub unit: Unit,
     /// Whether it can go down.
     pub kind: Kind,

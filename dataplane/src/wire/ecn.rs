@@ -40,7 +40,7 @@ pub fn mark_congestion_experienced(frame: &mut [u8]) -> bool {
     }
 }
 
-/// The class with the mark; nothing of a transport that does not understand it.
+/// The class with the mark; `None` of a transport that does not understand it.
 fn marked(class: TrafficClass) -> Option<TrafficClass> {
     (class.0 & 3 != 0).then_some(TrafficClass(class.0 | 3))
 }

@@ -5,11 +5,11 @@ use crate::units::MacAddress;
 pub struct EtherType(pub u16);
 
 impl EtherType {
-    /// IPv4.
+    /// Internet Protocol version 4 (RFC 894).
     pub const IPV4: Self = Self(0x0800);
-    /// ARP.
+    /// Address resolution (RFC 826).
     pub const ARP: Self = Self(0x0806);
-    /// IPv6.
+    /// Internet Protocol version 6 (RFC 2464).
     pub const IPV6: Self = Self(0x86dd);
     /// IEEE 802.1AB: LLDP.
     pub const LLDP: Self = Self(0x88cc);
@@ -45,7 +45,7 @@ impl<'a> Ethernet<'a> {
     /// The least that a frame carries behind it: a sender fills up what is shorter (IEEE 802.3).
     pub const MIN_PAYLOAD: u16 = 46;
 
-    /// The header and what follows it; nothing of a frame that is too short.
+    /// The header and what follows it; `None` of a frame that is too short.
     #[inline]
     #[must_use]
     pub fn split(frame: &'a [u8]) -> Option<(Self, &'a [u8])> {
@@ -62,7 +62,7 @@ impl<'a> Ethernet<'a> {
         packet_bytes.max(Self::MIN_PAYLOAD).saturating_add(14)
     }
 
-    /// Where it goes.
+    /// The destination MAC address.
     #[inline]
     #[must_use]
     pub fn destination(&self) -> MacAddress {
@@ -70,7 +70,7 @@ impl<'a> Ethernet<'a> {
         MacAddress([a, b, c, d, e, f])
     }
 
-    /// What it carries.
+    /// The type of the payload; of a tagged frame that of its tag.
     #[inline]
     #[must_use]
     pub fn ether_type(&self) -> EtherType {

@@ -11,7 +11,7 @@ impl<'a> Ipv4<'a> {
     /// Its length, without options.
     pub const LENGTH: usize = 20;
 
-    /// The header at the start of a packet; nothing of a packet that is too short.
+    /// The header at the start of a packet; `None` of a packet that is too short.
     #[inline]
     #[must_use]
     pub fn new(packet: &'a [u8]) -> Option<Self> {
@@ -32,7 +32,7 @@ impl<'a> Ipv4<'a> {
         usize::from(self.0[0] & 15) * 4
     }
 
-    /// DSCP and ECN.
+    /// The second byte: code point (RFC 2474) and ECN (RFC 3168).
     #[inline]
     #[must_use]
     pub fn traffic_class(&self) -> TrafficClass {
@@ -74,7 +74,7 @@ impl<'a> Ipv4<'a> {
         self.0[8]
     }
 
-    /// What it carries.
+    /// The protocol number of the payload.
     #[inline]
     #[must_use]
     pub fn protocol(&self) -> u8 {
@@ -141,7 +141,7 @@ pub fn is_source_routed(options: &[u8]) -> bool {
 pub struct Ipv4Mut<'a>(&'a mut [u8; Ipv4::LENGTH]);
 
 impl<'a> Ipv4Mut<'a> {
-    /// The header at the start of a packet; nothing of a packet that is too short.
+    /// The header at the start of a packet; `None` of a packet that is too short.
     #[inline]
     #[must_use]
     pub fn new(packet: &'a mut [u8]) -> Option<Self> {

@@ -8,7 +8,7 @@ impl<'a> Ipv6<'a> {
     /// Its length, without extension headers.
     pub const LENGTH: usize = 40;
 
-    /// The header at the start of a packet; nothing of a packet that is too short.
+    /// The header at the start of a packet; `None` of a packet that is too short.
     #[inline]
     #[must_use]
     pub fn new(packet: &'a [u8]) -> Option<Self> {
@@ -22,7 +22,7 @@ impl<'a> Ipv6<'a> {
         self.0[0] >> 4
     }
 
-    /// DSCP and ECN.
+    /// Code point (RFC 2474) and ECN (RFC 3168).
     #[inline]
     #[must_use]
     pub fn traffic_class(&self) -> TrafficClass {
@@ -65,7 +65,7 @@ impl<'a> Ipv6<'a> {
         self.addresses().first_chunk().unwrap_or(&[0; 16])
     }
 
-    /// Where it goes.
+    /// The destination address.
     #[inline]
     #[must_use]
     pub fn destination(&self) -> &'a [u8; 16] {
@@ -76,7 +76,7 @@ impl<'a> Ipv6<'a> {
 /// The transport header behind the extension headers, if this packet has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transport {
-    /// Its protocol number.
+    /// The number of the transport protocol.
     pub protocol: u8,
     /// Where it starts, from the IPv6 header on.
     pub offset: usize,
@@ -87,11 +87,11 @@ pub struct Transport {
 /// What the chain of extension headers leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Upper {
-    /// A transport header.
+    /// A transport header, in a whole packet or in a first fragment.
     Transport(Transport),
     /// The middle of one: a fragment other than the first.
     Fragment {
-        /// Its packet's identification.
+        /// What all fragments of one packet have in common.
         identification: u32,
         /// What its packet carries.
         protocol: u8,
@@ -166,7 +166,7 @@ pub fn upper_layer(packet: &[u8], first: u8) -> Upper {
 pub struct Ipv6Mut<'a>(&'a mut [u8; 40]);
 
 impl<'a> Ipv6Mut<'a> {
-    /// The header at the start of a packet; nothing of a packet that is too short.
+    /// The header at the start of a packet; `None` of a packet that is too short.
     #[inline]
     #[must_use]
     pub fn new(packet: &'a mut [u8]) -> Option<Self> {

@@ -15,12 +15,4 @@ pub use ipv4::{Ipv4, Ipv4Mut, is_source_routed, options_ask};
 pub use ipv6::{Ipv6, Ipv6Mut, Transport, Upper, upper_layer};
 pub use special::{Usage, is_plain4, usage4, usage6};
 pub use vlan::{TAG_BYTES, Tci};
-
-/// IPv4 or IPv6.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
+pub use voicelane_types::IpVersion;

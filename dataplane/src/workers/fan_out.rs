@@ -33,7 +33,7 @@ pub struct FanOut {
 #[derive(Debug)]
 struct Core {
     control: Control,
-    /// Used again and again; nothing while the core fills it in.
+    /// Used again and again; `None` while the core fills it in.
     report: Option<Box<Report>>,
 }
 

@@ -22,7 +22,7 @@ use crate::{
 /// Where a port's queues are.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PortLocation {
-    /// Behind which ring; nothing: on this core.
+    /// The ring that leads there; `None`: on this core.
     pub(super) ring: Option<usize>,
     /// Which of that core's ports it is.
     pub(super) port: PortIndex,
@@ -44,7 +44,7 @@ impl PortLocation {
     }
 }
 
-/// The ways to the queues that are not all on this core.
+/// Sends packets to the ports' queues, some of which are on other cores.
 #[derive(Debug)]
 pub(super) struct Handoff<B> {
     ports: Vec<PortLocation>,
@@ -52,12 +52,12 @@ pub(super) struct Handoff<B> {
 }
 
 impl<B: Buffer> Handoff<B> {
-    /// The ways to the ports, in their order.
+    /// `ports` in the order of [`PortIndex`]; a port's `ring` is an index into `rings`.
     pub(super) fn new(ports: Vec<PortLocation>, rings: Vec<RingWriter<Departing<B>>>) -> Self {
         Self { ports, rings }
     }
 
-    /// With the queues that are on this core.
+    /// An outlet that also has the queues of this core.
     pub(super) fn with<'a>(&'a mut self, here: &'a mut Egress<B>) -> impl Outlet<B> + 'a {
         Both { there: self, here }
     }

@@ -16,7 +16,7 @@ impl Layout {
         schedulers: 0,
     };
 
-    /// All cores.
+    /// Workers and schedulers together.
     #[must_use]
     pub fn cores(self) -> usize {
         self.workers + self.schedulers

@@ -47,7 +47,7 @@ pub struct Workers<D: Device> {
     pub control: Control,
     /// The kernel twins' frames.
     pub twins: Twins<D::Buffer>,
-    /// What makes one of them; to be run beside them. Nothing: there is one only.
+    /// What makes one of them; to be run beside them. `None`: there is one only.
     pub fan_out: Option<FanOut>,
 }
 

@@ -27,7 +27,6 @@ impl Stalls {
         }
     }
 
-    /// A turn begins.
     #[inline]
     pub(super) fn turn(&mut self, now: Ticks) {
         if self.seconds.is_over(now) {

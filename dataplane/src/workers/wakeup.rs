@@ -1,4 +1,4 @@
-//! How a core that has laid itself to sleep is woken by one that has something for it.
+//! How one core wakes another that sleeps, when it has published something for it.
 
 use std::{
     sync::{
@@ -9,8 +9,8 @@ use std::{
     time::Duration,
 };
 
-/// A wakeup beside a sleeper. Whoever has published something rings it, which costs a look at a line
-/// that is written only when somebody goes to sleep or wakes up.
+/// A flag that says whether a core sleeps, and its thread. The core that publishes something reads the flag,
+/// whose cache line is written only when the other goes to sleep or wakes up.
 #[derive(Clone, Debug)]
 pub(super) struct Wakeup(Option<Arc<Sleeper>>);
 
@@ -21,7 +21,7 @@ struct Sleeper {
 }
 
 impl Wakeup {
-    /// Beside somebody who sleeps when there is nothing to do; or nobody does, and nothing is rung.
+    /// For a core that sleeps when idle, or for one that polls: waking that one does nothing.
     pub(super) fn new(sleeps: bool) -> Self {
         Self(sleeps.then(Arc::default))
     }

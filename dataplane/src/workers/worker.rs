@@ -39,7 +39,6 @@ const LONG_SLEEP_NS: u64 = 1_000_000;
 const LONG_AGO_NS: u64 = 1_000_000_000;
 /// How long it sleeps at most while packets have come lately, as a call's do.
 const SHORT_SLEEP_NS: u64 = 500_000;
-/// What "lately" means.
 const LATELY_NS: u64 = 100_000_000;
 /// It sleeps for this part of the time since the last packet: what follows closely waits for little, and
 /// a call's packet, 20 ms after the one before, costs some 60 sleeps.
@@ -53,15 +52,15 @@ const LINGER_NS: u64 = 50_000;
 /// One core's data plane: all of it, or its part in a [`Workers`](super::Workers).
 pub struct Worker<D: Device> {
     device: SoftwareRss<D>,
-    /// Nothing: this core only schedules.
+    /// `None`: this core only schedules.
     ingress: Option<Ingress<D::Buffer>>,
-    /// The way to the queues that are on other cores; nothing: all are on this one.
+    /// The way to the queues that are on other cores; `None`: all are on this one.
     handoff: Option<Handoff<D::Buffer>>,
     egress: Egress<D::Buffer>,
     ports: u8,
     clock: TickRate,
     idle: Idle,
-    /// What wakes it when another core hands it something; nothing: none does.
+    /// What wakes it when another core hands it something; `None`: none does.
     wakeup: Option<Wakeup>,
     /// The time that it has seen last: for it, time does not go back.
     now: Ticks,
@@ -192,8 +191,8 @@ impl<D: Device> Worker<D> {
         self.now
     }
 
-    /// Obeys another policy from now on, as [`Request::SetPolicy`]; gives back the one that it does
-    /// not obey.
+    /// Applies another policy from now on, as [`Request::SetPolicy`]; returns the previous one, or this one
+    /// on a core that only schedules.
     pub fn set_policy(&mut self, policy: Box<Policy>) -> Box<Policy> {
         match &mut self.ingress {
             Some(ingress) => ingress.set_policy(policy),

@@ -132,7 +132,7 @@ pub(super) fn streams(rate: BitRate, percent: u64, ip: IpVersion) -> Vec<Stream>
                         break;
                     }
                     let [source, destination] = Site::BOTH.map(|site| {
-                        SocketAddr::new(ip.phone(site), addresses::rtp(site, calls).port())
+                        SocketAddr::new(site.phone(ip), addresses::rtp(site, calls).port())
                     });
                     calls += 1;
                     streams.push(Stream {
@@ -156,8 +156,8 @@ pub(super) fn streams(rate: BitRate, percent: u64, ip: IpVersion) -> Vec<Stream>
                     streams.push(Stream {
                         class: index,
                         dscp,
-                        source: SocketAddr::new(ip.bulk(Site::A).ip(), port(dscp.into())),
-                        destination: SocketAddr::new(ip.bulk(Site::B).ip(), port(index)),
+                        source: SocketAddr::new(Site::A.bulk(ip).ip(), port(dscp.into())),
+                        destination: SocketAddr::new(Site::B.bulk(ip).ip(), port(index)),
                         ip_packet_bytes: DATA_PACKET_BYTES,
                         bits_per_second: offered / class.points.len() as u64,
                         phase_nanos: 0,

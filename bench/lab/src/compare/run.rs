@@ -84,7 +84,7 @@ fn measure(
     // The same packets for all: phones mark EF themselves.
     let mut flows = sites.calls_over(ip, options.calls);
     flows.iter_mut().for_each(|flow| flow.tos = EF << 2);
-    let [from, to] = Site::BOTH.map(|site| ip.bulk(site));
+    let [from, to] = Site::BOTH.map(|site| site.bulk(ip));
     let [cheating_from, cheating_to] =
         [from, to].map(|address| SocketAddr::new(address.ip(), CHEATING_PORT));
     let mut course = Course {

@@ -84,8 +84,8 @@ impl Voicelane {
 /// may need some seconds to know their own neighbours and routes.
 pub(crate) fn meet(sites: &TwoSites, ip: IpVersion) -> Result<(), LabError> {
     let pairs = [
-        (&sites.caller, ip.phone(Site::B)),
-        (&sites.bulk_src, ip.bulk(Site::B).ip()),
+        (&sites.caller, Site::B.phone(ip)),
+        (&sites.bulk_src, Site::B.bulk(ip).ip()),
     ];
     let end = Instant::now() + MEET_BOUND;
     for (from, to) in pairs {

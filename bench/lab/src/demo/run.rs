@@ -66,7 +66,7 @@ pub fn run<T>(
     ));
     let mut course = Course {
         calls: Calls::start(sites.calls_over(ip, options.calls))?,
-        sinks: vec![Sink::start(&sites.bulk_sink, ip.bulk(Site::B))?],
+        sinks: vec![Sink::start(&sites.bulk_sink, Site::B.bulk(ip))?],
         answers: Vec::new(),
         length: options.phase,
         progress,
@@ -75,8 +75,8 @@ pub fn run<T>(
 
     let bulk = Bulk::start(
         &sites.bulk_src,
-        ip.bulk(Site::A),
-        ip.bulk(Site::B),
+        Site::A.bulk(ip),
+        Site::B.bulk(ip),
         BULK_BITS_PER_SECOND,
         BULK_PACKET_BYTES,
     )?;

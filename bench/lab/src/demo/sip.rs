@@ -60,7 +60,7 @@ pub fn run_sip<T>(
     let _callees = site.start_callees(SIP_PORT, addresses::phone(Site::B))?;
     let mut course = Course {
         calls: Calls::start(sites.calls(options.calls))?,
-        sinks: vec![Sink::start(&sites.bulk_sink, options.ip.bulk(Site::B))?],
+        sinks: vec![Sink::start(&sites.bulk_sink, Site::B.bulk(options.ip))?],
         answers: Vec::new(),
         length: options.phase,
         progress,

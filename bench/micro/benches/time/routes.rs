@@ -52,7 +52,7 @@ fn below6((prefix, length): ([u8; 16], u8), random: u128) -> [u8; 16] {
 }
 
 fn networks(ip: IpVersion) -> impl Iterator<Item = (IpAddr, u8)> {
-    flows::networks(ip).map(move |network| (network, ip.prefix_length()))
+    flows::networks(ip).map(move |network| (network, flows::prefix_length(ip)))
 }
 
 /// The next hops of a burst of addresses.

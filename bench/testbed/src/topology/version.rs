@@ -2,57 +2,25 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+pub use voicelane_types::IpVersion;
+
 use super::{Site, TwoSites, addresses, ipv6};
 use crate::{error::LabError, traffic::Flow};
 
-/// A version of IP.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum IpVersion {
-    /// IPv4.
-    #[default]
-    V4,
-    /// IPv6.
-    V6,
-}
-
-impl IpVersion {
-    /// That of an address.
-    pub const fn of(address: IpAddr) -> Self {
-        match address {
-            IpAddr::V4(_) => Self::V4,
-            IpAddr::V6(_) => Self::V6,
+impl Site {
+    /// The address of its phones.
+    pub const fn phone(self, version: IpVersion) -> IpAddr {
+        match version {
+            IpVersion::V4 => addresses::phone(self),
+            IpVersion::V6 => ipv6::phone(self),
         }
     }
 
-    /// 4 or 6.
-    pub const fn number(self) -> u8 {
-        match self {
-            Self::V4 => 4,
-            Self::V6 => 6,
-        }
-    }
-
-    /// Bytes of its header and UDP's.
-    pub const fn udp_headers_bytes(self) -> u16 {
-        match self {
-            Self::V4 => 28,
-            Self::V6 => 48,
-        }
-    }
-
-    /// The phones' address at a site.
-    pub const fn phone(self, site: Site) -> IpAddr {
-        match self {
-            Self::V4 => addresses::phone(site),
-            Self::V6 => ipv6::phone(site),
-        }
-    }
-
-    /// The bulk host's address at a site.
-    pub const fn bulk(self, site: Site) -> SocketAddr {
-        match self {
-            Self::V4 => addresses::bulk(site),
-            Self::V6 => ipv6::bulk(site),
+    /// The address of its bulk host.
+    pub const fn bulk(self, version: IpVersion) -> SocketAddr {
+        match version {
+            IpVersion::V4 => addresses::bulk(self),
+            IpVersion::V6 => ipv6::bulk(self),
         }
     }
 }

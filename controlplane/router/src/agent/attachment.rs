@@ -33,7 +33,6 @@ const OUTBOX: usize = 64;
 /// Why an attachment ended or did not come about.
 #[derive(Debug, Error)]
 pub(super) enum Detached {
-    /// No connection.
     #[error("{}", with_sources(.0))]
     Connect(tonic::transport::Error),
     /// The server ended the stream with a status, or the connection was lost.
@@ -70,7 +69,6 @@ fn with_sources(error: &tonic::transport::Error) -> String {
     text
 }
 
-/// An open stream.
 #[derive(Debug)]
 pub(super) struct Attachment {
     outbox: mpsc::Sender<AttachRequest>,

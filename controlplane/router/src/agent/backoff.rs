@@ -20,7 +20,7 @@ impl Backoff {
         Self { next: Self::FIRST }
     }
 
-    /// Forgets failures.
+    /// Begins again with the shortest delay, after a success.
     pub fn reset(&mut self) {
         *self = Self::new();
     }

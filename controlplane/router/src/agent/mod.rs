@@ -37,7 +37,7 @@ const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
 /// Who this router is.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// Its id.
+    /// `router.id` of the configuration.
     pub router_id: String,
     /// Differs for each start of the process.
     pub epoch: u64,
@@ -104,7 +104,7 @@ impl Attempt {
     }
 }
 
-/// The client.
+/// The client of the QoS server, which attaches and carries out commands.
 #[derive(Debug)]
 pub struct Agent {
     server: Uri,
@@ -116,7 +116,7 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Not attached yet.
+    /// Does not connect before [`run`](Self::run).
     #[must_use]
     pub fn new(
         server: Uri,

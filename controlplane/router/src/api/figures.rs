@@ -35,7 +35,6 @@ pub(super) fn quantiles(delays: &Histogram<u64>) -> Quantiles {
     }
 }
 
-/// Those that occurred.
 pub(super) fn occurred(
     counts: impl Iterator<Item = (&'static str, u64)>,
 ) -> impl Iterator<Item = NamedCount> {

@@ -29,21 +29,21 @@ pub use source::{Kept, Source, TwinFigures};
 /// What the text is: OpenMetrics, which Prometheus reads.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// A bound listener.
+/// The listener of the router's own gRPC and metrics.
 #[derive(Debug)]
 pub struct Api {
     listener: TcpListener,
 }
 
 impl Api {
-    /// Takes the address.
+    /// Binds the address, so that an error shows before the router starts.
     pub async fn bind(address: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         info!(address = %listener.local_addr()?, "serving gRPC and GET /metrics");
         Ok(Self { listener })
     }
 
-    /// Serves for ever.
+    /// Serves gRPC and `GET /metrics`; returns an error only.
     pub async fn serve(self, source: Arc<Source>) -> io::Result<Infallible> {
         let (health, health_service) = tonic_health::server::health_reporter();
         let operator = RouterOperatorServer::new(operator::Operator::new(Arc::clone(&source)));

@@ -26,7 +26,6 @@ use crate::{config, dataplane::WorkerGone, policy::ReloadError};
 /// Entries in one message.
 const ENTRIES_A_PART: usize = 512;
 
-/// The service.
 #[derive(Clone, Debug)]
 pub(super) struct Operator {
     source: Arc<Source>,
@@ -193,7 +192,7 @@ impl RouterOperator for Operator {
     }
 }
 
-/// What a request for a window asks for; nothing: since the start.
+/// What a request for a window asks for; `None`: since the start.
 fn window(seconds: u32) -> Result<Option<Duration>, Status> {
     match seconds {
         0 => Ok(None),

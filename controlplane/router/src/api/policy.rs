@@ -94,7 +94,6 @@ impl Told {
     }
 }
 
-/// An interface's aggregates.
 fn aggregates(police: &[PoliceConfig], report: &InterfaceReport) -> Vec<AggregateStatus> {
     let aggregate = |one: &PoliceConfig| AggregateStatus {
         phb: one.phb.name().to_owned(),

@@ -10,10 +10,7 @@ use tokio::{
     sync::{Mutex, Semaphore, watch},
     time::{Instant, sleep},
 };
-use voicelane_dataplane::{
-    control::{Answer, Request},
-    stats::Report,
-};
+use voicelane_dataplane::stats::Report;
 use voicelane_dpdk::Mempool;
 
 use crate::{
@@ -32,25 +29,25 @@ const KEPT: Duration = Duration::from_millis(100);
 /// All that the API looks at.
 #[derive(Debug)]
 pub struct Source {
-    /// Who this is.
+    /// Id and instance of this router.
     pub identity: Identity,
-    /// When it started.
+    /// For the uptime.
     pub started: Instant,
     /// The QoS server, if there is one, and whether the router is attached to it.
     pub server: Option<(String, watch::Receiver<bool>)>,
     /// The ports and their VLANs as configured, and as they are.
     pub interfaces: Interfaces,
-    /// The ports' devices.
+    /// Asked for link and losses.
     pub ports: Vec<OpenPort>,
-    /// The buffers.
+    /// Asked for free buffers.
     pub pool: Mempool,
-    /// The twins' losses.
+    /// Frames lost between workers and kernel.
     pub twins: Arc<TwinCounters>,
-    /// The sessions.
+    /// Asked for counters of flows.
     pub sessions: Arc<Sessions>,
     /// What of the kernel the fast path does not do.
     pub bypassed: Found,
-    /// What the worker obeys beside them.
+    /// What the worker applies beside them.
     pub policies: Arc<Policies>,
     /// The worker's report, and the metrics made of one.
     pub kept: Kept,
@@ -67,7 +64,7 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Nothing yet.
+    /// Keeps no report before the first is asked for.
     #[must_use]
     pub fn new(client: Client) -> Self {
         Self {
@@ -82,9 +79,9 @@ impl Kept {
 /// What was lost between worker and kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TwinFigures {
-    /// As a label.
+    /// The value of the label `reason`.
     pub name: &'static str,
-    /// Frames.
+    /// How many frames were lost for it.
     pub frames: u64,
 }
 
@@ -105,10 +102,7 @@ impl Source {
             let interfaces = interfaces(&self.interfaces.ports).count();
             Report::new(self.ports.len(), interfaces)
         });
-        let Answer::Report(report) = self.kept.client.ask(Request::Report(empty)).await? else {
-            return Err(WorkerGone);
-        };
-        let report = Arc::new(*report);
+        let report = Arc::new(*self.kept.client.report(empty).await?);
         *kept = Some((Instant::now(), Arc::clone(&report)));
         Ok(report)
     }

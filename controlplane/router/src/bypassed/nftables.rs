@@ -12,7 +12,6 @@ const NEW_CHAIN: u16 = SUBSYSTEM | 3;
 const GET_CHAIN: u16 = SUBSYSTEM | 4;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
-/// NLM_F_REQUEST, and NLM_F_DUMP.
 const DUMP: u16 = 0x301;
 
 /// Bytes of a message's header, and of the netfilter header behind it.
@@ -50,7 +49,6 @@ pub(super) struct Chain {
     pub(super) rules: u32,
 }
 
-/// All such chains.
 pub(super) async fn chains() -> io::Result<Vec<Chain>> {
     let mut socket = TokioSocket::new(NETLINK_NETFILTER)?;
     socket.socket_mut().bind(&SocketAddr::new(0, 0))?;

@@ -11,7 +11,13 @@ use std::{
 use crossbeam_channel::{Receiver, TrySendError};
 use thiserror::Error;
 use tokio::{sync::oneshot, time::sleep};
-use voicelane_dataplane::control::{Answer, Command, Control, Reply, Request};
+use tracing::error;
+use voicelane_dataplane::{
+    control::{Answer, Command, Control, FlowReading, Reply, Request},
+    policy::Policy,
+    session::{FiveTuple, Latched},
+    stats::Report,
+};
 
 /// How long to wait for room in the worker's queue before the next try.
 const RETRY: Duration = Duration::from_micros(500);
@@ -94,6 +100,47 @@ impl Client {
     pub async fn ask(&self, request: Request) -> Result<Answer, WorkerGone> {
         self.submit(request).await?.answer().await
     }
+
+    /// Has the workers fill a report.
+    pub async fn report(&self, report: Box<Report>) -> Result<Box<Report>, WorkerGone> {
+        match self.ask(Request::Report(report)).await? {
+            Answer::Report(report) => Ok(report),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Reads flows' counters, in their order; `None` for a flow that is not there.
+    pub async fn read_flows(
+        &self,
+        flows: Vec<FiveTuple>,
+    ) -> Result<Vec<Option<FlowReading>>, WorkerGone> {
+        match self.ask(Request::ReadFlows(flows)).await? {
+            Answer::Flows(readings) => Ok(readings),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Reads which sources flows have learned; several for one flow where several workers have.
+    pub async fn read_latched(&self) -> Result<Vec<Latched>, WorkerGone> {
+        match self.ask(Request::ReadLatched).await? {
+            Answer::Latched(learned) => Ok(learned),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Has the workers apply another policy; returns when all do.
+    pub async fn set_policy(&self, policy: Box<Policy>) -> Result<(), WorkerGone> {
+        match self.ask(Request::SetPolicy(policy)).await? {
+            Answer::Policy(_previous) => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+/// A worker that answers something else than it was asked is of no use any more.
+fn unexpected(answer: &Answer) -> WorkerGone {
+    error!(?answer, "the worker's answer is to another request");
+    WorkerGone
 }
 
 /// A request that is not in the queue yet. Nobody will answer it when its submission is cancelled

@@ -40,29 +40,29 @@ const USABLE_TENTHS: u64 = 9;
 pub struct Plan {
     /// Buffers in the pool.
     pub buffers: u32,
-    /// The longest frame.
+    /// The longest frame that a buffer holds.
     pub frame_bytes: u16,
     /// The most packets that there is room for in one queue.
     pub queue_limit_packets: usize,
 }
 
-/// Too little memory.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error(
     "{ports} ports, and tables of {tables_mib} MiB for routes and sessions, need at least \
      {needed_mib} MiB: write memory_mb = {needed_mib}, or less for ipv4_routes, ipv6_routes or \
      session_entries"
 )]
+#[allow(missing_docs, reason = "the messages say it")]
 pub struct TooSmall {
     /// How many ports there are.
     pub ports: u64,
     /// What the tables of routes and sessions take.
     pub tables_mib: u64,
-    /// What would do.
+    /// The least `router.memory_mb` that is enough.
     pub needed_mib: u64,
 }
 
-/// Plans the buffers.
+/// Counts the buffers that rings, queues and twins can hold, and how long queues may be.
 pub fn plan(config: &Config) -> Result<Plan, TooSmall> {
     let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
     let ports = u64::try_from(config.ports.len()).unwrap_or(u64::MAX).max(1);

@@ -6,10 +6,10 @@ use voicelane_dpdk::WorkerThread;
 
 use super::cores;
 
-/// A NUMA node.
+/// The number of a NUMA node.
 pub type Node = u16;
 
-/// The node of a core; nothing where the machine does not say.
+/// The node of a core; `None` where the machine does not say.
 #[must_use]
 pub fn of_core(core: usize) -> Option<Node> {
     let entries = fs::read_dir(format!("/sys/devices/system/cpu/cpu{core}")).ok()?;
@@ -19,7 +19,7 @@ pub fn of_core(core: usize) -> Option<Node> {
         .next()
 }
 
-/// The node that most of the devices are next to, of several such ones the first; nothing when none
+/// The node that most of the devices are next to, of several such ones the first; `None` when none
 /// is known.
 #[must_use]
 pub fn of_most(devices: &[Option<Node>]) -> Option<Node> {

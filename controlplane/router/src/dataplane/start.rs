@@ -30,20 +30,20 @@ pub struct Dataplane {
     pub pool: Mempool,
     /// The ports, in the order of the configuration.
     pub ports: Vec<OpenPort>,
-    /// Asks the workers.
+    /// Sends requests to the workers.
     pub client: Client,
-    /// The workers' clock.
+    /// Ticks a second of the workers' clock.
     pub clock: TickRate,
     /// The kernel twins' frames.
     pub twins: Twins<Mbuf>,
-    /// The workers; they wait in their threads for nothing: they forward from now on.
+    /// The workers' threads, which forward from now on.
     pub workers: WorkerThreads,
 }
 
-/// A started port.
+/// A port that receives and sends.
 #[derive(Clone, Debug)]
 pub struct OpenPort {
-    /// DPDK's.
+    /// The DPDK port.
     pub port: Port,
     /// The address that it answers to.
     pub mac: MacAddress,
@@ -51,57 +51,33 @@ pub struct OpenPort {
 
 /// Why the data plane could not be started.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum StartError {
-    /// EAL.
     #[error(transparent)]
     Eal(#[from] EalError),
-    /// Packet buffers.
     #[error("{source}; router.memory_mb = {memory_mib} gives DPDK its memory")]
     Pool {
-        /// Why.
         source: MempoolError,
-        /// As configured.
         memory_mib: u64,
     },
-    /// A port.
     #[error("port {name}: {source}")]
-    Port {
-        /// Which.
-        name: String,
-        /// Why.
-        source: PortError,
-    },
+    Port { name: String, source: PortError },
     /// A port whose receive queues are too few or too many.
     #[error("port {name}: {source}")]
     Queues {
-        /// Which.
         name: String,
-        /// Why.
         source: spread::WrongQueues,
     },
     /// A port without a usable address.
     #[error("port {name}: its device has the MAC address {mac}: set port.{name}.mac")]
-    Mac {
-        /// Which.
-        name: String,
-        /// What it has.
-        mac: MacAddress,
-    },
-    /// The route tables.
+    Mac { name: String, mac: MacAddress },
     #[error("the route tables: {source}; router.memory_mb = {memory_mib} gives DPDK its memory")]
-    Routes {
-        /// Why.
-        source: NoMemory,
-        /// As configured.
-        memory_mib: u64,
-    },
+    Routes { source: NoMemory, memory_mib: u64 },
     /// Memory that does not suffice.
     #[error("router.memory_mb: {0}")]
     Memory(#[from] memory::TooSmall),
-    /// Rules or meters.
     #[error(transparent)]
     Policy(#[from] PolicyError),
-    /// A thread.
     #[error("a thread could not be started: {0}")]
     Thread(#[from] io::Error),
 }

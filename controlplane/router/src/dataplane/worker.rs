@@ -1,4 +1,4 @@
-//! The workers' threads: pinned, known to DPDK, and never gone without somebody hearing of it.
+//! The workers' threads: pinned, registered with DPDK, and their end reported, a panic's too.
 
 use std::{
     io,
@@ -18,6 +18,7 @@ use super::cores;
 
 /// How a worker's thread ended.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum WorkerEnd {
     /// It was told to.
     #[error("the worker was stopped")]
@@ -25,7 +26,6 @@ pub enum WorkerEnd {
     /// It cannot be pinned, or DPDK does not take it.
     #[error("the worker could not start: {0}")]
     Start(String),
-    /// A bug.
     #[error("the worker died; its last words are above")]
     Died,
 }

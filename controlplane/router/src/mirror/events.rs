@@ -4,13 +4,14 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use voicelane_dataplane::units::MacAddress;
+use voicelane_types::IpVersion;
 
 use super::routes::{Object, Place, Route};
 
 /// A neighbour whose link-layer address is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Neighbour {
-    /// That address.
+    /// Its MAC address.
     pub mac: MacAddress,
     /// The kernel has not heard of it for a while.
     pub stale: bool,
@@ -25,11 +26,11 @@ pub enum Event {
     RouteRemoved(Route),
     /// A neighbour is known, or not any more.
     Neighbour {
-        /// On which interface.
+        /// The kernel's number of the interface.
         interface: u32,
-        /// Who.
+        /// The neighbour's address.
         address: IpAddr,
-        /// What is known.
+        /// `None`: the kernel has forgotten it.
         neighbour: Option<Neighbour>,
     },
     /// An interface has an address.
@@ -57,8 +58,8 @@ pub enum Event {
     Forwarding {
         /// Which; `None` for all.
         interface: Option<u32>,
-        /// Of which IP.
-        family: Family,
+        /// The family that it holds for.
+        family: IpVersion,
         /// What was said of it.
         forwarding: Forwarding,
     },
@@ -69,7 +70,7 @@ pub enum Event {
     },
     /// A next hop object is there, is another, or is gone.
     Object {
-        /// Its number.
+        /// The kernel's number of the next-hop object.
         id: u32,
         /// What it is now.
         object: Option<Object>,
@@ -95,20 +96,11 @@ pub struct LinkState {
     pub macvlan_on: Option<u32>,
 }
 
-/// Which IP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
 /// What is set of forwarding: `forwarding` and, of IPv6 since Linux 6.17, `force_forwarding`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Forwarding {
-    /// The first.
+    /// `forwarding` of the interface; `None`: not told.
     pub on: Option<bool>,
-    /// The second.
+    /// `force_forwarding` (Linux 6.17); `None`: not told.
     pub forced: Option<bool>,
 }

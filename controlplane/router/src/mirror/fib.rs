@@ -32,9 +32,9 @@ pub type Twins = BTreeMap<u32, TwinOf>;
 /// Whose twin an interface is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TwinOf {
-    /// The router's interface.
+    /// The interface that it is the twin of.
     pub interface: InterfaceIndex,
-    /// Its address.
+    /// The MAC address that frames leave with.
     pub mac: MacAddress,
     /// The largest MTU that its port's device was started for, in bytes.
     pub largest_mtu: u16,
@@ -95,7 +95,7 @@ pub struct Fib {
 }
 
 impl Fib {
-    /// An empty table.
+    /// No routes, and these twins.
     #[must_use]
     pub fn new(twins: Twins) -> Self {
         Self {
@@ -110,7 +110,7 @@ impl Fib {
         }
     }
 
-    /// The twins.
+    /// By the kernel's number of the interface.
     #[must_use]
     pub fn twins(&self) -> &Twins {
         &self.twins

@@ -70,8 +70,8 @@ impl fmt::Debug for Said {
 
 /// Why the mirror cannot go on.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum MirrorError {
-    /// The netlink socket.
     #[error("netlink cannot be opened: {0}")]
     Open(#[from] io::Error),
     /// A question to the kernel.
@@ -79,7 +79,6 @@ pub enum MirrorError {
     Dump {
         /// What was asked for.
         what: &'static str,
-        /// Why.
         source: rtnetlink::Error,
     },
     /// A question about next hop objects or forwarding.
@@ -88,7 +87,6 @@ pub enum MirrorError {
     /// The netlink socket, later.
     #[error("netlink was closed")]
     Closed,
-    /// The worker.
     #[error(transparent)]
     Worker(#[from] WorkerGone),
 }
@@ -126,7 +124,7 @@ fn subscribe() -> io::Result<Said> {
     })
 }
 
-/// The running mirror.
+/// Follows the kernel's routes and neighbours, and writes them to the workers.
 #[derive(Debug)]
 pub struct Mirror {
     task: JoinHandle<MirrorError>,
@@ -207,7 +205,6 @@ struct Follower {
     said: Said,
     state: State,
     fib: Fib,
-    /// The interfaces' own.
     twins: Twins,
     /// What the worker was told of them.
     interfaces: BTreeMap<InterfaceIndex, InterfaceState>,

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 use voicelane_dataplane::{settings::InterfaceState, units::InterfaceIndex};
+use voicelane_types::IpVersion;
 
 use super::{
     fib::{Fib, TwinOf, Twins},
-    state::{Family, State, Via, is_link_local},
+    state::{State, Via, is_link_local},
 };
 
-/// An interface's twin.
+/// What the kernel says of an interface's twin.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InterfaceView {
     /// Whether the twin, and the interface under the port if there is one, are up.
@@ -19,7 +20,8 @@ pub struct InterfaceView {
     pub carrier: bool,
     /// The largest IP packet that leaves by it, in bytes.
     pub mtu: u16,
-    /// The twin's addresses and those of macvlans on it, without link-local ones, which mean nothing beyond the link.
+    /// Addresses of the twin and of macvlans on it, without link-local ones, which are of use on the link
+    /// only.
     pub addresses: Vec<IpNet>,
     /// What is reached through it, connected and routed.
     pub prefixes: Vec<IpNet>,
@@ -80,8 +82,8 @@ pub(super) fn states<'a>(
         let macs = own.into_iter().chain(others.map(|(_, _, mac)| mac));
         let interface = InterfaceState {
             up: link.up,
-            forwards_ipv4: state.forwards(index, Family::V4),
-            forwards_ipv6: state.forwards(index, Family::V6),
+            forwards_ipv4: state.forwards(index, IpVersion::V4),
+            forwards_ipv6: state.forwards(index, IpVersion::V6),
             mtu: mtu(state, index, twin),
             macs: macs.take(InterfaceState::MACS).collect(),
         };

@@ -1,10 +1,11 @@
 //! What the kernel says of forwarding (`net.ipv4.conf.*.forwarding`, `net.ipv6.conf.*.forwarding`).
 
 use std::io;
+use voicelane_types::IpVersion;
 
 use super::{
     raw,
-    state::{Event, Family, Forwarding},
+    state::{Event, Forwarding},
 };
 
 /// `RTNLGRP_IPV4_NETCONF` and `RTNLGRP_IPV6_NETCONF` (linux/rtnetlink.h).
@@ -38,8 +39,8 @@ pub(super) fn event(kind: u16, message: &[u8]) -> Option<Event> {
         return None;
     }
     let family = match *message.first()? {
-        AF_INET => Family::V4,
-        AF_INET6 => Family::V6,
+        AF_INET => IpVersion::V4,
+        AF_INET6 => IpVersion::V6,
         _ => return None,
     };
     let (mut interface, mut forwarding) = (None, Forwarding::default());
@@ -80,7 +81,7 @@ mod tests {
             said(2, &[attribute(1, 7), attribute(2, 0)]),
             Some(Event::Forwarding {
                 interface: Some(7),
-                family: Family::V4,
+                family: IpVersion::V4,
                 forwarding: forwarding(Some(false), None),
             })
         );
@@ -88,7 +89,7 @@ mod tests {
             said(10, &[attribute(9, 1), attribute(2, 1), attribute(1, -1)]),
             Some(Event::Forwarding {
                 interface: None,
-                family: Family::V6,
+                family: IpVersion::V6,
                 forwarding: forwarding(Some(true), Some(true)),
             })
         );

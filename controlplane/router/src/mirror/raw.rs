@@ -39,7 +39,7 @@ pub(super) fn subscribe() -> io::Result<BoxStream<'static, Event>> {
     Ok(events.flatten().boxed())
 }
 
-/// All that there is of a kind, by a question of this kind and content; nothing where the kernel does
+/// All that there is of a kind, by a question of this kind and content; `None` where the kernel does
 /// not know the kind. Call within the runtime.
 pub(super) async fn dump(kind: u16, content: &[u8]) -> io::Result<Vec<Event>> {
     let mut socket = TokioSocket::new(NETLINK_ROUTE)?;

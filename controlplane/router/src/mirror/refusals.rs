@@ -24,9 +24,7 @@ struct Episode {
 /// Something to be said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Said {
-    /// Routes are refused.
     Began {
-        /// How many.
         routes: usize,
     },
     /// None is any more.

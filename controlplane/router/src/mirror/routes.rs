@@ -15,7 +15,7 @@ use ipnet::IpNet;
 pub enum Table {
     /// The kernel's own addresses and broadcasts; asked first.
     Local,
-    /// Everything else.
+    /// The main table, and all others.
     Main,
 }
 
@@ -24,7 +24,7 @@ pub enum Table {
 pub struct Path {
     /// The kernel's number of the interface.
     pub interface: u32,
-    /// The gateway.
+    /// The address of the gateway.
     pub address: IpAddr,
     /// Its share of the flows, beside the others'.
     pub weight: NonZeroU16,
@@ -42,14 +42,14 @@ pub enum Via {
     Gateway {
         /// The kernel's number of it.
         interface: u32,
-        /// The gateway.
+        /// The address of the gateway.
         address: IpAddr,
     },
     /// To one of several gateways, by the packet's flow: made by [`Via::paths`].
     Paths(Arc<[Path]>),
-    /// To the kernel.
+    /// One of the router's own addresses.
     Kernel,
-    /// To the bin.
+    /// A black hole.
     Nowhere,
     /// To the kernel, which answers that this does not go, or knows a way that is not ours.
     Refused,
@@ -57,7 +57,7 @@ pub enum Via {
     Dead,
     /// To where a next hop object leads, of which the route says nothing more.
     Object {
-        /// Its number.
+        /// The kernel's number of the next-hop object.
         id: u32,
     },
 }
@@ -65,7 +65,7 @@ pub enum Via {
 /// A next hop object (`ip nexthop`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Object {
-    /// One next hop.
+    /// A single next hop.
     One(Via),
     /// Others, each with its share of the flows.
     Group(Vec<(u32, NonZeroU16)>),
@@ -149,12 +149,12 @@ impl Object {
     }
 }
 
-/// A route.
+/// A route as the kernel tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// Its table.
+    /// The table that it is in.
     pub table: Table,
-    /// To where, truncated.
+    /// The destination prefix, host bits 0.
     pub prefix: IpNet,
     /// The largest packet that is sent on by it, where the interface's MTU does not say so.
     pub mtu: Option<u16>,
@@ -166,7 +166,7 @@ pub struct Route {
     pub multipath: bool,
     /// The next hop object that it is made of.
     pub object: Option<u32>,
-    /// Where to.
+    /// The next hop or hops.
     pub via: Via,
 }
 

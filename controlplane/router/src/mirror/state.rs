@@ -7,8 +7,9 @@ use std::{
 
 use ipnet::IpNet;
 use voicelane_dataplane::units::MacAddress;
+use voicelane_types::IpVersion;
 
-pub use super::events::{Event, Family, Forwarding, LinkState, Neighbour};
+pub use super::events::{Event, Forwarding, LinkState, Neighbour};
 use super::routes::add;
 pub use super::routes::{Condition, Object, Path, Place, Route, Table, Via};
 
@@ -27,19 +28,18 @@ pub struct Dirty {
 
 type Routes = BTreeMap<IpNet, Vec<Route>>;
 
-/// All of it.
+/// The kernel's links, routes, next-hop objects and neighbours, as told so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     links: BTreeMap<u32, LinkState>,
     /// By interface, or for all.
-    forwarding: BTreeMap<(Option<u32>, Family), Forwarding>,
+    forwarding: BTreeMap<(Option<u32>, IpVersion), Forwarding>,
     addresses: BTreeMap<u32, BTreeSet<IpNet>>,
     local: Routes,
     main: Routes,
     neighbours: BTreeMap<(IpAddr, u32), Neighbour>,
     /// The next hop objects.
     objects: BTreeMap<u32, Object>,
-    /// Where each leads.
     object_vias: BTreeMap<u32, Via>,
     /// Those that routes are made of, and how many are of each.
     used_objects: BTreeMap<u32, usize>,
@@ -95,7 +95,7 @@ impl State {
                 *known = said;
             }
             Event::LinkRemoved { interface } => {
-                for family in [Family::V4, Family::V6] {
+                for family in [IpVersion::V4, IpVersion::V6] {
                     self.forwarding.remove(&(Some(interface), family));
                 }
                 dirty.interfaces |= self.links.remove(&interface).is_some();
@@ -214,7 +214,7 @@ impl State {
         }
     }
 
-    /// Says on which interfaces nothing gets anywhere: routes over them count for nothing.
+    /// Sets the interfaces without a working link: routes over them are ignored.
     pub fn set_lost(&mut self, lost: BTreeSet<u32>, dirty: &mut Dirty) {
         if self.lost != lost {
             *dirty = self.all_dirty(&Self::default(), dirty);
@@ -230,7 +230,7 @@ impl State {
         }
     }
 
-    /// Whether nothing gets anywhere on an interface.
+    /// Whether an interface has no working link.
     #[must_use]
     pub fn is_lost(&self, interface: u32) -> bool {
         self.lost.contains(&interface)
@@ -309,7 +309,7 @@ impl State {
         self.neighbours.len()
     }
 
-    /// A link.
+    /// What is known of an interface of the kernel.
     #[must_use]
     pub fn link(&self, interface: u32) -> Option<&LinkState> {
         self.links.get(&interface)
@@ -323,7 +323,7 @@ impl State {
 
     /// Whether the kernel sends on what comes in on an interface.
     #[must_use]
-    pub fn forwards(&self, interface: u32, family: Family) -> bool {
+    pub fn forwards(&self, interface: u32, family: IpVersion) -> bool {
         let said = |interface| {
             let said = self.forwarding.get(&(interface, family));
             said.copied().unwrap_or_default()

@@ -4,7 +4,6 @@ use thiserror::Error;
 use tokio::sync::{Mutex, watch};
 use tracing::{info, warn};
 use voicelane_dataplane::{
-    control::{Answer, Request},
     policy::{Policy, PolicyError},
     units::TickRate,
 };
@@ -18,7 +17,7 @@ use crate::{
 /// The generation of the policy that a worker is started with.
 pub const FIRST_GENERATION: u64 = 1;
 
-/// What the worker obeys.
+/// What the worker applies.
 #[derive(Debug)]
 pub struct Installed {
     /// By which the worker's reports name it.
@@ -29,8 +28,8 @@ pub struct Installed {
 
 /// Why the file was not taken, and everything is as before.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum ReloadError {
-    /// It is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// It differs in what is read at the start only.
@@ -41,20 +40,14 @@ pub enum ReloadError {
         keys.join("\n")
     )]
     Differs {
-        /// Which file.
         file: PathBuf,
         /// Each key, with what it was and what it is.
         keys: Vec<String>,
     },
     /// The dataplane does not take it.
     #[error("{}: {reason}", file.display())]
-    Policy {
-        /// Which file.
-        file: PathBuf,
-        /// Why.
-        reason: PolicyError,
-    },
-    /// There is no worker to obey it.
+    Policy { file: PathBuf, reason: PolicyError },
+    /// There is no worker to apply it.
     #[error(transparent)]
     Worker(#[from] WorkerGone),
 }
@@ -85,13 +78,13 @@ impl Policies {
         }
     }
 
-    /// What the worker obeys.
+    /// What the worker applies.
     #[must_use]
     pub fn installed(&self) -> Arc<Installed> {
         Arc::clone(&self.installed.borrow())
     }
 
-    /// Reads the file again and obeys it; gives what has changed. Goes on when the caller does not
+    /// Reads the file again and applies it; gives what has changed. Goes on when the caller does not
     /// wait for it.
     pub async fn reload(self: &Arc<Self>) -> Result<Vec<String>, ReloadError> {
         let policies = Arc::clone(self);
@@ -135,10 +128,7 @@ impl Policies {
             file: file(),
             reason,
         })?;
-        let Answer::Policy(obeyed) = self.client.ask(Request::SetPolicy(policy)).await? else {
-            return Err(WorkerGone.into());
-        };
-        drop(obeyed);
+        self.client.set_policy(policy).await?;
         self.installed
             .send_replace(Arc::new(Installed { generation, config }));
         Ok(changes)

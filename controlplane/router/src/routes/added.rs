@@ -327,7 +327,7 @@ pub fn is_by_hand(message: &RouteNetlinkMessage) -> bool {
     }
 }
 
-/// A handle of its own, by which the kernel heeds what is asked for of its routes.
+/// A handle of its own, by which the kernel honours what is asked for of its routes.
 fn strict_handle() -> io::Result<Handle> {
     let (mut connection, handle, _) = new_connection()?;
     let socket = connection.socket_mut().socket_mut();

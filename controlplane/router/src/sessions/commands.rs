@@ -48,7 +48,7 @@ pub struct Commands {
 
 #[derive(Debug)]
 struct Running {
-    /// Nothing: nobody has asked, a source was learned.
+    /// `None`: nobody has asked, a source was learned.
     command_id: Option<u64>,
     plan: Plan,
     progress: Progress,
@@ -60,7 +60,6 @@ enum Progress {
     Asked(Pending),
     /// Some of several workers have made it, and are to be told to take it back.
     Parted(InstallError),
-    /// They are told.
     Undoing(InstallError, Pending),
 }
 
@@ -92,10 +91,7 @@ impl Commands {
     /// Asks the worker which sources it has learned, and starts to install the flows that have them.
     pub async fn learn(&mut self) -> Result<(), WorkerGone> {
         let sessions = Arc::clone(&self.sessions);
-        let answer = sessions.client().ask(Request::ReadLatched).await?;
-        let Answer::Latched(learned) = answer else {
-            return Ok(());
-        };
+        let learned = sessions.client().read_latched().await?;
         let refused = mem::take(&mut self.refused);
         for latched in learned {
             let destination = latched.flow.destination;

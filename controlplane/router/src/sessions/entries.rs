@@ -20,12 +20,12 @@ use crate::config::{InterfaceConfig, Role};
 /// Entries of one session: 32 flows with RTP and RTCP are 64.
 pub const MAX_ENTRIES: usize = 128;
 
-/// One entry, understood.
+/// A flow entry of the server that has been checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Index of the flow in the session.
     pub flow_index: u32,
-    /// RTP or RTCP.
+    /// Media or its control.
     pub kind: v1::FlowKind,
     /// For the worker. While its source is not known, that is unspecified, with port 0.
     pub spec: EntrySpec,
@@ -90,10 +90,9 @@ pub fn unlatched(destination: SocketAddr) -> FiveTuple {
 /// A field that is not as the protocol wants it.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("{field}: {reason}")]
+#[allow(missing_docs, reason = "the messages say it")]
 pub struct InvalidField {
-    /// Its path.
     pub field: String,
-    /// What is wrong.
     pub reason: String,
 }
 
@@ -104,7 +103,7 @@ fn invalid(field: impl Into<String>, reason: impl fmt::Display) -> InvalidField 
     }
 }
 
-/// A session's key.
+/// Checks the key of a session.
 pub fn key(key: Option<&v1::SessionKey>) -> Result<SessionKey, InvalidField> {
     let key = key.ok_or_else(|| invalid("key", "is missing"))?;
     SessionKey::new(&key.agent_id, &key.session_id)

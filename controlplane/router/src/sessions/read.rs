@@ -3,10 +3,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use voicelane_dataplane::{
-    control::{Answer, FlowReading, Request},
-    session::FlowCounters,
-};
+use voicelane_dataplane::{control::FlowReading, session::FlowCounters};
 use voicelane_proto::v1;
 use voicelane_types::SessionKey;
 
@@ -31,16 +28,16 @@ pub struct Sessions {
 /// What the worker has counted of an entry.
 #[derive(Clone, Debug)]
 pub struct EntryReading {
-    /// Of which session.
+    /// The session that the flow belongs to.
     pub key: SessionKey,
     /// Which entry of it.
     pub entry: Entry,
-    /// What was counted.
+    /// Counters, and the time since the last packet.
     pub reading: FlowReading,
 }
 
 impl Sessions {
-    /// None yet.
+    /// An empty table.
     #[must_use]
     pub fn new(client: Client, ways_in: WaysIn) -> Self {
         Self {
@@ -61,7 +58,7 @@ impl Sessions {
         self.learned.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The interfaces.
+    /// The interfaces by which flows may come in.
     pub fn ways_in(&self) -> &WaysIn {
         &self.ways_in
     }
@@ -111,9 +108,7 @@ impl Sessions {
         let mut readings = Vec::with_capacity(entries.len());
         for part in entries.chunks(FLOWS_A_REQUEST) {
             let flows = part.iter().map(|(_, entry)| entry.spec.flow).collect();
-            let Answer::Flows(read) = self.client.ask(Request::ReadFlows(flows)).await? else {
-                continue;
-            };
+            let read = self.client.read_flows(flows).await?;
             readings.extend(part.iter().zip(read).filter_map(|((key, entry), reading)| {
                 // Nothing of it has been counted yet.
                 let waits = entry.waits().map(|_| FlowReading {
@@ -132,7 +127,7 @@ impl Sessions {
 }
 
 impl EntryReading {
-    /// For the protocol.
+    /// As the server and the operator's API have it.
     #[must_use]
     pub fn to_proto(&self, ways_in: &WaysIn) -> v1::EntryCounters {
         let Self {

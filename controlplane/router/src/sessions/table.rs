@@ -14,9 +14,9 @@ use super::entries::{self, Entry, WaysIn, unlatched};
 /// A session that the worker has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Installed {
-    /// The agent's revision.
+    /// The revision that the call agent gave it.
     pub revision: u64,
-    /// As it came.
+    /// The server's fingerprint of its terms, not interpreted here.
     pub fingerprint: u64,
     /// What it consists of.
     pub entries: Vec<Entry>,
@@ -38,9 +38,9 @@ impl Installed {
 /// A change that the worker is to make, and what is true when it has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Whose.
+    /// The session that changes.
     pub key: SessionKey,
-    /// For the worker.
+    /// What the workers are asked to do.
     pub change: SessionChange,
     /// What takes it back, on workers that have made it and on others.
     pub undo: SessionChange,
@@ -63,9 +63,9 @@ impl Plan {
 /// A command that is not carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// For the server.
+    /// As [`v1::CommandResult`] has it.
     pub code: Code,
-    /// For a person.
+    /// What was wrong, and where.
     pub detail: String,
     /// Of a conflict: who has the five-tuple.
     pub owner: Option<SessionKey>,
@@ -81,7 +81,7 @@ impl From<entries::InvalidField> for Refusal {
     }
 }
 
-/// All sessions.
+/// All sessions that the workers have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
     sessions: BTreeMap<SessionKey, Installed>,
@@ -206,7 +206,7 @@ impl Table {
         }
     }
 
-    /// A session.
+    /// `None` when it is not installed.
     #[must_use]
     pub fn session(&self, key: &SessionKey) -> Option<&Installed> {
         self.sessions.get(key)

@@ -8,13 +8,13 @@ use nix::ifaddrs::getifaddrs;
 use rtnetlink::{Handle, LinkUnspec};
 use serde::{Deserialize, Serialize};
 use tracing::{debug, info, warn};
+use voicelane_types::IpVersion;
 
-use super::sysctl::{self, Family, SysctlError};
+use super::sysctl::{self, SysctlError};
 use crate::{routes, state_dir::StateDir};
 
 const FILE: &str = "changes.json";
 
-/// A kernel's interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Identity {
     name: String,
@@ -28,7 +28,7 @@ pub(super) struct Identity {
 enum Change {
     Parameter {
         interface: Identity,
-        family: Family,
+        family: IpVersion,
         key: String,
         before: String,
         now: String,
@@ -95,7 +95,7 @@ impl Ledger {
     /// Sets an interface's parameter.
     pub(super) fn set(
         &mut self,
-        family: Family,
+        family: IpVersion,
         interface: &Identity,
         key: &str,
         value: &str,
@@ -147,7 +147,7 @@ impl Ledger {
         self.note(Change::Forwarding6 {
             others: others.clone(),
         });
-        sysctl::write(Family::V6, "all", "forwarding", "1")?;
+        sysctl::write(IpVersion::V6, "all", "forwarding", "1")?;
         set_forwarding6(&others);
         Ok(())
     }
@@ -256,7 +256,7 @@ async fn undo(
         }
         Change::Forwarding6 { others } => {
             // This sets it for each interface, too.
-            if let Err(error) = sysctl::write(Family::V6, "all", "forwarding", "0") {
+            if let Err(error) = sysctl::write(IpVersion::V6, "all", "forwarding", "0") {
                 warn!(%error, "IPv6 forwarding could not be set back");
             }
             set_forwarding6(others);
@@ -266,8 +266,8 @@ async fn undo(
 
 fn set_forwarding6(others: &[(String, String)]) {
     for (interface, value) in others {
-        if sysctl::exists(Family::V6, interface, "forwarding")
-            && let Err(error) = sysctl::write(Family::V6, interface, "forwarding", value)
+        if sysctl::exists(IpVersion::V6, interface, "forwarding")
+            && let Err(error) = sysctl::write(IpVersion::V6, interface, "forwarding", value)
         {
             warn!(%error, "IPv6 forwarding could not be set back");
         }

@@ -23,31 +23,23 @@ use crate::config::Config;
 
 /// Another router has what this one needs.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum InUse {
-    /// An interface.
     #[error(
         "port {port}: interface {interface} is in use by another router{who}: stop that one, or \
          give this port another interface"
     )]
     Interface {
-        /// The port.
         port: String,
         /// The Linux interface under it.
         interface: String,
         /// ` (process 17)`, where that is known.
         who: String,
     },
-    /// The id.
     #[error(
         "router.id: another router{who} is called {id:?} here: stop that one, or write another id"
     )]
-    Id {
-        /// The id.
-        id: String,
-        /// As above.
-        who: String,
-    },
-    /// A socket.
+    Id { id: String, who: String },
     #[error("cannot be marked as in use: {0}")]
     System(#[from] io::Error),
 }

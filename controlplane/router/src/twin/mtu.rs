@@ -44,10 +44,10 @@ pub async fn check_mtu(handle: &Handle, port: &PortConfig, interface: &str) -> R
     }
 }
 
-/// The largest IPv6 packet that leaves by an interface (`net.ipv6.conf.NAME.mtu`); nothing where it has no
+/// The largest IPv6 packet that leaves by an interface (`net.ipv6.conf.NAME.mtu`); `None` where it has no
 /// IPv6.
 #[must_use]
 pub fn ipv6_mtu(interface: &str) -> Option<u16> {
-    let mtu = sysctl::read(sysctl::Family::V6, interface, "mtu").ok()?;
+    let mtu = sysctl::read(voicelane_types::IpVersion::V6, interface, "mtu").ok()?;
     mtu.parse().ok()
 }

@@ -15,52 +15,35 @@ use netlink_packet_route::{
 use rtnetlink::{Handle, LinkUnspec};
 use thiserror::Error;
 use tracing::{info, warn};
+use voicelane_types::IpVersion;
 
 use super::{
     ledger::{Identity, Ledger},
-    sysctl::{self, Family, SysctlError},
+    sysctl::{self, SysctlError},
 };
 
 /// Why an interface cannot be used under a port.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum QuietError {
-    /// There is none.
     #[error("port {port}: there is no interface {interface}: ip link shows which there are")]
-    Missing {
-        /// The port.
-        port: String,
-        /// The interface.
-        interface: String,
-    },
+    Missing { port: String, interface: String },
     /// The kernel uses it.
     #[error(
         "port {port}: interface {interface} has the address {address}, so the kernel would answer \
          beside the router: move it to port.{port}.addresses (ip addr flush dev {interface})"
     )]
     HasAddress {
-        /// The port.
         port: String,
-        /// The interface.
         interface: String,
-        /// The address.
         address: String,
     },
-    /// A parameter.
     #[error("port {port}: {source}")]
-    Sysctl {
-        /// The port.
-        port: String,
-        /// Why.
-        source: SysctlError,
-    },
-    /// Netlink.
+    Sysctl { port: String, source: SysctlError },
     #[error("port {port}: interface {interface}: {source}")]
     Netlink {
-        /// The port.
         port: String,
-        /// The interface.
         interface: String,
-        /// Why.
         source: rtnetlink::Error,
     },
 }
@@ -102,11 +85,11 @@ pub async fn quiet(
         let set = ledger.set(family, &identity, key, value);
         set.map_err(sysctl)
     };
-    if sysctl::exists(Family::V6, interface, "") {
-        set(Family::V6, "disable_ipv6", "1")?;
+    if sysctl::exists(IpVersion::V6, interface, "") {
+        set(IpVersion::V6, "disable_ipv6", "1")?;
     }
     for (key, value) in [("forwarding", "0"), ("rp_filter", "1"), ("arp_ignore", "8")] {
-        set(Family::V4, key, value)?;
+        set(IpVersion::V4, key, value)?;
     }
     ledger.note_link(&identity, before(&link));
     whole_frames_off(ledger, &identity, interface);
@@ -165,7 +148,7 @@ fn whole_frames_off(ledger: &mut Ledger, identity: &Identity, interface: &str) {
 
 /// Warns of parameters of `all`, which overrule what is set for an interface.
 pub fn warn_of_overruling_parameters() {
-    match sysctl::read(Family::V4, "all", "rp_filter").as_deref() {
+    match sysctl::read(IpVersion::V4, "all", "rp_filter").as_deref() {
         Ok("2") => warn!(
             "net.ipv4.conf.all.rp_filter is 2 (loose), which overrules the strict filter on the \
              interfaces under ports: the kernel may answer pings a second time; \

@@ -2,8 +2,8 @@
 
 use std::{fs, io, path::PathBuf};
 
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use voicelane_types::IpVersion;
 
 /// A kernel parameter cannot be read or written.
 #[derive(Debug, Error)]
@@ -13,19 +13,10 @@ pub struct SysctlError {
     source: io::Error,
 }
 
-/// `net.ipv4` or `net.ipv6`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Family {
-    /// `net.ipv4.conf`.
-    V4,
-    /// `net.ipv6.conf`.
-    V6,
-}
-
-fn path(family: Family, interface: &str, key: &str) -> PathBuf {
+fn path(family: IpVersion, interface: &str, key: &str) -> PathBuf {
     let family = match family {
-        Family::V4 => "ipv4",
-        Family::V6 => "ipv6",
+        IpVersion::V4 => "ipv4",
+        IpVersion::V6 => "ipv6",
     };
     // Interface names hold no '/', so nobody gets out of this folder.
     PathBuf::from("/proc/sys/net")
@@ -36,7 +27,7 @@ fn path(family: Family, interface: &str, key: &str) -> PathBuf {
 }
 
 /// Reads a parameter of an interface; `all` and `default` are such, too.
-pub(super) fn read(family: Family, interface: &str, key: &str) -> Result<String, SysctlError> {
+pub(super) fn read(family: IpVersion, interface: &str, key: &str) -> Result<String, SysctlError> {
     let path = path(family, interface, key);
     match fs::read_to_string(&path) {
         Ok(text) => Ok(text.trim().to_owned()),
@@ -46,7 +37,7 @@ pub(super) fn read(family: Family, interface: &str, key: &str) -> Result<String,
 
 /// Sets a parameter of an interface.
 pub(super) fn write(
-    family: Family,
+    family: IpVersion,
     interface: &str,
     key: &str,
     value: &str,
@@ -57,12 +48,12 @@ pub(super) fn write(
 
 /// Whether the kernel has a parameter, or, without a key, the family at all.
 #[must_use]
-pub(super) fn exists(family: Family, interface: &str, key: &str) -> bool {
+pub(super) fn exists(family: IpVersion, interface: &str, key: &str) -> bool {
     path(family, interface, key).exists()
 }
 
 /// All interfaces that have the family, and `default`, which those to come begin with.
-pub(super) fn interfaces(family: Family) -> Vec<String> {
+pub(super) fn interfaces(family: IpVersion) -> Vec<String> {
     let all = fs::read_dir(path(family, "", "")).into_iter().flatten();
     all.filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter(|name| name != "all")

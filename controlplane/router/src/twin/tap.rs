@@ -7,16 +7,18 @@ use thiserror::Error;
 use tracing::info;
 use tun_rs::{AsyncDevice, DeviceBuilder, Layer};
 use voicelane_dataplane::units::{InterfaceIndex, MacAddress};
+use voicelane_types::IpVersion;
 
 use super::{
     forwarding,
     quiet::find,
-    sysctl::{self, Family, SysctlError},
+    sysctl::{self, SysctlError},
 };
 use crate::config::InterfaceConfig;
 
 /// Why a twin could not be made.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum TwinError {
     /// The name is taken.
     #[error(
@@ -26,40 +28,24 @@ pub enum TwinError {
     Exists {
         /// Whose twin: `port lan, VLAN 100`.
         of: String,
-        /// The name.
         name: String,
     },
-    /// The TAP.
     #[error("{of}: its twin could not be made: {source}")]
-    Tap {
-        /// Whose twin.
-        of: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// Addresses or state.
+    Tap { of: String, source: io::Error },
     #[error("{of}: setting {what} of its twin failed: {source}")]
     Netlink {
-        /// Whose twin.
         of: String,
         /// What was to be set.
         what: String,
-        /// Why.
         source: rtnetlink::Error,
     },
-    /// A kernel parameter.
     #[error("{of}: {source}")]
-    Sysctl {
-        /// Whose twin.
-        of: String,
-        /// Why.
-        source: SysctlError,
-    },
+    Sysctl { of: String, source: SysctlError },
 }
 
 /// A twin. The interface goes away with this value.
 pub struct Twin {
-    /// Whose.
+    /// The interface that it is the twin of.
     pub interface: InterfaceIndex,
     /// The kernel's number of it.
     pub index: u32,
@@ -130,7 +116,7 @@ pub async fn create(
         ("rp_filter", "0"),
         ("ignore_routes_with_linkdown", "1"),
     ] {
-        sysctl::write(Family::V4, name, key, value).map_err(sysctl)?;
+        sysctl::write(IpVersion::V4, name, key, value).map_err(sysctl)?;
     }
     forwarding::set_up(name, config.has_ipv6()).map_err(sysctl)?;
     for address in config.addresses() {

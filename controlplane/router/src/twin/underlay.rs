@@ -28,14 +28,13 @@ const PERIOD: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 struct Underlay {
     port: PortIndex,
-    /// The port's name.
     name: String,
     /// The Linux interface under it, by its configured name.
     interface: String,
     /// Of a driver that can be started again while the router runs.
     device: Option<(Port, String)>,
     index: u32,
-    /// Its name; nothing: it has gone.
+    /// Its name; `None`: it has gone.
     now: Option<String>,
     /// Why it could not be taken up again, as it was said.
     said: Option<String>,

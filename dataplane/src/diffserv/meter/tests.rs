@@ -8,7 +8,6 @@ struct Model {
     spec: MeterSpec,
     hz: i128,
     tc: i128,
-    /// Te or Tp.
     t2: i128,
     last: u64,
 }

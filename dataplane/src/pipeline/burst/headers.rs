@@ -1,11 +1,11 @@
 use voicelane_machine::{equal_bytes, equal_places};
 
-use crate::{device::BURST, diffserv::TrafficClass, packet_mask::PacketMask, wire::Family};
+use crate::{device::BURST, diffserv::TrafficClass, packet_mask::PacketMask, wire::IpVersion};
 
 /// What a packet's headers say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
-    pub(crate) family: Family,
+    pub(crate) family: IpVersion,
     /// The packet's traffic class before rules and trust changed it.
     pub(crate) class: TrafficClass,
     /// TTL or hop limit, as it came.
@@ -59,10 +59,10 @@ impl Headers {
     }
 
     #[inline]
-    pub(crate) fn family(&self, place: usize) -> Family {
+    pub(crate) fn family(&self, place: usize) -> IpVersion {
         match self.ipv6 >> place & 1 {
-            0 => Family::V4,
-            _ => Family::V6,
+            0 => IpVersion::V4,
+            _ => IpVersion::V6,
         }
     }
 
@@ -93,7 +93,7 @@ mod tests {
     fn headers_are_asked_all_at_once() {
         let mut headers = Headers::new();
         let header = |ttl, ip_bytes| Header {
-            family: Family::V4,
+            family: IpVersion::V4,
             class: TrafficClass(0),
             ttl,
             ip_bytes,

@@ -84,7 +84,6 @@ impl<B> Burst<B> {
         }
     }
 
-    /// All that came.
     #[inline]
     pub(crate) fn all(&self) -> PacketMask {
         first_packets(self.buffers.len())
@@ -114,6 +113,13 @@ impl<B> Burst<B> {
 }
 
 impl<B: Buffer> Burst<B> {
+    /// A packet's frame. (Empty of a place without a packet, which no stage asks for.)
+    #[inline]
+    pub(crate) fn frame(&self, place: usize) -> &[u8] {
+        debug_assert!(place < self.buffers.len(), "a place with a packet");
+        self.buffers.get(place).map_or(&[], Buffer::bytes)
+    }
+
     /// Asks the CPU for the headers of a packet that a stage will come to: as the source, the sessions and
     /// other packets are in use meanwhile, the nearest cache has lost them again from stage to stage.
     #[inline]

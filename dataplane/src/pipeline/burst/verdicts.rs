@@ -4,7 +4,7 @@ use crate::{
     stats::{DropReason, PuntReason},
 };
 
-/// What becomes of a packet that goes no further.
+/// What becomes of a packet that is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Drop(DropReason),
@@ -14,11 +14,10 @@ pub(crate) enum Verdict {
 /// What becomes of each packet.
 #[derive(Debug)]
 pub(crate) struct Verdicts {
-    /// Those that go on, as far as it has been decided.
+    /// Those that are forwarded, as far as it has been decided.
     pub(crate) forwarded: PacketMask,
     /// Those that `parse` has found to be for the kernel, and that get a code point nevertheless.
     pub(crate) heard: PacketMask,
-    /// Of the others.
     verdicts: [Verdict; BURST],
 }
 
@@ -31,7 +30,7 @@ impl Verdicts {
         }
     }
 
-    /// A packet goes no further.
+    /// A packet is ended.
     #[inline]
     pub(crate) fn end(&mut self, place: usize, verdict: Verdict) {
         if let Some(at) = self.verdicts.get_mut(place) {
@@ -46,7 +45,7 @@ impl Verdicts {
         self.forwarded | self.heard
     }
 
-    /// Of a packet that goes no further.
+    /// Of a packet that is ended.
     #[inline]
     pub(crate) fn verdict(&self, place: usize) -> Verdict {
         self.verdicts[place]

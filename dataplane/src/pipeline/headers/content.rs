@@ -7,14 +7,13 @@ use crate::{
     diffserv::TrafficClass,
     policy::Routing,
     session::{AddressPair, AnyKey, FlowKey4, FlowKey6, FragmentId, Protocol},
-    wire::Family,
+    wire::IpVersion,
     wire::{EtherType, Ipv4, Ipv6, Transport, Upper, upper_layer},
 };
 
 /// To whom a frame matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Routing daemons.
     Routing,
     /// Whoever is on the link: ARP, neighbour discovery (RFC 4861).
     Neighbour,
@@ -22,7 +21,6 @@ pub(crate) enum Kind {
     Membership,
     /// The link's own protocols: LLDP, LACP, 802.1X, spanning tree.
     Link,
-    /// Anybody.
     Other,
 }
 
@@ -32,14 +30,14 @@ pub(crate) struct Content {
     pub(crate) kind: Kind,
     /// The address whose MAC address is asked for.
     pub(crate) asks_for: Option<IpAddr>,
-    /// Nothing: it is no IP.
+    /// `None`: it is no IP.
     pub(crate) ip: Option<Packet>,
 }
 
 /// An IP packet in a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Packet {
-    pub(crate) family: Family,
+    pub(crate) family: IpVersion,
     /// Where its header starts in the frame.
     pub(crate) offset: usize,
     pub(crate) class: TrafficClass,
@@ -171,7 +169,7 @@ fn ipv4(packet: &[u8], offset: usize, routing: &Routing) -> Content {
     }
     let &[a, b, c, d, ..] = ip.addresses();
     let packet = Packet {
-        family: Family::V4,
+        family: IpVersion::V4,
         offset,
         class: ip.traffic_class(),
         source: [a, b, c, d].into(),
@@ -240,7 +238,7 @@ fn ipv6(packet: &[u8], offset: usize, routing: &Routing) -> Content {
         };
     }
     let packet = Packet {
-        family: Family::V6,
+        family: IpVersion::V6,
         offset,
         class: ip.traffic_class(),
         source: (*ip.source()).into(),

@@ -5,23 +5,23 @@ use crate::{
     policy::{Addresses, Fields},
     session::Protocol,
     units::InterfaceIndex,
-    wire::Family,
+    wire::IpVersion,
     wire::{Ethernet, Ipv4, Ipv6, Transport, Upper, upper_layer},
 };
 
-/// Of a packet that `parse` has checked; nothing of any other.
+/// Of a packet that `parse` has checked; `None` of any other.
 #[inline]
 pub(crate) fn fields(frame: &[u8], interface: InterfaceIndex, header: Header) -> Option<Fields> {
     let packet = frame.get(Ethernet::LENGTH..)?;
     let (addresses, protocol, ports) = match header.family {
-        Family::V4 => {
+        IpVersion::V4 => {
             let ip = Ipv4::new(packet)?;
             let first = ip.fragment_offset() == 0;
             let transport = first.then_some(ip.header_length());
             let addresses = Addresses::V4(source4(frame), ip.destination());
             (addresses, Protocol(ip.protocol()), transport)
         }
-        Family::V6 => {
+        IpVersion::V6 => {
             let ip = Ipv6::new(packet)?;
             let (protocol, transport) = match upper_layer(packet, ip.next_header()) {
                 Upper::Transport(Transport {
@@ -58,11 +58,11 @@ fn ports(packet: &[u8], header: Header, offset: usize, protocol: Protocol) -> Op
 
 /// Where a packet that `parse` has checked comes from; IPv4 mapped into IPv6.
 #[inline]
-pub(crate) fn source(frame: &[u8], family: Family) -> u128 {
+pub(crate) fn source(frame: &[u8], family: IpVersion) -> u128 {
     const MAPPED: u128 = 0xffff << 32;
     match family {
-        Family::V4 => MAPPED | u128::from(source4(frame)),
-        Family::V6 => u128::from_be_bytes(source6(frame)),
+        IpVersion::V4 => MAPPED | u128::from(source4(frame)),
+        IpVersion::V6 => u128::from_be_bytes(source6(frame)),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Takes the tag off a frame that has one, in its bytes or already by the device, and gives what it
-/// says; nothing when there is none.
+/// says; `None` when there is none.
 pub(crate) fn take<B: Buffer>(buffer: &mut B) -> Result<Option<Tci>, DropReason> {
     if let Some(tci) = buffer.stripped_vlan() {
         if buffer.bytes().len() == SERVICE_TAGGED_BYTES {

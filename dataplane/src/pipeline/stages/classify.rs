@@ -1,17 +1,11 @@
 use crate::{
     device::{BURST, Buffer},
     packet_mask::{PacketMask, packets_in},
-    pipeline::{
-        burst::Burst,
-        burst::{Header, InPlace},
-        fragments,
-        headers::fields,
-        interface::Interface,
-    },
+    pipeline::{burst::Burst, burst::InPlace, fragments, headers::fields, interface::Interface},
     policy::{Offence, Policy, RuleIndex},
     session::{FlowId, FlowKey, Found, Fragments, Origin, SessionTable, Sessions, Slot},
-    units::{InterfaceIndex, Ticks},
-    wire::Family,
+    units::Ticks,
+    wire::IpVersion,
 };
 
 /// Decides each packet's code point, and by whose word: its session's, by exact five-tuple, which
@@ -41,14 +35,11 @@ pub(crate) fn classify<B: Buffer>(
     let others = burst.verdicts.judged() & !burst.sessions.all();
     burst.to_dhcp_clients = 0;
     for place in packets_in(others) {
-        let Some(buffer) = burst.buffers.get(place) else {
-            continue;
-        };
         let (ingress, header) = (burst.ingress[place], burst.headers.at(place));
         let to_client = burst.lookups.flows4.items[place].is_to_dhcp_client();
         burst.to_dhcp_clients |= PacketMask::from(to_client) << place;
         let own = header.class.dscp();
-        let rule = first_rule(policy, buffer, ingress, header);
+        let rule = first_rule(policy, burst, place);
         burst.rules[place] = rule;
         burst.dscps[place] = match rule {
             Some(rule) => policy.code_point(rule, own),
@@ -57,7 +48,7 @@ pub(crate) fn classify<B: Buffer>(
                 if trusted != own {
                     let interface = &mut interfaces[ingress.index()];
                     interface.counters.bleached_packets += 1;
-                    let source = fields::source(buffer.bytes(), header.family);
+                    let source = fields::source(burst.frame(place), header.family);
                     let ip_bytes = header.ip_bytes.into();
                     let claim = (Offence::Claim, own);
                     interface.senders.count(source, claim, ip_bytes, now);
@@ -79,22 +70,19 @@ fn count_spoofed<B: Buffer>(
 ) {
     for place in packets_in(burst.sessions.spoofed) {
         let (ingress, header) = (burst.ingress[place], burst.headers.at(place));
-        let (Some(buffer), Some(interface)) = (
-            burst.buffers.get(place),
-            interfaces.get_mut(ingress.index()),
-        ) else {
+        let Some(interface) = interfaces.get_mut(ingress.index()) else {
             continue;
         };
         let slot = burst.sessions.slots[place];
         sessions.spoofed(
             match header.family {
-                Family::V4 => FlowId::V4(slot),
-                Family::V6 => FlowId::V6(slot),
+                IpVersion::V4 => FlowId::V4(slot),
+                IpVersion::V6 => FlowId::V6(slot),
             },
             ingress,
         );
         interface.counters.spoofed_packets += 1;
-        let source = fields::source(buffer.bytes(), header.family);
+        let source = fields::source(burst.frame(place), header.family);
         let claim = (Offence::Spoofed, header.class.dscp());
         let ip_bytes = header.ip_bytes.into();
         interface.senders.count(source, claim, ip_bytes, now);
@@ -103,17 +91,14 @@ fn count_spoofed<B: Buffer>(
 
 /// Without rules nothing is read from the packet.
 #[inline]
-fn first_rule<B: Buffer>(
-    policy: &Policy,
-    buffer: &B,
-    ingress: InterfaceIndex,
-    header: Header,
-) -> Option<RuleIndex> {
+fn first_rule<B: Buffer>(policy: &Policy, burst: &Burst<B>, place: usize) -> Option<RuleIndex> {
     let rules = policy.classifier()?;
-    rules.first_match(&fields::fields(buffer.bytes(), ingress, header)?)
+    let (ingress, header) = (burst.ingress[place], burst.headers.at(place));
+    rules.first_match(&fields::fields(burst.frame(place), ingress, header)?)
 }
 
-/// Looks the flows of one family up: says which packets have a session, and writes down its slots; and which have one that comes in elsewhere.
+/// Looks the flows of one family up and writes the slots found; returns which packets have a session, and
+/// which have the five-tuple of one that comes in elsewhere.
 #[inline]
 fn find<K: FlowKey>(
     table: &SessionTable<K>,

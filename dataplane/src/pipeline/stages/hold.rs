@@ -2,7 +2,7 @@ use crate::{
     packet_mask::packets_in,
     pipeline::{burst::Burst, burst::Verdict, interface::Interface},
     stats::DropReason,
-    wire::Family,
+    wire::IpVersion,
 };
 
 /// Ends packets that are to be sent on, by this port or by the kernel, and came in on an interface that
@@ -14,8 +14,8 @@ pub(crate) fn hold<B>(burst: &mut Burst<B>, interfaces: &[Interface]) {
             continue;
         };
         let forwards = match burst.headers.family(place) {
-            Family::V4 => interface.state.forwards_ipv4,
-            Family::V6 => interface.state.forwards_ipv6,
+            IpVersion::V4 => interface.state.forwards_ipv4,
+            IpVersion::V6 => interface.state.forwards_ipv6,
         };
         let sent_on = burst.verdicts.forwarded >> place & 1 == 1
             || matches!(burst.verdicts.verdict(place), Verdict::Punt(reason) if reason.is_transit());

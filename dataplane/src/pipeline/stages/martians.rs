@@ -6,7 +6,7 @@ use crate::{
     pipeline::{burst::Burst, burst::Verdict},
     routing::Routes,
     stats::DropReason,
-    wire::Family,
+    wire::IpVersion,
     wire::{Ethernet, Ipv4, Ipv6},
 };
 
@@ -16,14 +16,16 @@ use crate::{
 pub(crate) fn drop_own_sources<B: Buffer>(burst: &mut Burst<B>, routes: &Routes) {
     let others = burst.verdicts.forwarded & !burst.sessions.all();
     for place in packets_in(others) {
-        let frame = burst.buffers.get(place).map_or(&[][..], Buffer::bytes);
-        let packet = frame.get(Ethernet::LENGTH..).unwrap_or_default();
+        let packet = burst
+            .frame(place)
+            .get(Ethernet::LENGTH..)
+            .unwrap_or_default();
         let source = match burst.headers.family(place) {
-            Family::V4 => Ipv4::new(packet).and_then(|ip| {
+            IpVersion::V4 => Ipv4::new(packet).and_then(|ip| {
                 let &[a, b, c, d, ..] = ip.addresses();
                 routes.may_be_own([c, d]).then_some([a, b, c, d].into())
             }),
-            Family::V6 => Ipv6::new(packet).and_then(|ip| {
+            IpVersion::V6 => Ipv6::new(packet).and_then(|ip| {
                 let source = ip.source();
                 let &[.., end_high, end_low] = source;
                 let own = routes.may_be_own([end_high, end_low]);

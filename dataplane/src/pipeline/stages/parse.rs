@@ -14,7 +14,7 @@ use crate::{
     settings::InterfaceState,
     stats::{DropReason, PortCounters, PuntReason},
     units::{InterfaceIndex, MacAddress},
-    wire::{EtherType, Ethernet, Family},
+    wire::{EtherType, Ethernet, IpVersion},
 };
 
 /// Counts the packets, finds each one's interface and headers, takes its VLAN tag and what follows its
@@ -167,8 +167,8 @@ fn parse_rest<B: Buffer>(
         match parse_any((buffer, counted), place, lookups, ways_in, interfaces) {
             Ok(header) => {
                 headers.put(place, header);
-                headers.ipv6 |= PacketMask::from(header.family == Family::V6) << place;
-                if header.family == Family::V4 {
+                headers.ipv6 |= PacketMask::from(header.family == IpVersion::V6) << place;
+                if header.family == IpVersion::V4 {
                     let (options, confined) = ip::unusual(buffer.bytes());
                     headers.options |= PacketMask::from(options) << place;
                     headers.confined |= PacketMask::from(confined) << place;
@@ -181,7 +181,7 @@ fn parse_rest<B: Buffer>(
                     && let Some(header) = ip::header(buffer.bytes())
                 {
                     headers.put(place, header);
-                    headers.ipv6 |= PacketMask::from(header.family == Family::V6) << place;
+                    headers.ipv6 |= PacketMask::from(header.family == IpVersion::V6) << place;
                     verdicts.heard |= 1 << place;
                 }
             }

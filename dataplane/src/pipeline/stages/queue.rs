@@ -19,7 +19,7 @@ use crate::{
     routing::Routes,
     stats::Drops,
     units::Ticks,
-    wire::Family,
+    wire::IpVersion,
 };
 
 /// Carries the verdicts out: each packet of the burst goes to a queue, to the kernel, or is
@@ -79,7 +79,7 @@ fn queue_alike<B: Buffer, O: Outlet<B>>(
 
 /// What is still to be written into a packet that a queue has let in.
 struct Unwritten {
-    family: Family,
+    family: IpVersion,
     class: TrafficClass,
     next_hop: u16,
 }

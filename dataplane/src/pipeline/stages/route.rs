@@ -10,7 +10,7 @@ use crate::{
     routing::{Adjacency, Fib, Fibs, Hop, Key, NO_ROUTE, Neighbour, Routes},
     session::Sessions,
     stats::{DropReason, PuntReason},
-    wire::Family,
+    wire::IpVersion,
 };
 
 /// Finds each packet's neighbour: by the longest prefix, unless its session knows it. Writes its headers, too,
@@ -55,7 +55,7 @@ pub(crate) fn route<B: Buffer>(
 
 /// What a DHCP server sends to a client (RFC 2131 section 4.1: "the server unicasts DHCPOFFER and DHCPACK
 /// messages to the client's hardware address and 'yiaddr' address") may be to an address that the router
-/// is yet to get: no route says so. The kernel's client takes it, and the kernel forwards what is others'.
+/// is yet to get: no route leads there. The kernel's client takes it, and the kernel forwards what is others'.
 fn give_to_client<B: Buffer>(burst: &mut Burst<B>, place: usize) {
     if let Some(buffer) = burst.buffers.get_mut(place) {
         let family = burst.headers.family(place);
@@ -78,8 +78,8 @@ fn forward_to<B: Buffer>(
         return;
     }
     let ipv6 = burst.headers.ipv6;
-    rewrite_all(burst, which & !ipv6, Family::V4, *neighbour);
-    rewrite_all(burst, which & ipv6, Family::V6, *neighbour);
+    rewrite_all(burst, which & !ipv6, IpVersion::V4, *neighbour);
+    rewrite_all(burst, which & ipv6, IpVersion::V6, *neighbour);
 }
 
 /// Packets of one family.
@@ -87,7 +87,7 @@ fn forward_to<B: Buffer>(
 fn rewrite_all<B: Buffer>(
     burst: &mut Burst<B>,
     which: PacketMask,
-    family: Family,
+    family: IpVersion,
     neighbour: Neighbour,
 ) {
     for place in packets_in(which) {
@@ -124,7 +124,7 @@ fn forward_exception<B: Buffer>(burst: &mut Burst<B>, place: usize, routes: &Rou
     }
 }
 
-/// Looks next hops up; sessions hear where theirs went.
+/// Looks next hops up, and stores those of sessions in them.
 #[inline(never)]
 fn look_up<B: Buffer>(
     burst: &mut Burst<B>,
@@ -156,9 +156,9 @@ fn look_up<B: Buffer>(
         };
         let frame = |place| buffers.get(place).map_or(&[][..], Buffer::bytes);
         let destination4 = |place| fields::destination4(frame(place));
-        look_up_in(&fibs.ipv4, of(Family::V4), destination4, next_hops);
+        look_up_in(&fibs.ipv4, of(IpVersion::V4), destination4, next_hops);
         let destination6 = |place| fields::destination6(frame(place));
-        look_up_in(&fibs.ipv6, of(Family::V6), destination6, next_hops);
+        look_up_in(&fibs.ipv6, of(IpVersion::V6), destination6, next_hops);
     }
     for place in packets_in(which & *ipv4) {
         sessions
@@ -178,12 +178,11 @@ pub(crate) fn look_up_sources<B: Buffer>(
     which: PacketMask,
     routes: &Routes,
 ) -> [u16; BURST] {
-    let frame = |place| burst.buffers.get(place).map_or(&[][..], Buffer::bytes);
     let (ipv6, fibs) = (burst.headers.ipv6, &routes.fibs);
     let mut next_hops = [NO_ROUTE; BURST];
-    let source4 = |place| fields::source4(frame(place));
+    let source4 = |place| fields::source4(burst.frame(place));
     look_up_in(&fibs.ipv4, which & !ipv6, source4, &mut next_hops);
-    let source6 = |place| fields::source6(frame(place));
+    let source6 = |place| fields::source6(burst.frame(place));
     look_up_in(&fibs.ipv6, which & ipv6, source6, &mut next_hops);
     next_hops
 }

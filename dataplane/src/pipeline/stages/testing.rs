@@ -31,7 +31,6 @@ pub(super) const HERE: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 5);
 pub(super) const THERE: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 7);
 pub(super) const HERE6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 5);
 pub(super) const THERE6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 7);
-/// The router's own.
 pub(super) const OWN: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
 /// Next hops of [`routes`].
 pub(super) const TO_NEIGHBOUR: u16 = 1;
@@ -155,7 +154,6 @@ impl Around {
         burst
     }
 
-    /// The same, parsed.
     pub(super) fn parsed(&mut self, frames: &[Vec<u8>]) -> Burst<SimBuffer> {
         let mut burst = self.burst(frames);
         parse::parse(&mut burst, &mut self.port, &mut self.interfaces);
@@ -213,7 +211,7 @@ pub(super) fn policy() -> Box<Policy> {
     Policy::of_trusts(trusts.iter().map(Trust::map))
 }
 
-/// What has become of each packet: `None` of those that go on.
+/// What has become of each packet: `None` of those that are forwarded.
 pub(super) fn ends<B>(burst: &Burst<B>) -> Vec<Option<Verdict>> {
     let forwarded = burst.verdicts.forwarded;
     let end = |place| (forwarded >> place & 1 == 0).then(|| burst.verdicts.verdict(place));

@@ -49,11 +49,8 @@ fn ask<B: Buffer>(
             .verdicts
             .end(place, Verdict::Drop(DropReason::ReversePath));
         let header = burst.headers.at(place);
-        if let (Some(buffer), Some(interface)) = (
-            burst.buffers.get(place),
-            interfaces.get_mut(ingress.index()),
-        ) {
-            let source = fields::source(buffer.bytes(), header.family);
+        if let Some(interface) = interfaces.get_mut(ingress.index()) {
+            let source = fields::source(burst.frame(place), header.family);
             let claim = (Offence::ReversePath, header.class.dscp());
             let ip_bytes = header.ip_bytes.into();
             interface.senders.count(source, claim, ip_bytes, now);

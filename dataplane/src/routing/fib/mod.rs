@@ -28,7 +28,7 @@ use leaves::{Leaf, Leaves};
 use nodes::{Nodes, Only, ROOT};
 use route::Route;
 
-/// Why a route could not be changed. Nothing has changed then.
+/// Why a route could not be changed. The table is as before.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum FibError {
     /// 0, or over 15 bits.
@@ -70,9 +70,9 @@ pub type Fib6 = Fib<[u8; 16]>;
 /// The route tables that a worker starts with, empty.
 #[derive(Debug)]
 pub struct Fibs {
-    /// IPv4's.
+    /// For IPv4 destinations.
     pub ipv4: Fib4,
-    /// IPv6's.
+    /// For IPv6 destinations.
     pub ipv6: Fib6,
 }
 
@@ -210,7 +210,7 @@ impl<K: Key> Fib<K> {
         Ok(())
     }
 
-    /// Removes a route.
+    /// Removes the route to exactly this prefix; the next shorter one takes over.
     pub fn remove(&mut self, prefix: K, length: u8) -> Result<(), FibError> {
         if length == 0 {
             self.default = NO_ROUTE;
@@ -309,7 +309,6 @@ impl<K: Key> Fib<K> {
 enum Found {
     /// The node that it ends in.
     End,
-    /// Its leaf.
     Itself(u32),
     /// Another route's leaf, or a node that is not on its way.
     Other(Below),

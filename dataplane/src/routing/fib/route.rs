@@ -80,7 +80,6 @@ impl Route {
         (1 << within) | self.step(above) >> (below(above) - self.length)
     }
 
-    /// In memory.
     pub(super) fn pack(&self) -> [u64; 3] {
         #[allow(clippy::cast_possible_truncation, reason = "halves")]
         let (high, low) = ((self.bits >> 64) as u64, self.bits as u64);

@@ -55,7 +55,6 @@ impl Lacking {
         (self.room, self.offers) = (true, 0);
     }
 
-    /// There is none.
     pub(super) fn no_room(&mut self) {
         self.room = false;
     }

@@ -16,7 +16,6 @@ pub(super) const FIRST_LINK: u16 = 5;
 /// Where a prefix leads, before anybody asks whether the neighbour is known.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Target {
-    /// The router itself.
     Kernel,
     /// An interface that only the kernel has.
     KernelInterface,

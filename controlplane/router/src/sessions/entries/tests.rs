@@ -149,7 +149,6 @@ fn an_interface_is_known_by_its_name() {
     );
 }
 
-/// A right meter.
 fn trtcm() -> v1::Meter {
     let marker = v1::meter::TrTcm {
         pir_bps: 2_000_000,

@@ -1,6 +1,9 @@
 use super::super::testing::{Around, CLOCK_HZ, flow4, flow6, ipv4, ipv6, policy};
 use super::*;
-use crate::{diffserv::Dscp, units::TickRate};
+use crate::{
+    diffserv::Dscp,
+    units::{InterfaceIndex, TickRate},
+};
 
 fn classified(around: &mut Around, frames: &[Vec<u8>], on: u8) -> Burst<crate::device::SimBuffer> {
     let mut burst = around.parsed(frames);

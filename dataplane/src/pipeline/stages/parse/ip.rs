@@ -10,7 +10,7 @@ use crate::{
     session::{AddressPair, FlowKey4, FlowKey6, FragmentId, Protocol},
     stats::{DropReason, PuntReason},
     wire::{
-        EtherType, Ethernet, Family, Ipv4, Ipv6, Transport, Upper, is_plain4, is_source_routed,
+        EtherType, Ethernet, IpVersion, Ipv4, Ipv6, Transport, Upper, is_plain4, is_source_routed,
         options_ask, upper_layer, usage4, usage6,
     },
 };
@@ -53,7 +53,7 @@ pub(super) fn ipv4(
     check_addresses(&ip, to_group)?;
 
     let header = Header {
-        family: Family::V4,
+        family: IpVersion::V4,
         class: ip.traffic_class(),
         ttl: ip.ttl(),
         ip_bytes: ip.total_length(),
@@ -152,7 +152,7 @@ pub(super) fn ipv6(
         Upper::Opaque => {}
     }
     Ok(Header {
-        family: Family::V6,
+        family: IpVersion::V6,
         class: ip.traffic_class(),
         ttl: ip.hop_limit(),
         ip_bytes,
@@ -194,7 +194,8 @@ fn check_addresses(ip: &Ipv4<'_>, to_group: bool) -> Result<(), Verdict> {
     })
 }
 
-/// Whether an IPv4 packet has options that ask for something, and whether it may be for the router itself, but not be forwarded.
+/// Whether an IPv4 packet has options that routers must process, and whether its addresses allow it to be for
+/// the router itself, but not to be forwarded.
 pub(super) fn unusual(frame: &[u8]) -> (bool, bool) {
     let packet = frame.get(Ethernet::LENGTH..).unwrap_or_default();
     let Some(ip) = Ipv4::new(packet) else {
@@ -206,7 +207,7 @@ pub(super) fn unusual(frame: &[u8]) -> (bool, bool) {
     (options_ask(options.unwrap_or_default()), !forwardable)
 }
 
-/// The length of the IP packet in a frame that has been parsed; nothing when it carries another
+/// The length of the IP packet in a frame that has been parsed; `None` when it carries another
 /// protocol.
 pub(super) fn ip_bytes(frame: &[u8]) -> Option<u16> {
     let (ethernet, packet) = Ethernet::split(frame)?;
@@ -225,13 +226,13 @@ pub(super) fn header(frame: &[u8]) -> Option<Header> {
     let (ethernet, packet) = Ethernet::split(frame)?;
     match ethernet.ether_type() {
         EtherType::IPV4 => Ipv4::new(packet).map(|ip| Header {
-            family: Family::V4,
+            family: IpVersion::V4,
             class: ip.traffic_class(),
             ttl: ip.ttl(),
             ip_bytes: ip.total_length(),
         }),
         EtherType::IPV6 => Ipv6::new(packet).map(|ip| Header {
-            family: Family::V6,
+            family: IpVersion::V6,
             class: ip.traffic_class(),
             ttl: ip.hop_limit(),
             ip_bytes: ip.payload_length().saturating_add(40),

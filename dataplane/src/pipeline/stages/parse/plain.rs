@@ -3,13 +3,13 @@ use crate::{
     pipeline::burst::Header,
     session::{FlowKey4, FlowKey6, Protocol},
     units::MacAddress,
-    wire::Family,
+    wire::IpVersion,
     wire::{header_checksum_is_right, is_plain4},
 };
 
 /// Header and flow of the packets that are most of the traffic: unicast, IPv4 without options, UDP or TCP,
-/// no fragment, nothing wrong; nothing of any other. [`parse_frame`](super::parse_frame) says the same of
-/// them with four times the branches.
+/// no fragment, no fault; `None` of any other packet. [`parse_frame`](super::parse_frame) gives the same
+/// result for them, with four times the branches.
 #[inline(always)]
 pub(crate) fn ipv4(frame: &[u8], mac: Addressee) -> Option<(Header, FlowKey4)> {
     /// Ethernet's type, version and header length.
@@ -20,7 +20,7 @@ pub(crate) fn ipv4(frame: &[u8], mac: Addressee) -> Option<(Header, FlowKey4)> {
     const TCP: u32 = u32::from_le_bytes([0, 0, 0, Protocol::TCP.0]);
     let header: &[u8; 38] = frame.first_chunk()?;
     let ip: &[u8; 24] = header.last_chunk()?;
-    // One question after the other, in this order: a bit for each answer would take more.
+    // One branch for each test, in this order: collecting the results in bits takes more instructions.
     let kind = half::<12, _>(header);
     if kind & 0x00ff_ffff != KIND || !mac.has(header) {
         return None;
@@ -38,7 +38,7 @@ pub(crate) fn ipv4(frame: &[u8], mac: Addressee) -> Option<(Header, FlowKey4)> {
         return None;
     }
     let header = Header {
-        family: Family::V4,
+        family: IpVersion::V4,
         class: TrafficClass(ip[1]),
         ttl: ip[8],
         ip_bytes,
@@ -69,7 +69,7 @@ pub(crate) fn ipv6(frame: &[u8], mac: Addressee) -> Option<(Header, FlowKey6)> {
         return None;
     }
     let header = Header {
-        family: Family::V6,
+        family: IpVersion::V6,
         class: TrafficClass(version << 4 | label >> 4),
         ttl: hop_limit,
         // It fits: no frame is that long.
