@@ -229,6 +229,8 @@ pub struct Settings {
     pub queue_capacity: usize,
     /// What it does while no packets arrive.
     pub idle: Idle,
+    /// From which random early detection draws: with the same, the same packets are dropped.
+    pub seed: u64,
 }
 
 impl Settings {
@@ -256,7 +258,7 @@ impl Settings {
         untagged.chain(vlans)
     }
 
-    /// These ports, and the defaults for everything else.
+    /// These ports, a random seed, and the defaults for everything else.
     #[must_use]
     pub fn new(ports: Vec<PortSettings>) -> Self {
         Self {
@@ -266,6 +268,7 @@ impl Settings {
             punt: PuntRates::default(),
             queue_capacity: 1_024,
             idle: Idle::default(),
+            seed: rand::random(),
         }
     }
 }

@@ -36,10 +36,12 @@ impl Network {
     pub(crate) fn new(rate: BitRate) -> anyhow::Result<Self> {
         let fibs = Fibs::create(100, 100, HEAP)?;
         let fast = BitRate::from_bps(1_000_000_000_000)?;
-        let settings = Settings::new(vec![
+        let mut settings = Settings::new(vec![
             PortSettings::new(MacAddress(EDGE_MAC), Trust::Keep, fast),
             PortSettings::new(CORE_MAC, Trust::Keep, rate),
         ]);
+        // The same everywhere.
+        settings.seed = 7;
         let device = SimDevice::new(2, TickRate::from_hz(CLOCK_HZ));
         let (worker, control, twins) = Worker::new(&settings, device, fibs);
         let mut network = Self {

@@ -81,11 +81,12 @@ impl<B: Buffer> Egress<B> {
         now: Ticks,
     ) -> Self {
         let port = |index: PortIndex| {
+            let seed = settings.seed ^ u64::from(index.0) << 32;
             Some(Port {
                 index,
                 up: true,
                 counters: PortCounters::default(),
-                scheduler: PortScheduler::new(settings.ports.get(index.index())?, clock, now),
+                scheduler: PortScheduler::new(settings.ports.get(index.index())?, clock, now, seed),
                 leaving: ArrayVec::new(),
             })
         };

@@ -88,7 +88,8 @@ pub(crate) struct PortScheduler<B> {
 }
 
 impl<B: Buffer> PortScheduler<B> {
-    pub(crate) fn new(port: &PortSettings, clock: TickRate, now: Ticks) -> Self {
+    /// Its queues draw from `seed` on, each its own.
+    pub(crate) fn new(port: &PortSettings, clock: TickRate, now: Ticks, seed: u64) -> Self {
         // A VLAN's tag is the last thing that a frame gets.
         let longest = u64::from(port.mtu) + 18 + u64::from(port.overhead_bytes);
         let limiter = |rate: BitRate, milliseconds: u64, least: u64| {
@@ -109,10 +110,10 @@ impl<B: Buffer> PortScheduler<B> {
         let longest_packet = u32::try_from(longest).unwrap_or(u32::MAX);
         Self {
             bypass: Bypass::new(&port.classes, longest_packet, &shaper.profile),
-            queues: port
-                .classes
-                .each_ref()
-                .map(|class| Queue::new(class, port.rate, longest, clock)),
+            queues: array::from_fn(|index| {
+                let seed = seed.wrapping_add(index as u64);
+                Queue::new(&port.classes[index], (port.rate, longest), clock, seed)
+            }),
             shared: SharedRoom::new(&port.classes),
             waiting: 0,
             strict: set(&services.map(|service| service == Service::Strict)),

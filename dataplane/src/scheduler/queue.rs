@@ -87,7 +87,12 @@ enum Manager {
 
 impl<B: Buffer> Queue<B> {
     /// An empty queue at a port of `rate`, whose longest packet takes `longest` bytes of the wire.
-    pub(super) fn new(class: &ClassSettings, rate: BitRate, longest: u64, clock: TickRate) -> Self {
+    pub(super) fn new(
+        class: &ClassSettings,
+        (rate, longest): (BitRate, u64),
+        clock: TickRate,
+        seed: u64,
+    ) -> Self {
         let limit_packets = class.limit_packets.max(1);
         // Room for a few packets, however slow the port.
         let limit_wire_bytes = rate.bytes_in_ms(class.limit_ms.into()).max(4 * longest);
@@ -97,7 +102,7 @@ impl<B: Buffer> Queue<B> {
                 let packets = (limit_wire_bytes / longest.max(1)).min(limit_packets as u64);
                 let packet_ns = u128::from(longest) * 8 * 1_000_000_000 / u128::from(rate.bps());
                 let packet = clock.ticks(u64::try_from(packet_ns).unwrap_or(u64::MAX));
-                let wred = Wred::new(profile, packets, packet, rand::random());
+                let wred = Wred::new(profile, packets, packet, seed);
                 Manager::Wred(Box::new(wred))
             }
             Management::Codel(profile) => Manager::Codel {
