@@ -213,4 +213,68 @@ mod tests {
             prop_assert_eq!(forwarded, header);
         }
     }
+
+    /// Ones' complement is arithmetic modulo 65,535: no header sums to 0, so of its two values for that a
+    /// computed checksum is 0, never 0xffff.
+    fn modulo(value: i64) -> u16 {
+        u16::try_from(value.rem_euclid(0xffff)).unwrap()
+    }
+
+    /// Each of the 65,536 checksums with each pair of code points, not congested and congested.
+    #[test]
+    fn every_checksum_is_updated_for_every_pair_of_code_points() {
+        for (old, new, ecn) in (0..64_u8)
+            .flat_map(|old| (0..64_u8).flat_map(move |new| [(old, new, 0), (old, new, 3)]))
+        {
+            let (old, new) = (old << 2 | ecn, new << 2 | ecn);
+            for checksum in 0..=u16::MAX {
+                let mut header = [0_u8; 20];
+                (header[0], header[1], header[8]) = (0x45, old, 64);
+                [header[10], header[11]] = checksum.to_be_bytes();
+                let mut forwarded = header;
+                Ipv4Mut::new(&mut forwarded)
+                    .unwrap()
+                    .forward(TrafficClass(new));
+                Ipv4Mut::new(&mut header)
+                    .unwrap()
+                    .set_traffic_class(TrafficClass(new));
+                // What a word is less the checksum is more.
+                let marked = i64::from(checksum) + i64::from(old) - i64::from(new);
+                for (header, expected) in [(forwarded, marked + 0x100), (header, marked)] {
+                    let updated = u16::from_be_bytes([header[10], header[11]]);
+                    let right = updated == modulo(expected)
+                        || (checksum == u16::MAX && updated == u16::MAX);
+                    assert!(
+                        right,
+                        "{checksum:#x}, class {old:#x} to {new:#x}: {updated:#x}"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Congestion marks change the class alone; all classes, with checksums at which sums carry.
+    #[test]
+    fn every_class_becomes_every_other() {
+        let borders = [
+            0, 1, 2, 0xfe, 0xff, 0x100, 0x7fff, 0x8000, 0xfeff, 0xff00, 0xfffd, 0xfffe,
+        ];
+        for (old, new) in (0..=u8::MAX).flat_map(|old| (0..=u8::MAX).map(move |new| (old, new))) {
+            for checksum in borders {
+                let mut header = [0_u8; 20];
+                (header[0], header[1], header[8]) = (0x45, old, 64);
+                [header[10], header[11]] = u16::to_be_bytes(checksum);
+                Ipv4Mut::new(&mut header)
+                    .unwrap()
+                    .set_traffic_class(TrafficClass(new));
+                let expected = modulo(i64::from(checksum) + i64::from(old) - i64::from(new));
+                assert_eq!(
+                    u16::from_be_bytes([header[10], header[11]]),
+                    expected,
+                    "{old} {new}"
+                );
+                assert_eq!(header[1], new);
+            }
+        }
+    }
 }

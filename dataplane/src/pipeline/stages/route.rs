@@ -48,20 +48,12 @@ pub(crate) fn route<B: Buffer>(
     for place in packets_in(others) {
         forward_exception(burst, place, routes);
     }
+    // What a DHCP server sends to a client (RFC 2131 section 4.1: "the server unicasts DHCPOFFER and DHCPACK
+    // messages to the client's hardware address and 'yiaddr' address") may be to an address that the router
+    // is yet to get: no route says so. The kernel's client takes it, and the kernel forwards what is others'.
     for place in packets_in(clients) {
-        give_to_client(burst, place);
+        burst.verdicts.end(place, Verdict::Punt(PuntReason::Local));
     }
-}
-
-/// What a DHCP server sends to a client (RFC 2131 section 4.1: "the server unicasts DHCPOFFER and DHCPACK
-/// messages to the client's hardware address and 'yiaddr' address") may be to an address that the router
-/// is yet to get: no route leads there. The kernel's client takes it, and the kernel forwards what is others'.
-fn give_to_client<B: Buffer>(burst: &mut Burst<B>, place: usize) {
-    if let Some(buffer) = burst.buffers.get_mut(place) {
-        let family = burst.headers.family(place);
-        rewrite::write_class(buffer.bytes_mut(), family, burst.marked[place]);
-    }
-    burst.verdicts.end(place, Verdict::Punt(PuntReason::Local));
 }
 
 /// Packets that go to one neighbour.

@@ -4,6 +4,21 @@ use voicelane_dataplane::stats::{DropReason, InterfaceCounters, PortReport, Repo
 
 use super::Rig;
 
+/// How many packets were dropped for one of these reasons, wherever they came in.
+pub fn dropped(report: &Report, reasons: &[DropReason]) -> u64 {
+    let interfaces = report.interfaces.iter();
+    let drops = interfaces.flat_map(|it| reasons.iter().map(|reason| it.drops[reason.index()]));
+    drops.sum()
+}
+
+/// How many the queues did not let in, or dropped when they had waited.
+pub fn lost_in_queues(report: &Report) -> u64 {
+    let queues = report.ports.iter().flat_map(|port| &port.queues);
+    queues
+        .map(|it| it.refused_packets() + it.delay_dropped_packets)
+        .sum()
+}
+
 /// Each packet that came in, or from the kernel, is in a queue, on its way out, sent, dropped for a
 /// reason, or with the kernel.
 pub fn assert_conserved(rig: &mut Rig, report: &Report, to_kernel: u64) {
