@@ -386,3 +386,6 @@ fn read<B: Buffer>(
         .map(|seen| clock.nanoseconds(now.since(seen)));
     Some(FlowReading { counters, idle_ns })
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,6 +31,7 @@ mod policy_meters;
 mod readme;
 mod reverse_path;
 mod scheduling;
+mod several;
 mod trailers;
 mod unusual;
 mod vlan;

@@ -301,3 +301,60 @@ fn full_queues_share_their_room() {
     assert!(close(of(&strict, Phb::Telephony), 600), "{strict:?}");
     assert!(close(of(&strict, Phb::Standard), 600), "{strict:?}");
 }
+
+/// Every class offered three times its share of 100 Mbit/s at once, with queues that are long for any share:
+/// none holds its packets for much longer than its limit in time. By bytes and packets alone the
+/// slowest would wait for seconds.
+#[test]
+fn no_class_waits_longer_than_its_limit_in_time() {
+    let mut settings = settings("100Mbit/s");
+    for class in &mut settings.ports[1].classes {
+        class.limit_packets = 4_096;
+    }
+    let mut rig = Rig::new(&settings);
+    let offered = [
+        (Dscp::CS6, 30, Phb::NetworkControl),
+        (Dscp::CS5, 15, Phb::Signalling),
+        (Dscp::AF41, 45, Phb::MultimediaConferencing),
+        (Dscp::CS4, 27, Phb::RealtimeInteractive),
+        (Dscp::af(3, 1).unwrap(), 27, Phb::MultimediaStreaming),
+        (Dscp::CS3, 27, Phb::BroadcastVideo),
+        (Dscp::af(2, 1).unwrap(), 27, Phb::LowLatencyData),
+        (Dscp::CS2, 15, Phb::Oam),
+        (Dscp::af(1, 1).unwrap(), 27, Phb::HighThroughputData),
+        (Dscp::DF, 60, Phb::Standard),
+        (Dscp::LE, 3, Phb::LowerEffort),
+    ];
+    let frames = offered.map(|(dscp, _, _)| {
+        let mut udp = Udp::of_frame(FAR, 9, 1_000);
+        (udp.tos, udp.mac) = (dscp.number() << 2, CORE_MAC);
+        udp.frame()
+    });
+    // A percent of the link is a packet in so long.
+    let one_percent = 1_024 * 8 * 1_000;
+    let mut next = [0; 11];
+    while rig.now < 4 * CLOCK_HZ {
+        for (next, (frame, (_, percent, _))) in next.iter_mut().zip(frames.iter().zip(offered)) {
+            while *next <= rig.now {
+                rig.deliver(CORE, frame);
+                *next += one_percent / percent;
+            }
+        }
+        rig.turn();
+        rig.advance_to(rig.now + 50_000);
+    }
+    let report = rig.report();
+    let longest = offered.map(|(_, _, phb)| {
+        let queue = &report.ports[1].queues[phb.index()];
+        assert!(queue.sent_packets > 100, "{phb:?}: {}", queue.sent_packets);
+        (phb, queue.delay_ns.max() / 1_000_000)
+    });
+    // Random early detection goes by an average of the time.
+    let early = |phb: Phb| {
+        let class = &settings.ports[1].classes[phb.index()];
+        matches!(class.management, Management::Wred(_))
+    };
+    let ceiling = |phb| if early(phb) { 650 } else { 350 };
+    let kept = longest.iter().all(|&(phb, ms)| ms <= ceiling(phb));
+    assert!(kept, "{longest:?}");
+}
