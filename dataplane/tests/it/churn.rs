@@ -108,8 +108,6 @@ fn no_packet_is_lost_or_misrouted_while_routes_change() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
-
     /// A call's packets go where others to the same address go, whatever routes changed since the
     /// call's last one, and however little time ago. Steps: what to do, the route's length, ticks.
     #[test]

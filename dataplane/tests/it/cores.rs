@@ -55,7 +55,7 @@ fn settings_without_chance() -> Settings {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.div_ceil(5), ..ProptestConfig::default() })]
 
     /// A worker and a scheduler send what one core sends, in its order and at its time, and count
     /// what it counts, also where queues are full.

@@ -300,7 +300,7 @@ async fn run(acts: Vec<Vec<Act>>, adopt_for: Duration) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, max_shrink_time: 20_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases * 5 / 8, max_shrink_time: 20_000, ..ProptestConfig::default() })]
 
     #[test]
     fn routers_end_up_with_what_the_server_wants(

@@ -184,7 +184,7 @@ fn elapsed(gap: Gap, bytes: u32, spec: &MeterSpec, hz: u64) -> u64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(384))]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases * 3 / 2, ..ProptestConfig::default() })]
 
     /// Each marker, blind and aware: to the packet what its RFC says in exact numbers, from
     /// 8 kbit/s to 400 Gbit/s, on clocks of 1 to 5 GHz, over seconds and days.

@@ -137,8 +137,6 @@ fn packet() -> impl Strategy<Value = Fields> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 250, ..ProptestConfig::default() })]
-
     /// 250 policies with 40 packets each, of which most match.
     #[test]
     fn the_first_match_is_the_linear_ones(

@@ -402,7 +402,7 @@ impl Store {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases * 3 / 2, ..ProptestConfig::default() })]
 
     #[test]
     fn no_link_is_promised_more_than_it_has(steps in prop::collection::vec(step(), 1..120)) {

@@ -15,7 +15,7 @@ use crate::mirror::{
 };
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases * 3 / 2, ..ProptestConfig::default() })]
 
     /// After each event every address leads where the kernel would send it, and the table is the
     /// one that building it from scratch gives.

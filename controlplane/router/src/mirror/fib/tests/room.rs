@@ -14,7 +14,7 @@ use crate::mirror::{
 };
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases * 3 / 2, ..ProptestConfig::default() })]
 
     /// Where there is too little room, each address leads where the kernel would send it, or to the
     /// kernel; and where there is room again, no address leads to the kernel that need not.
