@@ -205,6 +205,19 @@ impl Agent {
         })
     }
 
+    /// For how long either router's loop has stood still at most since its start.
+    pub fn longest_stall(&self) -> Result<Duration, LabError> {
+        let mut longest_us = 0.0_f64;
+        for site in Site::BOTH {
+            let request = ReportEfRequest { window_s: 0 };
+            let report = self.ask_router(site, CALL_BOUND, async move |mut client| {
+                Ok(client.report_ef(request).await?.into_inner())
+            })?;
+            longest_us = longest_us.max(report.longest_stall_us);
+        }
+        Ok(Duration::from_secs_f64(longest_us.max(0.0) / 1e6))
+    }
+
     fn ask_router<T: Send + 'static, F>(
         &self,
         site: Site,

@@ -59,6 +59,8 @@ pub struct Report {
     pub results: Vec<Figures>,
     /// What must hold, and whether it does.
     pub checks: Vec<Check>,
+    /// For how long a loop of Voicelane's routers stood still at most.
+    pub longest_stall_ms: Option<f64>,
     pub machine: Machine,
     /// The commit that was built.
     pub commit: String,

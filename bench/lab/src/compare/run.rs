@@ -36,10 +36,11 @@ pub struct Options {
 pub fn run(options: Options) -> Result<Report, LabError> {
     let progress = Progress::new();
     let mut results = Vec::new();
-    let mut checks = Vec::new();
+    let (mut checks, mut longest_stall) = (Vec::new(), None);
     for candidate in Candidate::ALL {
         progress.say(format_args!("{}: building the network", candidate.name()));
-        let (figures, own) = measure(candidate, options, progress)?;
+        let (figures, own, stall) = measure(candidate, options, progress)?;
+        longest_stall = longest_stall.max(stall);
         checks.push(demo::Check {
             name: format!("{}: {}", candidate.name(), own.name),
             ..own
@@ -53,6 +54,7 @@ pub fn run(options: Options) -> Result<Report, LabError> {
         calls: options.calls,
         results,
         checks,
+        longest_stall_ms: longest_stall.map(|stall| stall.as_secs_f64() * 1e3),
         machine: Machine::new(),
         commit: voicelane_bench::commit(),
         notes: notes(options),
@@ -63,7 +65,7 @@ fn measure(
     candidate: Candidate,
     options: Options,
     progress: Progress,
-) -> Result<(Figures, demo::Check), LabError> {
+) -> Result<(Figures, demo::Check, Option<Duration>), LabError> {
     let Options { rate, ip, .. } = options;
     let sites = TwoSites::with_ip(candidate.name(), ip)?;
     let mut voicelane = None;
@@ -114,6 +116,8 @@ fn measure(
     lapses += cheat.lapses();
     cheat.stop()?;
     let own = course.own_faults(lapses);
+    let stall = voicelane.as_ref().map(|it| it.agent.longest_stall());
+    let stall = stall.transpose()?;
     course.calls.stop(false)?;
     Ok((
         Figures {
@@ -123,6 +127,7 @@ fn measure(
             commands,
         },
         own,
+        stall,
     ))
 }
 

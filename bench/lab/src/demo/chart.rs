@@ -193,6 +193,7 @@ mod tests {
         let report = Report {
             phases: phases.into(),
             checks: Vec::new(),
+            longest_stall_ms: None,
             machine: Machine::new(),
             commit: String::new(),
             ports: "af_packet",

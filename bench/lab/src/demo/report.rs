@@ -15,6 +15,8 @@ pub struct Report {
     pub phases: Vec<Phase>,
     /// What must hold, and whether it does.
     pub checks: Vec<Check>,
+    /// For how long a router's loop stood still at most; absent where the kernel forwards.
+    pub longest_stall_ms: Option<f64>,
     pub machine: Machine,
     /// The commit that was built, with `-dirty` where files had been changed.
     pub commit: String,

@@ -107,9 +107,11 @@ pub fn run<T>(
     checks.push(course.own_faults(bulk.lapses()));
     bulk.stop()?;
     course.calls.stop(false)?;
+    let stall = agent.map(|agent| agent.longest_stall()).transpose()?;
     let report = Report {
         phases,
         checks,
+        longest_stall_ms: stall.map(|stall| stall.as_secs_f64() * 1e3),
         machine: Machine::new(),
         commit: voicelane_bench::commit(),
         ports: options.ports.name(),

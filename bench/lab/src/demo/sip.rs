@@ -112,9 +112,11 @@ pub fn run_sip<T>(
     checks.push(course.own_faults(bulk.lapses()));
     bulk.stop()?;
     course.calls.stop(false)?;
+    let stall = voicelane.agent.longest_stall()?;
     let report = Report {
         phases,
         checks,
+        longest_stall_ms: Some(stall.as_secs_f64() * 1e3),
         machine: Machine::new(),
         commit: voicelane_bench::commit(),
         ports: options.ports.name(),

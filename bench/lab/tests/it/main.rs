@@ -8,6 +8,7 @@
     reason = "a test ends at what it did not expect"
 )]
 
+mod judged;
 mod network;
 
 mod churn;
