@@ -30,6 +30,16 @@ die() {
     exit 2
 }
 
+# Figures that are kept are of a commit that others can build; those kept themselves may be new.
+need_clean_tree() {
+    local changed
+    changed="$(git -C "$root" -c safe.directory='*' status --porcelain -- . ':!bench/results')" ||
+        die "bench/results keeps figures of commits, and this is no git repository"
+    [ -z "$changed" ] ||
+        die "bench/results keeps figures of commits: commit this first, or write elsewhere:
+$changed"
+}
+
 need_root() {
     [ "$(id -u)" -eq 0 ] || die "needs root, for network namespaces and hugepages: sudo $0"
 }

@@ -59,21 +59,21 @@ impl Default for Machine {
     }
 }
 
-/// The commit of the sources that are around, from `git describe`.
+/// The commit of the sources that are around, with `-dirty` where files are changed, or new, other than kept
+/// results.
 #[must_use]
 pub fn commit() -> String {
-    let args = [
-        "-c",
-        "safe.directory=*",
-        "-C",
-        env!("CARGO_MANIFEST_DIR"),
-        "describe",
-        "--always",
-        "--dirty",
-        "--abbrev=40",
-        "--exclude=*",
-    ];
-    known(output("git", &args))
+    let git = |args: &[&str]| {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+        output(
+            "git",
+            &[&["-c", "safe.directory=*", "-C", root], args].concat(),
+        )
+    };
+    let commit = git(&["rev-parse", "HEAD"]);
+    let changed = git(&["status", "--porcelain", "--", ".", ":!bench/results"]);
+    let dirty = changed.is_none_or(|changed| !changed.is_empty());
+    known(commit.map(|commit| if dirty { commit + "-dirty" } else { commit }))
 }
 
 /// The date and time, UTC, in the form of RFC 3339.

@@ -39,8 +39,15 @@ pub fn write_json(file: &Path, figures: &impl Serialize) -> anyhow::Result<()> {
     write(file, &(serde_json::to_string_pretty(figures)? + "\n"))
 }
 
-/// Writes a page of text.
+/// Writes a page of text; to the folder of kept results only what a commit has shown.
 pub fn write(file: &Path, page: &str) -> anyhow::Result<()> {
+    let kept = file.parent().and_then(|folder| folder.canonicalize().ok());
+    let kept = kept.is_some_and(|folder| folder.ends_with("bench/results"));
+    anyhow::ensure!(
+        !kept || !crate::commit().ends_with("-dirty"),
+        "{} keeps figures of commits: commit the changes first, or write elsewhere",
+        file.display()
+    );
     fs::write(file, page).with_context(|| format!("cannot write {}", file.display()))
 }
 
