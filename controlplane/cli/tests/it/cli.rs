@@ -112,6 +112,44 @@ async fn reservations_latches_leases_and_links_are_shown() {
 }
 
 #[tokio::test]
+async fn what_happens_and_how_all_stands_is_shown() {
+    let net = Network::start().await;
+    let server = url(&net);
+    run(&net, "top --once")
+        .await
+        .shows(&["No calls.", "lan0", "synchronised"]);
+    run(&net, "call add c1 --a 10.1.0.5:4000 --b 10.2.0.7:4000")
+        .await
+        .shows(&["active"]);
+    run(&net, "call add c2 --a 10.9.0.5:4000 --b 10.2.0.7:4000")
+        .await
+        .fails(1, &["NOT_FOUND"]);
+    let shown = run(&net, "events --severity warning").await;
+    shown.shows(&["warning call cli/c2: refused: ", "10.9.0.5"]);
+    assert_eq!(shown.stdout.lines().count(), 1);
+    let event = run(&net, "events --last 1 --json").await.json();
+    assert_eq!(event["kind"], "EVENT_KIND_CALL_REFUSED");
+    let first = run(&net, "events --follow --count 1 --json").await.json();
+    assert_eq!(first["sequence"], "1");
+    net.a_stream.cut();
+    eventually("lost", || async {
+        let top = run_at(&server, "top --json").await.json();
+        (top["bad"] == "1").then_some(())
+    })
+    .await;
+    let top = run_at(&server, "top --once --search c1").await;
+    top.shows(&[
+        "1 call; 1 bad (1: router a is away).",
+        "? x ? + ?",
+        "router a: lost",
+    ]);
+    run_at(&server, "top --once --search nobody")
+        .await
+        .shows(&["1 call; 1 bad"]);
+    run_at(&server, "top --calls 201").await.fails(2, &["201"]);
+}
+
+#[tokio::test]
 async fn a_call_lives_its_life() {
     let net = Network::start().await;
     let ends = "--a 10.1.0.5:4000 --b 10.2.0.7:5000";
