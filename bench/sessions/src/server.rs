@@ -21,7 +21,8 @@ impl Server {
         // Another process might take the port, which then shows as a server that cannot listen.
         let authority = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
         let child = Command::new(program)
-            .args(["--log", "warn", "--adopt-for", "0", "--listen", &authority])
+            .args(["--log", "warn", "--adopt-for", "0", "--data", "none"])
+            .args(["--listen", &authority])
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .spawn()

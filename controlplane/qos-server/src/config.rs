@@ -1,9 +1,11 @@
 //! The optional file `voicelane-server.toml`.
 
 use std::{
-    fs, io,
+    convert::Infallible,
+    env, fs, io,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    str::FromStr,
     time::Duration,
 };
 
@@ -39,6 +41,46 @@ impl From<OnShrink> for admission::OnShrink {
     }
 }
 
+/// The store's directory unless systemd says another one (StateDirectory=).
+const DATA_DIR: &str = "/var/lib/voicelane-server";
+
+/// Where sessions are kept.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(from = "PathBuf")]
+pub enum Data {
+    /// In memory only.
+    None,
+    /// In a store in this directory.
+    Dir(PathBuf),
+}
+
+impl From<PathBuf> for Data {
+    fn from(path: PathBuf) -> Self {
+        if path.as_os_str() == "none" {
+            Self::None
+        } else {
+            Self::Dir(path)
+        }
+    }
+}
+
+impl FromStr for Data {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(PathBuf::from(text).into())
+    }
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        let of_unit = env::var_os("STATE_DIRECTORY").filter(|dirs| !dirs.is_empty());
+        // There may be several, with colons between.
+        let first = of_unit.and_then(|dirs| env::split_paths(&dirs).next());
+        Self::Dir(first.unwrap_or_else(|| DATA_DIR.into()))
+    }
+}
+
 /// The file's keys. What is absent has the default shown by `voicelane-server --help`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
@@ -53,6 +95,8 @@ pub struct Config {
     pub webhook: Option<String>,
     /// Which events are posted.
     pub webhook_severity: WebhookSeverity,
+    /// Where sessions are kept: a directory, or "none".
+    pub data: Data,
     /// How long a router has to acknowledge a command, milliseconds: 1 to 60,000.
     pub acknowledge_timeout_ms: u64,
     /// How long after a router's first attach calls are left in place that it has and nobody has
@@ -113,6 +157,7 @@ impl Default for Config {
             web: None,
             webhook: None,
             webhook_severity: WebhookSeverity::Warning,
+            data: Data::default(),
             acknowledge_timeout_ms: 5_000,
             adopt_for_s: 60,
             forget_routers_after_s: 24 * 3600,

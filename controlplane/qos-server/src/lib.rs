@@ -3,6 +3,7 @@
 //!
 //! [`model`] is what it knows and decides, in plain types. [`engine`] carries that out: it owns the
 //! state behind one lock that is held for in-memory steps only, and waits for routers outside it.
+//! [`journal`] commits what has to survive the process.
 //! [`grpc`] parses, translates and maps errors. [`metrics`] counts, and [`serve`] puts all of it on
 //! sockets.
 
@@ -10,6 +11,7 @@
 
 pub mod config;
 pub mod model;
+pub mod journal;
 pub mod engine;
 pub mod events;
 pub mod metrics;

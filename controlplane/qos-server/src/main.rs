@@ -2,10 +2,18 @@
 
 #![forbid(unsafe_code)]
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{
+    fs::File,
+    io::{self, BufReader, Write as _},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Instant,
+};
 
 use anyhow::Context as _;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use rustix::{
     process::{Resource, Rlimit, getrlimit, setrlimit},
     thread::disable_transparent_huge_pages,
@@ -13,7 +21,12 @@ use rustix::{
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
-use voicelane_server::{config::Config, engine::Engine, serve, web};
+use voicelane_server::{
+    config::{Config, Data},
+    engine::Engine,
+    journal::{StoreError, commands, disk::Disk},
+    serve, web,
+};
 use voicelane_types::with_causes;
 
 /// Gives back what sessions took when they are gone, which glibc's does only at the ends of its
@@ -27,13 +40,20 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// it; it connects to nobody. The interface is package voicelane.v1; server reflection and the
 /// gRPC health service are there too.
 ///
-/// Sessions are held in memory. When the server stops, routers go on serving the calls that they
-/// have. When it has started, it leaves those calls in place on each router for a while after that
-/// has come back (--adopt-for): an agent that adds its sessions again finds them unchanged; what
-/// nobody has added by then is removed, and before then what has a five-tuple of a new session.
+/// Sessions are kept in a store on disk (--data): what was acknowledged is there again when the server
+/// has started, whatever ended it. Routers go on serving the calls that they have meanwhile, and agents
+/// need not do anything. When the store cannot be written, the server ends with exit code 3.
+///
+/// With --data none, and with a new store, the server knows no session when it has started. It leaves
+/// those that a router has in place for a while after that has come back (--adopt-for): an agent that
+/// adds its sessions again finds them unchanged; what nobody has added by then is removed, and before
+/// then what has a five-tuple of a new session.
 #[derive(Debug, Parser)]
 #[command(version, after_help = HELP_END)]
 struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+
     /// Where to listen [default: 127.0.0.1:7400]. There is no TLS yet: other addresses than
     /// loopback belong on a management network only.
     #[arg(long, value_name = "ADDRESS:PORT")]
@@ -54,12 +74,18 @@ struct Args {
     #[arg(long, value_name = "URL")]
     webhook: Option<String>,
 
-    /// A TOML file; flags win over it. Keys: listen, metrics, web, webhook,
+    /// The directory that keeps sessions over a restart; it is made if it is not there, and belongs to
+    /// one server. "none": they are held in memory only, for tests and demos [default: systemd's
+    /// STATE_DIRECTORY, or /var/lib/voicelane-server].
+    #[arg(long, global = true, value_name = "DIR")]
+    data: Option<Data>,
+
+    /// A TOML file; flags win over it. Keys: listen, metrics, data, web, webhook,
     /// webhook_severity, acknowledge_timeout_ms, adopt_for_s,
     /// forget_routers_after_s, admit_all, on_shrink, keepalive_interval_ms, keepalive_timeout_ms, max_sessions,
     /// max_routers, max_watchers, watch_buffer, router_buffer, max_connections,
     /// max_connections_per_peer, handshake_timeout_ms, idle_timeout_s, read_timeout_s.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
 
     /// Check the configuration and exit: 0 if it is right, 2 if not.
@@ -87,14 +113,37 @@ struct Args {
     log: String,
 }
 
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Read all of the store and say what is wrong with it; exit code 0 if nothing is, else 3. No server
+    /// may run on it. What to do with a store that is damaged: export it, and import that into a new one.
+    Check,
+    /// Write the store's sessions and routers to standard output, as JSON lines. Of a store that is
+    /// damaged it writes what can be read, says what is wrong, and ends with exit code 3. No server may
+    /// run on it: what that holds is told by `voicelane session list --json`.
+    Export,
+    /// Fill a store that has no sessions, or make one, with what export has written. Agents of the
+    /// sessions find them there as if the server had only been started again. A file with a fault in it
+    /// changes nothing.
+    Import {
+        /// The file; without one, standard input.
+        file: Option<PathBuf>,
+    },
+}
+
 const HELP_END: &str = "\
 Examples:
   voicelane-server
-  voicelane-server --listen 192.0.2.10:7400 --log voicelane_server=debug
+  voicelane-server --data none
+  voicelane-server --data /srv/voicelane --listen 192.0.2.10:7400 --log voicelane_server=debug
   voicelane-server --metrics 127.0.0.1:7401 --web 127.0.0.1:7480
   voicelane-server --config /etc/voicelane/server.toml --check-config
+  voicelane-server check --data /srv/voicelane
+  voicelane-server export --data /srv/voicelane > sessions.jsonl
+  voicelane-server import --data /srv/voicelane.new sessions.jsonl
 
-Exit codes: 0 stopped by SIGINT or SIGTERM, 1 failed while running, 2 wrong usage or configuration.";
+Exit codes: 0 stopped by SIGINT or SIGTERM, 1 failed while running, 2 wrong usage or configuration,
+3 the store cannot be used: damaged, in use, or the disk refuses.";
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -109,6 +158,12 @@ fn main() -> ExitCode {
         println!("the configuration is right");
         return ExitCode::SUCCESS;
     }
+    if let Some(command) = &args.command {
+        return match look(command, &config.data) {
+            Ok(code) => code,
+            Err(error) => failed(&error),
+        };
+    }
     let flush = match voicelane_log::start(filter, true) {
         Ok(flush) => flush,
         Err(error) => {
@@ -120,12 +175,85 @@ fn main() -> ExitCode {
     drop(flush);
     match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("voicelane-server: {}", with_causes(error.as_ref()));
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(&error),
     }
 }
+
+/// Says why it ends; tells by the code whether it is the store.
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("voicelane-server: {}", with_causes(error.as_ref()));
+    if error.is::<StoreError>() || error.is::<Arc<StoreError>>() {
+        ExitCode::from(STORE)
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Looks at a store that no server uses.
+fn look(command: &Command, data: &Data) -> anyhow::Result<ExitCode> {
+    let Data::Dir(dir) = data else {
+        eprintln!("voicelane-server: --data none is no store; give its directory");
+        return Ok(ExitCode::from(2));
+    };
+    let problems = match command {
+        Command::Check => {
+            let it = commands::check(dir)?;
+            println!(
+                "{}: {} sessions, {} routers; commit {}, start {}",
+                dir.display(),
+                it.sessions,
+                it.routers,
+                it.commit,
+                it.term
+            );
+            it.problems
+        }
+        Command::Export => export(dir)?,
+        Command::Import { file } => {
+            let imported = match file {
+                Some(file) => {
+                    let open = File::open(file).with_context(|| file.display().to_string())?;
+                    commands::import(dir, &mut BufReader::new(open))?
+                }
+                None => commands::import(dir, &mut io::stdin().lock())?,
+            };
+            let (sessions, routers) = imported;
+            println!(
+                "{}: imported {sessions} sessions, {routers} routers",
+                dir.display()
+            );
+            Vec::new()
+        }
+    };
+    for problem in &problems {
+        eprintln!("voicelane-server: {}: {problem}", dir.display());
+    }
+    Ok(if problems.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(STORE)
+    })
+}
+
+fn export(dir: &Path) -> anyhow::Result<Vec<String>> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let (records, problems) = match commands::export(dir, &mut out) {
+        Ok(exported) => exported,
+        Err(commands::ExportError::Store(error)) => return Err(error.into()),
+        Err(commands::ExportError::Write(error)) => {
+            return Err(error).context("standard output");
+        }
+    };
+    out.flush().context("standard output")?;
+    eprintln!(
+        "voicelane-server: {}: exported {records} records",
+        dir.display()
+    );
+    Ok(problems)
+}
+
+/// The exit code where the store is to blame.
+const STORE: u8 = 3;
 
 fn configure(args: &Args) -> anyhow::Result<(Config, EnvFilter)> {
     let mut config = match &args.config {
@@ -137,12 +265,17 @@ fn configure(args: &Args) -> anyhow::Result<(Config, EnvFilter)> {
     config.web = args.web.or(config.web);
     config.webhook = args.webhook.clone().or(config.webhook);
     config.webhook()?;
+    if let Some(data) = &args.data {
+        config.data = data.clone();
+    }
     config.adopt_for_s = args.adopt_for.unwrap_or(config.adopt_for_s);
     config.forget_routers_after_s = args
         .forget_routers_after
         .unwrap_or(config.forget_routers_after_s);
     config.admit_all |= args.admit_all;
-    let filter = EnvFilter::try_new(&args.log).with_context(|| format!("--log {:?}", args.log))?;
+    // The store's engine tells of its files as others tell of calls; whoever names it gets that.
+    let filter = EnvFilter::try_new(format!("fjall=warn,lsm_tree=warn,{}", args.log))
+        .with_context(|| format!("--log {:?}", args.log))?;
     Ok((config, filter))
 }
 
@@ -152,6 +285,9 @@ async fn run(config: &Config) -> anyhow::Result<()> {
     refuse_huge_pages();
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    // Before anybody can connect: nothing is answered, and no router told anything, by a server that
+    // has not read what it is to know.
+    let engine = start(config)?;
     let listener = serve::bind(config.listen).await?;
     let address = listener.local_addr().context("the listening address")?;
     info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
@@ -173,7 +309,6 @@ async fn run(config: &Config) -> anyhow::Result<()> {
         }
         None => None,
     };
-    let engine = Engine::start(config.settings());
     if let Some(listener) = page {
         let engine = engine.clone();
         tokio::spawn(async move {
@@ -193,13 +328,17 @@ async fn run(config: &Config) -> anyhow::Result<()> {
             }
         });
     }
-    serve::serve(engine, listener, config.transport(), async move {
+    let stop = async move {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-    })
-    .await?;
+    };
+    tokio::select! {
+        served = serve::serve(engine.clone(), listener, config.transport(), stop) => served?,
+        error = engine.journal().failed() => return Err(error.into()),
+    }
+    engine.journal().close().await;
     Ok(())
 }
 
@@ -210,6 +349,22 @@ fn refuse_huge_pages() {
     if let Err(error) = disable_transparent_huge_pages(true) {
         warn!(%error, "cannot turn off transparent huge pages: calls may wait for them");
     }
+}
+
+fn start(config: &Config) -> Result<Arc<Engine>, StoreError> {
+    let Data::Dir(dir) = &config.data else {
+        info!("sessions are held in memory only (--data none)");
+        return Ok(Engine::start(config.settings()));
+    };
+    let began = Instant::now();
+    let disk = Disk::serve(dir)?;
+    let engine = Engine::restore(config.settings(), disk)?;
+    let (sessions, routers) = engine.size();
+    info!(
+        dir = %dir.display(), sessions, routers,
+        took = ?began.elapsed(), "store read"
+    );
+    Ok(engine)
 }
 
 /// Each connection takes a descriptor; many systems permit few until a process asks for more.

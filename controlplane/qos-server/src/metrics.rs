@@ -107,6 +107,9 @@ pub struct Metrics {
     commands: Family<[Label; 2], Counter>,
     answer_seconds: Histograms,
     reaped: Family<[Label; 1], Counter>,
+    commits: Counter,
+    commit_changes: Histogram,
+    commit_seconds: Histogram,
     sessions: Family<[Label; 1], Gauge>,
     routers: Family<[Label; 1], Gauge>,
     gauges: Vec<(Gauge, Of)>,
@@ -175,6 +178,10 @@ impl Default for Metrics {
             commands: Family::default(),
             answer_seconds: Family::new_with_constructor(histogram),
             reaped: Family::default(),
+            commits: Counter::default(),
+            // 1 to 4,096.
+            commit_changes: Histogram::new(exponential_buckets(1.0, 2.0, 13)),
+            commit_seconds: histogram(),
             sessions: Family::default(),
             routers: Family::default(),
             gauges: Vec::new(),
@@ -206,6 +213,21 @@ impl Default for Metrics {
             "voicelane_server_reaped_sessions",
             "Sessions that were removed though no agent has deleted them, by what has removed them",
             it.reaped.clone(),
+        );
+        registry.register(
+            "voicelane_server_store_commits",
+            "Commits to the store",
+            it.commits.clone(),
+        );
+        registry.register(
+            "voicelane_server_store_commit_changes",
+            "Changes of a commit to the store",
+            it.commit_changes.clone(),
+        );
+        registry.register(
+            "voicelane_server_store_commit_duration_seconds",
+            "How long a commit to the store took",
+            it.commit_seconds.clone(),
         );
         registry.register(
             "voicelane_server_sessions",
@@ -280,6 +302,14 @@ impl Metrics {
     /// A session was removed that no agent has deleted.
     pub fn reaped(&self, by: Reaper) {
         self.reaped.get_or_create(&[reaper(by)]).inc();
+    }
+
+    /// So many changes were committed to the store.
+    pub fn committed(&self, changes: usize, took: Duration) {
+        self.commits.inc();
+        self.commit_changes
+            .observe(f64::from(u32::try_from(changes).unwrap_or(u32::MAX)));
+        self.commit_seconds.observe(took.as_secs_f64());
     }
 
     /// All figures, those of the moment from the snapshot.

@@ -59,7 +59,7 @@ impl TwoSites {
             &self.server,
             "server",
             &program("voicelane-server")?,
-            &[&["--listen", &listen], more].concat(),
+            &[&["--data", "none", "--listen", &listen], more].concat(),
         )?;
         let end = Instant::now() + READY_BOUND;
         loop {

@@ -35,8 +35,7 @@ impl Engine {
 
     async fn add_now(self: Arc<Self>, spec: Arc<SessionSpec>) -> Outcome {
         let key = &spec.key;
-        let deadline = self.clock().instant() + self.settings.acknowledge_timeout;
-        let (targets, charges, mut victims) = {
+        let (targets, charges, mut victims, committed) = {
             let mut state = self.lock();
             if let Some(there) = state.store.get(key) {
                 if *there.spec == *spec {
@@ -48,8 +47,12 @@ impl Engine {
                     revision,
                 });
             }
-            self.admit_new(&mut state, &spec)?
+            let (targets, charges, victims) = self.admit_new(&mut state, &spec)?;
+            let committed = self.keep(&mut state, key, &charges);
+            (targets, charges, victims, committed)
         };
+        committed.await;
+        let deadline = self.clock().instant() + self.settings.acknowledge_timeout;
         match self
             .install_all(key, spec.revision, targets, deadline)
             .await
@@ -110,6 +113,7 @@ impl Engine {
             created: now,
             updated: now,
             told: None,
+            record: self.new_record(),
         });
         Ok((targets, charges, victims))
     }
@@ -144,15 +148,17 @@ impl Engine {
         victims: &mut Victims,
         deadline: Instant,
     ) {
-        let routers = {
+        let (routers, committed) = {
             let mut state = self.lock();
             let Some(session) = state.store.get_mut(key) else {
                 return;
             };
             session.phase = Phase::Removing;
-            session.installations.keys().cloned().collect()
+            let routers = session.installations.keys().cloned().collect();
+            (routers, self.strike(&mut state, key))
         };
         self.withdraw(key, routers, self.undone_by(deadline)).await;
+        committed.await;
         let removed = {
             let mut state = self.lock();
             let removed = state.store.remove(key);

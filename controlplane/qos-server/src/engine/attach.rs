@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     events::Kind,
+    journal::record::RouterRecords,
     model::{
         error::Error,
         ids::{RouterId, SessionKey},
@@ -65,8 +66,8 @@ impl Engine {
             return Err(Error::ShuttingDown);
         }
         let id = identity.id.clone();
-        let turn = self.reports.lock().await;
-        self.make_room(&id).await?;
+        let mut turn = self.reports.lock().await;
+        self.make_room(&id, &mut turn).await?;
         let former = self.lock().registry.router(&id).cloned();
         let mut change = ClaimChange::new(&id, former.as_ref(), interfaces);
         self.prepare(&mut change).await;
@@ -82,6 +83,7 @@ impl Engine {
             self.metrics.clone(),
         ));
         let outgoing = link.outgoing();
+        self.keep_router(&mut turn, &identity, &change.interfaces);
         let (replaced, rest) = {
             let mut state = self.lock();
             let (at, now) = (link.attachment(), state.clock.unix());
@@ -129,7 +131,7 @@ impl Engine {
     async fn take_reports(self: Arc<Self>, link: Arc<Link>) {
         let id = link.router();
         loop {
-            let turn = self.reports.lock().await;
+            let mut turn = self.reports.lock().await;
             let Some(interfaces) = link.unread.take() else {
                 return;
             };
@@ -144,6 +146,7 @@ impl Engine {
             self.note_links(&former, &interfaces);
             let mut change = ClaimChange::new(id, Some(&former), interfaces);
             self.prepare(&mut change).await;
+            self.keep_router(&mut turn, &former.identity, &change.interfaces);
             // Even if the router is lost by now: it has what it said.
             self.lock().registry.report(id, &change);
             info!(router = %id, "interfaces changed");
@@ -192,7 +195,11 @@ impl Engine {
     }
 
     /// Forgets the router that is missed least if there is no room for another one.
-    async fn make_room(&self, newcomer: &RouterId) -> Result<(), Error> {
+    async fn make_room(
+        &self,
+        newcomer: &RouterId,
+        records: &mut RouterRecords,
+    ) -> Result<(), Error> {
         let forgotten = {
             let mut state = self.lock();
             let Err(full) = state.registry.has_room(newcomer) else {
@@ -202,6 +209,7 @@ impl Engine {
             state.forget(&other)
         };
         if let (Some(router), _) = &forgotten {
+            self.strike_router(records, &router.identity.id);
             self.sweep(ClaimChange::forgotten(router)).await;
         }
         Ok(())

@@ -16,14 +16,17 @@ use super::{
     preempt::Victims,
     state::State,
 };
-use crate::model::{
-    entries::{FlowEntry, expand_distinct},
-    error::Error,
-    ids::{RouterId, SessionKey},
-    links::Charges,
-    placement::{Placement, Share, place, shares},
-    session::{Learned, SessionSpec},
-    store::{Installation, Phase, Session},
+use crate::{
+    journal::{Committed, record::Parts},
+    model::{
+        entries::{FlowEntry, expand_distinct},
+        error::Error,
+        ids::{RouterId, SessionKey},
+        links::Charges,
+        placement::{Placement, Share, place, shares},
+        session::{Learned, SessionSpec},
+        store::{Installation, Phase, Session},
+    },
 };
 
 /// A change that has been checked, its five-tuples and its room on links reserved.
@@ -169,17 +172,20 @@ impl Engine {
                 return Err(error);
             }
         };
-        let leaving = {
-            let state = self.lock();
+        let (leaving, committed) = {
+            let mut state = self.lock();
             let old = state
                 .store
                 .get(key)
                 .map(|old| old.installations.keys().cloned());
-            old.into_iter()
+            let leaving = old
+                .into_iter()
                 .flatten()
                 .filter(|router| !shares.contains_key(router))
-                .collect()
+                .collect();
+            (leaving, self.keep_change(&mut state, &change))
         };
+        committed.await;
         self.withdraw(key, leaving, self.undone_by(deadline)).await;
         let victims = std::mem::take(&mut change.victims);
         {
@@ -189,6 +195,25 @@ impl Engine {
         }
         self.dismiss(victims, deadline).await;
         Ok(())
+    }
+
+    /// Commits what a session is about to become.
+    fn keep_change(&self, state: &mut State, change: &Change) -> Committed {
+        let key = &change.spec.key;
+        let Some(old) = state.store.get(key) else {
+            return Committed::already();
+        };
+        let heard = old.spec.still_learned(&change.spec, &old.heard);
+        let version = Parts {
+            spec: &change.spec,
+            placement: &change.placement,
+            charges: &change.charges,
+            learned: &change.learned,
+            heard: &heard,
+            created: old.created,
+            updated: state.clock.unix(),
+        };
+        self.keep_version(state, key, version)
     }
 
     /// Puts back what the session was on the routers where a change was attempted.
@@ -401,6 +426,7 @@ impl State {
             created: old.created,
             updated: self.clock.unix(),
             told: old.told,
+            record: old.record,
             spec,
         };
         session.acknowledge(acknowledged);

@@ -10,10 +10,13 @@ use super::{
     events::{Event, EventKind, Reaper, SessionView},
     operation::{Outcome, Work},
 };
-use crate::model::{
-    error::Error,
-    ids::{RouterId, SessionKey},
-    store::Phase,
+use crate::{
+    journal::Committed,
+    model::{
+        error::Error,
+        ids::{RouterId, SessionKey},
+        store::Phase,
+    },
 };
 
 impl Engine {
@@ -46,7 +49,9 @@ impl Engine {
         deadline: Instant,
         reaper: Option<Reaper>,
     ) -> Option<Arc<SessionView>> {
-        let (was, routers) = self.begin_delete(key)?;
+        let (was, routers, committed) = self.begin_delete(key)?;
+        committed.await;
+        let deadline = self.undone_by(deadline);
         let pending = self.withdraw(key, routers, deadline).await;
         let was = if pending.is_empty() {
             was
@@ -71,12 +76,17 @@ impl Engine {
     }
 
     /// How the session was, and its routers; absent if there is none.
-    fn begin_delete(&self, key: &SessionKey) -> Option<(Arc<SessionView>, Vec<RouterId>)> {
+    fn begin_delete(
+        &self,
+        key: &SessionKey,
+    ) -> Option<(Arc<SessionView>, Vec<RouterId>, Committed)> {
         let mut state = self.lock();
         let was = state.view(state.store.get(key)?);
         let session = state.store.get_mut(key)?;
         session.phase = Phase::Removing;
-        Some((was, session.installations.keys().cloned().collect()))
+        let routers = session.installations.keys().cloned().collect();
+        let committed = self.strike(&mut state, key);
+        Some((was, routers, committed))
     }
 
     /// Routers may have it all the same, from before the server's start.

@@ -21,7 +21,7 @@ impl Engine {
     ///
     /// Must be driven to its end: a caller who may go away gives it a task of its own.
     pub async fn forget_router(&self, id: &RouterId) -> Result<usize, Error> {
-        let _turn = self.reports.lock().await;
+        let mut turn = self.reports.lock().await;
         let (sessions, forgotten) = {
             let mut state = self.lock();
             match state.registry.router(id) {
@@ -39,6 +39,7 @@ impl Engine {
         });
         self.reach_changed.notify_one();
         if let (Some(router), _) = &forgotten {
+            self.strike_router(&mut turn, id);
             self.sweep(ClaimChange::forgotten(router)).await;
         }
         Ok(sessions)

@@ -16,6 +16,7 @@ mod follow;
 mod forget;
 mod grace;
 mod install;
+mod keep;
 mod latch;
 mod lease;
 mod link;
@@ -66,10 +67,11 @@ pub use self::{
 use self::{moves::Lane, state::State};
 use crate::{
     events::{Events as History, Kind, Subject},
+    journal::{Backend, Contents, Journal, StoreError, record::RouterRecords},
     metrics::Metrics,
     model::{
         admission::{OnShrink, Policy},
-        ids::AttachmentId,
+        ids::{AttachmentId, UnixMs},
     },
 };
 
@@ -151,14 +153,16 @@ impl Default for Settings {
 #[derive(Debug)]
 pub struct Engine {
     settings: Settings,
-    /// Differs for each start of the process.
+    /// Differs for each start of the process, or with a store for each store.
     epoch: u64,
     state: Mutex<State>,
+    /// Commits what has to survive the process.
+    journal: Journal,
     attachments: AtomicU64,
     events: broadcast::Sender<Arc<Event>>,
     watchers: Arc<Semaphore>,
     /// Held by whoever changes what routers reach, which takes many holds of `state`.
-    reports: Turn<()>,
+    reports: Turn<RouterRecords>,
     /// What routers reach has changed, so sessions may belong elsewhere now.
     reach_changed: Notify,
     /// There are sessions to move.
@@ -171,20 +175,54 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts it. Must be called in a Tokio runtime.
+    /// Starts it without a store. Must be called in a Tokio runtime.
     pub fn start(settings: Settings) -> Arc<Self> {
-        let started = u64::try_from(settings.clock.unix().0).unwrap_or(0);
+        let epoch = new_epoch(settings.clock.unix());
+        let state = State::new(&settings);
+        let records = RouterRecords::default();
+        Self::run(
+            settings,
+            epoch,
+            state,
+            Journal::none(),
+            records,
+            Arc::default(),
+        )
+    }
+
+    /// Starts it with what a store holds: its sessions are wanted, and its routers away until they
+    /// attach. Must be called in a Tokio runtime.
+    pub fn restore(settings: Settings, mut backend: impl Backend) -> Result<Arc<Self>, StoreError> {
+        let now = settings.clock.unix();
+        let mut contents = Contents::load(&mut backend, settings.max_routers, now)?;
+        let (epoch, next_id) = (backend.epoch(), contents.next_id);
+        let records = std::mem::take(&mut contents.router_records);
+        let state = State::restored(&settings, contents, backend.is_new());
+        let metrics: Arc<Metrics> = Arc::default();
+        let journal = Journal::start(backend, next_id, metrics.clone());
+        Ok(Self::run(settings, epoch, state, journal, records, metrics))
+    }
+
+    fn run(
+        settings: Settings,
+        epoch: u64,
+        state: State,
+        journal: Journal,
+        records: RouterRecords,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
         let engine = Arc::new(Self {
-            epoch: started << 20 | u64::from(std::process::id() & 0xf_ffff),
-            state: Mutex::new(State::new(&settings)),
+            epoch,
+            state: Mutex::new(state),
+            journal,
             attachments: AtomicU64::new(1),
             events: broadcast::Sender::new(settings.watch_buffer.max(1)),
             watchers: Arc::new(Semaphore::new(settings.max_watchers)),
-            reports: Turn::default(),
+            reports: Turn::new(records),
             reach_changed: Notify::new(),
             moves_due: moves::Bells::default(),
             stopping: latest::Sender::new(false),
-            metrics: Arc::default(),
+            metrics,
             history: History::default(),
             lookout: overview::Lookout::default(),
             earlier: Mutex::default(),
@@ -216,7 +254,12 @@ impl Engine {
         self.stopping.subscribe()
     }
 
-    /// Differs for each start of the process.
+    /// The store that it commits to.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Differs for each start of the process, or with a store for each store.
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
@@ -292,4 +335,10 @@ impl Drop for Held<'_> {
             (holds.given)();
         }
     }
+}
+
+/// Differs for each start of the process, or for each store.
+pub(crate) fn new_epoch(now: UnixMs) -> u64 {
+    let now = u64::try_from(now.0).unwrap_or(0);
+    now << 20 | u64::from(std::process::id() & 0xf_ffff)
 }

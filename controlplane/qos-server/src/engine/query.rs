@@ -54,6 +54,12 @@ pub enum Standing {
 }
 
 impl Engine {
+    /// How many sessions and routers there are.
+    pub fn size(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.store.len(), state.registry.len())
+    }
+
     /// One session.
     pub fn session(&self, key: &SessionKey) -> Result<Arc<SessionView>, Error> {
         let state = self.lock();

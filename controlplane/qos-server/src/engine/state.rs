@@ -14,14 +14,17 @@ use super::{
     moves::Moves,
     operation::Running,
 };
-use crate::model::{
-    admission::Policy,
-    ids::{RouterId, SessionKey},
-    leases::Moment,
-    registry::{Registry, Router},
-    session::SessionSpec,
-    shards::Shards,
-    store::Store,
+use crate::{
+    journal::Contents,
+    model::{
+        admission::Policy,
+        ids::{RouterId, SessionKey},
+        leases::Moment,
+        registry::{Registry, Router},
+        session::SessionSpec,
+        shards::Shards,
+        store::Store,
+    },
 };
 
 /// Flows whose place is looked up under one hold of the lock.
@@ -72,6 +75,24 @@ impl State {
             admission: settings.admission,
             clock: settings.clock.clone(),
         }
+    }
+
+    /// What a store holds. Routers that come back have a grace only if the store is new; otherwise it
+    /// says what they are to have.
+    pub(super) fn restored(settings: &Settings, contents: Contents, is_new: bool) -> Self {
+        let mut state = Self::new(settings);
+        let expects_more = state.registry.expects_more();
+        state.registry = contents.registry;
+        state.registry.expect_more(expects_more);
+        state.store = contents.store;
+        state.grace = Grace::new(is_new && expects_more);
+        // The agents could not renew them meanwhile.
+        for key in contents.leased {
+            let spec = state.store.get(&key).map(|session| session.spec.clone());
+            let expires = spec.and_then(|spec| state.lease(&spec));
+            state.store.renew(&key, expires);
+        }
+        state
     }
 
     /// When the lease of a session runs out that begins now, if it has one.

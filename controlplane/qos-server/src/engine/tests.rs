@@ -22,7 +22,7 @@ use crate::model::{
     placement::{place, shares},
     registry::{Identity, Interface, Location, Role},
     session::{MediaFlow, RateBps, Rtcp, ServiceClass, SessionSpec, SessionState, Terms},
-    store::{Installation, Phase, Reported, Session},
+    store::{Installation, Phase, RecordId, Reported, Session},
     work,
 };
 
@@ -209,6 +209,7 @@ fn put(engine: &Engine, index: u32) -> (SessionKey, Reported) {
         created: UnixMs(0),
         updated: UnixMs(0),
         told: Some(SessionState::Degraded),
+        record: RecordId::default(),
     });
     (key, has)
 }

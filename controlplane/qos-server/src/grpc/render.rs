@@ -52,7 +52,8 @@ pub fn pending(view: &SessionView) -> Vec<String> {
     view.pending.iter().map(ToString::to_string).collect()
 }
 
-fn spec(spec: &SessionSpec) -> v1::SessionSpec {
+/// A session as it was asked for.
+pub(crate) fn spec(spec: &SessionSpec) -> v1::SessionSpec {
     v1::SessionSpec {
         key: Some(key(&spec.key)),
         revision: spec.revision.get(),
@@ -335,7 +336,6 @@ pub fn router(view: &RouterView) -> v1::RouterStatus {
     }
 }
 
-/// With its first prefixes.
 pub(super) fn router_state(standing: Standing) -> v1::RouterState {
     match standing {
         Standing::Away => v1::RouterState::Away,
@@ -346,7 +346,8 @@ pub(super) fn router_state(standing: Standing) -> v1::RouterState {
     }
 }
 
-fn interface(it: &Interface, prefixes: usize) -> v1::Interface {
+/// An interface with its first prefixes.
+pub(crate) fn interface(it: &Interface, prefixes: usize) -> v1::Interface {
     let texts = |nets: &[ipnet::IpNet]| nets.iter().map(ToString::to_string).collect();
     v1::Interface {
         name: it.name.to_string(),

@@ -171,7 +171,7 @@ impl Claims {
 #[derive(Debug)]
 pub struct ClaimChange {
     pub(super) report: u64,
-    pub(super) interfaces: Arc<[Interface]>,
+    pub(crate) interfaces: Arc<[Interface]>,
     pub(super) no_hosts: Arc<NoHosts>,
     pub(super) ports: Arc<Ports>,
     added: Vec<Arc<Location>>,

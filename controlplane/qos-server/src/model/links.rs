@@ -217,6 +217,13 @@ impl Interface {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Charges(Box<[(Arc<LinkId>, u64)]>);
 
+impl FromIterator<(Arc<LinkId>, u64)> for Charges {
+    fn from_iter<I: IntoIterator<Item = (Arc<LinkId>, u64)>>(all: I) -> Self {
+        let all: BTreeMap<_, _> = all.into_iter().collect();
+        Self(all.into_iter().collect())
+    }
+}
+
 impl Charges {
     /// Of a session that was found there.
     pub fn of(

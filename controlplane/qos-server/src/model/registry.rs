@@ -231,6 +231,25 @@ impl Registry {
         self.routers.insert(id, router)
     }
 
+    /// Puts back a router that was known before the server's start, with a report that has been
+    /// prepared. It is away until it attaches.
+    pub fn restore(&mut self, identity: Identity, change: &ClaimChange, now: UnixMs) {
+        let router = Router {
+            peer: String::new(),
+            interfaces: change.interfaces.clone(),
+            report: change.report,
+            no_hosts: change.no_hosts.clone(),
+            ports: change.ports.clone(),
+            presence: Presence::Away {
+                since: now,
+                reason: "the server was started, and the router has not come back yet".to_owned(),
+            },
+            lasted: Duration::ZERO,
+            identity,
+        };
+        self.routers.insert(router.identity.id.clone(), router);
+    }
+
     /// Says no if one more router is one too many.
     pub fn has_room(&self, id: &RouterId) -> Result<(), Error> {
         let limit = self.max_routers;

@@ -176,6 +176,17 @@ pub struct Session {
     pub updated: UnixMs,
     /// The state that watchers were told last.
     pub told: Option<SessionState>,
+    /// Where it is kept.
+    pub record: RecordId,
+}
+
+/// The record that keeps a session over a restart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecordId {
+    /// Its number.
+    pub id: u64,
+    /// The hash of what is there, if anything is.
+    pub digest: Option<u64>,
 }
 
 impl Session {

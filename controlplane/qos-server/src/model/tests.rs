@@ -24,7 +24,7 @@ use super::{
     placement::{place, shares},
     registry::{ClaimChange, Identity, Interface, Registry, Role},
     session::{MediaFlow, RateBps, Rtcp, ServiceClass, SessionSpec, Terms},
-    store::{Installation, Phase, Session, Store},
+    store::{Installation, Phase, RecordId, Session, Store},
 };
 
 const NOW: UnixMs = UnixMs(1_000_000);
@@ -398,6 +398,7 @@ proptest! {
                         created: NOW,
                         updated: NOW,
                         told: None,
+                        record: RecordId::default(),
                     });
                     model.insert(key.clone(), spec);
                 }

@@ -32,5 +32,6 @@ mod reservations;
 mod returning;
 mod routers;
 mod sessions;
+mod store;
 mod watch;
 mod web;

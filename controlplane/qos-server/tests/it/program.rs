@@ -14,7 +14,9 @@ use tonic::Code;
 use voicelane_proto::v1::sessions_client::SessionsClient;
 
 fn program() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_voicelane-server"))
+    let mut program = Command::new(env!("CARGO_BIN_EXE_voicelane-server"));
+    program.args(["--data", "none"]);
+    program
 }
 
 #[track_caller]
@@ -90,7 +92,7 @@ fn configuration_is_checked() {
     says(
         &program().arg("--help").output().unwrap(),
         0,
-        &["Exit codes", "--adopt-for", "--metrics"],
+        &["Exit codes", "--adopt-for", "--metrics", "--data", "export"],
     );
 }
 
@@ -187,7 +189,7 @@ async fn a_log_that_nobody_reads_holds_nobody_up() {
 /// The program with so many descriptors.
 fn with_descriptors(count: u32) -> Command {
     let server = format!(
-        "ulimit -n {count}; exec {} --log info",
+        "ulimit -n {count}; exec {} --data none --log info",
         env!("CARGO_BIN_EXE_voicelane-server")
     );
     let mut shell = Command::new("bash");

@@ -264,6 +264,7 @@ impl World {
             created: NOW,
             updated: NOW,
             told: None,
+            record: crate::model::store::RecordId::default(),
             spec: Arc::new(spec),
         });
     }

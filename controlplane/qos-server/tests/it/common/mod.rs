@@ -4,13 +4,14 @@
 
 mod router;
 
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 use tonic::{Code, Status, transport::Channel};
 use voicelane_proto::v1::{self, operator_client::OperatorClient, sessions_client::SessionsClient};
 use voicelane_server::{
     engine::{Engine, Settings},
+    journal::{Backend, disk::Disk},
     serve::{Transport, bind, serve},
 };
 
@@ -49,17 +50,33 @@ impl TestServer {
         settings: Settings,
         transport: impl Into<Transport>,
     ) -> Self {
+        Self::of(Engine::start(settings), listener, transport)
+    }
+
+    /// On a store, which it may have to make.
+    pub async fn stored(dir: &Path, settings: Settings) -> Self {
+        let disk = Disk::serve(dir).unwrap();
+        Self::on_backend(disk, settings).await
+    }
+
+    pub async fn on_backend(backend: impl Backend, settings: Settings) -> Self {
+        let engine = Engine::restore(settings, backend).unwrap();
+        let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        Self::of(engine, listener, Transport::default())
+    }
+
+    fn of(engine: Arc<Engine>, listener: TcpListener, transport: impl Into<Transport>) -> Self {
         let address = listener.local_addr().unwrap();
-        let engine = Engine::start(settings);
         let transport = transport.into();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let serving = engine.clone();
+        let (serving, closing) = (engine.clone(), engine.clone());
         let task = tokio::spawn(async move {
             serve(serving, listener, transport, async {
                 let _ = stopped.await;
             })
             .await
             .unwrap();
+            closing.journal().close().await;
         });
         Self {
             address,

@@ -1,0 +1,206 @@
+//! The one thread that commits.
+
+use std::{
+    fmt, mem,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    thread,
+    time::Instant,
+};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::error;
+
+use super::{Backend, Change, StoreError};
+use crate::metrics::Metrics;
+
+/// The most changes of a commit.
+const MAX_CHANGES: usize = 4_096;
+/// Where a batch ends, bytes.
+const MAX_BYTES: usize = 1024 * 1024;
+
+/// What goes to the thread.
+enum Message {
+    Change(Change, oneshot::Sender<()>),
+    /// Commit what came before, and end.
+    Close(oneshot::Sender<()>),
+}
+
+/// The engine's side of the store.
+#[derive(Clone)]
+pub struct Journal {
+    /// Absent: nothing is kept.
+    messages: Option<mpsc::UnboundedSender<Message>>,
+    next_id: Arc<AtomicU64>,
+    failed: watch::Receiver<Option<Arc<StoreError>>>,
+}
+
+impl fmt::Debug for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Journal")
+            .field("keeps", &self.messages.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Journal {
+    /// One that keeps nothing.
+    pub fn none() -> Self {
+        Self {
+            messages: None,
+            next_id: Arc::default(),
+            failed: watch::channel(None).1,
+        }
+    }
+
+    /// Starts the thread. New sessions get numbers from `next_id` on.
+    pub fn start(backend: impl Backend, next_id: u64, metrics: Arc<Metrics>) -> Self {
+        let (messages, receiver) = mpsc::unbounded_channel();
+        let (failed, failure) = watch::channel(None);
+        let committer = Committer {
+            messages: receiver,
+            backend,
+            metrics,
+        };
+        let spawned = thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || {
+                if let Err(error) = committer.run() {
+                    error!(%error, "the store failed");
+                    failed.send_replace(Some(Arc::new(error)));
+                }
+            });
+        if let Err(error) = spawned {
+            // Its end of the channels has gone: nothing is ever committed, nor answered.
+            error!(%error, "the store's thread cannot be started");
+        }
+        Self {
+            messages: Some(messages),
+            next_id: Arc::new(AtomicU64::new(next_id)),
+            failed: failure,
+        }
+    }
+
+    /// Whether anything is kept.
+    pub fn keeps(&self) -> bool {
+        self.messages.is_some()
+    }
+
+    /// A number that no record has.
+    pub(crate) fn next_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Hands a change in; those of one session or router in their order. Resolves when it is on the
+    /// disk. As many wait as there are operations, so nothing bounds them here.
+    pub fn submit(&self, change: Change) -> Committed {
+        let Some(messages) = &self.messages else {
+            return Committed(None);
+        };
+        let (done, committed) = oneshot::channel();
+        // Fails when the store has, and then nothing is ever said to be committed.
+        let _ = messages.send(Message::Change(change, done));
+        Committed(Some(committed))
+    }
+
+    /// Resolves when the store has failed; without a store, or when it is closed, never.
+    pub async fn failed(&self) -> Arc<StoreError> {
+        let mut failed = self.failed.clone();
+        match failed.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(error)) => error.clone(),
+            Ok(None) | Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Commits what was handed in, closes the store, and returns when that is done.
+    pub async fn close(&self) {
+        let Some(messages) = &self.messages else {
+            return;
+        };
+        let (done, closed) = oneshot::channel();
+        if messages.send(Message::Close(done)).is_ok() {
+            // Fails when the store does.
+            let _ = closed.await;
+        }
+    }
+}
+
+/// Resolves when a change is on the disk; never, if the store fails: the process ends then.
+#[must_use]
+#[derive(Debug)]
+pub struct Committed(Option<oneshot::Receiver<()>>);
+
+impl Committed {
+    /// Of what needs no commit.
+    pub(crate) fn already() -> Self {
+        Self(None)
+    }
+}
+
+impl Future for Committed {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Some(receiver) = &mut self.0 else {
+            return Poll::Ready(());
+        };
+        match Pin::new(receiver).poll(context) {
+            Poll::Ready(Ok(())) => Poll::Ready(()),
+            Poll::Ready(Err(_)) | Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+struct Committer<B> {
+    messages: mpsc::UnboundedReceiver<Message>,
+    backend: B,
+    metrics: Arc<Metrics>,
+}
+
+impl<B: Backend> Committer<B> {
+    /// Runs until the journal is closed or dropped.
+    fn run(mut self) -> Result<(), StoreError> {
+        let (mut batch, mut waiting) = (Vec::new(), Vec::new());
+        while let Some(first) = self.messages.blocking_recv() {
+            let mut bytes = 0;
+            let mut next = Some(first);
+            let mut close = None;
+            while let Some(message) = next.take() {
+                match message {
+                    Message::Change(change, done) => {
+                        bytes += change.size();
+                        batch.push(change);
+                        waiting.push(done);
+                    }
+                    Message::Close(done) => {
+                        close = Some(done);
+                        break;
+                    }
+                }
+                if batch.len() < MAX_CHANGES && bytes < MAX_BYTES {
+                    next = self.messages.try_recv().ok();
+                }
+            }
+            if !batch.is_empty() {
+                let began = Instant::now();
+                self.backend.commit(&batch)?;
+                self.metrics.committed(batch.len(), began.elapsed());
+                batch.clear();
+                for done in mem::take(&mut waiting) {
+                    // Fails when nobody waits, as with a router's report.
+                    let _: Result<(), ()> = done.send(());
+                }
+            }
+            if let Some(done) = close {
+                drop(self);
+                let _: Result<(), ()> = done.send(());
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
