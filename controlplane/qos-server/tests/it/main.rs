@@ -33,5 +33,6 @@ mod returning;
 mod routers;
 mod sessions;
 mod store;
+mod store_killed;
 mod watch;
 mod web;
