@@ -12,7 +12,7 @@ use common::{
     reference::{Exit, Ledger, Reference},
     *,
 };
-use voicelane_dataplane::{device::Buffer as _, units::PortIndex};
+use voicelane_dataplane::{device::Buffer as _, policy::Trust, units::PortIndex};
 
 fuzz_target!(|data: &[u8]| {
     let mut settings = settings("100Gbit/s");
