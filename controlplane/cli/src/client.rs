@@ -105,11 +105,8 @@ impl Connection {
         let files = files.map_err(|error| Failure::Usage(error.to_string()))?;
         let endpoint = Endpoint::from_shared(global.server.clone());
         let endpoint = endpoint.map_err(|_| no_url(&global.server))?;
-        // On its own machine the server knows who it is by the socket.
-        if !global.server.starts_with("unix:") {
-            identity::check(endpoint.uri(), files.as_ref())
-                .map_err(|error| Failure::Usage(format!("--server {}: {error}", global.server)))?;
-        }
+        identity::check(endpoint.uri(), files.as_ref())
+            .map_err(|error| Failure::Usage(format!("--server {}: {error}", global.server)))?;
         Self::connect(&global.server, endpoint, files.as_ref(), global.timeout).await
     }
 
@@ -159,8 +156,16 @@ impl Connection {
         &self,
         call: impl Future<Output = Result<tonic::Response<T>, Status>>,
     ) -> Result<T, Failure> {
-        match timeout_at(self.deadline, call).await {
-            Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(self.in_time(call).await?.into_inner())
+    }
+
+    /// Waits for a part of an answer until the deadline.
+    pub(crate) async fn in_time<T>(
+        &self,
+        part: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, Failure> {
+        match timeout_at(self.deadline, part).await {
+            Ok(Ok(part)) => Ok(part),
             Ok(Err(status)) => Err(self.failure(&status)),
             Err(_) => Err(Failure::Unreachable {
                 url: self.url.clone(),

@@ -33,15 +33,23 @@ pub(crate) async fn run(
     count: Option<u64>,
 ) -> Result<(), Failure> {
     let output = Output { json: global.json };
-    let connection = Connection::open(&global.server, global.timeout).await?;
+    let connection = Connection::to_server(global).await?;
     let mut client = OperatorClient::new(connection.channel.clone());
     let follow = wanted.follow;
     let mut parts = connection.answer(client.watch_events(wanted)).await?;
     let mut interrupted = pin!(tokio::signal::ctrl_c());
     let mut left = count.unwrap_or(u64::MAX);
     loop {
+        let next = async {
+            let part = parts.message();
+            if follow {
+                part.await.map_err(|status| connection.failure(&status))
+            } else {
+                connection.in_time(part).await
+            }
+        };
         let part = tokio::select! {
-            part = parts.message() => part.map_err(|status| connection.failure(&status))?,
+            part = next => part?,
             interrupted = &mut interrupted => return Ok(interrupted?),
         };
         let Some(part) = part else {

@@ -39,9 +39,8 @@ Whoever has ca-key.pem can be anybody: keep the folder (--authority) where few c
 /// Certificates: init, issue, renew, revoke, show.
 ///
 /// A certificate says who speaks to the QoS server. Each has one name, spiffe://DOMAIN/voicelane/ROLE/ID,
-/// and the role says what it may do: a router attaches in its own name; an agent adds, changes and deletes
-/// its own calls (ID is its agent_id); an operator reads all and deletes any call; a server is one.
-/// Servers and clients verify each other, by TLS 1.3.
+/// and the role says what it is for: a router attaches in its own name; an agent adds, changes and deletes
+/// its own calls (ID is its agent_id); an operator reads all and deletes any call; a server serves.
 #[derive(Args, Debug)]
 #[command(after_help = HELP_END)]
 pub(crate) struct Pki {

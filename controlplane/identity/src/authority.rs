@@ -14,7 +14,7 @@ use std::{
     collections::BTreeSet,
     fs::{self, File},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, chown},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -40,8 +40,6 @@ use crate::{
 
 /// For how long an authority's certificate is good.
 const AUTHORITY: Duration = Duration::from_secs(10 * 365 * 86_400);
-/// For how long others' are, when nobody says.
-pub const LEAF: Duration = Duration::from_secs(30 * 86_400);
 /// Clocks may differ by so much: a certificate is good a little before it was issued.
 const SKEW: Duration = Duration::from_secs(300);
 /// Until a list of revoked certificates says that there will be another one. Servers do not end then.
@@ -66,6 +64,8 @@ pub enum AuthorityError {
     Unknown(String),
     #[error("{name} is not of the authority's domain, {domain}")]
     Domain { name: Box<Name>, domain: String },
+    #[error("{}: {leaf} was not issued here, or is revoked; issue another", file.display())]
+    Foreign { file: PathBuf, leaf: Box<Leaf> },
     #[error("{0} days are not 1 to 3650")]
     Days(u64),
     #[error("{} cannot be written", file.display())]
@@ -90,13 +90,13 @@ pub struct Authority {
 /// Whether a certificate counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It does.
+    /// Good for at least a third of its time yet.
     Valid,
-    /// It does, and two thirds of its time are over.
+    /// Good, and to be renewed: two thirds of its time are over.
     Due,
-    /// Its time is over.
+    /// Past its notAfter.
     Expired,
-    /// It was taken back.
+    /// On the revocation list (CRL).
     Revoked,
 }
 
@@ -116,18 +116,18 @@ impl State {
 /// A certificate that was issued.
 #[derive(Clone, Debug)]
 pub struct Issued {
-    /// What it says.
+    /// Name and validity.
     pub leaf: Leaf,
-    /// Whether it counts.
+    /// Validity at the time of asking.
     pub state: State,
 }
 
 /// From when to when a certificate is good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validity {
-    /// From.
+    /// Start of its validity.
     pub not_before: OffsetDateTime,
-    /// Until.
+    /// End of its validity.
     pub not_after: OffsetDateTime,
 }
 
@@ -245,7 +245,8 @@ impl Authority {
     ///
     /// # Errors
     ///
-    /// If the folder has no certificate of this authority's domain, or files cannot be written.
+    /// If the folder has no certificate that this authority has issued and not revoked, or files cannot
+    /// be written.
     pub fn renew(&self, dir: &Path, always: bool, now: OffsetDateTime) -> Result<Option<Leaf>> {
         let files = Files::in_dir(dir);
         let leaf = leaf_of(&files.cert)?;
@@ -261,6 +262,16 @@ impl Authority {
         let seconds = u64::try_from(leaf.not_after - leaf.not_before).unwrap_or_default();
         let lifetime = Duration::from_secs(seconds).saturating_sub(SKEW);
         let _lock = lock(&self.dir)?;
+        // Whoever can write to the folder must not be renewed as somebody else.
+        let noted = self.dir.join(ISSUED).join(format!("{}.pem", leaf.serial));
+        let is_ours = noted.exists() && first(&noted)? == first(&files.cert)?;
+        let revoked = self.revoked()?;
+        if !is_ours || revoked.iter().any(|it| hexadecimal(&it.0) == *leaf.serial) {
+            return Err(AuthorityError::Foreign {
+                file: files.cert,
+                leaf: Box::new(leaf),
+            });
+        }
         let validity = Validity::starting(now, lifetime.max(Duration::from_secs(60)));
         self.write_leaf(&leaf.name, validity, &files).map(Some)
     }
@@ -511,7 +522,7 @@ fn make_dir(dir: &Path) -> Result<()> {
     })
 }
 
-/// Puts a file in place of the one that is there: nobody sees half of it.
+/// Puts a file in place of the one that is there, for the same owner: nobody sees half of it.
 fn write(file: &Path, content: &[u8]) -> Result<()> {
     let mut part = file.as_os_str().to_owned();
     part.push(".part");
@@ -530,6 +541,9 @@ fn write(file: &Path, content: &[u8]) -> Result<()> {
             .open(&part)?;
         opened.write_all(content)?;
         opened.sync_all()?;
+        if let Ok(former) = fs::metadata(file) {
+            chown(&part, Some(former.uid()), Some(former.gid()))?;
+        }
         fs::rename(&part, file)
     })();
     written.map_err(|source| AuthorityError::Write {

@@ -14,13 +14,13 @@ use crate::name::{Name, NameError};
 /// A holder's certificate. Times are seconds since the Unix epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leaf {
-    /// Whose it is.
+    /// Role and id of the holder.
     pub name: Name,
     /// Its serial number, hexadecimal.
     pub serial: Box<str>,
-    /// It counts from then on.
+    /// Start of its validity.
     pub not_before: i64,
-    /// And until then.
+    /// End of its validity.
     pub not_after: i64,
 }
 
@@ -83,19 +83,6 @@ fn uris<'a>(certificate: &'a X509Certificate<'_>) -> Vec<&'a str> {
         }
     }
     uris
-}
-
-/// A certificate's names, or its subject, and its serial number: for a log, whatever it is.
-pub(crate) fn describe(der: &[u8]) -> String {
-    let Ok((_, certificate)) = X509Certificate::from_der(der) else {
-        return "what is no certificate".into();
-    };
-    let mut who = uris(&certificate).join(", ");
-    if who.is_empty() {
-        who = certificate.subject().to_string();
-    }
-    let who: String = who.chars().take(300).collect();
-    format!("{who} (serial {})", hexadecimal(certificate.raw_serial()))
 }
 
 /// Of a serial number: without the zeros that it begins with.

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-/// What a holder of a certificate may do; the QoS server has the list.
+/// What a holder of a certificate may do at a QoS server that asks for one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
     /// Attaches, in its own name.
@@ -11,13 +11,12 @@ pub enum Role {
     Agent,
     /// Reads all, and deletes any session.
     Operator,
-    /// A QoS server.
+    /// Serves; its certificate is for both ends.
     Server,
 }
 
 impl Role {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Router, Self::Agent, Self::Operator, Self::Server];
+    const ALL: [Self; 4] = [Self::Router, Self::Agent, Self::Operator, Self::Server];
 
     /// As names have it.
     #[must_use]
@@ -65,7 +64,7 @@ pub enum NameError {
     #[error("the role {0:?} is none of router, agent, operator and server")]
     Role(String),
     #[error(
-        "the id {0:?} is not 1 to 128 of A-Z, a-z, 0-9, \".\", \"-\" and \"_\", or is only dots"
+        "the id {0:?} is not 1 to 128 of A-Z, a-z, 0-9, \".\", \"-\" and \"_\", or is \".\" or \"..\""
     )]
     Id(String),
 }

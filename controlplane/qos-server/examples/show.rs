@@ -153,16 +153,21 @@ async fn main() {
     }
 }
 
+/// Names that stand before those of the calls that stay, so that the rows shown change, too.
+fn churning(index: u64) -> String {
+    format!("a-{index}")
+}
+
 /// Adds a call each time, and deletes the one that came two hundred before.
 async fn churn(engine: Arc<Engine>, every: Duration) {
     let mut ticks = interval(every);
     for index in 0_u64.. {
         ticks.tick().await;
         let port = 50_000 + 2 * (index % 5_000) as u16;
-        let added = engine.add(spec_of(&format!("churn-{index}"), port)).await;
+        let added = engine.add(spec_of(&churning(index), port)).await;
         added.unwrap();
         if let Some(former) = index.checked_sub(200) {
-            let key = session_key("key", "test", &format!("churn-{former}")).unwrap();
+            let key = session_key("key", "test", &churning(former)).unwrap();
             engine.delete(key).await.unwrap();
         }
     }

@@ -48,7 +48,7 @@ const DATA_DIR: &str = "/var/lib/voicelane-server";
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(from = "PathBuf")]
 pub enum Data {
-    /// In memory only.
+    /// In memory: they end with the process.
     None,
     /// In a store in this directory.
     Dir(PathBuf),
@@ -141,11 +141,11 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum WebhookSeverity {
-    /// All.
+    /// Every event.
     Info,
-    /// Those of which a call has suffered, or may.
+    /// Events by which a call suffers, or may.
     Warning,
-    /// Those of which many have.
+    /// Events by which many calls suffer, or may.
     Error,
 }
 

@@ -120,7 +120,7 @@ enum Command {
     Check,
     /// Write the store's sessions and routers to standard output, as JSON lines. Of a store that is
     /// damaged it writes what can be read, says what is wrong, and ends with exit code 3. No server may
-    /// run on it: what that holds is told by `voicelane session list --json`.
+    /// run on it: what that holds is told by `voicelane call list --json`.
     Export,
     /// Fill a store that has no sessions, or make one, with what export has written. Agents of the
     /// sessions find them there as if the server had only been started again. A file with a fault in it

@@ -258,7 +258,9 @@ impl Default for Metrics {
         // So that the first one of each shows as an increase.
         for change in [Change::Add, Change::Modify, Change::Delete] {
             let kind = ("kind", change.name());
-            drop(it.changes.get_or_create(&[kind, ("code", "ok")]));
+            for code in ["ok", "resource_exhausted"] {
+                drop(it.changes.get_or_create(&[kind, ("code", code)]));
+            }
             drop(it.change_seconds.get_or_create(&[kind]));
         }
         for by in [Reaper::Lease, Reaper::Preempted] {

@@ -12,7 +12,7 @@ use ratatui::{
     DefaultTerminal,
     crossterm::event::{self, Event, KeyEventKind},
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 use tonic::{Streaming, transport::Channel};
 use voicelane_proto::v1::{self, operator_client::OperatorClient};
 
@@ -37,7 +37,7 @@ pub(crate) async fn run(
     calls: u32,
     once: bool,
 ) -> Result<(), Failure> {
-    let connection = Connection::open(&global.server, global.timeout).await?;
+    let connection = Connection::to_server(global).await?;
     let mut client = OperatorClient::new(connection.channel.clone());
     if once || global.json || !io::stdout().is_terminal() {
         let request = v1::WatchOverviewRequest {
@@ -46,19 +46,27 @@ pub(crate) async fn run(
             once: true,
         };
         let mut overviews = connection.answer(client.watch_overview(request)).await?;
-        let overview = overviews.message().await;
-        let overview = overview.map_err(|status| connection.failure(&status))?;
+        let overview = connection.in_time(overviews.message()).await?;
         let output = Output { json: global.json };
         return output.print(&overview.unwrap_or_default(), top::overview);
     }
     let mut terminal = ratatui::try_init()?;
-    let ended = show(&mut terminal, &connection, &mut client, search, calls).await;
+    let ended = show(
+        &mut terminal,
+        global,
+        &connection,
+        &mut client,
+        search,
+        calls,
+    )
+    .await;
     ratatui::try_restore()?;
     ended
 }
 
 async fn show(
     terminal: &mut DefaultTerminal,
+    global: &Global,
     connection: &Connection,
     client: &mut OperatorClient<Channel>,
     search: String,
@@ -94,9 +102,11 @@ async fn show(
             Wants::Explain(key) => {
                 terminal.draw(|frame| draw(frame, &mut state))?;
                 let request = v1::ExplainSessionRequest { key: Some(key) };
-                state.explained = Some(match client.explain_session(request).await {
-                    Ok(answer) => calls::explanation(answer.get_ref()),
-                    Err(status) => status.message().to_owned(),
+                let explained = timeout(global.timeout, client.explain_session(request)).await;
+                state.explained = Some(match explained {
+                    Ok(Ok(answer)) => calls::explanation(answer.get_ref()),
+                    Ok(Err(status)) => status.message().to_owned(),
+                    Err(_) => format!("no answer within {:?}", global.timeout),
                 });
             }
         }

@@ -22,9 +22,9 @@ use crate::{
 /// What a router says that it has learned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Latched {
-    /// For which session.
+    /// Session of the latching flow.
     pub key: SessionKey,
-    /// What.
+    /// Flow and source.
     pub learned: Learned,
     /// To where the packets go.
     pub destination: SocketAddr,
@@ -33,7 +33,7 @@ pub struct Latched {
 /// What a session is being changed to, while routers are told of it.
 #[derive(Debug)]
 pub(super) struct Coming {
-    /// The version.
+    /// What the session becomes if all routers take it.
     pub(super) spec: Arc<SessionSpec>,
     /// The sources that its latching flows are installed with.
     pub(super) learned: Box<[Learned]>,

@@ -110,7 +110,7 @@ pub struct Settings {
     pub probe_every: Duration,
     /// How far apart the two readings are from which an explanation tells what happens now.
     pub explain_sample: Duration,
-    /// Tells the time.
+    /// Wall clock and monotonic clock; tests set both.
     pub clock: Clock,
     /// What measures how long the engine's lock is held; absent outside of measurements.
     pub holds: Option<Holds>,
@@ -273,7 +273,7 @@ impl Engine {
         &self.settings.clock
     }
 
-    /// What has happened.
+    /// Events for operators, the last of each kind.
     pub fn history(&self) -> &History {
         &self.history
     }

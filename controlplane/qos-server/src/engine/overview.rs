@@ -27,7 +27,7 @@ const CHUNK: usize = 64;
 const ROUTERS: usize = 64;
 /// Links asked for at once.
 const LINKS: usize = 256;
-/// Between two looks.
+/// From one overview to the next.
 const EVERY: Duration = Duration::from_secs(1);
 /// How much longer than a look takes is waited until the next one.
 const REST: u32 = 9;
@@ -37,6 +37,8 @@ const INSTALLED_AFTER: Duration = Duration::from_secs(1);
 const MOST_LINKS: usize = 50;
 /// The most routers.
 const MOST_ROUTERS: usize = 100;
+/// Calls searched before other tasks get the thread.
+const SEARCHED: usize = 512;
 /// The causes that the sentence names.
 const MOST_CAUSES: usize = 3;
 
@@ -70,7 +72,7 @@ impl fmt::Display for Cause {
         match self {
             Self::Waits(router) => write!(f, "router {router} has not acknowledged"),
             Self::Away(router) => write!(f, "router {router} is away"),
-            Self::Misplaced => f.write_str("no router reaches an address"),
+            Self::Misplaced => f.write_str("it cannot be placed as it should be"),
             Self::Refused(router) => write!(f, "router {router} refuses"),
         }
     }
@@ -79,7 +81,7 @@ impl fmt::Display for Cause {
 /// A call in an overview.
 #[derive(Clone, Debug)]
 pub struct CallView {
-    /// The call.
+    /// The session, with its state at each router.
     pub session: Arc<SessionView>,
     /// What is wrong with it, if something is.
     pub cause: Option<Cause>,
@@ -88,13 +90,13 @@ pub struct CallView {
 /// How everything stands at one moment.
 #[derive(Clone, Debug)]
 pub struct Overview {
-    /// When.
+    /// Wall-clock time at which it was taken.
     pub at: UnixMs,
     /// All calls, those with something wrong first, the worst of them first.
     pub calls: Vec<CallView>,
     /// How many have something wrong.
     pub bad: usize,
-    /// The fullest links.
+    /// Links by how full they are, fullest first.
     pub links: Vec<LinkView>,
     /// How many links there are.
     pub total_links: usize,
@@ -102,6 +104,8 @@ pub struct Overview {
     pub routers: Vec<RouterView>,
     /// How many routers there are.
     pub total_routers: usize,
+    /// All there is in a sentence.
+    pub sentence: String,
 }
 
 /// What the last look has found; absent while nobody looks.
@@ -127,7 +131,7 @@ impl Engine {
         latest
     }
 
-    /// Whether somebody looks.
+    /// Whether an overview is made each second, as somebody subscribes to it.
     pub fn is_looked_at(&self) -> bool {
         *self.lookout_runs()
     }
@@ -178,8 +182,9 @@ impl Engine {
         }
         bad.sort_by_key(|call| Reverse(call.cause.as_ref().map(Cause::badness)));
         let (links, total_links) = self.fullest_links().await;
-        let (routers, total_routers) = self.routers_by_need().await;
+        let (routers, total_routers, unwell) = self.routers_by_need().await;
         let many = bad.len();
+        let sentence = sentence(&bad, good.len(), &unwell);
         bad.append(&mut good);
         Overview {
             at,
@@ -189,6 +194,7 @@ impl Engine {
             total_links,
             routers,
             total_routers,
+            sentence,
         }
     }
 
@@ -215,7 +221,8 @@ impl Engine {
         (all, total)
     }
 
-    async fn routers_by_need(&self) -> (Vec<RouterView>, usize) {
+    /// Routers, those first that are not well; how many there are; and how many are away or mute.
+    async fn routers_by_need(&self) -> (Vec<RouterView>, usize, [usize; 2]) {
         let mut all: Vec<RouterView> = Vec::new();
         loop {
             let last = all.last().map(|view| view.router.identity.id.clone());
@@ -227,57 +234,18 @@ impl Engine {
             yield_now().await;
         }
         let total = all.len();
+        let unwell = [Standing::Away, Standing::Mute]
+            .map(|standing| all.iter().filter(|it| it.standing == standing).count());
         all.sort_by_key(|router| router.standing == Standing::Synchronised);
         all.truncate(MOST_ROUTERS);
-        (all, total)
+        (all, total, unwell)
     }
 }
 
 impl Overview {
-    /// All there is in a sentence.
-    pub fn sentence(&self) -> String {
-        let calls = match self.calls.len() {
-            0 => "No calls".to_owned(),
-            1 => "1 call".to_owned(),
-            many => format!("{many} calls"),
-        };
-        if self.bad == 0 {
-            let routers = self.routers.iter();
-            let away = routers.filter(|it| it.standing == Standing::Away).count();
-            let good = if self.calls.is_empty() {
-                ""
-            } else {
-                "; none is known to be bad"
-            };
-            return match away {
-                0 => format!("{calls}{good}."),
-                1 => format!("{calls}{good}, but 1 router is away."),
-                away => format!("{calls}{good}, but {away} routers are away."),
-            };
-        }
-        let mut causes: BTreeMap<&Cause, usize> = BTreeMap::new();
-        for cause in self.calls.iter().filter_map(|call| call.cause.as_ref()) {
-            *causes.entry(cause).or_default() += 1;
-        }
-        let mut causes: Vec<_> = causes.into_iter().collect();
-        causes.sort_by_key(|(_, calls)| Reverse(*calls));
-        let told = causes.iter().take(MOST_CAUSES);
-        let mut parts: Vec<_> = told
-            .map(|(cause, calls)| format!("{calls}: {cause}"))
-            .collect();
-        let rest: usize = causes
-            .iter()
-            .skip(MOST_CAUSES)
-            .map(|(_, calls)| calls)
-            .sum();
-        if rest > 0 {
-            parts.push(format!("{rest}: other causes"));
-        }
-        format!("{calls}; {} bad ({}).", self.bad, parts.join("; "))
-    }
-
-    /// The first `most` calls in which `search` is found, and how many there are.
-    pub fn find(&self, search: &str, most: usize) -> (Vec<&CallView>, usize) {
+    /// The first `most` calls in which `search` is found, and how many there are. Leaves the thread to
+    /// others now and then.
+    pub async fn find(&self, search: &str, most: usize) -> (Vec<&CallView>, usize) {
         if search.is_empty() {
             return (self.calls.iter().take(most).collect(), self.calls.len());
         }
@@ -285,7 +253,10 @@ impl Overview {
         let mut found = Vec::new();
         let mut count = 0;
         let mut text = String::new();
-        for call in &self.calls {
+        for (index, call) in self.calls.iter().enumerate() {
+            if index % SEARCHED == SEARCHED - 1 {
+                yield_now().await;
+            }
             text.clear();
             call.describe(&mut text);
             if text.to_lowercase().contains(&wanted) {
@@ -297,6 +268,55 @@ impl Overview {
         }
         (found, count)
     }
+}
+
+/// All there is in a sentence: what is wrong with calls, else with routers, of which some are away and
+/// some mute.
+fn sentence(bad: &[CallView], good: usize, [away, mute]: &[usize; 2]) -> String {
+    let calls = match bad.len() + good {
+        0 => "No calls".to_owned(),
+        1 => "1 call".to_owned(),
+        many => format!("{many} calls"),
+    };
+    if bad.is_empty() {
+        let good = if good == 0 {
+            ""
+        } else {
+            "; none is known to be bad"
+        };
+        let unwell = [(*away, "away"), (*mute, "mute")];
+        let unwell: Vec<_> = unwell
+            .into_iter()
+            .filter_map(|(count, how)| match count {
+                0 => None,
+                1 => Some(format!("1 router is {how}")),
+                many => Some(format!("{many} routers are {how}")),
+            })
+            .collect();
+        return match &unwell[..] {
+            [] => format!("{calls}{good}."),
+            some => format!("{calls}{good}, but {}.", some.join(" and ")),
+        };
+    }
+    let mut causes: BTreeMap<&Cause, usize> = BTreeMap::new();
+    for cause in bad.iter().filter_map(|call| call.cause.as_ref()) {
+        *causes.entry(cause).or_default() += 1;
+    }
+    let mut causes: Vec<_> = causes.into_iter().collect();
+    causes.sort_by_key(|(_, calls)| Reverse(*calls));
+    let told = causes.iter().take(MOST_CAUSES);
+    let mut parts: Vec<_> = told
+        .map(|(cause, calls)| format!("{calls}: {cause}"))
+        .collect();
+    let rest: usize = causes
+        .iter()
+        .skip(MOST_CAUSES)
+        .map(|(_, calls)| calls)
+        .sum();
+    if rest > 0 {
+        parts.push(format!("{rest}: other causes"));
+    }
+    format!("{calls}; {} bad ({}).", bad.len(), parts.join("; "))
 }
 
 impl CallView {

@@ -27,18 +27,18 @@ const MAX_TEXT: usize = 512;
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// Nothing has suffered.
+    /// No call suffers by it.
     Info,
-    /// A call has suffered, or may.
+    /// A call suffers by it, or may.
     Warning,
-    /// Many calls have.
+    /// Many calls suffer by it, or may.
     Error,
 }
 
-/// What happened.
+/// Kinds of events; how many of each are kept is bounded apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// This server started.
+    /// This server serves, with the sessions of its store.
     ServerStarted,
     /// An agent's change was answered with an error.
     CallRefused,
@@ -60,7 +60,7 @@ pub enum Kind {
     RouterForgotten,
     /// A link of a router was lost.
     InterfaceDown,
-    /// It is back.
+    /// A link of a router that was lost is there again.
     InterfaceUp,
 }
 
@@ -90,9 +90,9 @@ pub enum Subject {
     /// The server itself, or an agent whose request names no call.
     #[default]
     Server,
-    /// A call.
+    /// A call, by its session.
     Call(SessionKey),
-    /// A router.
+    /// A router, or one of its interfaces, which the text names.
     Router(RouterId),
 }
 
@@ -111,15 +111,15 @@ impl From<&RouterId> for Subject {
 /// Something that has happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Counts from 1.
+    /// Number of the event since the server started, from 1.
     pub sequence: u64,
-    /// When.
+    /// Wall-clock time, ms since 1970.
     pub at: UnixMs,
     /// How bad it is.
     pub severity: Severity,
-    /// What.
+    /// Kind of the event, by which floods are bounded.
     pub kind: Kind,
-    /// To what.
+    /// The call or router that it is about.
     pub subject: Subject,
     /// As a sentence without its subject.
     pub text: Box<str>,
@@ -130,7 +130,7 @@ pub struct Event {
 /// What a reader gets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Part {
-    /// In their order.
+    /// Oldest first.
     pub events: Vec<Arc<Event>>,
     /// How many have gone that came after the last one read.
     pub missed: u64,
@@ -138,7 +138,7 @@ pub struct Part {
     pub up_to: u64,
 }
 
-/// What has happened.
+/// The last events of each kind, and what readers wait on.
 #[derive(Debug)]
 pub struct Events {
     kept: Mutex<Kept>,

@@ -12,7 +12,7 @@ use voicelane_proto::v1::{self, explain_step::Verdict};
 
 use super::render;
 use crate::{
-    engine::{CallView, Engine, Overview, RouterView, SessionView},
+    engine::{CallView, Cause, Engine, Overview, RouterView, SessionView},
     events::{Event, Kind, Part, Severity, Subject},
     model::{error::Error, ids::RouterId, registry::Presence, store::InstallationState},
 };
@@ -33,12 +33,12 @@ const BATCH: usize = 100;
 pub struct Wanted {
     /// What calls are to contain.
     pub search: String,
-    /// How many calls.
+    /// Limit of calls in an answer.
     pub calls: usize,
 }
 
 impl Wanted {
-    /// Checks the bounds.
+    /// Fails when the text is too long or too many calls are asked for.
     pub fn parse(search: &str, calls: u32) -> Result<Self, Error> {
         if search.len() > MAX_SEARCH {
             let reason = format!("has {} bytes; give at most {MAX_SEARCH}", search.len());
@@ -60,13 +60,17 @@ impl Wanted {
 }
 
 /// An overview as its reader wants it.
-pub fn overview(engine: &Engine, it: &Overview, wanted: &Wanted) -> v1::WatchOverviewResponse {
-    let (calls, found) = it.find(&wanted.search, wanted.calls);
+pub async fn overview(
+    engine: &Engine,
+    it: &Overview,
+    wanted: &Wanted,
+) -> v1::WatchOverviewResponse {
+    let (calls, found) = it.find(&wanted.search, wanted.calls).await;
     let events = engine.history().latest(0, LAST_EVENTS, Severity::Info);
     v1::WatchOverviewResponse {
         at_unix_ms: it.at.0,
         server_epoch: engine.epoch(),
-        sentence: it.sentence(),
+        sentence: it.sentence.clone(),
         total: it.calls.len() as u64,
         bad: it.bad as u64,
         found: found as u64,
@@ -89,11 +93,10 @@ fn call(call: &CallView) -> v1::OverviewCall {
         correlation_id: spec.correlation_id.to_string(),
         state: render::session_state(session.state).into(),
         badness: call.cause.as_ref().map_or(0, |cause| cause.badness()),
-        why: call
-            .cause
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default(),
+        why: match (&call.cause, &session.problem) {
+            (Some(Cause::Misplaced), Some(problem)) => problem.to_string(),
+            (cause, _) => cause.as_ref().map(ToString::to_string).unwrap_or_default(),
+        },
         segments: segments(session),
         source: text(course.and_then(|it| it.source())),
         destination: text(course.and_then(|it| it.destination())),
@@ -320,10 +323,11 @@ pub(super) fn watch_overview(
         loop {
             let seen = latest.borrow_and_update().clone();
             if let Some(seen) = seen {
+                let overview = overview(&engine, &seen, &wanted).await;
                 let Some(room) = reader.room().await else {
                     return;
                 };
-                room.send(Ok(overview(&engine, &seen, &wanted)));
+                room.send(Ok(overview));
                 if once {
                     return;
                 }

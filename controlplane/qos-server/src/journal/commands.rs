@@ -46,7 +46,7 @@ struct Heading {
 pub struct Checked {
     /// How many sessions can be read.
     pub sessions: usize,
-    /// How many routers.
+    /// Routers that it has a report of.
     pub routers: usize,
     /// The number of the last commit.
     pub commit: u64,

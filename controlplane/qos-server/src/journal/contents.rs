@@ -30,7 +30,7 @@ use crate::{
 pub struct Contents {
     /// The routers, all of them away.
     pub registry: Registry,
-    /// The sessions.
+    /// Sessions as they were committed, before any router attaches.
     pub store: Store,
     /// The records of the routers.
     pub router_records: RouterRecords,
@@ -60,7 +60,7 @@ fn shared<T: Ord>(known: &mut BTreeSet<Arc<T>>, value: T) -> Arc<T> {
 }
 
 impl Contents {
-    /// Nothing yet.
+    /// Empty, for records to be added.
     pub fn new(max_routers: usize, now: UnixMs) -> Self {
         Self {
             registry: Registry::new(max_routers),

@@ -154,7 +154,7 @@ impl Disk {
         Ok((disk, problems))
     }
 
-    /// Where it is.
+    /// Directory of the store.
     pub fn dir(&self) -> &Path {
         &self.dir
     }

@@ -4,54 +4,38 @@ use std::{io, path::PathBuf};
 
 /// Why a store cannot be used. Each message says where, and what to do.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum StoreError {
     /// The operating system refused something.
     #[error("cannot {what} {}: {source}; give --data a directory that the server may write, or `none`", path.display())]
     Io {
-        /// What was tried.
         what: &'static str,
-        /// On which file or directory.
         path: PathBuf,
-        /// Why it failed.
         source: io::Error,
     },
     /// Another process has the store open.
     #[error(
         "{} is in use by {holder}: a store has one server at a time. Stop that one first; what a \
-         server that runs holds is told by `voicelane session list`", dir.display()
+         server that runs holds is told by `voicelane call list`", dir.display()
     )]
-    InUse {
-        /// The store's directory.
-        dir: PathBuf,
-        /// The process, as far as it is known.
-        holder: String,
-    },
+    InUse { dir: PathBuf, holder: String },
     /// The directory has other things in it.
     #[error(
         "{} is not empty and holds no store of voicelane-server; give --data an empty directory, \
          one that does not exist yet, or `none`", dir.display()
     )]
-    NotAStore {
-        /// The directory.
-        dir: PathBuf,
-    },
+    NotAStore { dir: PathBuf },
     /// There is no store to look at.
     #[error("{} holds no store of voicelane-server; --data says where it is", dir.display())]
-    Missing {
-        /// The directory.
-        dir: PathBuf,
-    },
+    Missing { dir: PathBuf },
     /// Written by another release.
     #[error(
         "the store in {} has format {found}, and this release reads {known}; export it with the \
          release that wrote it, and import it here", dir.display()
     )]
     Format {
-        /// The store's directory.
         dir: PathBuf,
-        /// Its format.
         found: u64,
-        /// The one that is read.
         known: u64,
     },
     /// Its content is not what was committed.
@@ -60,41 +44,21 @@ pub enum StoreError {
          they have. `voicelane-server check --data {dir}` lists what is wrong, `voicelane-server \
          export --data {dir}` writes what can be read, for an import into a new store", dir = dir.display()
     )]
-    Damaged {
-        /// The store's directory.
-        dir: PathBuf,
-        /// What does not fit.
-        reason: String,
-    },
+    Damaged { dir: PathBuf, reason: String },
     /// A commit failed, so nobody knows what is on the disk.
     #[error(
         "the store in {} cannot be written: {reason}. The server ends, as it answers nothing that it \
          has not written; routers keep the calls that they have. Look at the disk (full? broken?), \
          then start the server again: it has all that it acknowledged", dir.display()
     )]
-    Commit {
-        /// The store's directory.
-        dir: PathBuf,
-        /// What the engine said.
-        reason: String,
-    },
+    Commit { dir: PathBuf, reason: String },
     /// A file that is imported makes no sense.
     #[error("line {line}: {reason}; nothing was imported")]
-    Import {
-        /// Where, from 1.
-        line: usize,
-        /// What is wrong.
-        reason: String,
-    },
+    Import { line: usize, reason: String },
     /// There is something in the store that is imported into.
     #[error(
         "the store in {} has {records} sessions and routers already; import into a new one",
         dir.display()
     )]
-    NotEmpty {
-        /// The store's directory.
-        dir: PathBuf,
-        /// How many.
-        records: u64,
-    },
+    NotEmpty { dir: PathBuf, records: u64 },
 }

@@ -54,7 +54,7 @@ pub struct StoredSession {
 #[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct StoredLocation {
-    /// The router's id.
+    /// Id of the router.
     #[prost(string, tag = "1")]
     pub router: String,
     /// The name of its interface.
@@ -96,7 +96,7 @@ pub struct StoredCharge {
     /// The router's id.
     #[prost(string, tag = "1")]
     pub router: String,
-    /// Its port.
+    /// Name of the DPDK port.
     #[prost(string, tag = "2")]
     pub port: String,
     /// What the router sends, not what comes in.
@@ -111,13 +111,13 @@ pub struct StoredCharge {
 #[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct StoredSource {
-    /// Of which flow.
+    /// Index of the flow in the session, from 0.
     #[prost(uint32, tag = "1")]
     pub flow: u32,
-    /// Of its RTCP.
+    /// Whether the source is of its RTCP, not of its media.
     #[prost(bool, tag = "2")]
     pub rtcp: bool,
-    /// Address and port.
+    /// `address:port`, IPv6 in brackets.
     #[prost(string, tag = "3")]
     pub source: String,
 }
@@ -127,10 +127,10 @@ pub struct StoredSource {
 #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct StoredRouter {
-    /// Who it is.
+    /// Id and release, as it attached.
     #[prost(message, optional, tag = "1")]
     pub hello: Option<v1::Hello>,
-    /// Its interfaces.
+    /// Its last report, without prefixes of core interfaces.
     #[prost(message, optional, tag = "2")]
     pub interfaces: Option<v1::InterfaceReport>,
 }

@@ -47,9 +47,9 @@ pub struct Acknowledged {
 /// What a router says it has of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reported {
-    /// The version.
+    /// Revision of the session that the router reports.
     pub revision: u64,
-    /// Of its entries.
+    /// Hash of the entries that the router reports.
     pub fingerprint: Fingerprint,
 }
 
@@ -183,7 +183,7 @@ pub struct Session {
 /// The record that keeps a session over a restart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecordId {
-    /// Its number.
+    /// Key of its record in the store.
     pub id: u64,
     /// The hash of what is there, if anything is.
     pub digest: Option<u64>,

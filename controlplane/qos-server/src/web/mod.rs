@@ -29,6 +29,8 @@ use crate::{
 const MAX_PAGES: usize = 64;
 /// Calls that are explained at once; each takes about a second.
 const MAX_EXPLAINED: usize = 4;
+/// Calls that are explained or wait for it.
+const MAX_ASKED: usize = 64;
 
 /// What the page may load and do.
 const SECURITY: [(header::HeaderName, &str); 4] = [
@@ -46,6 +48,7 @@ struct Web {
     engine: Arc<Engine>,
     pages: Arc<Semaphore>,
     explained: Arc<Semaphore>,
+    asked: Arc<Semaphore>,
 }
 
 /// Serves the page until the engine stops.
@@ -56,6 +59,7 @@ pub async fn serve(engine: Arc<Engine>, listener: TcpListener) -> std::io::Resul
         engine,
         pages: Arc::new(Semaphore::new(MAX_PAGES)),
         explained: Arc::new(Semaphore::new(MAX_EXPLAINED)),
+        asked: Arc::new(Semaphore::new(MAX_ASKED)),
     };
     let routes = Router::new()
         .route("/events", get(stream::events))
@@ -109,6 +113,10 @@ struct Which {
 
 /// Why a call has its lane or not, as ExplainSession says it.
 async fn explain(State(web): State<Web>, Query(which): Query<Which>) -> Response {
+    let Ok(_asked) = web.asked.try_acquire() else {
+        let why = "too many calls are being explained; ask again";
+        return (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
+    };
     let Ok(_turn) = web.explained.acquire().await else {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };

@@ -52,7 +52,7 @@ pub(super) async fn events(State(web): State<Web>, Query(asked): Query<Asked>) -
     Sse::new(events).into_response()
 }
 
-/// An open page.
+/// A page that is open in a browser, and what was last sent to it.
 struct Page {
     engine: Arc<Engine>,
     latest: watch::Receiver<Option<Arc<Overview>>>,
@@ -70,7 +70,7 @@ impl Page {
             if is_new {
                 let seen = self.latest.borrow_and_update().clone();
                 if let Some(seen) = seen {
-                    return self.event(&seen);
+                    return self.event(&seen).await;
                 }
             }
             tokio::select! {
@@ -81,8 +81,9 @@ impl Page {
         }
     }
 
-    fn event(&mut self, seen: &Overview) -> Option<Event> {
-        let shown = Shown::of(overview::overview(&self.engine, seen, &self.wanted))?;
+    async fn event(&mut self, seen: &Overview) -> Option<Event> {
+        let shown = overview::overview(&self.engine, seen, &self.wanted).await;
+        let shown = Shown::of(shown)?;
         let (name, data) = match &self.sent {
             None => ("snapshot", shown.all()),
             Some(before) => ("change", shown.since(before)),

@@ -256,7 +256,7 @@ fn a_directory_that_cannot_be_one_is_told() {
     for command in ["check", "export"] {
         says(
             &program(folder.path()).arg(command).output().unwrap(),
-            &[path, "in use", &id, "voicelane session list"],
+            &[path, "in use", &id, "voicelane call list"],
         );
     }
     drop(server);

@@ -91,6 +91,8 @@ async fn the_page_is_served_with_what_keeps_it_safe_and_once() {
         "/no",
         "/../Cargo.toml",
         "/js/../../Cargo.toml",
+        // A file of a kind that is served, outside of what is.
+        "/../../../proto/tests/contract.txt",
         "/vendor/SHA256SUMS",
     ] {
         let (head, _) = get(address, path, "").await;

@@ -18,12 +18,25 @@ let show = () => {};
 /** @type {() => void} */
 let close = () => {};
 
+/**
+ * The call that a page is of; none for the overview, and for what is no name.
+ * @param {string} hash
+ */
+function named(hash) {
+  const [, page, agent, session] = hash.split("/");
+  if (page !== "call" || !agent || !session) return null;
+  try {
+    return { agentId: decodeURIComponent(agent), sessionId: decodeURIComponent(session) };
+  } catch {
+    return null;
+  }
+}
+
 function route() {
   close();
   close = () => {};
-  const [, page, agent, session] = location.hash.split("/");
-  if (page === "call" && agent && session) {
-    const key = { agentId: decodeURIComponent(agent), sessionId: decodeURIComponent(session) };
+  const key = named(location.hash);
+  if (key) {
     ({ show, close } = callPage(view, key));
     // So that it is among the calls that are told.
     find(key.sessionId);
@@ -34,8 +47,12 @@ function route() {
   show();
 }
 
+/** The longest search that the server takes, bytes of UTF-8. */
+const MAX_SEARCH = 128;
+
 /** @param {string} text */
 function find(text) {
+  while (new TextEncoder().encode(text).length > MAX_SEARCH) text = text.slice(0, -1);
   if (text === store.search) return;
   store.search = text;
   open();

@@ -11,7 +11,7 @@ import { store } from "./store.js";
 /** @typedef {{session: any, flows: Flow[], firstBroken?: Step | null, firstUnknown?: Step | null}} Explanation */
 
 const AGAIN_MS = 3000;
-/** Points of the plot: five minutes. */
+/** Points of the plot: about seven minutes, as an explanation takes a second. */
 const POINTS = 100;
 
 /** @param {Explanation} told */
@@ -36,7 +36,7 @@ function plot(box) {
   let chart = null;
 
   /** @param {Explanation} told */
-  return function add(told) {
+  function add(told) {
     const now = Date.now() / 1000;
     times.push(now);
     const at = times.length - 1;
@@ -76,7 +76,8 @@ function plot(box) {
       axes: [axis, { ...axis, label: "packets/s" }],
       series: [{}, ...[...series.keys()].map((label, index) => ({ label, stroke: colours[index % 4], width: 2, dash: index >= 4 ? [4, 4] : [] }))],
     }, data, box);
-  };
+  }
+  return { add, destroy: () => chart?.destroy() };
 }
 
 /**
@@ -113,7 +114,7 @@ export function callPage(view, key) {
     element("section", {}, element("h2", {}, "In a shell"), element("pre", { tabindex: "0" }, command), copy),
   );
   document.title = `${key.sessionId} · Voicelane`;
-  const draw = plot(plotted);
+  const plotting = plot(plotted);
   let open = true;
 
   /** @param {Explanation} told */
@@ -138,7 +139,7 @@ export function callPage(view, key) {
       `${row.flow} ${word(row.kind, "FLOW_KIND_").toUpperCase()}`,
       row.a?.packets ?? "", row.b?.packets ?? "", row.a?.policedPackets ?? "", row.b?.policedPackets ?? "",
     ], ["", "number", "number", "number", "number"]);
-    draw(told);
+    plotting.add(told);
   }
 
   async function ask() {
@@ -177,6 +178,7 @@ export function callPage(view, key) {
     },
     close() {
       open = false;
+      plotting.destroy();
     },
   };
 }

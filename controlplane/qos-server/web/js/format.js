@@ -131,13 +131,18 @@ export function table(label, header) {
 export function fill(body, items, id, cells, kinds = []) {
   /** @type {Map<string, HTMLTableRowElement>} */
   const rows = new Map();
-  for (const row of body.rows) rows.set(row.dataset.id ?? "", row);
+  const ids = new Set(items.map(id));
+  // Before the others are looked at: a row that stays in its place is not moved, and keeps its focus.
+  for (const row of [...body.rows]) {
+    const key = row.dataset.id ?? "";
+    if (ids.has(key)) rows.set(key, row);
+    else row.remove();
+  }
   let at = body.firstElementChild;
   for (const item of items) {
     const key = id(item);
     const state = JSON.stringify(item);
     let row = rows.get(key);
-    rows.delete(key);
     if (!row) {
       row = document.createElement("tr");
       row.dataset.id = key;
@@ -159,5 +164,4 @@ export function fill(body, items, id, cells, kinds = []) {
       body.insertBefore(row, at);
     }
   }
-  for (const row of rows.values()) row.remove();
 }
