@@ -291,7 +291,7 @@ impl Agent {
                     self.desired.outcome(now, outcome);
                 }
             }
-            FromServer::Answered(key, answer) => self.desired.answered(now, &key, answer),
+            FromServer::Answered(question, answer) => self.desired.answered(now, &question, answer),
             FromServer::Disconnected => {
                 self.requests = None;
                 self.desired.disconnected();
@@ -325,7 +325,7 @@ impl Agent {
             && let Err(error) = self.questions.try_send(questions)
         {
             for question in error.into_inner() {
-                self.desired.answered(now, question.key(), Answer::None);
+                self.desired.answered(now, &question, Answer::None);
             }
         }
     }

@@ -47,8 +47,8 @@ pub enum FromServer {
     },
     /// What became of changes.
     Outcomes(Vec<v1::ChangeOutcome>),
-    /// What it says of a session.
-    Answered(v1::SessionKey, Answer),
+    /// What it says of a session. Each question has one.
+    Answered(Question, Answer),
     /// The stream has ended.
     Disconnected,
 }
@@ -252,9 +252,9 @@ async fn connect(url: &str) -> Result<Channel, Ended> {
 }
 
 async fn ask(channel: Channel, question: Question, events: mpsc::Sender<FromServer>) {
-    let (key, asked) = match question {
-        Question::Revision(key) => (key.clone(), timeout(ANSWER, revision(channel, key)).await),
-        Question::Heard(key) => (key.clone(), timeout(ANSWER, heard(channel, key)).await),
+    let asked = match question.clone() {
+        Question::Revision(key) => timeout(ANSWER, revision(channel, key)).await,
+        Question::Heard(key) => timeout(ANSWER, heard(channel, key)).await,
     };
     let answer = match asked {
         Ok(Ok(answer)) => answer,
@@ -266,7 +266,7 @@ async fn ask(channel: Channel, question: Question, events: mpsc::Sender<FromServ
         Err(_) => Answer::None,
     };
     // Fails when the agent has ended.
-    let _ = events.send(FromServer::Answered(key, answer)).await;
+    let _ = events.send(FromServer::Answered(question, answer)).await;
 }
 
 async fn revision(channel: Channel, key: v1::SessionKey) -> Result<Answer, Status> {

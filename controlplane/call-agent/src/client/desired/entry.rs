@@ -108,8 +108,7 @@ impl Entry {
     /// It stays as long as its packets come, and the server has it as it should be.
     pub(super) fn stays_while_heard(&self) -> bool {
         match &self.want {
-            Want::Adopted(_) => true,
-            Want::Is(Content::Flows(_), Until::Renewed) => {
+            Want::Adopted(_) | Want::Is(Content::Flows(_), Until::Renewed) => {
                 self.there == There::Yes && self.confirmed == Some(self.generation)
             }
             Want::Is(..) | Want::Gone => false,
@@ -128,15 +127,14 @@ impl Entry {
             (Want::Gone, There::No) => None,
             (Want::Gone, There::Yes | There::Unknown) => Some(Kind::Delete),
             (Want::Is(..) | Want::Adopted(_), There::No) => Some(Kind::Add),
-            (Want::Is(..), There::Yes) if is_current && !self.renew => None,
-            (Want::Adopted(_), There::Yes) if !self.renew => None,
+            (Want::Is(..) | Want::Adopted(_), There::Yes) if is_current && !self.renew => None,
             (Want::Is(..) | Want::Adopted(_), There::Yes | There::Unknown) => Some(Kind::Modify),
         }
     }
 
     /// How long the server is to keep the session, s.
     pub(super) fn lifetime_s(&self, now: Micros, configured_s: u32) -> u32 {
-        match self.want {
+        match &self.want {
             Want::Is(_, Until::Time(until)) => {
                 let left = until.saturating_sub(now).div_ceil(SECOND);
                 let left = u32::try_from(left).unwrap_or(u32::MAX);
@@ -148,6 +146,7 @@ impl Entry {
                 };
                 left.clamp(1, most)
             }
+            Want::Adopted(spec) if spec.lifetime_s > 0 => spec.lifetime_s,
             _ => configured_s,
         }
     }
@@ -171,14 +170,13 @@ impl Entry {
 
     /// Whether a change would only renew what the server has.
     pub(super) fn only_renews(&self, kind: Kind) -> bool {
-        let is_same = match &self.want {
-            Want::Is(_, until) => {
-                *until == Until::Renewed && self.confirmed == Some(self.generation)
-            }
+        let has_no_end = match &self.want {
+            Want::Is(_, until) => *until == Until::Renewed,
             Want::Adopted(_) => true,
             Want::Gone => false,
         };
-        kind == Kind::Modify && is_same && self.there == There::Yes
+        let is_same = self.there == There::Yes && self.confirmed == Some(self.generation);
+        kind == Kind::Modify && has_no_end && is_same
     }
 
     /// When to try again after a failure: later each time, to a limit that depends on what would have to

@@ -54,6 +54,10 @@ impl Question {
     }
 }
 
+/// Questions whether a session is heard that have no answer at a time; others are asked at their next
+/// renewal. The server explains 16 sessions of a connection at a time, and takes a second for each. Fewer than
+/// the connection asks at a time: a question for a revision never waits for these.
+pub(super) const LISTENING: usize = 48;
 /// How long a session may be silent, RTCP included, until its call is taken to be over.
 const SILENCE: Micros = 30 * SECOND;
 /// A session that has been silent for so long is asked about again soon.
@@ -152,7 +156,13 @@ impl Desired {
             // Its revision must be known to change it.
             (Kind::Add, Code::AlreadyExists) | (Kind::Modify, Code::Aborted) => {
                 entry.there = There::Unknown;
-                self.questions.push(id);
+                let key = self.terms.key(&id);
+                self.questions.push(Question::Revision(key));
+            }
+            // Of an earlier process, and deleted by somebody else.
+            (Kind::Modify, Code::NotFound) if entry.is_adopted() && entry.there == There::Yes => {
+                entry.there = There::No;
+                self.give_up(&id);
             }
             // Either the session is not there, or no router has an address.
             (Kind::Modify, Code::NotFound)
@@ -188,7 +198,11 @@ impl Desired {
         entry.failures = 0;
         entry.refusal = None;
         if entry.is_adopted() {
-            // It is looked at again as it was due.
+            // What was heard of it may say that it is looked at sooner.
+            if entry.due.is_none() {
+                let at = entry.renew_at(id, now, self.lifetime_s);
+                self.set_due(id, at);
+            }
             return;
         }
         if entry.is_half_open() {
@@ -252,21 +266,24 @@ impl Desired {
 
     /// What the server is to be asked; [`answered`](Self::answered) takes the answers.
     pub fn questions(&mut self) -> Vec<Question> {
-        let asked = std::mem::take(&mut self.questions);
-        let question = |id: &SessionId| {
-            let key = self.terms.key(id);
-            if self.entries.get(id).is_some_and(Entry::stays_while_heard) {
-                Question::Heard(key)
-            } else {
-                Question::Revision(key)
-            }
-        };
-        asked.iter().map(question).collect()
+        std::mem::take(&mut self.questions)
     }
 
-    /// The server's answer to a question.
-    pub fn answered(&mut self, now: Micros, key: &v1::SessionKey, answer: Answer) {
-        let id = SessionId::known(&key.session_id);
+    /// Asks when the last packet of a session came, unless too many questions wait for their answers.
+    pub(super) fn ask_whether_heard(&mut self, id: &SessionId) {
+        if self.listening < LISTENING {
+            self.listening += 1;
+            self.questions.push(Question::Heard(self.terms.key(id)));
+        }
+    }
+
+    /// The server's answer to a question. Each question has one.
+    pub fn answered(&mut self, now: Micros, question: &Question, answer: Answer) {
+        let is_heard = matches!(question, Question::Heard(_));
+        if is_heard {
+            self.listening = self.listening.saturating_sub(1);
+        }
+        let id = SessionId::known(&question.key().session_id);
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
@@ -274,16 +291,13 @@ impl Desired {
             Answer::Heard { last_ms } if entry.stays_while_heard() => {
                 self.heard(now, &id, last_ms);
             }
-            Answer::Revision(_) | Answer::None if entry.is_adopted() => {
-                let at = look_at(&id, now);
-                self.set_due(&id, Some(at));
-            }
+            Answer::None if is_heard && entry.is_adopted() => self.look_soon(now, &id),
             Answer::NoSession if entry.is_adopted() => {
                 entry.there = There::No;
                 self.give_up(&id);
             }
-            // Whoever cannot say that it is silent must not end it.
-            Answer::None if entry.stays_while_heard() => self.renew(&id),
+            // Whoever cannot say that it is silent must not end it; what becomes of its renewal says the rest.
+            Answer::None | Answer::NoSession if is_heard => {}
             Answer::Revision(revision) => {
                 entry.there = There::Yes;
                 entry.confirmed = None;
@@ -326,12 +340,17 @@ impl Desired {
             }
             return;
         }
-        // Its lease must not run out meanwhile.
-        entry.renew = true;
-        let is_adopted = entry.is_adopted();
-        self.queue(id, false);
-        if is_adopted {
-            self.set_due(id, Some(look_at(id, now)));
+        if quiet_since.is_some() || entry.is_adopted() {
+            self.look_soon(now, id);
+        }
+    }
+
+    /// Renews a session in some seconds, and asks then whether it is heard.
+    fn look_soon(&mut self, now: Micros, id: &SessionId) {
+        let at = look_at(id, now);
+        let due = self.entries.get(id).and_then(|entry| entry.due);
+        if due.is_none_or(|due| due > at) {
+            self.set_due(id, Some(at));
         }
     }
 
@@ -360,6 +379,7 @@ impl Desired {
         }
         let mut entry = Entry::new(Arc::from([]));
         entry.there = There::Yes;
+        entry.confirmed = Some(entry.generation);
         entry.revision = spec.revision;
         entry.call_id = spec.correlation_id.as_bytes().into();
         entry.want = Want::Adopted(Box::new(spec));

@@ -9,6 +9,9 @@
 //! reservation  ───┼─▶ Entry ─queue─┤                                      ├─▶ Entry, Event
 //! ListSessions ───┘                └─▶ Question (unary) ────────▶ answer ─┘
 //! ```
+//!
+//! Renewing waits for no answer: whether a session is heard is asked beside it, and only as often as the
+//! server can say it.
 
 use std::{
     cmp::Reverse,
@@ -133,8 +136,9 @@ pub struct Desired {
     epoch: Option<u64>,
     /// Changes can be sent.
     connected: bool,
-    /// What must be read at the server before it can be changed.
-    questions: Vec<SessionId>,
+    questions: Vec<Question>,
+    /// Questions whether a session is heard that have no answer yet.
+    listening: usize,
     events: Vec<Event>,
 }
 
@@ -165,6 +169,7 @@ impl Desired {
             epoch: None,
             connected: false,
             questions: Vec::new(),
+            listening: 0,
             events: Vec::new(),
         }
     }
@@ -368,10 +373,11 @@ impl Desired {
             let is_over = matches!(entry.want, Want::Is(_, Until::Time(until)) if until <= now);
             if is_over && entry.is_half_open() {
                 self.give_up(&id);
-            } else if entry.there == There::Yes && entry.stays_while_heard() {
-                // Its call may be over though no message has told it.
-                self.questions.push(id);
             } else {
+                if entry.there == There::Yes && entry.stays_while_heard() {
+                    // Its call may be over though no message has told it.
+                    self.ask_whether_heard(&id);
+                }
                 self.renew(&id);
             }
         }

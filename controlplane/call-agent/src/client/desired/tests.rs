@@ -175,7 +175,7 @@ fn leases_are_renewed_spread_without_a_new_revision() {
         let now = NOW + second * SECOND;
         desired.tick(now);
         for question in desired.questions() {
-            desired.answered(now, question.key(), Answer::Heard { last_ms: Some(20) });
+            desired.answered(now, &question, Answer::Heard { last_ms: Some(20) });
         }
         let (texts, tags) = sent(&mut desired, now);
         assert!(
@@ -202,10 +202,10 @@ fn a_session_that_is_there_with_another_revision_is_looked_at() {
     let (_, tags) = sent(&mut desired, NOW);
     answer(&mut desired, NOW, tags[0], Code::AlreadyExists);
     let questions = desired.questions();
-    let [Question::Revision(key)] = &questions[..] else {
+    let [question @ Question::Revision(_)] = &questions[..] else {
         panic!("{questions:?}");
     };
-    desired.answered(NOW, key, Answer::Revision(7));
+    desired.answered(NOW, question, Answer::Revision(7));
     expect(&mut desired, NOW, &["modify c 8 100"]);
 }
 
@@ -244,10 +244,10 @@ fn adopted_sessions_stay_while_they_are_heard() {
         now = desired.next_deadline().unwrap();
         desired.tick(now);
         let questions = desired.questions();
-        let [Question::Heard(key)] = &questions[..] else {
+        let [question @ Question::Heard(_)] = &questions[..] else {
             panic!("{questions:?}");
         };
-        desired.answered(now, key, Answer::Heard { last_ms });
+        desired.answered(now, question, Answer::Heard { last_ms });
         if last_ms.is_some() {
             expect(&mut desired, now, &["modify c 5 100"]);
         }
@@ -261,7 +261,7 @@ fn adopted_sessions_stay_while_they_are_heard() {
         now = desired.next_deadline().unwrap();
         desired.tick(now);
         for question in desired.questions() {
-            desired.answered(now, question.key(), Answer::Heard { last_ms: None });
+            desired.answered(now, &question, Answer::Heard { last_ms: None });
         }
     }
     assert!(sent(&mut desired, now).0.contains(&"delete c".to_owned()));
@@ -286,14 +286,14 @@ fn a_call_without_a_bye_ends_when_its_wire_is_silent() {
     for _ in 0..3 {
         let before = desired.next_deadline().unwrap();
         let (now, questions) = asked(&mut desired);
-        desired.answered(now, questions[0].key(), heard(Some(20)));
+        desired.answered(now, &questions[0], heard(Some(20)));
         expect(&mut desired, now, &["modify c 1 100"]);
         assert!(desired.next_deadline().unwrap() - before >= 40 * SECOND);
     }
     // Nobody can say: it stays.
     for answer in [Answer::None, heard(None)] {
         let (now, questions) = asked(&mut desired);
-        desired.answered(now, questions[0].key(), answer);
+        desired.answered(now, &questions[0], answer);
         expect(&mut desired, now, &["modify c 1 100"]);
     }
     // Its lease does not run out while it is found out, which takes 30 s.
@@ -303,7 +303,7 @@ fn a_call_without_a_bye_ends_when_its_wire_is_silent() {
         let (at, questions) = asked(&mut desired);
         now = at.max(now);
         assert!(matches!(questions[..], [Question::Heard(_)]));
-        desired.answered(now, questions[0].key(), heard(None));
+        desired.answered(now, &questions[0], heard(None));
         if let [event] = &desired.events()[..] {
             assert_eq!(*event, silent);
             break;
@@ -316,10 +316,67 @@ fn a_call_without_a_bye_ends_when_its_wire_is_silent() {
     expect(&mut desired, now, &["modify c 1 100"]);
     assert!(desired.next_deadline().unwrap() - now >= 40 * SECOND);
     let (now, questions) = asked(&mut desired);
-    desired.answered(now, questions[0].key(), heard(Some(31_000)));
+    desired.answered(now, &questions[0], heard(Some(31_000)));
     assert_eq!(desired.events(), [silent]);
     desired.apply(now, remove("c"));
     expect(&mut desired, now, &["delete c"]);
+}
+
+/// A server explains 16 sessions a second at most: leases must not wait for that.
+#[test]
+fn leases_do_not_run_out_while_questions_wait() {
+    const LIFETIME: Micros = 60 * SECOND;
+    let mut desired = Desired::new(Settings {
+        agent_id: "a".into(),
+        service_class: v1::ServiceClass::Telephony,
+        lifetime_s: 60,
+    });
+    desired.connected(1);
+    for call in 0..1_000 {
+        desired.apply(NOW, Change::Add(session(&format!("c{call}"), 4_000 + call)));
+    }
+    let mut renewed = HashMap::new();
+    let mut waiting = VecDeque::new();
+    let mut silent_at = None;
+    for second in 0..600 {
+        let now = NOW + second * SECOND;
+        desired.tick(now);
+        loop {
+            let changes = desired.next_changes(now);
+            if changes.is_empty() {
+                break;
+            }
+            for change in changes {
+                let (session_change::Change::Add(v1::AddSessionRequest { spec })
+                | session_change::Change::Modify(v1::ModifySessionRequest { spec })) =
+                    change.change.unwrap()
+                else {
+                    panic!("a session is deleted");
+                };
+                renewed.insert(spec.unwrap().key.unwrap().session_id, now);
+                answer(&mut desired, now, change.tag, Code::Ok);
+            }
+        }
+        assert!(renewed.len() == 1_000 && renewed.values().all(|last| now - last < LIFETIME));
+        waiting.extend(desired.questions());
+        assert!(waiting.len() <= exchange::LISTENING);
+        for question in waiting.drain(..waiting.len().min(16)) {
+            let last_ms = match question.key().session_id.as_str() {
+                "c7" => second * 1_000,
+                _ => 20,
+            };
+            let last_ms = Some(last_ms);
+            desired.answered(now, &question, Answer::Heard { last_ms });
+        }
+        for event in desired.events() {
+            if let Event::Silent(id, _) = event {
+                assert_eq!(id, SessionId::known("c7"));
+                silent_at.get_or_insert(second);
+            }
+        }
+    }
+    // 1,000 sessions, 16 a second.
+    assert!(silent_at.is_some(), "it is never asked about");
 }
 
 #[test]
