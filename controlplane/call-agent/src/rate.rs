@@ -303,7 +303,6 @@ impl<'a> Meaning<'a> {
     }
 }
 
-/// A packet's payload.
 struct Payload {
     bytes: u32,
     packet_us: u32,

@@ -7,14 +7,15 @@
 //!
 //! `COUNT` messages for each target, made of `fuzz/corpus/TARGET` by a generator that `SEED` and the
 //! message's number begin. A message that panics, or takes over a second of CPU time, ends it with an exit
-//! code of 1; it is written to a file, and `NUMBER` gives it again.
+//! code of 1, and what is printed has its number: `COUNT` 1 with `TARGET` and `NUMBER` gives it again. One
+//! that panics is written to a file, too.
 
 use std::{
     fs,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     process,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -52,6 +53,9 @@ const HANG: Duration = Duration::from_secs(1);
 
 /// Messages that are done, of all targets.
 static DONE: AtomicU64 = AtomicU64::new(0);
+/// The message that is read: its target, as an index of [`TARGETS`], and its number.
+static TARGET: AtomicUsize = AtomicUsize::new(0);
+static NUMBER: AtomicU64 = AtomicU64::new(0);
 
 fn main() -> anyhow::Result<()> {
     const USAGE: &str = "storm COUNT SEED [TARGET [NUMBER]]";
@@ -97,6 +101,8 @@ struct Storm {
 
 impl Storm {
     fn run(&self, first: u64, count: u64) -> anyhow::Result<()> {
+        let target = TARGETS.iter().position(|(name, _)| *name == self.name);
+        TARGET.store(target.unwrap_or(0), Ordering::Relaxed);
         let began = Instant::now();
         let cpu_began = cpu_time();
         let mut input = Vec::new();
@@ -105,6 +111,7 @@ impl Storm {
             let mut random = SmallRng::seed_from_u64(self.seed.rotate_left(32) ^ number);
             mutate(&mut random, &self.corpus, &mut input);
             bytes += input.len() as u64;
+            NUMBER.store(number, Ordering::Relaxed);
             let run = AssertUnwindSafe(|| (self.entry)(&input));
             if catch_unwind(run).is_err() {
                 let file = format!("storm-{}-{}-{number}", self.name, self.seed);
@@ -152,7 +159,12 @@ fn watch() {
         if now_done != done {
             (done, since) = (now_done, now);
         } else if now.saturating_sub(since) > HANG {
-            eprintln!("message {done}, counted over all targets, takes over {HANG:?}");
+            let target = TARGETS.get(TARGET.load(Ordering::Relaxed));
+            eprintln!(
+                "{}: message {} of this seed takes over {HANG:?}",
+                target.map_or("", |(name, _)| name),
+                NUMBER.load(Ordering::Relaxed)
+            );
             process::exit(1);
         }
     }

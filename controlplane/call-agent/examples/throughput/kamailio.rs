@@ -8,6 +8,7 @@
 use std::{
     env, fs,
     net::UdpSocket,
+    path::PathBuf,
     process::{Child, Command, id},
     thread,
     time::Duration,
@@ -42,6 +43,7 @@ pub(crate) fn run() {
         let kamailio = start_kamailio(route);
         measure(what, kamailio, SIP, &messages);
     }
+    let _ = fs::remove_dir_all(folder());
     thread::spawn(sockets::serve);
     let agent = Command::new(env::current_exe().expect("a program"))
         .arg(AGENT)
@@ -50,9 +52,14 @@ pub(crate) fn run() {
     measure(what, agent.expect("an agent"), HEP, &frames);
 }
 
+/// Where Kamailio has its configuration and its files.
+fn folder() -> PathBuf {
+    env::temp_dir().join(format!("voicelane-kamailio-{}", id()))
+}
+
 /// One worker for UDP, which keeps no state.
 fn start_kamailio(route: &str) -> Child {
-    let folder = env::temp_dir().join(format!("voicelane-kamailio-{}", id()));
+    let folder = folder();
     fs::create_dir_all(&folder).expect("a folder");
     let file = folder.join("kamailio.cfg");
     let config = format!(

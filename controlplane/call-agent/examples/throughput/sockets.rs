@@ -143,7 +143,6 @@ impl Sender {
                 .map(|at| call_frames(self.call + at, false))
                 .collect();
             self.call += AT_A_TIME;
-            pace.began_late();
             for nth in 0..13 {
                 for call in &calls {
                     pace.wait();
@@ -167,7 +166,10 @@ impl Sender {
     }
 }
 
-/// Sends evenly, but no faster than wanted after it was held up.
+/// A sender that was held up for longer does not send the rest faster: it would be a burst.
+const MADE_UP: Duration = Duration::from_millis(5);
+
+/// Sends evenly.
 pub(crate) struct Pace {
     next: Instant,
     interval: Duration,
@@ -183,14 +185,11 @@ impl Pace {
         }
     }
 
-    /// What was prepared meanwhile does not count.
-    fn began_late(&mut self) {
-        self.next = self.next.max(Instant::now());
-    }
-
     pub(crate) fn wait(&mut self) {
         self.sent += 1;
-        self.next += self.interval;
+        let now = Instant::now();
+        let earliest = now.checked_sub(MADE_UP).unwrap_or(now);
+        self.next = (self.next + self.interval).max(earliest);
         let ahead = self.next.saturating_duration_since(Instant::now());
         if ahead > Duration::from_millis(2) {
             thread::sleep(ahead);

@@ -21,7 +21,6 @@ const MAX_DIALOGS: usize = 64;
 /// How long an exchange may stay without a final response, after the last message of it.
 const UNFINISHED_FOR: Micros = 300_000_000;
 
-/// One call.
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) id: Arc<[u8]>,
@@ -68,7 +67,7 @@ pub(super) struct Response<'a> {
     pub(super) to_tag: &'a [u8],
     pub(super) code: u16,
     pub(super) to: Asked,
-    /// Its own time.
+    /// When it came, us by the sender's clock or the agent's.
     pub(super) at: u64,
     pub(super) expires_s: Option<u32>,
 }

@@ -34,7 +34,6 @@ pub(super) enum State {
     },
 }
 
-/// One dialog.
 #[derive(Debug)]
 pub(super) struct Dialog {
     pub(super) id: SessionId,

@@ -289,7 +289,7 @@ fn summary(read: &Read) -> Box<str> {
 pub struct CallReport {
     /// The SIP Call-ID header, as it came.
     pub call_id: Arc<[u8]>,
-    /// Its dialogs.
+    /// Those that go on, and those that ended lately.
     pub dialogs: Vec<DialogReport>,
 }
 

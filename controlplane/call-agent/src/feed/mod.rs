@@ -30,7 +30,7 @@ pub type Queue = tokio::sync::mpsc::Sender<Vec<Input>>;
 pub struct ListenError {
     /// What would come there.
     pub what: &'static str,
-    /// Where.
+    /// The configured one.
     pub address: SocketAddr,
     /// The key of the configuration that says where.
     pub key: &'static str,

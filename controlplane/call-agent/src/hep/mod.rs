@@ -29,7 +29,7 @@ const CHUNK_HEADER: usize = 6;
 /// The most that a compressed payload may grow to, bytes: what an uncompressed one can be at most.
 const MAX_INFLATED: usize = 65_535;
 
-/// One frame.
+/// A HEPv3 frame: the mirrored message, and what its sender says of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packet<'a> {
     /// Where the message is said to come from. Absent if the sender left it out or gave a value of

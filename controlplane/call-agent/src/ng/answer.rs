@@ -32,7 +32,7 @@ impl<'a> Reply<'a> {
     }
 }
 
-/// An answer.
+/// What the agent answers to a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer<'a> {
     /// To `ping`.

@@ -7,7 +7,6 @@ use super::{
     value::{MAX_DEPTH, MAX_VALUES, Value},
 };
 
-/// Reads one object.
 pub(super) fn read(text: &[u8]) -> Result<Value<'static>, Refused> {
     let json = serde_json::from_slice(text).map_err(|_| Refused::Dictionary)?;
     let mut values = 0;

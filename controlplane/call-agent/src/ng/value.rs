@@ -7,14 +7,14 @@ pub const MAX_DEPTH: usize = 16;
 /// The most values of one dictionary, all depths together.
 pub const MAX_VALUES: usize = 4_096;
 
-/// One value.
+/// A value of a dictionary, in bencode or JSON.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value<'a> {
     /// Bytes; in JSON, UTF-8.
     Text(Cow<'a, [u8]>),
-    /// A whole number.
+    /// In JSON, a number without a fraction.
     Integer(i64),
-    /// In order.
+    /// In the order of the text.
     List(Vec<Value<'a>>),
     /// In the order of the text: keys need not be sorted.
     Dictionary(Vec<(Cow<'a, [u8]>, Value<'a>)>),

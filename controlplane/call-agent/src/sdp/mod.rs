@@ -23,13 +23,13 @@ pub struct Session {
 /// One `m=` line, with what holds for it from the session's level.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stream {
-    /// What is sent.
+    /// The media of the `m=` line.
     pub kind: Kind,
     /// Where RTP is received. 0: refused, or [`bundle_only`](Self::bundle_only).
     pub port: u16,
     /// How many streams there are, each two ports above the one before.
     pub ports: u16,
-    /// What carries it.
+    /// The protocol of the `m=` line.
     pub transport: Transport,
     /// Where it is received.
     pub connection: Option<Connection>,
@@ -109,7 +109,7 @@ pub enum Direction {
     Inactive,
 }
 
-/// `a=rtcp`.
+/// `a=rtcp` (RFC 3605).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RtcpPort {
     /// Where RTCP is received.
@@ -118,7 +118,7 @@ pub struct RtcpPort {
     pub address: Option<IpAddr>,
 }
 
-/// A payload type.
+/// A payload type, and what `a=rtpmap` and `a=fmtp` say of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Format {
     /// As in the `m=` line.
@@ -140,7 +140,7 @@ pub struct Encoding {
     pub channels: u8,
 }
 
-/// One `a=crypto` line.
+/// One `a=crypto` line (RFC 4568).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Crypto {
     /// The suite's name, in capitals.

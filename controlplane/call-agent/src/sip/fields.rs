@@ -50,16 +50,16 @@ pub struct RAck<'a> {
     pub response: u32,
     /// The number of the request that it answered.
     pub cseq: u32,
-    /// And its method.
+    /// The method of the request that it answered.
     pub method: Method<'a>,
 }
 
-/// `Content-Type`.
+/// `Content-Type` (RFC 3261, section 20.15).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContentType<'a> {
-    /// As in `application/sdp`.
+    /// `application` of `application/sdp`.
     pub kind: &'a [u8],
-    /// As in `application/sdp`.
+    /// `sdp` of `application/sdp`.
     pub subtype: &'a [u8],
     /// What separates the parts of a multipart body.
     pub boundary: Option<&'a [u8]>,

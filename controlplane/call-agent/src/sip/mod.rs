@@ -51,7 +51,7 @@ pub struct Message<'a> {
     pub bad_lines: u16,
 }
 
-/// The start line.
+/// The start line (RFC 3261, sections 7.1 and 7.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start<'a> {
     /// Its method is [`Message::method`].
@@ -59,9 +59,9 @@ pub enum Start<'a> {
         /// As it stands, maybe with white space that RFC 3261 forbids.
         uri: &'a [u8],
     },
-    /// 100 to 699.
+    /// Its reason phrase is not kept.
     Response {
-        /// Its status.
+        /// 100 to 699.
         code: u16,
     },
 }

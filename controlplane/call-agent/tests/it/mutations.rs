@@ -9,15 +9,24 @@ use voicelane_call_agent::{
     call::{Feed, Limits, Model, NgMedia},
     hep, ng,
     rate::Configured,
-    sdp, sip,
+    sip,
 };
 
+#[path = "../../fuzz/entry/hep.rs"]
+mod hep_entry;
 #[path = "../../fuzz/entry/mutate.rs"]
 mod mutate;
+#[path = "../../fuzz/entry/ng.rs"]
+mod ng_entry;
+#[path = "../../fuzz/entry/sdp.rs"]
+mod sdp_entry;
+#[path = "../../fuzz/entry/sip.rs"]
+mod sip_entry;
 
 use mutate::mutate;
 
 const ROUNDS: usize = 20_000;
+
 #[test]
 fn damaged_input_does_no_harm() {
     let mut random = SmallRng::seed_from_u64(4475);
@@ -35,7 +44,15 @@ fn damaged_input_does_no_harm() {
     for _ in 0..ROUNDS {
         mutate(&mut random, &corpus, &mut input);
         now += random.random_range(0..1_000_000);
-        exercise(&mut model, now, &input);
+        for read in [
+            hep_entry::run,
+            sip_entry::run,
+            sdp_entry::run,
+            ng_entry::run,
+        ] {
+            read(&input);
+        }
+        tell(&mut model, now, &input);
         drop(model.changes());
         assert!(model.calls() <= 50);
     }
@@ -43,8 +60,8 @@ fn damaged_input_does_no_harm() {
     model.tick(now + 1_000_000_000);
 }
 
-/// Everything that reads, on any bytes.
-fn exercise(model: &mut Model, now: u64, input: &[u8]) {
+/// One model, on any bytes that can be read.
+fn tell(model: &mut Model, now: u64, input: &[u8]) {
     let mut frames = hep::Frames::default();
     frames.push(input);
     while let Ok(Some(frame)) = frames.next_frame() {
@@ -62,7 +79,6 @@ fn exercise(model: &mut Model, now: u64, input: &[u8]) {
     if let Ok(message) = sip::read(input) {
         model.sip(now, &Feed::default(), &message);
     }
-    drop(sdp::read(input));
     if let Ok(request) = ng::Request::read(input) {
         match request.command() {
             Ok(ng::Command::Offer(command)) => model.ng_offer(now, &media(&command)),
