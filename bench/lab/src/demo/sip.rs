@@ -189,7 +189,7 @@ fn gone(voicelane: &Voicelane) -> Result<Check, LabError> {
 }
 
 /// One call more than the callers' link admits, at the agent's gate.
-fn gate(site: &SipSite<'_>, calls: u16, progress: Progress) -> Result<[Check; 2], LabError> {
+fn gate(site: &SipSite<'_>, calls: u16, progress: Progress) -> Result<[Check; 3], LabError> {
     progress.say(format_args!(
         "{} calls at the gate of a link that admits {calls}",
         calls + 1
@@ -200,7 +200,8 @@ fn gate(site: &SipSite<'_>, calls: u16, progress: Progress) -> Result<[Check; 2]
     let hold = Duration::from_secs(u64::from(calls / 20) + 3);
     place(site, calls + 1, hold)?.wait(hold + SETUP_BOUND)?;
     thread::sleep(Duration::from_secs(1));
-    let gated = Gated::of(&sip::read(&recording.stop()?.0)?);
+    let (pcap, missed) = recording.stop()?;
+    let gated = Gated::of(&sip::read(&pcap)?);
     let answered = gated.answered;
     Ok([
         Check::new(
@@ -209,6 +210,11 @@ fn gate(site: &SipSite<'_>, calls: u16, progress: Progress) -> Result<[Check; 2]
             format!("{answered} answered, {calls} expected"),
         ),
         gated.refusals("gate: one call too many gets 503 and never rings", 1),
+        Check::new(
+            "gate: tcpdump saw all messages",
+            missed == 0,
+            format!("{missed} frames lost"),
+        ),
     ])
 }
 

@@ -10,7 +10,7 @@ use voicelane_testbed::{
 
 use super::{
     calls::{self, Gated},
-    hep::{during, figures},
+    hep::{during, figures, longest_stall_ms},
     media::Media,
     report::{Figures, saw_all},
     sessions::Watch,
@@ -89,6 +89,7 @@ pub fn gate(hold: Duration) -> Result<Figures, LabError> {
         media_lost: media.lost,
         media_unmarked: media.unmarked,
         mos_min: media.mos_min,
+        longest_stall_ms: Some(longest_stall_ms(&voicelane.agent)?),
         ..figures(&calls, &lives)
     };
     figures.checks = vec![
@@ -106,9 +107,12 @@ pub fn gate(hold: Duration) -> Result<Figures, LabError> {
         ),
         Check::new(
             "calls with room are perfect",
-            media.lost == 0 && media.unmarked == 0 && media.sent > 0 && media.mos_min >= GOOD_MOS,
+            media.lost == 0
+                && media.unmarked == 0
+                && media.sent > 0
+                && media.mos_min.is_some_and(|mos| mos >= GOOD_MOS),
             format!(
-                "{} of {} packets lost, {} without EF, MOS of the worst call {:.2}",
+                "{} of {} packets lost, {} without EF, MOS of the worst call {:.2?}",
                 media.lost, media.sent, media.unmarked, media.mos_min
             ),
         ),

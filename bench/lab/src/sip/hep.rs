@@ -144,6 +144,7 @@ pub fn hep(options: HepOptions) -> Result<Figures, LabError> {
         media_lost: media.lost,
         media_unmarked: media.unmarked,
         mos_min: media.mos_min,
+        longest_stall_ms: Some(longest_stall_ms(&voicelane.agent)?),
         ..figures(&calls, &lives)
     };
     figures.checks = checks(options, &figures, &calls, &lives, killed);
@@ -205,6 +206,11 @@ pub(super) fn wait_until_gone(agent: &Agent, bound: Duration) -> Result<usize, L
         }
         thread::sleep(Duration::from_millis(100));
     }
+}
+
+/// For how long a router's loop has stood still at most.
+pub(super) fn longest_stall_ms(agent: &Agent) -> Result<f64, LabError> {
+    Ok(agent.longest_stall()?.as_secs_f64() * 1e3)
 }
 
 /// When a call had both a session and a caller.

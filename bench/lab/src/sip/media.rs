@@ -36,7 +36,7 @@ pub(crate) struct MediaFigures {
     pub(crate) sent: u64,
     pub(crate) lost: u64,
     pub(crate) unmarked: u64,
-    pub(crate) mos_min: f64,
+    pub(crate) mos_min: Option<f64>,
 }
 
 impl Media {
@@ -83,10 +83,7 @@ impl Media {
             read.or(clocks.first())
                 .map(|&(read, moment)| moment + at.saturating_sub(read))
         };
-        let mut figures = MediaFigures {
-            mos_min: 5.0,
-            ..MediaFigures::default()
-        };
+        let mut figures = MediaFigures::default();
         for (call, flows) in calls.flows().chunks(2).enumerate() {
             let port = flows.first().map_or(0, |flow| flow.source.port());
             let Some((from, to)) = window(port).filter(|(from, to)| from < to) else {
@@ -105,7 +102,8 @@ impl Media {
                 figures.lost += flow.loss.lost();
                 let of_others = flow.dscp.iter().filter(|(dscp, _)| **dscp != EF);
                 figures.unmarked += of_others.map(|(_, packets)| packets).sum::<u64>();
-                figures.mos_min = figures.mos_min.min(flow.mos);
+                let worst = figures.mos_min.map_or(flow.mos, |mos| mos.min(flow.mos));
+                figures.mos_min = Some(worst);
             }
         }
         Ok(figures)

@@ -50,8 +50,10 @@ pub struct Figures {
     pub media_lost: u64,
     /// Of these, those that arrived without EF.
     pub media_unmarked: u64,
-    /// Speech quality of the worst call's worse direction.
-    pub mos_min: f64,
+    /// Speech quality of the worst call's worse direction, if any was measured.
+    pub mos_min: Option<f64>,
+    /// For how long a router's loop stood still at most.
+    pub longest_stall_ms: Option<f64>,
     /// What must hold, and whether it does.
     pub checks: Vec<Check>,
 }
@@ -150,7 +152,8 @@ impl fmt::Display for Report {
                 case.media_sent.to_string(),
                 case.media_lost.to_string(),
                 case.media_unmarked.to_string(),
-                format!("{:.2}", case.mos_min),
+                case.mos_min
+                    .map_or(String::new(), |mos| format!("{mos:.2}")),
             ]);
         }
         table.fmt(f)
