@@ -7,6 +7,8 @@ target="${CARGO_TARGET_DIR:-$root/target}"
 
 # libdpdk and its port drivers, what bindgen and cc need, and the tools of the testbed.
 build_packages=(libdpdk-dev libclang-dev pkg-config gcc libc6-dev ca-certificates)
+# libfuzzer-sys compiles libFuzzer.
+fuzz_packages=(g++)
 lab_packages=(iproute2 ethtool util-linux iputils-ping)
 # The SIP server, its calls and its media relay; what sees and disturbs their messages.
 sip_packages=(kamailio sip-tester rtpengine-daemon tcpdump tshark nftables)
@@ -36,7 +38,7 @@ need_clean_tree() {
     changed="$(git -C "$root" -c safe.directory='*' status --porcelain -- . ':!bench/results')" ||
         die "bench/results keeps figures of commits, and this is no git repository"
     [ -z "$changed" ] ||
-        die "bench/results keeps figures of commits: commit this first, or write elsewhere:
+        die "bench/results keeps figures of commits: commit this first:
 $changed"
 }
 
@@ -140,4 +142,12 @@ need_cargo() {
     done
     command -v cargo >/dev/null ||
         die "cargo is missing; get it with: apt-get install -y curl && curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal"
+}
+
+# Builds cargo-nextest where it is missing.
+need_nextest() {
+    if ! cargo nextest --version >/dev/null 2>&1; then
+        say "== cargo-nextest is missing: building it, once"
+        cargo install cargo-nextest --locked || die "cannot install cargo-nextest"
+    fi
 }
