@@ -1,7 +1,7 @@
 //! What others' programs may rely on: names, numbers and types of everything in `voicelane.v1`, and the bytes and
 //! the JSON of its messages as they have been sent.
 //!
-//! What is in the committed files stays. After an addition they are written anew by
+//! What is in the committed files stays. After an addition its lines are added to them by
 //!
 //!     VOICELANE_RENEW=1 cargo test -p voicelane-proto --test wire
 
@@ -27,11 +27,17 @@ fn pool() -> DescriptorPool {
     DescriptorPool::decode(v1::FILE_DESCRIPTOR_SET).unwrap()
 }
 
-/// The committed file, or what is found, where files are renewed: then it is written.
+/// The committed file. Where files are renewed, the lines that are found are added to it first: none is taken
+/// out, so that what is not there any more is still missed.
 fn committed(file: &str, found: &str) -> String {
     let path = format!("{}/{file}", env!("CARGO_MANIFEST_DIR"));
     if env::var_os("VOICELANE_RENEW").is_some() {
-        fs::write(&path, found).unwrap();
+        let before = fs::read_to_string(&path).unwrap();
+        let lines: BTreeSet<_> = before.lines().chain(found.lines()).collect();
+        let text = lines
+            .iter()
+            .fold(String::new(), |text, line| text + line + "\n");
+        fs::write(&path, text).unwrap();
     }
     fs::read_to_string(path).unwrap()
 }
