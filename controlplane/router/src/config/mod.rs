@@ -192,7 +192,7 @@ pub enum ConfigError {
         file: PathBuf,
         source: std::io::Error,
     },
-    /// The file is no TOML, or has unknown or missing keys, or values of wrong types.
+    /// The file is no TOML, or has unknown or missing keys, or values of wrong types: the first such error.
     #[error("{}: {source}", file.display())]
     Syntax {
         file: PathBuf,

@@ -1,4 +1,6 @@
-//! From the file to the typed configuration, with every problem in it named at once.
+//! From the file to the typed configuration. Of a file whose form is right, every wrong value is reported
+//! together; errors of form (syntax, unknown and missing keys, values of wrong types) come one at a time, as
+//! serde stops at the first.
 
 mod cores;
 mod interface;

@@ -1,8 +1,8 @@
-//! What is wrong with a file: all of it, each with its line and its key's path.
+//! The values of a file that are wrong: all of them, each with its line and its key's path.
 
 use std::{fmt::Display, ops::RangeInclusive, path::PathBuf, str::FromStr};
 
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 
 use super::{ConfigError, Problem};
 
@@ -110,26 +110,33 @@ impl Section<'_> {
 
 /// Where the text has a key's path, in bytes, or as much of it as is there.
 fn place(table: &DeTable<'_>, path: &str) -> Option<usize> {
-    table.iter().find_map(|(key, value)| {
+    // A name may hold dots: of the keys that fit, the longest is meant.
+    let fitting = table.iter().filter_map(|(key, value)| {
         let rest = path.strip_prefix(key.get_ref().as_ref())?;
-        if rest.is_empty() {
-            return Some(key.span().start);
-        }
-        let deeper = match value.get_ref() {
-            DeValue::Table(table) => place(table, rest.strip_prefix('.')?),
-            DeValue::Array(elements) => elements.iter().enumerate().find_map(|(index, element)| {
-                let table = element.get_ref().as_table()?;
-                let rest = labels(index, table)
-                    .into_iter()
-                    .find_map(|label| rest.strip_prefix(&label))?;
-                let deeper = rest.strip_prefix('.').and_then(|rest| place(table, rest));
-                let whole = rest.is_empty() || rest.starts_with('.');
-                deeper.or_else(|| whole.then(|| element.span().start))
-            }),
-            _ => None,
-        };
-        deeper.or_else(|| rest.starts_with(['.', '[']).then(|| key.span().start))
-    })
+        (rest.is_empty() || rest.starts_with(['.', '['])).then_some((key, value, rest))
+    });
+    let (key, value, rest) = fitting.min_by_key(|(_, _, rest)| rest.len())?;
+    let deeper = match value.get_ref() {
+        DeValue::Table(table) => rest.strip_prefix('.').and_then(|rest| place(table, rest)),
+        DeValue::Array(elements) => place_in(elements, rest),
+        _ => None,
+    };
+    deeper.or_else(|| Some(key.span().start))
+}
+
+/// The same in an array of tables, from the name of one on.
+fn place_in(elements: &DeArray<'_>, path: &str) -> Option<usize> {
+    let fitting = elements.iter().enumerate().filter_map(|(index, element)| {
+        let table = element.get_ref().as_table()?;
+        let rests = labels(index, table).into_iter().filter_map(|label| {
+            let rest = path.strip_prefix(&label)?;
+            (rest.is_empty() || rest.starts_with('.')).then_some(rest)
+        });
+        Some((element, table, rests.min_by_key(|rest| rest.len())?))
+    });
+    let (element, table, rest) = fitting.min_by_key(|(_, _, rest)| rest.len())?;
+    let deeper = rest.strip_prefix('.').and_then(|rest| place(table, rest));
+    deeper.or_else(|| Some(element.span().start))
 }
 
 /// How problems name an element of an array of tables: `[2]`, or by its name or id.
@@ -149,6 +156,16 @@ fn labels(index: usize, table: &DeTable<'_>) -> Vec<String> {
 mod tests {
     use super::*;
 
+    /// The line that a problem with a key has.
+    fn line(key: &str, text: &str) -> Option<usize> {
+        let mut problems = Problems::default();
+        problems.add(key, "is wrong");
+        match problems.into_error("x".into(), text) {
+            ConfigError::Invalid { problems, .. } => problems[0].line,
+            other => panic!("{key}: {other}"),
+        }
+    }
+
     #[test]
     fn a_problem_has_the_line_of_its_key() {
         let text = "[router]\nid = 'a'\ncores = [\n  0,\n]\n\
@@ -157,7 +174,7 @@ mod tests {
                     [[port.vlan]]\nid = 7\nmtu = 1\n\
                     [port.queue.oam]\nlimit_ms = 3\n\
                     [meter.'a b']\ncbs = 1\n";
-        for (key, line) in [
+        for (key, expected) in [
             ("router.id", Some(2)),
             ("router.cores", Some(3)),
             ("port.a.1.mtu", Some(8)),
@@ -173,13 +190,31 @@ mod tests {
             ("port.a.vlan.7.name", Some(12)),
             ("rule", None),
         ] {
-            let mut problems = Problems::default();
-            problems.add(key, "is wrong");
-            let ConfigError::Invalid { problems, .. } = problems.into_error("x".into(), text)
-            else {
-                panic!("{key}")
-            };
-            assert_eq!(problems[0].line, line, "{key}");
+            assert_eq!(line(key, text), expected, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_begins_with_another_has_its_own_line() {
+        let text = "[[port]]\nname = 'a'\nmtu = 9\n\
+                    [[port]]\nname = 'a.1'\nmtu = 9\n\
+                    [[rule]]\nname = 'sip'\ndscp = 'x'\n\
+                    [[rule]]\nname = 'sip.trunk'\ndscp = 'x'\n\
+                    [meter.a]\ncbs = 1\n\
+                    [meter.'a.1']\ncbs = 1\n\
+                    [meter.ab]\n";
+        for (key, expected) in [
+            ("port.a.mtu", Some(3)),
+            ("port.a.1.mtu", Some(6)),
+            ("port.a.1.rate", Some(4)),
+            ("rule.sip.dscp", Some(9)),
+            ("rule.sip.trunk.dscp", Some(12)),
+            ("meter.a.cbs", Some(14)),
+            ("meter.a.1.cbs", Some(16)),
+            ("meter.a.1.cir", Some(15)),
+            ("meter.ab.cir", Some(17)),
+        ] {
+            assert_eq!(line(key, text), expected, "{key}");
         }
     }
 }
