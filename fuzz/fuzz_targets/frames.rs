@@ -9,6 +9,7 @@ use libfuzzer_sys::fuzz_target;
 mod common;
 
 use common::{
+    conserved::{assert_accounted, assert_conserved},
     reference::{Exit, Ledger, Reference},
     *,
 };
@@ -41,9 +42,13 @@ fuzz_target!(|data: &[u8]| {
             ledger.came_out(Exit::Port(port.0), &frame);
         }
     }
+    let mut to_kernel = 0;
     for (interface, frame) in rig.twins.from_worker.try_iter() {
+        to_kernel += 1;
         ledger.came_out(Exit::Kernel(interface.index()), frame.bytes());
     }
-    rig.invariants();
+    let report = rig.report();
+    assert_conserved(&mut rig, &report, to_kernel);
+    assert_accounted(&report, &ledger);
     assert_eq!(rig.pool.in_use(), 0, "every buffer came back");
 });

@@ -2,7 +2,7 @@
 
 use voicelane_dataplane::stats::{DropReason, InterfaceCounters, PortReport, Report};
 
-use super::Rig;
+use super::{Rig, reference::Ledger};
 
 /// How many packets were dropped for one of these reasons, wherever they came in.
 pub fn dropped(report: &Report, reasons: &[DropReason]) -> u64 {
@@ -59,4 +59,43 @@ pub fn assert_conserved(rig: &mut Rig, report: &Report, to_kernel: u64) {
     assert_eq!(enqueued, sent + waiting + delay_dropped);
     assert_eq!(punted, to_kernel);
     rig.invariants();
+}
+
+/// What the reference forwarder drops for its headers is dropped for that, and all that did not come out was
+/// dropped for a reason that is not its headers'.
+pub fn assert_accounted(report: &Report, ledger: &Ledger) {
+    use DropReason::*;
+    let dropped = |reasons: &[DropReason]| dropped(report, reasons);
+    let faulty = [
+        Runt,
+        NotForUs,
+        UnknownVlan,
+        DoubleTagged,
+        Ipv4Truncated,
+        Ipv4Checksum,
+        Ipv4Version,
+        Ipv4HeaderLength,
+        Ipv4TotalLength,
+        Ipv6Truncated,
+        Ipv6Version,
+        Ipv6PayloadLength,
+        MartianSource,
+        MartianDestination,
+        SourceRoute,
+        LinkGroupUnicast,
+        ReversePath,
+    ];
+    assert_eq!(dropped(&faulty), ledger.faulty, "faulty");
+    let (metered, nowhere) = (
+        dropped(&[SessionPoliced, RuleDrop, RuleMetered, AggregatePoliced]),
+        dropped(&[NotForwardable, Blackhole]),
+    );
+    // Some of what leads nowhere is metered before that is seen.
+    let early = ledger.nowhere - nowhere;
+    let refused = dropped(&[PuntPoliced, PuntQueueFull, NoHeadroom]);
+    assert!(early <= metered, "{early} {metered}");
+    assert_eq!(
+        ledger.outstanding,
+        metered - early + refused + lost_in_queues(report)
+    );
 }
