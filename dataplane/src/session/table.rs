@@ -1,7 +1,11 @@
+mod bucket;
+
 use std::{collections::HashSet, mem};
 
 use thiserror::Error;
-use voicelane_machine::{Allocator, Slab, equal_bytes, equal_lanes};
+use voicelane_machine::{Allocator, Slab, equal_bytes};
+
+use bucket::{Bucket, WAYS, Ways, tag};
 
 use super::{
     Arrival, FlowCounters, FlowKey, Origin, Passed, Terms, WaitingFull,
@@ -15,8 +19,6 @@ use crate::{
     units::{InterfaceIndex, TickRate, Ticks},
 };
 
-/// Entries a bucket; with their tags and slots they fit one cache line.
-const WAYS: usize = 8;
 /// How many entries an insertion looks at for one that can move.
 const SEARCH: usize = 256;
 
@@ -48,54 +50,6 @@ pub struct TableFull {
     pub capacity: usize,
 }
 
-/// A tag of 0 is an empty place.
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(align(64))]
-struct Bucket {
-    tags: [u16; WAYS],
-    /// The last one is nobody's, so that a miss has one, too: always that of the first entry.
-    slots: [u32; WAYS + 1],
-    /// How many entries whose first bucket is this one are in their other one: without any, a
-    /// miss ends here.
-    displaced: u32,
-}
-
-impl Bucket {
-    /// The ways whose tag is `tag`.
-    #[inline]
-    fn matches(&self, tag: u16) -> Ways {
-        Ways(equal_lanes(&self.tags, tag))
-    }
-}
-
-/// A set of ways: a bit for each.
-#[derive(Clone, Copy, Debug)]
-struct Ways(u32);
-
-impl Ways {
-    /// What [`Self::first`] says where there is none.
-    const NONE: u8 = 8;
-
-    /// The first one; [`Self::NONE`], if there is none.
-    #[inline]
-    #[allow(clippy::cast_possible_truncation, reason = "at most 8")]
-    fn first(self) -> u8 {
-        const { assert!(Self::NONE as usize == WAYS, "the one behind the last") };
-        (self.0 | 1 << Self::NONE).trailing_zeros() as u8
-    }
-}
-
-impl Iterator for Ways {
-    type Item = usize;
-
-    #[inline]
-    fn next(&mut self) -> Option<usize> {
-        let way = self.0.trailing_zeros() as usize;
-        self.0 &= self.0.wrapping_sub(1);
-        (way < WAYS).then_some(way)
-    }
-}
-
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 struct Entry<K> {
@@ -114,7 +68,7 @@ pub struct SessionTable<K: Copy> {
     clock: TickRate,
     buckets: Slab<Bucket>,
     entries: Slab<Entry<K>>,
-    /// Of each entry.
+    /// What was not let go on of each entry's flow, by slot.
     refused: Vec<Refused>,
     meters: Meters,
     free: Vec<u32>,
@@ -366,7 +320,7 @@ impl<K: FlowKey> SessionTable<K> {
         None
     }
 
-    /// Meters a packet of a flow: what it gets, or nothing if it is to be dropped.
+    /// Meters a packet of a flow: what it gets; `None` if it is to be dropped.
     #[inline(always)]
     pub fn meter(&mut self, slot: Slot, packet: &Arrival) -> Option<Passed> {
         let flow = &mut self.entries[slot.index()].flow;
@@ -518,16 +472,6 @@ impl<K: FlowKey> SessionTable<K> {
         assert_eq!(places.len(), metered.count(), "two flows with one meter");
         assert_eq!(places.len(), self.meters.len(), "a meter is lost");
     }
-}
-
-/// 15 bits of the hash that do not choose the bucket, and a lowest one that says that there is one.
-#[inline]
-#[allow(
-    clippy::cast_possible_truncation,
-    reason = "the upper bits are what is wanted"
-)]
-fn tag(hash: u64) -> u16 {
-    (hash >> 48) as u16 | 1
 }
 
 /// Why a flow could not be added.
