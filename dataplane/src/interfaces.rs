@@ -7,7 +7,7 @@ use crate::units::InterfaceIndex;
 pub struct InterfaceSet([u64; 4]);
 
 impl InterfaceSet {
-    /// The empty set.
+    /// The set without any interface.
     pub const NONE: Self = Self([0; 4]);
     /// All that there can be.
     pub const ALL: Self = Self([u64::MAX; 4]);

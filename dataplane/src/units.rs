@@ -35,7 +35,7 @@ impl TickRate {
         Self(hz.clamp(1, 1 << 33))
     }
 
-    /// In Hz.
+    /// How many ticks a second has.
     #[must_use]
     pub fn hz(self) -> u64 {
         self.0

@@ -38,7 +38,7 @@ pub struct ClassFigures {
     pub promised_percent: Option<f64>,
     /// What it got, in percent of the link.
     pub got_percent: f64,
-    /// By drop precedence 1, 2, 3, in percent; nothing where none was offered.
+    /// By drop precedence 1, 2, 3, in percent; `None` where none was offered.
     pub lost_percent: [Option<f64>; 3],
     /// From arrival to hand-over, in microseconds.
     pub p50_us: f64,

@@ -31,8 +31,7 @@ pub trait Buffer: Send {
     fn stripped_vlan(&self) -> Option<u16>;
     /// Takes bytes off the front. When there are fewer, changes nothing and returns `false`.
     fn shrink_front(&mut self, bytes: u16) -> bool;
-    /// Adds bytes, whatever stands there, at the front. Without room, nothing changes and the answer
-    /// is no.
+    /// Adds bytes, whatever stands there, at the front. Without room, changes nothing and returns `false`.
     fn grow_front(&mut self, bytes: u16) -> bool;
     /// Takes bytes off the end, so that so many are left; a frame that is not longer stays as it is.
     fn truncate(&mut self, bytes: u16);

@@ -7,11 +7,11 @@ use crate::units::{BitRate, TickRate, Ticks};
 /// What becomes of a packet of one colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ColourAction {
-    /// It goes on with the code point that it has.
+    /// Leaves the packet the code point that it has.
     Keep,
-    /// It goes on with this one.
+    /// Gives the packet this code point.
     Mark(Dscp),
-    /// It is ended.
+    /// Drops the packet.
     Drop,
 }
 

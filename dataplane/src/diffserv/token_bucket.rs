@@ -102,7 +102,7 @@ pub struct TokenBucket {
 }
 
 impl TokenBucket {
-    /// A full bucket.
+    /// A bucket with a whole burst of credit.
     #[must_use]
     pub fn full(profile: &BucketProfile, now: Ticks) -> Self {
         Self {

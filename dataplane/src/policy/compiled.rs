@@ -61,7 +61,7 @@ impl Metered {
     }
 
     /// Meters a packet that was to go with `dscp`, and came with the colour of `came_with`: the code
-    /// point that it goes with, or nothing.
+    /// point that it goes with; `None` if it is dropped.
     #[inline]
     fn meter(
         &mut self,

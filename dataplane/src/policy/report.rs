@@ -1,10 +1,10 @@
 use super::{MAX_RULES, SENDERS, Sender};
 use crate::diffserv::{Colour, Phb};
 
-/// Packets, and their bytes (IP).
+/// A sum of packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counted {
-    /// Packets.
+    /// How many packets there were.
     pub packets: u64,
     /// Their length together, bytes at the IP layer.
     pub bytes: u64,

@@ -43,11 +43,11 @@ pub struct Match {
 /// What becomes of a packet that a rule matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// It keeps its own code point, wherever it came in.
+    /// Leaves the packet its own code point, wherever it came in.
     Keep,
-    /// It gets this one.
+    /// Gives the packet this code point.
     Mark(Dscp),
-    /// It is ended.
+    /// Drops the packet.
     Drop,
 }
 

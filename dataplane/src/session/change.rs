@@ -8,7 +8,7 @@ use crate::diffserv::Dscp;
 /// One flow to install.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EntrySpec {
-    /// Which packets.
+    /// The five-tuple that its packets have.
     pub flow: FiveTuple,
     /// Where they come in.
     pub ingress: Ingress,
@@ -23,9 +23,9 @@ pub struct EntrySpec {
 /// changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionChange {
-    /// Flows to have.
+    /// Flows to add; one that is there already gets these terms.
     pub install: Vec<EntrySpec>,
-    /// Flows not to have any more. What is not there is passed over.
+    /// Flows to remove. What is not there is passed over.
     pub remove: Vec<FiveTuple>,
     /// Flows whose source is to be learned. What waits with the same terms already goes on, with what it
     /// has learned.
@@ -42,13 +42,13 @@ pub enum InstallError {
     Insert {
         /// Of the session's flows, the first that failed.
         flow: FiveTuple,
-        /// Why.
+        /// What there is no room for, or what is wrong with its terms.
         reason: InsertError,
     },
     /// Source and destination are not of the same address family.
     #[error("{flow}: source and destination are of different address families")]
     Family {
-        /// The flow.
+        /// The first flow whose addresses are of different families.
         flow: FiveTuple,
     },
 }

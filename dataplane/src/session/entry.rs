@@ -14,9 +14,9 @@ use crate::{
 /// One rate and burst, at the IP layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policer {
-    /// bit/s.
+    /// How much is admitted over time, bit/s.
     pub rate: BitRate,
-    /// Bytes at once.
+    /// How much more than the rate may come at once, in bytes.
     pub burst_bytes: u32,
 }
 
@@ -34,7 +34,7 @@ pub enum Terms {
     Policer(Policer),
     /// What is green gets the flow's code point; the other colours, what is said here.
     ThreeColour {
-        /// The meter.
+        /// The kind of meter, its rates, bursts and colour mode.
         spec: MeterSpec,
         /// What becomes of yellow packets.
         yellow: ColourAction,
@@ -90,7 +90,7 @@ counters! {
 /// What came for a flow and was not let go on as its: written only when somebody misbehaves.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Refused {
-    /// Over its terms.
+    /// What was over the flow's terms and dropped.
     pub(super) policed: Count,
     /// As in [`FlowCounters`].
     pub(super) spoofed_packets: u64,
@@ -100,11 +100,11 @@ pub(super) struct Refused {
 /// A packet of a flow.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
-    /// When it came.
+    /// When it came, on the clock of the policer's credit.
     pub now: Ticks,
     /// Its length at the IP layer.
     pub ip_bytes: u32,
-    /// Its code point.
+    /// The code point that it came with: its colour, to a meter that is aware of colours.
     pub came_with: Dscp,
     /// When any route last changed: where packets went before is not known any more.
     pub routes_changed: Ticks,
@@ -215,7 +215,7 @@ impl Flow {
         }
     }
 
-    /// Meters a packet, counts it if it goes on: what it gets then, or nothing if it is to be dropped.
+    /// Meters a packet and counts it if it goes on: what it gets then; `None` if it is to be dropped.
     #[inline(always)]
     pub(super) fn meter(
         &mut self,

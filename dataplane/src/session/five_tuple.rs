@@ -97,7 +97,7 @@ impl FlowKey6 {
         }
     }
 
-    /// Where it goes.
+    /// The destination address, in network order.
     #[inline]
     #[must_use]
     pub fn destination(&self) -> [u8; 16] {

@@ -1,9 +1,9 @@
 use super::{AnyKey, FlowKey, FlowKey4, FlowKey6};
 use crate::units::{TickRate, Ticks};
 
-/// Sets of the table; a power of two.
+/// How many sets the table has; a power of two.
 const SETS: usize = 256;
-/// Entries a set.
+/// How many packets a set remembers.
 const WAYS: usize = 4;
 /// How long after the first fragment of a packet the others may come, in nanoseconds. They leave
 /// their sender together; an identification is used again after 65,536 packets (RFC 791) at the
@@ -22,7 +22,7 @@ pub enum AddressPair {
 /// What the fragments of one packet have in common (RFC 791 section 3.2; RFC 8200 section 4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FragmentId {
-    /// Source and destination.
+    /// Source and destination address.
     pub addresses: AddressPair,
     /// IPv4's; 0 of IPv6, which has it in the first fragment only.
     pub protocol: u8,
@@ -70,7 +70,7 @@ impl Fragments {
     /// How many packets it remembers at most.
     pub const CAPACITY: usize = SETS * WAYS;
 
-    /// With none.
+    /// A table that remembers no packet; the seed decides which packets share a set.
     #[must_use]
     pub fn new(clock: TickRate, seed: [u64; 4]) -> Self {
         Self {

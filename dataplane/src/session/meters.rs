@@ -7,12 +7,12 @@ use crate::{
     units::{TickRate, Ticks},
 };
 
-/// Packets and their bytes at the IP layer.
+/// A sum of packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
-    /// How many.
+    /// How many packets there were.
     pub packets: u64,
-    /// Their bytes.
+    /// Their length together, bytes at the IP layer.
     pub bytes: u64,
 }
 
@@ -71,7 +71,7 @@ impl Metered {
         (self.spec, self.marking) = as_meter(dscp, terms);
     }
 
-    /// Meters a packet that came with a code point: the one to mark it with, or nothing if its
+    /// Meters a packet that came with a code point: the one to mark it with; `None` if its
     /// colour is dropped. Not inlined: it would be in the way of the policers.
     #[inline(never)]
     pub(super) fn mark(

@@ -86,7 +86,7 @@ impl Sessions {
         }
     }
 
-    /// What a flow has counted; nothing when it is not there.
+    /// What a flow has counted; `None` if it is not installed.
     #[must_use]
     pub fn counters(&self, flow: &FiveTuple) -> Option<FlowCounters> {
         match AnyKey::of(flow)? {

@@ -40,7 +40,7 @@ pub struct Definition {
     pub name: &'static str,
     /// What is counted, in a sentence without a full stop.
     pub help: &'static str,
-    /// What it counts.
+    /// Packets, bytes or other events.
     pub unit: Unit,
     /// Whether it can go down.
     pub kind: Kind,

@@ -65,7 +65,7 @@ impl<'a> Ipv6<'a> {
         self.addresses().first_chunk().unwrap_or(&[0; 16])
     }
 
-    /// The destination address.
+    /// The destination address, in network order.
     #[inline]
     #[must_use]
     pub fn destination(&self) -> &'a [u8; 16] {

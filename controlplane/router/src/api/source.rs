@@ -31,7 +31,7 @@ const KEPT: Duration = Duration::from_millis(100);
 pub struct Source {
     /// Id and instance of this router.
     pub identity: Identity,
-    /// For the uptime.
+    /// When the process started, from which its uptime is taken.
     pub started: Instant,
     /// The QoS server, if there is one, and whether the router is attached to it.
     pub server: Option<(String, watch::Receiver<bool>)>,

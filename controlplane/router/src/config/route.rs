@@ -48,7 +48,7 @@ pub struct NextHop {
     pub dev: String,
 }
 
-/// All of a file's. Nothing where something is wrong.
+/// All routes of a file; `None` if one of them is wrong.
 pub(super) fn routes(
     raw: &[RawRoute],
     ports: &[PortConfig],

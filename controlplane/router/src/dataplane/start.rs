@@ -43,7 +43,7 @@ pub struct Dataplane {
 /// A port that receives and sends.
 #[derive(Clone, Debug)]
 pub struct OpenPort {
-    /// The DPDK port.
+    /// The handle by which its link and losses are read.
     pub port: Port,
     /// The address that it answers to.
     pub mac: MacAddress,

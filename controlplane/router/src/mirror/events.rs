@@ -11,7 +11,7 @@ use super::routes::{Object, Place, Route};
 /// A neighbour whose link-layer address is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Neighbour {
-    /// Its MAC address.
+    /// Where frames to it go.
     pub mac: MacAddress,
     /// The kernel has not heard of it for a while.
     pub stale: bool,
@@ -28,7 +28,7 @@ pub enum Event {
     Neighbour {
         /// The kernel's number of the interface.
         interface: u32,
-        /// The neighbour's address.
+        /// The neighbour's IP address.
         address: IpAddr,
         /// `None`: the kernel has forgotten it.
         neighbour: Option<Neighbour>,

@@ -49,7 +49,7 @@ pub enum Via {
     Paths(Arc<[Path]>),
     /// One of the router's own addresses.
     Kernel,
-    /// A black hole.
+    /// To nowhere: packets are dropped without an answer (`blackhole`).
     Nowhere,
     /// To the kernel, which answers that this does not go, or knows a way that is not ours.
     Refused,

@@ -125,7 +125,8 @@ impl WaysIn {
         )
     }
 
-    /// What `FlowEntry.ingress_interface` says.
+    /// Where packets come in, by `FlowEntry.ingress_interface`: empty for any core, `*` for any edge, or an
+    /// interface's name.
     fn ingress(&self, name: &str) -> Result<Ingress, String> {
         match name {
             "" => return Ok(Ingress::Core),

@@ -37,7 +37,7 @@ pub struct EntryReading {
 }
 
 impl Sessions {
-    /// An empty table.
+    /// A table without sessions, whose flows `client`'s workers are to carry.
     #[must_use]
     pub fn new(client: Client, ways_in: WaysIn) -> Self {
         Self {

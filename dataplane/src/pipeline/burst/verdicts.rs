@@ -4,7 +4,7 @@ use crate::{
     stats::{DropReason, PuntReason},
 };
 
-/// What becomes of a packet that is ended.
+/// What becomes of a packet that is not forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Drop(DropReason),
@@ -30,7 +30,7 @@ impl Verdicts {
         }
     }
 
-    /// A packet is ended.
+    /// Has a packet dropped or punted in place of forwarded.
     #[inline]
     pub(crate) fn end(&mut self, place: usize, verdict: Verdict) {
         if let Some(at) = self.verdicts.get_mut(place) {
@@ -45,7 +45,7 @@ impl Verdicts {
         self.forwarded | self.heard
     }
 
-    /// Of a packet that is ended.
+    /// What becomes of a packet that is not among the forwarded.
     #[inline]
     pub(crate) fn verdict(&self, place: usize) -> Verdict {
         self.verdicts[place]
