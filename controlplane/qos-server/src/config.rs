@@ -17,29 +17,9 @@ use crate::{
         Severity,
         webhook::{BadUrl, Webhook},
     },
-    model::admission::{self, Policy},
+    model::admission::{OnShrink, Policy},
     serve::{Keepalive, Limits, Transport},
 };
-
-/// What becomes of calls on a link whose budget falls below what they take.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-pub enum OnShrink {
-    /// They stay; none more is admitted.
-    #[default]
-    Keep,
-    /// Those that may be pre-empted go, until the others fit.
-    Preempt,
-}
-
-impl From<OnShrink> for admission::OnShrink {
-    fn from(it: OnShrink) -> Self {
-        match it {
-            OnShrink::Keep => Self::Keep,
-            OnShrink::Preempt => Self::Preempt,
-        }
-    }
-}
 
 /// The store's directory unless systemd says another one (StateDirectory=).
 const DATA_DIR: &str = "/var/lib/voicelane-server";
@@ -93,8 +73,8 @@ pub struct Config {
     pub web: Option<SocketAddr>,
     /// Where to post events as JSON: an http URL; absent: nowhere.
     pub webhook: Option<String>,
-    /// Which events are posted.
-    pub webhook_severity: WebhookSeverity,
+    /// The least severe events that are posted.
+    pub webhook_severity: Severity,
     /// Where sessions are kept: a directory, or "none".
     pub data: Data,
     /// How long a router has to acknowledge a command, milliseconds: 1 to 60,000.
@@ -137,18 +117,6 @@ pub struct Config {
     pub read_timeout_s: u64,
 }
 
-/// The least severe events that are posted.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-pub enum WebhookSeverity {
-    /// Every event.
-    Info,
-    /// Events by which a call suffers, or may.
-    Warning,
-    /// Events by which many calls suffer, or may.
-    Error,
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -156,7 +124,7 @@ impl Default for Config {
             metrics: None,
             web: None,
             webhook: None,
-            webhook_severity: WebhookSeverity::Warning,
+            webhook_severity: Severity::Warning,
             data: Data::default(),
             acknowledge_timeout_ms: 5_000,
             adopt_for_s: 60,
@@ -336,13 +304,9 @@ impl Config {
 
     /// Where events are posted, if somewhere.
     pub fn webhook(&self) -> Result<Option<Webhook>, BadUrl> {
-        let severity = match self.webhook_severity {
-            WebhookSeverity::Info => Severity::Info,
-            WebhookSeverity::Warning => Severity::Warning,
-            WebhookSeverity::Error => Severity::Error,
-        };
         let url = self.webhook.as_deref();
-        url.map(|url| Webhook::new(url, severity)).transpose()
+        url.map(|url| Webhook::new(url, self.webhook_severity))
+            .transpose()
     }
 
     /// The engine's part.
@@ -356,7 +320,7 @@ impl Config {
             } else {
                 Policy::ByLink
             },
-            on_shrink: self.on_shrink.into(),
+            on_shrink: self.on_shrink,
             max_sessions: self.max_sessions,
             max_routers: self.max_routers,
             max_watchers: self.max_watchers,

@@ -110,7 +110,7 @@ pub struct Settings {
     pub probe_every: Duration,
     /// How far apart the two readings are from which an explanation tells what happens now.
     pub explain_sample: Duration,
-    /// Wall clock and monotonic clock; tests set both.
+    /// Wall clock and monotonic clock.
     pub clock: Clock,
     /// What measures how long the engine's lock is held; absent outside of measurements.
     pub holds: Option<Holds>,

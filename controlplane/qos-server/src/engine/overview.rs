@@ -35,7 +35,7 @@ const REST: u32 = 9;
 const INSTALLED_AFTER: Duration = Duration::from_secs(1);
 /// The most links of an overview.
 const MOST_LINKS: usize = 50;
-/// The most routers.
+/// The most routers of an overview.
 const MOST_ROUTERS: usize = 100;
 /// Calls searched before other tasks get the thread.
 const SEARCHED: usize = 512;

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use serde::Deserialize;
 use tokio::{sync::watch, time::Instant};
 
 use crate::model::ids::{RouterId, SessionKey, UnixMs};
@@ -25,7 +26,8 @@ const REFILL: Duration = Duration::from_millis(100);
 const MAX_TEXT: usize = 512;
 
 /// How bad it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// No call suffers by it.
     Info,

@@ -3,6 +3,8 @@
 
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
+use serde::Deserialize;
+
 use super::{
     error::Error,
     ids::{RouterId, SessionKey},
@@ -29,7 +31,8 @@ pub enum Policy {
 }
 
 /// What becomes of calls on a link whose budget falls below what they take.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
 pub enum OnShrink {
     /// They stay; none more is admitted.
     #[default]

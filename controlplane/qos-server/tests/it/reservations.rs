@@ -465,7 +465,7 @@ async fn a_source_learned_while_the_session_is_modified_is_not_lost() {
     // It has been read when a later message of the same stream has.
     let interfaces = vec![edge("lan0", &["10.1.0.0/24", "10.77.0.0/24"])];
     net.a.report(&net.a_stream, interfaces).await;
-    let mut operator = net.server.operator().await;
+    let operator = net.server.operator().await;
     eventually("the report", || {
         let mut operator = operator.clone();
         async move {
@@ -488,7 +488,6 @@ async fn a_source_learned_while_the_session_is_modified_is_not_lost() {
             entries.any(|it| it.source == endpoint("10.1.0.9:61000"))
         })
         .await;
-    let _ = &mut operator;
 }
 
 #[tokio::test]
