@@ -119,8 +119,8 @@ enum Command {
     /// may run on it. What to do with a store that is damaged: export it, and import that into a new one.
     Check,
     /// Write the store's sessions and routers to standard output, as JSON lines. Of a store that is
-    /// damaged it writes what can be read, says what is wrong, and ends with exit code 3. No server may
-    /// run on it: what that holds is told by `voicelane call list --json`.
+    /// damaged it writes what can be read, sessions and routers each up to the first block that is
+    /// broken, says what is wrong, and ends with exit code 3. No server may run on it: what that holds is told by `voicelane call list --json`.
     Export,
     /// Fill a store that has no sessions, or make one, with what export has written. Agents of the
     /// sessions find them there as if the server had only been started again. A file with a fault in it
@@ -283,11 +283,12 @@ fn configure(args: &Args) -> anyhow::Result<(Config, EnvFilter)> {
 async fn run(config: &Config) -> anyhow::Result<()> {
     raise_descriptor_limit();
     refuse_huge_pages();
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     // Before anybody can connect: nothing is answered, and no router told anything, by a server that
     // has not read what it is to know.
     let engine = start(config)?;
+    // Until here they end the process at once, as nothing of it is lost then.
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let listener = serve::bind(config.listen).await?;
     let address = listener.local_addr().context("the listening address")?;
     info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
@@ -338,7 +339,7 @@ async fn run(config: &Config) -> anyhow::Result<()> {
         served = serve::serve(engine.clone(), listener, config.transport(), stop) => served?,
         error = engine.journal().failed() => return Err(error.into()),
     }
-    engine.journal().close().await;
+    engine.journal().close().await?;
     Ok(())
 }
 

@@ -51,7 +51,7 @@ impl Engine {
             let committed = self.keep(&mut state, key, &charges);
             (targets, charges, victims, committed)
         };
-        committed.await;
+        committed.done().await;
         let deadline = self.clock().instant() + self.settings.acknowledge_timeout;
         match self
             .install_all(key, spec.revision, targets, deadline)
@@ -157,8 +157,8 @@ impl Engine {
             let routers = session.installations.keys().cloned().collect();
             (routers, self.strike(&mut state, key))
         };
+        committed.done().await;
         self.withdraw(key, routers, self.undone_by(deadline)).await;
-        committed.await;
         let removed = {
             let mut state = self.lock();
             let removed = state.store.remove(key);

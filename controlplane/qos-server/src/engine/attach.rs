@@ -83,7 +83,8 @@ impl Engine {
             self.metrics.clone(),
         ));
         let outgoing = link.outgoing();
-        self.keep_router(&mut turn, &identity, &change.interfaces);
+        // A router that attaches waits for the network, and has sent one report.
+        drop(self.keep_router(&mut turn, &identity, &change.interfaces));
         let (replaced, rest) = {
             let mut state = self.lock();
             let (at, now) = (link.attachment(), state.clock.unix());
@@ -146,13 +147,15 @@ impl Engine {
             self.note_links(&former, &interfaces);
             let mut change = ClaimChange::new(id, Some(&former), interfaces);
             self.prepare(&mut change).await;
-            self.keep_router(&mut turn, &former.identity, &change.interfaces);
+            let kept = self.keep_router(&mut turn, &former.identity, &change.interfaces);
             // Even if the router is lost by now: it has what it said.
             self.lock().registry.report(id, &change);
             info!(router = %id, "interfaces changed");
             self.reach_changed.notify_one();
             self.sweep(change).await;
             drop(turn);
+            // What comes meanwhile is taken together.
+            kept.done().await;
         }
     }
 

@@ -185,7 +185,7 @@ impl Engine {
                 .collect();
             (leaving, self.keep_change(&mut state, &change))
         };
-        committed.await;
+        committed.done().await;
         self.withdraw(key, leaving, self.undone_by(deadline)).await;
         let victims = std::mem::take(&mut change.victims);
         {

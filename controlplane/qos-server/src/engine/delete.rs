@@ -50,7 +50,7 @@ impl Engine {
         reaper: Option<Reaper>,
     ) -> Option<Arc<SessionView>> {
         let (was, routers, committed) = self.begin_delete(key)?;
-        committed.await;
+        committed.done().await;
         let deadline = self.undone_by(deadline);
         let pending = self.withdraw(key, routers, deadline).await;
         let was = if pending.is_empty() {

@@ -1,9 +1,9 @@
 //! The grace of a router that comes back to a server which has been started anew, and what routers
 //! may still have though they are not to.
 //!
-//! The sessions are held in memory only, so a server that has just started knows none, while the
-//! routers serve the calls of before. For a while after a router's first attach (`adopt_for`) the
-//! server therefore leaves in place what it has never known; a call agent that adds its calls again
+//! A server without a store, or with one to which nothing was ever committed, knows no session when it
+//! has started, while the routers serve the calls of before. For a while after a router's first attach
+//! (`adopt_for`) it therefore leaves in place what it has never known; a call agent that adds its calls again
 //! in that time finds them unchanged. What nobody has added by the end is removed, and before the
 //! end what a new call is in conflict with. A router that is lost before its grace is over gets
 //! another one. What was deleted here is not left in place.

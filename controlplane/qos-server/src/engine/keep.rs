@@ -75,18 +75,20 @@ impl Engine {
     }
 
     /// Commits a router's report before sessions are placed by it: those are committed after it, so
-    /// nobody has to wait.
+    /// only who may report again has to wait.
     pub(super) fn keep_router(
         &self,
         records: &mut RouterRecords,
         identity: &Identity,
         interfaces: &[Interface],
-    ) {
-        if self.journal.keeps() {
-            let stored = StoredRouter::of(identity, interfaces);
-            if let Some(change) = records.put(&identity.id, &stored) {
-                drop(self.journal.submit(change));
-            }
+    ) -> Committed {
+        if !self.journal.keeps() {
+            return Committed::already();
+        }
+        let stored = StoredRouter::of(identity, interfaces);
+        match records.put(&identity.id, &stored) {
+            Some(change) => self.journal.submit(change),
+            None => Committed::already(),
         }
     }
 

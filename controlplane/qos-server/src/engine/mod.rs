@@ -71,7 +71,7 @@ use crate::{
     metrics::Metrics,
     model::{
         admission::{OnShrink, Policy},
-        ids::{AttachmentId, UnixMs},
+        ids::{AttachmentId, new_epoch},
     },
 };
 
@@ -199,7 +199,7 @@ impl Engine {
         let records = std::mem::take(&mut contents.router_records);
         let state = State::restored(&settings, contents, backend.is_new());
         let metrics: Arc<Metrics> = Arc::default();
-        let journal = Journal::start(backend, next_id, metrics.clone());
+        let journal = Journal::start(backend, next_id, metrics.clone())?;
         Ok(Self::run(settings, epoch, state, journal, records, metrics))
     }
 
@@ -335,10 +335,4 @@ impl Drop for Held<'_> {
             (holds.given)();
         }
     }
-}
-
-/// Differs for each start of the process, or for each store.
-pub(crate) fn new_epoch(now: UnixMs) -> u64 {
-    let now = u64::try_from(now.0).unwrap_or(0);
-    now << 20 | u64::from(std::process::id() & 0xf_ffff)
 }

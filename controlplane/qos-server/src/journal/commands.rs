@@ -20,11 +20,10 @@ const FORMAT: u32 = 1;
 /// Records of a commit while importing.
 const BATCH: usize = 1_024;
 
-/// A line of an export.
+/// A line of an export; the first one is `Store`.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 enum Line {
-    /// The first one.
     Store(Heading),
     Router(StoredRouter),
     Session(StoredSession),

@@ -1,13 +1,13 @@
 //! The one thread that commits.
 
 use std::{
+    any::Any,
     fmt, mem,
-    pin::Pin,
+    panic::{self, AssertUnwindSafe},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
     thread,
     time::Instant,
 };
@@ -58,7 +58,11 @@ impl Journal {
     }
 
     /// Starts the thread. New sessions get numbers from `next_id` on.
-    pub fn start(backend: impl Backend, next_id: u64, metrics: Arc<Metrics>) -> Self {
+    pub fn start(
+        backend: impl Backend,
+        next_id: u64,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, StoreError> {
         let (messages, receiver) = mpsc::unbounded_channel();
         let (failed, failure) = watch::channel(None);
         let committer = Committer {
@@ -66,23 +70,23 @@ impl Journal {
             backend,
             metrics,
         };
-        let spawned = thread::Builder::new()
+        thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || {
-                if let Err(error) = committer.run() {
+                let ran = panic::catch_unwind(AssertUnwindSafe(|| committer.run()));
+                if let Err(error) = ran.unwrap_or_else(|panic| Err(panicked(&*panic))) {
                     error!(%error, "the store failed");
                     failed.send_replace(Some(Arc::new(error)));
                 }
-            });
-        if let Err(error) = spawned {
-            // Its end of the channels has gone: nothing is ever committed, nor answered.
-            error!(%error, "the store's thread cannot be started");
-        }
-        Self {
+            })
+            .map_err(|error| StoreError::Thread {
+                reason: format!("cannot be started: {error}"),
+            })?;
+        Ok(Self {
             messages: Some(messages),
             next_id: Arc::new(AtomicU64::new(next_id)),
             failed: failure,
-        }
+        })
     }
 
     /// Whether anything is kept.
@@ -95,8 +99,7 @@ impl Journal {
         self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Hands a change in; those of one session or router in their order. Resolves when it is on the
-    /// disk. As many wait as there are operations, so nothing bounds them here.
+    /// Hands a change in; those of one session or router in their order. As many wait as there are operations and reports of routers, so nothing bounds them here.
     pub fn submit(&self, change: Change) -> Committed {
         let Some(messages) = &self.messages else {
             return Committed(None);
@@ -109,27 +112,36 @@ impl Journal {
 
     /// Resolves when the store has failed; without a store, or when it is closed, never.
     pub async fn failed(&self) -> Arc<StoreError> {
-        let mut failed = self.failed.clone();
-        match failed.wait_for(Option::is_some).await.as_deref() {
-            Ok(Some(error)) => error.clone(),
-            Ok(None) | Err(_) => std::future::pending().await,
+        match self.ended().await {
+            Err(error) => error,
+            Ok(()) => std::future::pending().await,
         }
     }
 
     /// Commits what was handed in, closes the store, and returns when that is done.
-    pub async fn close(&self) {
+    pub async fn close(&self) -> Result<(), Arc<StoreError>> {
         let Some(messages) = &self.messages else {
-            return;
+            return Ok(());
         };
         let (done, closed) = oneshot::channel();
-        if messages.send(Message::Close(done)).is_ok() {
-            // Fails when the store does.
-            let _ = closed.await;
+        if messages.send(Message::Close(done)).is_ok() && closed.await.is_ok() {
+            return Ok(());
+        }
+        self.ended().await
+    }
+
+    /// Waits for the end of the thread.
+    async fn ended(&self) -> Result<(), Arc<StoreError>> {
+        let mut failed = self.failed.clone();
+        match failed.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(error)) => Err(error.clone()),
+            // It ended without one.
+            Ok(None) | Err(_) => Ok(()),
         }
     }
 }
 
-/// Resolves when a change is on the disk; never, if the store fails: the process ends then.
+/// A change that was handed in.
 #[must_use]
 #[derive(Debug)]
 pub struct Committed(Option<oneshot::Receiver<()>>);
@@ -139,19 +151,22 @@ impl Committed {
     pub(crate) fn already() -> Self {
         Self(None)
     }
+
+    /// Resolves when it is on the disk; never, if the store fails: the process ends then.
+    pub async fn done(self) {
+        if let Some(receiver) = self.0
+            && receiver.await.is_err()
+        {
+            std::future::pending().await
+        }
+    }
 }
 
-impl Future for Committed {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let Some(receiver) = &mut self.0 else {
-            return Poll::Ready(());
-        };
-        match Pin::new(receiver).poll(context) {
-            Poll::Ready(Ok(())) => Poll::Ready(()),
-            Poll::Ready(Err(_)) | Poll::Pending => Poll::Pending,
-        }
+fn panicked(panic: &(dyn Any + Send)) -> StoreError {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    StoreError::Thread {
+        reason: format!("panicked: {}", text.unwrap_or("no text")),
     }
 }
 

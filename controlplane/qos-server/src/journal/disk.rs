@@ -17,7 +17,7 @@ use super::{
     Backend, Change, Each, Space, StoreError, Totals,
     head::{HeadFile, digest},
 };
-use crate::{engine::new_epoch, model::ids::UnixMs};
+use crate::model::ids::{UnixMs, new_epoch};
 
 /// What `meta`'s format has to be.
 const FORMAT: u64 = 1;
@@ -47,7 +47,6 @@ pub struct Disk {
     totals: Totals,
     epoch: u64,
     term: u64,
-    is_new: bool,
     /// Locked until all of the above is closed.
     _lock: File,
 }
@@ -72,25 +71,19 @@ impl Disk {
     /// The same without serving from it.
     pub fn open_or_create(dir: &Path) -> Result<Self, StoreError> {
         let lock = prepare(dir)?;
-        let is_new = !dir.join(DB).exists();
-        if is_new {
-            // The head is made before the database gets its name.
-            if dir.join(HEAD).exists() && !dir.join(NEW).exists() {
-                return Err(damaged(dir, format!("{DB} is missing")));
-            }
+        if !is_there(dir)? {
             create(dir)?;
         }
-        let (mut disk, problems) = Self::open(dir, lock)?;
+        let (disk, problems) = Self::open(dir, lock)?;
         if !problems.is_empty() {
             return Err(damaged(dir, problems.join("; ")));
         }
-        disk.is_new = is_new;
         Ok(disk)
     }
 
     /// Opens a store that is there, to look at it; tells what is wrong with it besides.
     pub fn inspect(dir: &Path) -> Result<(Self, Vec<String>), StoreError> {
-        if !dir.join(DB).exists() {
+        if !is_there(dir)? {
             return Err(StoreError::Missing {
                 dir: dir.to_owned(),
             });
@@ -148,7 +141,6 @@ impl Disk {
             totals,
             epoch,
             term,
-            is_new: false,
             _lock: lock,
         };
         Ok((disk, problems))
@@ -208,12 +200,23 @@ impl Backend for Disk {
     fn load(&mut self, each: &mut Each<'_>) -> Result<(), StoreError> {
         let mut found = Totals::default();
         let dir = self.dir.clone();
+        let mut broken = None;
         for space in [Space::Routers, Space::Sessions] {
             for record in self.keyspace(space).iter() {
-                let (key, value) = record.into_inner().map_err(|it| unreadable(&dir, &it))?;
+                let (key, value) = match record.into_inner() {
+                    Ok(record) => record,
+                    Err(error) => {
+                        // The other keyspace may be whole: an export is to have it.
+                        broken = broken.or(Some(unreadable(&dir, &error)));
+                        break;
+                    }
+                };
                 found.add(digest(space, &key, &value));
                 each(space, &key, &value).map_err(|reason| damaged(&dir, reason))?;
             }
+        }
+        if let Some(error) = broken {
+            return Err(error);
         }
         if !found.agrees(&self.totals) {
             let Totals { count, .. } = self.totals;
@@ -258,8 +261,20 @@ impl Backend for Disk {
     }
 
     fn is_new(&self) -> bool {
-        self.is_new
+        self.totals.commit == 0
     }
+}
+
+/// Whether there is a store in a directory; an error if there is a part of one only.
+fn is_there(dir: &Path) -> Result<bool, StoreError> {
+    if dir.join(DB).exists() {
+        return Ok(true);
+    }
+    // The head is made before the database gets its name.
+    if dir.join(HEAD).exists() && !dir.join(NEW).exists() {
+        return Err(damaged(dir, format!("{DB} is missing")));
+    }
+    Ok(false)
 }
 
 /// Makes the directory if it is not there, and takes its lock.

@@ -52,6 +52,13 @@ pub enum StoreError {
          then start the server again: it has all that it acknowledged", dir.display()
     )]
     Commit { dir: PathBuf, reason: String },
+    /// Nothing commits any more.
+    #[error(
+        "the thread that writes the store {reason}. The server ends, as it answers nothing that it has \
+         not written; routers keep the calls that they have. Start it again: it has all that it \
+         acknowledged"
+    )]
+    Thread { reason: String },
     /// A file that is imported makes no sense.
     #[error("line {line}: {reason}; nothing was imported")]
     Import { line: usize, reason: String },

@@ -17,7 +17,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Change, Space};
 
-/// Begins each slot.
+/// Of a slot, its first bytes.
 const MAGIC: [u8; 8] = *b"VLSTORE1";
 /// Magic, number, count, sum, and the hash of all these.
 const SLOT: usize = 40;

@@ -96,7 +96,8 @@ pub type Each<'a> = dyn FnMut(Space, &[u8], &[u8]) -> Result<(), String> + 'a;
 /// Keeps records. One thread uses it.
 pub trait Backend: Send + 'static {
     /// Gives every record to `each`, in the order of their keys, routers before sessions. Fails when
-    /// that finds fault with one, and at the end if they are not those that were committed.
+    /// that finds fault with one; at the end if one cannot be read, behind which the rest of its
+    /// keyspace is left out, or if they are not those that were committed.
     fn load(&mut self, each: &mut Each<'_>) -> Result<(), StoreError>;
 
     /// Makes all changes or none, durably. After an error nobody knows which: it is not used any more.
@@ -108,6 +109,6 @@ pub trait Backend: Send + 'static {
     /// How many servers have served from it, this one included.
     fn term(&self) -> u64;
 
-    /// Whether it was made by this process, so that routers may have sessions that it has never known.
+    /// Whether nothing was ever committed to it, so that routers may have sessions that it has never known.
     fn is_new(&self) -> bool;
 }

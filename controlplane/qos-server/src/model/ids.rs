@@ -117,3 +117,10 @@ impl UnixMs {
         Self(self.0.saturating_sub(millis))
     }
 }
+
+/// An epoch, which differs for each start of the process, or with a store for each store: ms since the Unix epoch
+/// from bit 20 on, below them the process' number.
+pub(crate) fn new_epoch(now: UnixMs) -> u64 {
+    let now = u64::try_from(now.0).unwrap_or(0);
+    now << 20 | u64::from(std::process::id() & 0xf_ffff)
+}

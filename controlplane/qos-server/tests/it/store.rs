@@ -1,20 +1,15 @@
 //! The store: what a server that is started again knows, and what it tells routers.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Condvar, Mutex},
-    time::Duration,
-};
+mod commits;
+
+use std::{collections::HashMap, time::Duration};
 
 use crate::common::*;
 use tempfile::{TempDir, tempdir};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tonic::Code;
 use voicelane_proto::v1::{self, command_result};
-use voicelane_server::{
-    engine::{Engine, Settings},
-    journal::{Backend, Change, Each, StoreError, commands},
-};
+use voicelane_server::{engine::Settings, journal::commands};
 
 fn settings() -> Settings {
     Settings {
@@ -227,7 +222,7 @@ async fn what_a_router_has_refused_is_not_in_the_store() {
 #[tokio::test]
 async fn leases_begin_anew_and_what_ran_out_is_gone() {
     let mut leased = call("c1", 4000);
-    leased.lifetime_s = 1;
+    leased.lifetime_s = 5;
     let mut long = call("c2", 4002);
     long.lifetime_s = 600;
     let restarted = Restarted::with(vec![leased, long]).await;
@@ -236,7 +231,7 @@ async fn leases_begin_anew_and_what_ran_out_is_gone() {
     let server = restarted.start().await;
     let mut client = server.sessions().await;
     let there = get(&mut client, "c1").await.unwrap();
-    assert!(there.expires_unix_ms.unwrap() > there.updated_unix_ms + 1_200);
+    assert!(there.expires_unix_ms.unwrap() >= there.updated_unix_ms + 5_000 + 1_200);
     eventually("expired", || {
         let mut client = client.clone();
         async move { get(&mut client, "c1").await.err() }
@@ -402,118 +397,4 @@ async fn an_export_is_imported_as_it_was() {
         );
         assert_eq!(commands::check(folder.path()).unwrap().sessions, 0);
     }
-}
-
-/// Keeps nothing, and commits when it is let.
-#[derive(Clone, Default)]
-struct Gate(Arc<(Mutex<State>, Condvar)>);
-
-#[derive(Default)]
-struct State {
-    is_shut: bool,
-    fails: bool,
-    batches: Vec<usize>,
-}
-
-impl Gate {
-    fn set(&self, set: impl FnOnce(&mut State)) {
-        set(&mut self.0.0.lock().unwrap());
-        self.0.1.notify_all();
-    }
-}
-
-impl Backend for Gate {
-    fn load(&mut self, _: &mut Each<'_>) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    fn commit(&mut self, batch: &[Change]) -> Result<(), StoreError> {
-        let state = self.0.0.lock().unwrap();
-        let mut state = self.0.1.wait_while(state, |state| state.is_shut).unwrap();
-        if state.fails {
-            return Err(StoreError::Commit {
-                dir: "gate".into(),
-                reason: "No space left on device".to_owned(),
-            });
-        }
-        state.batches.push(batch.len());
-        Ok(())
-    }
-
-    fn epoch(&self) -> u64 {
-        1
-    }
-
-    fn term(&self) -> u64 {
-        1
-    }
-
-    fn is_new(&self) -> bool {
-        true
-    }
-}
-
-#[tokio::test]
-async fn nothing_is_told_or_answered_before_it_is_committed_and_a_commit_takes_all_that_wait() {
-    let gate = Gate::default();
-    let server = TestServer::on_backend(gate.clone(), settings()).await;
-    let mut net = Network::on(server).await;
-    add(&mut net.client, call("c0", 4000)).await.unwrap();
-    gate.set(|gate| {
-        gate.is_shut = true;
-        gate.batches.clear();
-    });
-    let (installs, a) = (net.a.installs(), net.a.clone());
-    let added: Vec<_> = (1..=100)
-        .map(|n| {
-            let mut client = net.client.clone();
-            let call = call(&format!("c{n}"), 4000 + 2 * n);
-            tokio::spawn(async move { add(&mut client, call).await })
-        })
-        .collect();
-    let mut deleting = net.client.clone();
-    let deleted = tokio::spawn(async move { delete(&mut deleting, "c0").await });
-    sleep(Duration::from_millis(500)).await;
-    // Others are served meanwhile, and see what waits.
-    let first = timeout(Duration::from_secs(5), get(&mut net.client, "c1")).await;
-    assert_eq!(
-        first.unwrap().unwrap().state(),
-        v1::SessionState::Installing
-    );
-    assert_eq!(a.installs(), installs, "a router was told first");
-    assert!(a.has("c0") && !deleted.is_finished());
-    assert!(added.iter().all(|it| !it.is_finished()));
-    gate.set(|gate| gate.is_shut = false);
-    for added in added {
-        added.await.unwrap().unwrap();
-    }
-    deleted.await.unwrap().unwrap();
-    // One had begun, the next took the rest.
-    let batches = gate.0.0.lock().unwrap().batches.clone();
-    assert_eq!(batches.iter().sum::<usize>(), 101, "{batches:?}");
-    assert!(batches.len() <= 3, "{batches:?}");
-}
-
-#[tokio::test]
-async fn a_commit_that_fails_is_not_tried_again_and_answers_nobody() {
-    let gate = Gate::default();
-    let server = TestServer::on_backend(gate.clone(), settings()).await;
-    let mut net = Network::on(server).await;
-    let engine: Arc<Engine> = net.server.engine.clone();
-    gate.set(|gate| gate.fails = true);
-    let mut client = net.client.clone();
-    let adding = tokio::spawn(async move { add(&mut client, call("c1", 4000)).await });
-    let error = timeout(PATIENCE, engine.journal().failed())
-        .await
-        .unwrap()
-        .to_string();
-    assert!(
-        error.contains("No space left") && error.contains("routers keep"),
-        "{error}"
-    );
-    // Not even when the disk has room again.
-    gate.set(|gate| gate.fails = false);
-    let second = add(&mut net.client, call("c2", 4002));
-    assert!(timeout(Duration::from_millis(300), second).await.is_err());
-    assert!(!adding.is_finished() && net.a.log().is_empty());
 }

@@ -6,7 +6,10 @@ use std::{
     net::SocketAddr,
     path::Path,
     process::{Child, Command, Output, Stdio},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -71,16 +74,21 @@ fn program(dir: &Path) -> Command {
 /// What an agent knows of its sessions: the revisions that each may have; 0: it may be absent.
 type Ledger = BTreeMap<String, Vec<u64>>;
 
-/// Adds, modifies and deletes until the server is gone.
-async fn work(
-    mut client: SessionsClient<Channel>,
-    worker: u16,
-    round: u16,
+/// What the workers of a round share.
+#[derive(Default)]
+struct Round {
+    number: u16,
     ledger: Arc<Mutex<Ledger>>,
-) {
+    /// The server is being killed, or has been.
+    is_killed: AtomicBool,
+}
+
+/// Adds, modifies and deletes until the server is gone.
+async fn work(mut client: SessionsClient<Channel>, worker: u16, round: Arc<Round>) {
+    let number = round.number;
     for step in 0..400 {
-        let name = format!("{worker}-{round}-{}", step / 3);
-        let port = 10_000 + worker * 6_000 + round * 400 + step;
+        let name = format!("{worker}-{number}-{}", step / 3);
+        let port = 10_000 + worker * 6_000 + number * 400 + step;
         let mut version = call(&name, 2 * (port / 2));
         let (wanted, done) = match step % 3 {
             0 => (1, add(&mut client, version).await.map(drop)),
@@ -93,29 +101,33 @@ async fn work(
             _ if step % 9 == 2 => continue,
             _ => (0, delete(&mut client, &name).await.map(drop)),
         };
-        if !note(&mut ledger.lock().unwrap(), name, wanted, done) {
+        if !round.note(name, wanted, done) {
             return;
         }
         sleep(Duration::from_millis(15)).await;
     }
 }
 
-/// Notes what became of a change. False if that is not known, as the server has gone.
-fn note(ledger: &mut Ledger, name: String, wanted: u64, done: Result<(), Status>) -> bool {
-    let known = ledger.entry(name).or_insert_with(|| vec![0]);
-    let Err(status) = done else {
-        *known = vec![wanted];
-        return true;
-    };
-    let lost = [
-        Code::Unavailable,
-        Code::Unknown,
-        Code::Cancelled,
-        Code::Internal,
-    ];
-    assert!(lost.contains(&status.code()), "{status:?}");
-    known.push(wanted);
-    false
+impl Round {
+    /// Notes what became of a change. False if that is not known, as the server has gone.
+    fn note(&self, name: String, wanted: u64, done: Result<(), Status>) -> bool {
+        let mut ledger = self.ledger.lock().unwrap();
+        let known = ledger.entry(name).or_insert_with(|| vec![0]);
+        let Err(status) = done else {
+            *known = vec![wanted];
+            return true;
+        };
+        let lost = [
+            Code::Unavailable,
+            Code::Unknown,
+            Code::Cancelled,
+            Code::Internal,
+        ];
+        assert!(lost.contains(&status.code()), "{status:?}");
+        assert!(self.is_killed.load(Ordering::SeqCst), "{status:?}");
+        known.push(wanted);
+        false
+    }
 }
 
 async fn all(client: &mut SessionsClient<Channel>) -> BTreeMap<String, u64> {
@@ -154,6 +166,7 @@ async fn a_server_that_is_killed_under_changes_loses_none_and_brings_none_back()
     let b = FakeRouter::reaching("b", &["10.2.0.0/24"]).capacity(1_000_000);
     let ledger: Arc<Mutex<Ledger>> = Arc::default();
     for round in 0..10_u16 {
+        let known = ledger.lock().unwrap().len();
         let mut server = Program::on(folder.path());
         let _streams = (
             a.attach(server.address).await,
@@ -172,11 +185,22 @@ async fn a_server_that_is_killed_under_changes_loses_none_and_brings_none_back()
         assert_eq!(table(&a), desired, "round {round}");
         assert_eq!(table(&b), desired, "round {round}");
         let mut workers = JoinSet::new();
+        let shared = Arc::new(Round {
+            number: round,
+            ledger: ledger.clone(),
+            ..Round::default()
+        });
         for worker in 0..4 {
-            workers.spawn(work(server.client().await, worker, round, ledger.clone()));
+            workers.spawn(work(server.client().await, worker, shared.clone()));
         }
+        eventually("enough changes", || {
+            let names = ledger.lock().unwrap().len();
+            async move { (names >= known + 11).then_some(()) }
+        })
+        .await;
         // At no particular moment.
-        sleep(Duration::from_millis(150 + u64::from(round) * 37)).await;
+        sleep(Duration::from_millis(u64::from(round) * 37)).await;
+        shared.is_killed.store(true, Ordering::SeqCst);
         server.child.kill().unwrap();
         server.child.wait().unwrap();
         while let Some(ended) = workers.join_next().await {
@@ -188,6 +212,25 @@ async fn a_server_that_is_killed_under_changes_loses_none_and_brings_none_back()
         "{}",
         ledger.lock().unwrap().len()
     );
+}
+
+#[tokio::test]
+async fn a_start_that_fails_leaves_a_store_that_takes_nothing_from_routers() {
+    let net = Network::start().await;
+    let mut client = net.client.clone();
+    add(&mut client, call("c1", 4000)).await.unwrap();
+    let Network { server, a, .. } = net;
+    server.stop().await;
+    a.clear_log();
+    let folder = tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut failing = Command::new(env!("CARGO_BIN_EXE_voicelane-server"));
+    failing.arg("--data").arg(folder.path());
+    failing.args(["--listen", &taken.local_addr().unwrap().to_string()]);
+    assert_eq!(failing.output().unwrap().status.code(), Some(1));
+    let server = Program::on(folder.path());
+    let _a = a.attach(server.address).await;
+    assert!(a.has("c1") && a.log().is_empty(), "{:?}", a.log());
 }
 
 #[tokio::test]

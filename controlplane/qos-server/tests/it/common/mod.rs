@@ -76,7 +76,7 @@ impl TestServer {
             })
             .await
             .unwrap();
-            closing.journal().close().await;
+            closing.journal().close().await.unwrap();
         });
         Self {
             address,
