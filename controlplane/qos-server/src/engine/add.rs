@@ -7,10 +7,10 @@ use tracing::debug;
 
 use super::{
     Engine,
-    events::EventKind,
+    events::{EventKind, SessionView},
     install::{Acknowledgements, Target},
     operation::{Outcome, Work},
-    preempt::Victims,
+    preempt::{Dismissed, Victims},
     state::State,
 };
 use crate::model::{
@@ -58,9 +58,11 @@ impl Engine {
             .await
         {
             Ok(acknowledged) => {
-                if let Some(view) = self.settle_added(key, &acknowledged, charges) {
+                let settled = self.settle_added(key, &acknowledged, charges, &mut victims);
+                if let Some((view, mut dismissed)) = settled {
                     debug!(session = %key, "added");
-                    self.dismiss(victims, deadline).await;
+                    dismissed.committed().await;
+                    drop(self.see_off(dismissed));
                     return Ok(view);
                 }
                 let lost = self.lost_of(&acknowledged);
@@ -118,13 +120,15 @@ impl Engine {
         Ok((targets, charges, victims))
     }
 
-    /// Absent if a router that said yes has gone since.
+    /// The session is as it was to become, and its victims are dismissed. Absent if a router that said
+    /// yes has gone since.
     fn settle_added(
         &self,
         key: &SessionKey,
         acknowledged: &Acknowledgements,
         charges: Charges,
-    ) -> Option<Arc<super::SessionView>> {
+        victims: &mut Victims,
+    ) -> Option<(Arc<SessionView>, Dismissed)> {
         let mut state = self.lock();
         let state = &mut *state;
         if !state.still_attached(acknowledged) {
@@ -139,7 +143,8 @@ impl Engine {
         let expires = state.lease(&spec);
         state.store.renew(key, expires);
         self.tell(state, EventKind::Added, key);
-        state.store.get(key).map(|session| state.view(session))
+        let view = state.view(state.store.get(key)?);
+        Some((view, self.dismiss(state, std::mem::take(victims))))
     }
 
     async fn undo_add(

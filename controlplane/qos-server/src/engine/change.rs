@@ -172,7 +172,7 @@ impl Engine {
                 return Err(error);
             }
         };
-        let (leaving, committed) = {
+        let (leaving, committed, mut dismissed) = {
             let mut state = self.lock();
             let old = state
                 .store
@@ -183,17 +183,20 @@ impl Engine {
                 .flatten()
                 .filter(|router| !shares.contains_key(router))
                 .collect();
-            (leaving, self.keep_change(&mut state, &change))
+            // Mostly one commit has all of this.
+            let committed = self.keep_change(&mut state, &change);
+            let victims = std::mem::take(&mut change.victims);
+            (leaving, committed, self.dismiss(&mut state, victims))
         };
         committed.done().await;
+        dismissed.committed().await;
+        drop(self.see_off(dismissed));
         self.withdraw(key, leaving, self.undone_by(deadline)).await;
-        let victims = std::mem::take(&mut change.victims);
         {
             let mut state = self.lock();
             state.commit(change, kind, &acknowledged);
             self.tell(&mut state, kind, key);
         }
-        self.dismiss(victims, deadline).await;
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use super::{
     Engine,
     events::{Event, EventKind, Reaper, SessionView},
     operation::{Outcome, Work},
+    state::State,
 };
 use crate::{
     journal::Committed,
@@ -18,6 +19,15 @@ use crate::{
         store::Phase,
     },
 };
+
+/// A session that is being removed.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    /// How it was.
+    was: Arc<SessionView>,
+    /// The routers that may have it.
+    routers: Vec<RouterId>,
+}
 
 impl Engine {
     /// Removes a session from its routers and from here, and tells how it was and which routers
@@ -49,8 +59,32 @@ impl Engine {
         deadline: Instant,
         reaper: Option<Reaper>,
     ) -> Option<Arc<SessionView>> {
-        let (was, routers, committed) = self.begin_delete(key)?;
+        let (leaving, committed) = self.begin_delete(&mut self.lock(), key)?;
         committed.done().await;
+        Some(self.end_delete(key, leaving, deadline, reaper).await)
+    }
+
+    /// Commits that a session is no more; absent if there is none.
+    pub(super) fn begin_delete(
+        &self,
+        state: &mut State,
+        key: &SessionKey,
+    ) -> Option<(Leaving, Committed)> {
+        let was = state.view(state.store.get(key)?);
+        let session = state.store.get_mut(key)?;
+        session.phase = Phase::Removing;
+        let routers = session.installations.keys().cloned().collect();
+        Some((Leaving { was, routers }, self.strike(state, key)))
+    }
+
+    /// Removes a session from its routers, for which it waits until the deadline, and from here.
+    pub(super) async fn end_delete(
+        self: &Arc<Self>,
+        key: &SessionKey,
+        Leaving { was, routers }: Leaving,
+        deadline: Instant,
+        reaper: Option<Reaper>,
+    ) -> Arc<SessionView> {
         let deadline = self.undone_by(deadline);
         let pending = self.withdraw(key, routers, deadline).await;
         let was = if pending.is_empty() {
@@ -72,21 +106,7 @@ impl Engine {
         }
         drop(state);
         drop((removed, buried));
-        Some(was)
-    }
-
-    /// How the session was, and its routers; absent if there is none.
-    fn begin_delete(
-        &self,
-        key: &SessionKey,
-    ) -> Option<(Arc<SessionView>, Vec<RouterId>, Committed)> {
-        let mut state = self.lock();
-        let was = state.view(state.store.get(key)?);
-        let session = state.store.get_mut(key)?;
-        session.phase = Phase::Removing;
-        let routers = session.installations.keys().cloned().collect();
-        let committed = self.strike(&mut state, key);
-        Some((was, routers, committed))
+        was
     }
 
     /// Routers may have it all the same, from before the server's start.

@@ -10,7 +10,7 @@ pub(super) async fn follow(engine: Arc<Engine>) {
     while !*engine.stopping.borrow() {
         engine.reach_changed.notified().await;
         walk(&engine).await;
-        engine.shed().await;
+        engine.links_changed.notify_one();
     }
 }
 

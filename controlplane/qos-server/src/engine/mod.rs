@@ -165,6 +165,8 @@ pub struct Engine {
     reports: Turn<RouterRecords>,
     /// What routers reach has changed, so sessions may belong elsewhere now.
     reach_changed: Notify,
+    /// Links may have less room for what they carry.
+    links_changed: Notify,
     /// There are sessions to move.
     moves_due: moves::Bells,
     stopping: latest::Sender<bool>,
@@ -220,6 +222,7 @@ impl Engine {
             watchers: Arc::new(Semaphore::new(settings.max_watchers)),
             reports: Turn::new(records),
             reach_changed: Notify::new(),
+            links_changed: Notify::new(),
             moves_due: moves::Bells::default(),
             stopping: latest::Sender::new(false),
             metrics,
@@ -232,6 +235,7 @@ impl Engine {
             format!("voicelane-server {} started", env!("CARGO_PKG_VERSION"))
         });
         tokio::spawn(follow::follow(engine.clone()));
+        tokio::spawn(preempt::run(engine.clone()));
         tokio::spawn(grace::grow_up(engine.clone()));
         tokio::spawn(forget::expire(engine.clone()));
         tokio::spawn(lease::reap(engine.clone()));
@@ -246,6 +250,7 @@ impl Engine {
     pub fn stop(&self) {
         self.stopping.send_replace(true);
         self.reach_changed.notify_one();
+        self.links_changed.notify_one();
         self.moves_due.ring();
     }
 

@@ -2,20 +2,22 @@
 //!
 //! Under one hold of the lock the bandwidth of the victims becomes that of the new session, so no link is
 //! ever promised more than its budget. The victims stay on their routers until the new session is
-//! installed: if that fails, they have their bandwidth back and nobody has noticed. Otherwise they are
-//! removed, and their packets go on as best effort.
+//! installed: if that fails, they have their bandwidth back and nobody has noticed. Otherwise the answer
+//! waits until their ends are committed, and not for their routers, one of which may be mute. Their packets
+//! go on as best effort.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use futures_util::future::join_all;
-use tokio::time::Instant;
+use futures_util::{StreamExt as _, future::join_all, stream::FuturesUnordered};
+use tokio::task::JoinHandle;
 use tracing::info;
 
-use super::{Engine, events::Reaper, operation::Claim, state::State};
+use super::{Engine, Settings, delete::Leaving, events::Reaper, operation::Claim, state::State};
 use crate::{
     events::Kind,
+    journal::Committed,
     model::{
-        admission::{OnShrink, admit, budget_bps},
+        admission::{OnShrink, Policy, admit, budget_bps},
         error::Error,
         ids::{RouterId, SessionKey},
         links::{Charges, LinkId},
@@ -28,6 +30,12 @@ use crate::{
 
 /// Links looked at under one hold of the lock.
 const CHUNK: usize = 256;
+/// Sessions shed under one hold of the lock.
+const MOST_SHED: usize = 32;
+/// So many times that many leave their routers at once.
+const WINDOW: usize = 8;
+/// How long the routers of a session that has made way are waited for, as by [`lease`](super::lease).
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Sessions that make way for another one. No operation runs on them meanwhile. Must not be dropped while
 /// the lock is held.
@@ -40,6 +48,22 @@ struct Victim {
     /// What it took of links.
     charges: Charges,
     _claim: Claim,
+}
+
+/// Victims that have made way for good. Must not be dropped while the lock is held.
+#[derive(Debug, Default)]
+pub(super) struct Dismissed {
+    victims: Vec<(Victim, Option<Leaving>)>,
+    commits: Vec<Committed>,
+}
+
+impl Dismissed {
+    /// Resolves when all their ends are committed.
+    pub(super) async fn committed(&mut self) {
+        for commit in self.commits.drain(..) {
+            commit.done().await;
+        }
+    }
 }
 
 impl Victims {
@@ -94,31 +118,59 @@ impl Engine {
         Victims(keys.into_iter().filter_map(victim).collect())
     }
 
-    /// Removes the sessions that have made way.
-    pub(super) async fn dismiss(self: &Arc<Self>, victims: Victims, deadline: Instant) {
-        let deadline = self.undone_by(deadline);
-        let removals = victims.0.iter().map(|Victim { key, .. }| async move {
-            let reaper = Reaper::Preempted;
-            if self.take_away(key, deadline, Some(reaper)).await.is_some() {
-                self.metrics.reaped(reaper);
-                self.note(Kind::CallRemoved, key, || format!("removed: {reaper}"));
-                info!(session = %key, %reaper, "removed");
-            }
-        });
-        join_all(removals).await;
+    /// Commits that sessions which have made way are no more.
+    pub(super) fn dismiss(&self, state: &mut State, victims: Victims) -> Dismissed {
+        let mut dismissed = Dismissed::default();
+        for victim in victims.0 {
+            let begun = self.begin_delete(state, &victim.key);
+            let (leaving, committed) = begun.unzip();
+            dismissed.commits.extend(committed);
+            dismissed.victims.push((victim, leaving));
+        }
+        dismissed
     }
 
-    /// Pre-empts sessions on links whose budget has fallen below what is admitted, if that is wanted.
-    pub(super) async fn shed(self: &Arc<Self>) {
-        if self.settings.on_shrink == OnShrink::Keep {
-            return;
-        }
+    /// Removes dismissed sessions from their routers, for which nobody waits. Each has its claim, so there
+    /// are no more of these tasks than sessions.
+    pub(super) fn see_off(self: &Arc<Self>, dismissed: Dismissed) -> JoinHandle<()> {
+        let engine = self.clone();
+        tokio::spawn(async move {
+            let timeout = engine.settings.acknowledge_timeout.min(PATIENCE);
+            let deadline = engine.clock().instant() + timeout;
+            let removals = dismissed.victims.into_iter().map(|(victim, leaving)| {
+                let engine = &engine;
+                async move {
+                    let (reaper, key) = (Reaper::Preempted, &victim.key);
+                    let Some(leaving) = leaving else {
+                        return;
+                    };
+                    engine
+                        .end_delete(key, leaving, deadline, Some(reaper))
+                        .await;
+                    engine.metrics.reaped(reaper);
+                    engine.note(Kind::CallRemoved, key, || format!("removed: {reaper}"));
+                    info!(session = %key, %reaper, "removed");
+                }
+            });
+            join_all(removals).await;
+        })
+    }
+
+    /// Pre-empts sessions on links whose budget has fallen below what is admitted.
+    async fn shed(self: &Arc<Self>) {
         let mut last: Option<Arc<LinkId>> = None;
+        let mut leaving = FuturesUnordered::new();
         loop {
-            let (victims, next) = self.shed_slice(last.as_deref());
-            let deadline = self.clock().instant() + self.settings.acknowledge_timeout;
-            self.dismiss(victims, deadline).await;
+            let (mut dismissed, next) = self.shed_slice(last.as_deref());
+            // There may be more on the same links.
+            let is_full = dismissed.victims.len() >= MOST_SHED;
+            dismissed.committed().await;
+            leaving.push(self.see_off(dismissed));
+            if leaving.len() >= WINDOW {
+                leaving.next().await;
+            }
             match next {
+                _ if is_full => {}
                 Some(next) => last = Some(next),
                 None => return,
             }
@@ -127,27 +179,45 @@ impl Engine {
     }
 
     /// Looks at the next links; tells where it stopped.
-    fn shed_slice(self: &Arc<Self>, after: Option<&LinkId>) -> (Victims, Option<Arc<LinkId>>) {
+    fn shed_slice(self: &Arc<Self>, after: Option<&LinkId>) -> (Dismissed, Option<Arc<LinkId>>) {
         let mut state = self.lock();
         let links = state.store.ledger().after(after).take(CHUNK);
         let links: Vec<Arc<LinkId>> = links.cloned().collect();
-        let mut keys = Vec::new();
         let mut victims = Victims::default();
         for link in &links {
             let budget = budget_bps(&state.registry, link);
             while budget > 0
                 && state.store.ledger().on(link).bps > budget.into()
-                && victims.0.len() < CHUNK
+                && victims.0.len() < MOST_SHED
             {
                 let candidates = state.store.candidates();
                 let Some(key) = candidates.first_on(link, |key| state.is_idle(key)) else {
                     break;
                 };
-                keys.push(key);
-                let mut more = self.evict(&mut state, std::mem::take(&mut keys));
+                let mut more = self.evict(&mut state, vec![key]);
                 victims.0.append(&mut more.0);
             }
         }
-        (victims, links.last().cloned())
+        let dismissed = self.dismiss(&mut state, victims);
+        (dismissed, links.last().cloned())
+    }
+}
+
+/// Sheds sessions whenever links may have shrunk, if that is wanted, until the engine stops.
+pub(super) async fn run(engine: Arc<Engine>) {
+    let Settings {
+        on_shrink,
+        admission,
+        ..
+    } = engine.settings;
+    if on_shrink == OnShrink::Keep || admission == Policy::All {
+        return;
+    }
+    loop {
+        engine.links_changed.notified().await;
+        if *engine.stopping.borrow() {
+            return;
+        }
+        engine.shed().await;
     }
 }

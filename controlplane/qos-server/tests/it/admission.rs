@@ -1,11 +1,17 @@
 //! Calls are admitted to the links that they go over.
 
+use std::time::Duration;
+
 use crate::common::*;
+use tokio::time::{sleep, timeout};
 use tonic::{Code, transport::Channel};
 use voicelane_proto::v1::{
     self, command, command_result, link::Direction, operator_client::OperatorClient,
 };
-use voicelane_server::{engine::Settings, model::admission::OnShrink};
+use voicelane_server::{
+    engine::Settings,
+    model::admission::{OnShrink, Policy},
+};
 
 /// One direction of a G.711 call, untagged IPv4: 80,000 of RTP, 4,000 of RTCP, and 51 times 38 bytes.
 const CHARGE: u64 = 99_504;
@@ -394,7 +400,11 @@ async fn who_is_pre_empted_for_a_call_that_fails_stays() {
         flow.max_bitrate_bps = 160_000;
     }
     modify(&mut net.client, faster).await.unwrap();
-    assert_status(get(&mut net.client, "c8").await, Code::NotFound, &[]);
+    eventually("gone", || {
+        let mut client = net.client.clone();
+        async move { get(&mut client, "c8").await.err() }
+    })
+    .await;
     assert!(wan(&net).await.admitted_bps <= 1_000_000);
     assert_eq!(wan(&net).await.sessions, 9);
 }
@@ -415,17 +425,95 @@ async fn a_link_that_shrinks_sheds_the_least_important_if_that_is_wanted() {
         };
         add(&mut net.client, spec).await.unwrap();
     }
-    let slow = vec![
-        port(1_000_000_000, edge("lan0", &["10.1.0.0/24"])),
-        port(2 * CHARGE, core("wan0", &["10.2.0.0/24"])),
-    ];
-    net.a.report(&net.a_stream, slow).await;
+    shrink(&net, 2 * CHARGE).await;
     eventually("two calls", || {
-        let net = &net;
-        async move { (wan(net).await.sessions == 2).then_some(()) }
+        let mut client = net.client.clone();
+        async move { (list(&mut client).await.total == 2).then_some(()) }
     })
     .await;
+    assert_eq!(wan(&net).await.sessions, 2);
     let left = list(&mut net.client).await.sessions.into_iter();
     let left: Vec<_> = left.map(|it| it.spec.unwrap().key).collect();
     assert_eq!(left, [key("c0"), key("c3")]);
+}
+
+/// Gives the core port of router a this budget.
+async fn shrink(net: &Network, budget: u64) {
+    let slow = vec![
+        port(1_000_000_000, edge("lan0", &["10.1.0.0/24"])),
+        port(budget, core("wan0", &["10.2.0.0/24"])),
+    ];
+    net.a.report(&net.a_stream, slow).await;
+    eventually("the smaller budget", || async {
+        (wan(net).await.budget_bps == budget).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_link_sheds_however_many_are_too_many() {
+    let server = TestServer::with(Settings {
+        on_shrink: OnShrink::Preempt,
+        ..Settings::default()
+    });
+    let mut net = network_on(server.await, 400 * CHARGE).await;
+    // More than one hold of the lock looks at.
+    for index in 0..300 {
+        let spec = preemptable(&format!("c{index}"), 4000 + 4 * index);
+        add(&mut net.client, spec).await.unwrap();
+    }
+    shrink(&net, 2 * CHARGE).await;
+    eventually("two calls", || {
+        let mut client = net.client.clone();
+        async move { (list(&mut client).await.total == 2).then_some(()) }
+    })
+    .await;
+    assert_eq!(net.a.sessions().len(), 2);
+}
+
+#[tokio::test]
+async fn links_that_limit_nothing_shed_nothing() {
+    let server = TestServer::with(Settings {
+        admission: Policy::All,
+        on_shrink: OnShrink::Preempt,
+        ..Settings::default()
+    });
+    let mut net = network_on(server.await, CHARGE).await;
+    for index in 0..3 {
+        let spec = preemptable(&format!("c{index}"), 4000 + 4 * index);
+        add(&mut net.client, spec).await.unwrap();
+    }
+    shrink(&net, CHARGE / 2).await;
+    sleep(Duration::from_millis(300)).await;
+    assert_eq!(list(&mut net.client).await.total, 3);
+    assert_eq!(wan(&net).await.sessions, 3);
+}
+
+#[tokio::test]
+async fn an_emergency_waits_for_no_router_of_its_victims() {
+    let server = TestServer::with(Settings {
+        acknowledge_timeout: Duration::from_secs(60),
+        ..Settings::default()
+    });
+    let mut net = network_on(server.await, 2 * CHARGE * 10 / 9 + 10).await;
+    for index in 0..2 {
+        let spec = preemptable(&format!("c{index}"), 4000 + 4 * index);
+        add(&mut net.client, spec).await.unwrap();
+    }
+    net.b.behave(|command| match command {
+        command::Command::Remove(_) => Manner::Silent,
+        _ => Manner::Obey,
+    });
+    let added = add(&mut net.client, emergency("e0", 9000));
+    timeout(PATIENCE, added).await.expect("in time").unwrap();
+    if let Ok(victim) = get(&mut net.client, "c1").await {
+        assert_eq!(victim.state(), v1::SessionState::Removing);
+    }
+    assert_eq!(wan(&net).await.sessions, 2);
+    // It is gone without the router's word, which is owed.
+    eventually("gone", || {
+        let mut client = net.client.clone();
+        async move { get(&mut client, "c1").await.err() }
+    })
+    .await;
 }
