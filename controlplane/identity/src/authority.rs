@@ -10,11 +10,12 @@
 //!
 //! Every file has mode 0600 and is replaced as a whole.
 
+mod error;
+mod folder;
+
 use std::{
     collections::BTreeSet,
-    fs::{self, File},
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, chown},
+    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -32,10 +33,15 @@ use x509_parser::{
     revocation_list::CertificateRevocationList,
 };
 
+pub use self::error::AuthorityError;
+use self::{
+    error::Result,
+    folder::{lock, make_dir, write},
+};
 use crate::{
     files::{Files, FilesError, certificates, content, read, revocations},
     leaf::{Leaf, LeafError, hexadecimal},
-    name::{Name, NameError, Role},
+    name::{Name, Role},
 };
 
 /// For how long an authority's certificate is good.
@@ -49,36 +55,6 @@ const CERTIFICATE: &str = "ca.pem";
 const KEY: &str = "ca-key.pem";
 const REVOKED: &str = "crl.pem";
 const ISSUED: &str = "issued";
-
-/// Why the authority cannot do it.
-#[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages say it")]
-pub enum AuthorityError {
-    #[error("{} has an authority already", .0.display())]
-    Exists(PathBuf),
-    #[error("{} has no authority (voicelane pki init makes one)", .0.display())]
-    None(PathBuf),
-    #[error("{} has a certificate already; renew it, or give another folder", .0.display())]
-    Issued(PathBuf),
-    #[error("there is no certificate of {0} that counts")]
-    Unknown(String),
-    #[error("{name} is not of the authority's domain, {domain}")]
-    Domain { name: Box<Name>, domain: String },
-    #[error("{}: {leaf} was not issued here, or is revoked; issue another", file.display())]
-    Foreign { file: PathBuf, leaf: Box<Leaf> },
-    #[error("{0} days are not 1 to 3650")]
-    Days(u64),
-    #[error("{} cannot be written", file.display())]
-    Write { file: PathBuf, source: io::Error },
-    #[error(transparent)]
-    Files(#[from] FilesError),
-    #[error(transparent)]
-    Name(#[from] NameError),
-    #[error("a certificate cannot be made")]
-    Make(#[from] rcgen::Error),
-}
-
-type Result<T> = std::result::Result<T, AuthorityError>;
 
 /// A folder that issues.
 #[derive(Debug)]
@@ -496,60 +472,6 @@ fn bytes_of(serial: &str) -> Vec<u8> {
     let digits = serial.as_bytes().chunks(2);
     let bytes = digits.map(|pair| std::str::from_utf8(pair).map(|it| u8::from_str_radix(it, 16)));
     bytes.flatten().flatten().collect()
-}
-
-/// Nobody else changes the authority meanwhile.
-fn lock(dir: &Path) -> Result<File> {
-    let file = dir.join("lock");
-    let opened = fs::OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(&file);
-    let locked = opened.and_then(|opened| opened.lock().map(|()| opened));
-    locked.map_err(|source| AuthorityError::Write { file, source })
-}
-
-fn make_dir(dir: &Path) -> Result<()> {
-    let made = fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir);
-    made.map_err(|source| AuthorityError::Write {
-        file: dir.to_owned(),
-        source,
-    })
-}
-
-/// Puts a file in place of the one that is there, for the same owner: nobody sees half of it.
-fn write(file: &Path, content: &[u8]) -> Result<()> {
-    let mut part = file.as_os_str().to_owned();
-    part.push(".part");
-    let written = (|| {
-        // Left over if the machine stopped; another mode must not stay.
-        if let Err(error) = fs::remove_file(&part)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            return Err(error);
-        }
-        let mut options = fs::OpenOptions::new();
-        let mut opened = options
-            .create_new(true)
-            .write(true)
-            .mode(0o600)
-            .open(&part)?;
-        opened.write_all(content)?;
-        opened.sync_all()?;
-        if let Ok(former) = fs::metadata(file) {
-            chown(&part, Some(former.uid()), Some(former.gid()))?;
-        }
-        fs::rename(&part, file)
-    })();
-    written.map_err(|source| AuthorityError::Write {
-        file: file.to_owned(),
-        source,
-    })
 }
 
 #[cfg(test)]

@@ -1,57 +1,19 @@
 //! Every command against a server and scripted routers, as tables and as JSON, with its exit code.
 
-use std::{process::Stdio, time::Duration};
+use std::time::Duration;
 
-use crate::command::{Ran, command, phones, run_at};
+use crate::command::{Ran, phones, run_at};
 use crate::common::*;
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
-    net::TcpListener,
-    process::Command,
-};
+use tokio::net::TcpListener;
 use voicelane_proto::v1;
 
-async fn run(net: &Network, line: &str) -> Ran {
+pub(crate) async fn run(net: &Network, line: &str) -> Ran {
     run_at(&url(net), line).await
 }
 
-fn url(net: &Network) -> String {
+pub(crate) fn url(net: &Network) -> String {
     format!("http://{}", net.server.address)
-}
-
-#[tokio::test]
-async fn a_router_that_is_gone_is_named_and_forgotten() {
-    let net = Network::start().await;
-    let server = url(&net);
-    for (call, port) in [("c1", 4000), ("c2", 4100), ("c3", 4200)] {
-        run(
-            &net,
-            &format!("call add {call} --a 10.1.0.5:{port} --b 10.2.0.7:{port}"),
-        )
-        .await
-        .shows(&["active"]);
-    }
-    run_at(&server, "router forget b")
-        .await
-        .fails(1, &["FAILED_PRECONDITION", "is attached"]);
-    net.b_stream.cut();
-    eventually("lost", || async {
-        let session = run_at(&server, "call get c1 --json").await.json();
-        (session["state"] == "SESSION_STATE_DEGRADED").then_some(())
-    })
-    .await;
-    run_at(&server, "call delete c1")
-        .await
-        .shows(&["deleted call c1", "not confirmed yet by b"]);
-    let deleted = run_at(&server, "call delete c2 --json").await.json();
-    assert_eq!(deleted["session"]["spec"]["key"]["sessionId"], "c2");
-    assert_eq!(deleted["pendingRouters"], json!(["b"]));
-    let forgotten = run_at(&server, "router forget b --json").await.json();
-    assert_eq!(forgotten, json!({"sessions": "1"}));
-    run_at(&server, "router forget b")
-        .await
-        .fails(1, &["NOT_FOUND"]);
 }
 
 #[tokio::test]
@@ -388,102 +350,6 @@ async fn video_has_a_three_colour_meter() {
 }
 
 #[tokio::test]
-async fn watch_ends_by_count_by_time_and_by_interrupt() {
-    let net = Network::start().await;
-    run(&net, "call add c1 --a 10.1.0.5:4000 --b 10.2.0.7:4000")
-        .await
-        .shows(&[]);
-    run(&net, "call watch --existing --count 1")
-        .await
-        .shows(&["existing", "call c1 of cli"]);
-    let none = run(&net, "call watch --agent other --existing --for 0.05").await;
-    assert_eq!((none.code, none.stdout.as_str()), (0, ""));
-
-    let mut watch = command(&url(&net), "call watch --existing --json");
-    let mut watch = watch.stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
-    let mut next = async || -> (String, String) {
-        let line = tokio::time::timeout(PATIENCE, lines.next_line())
-            .await
-            .unwrap();
-        let event: Value = serde_json::from_str(&line.unwrap().unwrap()).unwrap();
-        let text = |value: &Value| value.as_str().unwrap().to_owned();
-        let session = text(&event["session"]["spec"]["key"]["sessionId"]);
-        (text(&event["kind"]), session)
-    };
-    assert_eq!(next().await, ("KIND_EXISTING".into(), "c1".into()));
-    run(&net, "call add c2 --a 10.1.0.5:4100 --b 10.2.0.7:4100")
-        .await
-        .shows(&[]);
-    assert_eq!(next().await, ("KIND_ADDED".into(), "c2".into()));
-    run(&net, "call delete c2").await.shows(&[]);
-    assert_eq!(next().await, ("KIND_DELETED".into(), "c2".into()));
-    let id = watch.id().unwrap().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-INT", &id])
-            .status()
-            .await
-            .unwrap()
-            .success()
-    );
-    let status = tokio::time::timeout(PATIENCE, watch.wait())
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(status.code(), Some(0), "Ctrl-C ends it cleanly");
-
-    eventually("nobody watching", || async {
-        (net.server.engine.watchers() == 0).then_some(())
-    })
-    .await;
-    let watch = command(&url(&net), "call watch --existing")
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    eventually("watching", || async {
-        (net.server.engine.watchers() > 0).then_some(())
-    })
-    .await;
-    net.server.stop().await;
-    let ended = tokio::time::timeout(PATIENCE, watch.wait_with_output())
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(
-        ended.status.code(),
-        Some(1),
-        "the server said that it stops"
-    );
-}
-
-#[tokio::test]
-async fn routers_are_listed_and_shown() {
-    let mut net = Network::start().await;
-    add(&mut net.client, call("c1", 4000)).await.unwrap();
-    run(&net, "router list")
-        .await
-        .shows(&["a ", "attached", "10.1.0.0/24 (lan0)", "fake"]);
-    let routers = run(&net, "router list --json").await.json();
-    assert_eq!(routers["routers"][1]["routerId"], "b");
-    assert_eq!(routers["routers"][1]["attached"], true);
-    assert_eq!(routers["routers"][1]["epoch"], "7");
-    run(&net, "router show b").await.shows(&[
-        "router b: attached",
-        "1 calls",
-        "lan0",
-        "300 Gbit/s",
-    ]);
-    let router = run(&net, "router show b --json").await.json();
-    assert_eq!(router["interfaces"][0]["role"], "ROLE_EDGE");
-    assert_eq!(router["interfaces"][0]["vlanId"], 0);
-    assert_eq!(router["sessions"], "1");
-    run(&net, "router show zzz")
-        .await
-        .fails(1, &["NOT_FOUND", "zzz"]);
-}
-
-#[tokio::test]
 async fn calls_are_placed_by_vlans() {
     let net = Network::start().await;
     let interfaces = vec![edge("lan0", &["10.1.0.0/24"]), phones()];
@@ -557,22 +423,6 @@ async fn what_goes_wrong_has_its_own_exit_code() {
 }
 
 #[tokio::test]
-async fn routers_with_full_route_tables_are_listed() {
-    let net = Network::start().await;
-    let prefixes: Vec<String> = (0..65_536_u32)
-        .map(|number| format!("{}/32", std::net::Ipv4Addr::from(0xc0a8_0000 + number)))
-        .collect();
-    let prefixes: Vec<&str> = prefixes.iter().map(String::as_str).collect();
-    let mut streams = Vec::new();
-    for id in ["c", "d", "e", "f"] {
-        let router = FakeRouter::new(id);
-        router.set_interfaces(vec![core("core0", &prefixes)]);
-        streams.push(router.attach(net.server.address).await);
-    }
-    run(&net, "router list").await.shows(&["attached"]);
-}
-
-#[tokio::test]
 async fn what_is_unknown_is_not_called_well() {
     let net = Network::start().await;
     run(
@@ -621,93 +471,4 @@ async fn what_is_unknown_is_not_called_well() {
     assert_eq!(b["outstandingCommands"], "1");
     let owes = b["owesAnswerMs"].as_str().unwrap();
     assert!(owes.parse::<u64>().unwrap() >= 5_000, "{b}");
-}
-
-#[tokio::test]
-async fn many_prefixes_are_shown_in_part_or_as_asked() {
-    let net = Network::start().await;
-    let prefixes: Vec<String> = (0..25_000_u32)
-        .map(|n| format!("11.{}.{}.0/24", n >> 8, n & 255))
-        .collect();
-    let wan = v1::Interface {
-        prefixes: prefixes.clone(),
-        ..core("wan", &[])
-    };
-    let lan = edge("lan0", &["10.1.0.0/24"]);
-    net.a.report(&net.a_stream, vec![lan, wan]).await;
-    let all = eventually("reported", || async {
-        let all = run(&net, "router prefixes a wan --json").await;
-        (all.code == 0).then(|| all.json())
-    })
-    .await;
-    assert_eq!(all["prefixes"], json!(prefixes));
-    run(&net, "router show a")
-        .await
-        .shows(&["11.0.9.0/24", "and 24990 more"]);
-    run(&net, "router prefixes a nope")
-        .await
-        .fails(1, &["NOT_FOUND", "reports no interface \"nope\""]);
-}
-
-#[tokio::test]
-async fn certificates_are_issued_shown_renewed_and_revoked() {
-    let dir = std::env::temp_dir().join(format!("voicelane-cli-pki-{}", std::process::id()));
-    let (pki, out) = (dir.join("pki"), dir.join("r1"));
-    let (pki, out) = (pki.display(), out.display());
-    let at = |line: &str| format!("pki --authority {pki} {line}");
-    let run = async |line: String| run_at("http://127.0.0.1:9", &line).await;
-
-    run(at("show"))
-        .await
-        .fails(1, &["PKI", "voicelane pki init"]);
-    run(at("init --domain example.net"))
-        .await
-        .shows(&["made an authority of example.net"]);
-    run(at("init"))
-        .await
-        .fails(1, &["has an authority already"]);
-    let issue = format!("issue router r1 --out {out}");
-    run(at(&issue))
-        .await
-        .shows(&["spiffe://example.net/voicelane/router/r1"]);
-    run(at(&issue))
-        .await
-        .fails(1, &["has a certificate already"]);
-    run(at("issue router a/b")).await.fails(1, &["\"a/b\""]);
-    run(at("issue router r2 --days 0"))
-        .await
-        .fails(1, &["1 to 3650"]);
-
-    let shown = run(at("show --json")).await.json();
-    let [certificate] = &shown["certificates"].as_array().unwrap()[..] else {
-        panic!("{shown}")
-    };
-    assert_eq!(certificate["state"], "valid");
-    assert_eq!(certificate["role"], "router");
-    run(at(&format!("renew {out}")))
-        .await
-        .shows(&["r1", "valid"]);
-    let first = run(at("show --json")).await.json();
-    assert_eq!(first, shown, "not due");
-    let renewed = run(at(&format!("renew --always {out} --json")))
-        .await
-        .json();
-    let serial = renewed["certificates"][0]["serial"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    run(format!("pki show {out}")).await.shows(&[&serial]);
-    run(at(&format!("revoke --serial {serial}")))
-        .await
-        .shows(&["revoked"]);
-    run(at("revoke router r1")).await.shows(&["revoked"]);
-    run(at("revoke router r1"))
-        .await
-        .fails(1, &["no certificate"]);
-    run(at("revoke")).await.fails(2, &["<ROLE>"]);
-    run(at("show")).await.shows(&["revoked"]);
-    run("pki --help".into())
-        .await
-        .shows(&["renew", "crl.pem", "ca-key.pem"]);
-    std::fs::remove_dir_all(&dir).unwrap();
 }

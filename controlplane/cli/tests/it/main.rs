@@ -14,4 +14,7 @@ mod common;
 
 mod agent;
 mod cli;
+mod pki;
 mod router_api;
+mod routers;
+mod watch;
