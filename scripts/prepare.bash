@@ -6,14 +6,14 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 target="${CARGO_TARGET_DIR:-$root/target}"
 
 # libdpdk and its port drivers, what bindgen and cc need, and the tools of the testbed.
-build_packages=(libdpdk-dev libclang-dev pkg-config gcc libc6-dev ca-certificates)
+build_packages=(libdpdk-dev libclang-dev pkg-config gcc libc6-dev make ca-certificates)
 # libfuzzer-sys compiles libFuzzer.
 fuzz_packages=(g++)
 lab_packages=(iproute2 ethtool util-linux iputils-ping)
 # The SIP server, its calls and its media relay; what sees and disturbs their messages.
 sip_packages=(kamailio sip-tester rtpengine-daemon tcpdump tshark nftables)
 # DPDK's own programs: testpmd, the sources of l3fwd and qos_sched, and what compiles them.
-bench_packages=(dpdk-dev dpdk-doc make)
+bench_packages=(dpdk-dev dpdk-doc)
 test_packages=(tcpdump tshark traceroute shellcheck frr nftables iptables
     dnsmasq-base udhcpc isc-dhcp-client)
 # The browser that the operators' page is tested in, and promtool.

@@ -21,7 +21,7 @@ use rustix::thread::disable_transparent_huge_pages;
 
 /// The allocator that `voicelane-server` has, so that memory compares.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Measures a QoS server that is a process of its own, with two routers that acknowledge at once and a
 /// call agent.

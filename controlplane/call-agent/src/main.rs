@@ -16,7 +16,7 @@ use voicelane_call_agent::{
 use voicelane_types::with_causes;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Learns each call from signalling that a SIP server has, and gives it its lane.
 ///

@@ -29,10 +29,11 @@ use voicelane_server::{
 };
 use voicelane_types::with_causes;
 
-/// Gives back what sessions took when they are gone, which glibc's does only at the ends of its
-/// arenas, and takes half the time.
+/// Gives back what sessions took when they are gone, which glibc's does only at the ends of its arenas,
+/// and does so from a thread of its own: unmapping in the call that frees takes milliseconds, with the
+/// engine's lock held.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Knows every call and every router, and tells the routers of each call to give it its lane.
 ///

@@ -28,7 +28,7 @@ use voicelane_call_agent::{
 
 // As the agent's program has it.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const SECOND: u64 = 1_000_000;
 
