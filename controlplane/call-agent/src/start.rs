@@ -112,7 +112,7 @@ impl Ready {
         self.operator.as_ref()?.local_addr().ok()
     }
 
-    /// Starts all tasks.
+    /// Starts the tasks of the agent.
     pub fn start(self) -> Running {
         let config = self.config;
         let senders = Arc::new(Senders::new(&config.senders));

@@ -91,7 +91,7 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One target's messages.
+/// The messages that are made for one of the parsers.
 struct Storm {
     name: &'static str,
     entry: Entry,
@@ -170,7 +170,7 @@ fn watch() {
     }
 }
 
-/// Of this process.
+/// The CPU time that this process has used.
 fn cpu_time() -> Duration {
     clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }

@@ -169,7 +169,7 @@ impl Sender {
 /// A sender that was held up for longer does not send the rest faster: it would be a burst.
 const MADE_UP: Duration = Duration::from_millis(5);
 
-/// Sends evenly.
+/// Spreads what is sent evenly over time.
 pub(crate) struct Pace {
     next: Instant,
     interval: Duration,

@@ -16,11 +16,11 @@ use crate::{
 pub enum Input {
     /// A SIP message that a configured sender mirrored.
     Sip {
-        /// Who mirrored it.
+        /// The configured sender that mirrored it.
         sender: Arc<Sender>,
         /// What the frame says of it.
         feed: Feed,
-        /// The message.
+        /// The SIP message as it was mirrored.
         payload: Box<[u8]>,
     },
     /// A command of the ng protocol that was carried out.
@@ -29,9 +29,9 @@ pub enum Input {
     Reserve {
         /// [`SessionId::of_offer`].
         id: SessionId,
-        /// Of the call.
+        /// The call's Call-ID.
         call_id: Arc<[u8]>,
-        /// The offerer's side.
+        /// What the offer says of the offerer's side, one entry a stream.
         halves: Vec<Half>,
         /// Where the answer goes.
         verdict: oneshot::Sender<Verdict>,
@@ -44,23 +44,23 @@ pub enum Input {
 
 /// A command of the ng protocol.
 pub enum NgInput {
-    /// `offer`.
+    /// ng's `offer`: one side's description.
     Offer {
         /// The command as it was read.
         command: ng::Media<'static>,
         /// The SDP that a real rtpengine answered with.
         relayed: Option<Box<[u8]>>,
     },
-    /// `answer`.
+    /// ng's `answer`: the other side's description.
     Answer {
         /// The command as it was read.
         command: ng::Media<'static>,
         /// The SDP that a real rtpengine answered with.
         relayed: Option<Box<[u8]>>,
     },
-    /// `delete`.
+    /// ng's `delete`: the call has ended.
     Delete {
-        /// What it names.
+        /// The dialog that it names by Call-ID and tags.
         dialog: ng::Dialog<'static>,
         /// Where it is told whether there was anything to delete.
         known: oneshot::Sender<bool>,
@@ -101,7 +101,7 @@ pub struct CallView {
 
 /// All of one call.
 pub struct Explained {
-    /// How it stands.
+    /// The call's state in the model.
     pub call: CallView,
     /// What was seen of it.
     pub seen: SeenMessages,

@@ -36,7 +36,7 @@ const IDLE: Duration = Duration::from_secs(3_600);
 
 /// What the agent reads from.
 pub struct Sources {
-    /// Mirrored signalling.
+    /// Mirrored signalling, as the sockets have read it.
     pub batches: mpsc::Receiver<Vec<Input>>,
     /// What somebody waits for.
     pub urgent: mpsc::Receiver<Input>,

@@ -20,12 +20,12 @@ pub struct Counters {
     pub taken: u64,
     /// Flows that a call lost to a newer one.
     pub lost: u64,
-    /// Sessions asked for.
+    /// Sessions that the server was asked to add.
     pub added: u64,
-    /// Sessions changed.
+    /// Sessions that the server was asked to modify.
     pub modified: u64,
-    /// Leases renewed.
+    /// Sessions whose lease was renewed at the server.
     pub renewed: u64,
-    /// Sessions given up.
+    /// Sessions that the server was asked to delete.
     pub removed: u64,
 }

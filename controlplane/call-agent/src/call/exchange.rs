@@ -27,7 +27,7 @@ const MAX_ACKS: usize = 32;
 pub(super) struct Key {
     /// From ng, where numbers are the model's own.
     pub(super) ng: bool,
-    /// The requester's tag.
+    /// The From tag of the request.
     pub(super) requester: Box<[u8]>,
     pub(super) cseq: u32,
 }

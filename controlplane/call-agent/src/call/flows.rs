@@ -274,7 +274,7 @@ fn with(codecs: &Arc<[Format]>, more: &Arc<[Format]>) -> Arc<[Format]> {
     }
 }
 
-/// Sender and receiver.
+/// The two sides as (sender, receiver), when side `from` sends.
 fn in_order<T: Copy>(sides: [T; 2], from: usize) -> (T, T) {
     let [offerer, answerer] = sides;
     if from == 0 {

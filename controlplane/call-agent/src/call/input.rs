@@ -15,7 +15,7 @@ pub struct Feed {
     pub captured_us: Option<u64>,
     /// Where the message is said to come from and to go to. Identifies nothing (rule 2).
     pub source: Option<SocketAddr>,
-    /// See `source`.
+    /// The address that the message was sent to, as far as the sender says; see `source`.
     pub destination: Option<SocketAddr>,
 }
 

@@ -17,7 +17,7 @@ use crate::{
 
 /// An SDP, read once for all messages of its call that carry it.
 pub(super) struct Read {
-    /// Of its text.
+    /// A hash of its text, by which an equal one is found.
     pub(super) digest: u64,
     pub(super) sdp: Result<Arc<sdp::Session>, sdp::Refused>,
 }

@@ -66,7 +66,7 @@ pub type Micros = u64;
 /// How much the model keeps at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Calls, all together.
+    /// How many calls there are in all states.
     pub calls: usize,
     /// Calls that nobody has answered. The oldest makes room for a new one.
     pub half_open: usize,

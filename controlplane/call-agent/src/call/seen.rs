@@ -305,7 +305,7 @@ pub struct SeenMessages {
 /// One dialog of a call, as an operator sees it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DialogReport {
-    /// Of its session.
+    /// The id of its session.
     pub id: SessionId,
     /// The tags of caller and callee.
     pub tags: [Arc<[u8]>; 2],

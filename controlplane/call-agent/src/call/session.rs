@@ -32,7 +32,7 @@ pub enum Change {
     Remove {
         /// As it was given when the session was added.
         id: SessionId,
-        /// What ended it.
+        /// The event that ended it.
         why: Why,
     },
     /// A dialog is over that had no session of this model. A process before this one may have left one.
@@ -50,7 +50,7 @@ pub enum Change {
         id: SessionId,
         /// The SIP Call-ID header, as it came.
         call_id: Arc<[u8]>,
-        /// Each stream's reason.
+        /// Why each of its streams has no flow.
         streams: Vec<NotPlaced>,
     },
 }
@@ -60,7 +60,7 @@ pub enum Change {
 pub struct Session {
     /// The same for the same dialog, in another process too.
     pub id: SessionId,
-    /// The server's `correlation_id`.
+    /// The Call-ID, the session's `correlation_id` at the server.
     pub call_id: Arc<[u8]>,
     /// The tags of caller and callee.
     pub tags: [Arc<[u8]>; 2],
@@ -80,7 +80,7 @@ pub struct Session {
 pub struct Flow {
     /// Where packets come from.
     pub source: Source,
-    /// Where they go.
+    /// The address and port that receives the packets.
     pub destination: SocketAddr,
     /// The most that it may send, bit/s of IP packets.
     pub rate_bps: u64,
@@ -124,7 +124,7 @@ pub enum Source {
 pub enum Rtcp {
     /// One port above RTP's, on both sides.
     NextPort,
-    /// On RTP's ports.
+    /// RTCP shares RTP's ports (`a=rtcp-mux`, RFC 5761).
     Mux,
     /// On ports of its own (RFC 3605).
     Explicit(Box<RtcpEnds>),
@@ -161,7 +161,7 @@ pub enum Reason {
     Name,
     /// The SDP has no address.
     NoAddress,
-    /// A multicast group.
+    /// The address is a multicast group's.
     Multicast,
     /// IPv4 on one side, IPv6 on the other.
     Families,
@@ -222,7 +222,7 @@ pub enum Why {
     Expired,
     /// An early dialog that nobody answered or refused for long.
     NeverAnswered,
-    /// ng's `delete`.
+    /// The SIP server sent ng's `delete`.
     Deleted,
     /// No packets; the server said so.
     Silent,

@@ -42,7 +42,7 @@ pub enum FromServer {
     Connected {
         /// Differs for each start of the server.
         epoch: u64,
-        /// Where changes go.
+        /// The request side of the ChangeSessions stream.
         requests: mpsc::Sender<v1::ChangeSessionsRequest>,
     },
     /// What became of changes.
@@ -59,7 +59,7 @@ struct NobodyListens;
 /// Whom to connect to, in whose name.
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// `http://ADDRESS:PORT`.
+    /// The server's URL, such as `http://127.0.0.1:7400`.
     pub url: String,
     /// The agent's name at the server.
     pub agent_id: String,
@@ -234,7 +234,7 @@ impl Connection<'_> {
         Ok(None)
     }
 
-    /// Whether nobody listens.
+    /// Passes an event on; true if nobody listens any more.
     async fn tell(&self, event: FromServer) -> bool {
         self.events.send(event).await.is_err()
     }

@@ -30,7 +30,7 @@ const MAX_FMTP: usize = 256;
 pub(super) enum Content {
     /// Both sides are known.
     Flows(Arc<[Flow]>),
-    /// One side is.
+    /// Only one side's address is known.
     Halves(Arc<[Half]>),
 }
 

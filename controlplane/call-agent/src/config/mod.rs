@@ -75,7 +75,7 @@ pub struct Ng {
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Gate {
-    /// Offers pass.
+    /// Offers pass; the QoS server is not asked.
     #[default]
     Off,
     /// An offer passes when the QoS server cannot be asked.
@@ -101,7 +101,7 @@ pub enum AtEnd {
     /// They stay until their lifetime runs out or the next agent takes them.
     #[default]
     Keep,
-    /// They are deleted.
+    /// Their sessions are deleted.
     Delete,
 }
 
@@ -304,9 +304,9 @@ pub enum ConfigError {
     /// The file cannot be read.
     #[error("{}", file.display())]
     Read {
-        /// The file's name.
+        /// The file that cannot be read.
         file: PathBuf,
-        /// The reason.
+        /// The system's reason.
         source: io::Error,
     },
     /// It is no TOML, or has an unknown key, or a value of the wrong type.
@@ -456,7 +456,7 @@ impl Config {
         }
     }
 
-    /// The model's limits.
+    /// The limits of the call model that these settings mean.
     pub fn model_limits(&self) -> Limits {
         Limits {
             calls: self.limits.calls,

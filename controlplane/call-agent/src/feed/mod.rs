@@ -30,10 +30,10 @@ pub type Queue = tokio::sync::mpsc::Sender<Vec<Input>>;
 pub struct ListenError {
     /// What would come there.
     pub what: &'static str,
-    /// The configured one.
+    /// The address that the configuration names.
     pub address: SocketAddr,
     /// The key of the configuration that says where.
     pub key: &'static str,
-    /// The system's reason.
+    /// Why the system refused it.
     pub source: io::Error,
 }

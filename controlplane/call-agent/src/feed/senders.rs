@@ -25,7 +25,7 @@ pub struct Senders {
 /// One who may send.
 #[derive(Debug)]
 pub struct Sender {
-    /// As configured.
+    /// The name that the configuration gives it.
     pub name: String,
     addresses: Vec<IpNet>,
     hep_key: Option<Vec<u8>>,

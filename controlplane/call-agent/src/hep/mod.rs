@@ -56,9 +56,9 @@ pub struct Packet<'a> {
 /// What a frame carries (chunk 11).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A SIP message.
+    /// A SIP message (protocol type 1).
     Sip,
-    /// An RTCP packet.
+    /// An RTCP packet (protocol type 5).
     Rtcp,
     /// Anything else: logs, statistics.
     Other(u8),

@@ -35,11 +35,11 @@ impl<'a> Reply<'a> {
 /// What the agent answers to a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer<'a> {
-    /// To `ping`.
+    /// The answer to `ping`.
     Pong,
     /// To `offer` and `answer`: the SDP that the server sends on.
     Sdp(&'a [u8]),
-    /// To `delete`.
+    /// The answer to `delete`.
     Deleted {
         /// There was no such call.
         unknown: bool,

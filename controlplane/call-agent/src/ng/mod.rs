@@ -58,7 +58,7 @@ pub struct Dialog<'a> {
     pub call_id: Cow<'a, [u8]>,
     /// The offerer's tag. Empty if absent: a `delete` of the whole call.
     pub from_tag: Cow<'a, [u8]>,
-    /// The answerer's tag.
+    /// The To tag, once there is an answer.
     pub to_tag: Option<Cow<'a, [u8]>>,
     /// Tells the branches of a forked call apart.
     pub via_branch: Option<Cow<'a, [u8]>>,

@@ -29,11 +29,11 @@ pub struct View {
     pub server: String,
     /// When the agent began.
     pub began: Instant,
-    /// Where questions go.
+    /// The agent's task, which answers questions.
     pub agent: mpsc::Sender<Input>,
     /// What is counted where it happens.
     pub figures: Arc<Figures>,
-    /// Who may send.
+    /// The senders that the configuration names.
     pub senders: Arc<Senders>,
     /// UDP sockets, as the kernel's table names them.
     pub sockets: Vec<u64>,

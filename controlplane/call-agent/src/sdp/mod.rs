@@ -71,7 +71,7 @@ pub enum Kind {
     Video,
     Text,
     Application,
-    /// Fax, mostly.
+    /// `m=image`, mostly T.38 fax.
     Image,
     Other,
 }
@@ -123,7 +123,7 @@ pub struct RtcpPort {
 pub struct Format {
     /// As in the `m=` line.
     pub payload_type: u8,
-    /// `a=rtpmap`.
+    /// What `a=rtpmap` says of it.
     pub encoding: Option<Encoding>,
     /// `a=fmtp`, what stands behind the payload type.
     pub parameters: Option<Box<[u8]>>,
@@ -134,7 +134,7 @@ pub struct Format {
 pub struct Encoding {
     /// Without regard to case.
     pub name: Box<str>,
-    /// RTP clock, Hz.
+    /// The RTP clock rate in Hz.
     pub clock_hz: u32,
     /// 1 if left out.
     pub channels: u8,

@@ -21,7 +21,7 @@ enum Fate {
     Kept(usize),
     /// Read, and it says nothing of a call's media.
     Ignored,
-    /// Not read.
+    /// The parser refuses it.
     Refused(Refused),
 }
 

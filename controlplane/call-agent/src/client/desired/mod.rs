@@ -82,7 +82,7 @@ pub enum Event {
 /// The server's answer to a reservation.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
-    /// There is room.
+    /// There is room, and it is reserved.
     Reserved,
     /// There is no room, or no router has the address.
     Refused(Code, Box<str>),
@@ -150,7 +150,7 @@ struct Sent {
 }
 
 impl Desired {
-    /// Without sessions.
+    /// A client that wants no session yet.
     pub fn new(settings: Settings) -> Self {
         Self {
             terms: Terms {

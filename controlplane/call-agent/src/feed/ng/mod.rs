@@ -48,7 +48,7 @@ pub struct Desk {
 
 /// What the desk needs to know.
 pub struct Settings {
-    /// A real rtpengine.
+    /// The rtpengine that commands are passed on to, if there is one.
     pub relay: Option<Relay>,
     /// Whether offers must find room.
     pub gate: Gate,
@@ -64,7 +64,7 @@ pub struct Asked<'a> {
     pub dictionary: &'a [u8],
     /// How it is written, and the answer.
     pub encoding: Encoding,
-    /// What it says.
+    /// The command, or why it was refused.
     pub command: Result<Command<'a>, Refused>,
 }
 

@@ -31,7 +31,7 @@ impl Kamailio {
             .unwrap();
     }
 
-    /// The answer's dictionary.
+    /// Sends a command; gives the answer's dictionary.
     fn ask(&self, cookie: &str, dictionary: &str) -> String {
         self.send(cookie, dictionary);
         self.answer(cookie)
@@ -51,7 +51,7 @@ fn sdp(address: &str, port: u16) -> String {
     )
 }
 
-/// `d...e` of texts.
+/// A bencoded dictionary of texts.
 fn bencode(entries: &[(&str, &str)]) -> String {
     let text = |text: &str| format!("{}:{text}", text.len());
     let entries = entries.iter().map(|(key, value)| text(key) + &text(value));
@@ -121,7 +121,7 @@ struct Rtpengine {
     address: SocketAddr,
     /// Commands that it carried out: cookies that it did not know.
     carried_out: Arc<AtomicU32>,
-    /// It says nothing.
+    /// Not 0: it reads commands and answers none.
     silent: Arc<AtomicU32>,
 }
 

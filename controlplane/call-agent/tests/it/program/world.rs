@@ -24,7 +24,7 @@ use super::router::Router;
 /// Longer than anything takes that works.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A QoS server.
+/// A QoS server in this process.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     stop: oneshot::Sender<()>,
@@ -159,7 +159,7 @@ impl Program {
         }
     }
 
-    /// As `kill -KILL`.
+    /// Ends the agent with SIGKILL.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
