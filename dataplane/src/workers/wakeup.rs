@@ -1,12 +1,19 @@
 //! How one core wakes another that sleeps, when it has published something for it.
 
+#[cfg(not(loom))]
 use std::{
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering, fence},
-    },
+    sync::atomic::{AtomicBool, Ordering, fence},
     thread::{self, Thread},
+};
+use std::{
+    sync::{Arc, OnceLock},
     time::Duration,
+};
+
+#[cfg(loom)]
+use loom::{
+    sync::atomic::{AtomicBool, Ordering, fence},
+    thread::{self, Thread},
 };
 
 /// A flag that says whether a core sleeps, and its thread. The core that publishes something reads the flag,
@@ -41,6 +48,7 @@ impl Wakeup {
     /// Sleeps until the wakeup rings, at most for so long, unless something has come already.
     pub(super) fn sleep(&self, longest: Duration, has_come: impl FnOnce() -> bool) {
         let Some(sleeper) = &self.0 else {
+            #[cfg(not(loom))]
             thread::sleep(longest);
             return;
         };
@@ -48,7 +56,7 @@ impl Wakeup {
         sleeper.asleep.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         if !has_come() {
-            thread::park_timeout(longest);
+            park(longest);
         }
         sleeper.asleep.store(false, Ordering::Relaxed);
     }
@@ -66,7 +74,44 @@ impl Sleeper {
     }
 }
 
-#[cfg(test)]
+#[cfg(not(loom))]
+fn park(longest: Duration) {
+    thread::park_timeout(longest);
+}
+
+/// Has no time: a wakeup that is lost is a deadlock.
+#[cfg(loom)]
+fn park(_: Duration) {
+    thread::park();
+}
+
+/// Every order of events that the memory model allows:
+/// `RUSTFLAGS="--cfg loom" cargo test --release -p voicelane-dataplane --lib wakeup`.
+#[cfg(all(test, loom))]
+mod model {
+    use super::*;
+
+    #[test]
+    fn no_order_of_events_loses_a_wakeup() {
+        loom::model(|| {
+            let wakeup = Wakeup::new(true);
+            let published = Arc::new(AtomicBool::new(false));
+            let sleeper = thread::spawn({
+                let (wakeup, published) = (wakeup.clone(), published.clone());
+                move || {
+                    while !published.load(Ordering::Relaxed) {
+                        wakeup.sleep(Duration::MAX, || published.load(Ordering::Relaxed));
+                    }
+                }
+            });
+            published.store(true, Ordering::Relaxed);
+            wakeup.notify();
+            sleeper.join().unwrap();
+        });
+    }
+}
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     use std::sync::atomic::AtomicU32;
 

@@ -205,6 +205,54 @@ mod tests {
         }
     }
 
+    #[test]
+    fn rates_are_computed_with() {
+        let rate = |bps| BitRate::from_bps(bps).unwrap();
+        for (mbit, bps) in [
+            (0, 1),
+            (1, 1_000_000),
+            (40, 40_000_000),
+            (u32::MAX, BitRate::MAX),
+        ] {
+            assert_eq!(BitRate::from_mbit(mbit).bps(), bps, "{mbit}");
+        }
+        assert!((rate(2_500_000).mbit_s() - 2.5).abs() < 1e-9);
+        for (parts, bps) in [(0, 1), (1, 10), (50, 500), (99, 990), (200, 2_000)] {
+            assert_eq!(rate(1_000).percent(parts).bps(), bps, "{parts}");
+        }
+        for (parts, bps) in [(0, 1_000), (1, 1_000), (3, 333), (2_000, 1)] {
+            assert_eq!(rate(1_000).share(parts).bps(), bps, "{parts}");
+        }
+        assert_eq!(rate(1_000).plus(24).bps(), 1_024);
+        assert_eq!(rate(1_000).plus(u64::MAX).bps(), BitRate::MAX);
+        for (milliseconds, bytes) in [(0, 0), (1, 2), (8, 16), (1_000, 2_000), (1_001, 2_002)] {
+            assert_eq!(
+                rate(16_000).bytes_in_ms(milliseconds),
+                bytes,
+                "{milliseconds}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_unit_is_known() {
+        for (units, bps) in [
+            (&["", "bps", "bit", "bit/s"][..], 1),
+            (&["k", "K", "kbps", "Kbps", "kbit", "kbit/s"], 1_000),
+            (&["M", "Mbps", "mbit", "Mbit/s"], 1_000_000),
+            (&["G", "Gbps", "gbit", "Gbit/s"], 1_000_000_000),
+            (&["T", "Tbps", "tbit", "Tbit/s"], 1_000_000_000_000),
+            (&["kibit", "Kibit/s"], 1 << 10),
+            (&["mibit", "Mibit"], 1 << 20),
+            (&["gibit", "Gibit"], 1 << 30),
+        ] {
+            for unit in units {
+                let rate: BitRate = format!("1{unit}").parse().unwrap();
+                assert_eq!(rate.bps(), bps, "{unit}");
+            }
+        }
+    }
+
     /// As `tc qdisc show` prints them and tc(8) spells them.
     #[test]
     fn rates_of_tc_are_read() {

@@ -151,3 +151,45 @@ impl fmt::Display for MeterSpec {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rates in parts, bursts whole, of each kind.
+    #[test]
+    fn meters_are_shared_by_their_rates() {
+        let rate = |bps| BitRate::from_bps(bps).unwrap();
+        let of = |kind, cir| MeterSpec {
+            kind,
+            cir: rate(cir),
+            cbs_bytes: 3_000,
+            mode: ColourMode::Aware,
+        };
+        let kinds = |bps| {
+            [
+                MeterKind::SrTcm { ebs_bytes: 9_000 },
+                MeterKind::TrTcm {
+                    pir: rate(bps),
+                    pbs_bytes: 9_000,
+                },
+                MeterKind::Rfc4115 {
+                    eir: rate(bps),
+                    ebs_bytes: 9_000,
+                },
+            ]
+        };
+        for ((kind, part), (name, text)) in kinds(6_000).into_iter().zip(kinds(2_000)).zip([
+            ("srtcm", "srtcm cir 3kbit/s cbs 3000B"),
+            ("trtcm", "trtcm cir 3kbit/s cbs 3000B"),
+            ("rfc4115", "rfc4115 cir 3kbit/s cbs 3000B"),
+        ]) {
+            let whole = of(kind, 3_000);
+            assert_eq!(whole.share(3), of(part, 1_000));
+            assert_eq!(whole.share(1), whole);
+            assert_eq!(kind.name(), name);
+            assert!(whole.to_string().starts_with(text), "{whole}");
+            assert!(whole.to_string().contains("9000B"), "{whole}");
+        }
+    }
+}
