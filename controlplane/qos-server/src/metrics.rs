@@ -13,7 +13,7 @@ use prometheus_client::{
         gauge::Gauge,
         histogram::{Histogram, exponential_buckets},
     },
-    registry::Registry,
+    registry::{Registry, Unit},
 };
 
 use crate::engine::{Command, Reaper, Snapshot};
@@ -194,9 +194,10 @@ impl Default for Metrics {
             "Changes that agents asked for, by kind and the gRPC code that they were answered with",
             it.changes.clone(),
         );
-        registry.register(
-            "voicelane_server_change_duration_seconds",
+        registry.register_with_unit(
+            "voicelane_server_change_duration",
             "From a change's request to its answer",
+            Unit::Seconds,
             it.change_seconds.clone(),
         );
         registry.register(
@@ -204,9 +205,10 @@ impl Default for Metrics {
             "Commands to routers, by what was asked and how it was answered",
             it.commands.clone(),
         );
-        registry.register(
-            "voicelane_server_command_duration_seconds",
+        registry.register_with_unit(
+            "voicelane_server_command_duration",
             "From a command to the router's answer",
+            Unit::Seconds,
             it.answer_seconds.clone(),
         );
         registry.register(
@@ -224,9 +226,10 @@ impl Default for Metrics {
             "Changes of a commit to the store",
             it.commit_changes.clone(),
         );
-        registry.register(
-            "voicelane_server_store_commit_duration_seconds",
+        registry.register_with_unit(
+            "voicelane_server_store_commit_duration",
             "How long a commit to the store took",
+            Unit::Seconds,
             it.commit_seconds.clone(),
         );
         registry.register(
@@ -239,9 +242,10 @@ impl Default for Metrics {
             "Routers that have attached, by state",
             it.routers.clone(),
         );
-        registry.register(
-            "voicelane_server_longest_owed_answer_seconds",
+        registry.register_with_unit(
+            "voicelane_server_longest_owed_answer",
             "How long a router has owed an answer without giving any, at most",
+            Unit::Seconds,
             it.longest_owed_seconds.clone(),
         );
         registry.register(
@@ -251,7 +255,12 @@ impl Default for Metrics {
         );
         for (name, help, of) in GAUGES {
             let gauge = Gauge::default();
-            registry.register(name, help, gauge.clone());
+            match name.strip_suffix("_seconds") {
+                Some(name) => {
+                    registry.register_with_unit(name, help, Unit::Seconds, gauge.clone());
+                }
+                None => registry.register(name, help, gauge.clone()),
+            }
             it.gauges.push((gauge, of));
         }
         it.registry = registry;

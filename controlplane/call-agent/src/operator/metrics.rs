@@ -12,7 +12,7 @@ use axum::{
 use prometheus_client::{
     encoding::text::encode,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
-    registry::Registry,
+    registry::{Registry, Unit},
 };
 use tokio::net::TcpListener;
 
@@ -158,9 +158,10 @@ fn sessions(registry: &mut Registry, view: &View, snapshot: &Snapshot) {
         "Refusals by the QoS server, by gRPC code",
         family,
     );
-    registry.register(
-        "session_seconds",
+    registry.register_with_unit(
+        "session",
         "From the message that asks for a session to its routers' acknowledgement",
+        Unit::Seconds,
         view.figures.session_seconds.clone(),
     );
     gauge(

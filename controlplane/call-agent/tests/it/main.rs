@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+#[path = "../../../../monitoring/families.rs"]
+mod families;
+
 mod cases;
 mod differential;
 mod generated;

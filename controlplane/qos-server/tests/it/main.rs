@@ -9,6 +9,8 @@
 )]
 
 mod common;
+#[path = "../../../../monitoring/families.rs"]
+mod families;
 mod gate;
 mod wire;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::common::*;
+use crate::{common::*, families::assert_families};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -75,6 +75,7 @@ async fn the_figures_are_served() {
             "voicelane_server_serving 1",
         ],
     );
+    assert_families(&text, include_str!("metrics.txt"));
     // Names from outside are no labels.
     assert!(!text.contains("c1") && !text.contains("\"test\""), "{text}");
 

@@ -8,6 +8,8 @@
     reason = "a test ends at what it did not expect"
 )]
 
+#[path = "../../../../monitoring/families.rs"]
+mod families;
 mod support;
 
 mod command_line;

@@ -10,6 +10,8 @@ use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use voicelane_proto::v1::{self, call_agent_client::CallAgentClient};
 
+use crate::families::assert_families;
+
 use super::{
     frames::{Call, frame},
     world::{PATIENCE, Program, World},
@@ -116,6 +118,7 @@ async fn an_operator_sees_calls_messages_and_what_is_missing() {
     ] {
         assert!(text.contains(line), "{line} is not in {text}");
     }
+    assert_families(&text, include_str!("../metrics.txt"));
 
     let mut health = HealthClient::new(
         tonic::transport::Channel::from_shared(url)
