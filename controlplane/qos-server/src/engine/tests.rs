@@ -13,15 +13,18 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::{Engine, Holds, Link, Outgoing, Settings, ToRouter, moves::Lane};
+use super::{
+    Command, Engine, Holds, Latched, Link, Outgoing, Settings, ToRouter, link::Patience,
+    moves::Lane,
+};
 use crate::model::{
     course::Path,
-    entries::expand,
+    entries::{FlowKind, expand},
     ids::{Revision, RouterId, SessionKey, UnixMs},
     links::Charges,
     placement::{place, shares},
     registry::{Identity, Interface, Location, Role},
-    session::{MediaFlow, RateBps, Rtcp, ServiceClass, SessionSpec, SessionState, Terms},
+    session::{Learned, MediaFlow, RateBps, Rtcp, ServiceClass, SessionSpec, SessionState, Terms},
     store::{Installation, Phase, RecordId, Reported, Session},
     work,
 };
@@ -290,4 +293,59 @@ async fn look_at_all(sessions: u32) {
     held_briefly("watch");
     engine.detach(&a, "cut");
     held_briefly("lose");
+}
+
+/// A router attached again, and what it wrote to the stream that it had before is still under way.
+#[tokio::test]
+async fn what_a_former_stream_brings_changes_nothing() {
+    let engine = engine();
+    let lan = |name| vec![edge(name, vec!["10.1.0.0/16".parse().unwrap()])];
+    let (former, _former_messages) = attach(&engine, "a", lan("lan"), HashMap::new()).await;
+    let (now, mut messages) = attach(&engine, "a", lan("lan"), HashMap::new()).await;
+    let key = SessionKey::new("agent", "call").unwrap();
+    let asked = tokio::spawn({
+        let (now, key) = (now.clone(), key.clone());
+        async move {
+            let patience = Patience::WhileTheStreamLasts(Duration::from_secs(60));
+            now.ask(Command::Read(key), patience).await
+        }
+    });
+    let id = loop {
+        if let ToRouter::Command { id, .. } = messages.recv().await.unwrap() {
+            break id;
+        }
+    };
+    // Both streams number their commands from 1 on.
+    assert!(!former.answer(id, Ok(Vec::new())));
+    engine.report(&former, lan("former"));
+    engine.latched(
+        &former,
+        &Latched {
+            key,
+            learned: Learned {
+                flow: 0,
+                kind: FlowKind::Rtp,
+                source: SocketAddr::from(([10, 1, 0, 5], 4_000)),
+            },
+            destination: SocketAddr::from(([10, 2, 0, 5], 4_000)),
+        },
+    );
+    engine.detach(&former, "cut");
+    // Until the report is taken.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    drop(engine.reports.lock().await);
+    assert_eq!(now.waiters(), 1, "the former answer is to another command");
+    assert_eq!(&*locate(&engine, 1).unwrap().interface, "lan");
+    {
+        let state = engine.lock();
+        assert_eq!(
+            state.registry.attachment(&self::id("a")),
+            Some(now.attachment())
+        );
+        assert!(state.links.contains_key(&self::id("a")));
+    }
+    assert!(now.answer(id, Ok(Vec::new())));
+    assert_eq!(asked.await.unwrap(), Ok(Ok(Vec::new())));
 }
