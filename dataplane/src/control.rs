@@ -12,6 +12,7 @@ pub use crate::twins::{FromWorker, ToWorker, Twins};
 use crate::{
     interfaces::InterfaceSet,
     policy::Policy,
+    quality::FlowQuality,
     routing::{Adjacency, Paths},
     session::{FiveTuple, FlowCounters, InstallError, Latched, SessionChange},
     settings::InterfaceState,
@@ -146,6 +147,8 @@ pub struct FlowReading {
     pub counters: FlowCounters,
     /// Nanoseconds since the last packet, if one came.
     pub idle_ns: Option<u64>,
+    /// What was measured of it, if it is.
+    pub quality: Option<FlowQuality>,
 }
 
 /// The control side's end of a worker's queues, or of all cores'.

@@ -14,6 +14,7 @@ mod interfaces;
 pub mod packet_mask;
 mod pipeline;
 pub mod policy;
+pub mod quality;
 pub mod routing;
 mod scheduler;
 pub mod session;

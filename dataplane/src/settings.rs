@@ -221,6 +221,10 @@ pub struct Settings {
     pub ports: Vec<PortSettings>,
     /// How many session entries it holds.
     pub session_entries: usize,
+    /// Whether flows can be measured, which takes memory; [`EntrySpec::media`] says which are.
+    ///
+    /// [`EntrySpec::media`]: crate::session::EntrySpec::media
+    pub measures: bool,
     /// Where the session tables' memory comes from.
     pub memory: &'static dyn Allocator,
     /// How many packets a second the kernel gets.
@@ -264,6 +268,7 @@ impl Settings {
         Self {
             ports,
             session_entries: 65_536,
+            measures: false,
             memory: HEAP,
             punt: PuntRates::default(),
             queue_capacity: 1_024,

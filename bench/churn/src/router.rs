@@ -20,7 +20,7 @@ use voicelane_router::{
     config::Config,
     dataplane::{Client, WorkerThreads},
     mirror::{InterfaceView, View},
-    sessions::{Sessions, WaysIn},
+    sessions::{Sampling, Sessions, WaysIn},
 };
 
 use crate::calls::Call;
@@ -149,7 +149,7 @@ impl Router {
             entry_capacity: u64::try_from(self.settings.session_entries).unwrap_or(u64::MAX),
         };
         let ways_in = WaysIn::new(config.interfaces());
-        let sessions = Arc::new(Sessions::new(self.client.clone(), ways_in));
+        let sessions = Arc::new(Sessions::new(self.client.clone(), ways_in, Sampling::Off));
         let agent = Agent::new(server, identity, interfaces, sessions);
         let mut attached = agent.attached();
         tokio::spawn(async move {

@@ -131,6 +131,10 @@ pub struct Replay {
     frames: Vec<u8>,
     length: usize,
     next: usize,
+    /// Where RTP's header begins in each frame, if it has one.
+    rtp: Option<usize>,
+    /// How many times all frames have come.
+    round: u16,
     free: Vec<Frame>,
     bin: Arc<Bin>,
     paused: bool,
@@ -156,11 +160,33 @@ impl Replay {
             frames,
             length,
             next: 0,
+            rtp: None,
+            round: 0,
             free: std::iter::repeat_with(buffer).take(buffers).collect(),
             bin,
             paused: true,
             now: Ticks(0),
             clock,
+        }
+    }
+
+    /// The frames carry RTP with its header there: they come in sequence, at the time of their timestamp.
+    #[must_use]
+    pub fn with_rtp(mut self, at: usize) -> Self {
+        self.rtp = Some(at);
+        self
+    }
+
+    /// Writes number and timestamp, of a clock of 8 kHz.
+    #[allow(clippy::cast_possible_truncation, reason = "timestamps wrap around")]
+    fn number(&self, frame: &mut Frame) {
+        let Some(at) = self.rtp else {
+            return;
+        };
+        let timestamp = (u128::from(self.now.0) * 8_000 / u128::from(self.clock.hz())) as u32;
+        if let Some(header) = frame.bytes_mut().get_mut(at + 2..at + 8) {
+            header[..2].copy_from_slice(&self.round.to_be_bytes());
+            header[2..].copy_from_slice(&timestamp.to_be_bytes());
         }
     }
 
@@ -199,11 +225,13 @@ impl Device for Replay {
             };
             if self.next + self.length > self.frames.len() {
                 self.next = 0;
+                self.round = self.round.wrapping_add(1);
             }
             let Some(frame) = self.frames.get(self.next..self.next + self.length) else {
                 return;
             };
             buffer.fill(frame);
+            self.number(&mut buffer);
             self.next += self.length;
             into.push(buffer);
         }

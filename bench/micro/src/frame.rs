@@ -3,28 +3,42 @@ use std::net::IpAddr;
 use voicelane_bench::flows::{self, IpVersion};
 use voicelane_dataplane::{session::FiveTuple, units::MacAddress};
 
-/// Without FCS. IPv6's headers alone are longer than the shortest frame.
-pub(crate) fn length(ip: IpVersion) -> usize {
+use crate::case::Load;
+
+/// Without FCS. IPv6's headers alone are longer than the shortest frame; RTP's fit into that of IPv4.
+pub(crate) fn length(ip: IpVersion, load: Load) -> usize {
+    match (ip, load) {
+        (IpVersion::V4, _) => 60,
+        (IpVersion::V6, Load::Measured) => payload(ip) + RTP_LENGTH,
+        (IpVersion::V6, _) => payload(ip),
+    }
+}
+
+/// RTP's fixed header.
+const RTP_LENGTH: usize = 12;
+
+/// Where the payload begins.
+pub(crate) fn payload(ip: IpVersion) -> usize {
     match ip {
-        IpVersion::V4 => 60,
+        IpVersion::V4 => 42,
         IpVersion::V6 => 62,
     }
 }
 
-/// The smallest frame, of 60 bytes or 62, that flow `i` of [`flows::flow`] can have, without a code
-/// point, to this address.
+/// The smallest frame that flow `i` of [`flows::flow`] can have under a load, without a code point, to
+/// this address.
 #[must_use]
 #[allow(
     clippy::cast_possible_truncation,
     reason = "lengths of one small frame"
 )]
-pub fn frame(ip: IpVersion, i: u32, to: MacAddress) -> Vec<u8> {
+pub fn frame(ip: IpVersion, load: Load, i: u32, to: MacAddress) -> Vec<u8> {
     let FiveTuple {
         source,
         destination,
         ..
     } = flows::flow(ip, i);
-    let length = length(ip);
+    let length = length(ip, load);
     let mut frame = Vec::with_capacity(length);
     frame.extend(to.0);
     frame.extend([2, 0, 0, 0, 1, 1]);
@@ -56,6 +70,10 @@ pub fn frame(ip: IpVersion, i: u32, to: MacAddress) -> Vec<u8> {
     frame.extend(destination.port().to_be_bytes());
     frame.extend((length as u16 - frame.len() as u16 + 4).to_be_bytes());
     frame.resize(length, 0);
+    if load == Load::Measured {
+        // RTP, payload type 0, SSRC 0; the device writes number and timestamp.
+        frame[payload(ip)] = 0x80;
+    }
     frame
 }
 

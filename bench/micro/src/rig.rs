@@ -8,6 +8,7 @@ use voicelane_dataplane::{
     Adjacency, Fibs,
     control::{Answer, Command, Control, NextHop, Request, Twins},
     device::{Allocator, BURST},
+    quality::PayloadTypes,
     session::{EntrySpec, Ingress, Policer, SessionChange},
     settings::{Idle, PortSettings, Settings, Trust},
     stats::{DropReason, Report},
@@ -18,7 +19,7 @@ use voicelane_dataplane::{
 use crate::{
     case::{Case, Load},
     device::{Frame, Replay},
-    frame::{frame, length},
+    frame::{frame, length, payload},
 };
 
 /// The router's address on both ports.
@@ -37,6 +38,8 @@ const UNLIMITED: u64 = 1 << 40;
 const WARM_UP: usize = 64;
 /// The same where queues are to be full: 86 ms, longer than any class's limit.
 const FILL_UP: usize = 4_000;
+/// The first packets of a stream are not measured as the others.
+const FIRST_OF_STREAM: usize = 140;
 
 /// The worker's clock: what a TSC's may be.
 #[must_use]
@@ -120,6 +123,7 @@ impl Rig {
         }
         let settings = Settings {
             session_entries: usize::try_from(case.flows)?,
+            measures: case.load == Load::Measured,
             memory,
             idle: Idle::Poll,
             ..Settings::new(vec![
@@ -127,8 +131,12 @@ impl Rig {
                 output,
             ])
         };
-        let frames = (0..case.flows).flat_map(|i| frame(case.ip, i, MAC));
-        let device = Replay::new(frames.collect(), length(case.ip), BUFFERS, clock());
+        let frames = (0..case.flows).flat_map(|i| frame(case.ip, case.load, i, MAC));
+        let length = length(case.ip, case.load);
+        let mut device = Replay::new(frames.collect(), length, BUFFERS, clock());
+        if case.load == Load::Measured {
+            device = device.with_rtp(payload(case.ip));
+        }
         let (worker, control, twins) =
             Worker::new(&settings, device, Fibs::create(4_096, 4_096, memory)?);
         let mut rig = Self {
@@ -144,6 +152,7 @@ impl Rig {
         let every_flow = usize::try_from(case.flows)?.div_ceil(BURST);
         let warm_up = match case.load {
             Load::Saturated => FILL_UP,
+            Load::Measured => every_flow * FIRST_OF_STREAM,
             _ => WARM_UP,
         };
         rig.turns(warm_up.max(every_flow));
@@ -230,6 +239,7 @@ impl Rig {
             ingress: Ingress::Interface(InterfaceIndex(0)),
             dscp,
             terms: policer.into(),
+            media: (case.load == Load::Measured).then(PayloadTypes::default),
         };
         let code_points = case.load.code_points()?;
         let mut entries: Vec<_> = (first..first + case.flows)
@@ -254,7 +264,7 @@ impl Rig {
 
 /// Half of what each flow sends, where it is to be over it; what none reaches otherwise.
 fn policer(case: Case) -> anyhow::Result<Policer> {
-    let ip_bits = (length(case.ip) as u64 - 14) * 8;
+    let ip_bits = (length(case.ip, case.load) as u64 - 14) * 8;
     let sent = BURST as u64 * ip_bits * 1_000_000_000 / TURN_NS / u64::from(case.flows);
     Ok(match case.load {
         Load::Policed => Policer {

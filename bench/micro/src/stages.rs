@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, HashMap};
 use anyhow::bail;
 
 /// The stages, in the packet's order: `dataplane/src/pipeline/stages`, and `dataplane/src/scheduler`.
-pub(crate) const STAGES: [&str; 10] = [
-    "rx", "parse", "classify", "verify", "police", "mark", "route", "queue", SCHEDULE, "tx",
+pub(crate) const STAGES: [&str; 11] = [
+    "rx", "parse", "classify", "verify", "measure", "police", "mark", "route", "queue", SCHEDULE,
+    "tx",
 ];
 /// The stage that packets which pass empty queues by need not come to.
 const SCHEDULE: &str = "schedule";
@@ -138,7 +139,7 @@ mod tests {
         let (schedule, drop) = (scheduler("schedule"), "core::ptr::drop_in_place<Frame>");
         let frame = "<voicelane_micro::device::Frame as core::ops::drop::Drop>::drop";
         let mut functions = Functions::from([
-            ("root".to_owned(), function(5, &[("turn", 745)])),
+            ("root".to_owned(), function(5, &[("turn", 795)])),
             (queue.clone(), function(30, &[(&enqueue, 50), (drop, 20)])),
             (enqueue.clone(), function(40, &[(drop, 10)])),
             (schedule.clone(), function(100, &[(drop, 90)])),
@@ -149,7 +150,7 @@ mod tests {
         ]);
         let mut calls = vec![(queue.as_str(), 100), (&schedule, 190), (frame, 5)];
         let others: Vec<_> = [
-            "rx", "parse", "classify", "verify", "police", "mark", "route", "tx",
+            "rx", "parse", "classify", "verify", "measure", "police", "mark", "route", "tx",
         ]
         .map(|stage| at(&format!("{stage}::{stage}")))
         .into();
@@ -165,7 +166,7 @@ mod tests {
         assert_eq!(rounded(DEVICE), 65.0);
         assert_eq!(rounded("route"), 50.0);
         assert_eq!(rounded(LOOP), 55.0);
-        assert_eq!(split.values().sum::<f64>().round(), 750.0);
+        assert_eq!(split.values().sum::<f64>().round(), 800.0);
     }
 
     #[test]

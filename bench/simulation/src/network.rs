@@ -106,6 +106,7 @@ impl Network {
                 ingress: Ingress::Core,
                 dscp,
                 terms: policer.into(),
+                media: None,
             }],
             remove: vec![],
             ..SessionChange::default()

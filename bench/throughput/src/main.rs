@@ -281,6 +281,7 @@ fn sessions(arguments: &Arguments) -> anyhow::Result<Vec<EntrySpec>> {
             ingress: Ingress::Interface(InterfaceIndex(0)),
             dscp,
             terms: policer.into(),
+            media: None,
         })
         .collect())
 }

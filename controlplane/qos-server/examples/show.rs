@@ -105,6 +105,7 @@ fn counters(engine: &Engine, key: &SessionKey, began: Instant) -> Vec<EntryCount
         colours: None,
         spoofed_packets: 0,
         spoofed_interface: String::new(),
+        quality: None,
     });
     counters.collect()
 }

@@ -385,6 +385,7 @@ fn start_tasks(config: &Config, api: Option<Api>, parts: Parts<'_>) -> Tasks {
     let sessions = Arc::new(Sessions::new(
         client.clone(),
         WaysIn::new(config.interfaces()),
+        config.router.quality,
     ));
     let mut tasks = Tasks::new();
     let mut server = None;

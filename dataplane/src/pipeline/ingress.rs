@@ -10,7 +10,9 @@ use crate::{
         latch,
         outlet::Outlet,
         punt,
-        stages::{classify, hold, mark, martians, parse, police, queue, route, rx, verify},
+        stages::{
+            classify, hold, mark, martians, measure, parse, police, queue, route, rx, verify,
+        },
     },
     policy::{Policy, TopSenders},
     routing::{Adjacency, Fibs, NextHop, RouteError, Routes},
@@ -66,7 +68,12 @@ impl<B: Buffer> Ingress<B> {
                 .map(port)
                 .collect(),
             interfaces,
-            sessions: Sessions::new(settings.session_entries, clock, settings.memory),
+            sessions: Sessions::new(
+                settings.session_entries,
+                settings.measures,
+                clock,
+                settings.memory,
+            ),
             fragments: Fragments::new(clock, rand::random()),
             policy: Policy::of_trusts(settings.interfaces().map(|interface| interface.trust.map())),
             routes: Routes::new(fibs),
@@ -95,6 +102,7 @@ impl<B: Buffer> Ingress<B> {
         classify::classify(burst, sessions, &self.policy, interfaces, now);
         martians::drop_own_sources(burst, &self.routes);
         verify::verify(burst, &self.routes, &self.policy, interfaces, now);
+        measure::measure(burst, &mut self.sessions.measured, now);
         let metered = (&mut self.sessions, &mut *self.policy);
         let times = (now, self.routes.changed());
         police::police(burst, metered, &self.phbs, times);

@@ -1,7 +1,7 @@
 //! The packet's way, a stage a file, in the packet's order.
 //!
 //! ```text
-//! rx → parse → classify → verify → police → mark → route → queue ⇢ schedule → tx
+//! rx → parse → classify → verify → measure → police → mark → route → queue ⇢ schedule → tx
 //! ```
 //!
 //! The stages up to `queue` are the forwarding half ([`Ingress`]), the others the scheduling half

@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use thiserror::Error;
 
 use super::{FiveTuple, Ingress, LatchSpec, Terms, table::InsertError};
-use crate::diffserv::Dscp;
+use crate::{diffserv::Dscp, quality::PayloadTypes};
 
 /// One flow to install.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub struct EntrySpec {
     pub dscp: Dscp,
     /// How much of them is admitted, and what becomes of the rest.
     pub terms: Terms,
+    /// What its dynamic payload types mean, if it is RTP over UDP and to be measured.
+    pub media: Option<PayloadTypes>,
 }
 
 /// What becomes of one session's flows, all at once between two bursts: `unlatch` waits no longer, `latch`

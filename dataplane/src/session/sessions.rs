@@ -7,14 +7,24 @@ use super::{
     InstallError, LatchSpec, Latches, Origin, Protocol, SessionChange, SessionTable, Slot,
     TableFull, five_tuple::AnyKey,
 };
-use crate::units::{InterfaceIndex, TickRate, Ticks};
+use crate::{
+    quality::{FlowQuality, Measurements, PayloadTypes},
+    units::{InterfaceIndex, TickRate, Ticks},
+};
 
 /// The flows of all sessions: a table for each address family, with one capacity.
 pub struct Sessions {
     pub(crate) ipv4: SessionTable<FlowKey4>,
     pub(crate) ipv6: SessionTable<FlowKey6>,
     pub(crate) latches: Latches,
+    pub(crate) measured: Measured,
     capacity: usize,
+}
+
+/// What is measured of each family's flows.
+pub(crate) struct Measured {
+    pub(crate) ipv4: Measurements,
+    pub(crate) ipv6: Measurements,
 }
 
 /// Which flow a packet belongs to: its family's table has it in this slot.
@@ -27,21 +37,36 @@ pub enum FlowId {
 }
 
 impl Sessions {
-    /// No flows yet, and room for `capacity` of them, of either family. The hash seeds are random.
+    /// No flows yet, and room for `capacity` of them, of either family, which can be measured or not.
+    /// The hash seeds are random.
     #[must_use]
-    pub fn new(capacity: usize, clock: TickRate, memory: &'static dyn Allocator) -> Self {
+    pub fn new(
+        capacity: usize,
+        measures: bool,
+        clock: TickRate,
+        memory: &'static dyn Allocator,
+    ) -> Self {
+        let measurements = || Measurements::new(if measures { capacity } else { 0 }, clock, memory);
         Self {
             ipv4: SessionTable::new(capacity, clock, rand::random(), memory),
             ipv6: SessionTable::new(capacity, clock, rand::random(), memory),
             latches: Latches::new(capacity),
+            measured: Measured {
+                ipv4: measurements(),
+                ipv6: measurements(),
+            },
             capacity,
         }
     }
 
-    /// What the tables for `capacity` flows take of the allocator's memory: either may become full.
+    /// What the tables for `capacity` flows take of the allocator's memory, as either may become full;
+    /// 192 bytes a flow and family more where they are measured.
     #[must_use]
-    pub fn bytes(capacity: usize) -> usize {
-        SessionTable::<FlowKey4>::bytes(capacity) + SessionTable::<FlowKey6>::bytes(capacity)
+    pub fn bytes(capacity: usize, measures: bool) -> usize {
+        let tables =
+            SessionTable::<FlowKey4>::bytes(capacity) + SessionTable::<FlowKey6>::bytes(capacity);
+        let measured = if measures { 2 } else { 0 };
+        tables + measured * Measurements::bytes(capacity)
     }
 
     /// How many flows there are, with those that wait for their source.
@@ -92,6 +117,15 @@ impl Sessions {
         match AnyKey::of(flow)? {
             AnyKey::V4(key) => self.ipv4.find(&key).map(|slot| self.ipv4.counters(slot)),
             AnyKey::V6(key) => self.ipv6.find(&key).map(|slot| self.ipv6.counters(slot)),
+        }
+    }
+
+    /// What has been measured of a flow's RTP; `None` when it is not there or not measured.
+    #[must_use]
+    pub fn quality(&self, flow: &FiveTuple) -> Option<FlowQuality> {
+        match self.find(&AnyKey::of(flow)?)? {
+            FlowId::V4(slot) => self.measured.ipv4.reading(slot.index()),
+            FlowId::V6(slot) => self.measured.ipv6.reading(slot.index()),
         }
     }
 
@@ -202,22 +236,37 @@ impl Sessions {
             .into());
         }
         let origin = spec.ingress.into();
+        let is_udp = spec.flow.protocol == Protocol::UDP;
+        let media: Option<PayloadTypes> = spec.media.filter(|_| is_udp);
         match key {
             AnyKey::V4(key) => {
                 let key = key.with_origin(origin);
-                self.ipv4.install(key, spec.dscp, spec.terms, now).map(drop)
+                let (slot, new) = self.ipv4.install(key, spec.dscp, spec.terms, now)?;
+                self.measured.ipv4.install(slot.index(), new, media);
             }
             AnyKey::V6(key) => {
                 let key = key.with_origin(origin);
-                self.ipv6.install(key, spec.dscp, spec.terms, now).map(drop)
+                let (slot, new) = self.ipv6.install(key, spec.dscp, spec.terms, now)?;
+                self.measured.ipv6.install(slot.index(), new, media);
             }
         }
+        Ok(())
     }
 
     fn remove(&mut self, key: &AnyKey) {
         match key {
-            AnyKey::V4(key) => drop(self.ipv4.remove(key)),
-            AnyKey::V6(key) => drop(self.ipv6.remove(key)),
+            AnyKey::V4(key) => {
+                if let Some(slot) = self.ipv4.find(key) {
+                    self.measured.ipv4.remove(slot.index());
+                    self.ipv4.remove(key);
+                }
+            }
+            AnyKey::V6(key) => {
+                if let Some(slot) = self.ipv6.find(key) {
+                    self.measured.ipv6.remove(slot.index());
+                    self.ipv6.remove(key);
+                }
+            }
         }
     }
 }
@@ -257,6 +306,7 @@ mod tests {
             ingress: Ingress::Edge,
             dscp: Dscp::EF,
             terms: policer.into(),
+            media: None,
         }
     }
 
@@ -272,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_change_is_made_whole_or_not_at_all() {
-        let mut sessions = Sessions::new(3, TickRate::from_hz(1_000_000_000), HEAP);
+        let mut sessions = Sessions::new(3, false, TickRate::from_hz(1_000_000_000), HEAP);
         let has = |sessions: &Sessions, specs: &[EntrySpec]| -> Vec<bool> {
             specs
                 .iter()
@@ -305,7 +355,7 @@ mod tests {
 
     #[test]
     fn families_do_not_mix() {
-        let mut sessions = Sessions::new(3, TickRate::from_hz(1_000_000_000), HEAP);
+        let mut sessions = Sessions::new(3, false, TickRate::from_hz(1_000_000_000), HEAP);
         let mut mixed = spec(9);
         mixed.flow.source = "[2001:db8::1]:9".parse().unwrap();
         let refused = sessions.apply(
@@ -322,7 +372,7 @@ mod tests {
 
     #[test]
     fn a_flow_twice_in_one_change_has_the_last_terms() {
-        let mut sessions = Sessions::new(1, TickRate::from_hz(1_000_000_000), HEAP);
+        let mut sessions = Sessions::new(1, false, TickRate::from_hz(1_000_000_000), HEAP);
         let other = EntrySpec {
             dscp: Dscp::CS5,
             ..spec(1)

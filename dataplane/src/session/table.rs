@@ -27,8 +27,9 @@ const SEARCH: usize = 256;
 pub struct Slot(u32);
 
 impl Slot {
+    /// As an index into what lies parallel to the table.
     #[inline]
-    fn index(self) -> usize {
+    pub(crate) fn index(self) -> usize {
         self.0 as usize
     }
 }

@@ -164,5 +164,9 @@ impl FlowReading {
             (Some(one), Some(two)) => Some(one.min(two)),
             (one, two) => one.or(two),
         };
+        match (&mut self.quality, &other.quality) {
+            (Some(quality), Some(part)) => quality.add(part),
+            (none, part) => *none = none.or(*part),
+        }
     }
 }

@@ -384,7 +384,11 @@ fn read<B: Buffer>(
     let idle_ns = counters
         .last_seen
         .map(|seen| clock.nanoseconds(now.since(seen)));
-    Some(FlowReading { counters, idle_ns })
+    Some(FlowReading {
+        counters,
+        idle_ns,
+        quality: ingress.sessions.quality(flow),
+    })
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ mod metering;
 mod multipath;
 mod policy;
 mod policy_meters;
+mod quality;
 mod readme;
 mod reverse_path;
 mod scheduling;

@@ -9,20 +9,20 @@ use voicelane_dataplane::{
     session::{FlowKey, FlowKey4, FlowKey6, Origin, Policer, SessionTable, Slot},
     units::{BitRate, MacAddress, Ticks},
 };
-use voicelane_micro::{SIZES, clock, frame};
+use voicelane_micro::{Load, SIZES, clock, frame};
 
 /// Flows that are put in and taken out between two looks at the clock.
 const CHANGED: u32 = 1_000;
 
 /// The key of flow `i`, as parse reads it.
 fn key4(i: u32) -> FlowKey4 {
-    let frame = frame(IpVersion::V4, i, MacAddress([0; 6]));
+    let frame = frame(IpVersion::V4, Load::Hit, i, MacAddress([0; 6]));
     let (addresses, ports) = (frame[26..34].try_into(), frame[34..38].try_into());
     FlowKey4::from_wire(&addresses.expect("8"), &ports.expect("4"), 17)
 }
 
 fn key6(i: u32) -> FlowKey6 {
-    let frame = frame(IpVersion::V6, i, MacAddress([0; 6]));
+    let frame = frame(IpVersion::V6, Load::Hit, i, MacAddress([0; 6]));
     let (addresses, ports) = (frame[22..54].try_into(), frame[54..58].try_into());
     FlowKey6::from_wire(&addresses.expect("32"), &ports.expect("4"), 17)
 }

@@ -52,7 +52,7 @@ use tokio::sync::{Mutex as Turn, Notify, Semaphore, broadcast, watch as latest};
 
 pub use self::{
     clock::Clock,
-    counters::{Colours, EntryCounters},
+    counters::{Colours, EntryCounters, MediaQuality},
     events::{Event, EventKind, InstallationView, Reaper, SessionView},
     explain::{Explanation, FlowExplanation, LinkName, Step, Verdict},
     latch::Latched,

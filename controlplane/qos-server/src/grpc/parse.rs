@@ -7,7 +7,7 @@ use voicelane_proto::v1;
 use voicelane_types::{ColourMode, MeterKind, MeterSpec};
 
 use crate::{
-    engine::{Colours, EntryCounters, Latched, Reply},
+    engine::{Colours, EntryCounters, Latched, MediaQuality, Reply},
     model::{
         codec::{Codec, MAX_CODEC_BYTES, MAX_CODECS, text as short_text},
         course::{Course, End, Path},
@@ -505,6 +505,40 @@ fn counters(counters: v1::EntryCounters) -> EntryCounters {
         }),
         spoofed_packets: counters.spoofed_packets,
         spoofed_interface: counters.spoofed_interface.chars().take(MAX_TEXT).collect(),
+        quality: counters.quality.map(quality),
+    }
+}
+
+fn quality(it: v1::MediaQuality) -> MediaQuality {
+    MediaQuality {
+        ssrc: it.ssrc,
+        payload_type: it.payload_type,
+        clock_hz: it.clock_hz,
+        expected: it.expected,
+        received: it.received,
+        lost: it.lost,
+        missing: it.missing,
+        runs: it.runs,
+        bursts: it.bursts,
+        burst_packets: it.burst_packets,
+        burst_lost: it.burst_lost,
+        duplicates: it.duplicates,
+        reordered: it.reordered,
+        late: it.late,
+        jitter_ns: it.jitter_ns,
+        jitter_max_ns: it.jitter_max_ns,
+        talk_spurts: it.talk_spurts,
+        event_packets: it.event_packets,
+        comfort_noise_packets: it.comfort_noise_packets,
+        foreign: it.foreign,
+        restarts: it.restarts,
+        ssrc_changes: it.ssrc_changes,
+        timestamp_jumps: it.timestamp_jumps,
+        rtcp_packets: it.rtcp_packets,
+        stun_packets: it.stun_packets,
+        dtls_packets: it.dtls_packets,
+        other_packets: it.other_packets,
+        spread: it.spread,
     }
 }
 

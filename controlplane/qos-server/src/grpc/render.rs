@@ -8,7 +8,8 @@ use voicelane_types::{ColourMode, MeterKind};
 use crate::{
     engine::{
         Command, EntryCounters, EventKind, Explanation, InstallationView, LinkCall, LinkName,
-        LinkView, Reaper, RouterView, SessionView, Standing, Step, Summary, ToRouter, Verdict,
+        LinkView, MediaQuality, Reaper, RouterView, SessionView, Standing, Step, Summary, ToRouter,
+        Verdict,
     },
     model::{
         codec::Codec,
@@ -275,6 +276,7 @@ fn entry(entry: &FlowEntry) -> v1::FlowEntry {
         meter: entry.meter.as_ref().map(meter),
         ingress_interface: entry.ingress.as_deref().unwrap_or_default().to_owned(),
         latch: entry.latch.as_ref().map(latch),
+        codecs: entry.codecs.iter().map(codec).collect(),
     }
 }
 
@@ -445,6 +447,40 @@ fn counters(whose: &SessionKey, entry: &EntryCounters) -> v1::EntryCounters {
         }),
         spoofed_packets: entry.spoofed_packets,
         spoofed_interface: entry.spoofed_interface.clone(),
+        quality: entry.quality.map(quality),
+    }
+}
+
+fn quality(it: MediaQuality) -> v1::MediaQuality {
+    v1::MediaQuality {
+        ssrc: it.ssrc,
+        payload_type: it.payload_type,
+        clock_hz: it.clock_hz,
+        expected: it.expected,
+        received: it.received,
+        lost: it.lost,
+        missing: it.missing,
+        runs: it.runs,
+        bursts: it.bursts,
+        burst_packets: it.burst_packets,
+        burst_lost: it.burst_lost,
+        duplicates: it.duplicates,
+        reordered: it.reordered,
+        late: it.late,
+        jitter_ns: it.jitter_ns,
+        jitter_max_ns: it.jitter_max_ns,
+        talk_spurts: it.talk_spurts,
+        event_packets: it.event_packets,
+        comfort_noise_packets: it.comfort_noise_packets,
+        foreign: it.foreign,
+        restarts: it.restarts,
+        ssrc_changes: it.ssrc_changes,
+        timestamp_jumps: it.timestamp_jumps,
+        rtcp_packets: it.rtcp_packets,
+        stun_packets: it.stun_packets,
+        dtls_packets: it.dtls_packets,
+        other_packets: it.other_packets,
+        spread: it.spread,
     }
 }
 

@@ -11,6 +11,7 @@ use voicelane_types::{ColourMode, MeterKind};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
+    codec::Codec,
     course::{Course, Latch, Path},
     error::Error,
     ids::Fingerprint,
@@ -71,6 +72,8 @@ pub struct FlowEntry {
     /// At its source's router, the interface where it comes in; elsewhere, or before it is placed,
     /// nothing.
     pub ingress: Option<Arc<str>>,
+    /// What its payload types are, of RTP.
+    pub codecs: Box<[Codec]>,
 }
 
 impl FlowEntry {
@@ -110,6 +113,10 @@ pub fn expand_learned(spec: &SessionSpec, learned: &[Learned]) -> Vec<FlowEntry>
                     burst_bytes,
                     meter,
                     ingress: None,
+                    codecs: match kind {
+                        FlowKind::Rtp => flow.codecs.clone(),
+                        FlowKind::Rtcp => Box::default(),
+                    },
                 });
             }
         };
@@ -223,8 +230,20 @@ pub fn fingerprint(entries: &[FlowEntry]) -> Fingerprint {
                 None => hash.update(&[0]),
             }
         }
+        hash_codecs(&mut hash, &entry.codecs);
     }
     Fingerprint(hash.digest())
+}
+
+/// What a router measures by. Entries without codecs are as they were before these were told.
+fn hash_codecs(hash: &mut Xxh3, codecs: &[Codec]) {
+    for codec in codecs {
+        hash.update(&[6, codec.payload_type]);
+        hash.update(&codec.clock_rate.to_be_bytes());
+        let length = u32::try_from(codec.encoding.len()).unwrap_or(u32::MAX);
+        hash.update(&length.to_be_bytes());
+        hash.update(codec.encoding.as_bytes());
+    }
 }
 
 /// The first byte is not 0, as that of the next entry is: nothing is read as something else.

@@ -25,7 +25,10 @@ use crate::{
     config::{Config, EXAMPLE},
     dataplane::client::tests::fake,
     mirror::InterfaceView,
-    sessions::entries::tests::{flow_entry, ways_in},
+    sessions::{
+        Sampling,
+        entries::tests::{flow_entry, ways_in},
+    },
 };
 
 /// One attachment, seen from the server.
@@ -133,7 +136,11 @@ async fn setup() -> Setup {
         epoch: 7,
         entry_capacity: 100,
     };
-    let sessions = Arc::new(Sessions::new(fake(|_| Answer::Session(Ok(()))), ways_in()));
+    let sessions = Arc::new(Sessions::new(
+        fake(|_| Answer::Session(Ok(()))),
+        ways_in(),
+        Sampling::ALL,
+    ));
     let agent = Agent::new(server, identity, interfaces, sessions);
     let attached = agent.attached();
     tokio::spawn(agent.run());

@@ -33,6 +33,8 @@ pub use kernel::KernelConfig;
 pub use policy::{InterfaceTrust, PoliceConfig, RuleConfig};
 pub use route::{NextHop, RouteConfig, RouteWay};
 
+use crate::sessions::Sampling;
+
 /// A complete configuration, as `--help` shows it.
 pub const EXAMPLE: &str = include_str!("example.toml");
 
@@ -80,6 +82,8 @@ pub struct RouterConfig {
     pub hugepages: Hugepages,
     /// How many five-tuples the session table holds.
     pub session_entries: usize,
+    /// Which sessions' RTP is measured.
+    pub quality: Sampling,
     /// Where is noted what the next run needs, should this one be killed.
     pub state_dir: PathBuf,
 }

@@ -133,6 +133,8 @@ fn router(raw: &RawRouter, available: &[usize], problems: &mut Problems) -> Opti
     let ipv6_routes = section.number("ipv6_routes", routes(raw.ipv6_routes), 64..=1_000_000);
     let entries = raw.session_entries.unwrap_or(DEFAULT_SESSION_ENTRIES);
     let session_entries = section.number("session_entries", entries, 1..=16_000_000);
+    let quality = values::sampling(raw.quality.as_deref().unwrap_or("all"));
+    let quality = section.keep("quality", quality);
     let state_dir = values::absolute(raw.state_dir.as_deref().unwrap_or(DEFAULT_STATE_DIR));
     let state_dir = section.keep("state_dir", state_dir);
     Some(RouterConfig {
@@ -146,6 +148,7 @@ fn router(raw: &RawRouter, available: &[usize], problems: &mut Problems) -> Opti
         ipv6_routes: ipv6_routes?,
         hugepages: hugepages?,
         session_entries: session_entries?,
+        quality: quality?,
         state_dir: state_dir?,
     })
 }

@@ -48,6 +48,7 @@ pub(super) struct RawRouter {
     pub(super) ipv6_routes: Option<i64>,
     pub(super) hugepages: Option<String>,
     pub(super) session_entries: Option<i64>,
+    pub(super) quality: Option<String>,
     pub(super) state_dir: Option<String>,
 }
 

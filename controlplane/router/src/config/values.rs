@@ -2,12 +2,15 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    num::NonZeroU64,
     path::PathBuf,
 };
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tonic::transport::Uri;
 use voicelane_types::{BitRate, InvalidMac, MacAddress};
+
+use crate::sessions::Sampling;
 
 /// 1 to 64 characters of `[A-Za-z0-9._-]`.
 pub(super) fn router_id(text: &str) -> Result<String, String> {
@@ -49,6 +52,21 @@ pub(super) fn server(text: &str) -> Result<Uri, String> {
 pub(super) fn listener(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         format!("{text:?} is no address with a port: write it as \"172.30.0.11:7401\"")
+    })
+}
+
+/// Whose RTP is measured.
+pub(super) fn sampling(text: &str) -> Result<Sampling, String> {
+    match text {
+        "all" => return Ok(Sampling::ALL),
+        "off" => return Ok(Sampling::Off),
+        _ => {}
+    }
+    let count = text
+        .strip_prefix("1/")
+        .and_then(|count| count.parse::<NonZeroU64>().ok());
+    count.map(Sampling::OneIn).ok_or_else(|| {
+        format!("{text:?} is not known: write \"all\", \"off\", or one call in so many, such as \"1/16\"")
     })
 }
 

@@ -121,7 +121,11 @@ fn longest_queue(config: &Config) -> u64 {
 
 /// What the tables of routes and sessions take: each worker has its own.
 fn tables_mib(router: &RouterConfig) -> u64 {
-    let sessions = u64::try_from(Sessions::bytes(router.session_entries)).unwrap_or(u64::MAX);
+    let sessions = u64::try_from(Sessions::bytes(
+        router.session_entries,
+        router.quality.is_on(),
+    ))
+    .unwrap_or(u64::MAX);
     let bytes = Fib4::bytes(router.ipv4_routes) + Fib6::bytes(router.ipv6_routes) + sessions;
     let workers = u64::try_from(router.cores.workers.len()).unwrap_or(u64::MAX);
     (bytes * workers).div_ceil(1 << 20)

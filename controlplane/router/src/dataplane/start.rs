@@ -130,6 +130,7 @@ pub fn start(config: &Config) -> Result<Dataplane, StartError> {
     }
     let settings = Settings {
         session_entries: config.router.session_entries,
+        measures: config.router.quality.is_on(),
         memory: eal.memory(),
         queue_capacity: memory::QUEUE_CAPACITY,
         idle: config.router.idle,

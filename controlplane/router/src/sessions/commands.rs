@@ -127,7 +127,8 @@ impl Commands {
                 Some(Command::Install(install)) => {
                     let ways_in = self.sessions.ways_in();
                     let table = self.sessions.table();
-                    table.plan_install(install, ways_in).map(Some)
+                    let sampling = self.sessions.sampling();
+                    table.plan_install(install, ways_in, sampling).map(Some)
                 }
                 Some(Command::Remove(remove)) => self.sessions.table().plan_remove(remove),
                 Some(Command::Read(read)) => {

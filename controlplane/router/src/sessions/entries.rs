@@ -9,6 +9,7 @@ use std::{
 use thiserror::Error;
 use voicelane_dataplane::{
     diffserv::{ColourAction, ColourMode, Dscp, MeterKind, MeterSpec},
+    quality::{Payload, PayloadTypes},
     session::{EntrySpec, FiveTuple, Ingress, LatchSpec, Latched, Policer, Protocol, Terms},
     units::{BitRate, InterfaceIndex, TickRate},
 };
@@ -254,6 +255,7 @@ fn entry(
         ingress,
         dscp,
         terms,
+        media: (kind == v1::FlowKind::Rtp).then(|| payload_types(&entry.codecs)),
     };
     Ok(Entry {
         flow_index: entry.flow_index,
@@ -261,6 +263,28 @@ fn entry(
         spec,
         latch,
     })
+}
+
+/// What dynamic payload types mean. Whatever cannot be used is left out: a call is not refused for what
+/// is only measured.
+fn payload_types(codecs: &[v1::Codec]) -> PayloadTypes {
+    let mut types = PayloadTypes::default();
+    for codec in codecs {
+        let payload = match codec.encoding.to_ascii_lowercase().as_str() {
+            "telephone-event" => Payload::EVENT,
+            "cn" => Payload::noise(codec.clock_rate),
+            // Whatever is declared: RFC 3551 section 4.5.2, RFC 7587 section 4.1.
+            "g722" => Payload::media(8_000),
+            "opus" => Payload::media(48_000),
+            _ => Payload::media(codec.clock_rate),
+        };
+        if let Ok(number @ 0..=127) = u8::try_from(codec.payload_type)
+            && !types.declare(number, payload)
+        {
+            break;
+        }
+    }
+    types
 }
 
 fn policer(entry: &v1::FlowEntry, field: &dyn Fn(&str) -> String) -> Result<Policer, InvalidField> {

@@ -8,7 +8,9 @@ pub mod table;
 
 mod commands;
 mod read;
+mod sampling;
 
 pub use commands::{Commands, latched_messages};
 pub use entries::WaysIn;
 pub use read::{EntryReading, Sessions};
+pub use sampling::Sampling;

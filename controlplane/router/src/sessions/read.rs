@@ -3,12 +3,13 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use voicelane_dataplane::{control::FlowReading, session::FlowCounters};
+use voicelane_dataplane::{control::FlowReading, quality::FlowQuality, session::FlowCounters};
 use voicelane_proto::v1;
 use voicelane_types::SessionKey;
 
 use super::{
     entries::{Entry, WaysIn},
+    sampling::Sampling,
     table::Table,
 };
 use crate::dataplane::{Client, WorkerGone};
@@ -22,6 +23,7 @@ pub struct Sessions {
     table: Mutex<Table>,
     client: Client,
     ways_in: WaysIn,
+    sampling: Sampling,
     learned: AtomicU64,
 }
 
@@ -39,11 +41,12 @@ pub struct EntryReading {
 impl Sessions {
     /// A table without sessions, whose flows `client`'s workers are to carry.
     #[must_use]
-    pub fn new(client: Client, ways_in: WaysIn) -> Self {
+    pub fn new(client: Client, ways_in: WaysIn, sampling: Sampling) -> Self {
         Self {
             table: Mutex::default(),
             client,
             ways_in,
+            sampling,
             learned: AtomicU64::new(0),
         }
     }
@@ -61,6 +64,11 @@ impl Sessions {
     /// The interfaces by which flows may come in.
     pub fn ways_in(&self) -> &WaysIn {
         &self.ways_in
+    }
+
+    /// Which are measured.
+    pub(super) fn sampling(&self) -> Sampling {
+        self.sampling
     }
 
     /// What the worker has confirmed. Not to be held for long.
@@ -114,6 +122,7 @@ impl Sessions {
                 let waits = entry.waits().map(|_| FlowReading {
                     counters: FlowCounters::default(),
                     idle_ns: None,
+                    quality: None,
                 });
                 Some(EntryReading {
                     key: key.clone(),
@@ -164,6 +173,40 @@ impl EntryReading {
                 .counters
                 .spoofed_on
                 .map_or_else(String::new, |on| ways_in.name(on).to_owned()),
+            quality: reading.quality.as_ref().map(quality),
         }
+    }
+}
+
+fn quality(quality: &FlowQuality) -> v1::MediaQuality {
+    v1::MediaQuality {
+        ssrc: quality.ssrc,
+        payload_type: quality.payload_type.map(Into::into),
+        clock_hz: quality.clock_hz.unwrap_or_default(),
+        expected: quality.expected,
+        received: quality.received,
+        lost: quality.lost,
+        missing: quality.missing,
+        runs: quality.runs,
+        bursts: quality.bursts,
+        burst_packets: quality.burst_packets,
+        burst_lost: quality.burst_lost,
+        duplicates: quality.duplicates,
+        reordered: quality.reordered,
+        late: quality.late,
+        jitter_ns: quality.jitter_ns,
+        jitter_max_ns: quality.jitter_max_ns,
+        talk_spurts: quality.talk_spurts,
+        event_packets: quality.event_packets,
+        comfort_noise_packets: quality.comfort_noise_packets,
+        foreign: quality.foreign,
+        restarts: quality.restarts,
+        ssrc_changes: quality.ssrc_changes,
+        timestamp_jumps: quality.timestamp_jumps,
+        rtcp_packets: quality.rtcp_packets,
+        stun_packets: quality.stun_packets,
+        dtls_packets: quality.dtls_packets,
+        other_packets: quality.other_packets,
+        spread: quality.is_spread,
     }
 }

@@ -9,7 +9,10 @@ use voicelane_dataplane::session::{FiveTuple, LatchSpec, Latched, SessionChange}
 use voicelane_proto::v1::{self, command_result::Code};
 use voicelane_types::SessionKey;
 
-use super::entries::{self, Entry, WaysIn, unlatched};
+use super::{
+    entries::{self, Entry, WaysIn, unlatched},
+    sampling::Sampling,
+};
 
 /// A session that the worker has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,9 +101,13 @@ impl Table {
         &self,
         install: &v1::InstallSession,
         ways_in: &WaysIn,
+        sampling: Sampling,
     ) -> Result<Plan, Refusal> {
         let key = entries::key(install.key.as_ref())?;
         let mut entries = entries::entries(&install.entries, ways_in)?;
+        if !sampling.takes(&key) {
+            entries.iter_mut().for_each(|entry| entry.spec.media = None);
+        }
         let before = self.entries_of(&key);
         keep_learned(before, &mut entries);
         for flow in entries.iter().flat_map(Entry::claims) {

@@ -4,6 +4,7 @@ pub(super) mod rx;
 pub(super) mod parse;
 pub(super) mod classify;
 pub(super) mod verify;
+pub(super) mod measure;
 pub(super) mod police;
 pub(super) mod mark;
 pub(super) mod route;

@@ -140,7 +140,7 @@ impl Around {
                 counters: PortCounters::default(),
             },
             interfaces,
-            sessions: Sessions::new(10, TickRate::from_hz(CLOCK_HZ), HEAP),
+            sessions: Sessions::new(10, false, TickRate::from_hz(CLOCK_HZ), HEAP),
             routes,
         }
     }
@@ -171,6 +171,7 @@ impl Around {
             ingress: Ingress::Interface(InterfaceIndex(0)),
             dscp: Dscp::EF,
             terms: policer.into(),
+            media: None,
         };
         let change = SessionChange {
             install: vec![entry],

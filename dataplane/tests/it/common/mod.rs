@@ -304,6 +304,7 @@ fn session(flow: FiveTuple, rate_text: &str, burst_bytes: u32) -> EntrySpec {
         ingress: Ingress::Interface(EDGE.into()),
         dscp: Dscp::EF,
         terms: policer.into(),
+        media: None,
     }
 }
 

@@ -160,6 +160,18 @@ fn mistakes_are_named_with_file_key_and_remedy() {
             "between 1",
         ),
         (
+            "quality = \"all\"",
+            "quality = \"1/0\"",
+            "router.quality",
+            "\"1/16\"",
+        ),
+        (
+            "quality = \"all\"",
+            "quality = \"some\"",
+            "router.quality",
+            "\"1/16\"",
+        ),
+        (
             "ipv4_routes = 65536",
             "ipv4_routes = 3000000",
             "router.ipv4_routes",

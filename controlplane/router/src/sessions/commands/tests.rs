@@ -8,7 +8,10 @@ use voicelane_dataplane::{
 
 use crate::{
     dataplane::client::tests::fake,
-    sessions::entries::tests::{flow_entry, latching_entry, ways_in},
+    sessions::{
+        Sampling,
+        entries::tests::{flow_entry, latching_entry, ways_in},
+    },
 };
 use v1::command::Command;
 
@@ -42,13 +45,14 @@ fn commands(capacity: usize) -> Commands {
                     ..Default::default()
                 },
                 idle_ns: Some(3_500_000),
+                quality: None,
             };
             let read = |flow| flows.contains(flow).then_some(reading);
             Answer::Flows(asked.iter().map(read).collect())
         }
         other => panic!("{other:?}"),
     });
-    Commands::new(Arc::new(Sessions::new(client, ways_in())))
+    Commands::new(Arc::new(Sessions::new(client, ways_in(), Sampling::ALL)))
 }
 
 fn key(number: u32) -> Option<v1::SessionKey> {
@@ -173,6 +177,7 @@ async fn what_some_workers_refuse_is_undone_before_it_is_refused() {
             }
         }),
         ways_in(),
+        Sampling::ALL,
     )));
     let list = vec![install(1, &[1, 2]), install(1, &[2, 3])];
     let results = run(&mut commands, list).await;
@@ -208,7 +213,7 @@ async fn a_source_that_the_worker_refuses_makes_room_for_others() {
         }
         other => panic!("{other:?}"),
     });
-    let mut commands = Commands::new(Arc::new(Sessions::new(client, ways_in())));
+    let mut commands = Commands::new(Arc::new(Sessions::new(client, ways_in(), Sampling::ALL)));
     let waits = Some(Command::Install(v1::InstallSession {
         key: key(1),
         revision: 1,

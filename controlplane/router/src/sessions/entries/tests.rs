@@ -267,3 +267,43 @@ fn keys_are_printable() {
     );
     assert_eq!(key(None).unwrap_err().field, "key");
 }
+
+/// RFC 3551 and RFC 7587 say what the clocks of G.722 and Opus are, whatever a session does.
+#[test]
+fn payload_types_are_measured_by_the_clocks_that_they_have() {
+    let codec = |payload_type, encoding: &str, clock_rate| v1::Codec {
+        payload_type,
+        encoding: encoding.to_owned(),
+        clock_rate,
+        ..v1::Codec::default()
+    };
+    let codecs = vec![
+        codec(110, "telephone-event", 8_000),
+        codec(111, "opus", 8_000),
+        codec(112, "G722", 16_000),
+        codec(113, "CN", 16_000),
+        codec(114, "iLBC", 8_000),
+        codec(300, "PCMA", 8_000),
+    ];
+    let mut expected = PayloadTypes::default();
+    for (number, payload) in [
+        (110, Payload::EVENT),
+        (111, Payload::media(48_000)),
+        (112, Payload::media(8_000)),
+        (113, Payload::noise(16_000)),
+        (114, Payload::media(8_000)),
+    ] {
+        assert!(expected.declare(number, payload));
+    }
+    let rtp = v1::FlowEntry {
+        codecs,
+        ..flow_entry(4_000)
+    };
+    let rtcp = v1::FlowEntry {
+        kind: v1::FlowKind::Rtcp.into(),
+        ..flow_entry(4_001)
+    };
+    let understood = entries(&[rtp, rtcp], &ways_in()).unwrap();
+    assert_eq!(understood[0].spec.media, Some(expected));
+    assert_eq!(understood[1].spec.media, None);
+}

@@ -34,11 +34,11 @@ fn a_conflict_names_the_owner_and_changes_nothing() {
     let mut table = Table::default();
     table.commit(
         table
-            .plan_install(&install(1, &[10, 11]), &ways_in())
+            .plan_install(&install(1, &[10, 11]), &ways_in(), Sampling::ALL)
             .unwrap(),
     );
     let refusal = table
-        .plan_install(&install(2, &[12, 11]), &ways_in())
+        .plan_install(&install(2, &[12, 11]), &ways_in(), Sampling::ALL)
         .unwrap_err();
     assert_eq!(refusal.code, Code::Conflict);
     let owner = refusal.owner.as_ref().unwrap();
@@ -98,7 +98,7 @@ fn what_was_learned_stays_until_the_terms_change() {
     let latching = latching_entry(9);
     table.commit(
         table
-            .plan_install(&session(latching.clone()), &ways_in())
+            .plan_install(&session(latching.clone()), &ways_in(), Sampling::ALL)
             .unwrap(),
     );
     assert_eq!((table.entries(), table.waiting()), (1, 1));
@@ -107,7 +107,9 @@ fn what_was_learned_stays_until_the_terms_change() {
         key: key(2),
         ..session(latching.clone())
     };
-    let refusal = table.plan_install(&other, &ways_in()).unwrap_err();
+    let refusal = table
+        .plan_install(&other, &ways_in(), Sampling::ALL)
+        .unwrap_err();
     assert_eq!(refusal.code, Code::Conflict);
     assert_eq!(
         refusal.detail,
@@ -131,10 +133,14 @@ fn what_was_learned_stays_until_the_terms_change() {
             .plan_learned(&packet(6, 9), &ways_in(), false)
             .is_none()
     );
-    assert!(table.plan_install(&other, &ways_in()).is_err());
+    assert!(
+        table
+            .plan_install(&other, &ways_in(), Sampling::ALL)
+            .is_err()
+    );
     // The same again, then with other terms, then with the source that was learned.
     let plan = table
-        .plan_install(&session(latching.clone()), &ways_in())
+        .plan_install(&session(latching.clone()), &ways_in(), Sampling::ALL)
         .unwrap();
     assert_eq!((plan.change.install.len(), plan.change.latch.len()), (1, 0));
     table.commit(plan);
@@ -145,14 +151,18 @@ fn what_was_learned_stays_until_the_terms_change() {
         ingress_interface: String::new(),
         ..latching.clone()
     };
-    let plan = table.plan_install(&session(elsewhere), &ways_in()).unwrap();
+    let plan = table
+        .plan_install(&session(elsewhere), &ways_in(), Sampling::ALL)
+        .unwrap();
     assert_eq!((plan.change.remove.len(), plan.change.latch.len()), (1, 1));
     let given = v1::FlowEntry {
         source: Some(packet(7, 9).flow.source.into()),
         latch: None,
         ..latching
     };
-    let plan = table.plan_install(&session(given), &ways_in()).unwrap();
+    let plan = table
+        .plan_install(&session(given), &ways_in(), Sampling::ALL)
+        .unwrap();
     assert!(plan.change.remove.is_empty(), "its counters stay: {plan:?}");
 }
 
@@ -180,7 +190,7 @@ proptest! {
             } else if ports.is_empty() {
                 table.plan_remove(&v1::RemoveSession { key: key(number) }).unwrap()
             } else {
-                match table.plan_install(&install(number, &ports), &ways_in()) {
+                match table.plan_install(&install(number, &ports), &ways_in(), Sampling::ALL) {
                     Ok(plan) => Some(plan),
                     Err(refusal) => {
                         prop_assert_eq!(refusal.code, Code::Conflict);

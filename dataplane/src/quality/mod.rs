@@ -1,0 +1,20 @@
+//! How well each flow's RTP arrives, told from its headers alone: what was lost, came twice, late or out
+//! of order, and how much its arrival varies.
+//!
+//! A [`Measurements`] has one place for each entry of a session table: 64 bytes that each packet
+//! touches ([`stream`]), and 128 that only irregular packets touch ([`detail`]).
+
+mod clock;
+mod detail;
+mod kind;
+mod measurements;
+mod payload;
+mod reading;
+mod stream;
+
+pub(crate) use measurements::Measurements;
+pub use payload::{Payload, PayloadTypes};
+pub use reading::FlowQuality;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,402 @@
+use super::{
+    clock::{Clocks, FRACTION_BITS, difference},
+    detail::{Detail, Held, increment},
+    kind::Rtp,
+    payload::Payload,
+};
+use crate::units::Ticks;
+
+/// How far forward a number may jump; what lies between is lost (RFC 3550 appendix A.1).
+const MAX_DROPOUT: i16 = 3_000;
+/// How far back one may be, less than the window's length (RFC 3550 appendix A.1).
+const MAX_MISORDER: i16 = 100;
+/// Numbers in the window.
+const WINDOW: u32 = u128::BITS;
+/// The quickest transit is that of so many numbers, and of those so many before: clocks drift.
+const FLOOR_NUMBERS: u32 = 1_024;
+
+/// What each packet of a flow touches: one cache line.
+///
+/// Numbers are RTP's, extended to 32 bits (RFC 3550 appendix A.1); they begin at 65,536 and the first
+/// packet's.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(64))]
+pub(super) struct Stream {
+    /// Which numbers have been seen: bit `i` is that of `highest - i`. Empty: no packet has come.
+    window: u128,
+    /// The last packet's, as [`Clocks`] has it.
+    transit: u64,
+    pub(super) ssrc: u32,
+    highest: u32,
+    /// The lowest number.
+    base: u32,
+    /// Distinct packets of the flow, of former streams, too.
+    pub(super) received: u32,
+    /// RFC 3550 appendix A.8, in 1/4096 RTP ticks.
+    jitter: u32,
+    jitter_max: u32,
+    /// The shortest transit lately, in RTP ticks.
+    floor: u32,
+    /// The shortest since `highest` was a multiple of [`FLOOR_NUMBERS`].
+    next_floor: u32,
+    pub(super) late: u32,
+    /// The first two bytes that the next packet should have, without padding, extension and sources.
+    expected: u16,
+    payload: Payload,
+    flags: u8,
+}
+
+const _: () = assert!(size_of::<Stream>() == 64, "one cache line");
+
+impl Stream {
+    /// RTP's version, in the place of the first two bytes.
+    const VERSION: u16 = 0x8000;
+    /// The bits of the first two bytes that must be as expected: version, marker, payload type.
+    const EXPECTED: u16 = 0xc0ff;
+    /// What no first two bytes are.
+    const NONE_EXPECTED: u16 = u16::MAX;
+
+    /// A packet is held.
+    const HELD: u8 = 1;
+    /// The last number that left the window was lost.
+    const IN_RUN: u8 = 2;
+    /// No transit yet.
+    const NO_TRANSIT: u8 = 4;
+
+    /// Takes a packet if it is the next one of its stream, with nothing that is to be noted; says whether
+    /// it was.
+    #[inline(always)]
+    pub(super) fn take_next(
+        &mut self,
+        header: &[u8; Rtp::LENGTH],
+        now: Ticks,
+        clocks: &Clocks,
+    ) -> bool {
+        let rtp = Rtp::new(header);
+        let next = self.highest.wrapping_add(1);
+        let [a, b, ..] = *header;
+        let is_next = (u16::from_be_bytes([a, b]) & Self::EXPECTED == self.expected)
+            & (rtp.ssrc == self.ssrc)
+            & (rtp.number == low(next))
+            & (self.flags == 0)
+            & (self.window >> (WINDOW - 1) != 0)
+            & !next.is_multiple_of(FLOOR_NUMBERS);
+        if !is_next {
+            return false;
+        }
+        let clock = clocks.of(self.payload);
+        let transit = clock.transit(now, rtp.timestamp);
+        let difference = difference(transit, self.transit);
+        if difference > clock.second {
+            return false;
+        }
+        self.window = self.window << 1 | 1;
+        self.highest = next;
+        self.received = self.received.wrapping_add(1);
+        self.transit = transit;
+        self.vary(difference);
+        self.judge(transit, clock.late);
+        true
+    }
+
+    /// Takes any other packet.
+    pub(super) fn take(&mut self, rtp: &Rtp, now: Ticks, detail: &mut Detail, clocks: &Clocks) {
+        let held = self.flags & Self::HELD != 0;
+        self.flags &= !Self::HELD;
+        let of_stream = self.window != 0 && rtp.ssrc == self.ssrc;
+        let step = self.step(rtp.number).filter(|_| of_stream);
+        if let Some(step) = step {
+            if held {
+                increment(&mut detail.foreign);
+            }
+            return self.take_step(step, rtp, now, detail, clocks);
+        }
+        let first = detail.held;
+        let held_now = Held { rtp: *rtp, now };
+        detail.held = held_now;
+        if self.window == 0 {
+            self.start(&held_now, detail, clocks);
+        } else if held
+            && first.rtp.ssrc == rtp.ssrc
+            && first.rtp.number.wrapping_add(1) == rtp.number
+        {
+            increment(match rtp.ssrc == self.ssrc {
+                true => &mut detail.restarts,
+                false => &mut detail.ssrc_changes,
+            });
+            self.end(detail);
+            self.start(&first, detail, clocks);
+            self.take_step(1, rtp, now, detail, clocks);
+        } else {
+            if held {
+                increment(&mut detail.foreign);
+            }
+            self.flags |= Self::HELD;
+        }
+    }
+
+    /// How far a number is from the highest; `None`: it is not of this stream.
+    fn step(&self, number: u16) -> Option<i16> {
+        let step = number.wrapping_sub(low(self.highest)).cast_signed();
+        (-MAX_MISORDER..=MAX_DROPOUT)
+            .contains(&step)
+            .then_some(step)
+    }
+
+    fn start(&mut self, &Held { rtp, now }: &Held, detail: &mut Detail, clocks: &Clocks) {
+        let number = 1 << 16 | u32::from(rtp.number);
+        *self = Self {
+            window: 1,
+            ssrc: rtp.ssrc,
+            highest: number,
+            base: number,
+            received: self.received.wrapping_add(1),
+            late: self.late,
+            expected: Self::NONE_EXPECTED,
+            flags: Self::NO_TRANSIT,
+            ..Self::default()
+        };
+        self.time(&rtp, now, detail, clocks);
+    }
+
+    /// What is missing now will not come.
+    fn end(&mut self, detail: &mut Detail) {
+        let numbers = self.highest.wrapping_sub(self.base).wrapping_add(1);
+        self.leave(WINDOW, detail);
+        detail.bursts.close();
+        detail.expected_before = detail.expected_before.wrapping_add(numbers);
+    }
+
+    /// Takes a packet of this stream.
+    fn take_step(
+        &mut self,
+        step: i16,
+        rtp: &Rtp,
+        now: Ticks,
+        detail: &mut Detail,
+        clocks: &Clocks,
+    ) {
+        let distance = u32::from(step.unsigned_abs());
+        if step > 0 {
+            self.advance(distance, detail);
+        } else {
+            let seen = 1 << distance;
+            if self.window & seen != 0 {
+                return increment(&mut detail.duplicates);
+            }
+            self.window |= seen;
+            increment(&mut detail.reordered);
+            let number = self.highest.wrapping_sub(distance);
+            if is_before(number, self.base) {
+                self.base = number;
+            }
+        }
+        self.received = self.received.wrapping_add(1);
+        self.time(rtp, now, detail, clocks);
+    }
+
+    /// The window goes on: what leaves it unseen is lost.
+    fn advance(&mut self, by: u32, detail: &mut Detail) {
+        self.leave(by, detail);
+        let before = self.highest;
+        self.highest = before.wrapping_add(by);
+        self.window = self.window.checked_shl(by).unwrap_or_default() | 1;
+        if before / FLOOR_NUMBERS != self.highest / FLOOR_NUMBERS {
+            self.floor = self.next_floor;
+            // Any transit is shorter.
+            self.next_floor = self.floor.wrapping_add(i32::MAX.cast_unsigned());
+        }
+    }
+
+    /// Counts what is lost of the oldest numbers of the window, and of those that it passes over.
+    fn leave(&mut self, by: u32, detail: &mut Detail) {
+        let (mut window, mut left) = (self.window, by.min(WINDOW));
+        let mut number = self.highest.wrapping_sub(WINDOW - 1);
+        while left > 0 {
+            let seen = window.leading_ones().min(left);
+            if seen > 0 {
+                self.flags &= !Self::IN_RUN;
+            }
+            let lost = match window.checked_shl(seen) {
+                Some(rest) => rest.leading_zeros().min(left - seen),
+                None => 0,
+            };
+            self.lose(number.wrapping_add(seen), lost, detail);
+            window = window.checked_shl(seen + lost).unwrap_or_default();
+            left -= seen + lost;
+            number = number.wrapping_add(seen + lost);
+        }
+        self.lose(
+            self.highest.wrapping_add(1),
+            by.saturating_sub(WINDOW),
+            detail,
+        );
+    }
+
+    /// So many numbers have not been seen, from one on; those before the first packet do not count.
+    fn lose(&mut self, number: u32, count: u32, detail: &mut Detail) {
+        let before = match is_before(number, self.base) {
+            true => self.base.wrapping_sub(number).min(count),
+            false => 0,
+        };
+        let (number, count) = (number.wrapping_add(before), count - before);
+        if count == 0 {
+            return;
+        }
+        if self.flags & Self::IN_RUN == 0 {
+            increment(&mut detail.runs);
+        }
+        self.flags |= Self::IN_RUN;
+        detail.bursts.add(number, count);
+    }
+
+    /// What a packet's time and payload type say; of a packet that is no duplicate.
+    fn time(&mut self, rtp: &Rtp, now: Ticks, detail: &mut Detail, clocks: &Clocks) {
+        let payload = detail.types.meaning(rtp.payload_type);
+        if payload.is_event() {
+            return increment(&mut detail.events);
+        }
+        if payload.is_noise() {
+            increment(&mut detail.noise);
+        }
+        detail.spurts = detail.spurts.saturating_add(rtp.marker.into());
+        if payload.clock_index() != self.payload.clock_index() {
+            self.change_clock(payload);
+            (self.payload, self.expected) = (payload, Self::NONE_EXPECTED);
+        }
+        // Each packet of noise is counted, and speech that goes on after it is as expected.
+        if !payload.is_noise() {
+            self.payload = payload;
+            self.expected = Self::VERSION | u16::from(rtp.payload_type);
+        }
+
+        let clock = clocks.of(payload);
+        let transit = clock.transit(now, rtp.timestamp);
+        let difference = difference(transit, self.transit);
+        let jumps = difference > clock.second;
+        if self.flags & Self::NO_TRANSIT != 0 || jumps {
+            let begun = self.flags & Self::NO_TRANSIT == 0;
+            detail.timestamp_jumps = detail.timestamp_jumps.saturating_add(begun.into());
+            self.flags &= !Self::NO_TRANSIT;
+            (self.floor, self.next_floor) = (whole(transit), whole(transit));
+        } else {
+            self.vary(difference);
+        }
+        self.transit = transit;
+        self.judge(transit, clock.late);
+    }
+
+    /// Jitter goes over to another clock, transits begin anew.
+    fn change_clock(&mut self, to: Payload) {
+        let rates = self.payload.clock_hz().zip(to.clock_hz());
+        let convert = |jitter: u32| match rates {
+            Some((from, to)) => u64::from(jitter) * u64::from(to) / u64::from(from),
+            None => 0,
+        };
+        self.jitter = u32::try_from(convert(self.jitter)).unwrap_or(u32::MAX);
+        self.jitter_max = u32::try_from(convert(self.jitter_max)).unwrap_or(u32::MAX);
+        self.flags |= Self::NO_TRANSIT;
+    }
+
+    /// RFC 3550 appendix A.8: `jitter += d - ((jitter + 8) >> 4)`.
+    #[inline(always)]
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "at most a second, unless the clock is not known"
+    )]
+    fn vary(&mut self, difference: u64) {
+        let jitter = u64::from(self.jitter);
+        self.jitter = (jitter + difference - ((jitter + 8) >> 4)) as u32;
+        self.jitter_max = self.jitter_max.max(self.jitter);
+    }
+
+    /// Whether the packet is late.
+    #[inline(always)]
+    fn judge(&mut self, transit: u64, late: u32) {
+        let transit = whole(transit);
+        if is_before(transit, self.floor) {
+            self.floor = transit;
+        }
+        if is_before(transit, self.next_floor) {
+            self.next_floor = transit;
+        }
+        self.late = self
+            .late
+            .wrapping_add((transit.wrapping_sub(self.floor) > late).into());
+    }
+
+    /// Its payload types mean something else from now on.
+    pub(super) fn forget_payload(&mut self) {
+        self.expected = Self::NONE_EXPECTED;
+    }
+
+    /// How many numbers there are from the lowest to the highest.
+    pub(super) fn numbers(&self) -> u32 {
+        match self.window {
+            0 => 0,
+            _ => self.highest.wrapping_sub(self.base).wrapping_add(1),
+        }
+    }
+
+    /// The lowest number and the highest.
+    pub(super) fn range(&self) -> (u32, u32) {
+        (self.base, self.highest)
+    }
+
+    /// How many are missing that may still come.
+    pub(super) fn missing(&self) -> u32 {
+        let numbers = self.numbers().min(WINDOW);
+        let within = u128::MAX.checked_shr(WINDOW - numbers).unwrap_or_default();
+        (!self.window & within).count_ones()
+    }
+
+    pub(super) fn is_holding(&self) -> bool {
+        self.flags & Self::HELD != 0
+    }
+
+    /// What the last packet carried: payload type, and what that means.
+    pub(super) fn payload(&self) -> Option<(u8, Payload)> {
+        let [_, payload_type] = self.expected.to_be_bytes();
+        let known = self.window != 0 && self.expected != Self::NONE_EXPECTED;
+        known.then_some((payload_type, self.payload))
+    }
+
+    /// Jitter now and at most, in nanoseconds; `None` where the clock is not known.
+    pub(super) fn jitter_ns(&self) -> Option<[u64; 2]> {
+        let rate = u128::from(self.payload.clock_hz()?) << (FRACTION_BITS + 4);
+        let ns = |jitter: u32| {
+            let ns = u128::from(jitter) * 1_000_000_000 / rate;
+            u64::try_from(ns).unwrap_or(u64::MAX)
+        };
+        Some([self.jitter, self.jitter_max].map(ns))
+    }
+
+    /// Ends a copy, so that all that is missing is in what `detail` has.
+    pub(super) fn ended(&self, detail: &Detail) -> Detail {
+        let (mut stream, mut detail) = (*self, *detail);
+        if stream.window != 0 {
+            stream.end(&mut detail);
+        }
+        detail
+    }
+}
+
+/// RTP's 16 bits of an extended number.
+#[inline(always)]
+#[allow(clippy::cast_possible_truncation, reason = "RTP has 16 bits of it")]
+fn low(number: u32) -> u16 {
+    number as u16
+}
+
+/// RTP ticks of a transit.
+#[inline(always)]
+#[allow(clippy::cast_possible_truncation, reason = "timestamps have 32 bits")]
+fn whole(transit: u64) -> u32 {
+    (transit >> FRACTION_BITS) as u32
+}
+
+/// Whether one number, or time, is before another, around their end.
+#[inline(always)]
+fn is_before(one: u32, other: u32) -> bool {
+    one.wrapping_sub(other).cast_signed() < 0
+}
