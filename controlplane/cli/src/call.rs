@@ -86,6 +86,12 @@ pub(crate) async fn run(global: &Global, call: Call) -> Result<(), Failure> {
             };
             watch(&connection, &mut client, request, output, count, duration).await
         }
+        Call::Quality { id } => {
+            let mut client = OperatorClient::new(connection.channel.clone());
+            let request = v1::ExplainSessionRequest { key: Some(key(id)) };
+            let answer = connection.answer(client.explain_session(request)).await?;
+            output.print(&answer, calls::quality)
+        }
         Call::Explain { id } => {
             let mut client = OperatorClient::new(connection.channel.clone());
             let request = v1::ExplainSessionRequest { key: Some(key(id)) };

@@ -79,6 +79,14 @@ pub(crate) enum Call {
         /// Name of the call.
         id: String,
     },
+    /// Show how well a call's RTP came to each of its routers, from its start.
+    ///
+    /// What is lost at the source's router was lost before it; what more is lost at the destination's,
+    /// behind the source's router's measurement: by its policer, in its queues, or between the two.
+    Quality {
+        /// Name of the call.
+        id: String,
+    },
 }
 
 #[derive(Args, Debug)]
