@@ -3,65 +3,72 @@ use std::array;
 use super::payload::{CLOCK_RATES, Payload};
 use crate::units::{TickRate, Ticks};
 
-/// Bits behind the point in an RTP clock's time.
+/// Bits behind the point in a difference of transits.
 pub(super) const FRACTION_BITS: u32 = 8;
-/// Bits of that time that count: RTP's timestamp has 32.
-const TIME_BITS: u32 = 32 + FRACTION_BITS;
+/// Of a transit's 64 bits, those behind the point: RTP's timestamp has 32.
+const TRANSIT_BITS: u32 = 32;
 /// A packet is late when it has been on its way for longer than the quickest by this: what a fixed
 /// playout buffer would throw away.
 const LATE_MS: u32 = 60;
 
-/// How a worker's time becomes that of an RTP clock.
+/// How a worker's time becomes that of an RTP clock. A power of two bytes: its place is found quickest.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(32))]
 pub(super) struct Clock {
-    /// 1/256 RTP ticks a tick, times 2^64.
+    /// RTP ticks a tick, times 2^64.
     scale: u64,
-    /// A second, in 1/256 RTP ticks.
+    /// What counts of a packet's time.
+    mask: u64,
+    /// A second, as [`difference`] has it.
     pub(super) second: u64,
     /// [`LATE_MS`], in RTP ticks.
     pub(super) late: u32,
 }
 
 impl Clock {
-    /// Without a known rate: what is measured with it has no meaning, and never jumps or is late.
+    /// Without a known rate every transit is the same.
     const UNKNOWN: Self = Self {
         scale: 0,
+        mask: 0,
         second: u64::MAX,
         late: u32::MAX,
     };
 
     fn new(rate_hz: u32, ticks: TickRate) -> Self {
-        let second = u64::from(rate_hz) << FRACTION_BITS;
-        let scale = (u128::from(second) << 64) / u128::from(ticks.hz().max(1));
+        let scale = (u128::from(rate_hz) << 64) / u128::from(ticks.hz().max(1));
         Self {
             scale: u64::try_from(scale).unwrap_or(u64::MAX),
-            second,
+            mask: u64::MAX,
+            second: u64::from(rate_hz) << FRACTION_BITS,
             late: rate_hz * LATE_MS / 1_000,
         }
     }
 
-    /// Time on the way and an unknown constant, in 1/256 RTP ticks modulo 2^40.
+    /// Time on the way and a constant of the stream, in 2^-32 RTP ticks, around their end.
+    /// `sent` is the header's timestamp and SSRC as one number: the latter is part of the constant.
     #[inline(always)]
     #[allow(
         clippy::cast_possible_truncation,
         reason = "a 64-bit time is scaled down"
     )]
-    pub(super) fn transit(&self, now: Ticks, timestamp: u32) -> u64 {
-        let arrival = ((u128::from(now.0) * u128::from(self.scale)) >> 64) as u64;
-        arrival.wrapping_sub(u64::from(timestamp) << FRACTION_BITS)
+    pub(super) fn transit(&self, now: Ticks, sent: u64) -> u64 {
+        let arrival = (u128::from(now.0) * u128::from(self.scale)) >> (64 - TRANSIT_BITS);
+        (arrival as u64).wrapping_sub(sent & self.mask)
     }
 }
 
 /// How much two transits differ, in 1/256 RTP ticks.
 #[inline(always)]
-#[allow(
-    clippy::cast_possible_wrap,
-    reason = "the sign is extended from bit 39"
-)]
 pub(super) fn difference(transit: u64, before: u64) -> u64 {
-    const UNUSED: u32 = u64::BITS - TIME_BITS;
-    let difference = (transit.wrapping_sub(before) << UNUSED) as i64 >> UNUSED;
-    difference.unsigned_abs()
+    let difference = transit.wrapping_sub(before).cast_signed();
+    difference.unsigned_abs() >> (TRANSIT_BITS - FRACTION_BITS)
+}
+
+/// RTP ticks of a transit.
+#[inline(always)]
+#[allow(clippy::cast_possible_truncation, reason = "timestamps have 32 bits")]
+pub(super) fn whole(transit: u64) -> u32 {
+    (transit >> TRANSIT_BITS) as u32
 }
 
 /// The clocks of all payloads.

@@ -7,12 +7,14 @@ use crate::units::Ticks;
 /// Fewer packets received in a row than this do not end a burst (RFC 3611 section 4.7.2).
 const GMIN: u32 = 16;
 
-/// What irregular packets of a flow have left. Two cache lines. Counters stand still at their end.
+/// What irregular packets of a flow have left. Three cache lines. Counters stand still at their end.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C, align(64))]
 pub(super) struct Detail {
     /// A packet that may be the first of another stream, if `Stream` says that there is one.
     pub(super) held: Held,
+    /// The lowest number of the stream.
+    pub(super) base: u32,
     /// Numbers of the streams before this one.
     pub(super) expected_before: u32,
     /// Maximal runs of lost numbers.
@@ -35,7 +37,7 @@ pub(super) struct Detail {
     pub(super) types: PayloadTypes,
 }
 
-const _: () = assert!(size_of::<Detail>() == 128, "two cache lines");
+const _: () = assert!(size_of::<Detail>() == 192, "three cache lines");
 
 /// A packet, and when it came.
 #[derive(Clone, Copy, Debug, Default)]

@@ -30,24 +30,29 @@ pub(super) struct Rtp {
     /// 0 to 127.
     pub(super) payload_type: u8,
     pub(super) number: u16,
-    pub(super) timestamp: u32,
-    pub(super) ssrc: u32,
+    /// Timestamp and SSRC, as they stand one behind the other.
+    pub(super) sent: u64,
 }
 
 impl Rtp {
     /// Bytes of the fixed header.
     pub(super) const LENGTH: usize = 12;
 
-    #[inline(always)]
     pub(super) fn new(header: &[u8; Self::LENGTH]) -> Self {
-        let [_, kind, a, b, c, d, e, f, g, h, i, j] = *header;
+        let [_, kind, a, b, sent @ ..] = *header;
         Self {
             marker: kind & 0x80 != 0,
             payload_type: kind & 0x7f,
             number: u16::from_be_bytes([a, b]),
-            timestamp: u32::from_be_bytes([c, d, e, f]),
-            ssrc: u32::from_be_bytes([g, h, i, j]),
+            sent: u64::from_be_bytes(sent),
         }
+    }
+
+    /// Who sends the stream.
+    #[inline(always)]
+    #[allow(clippy::cast_possible_truncation, reason = "the lower half")]
+    pub(super) fn ssrc(&self) -> u32 {
+        self.sent as u32
     }
 }
 

@@ -9,6 +9,9 @@ use super::{
 };
 use crate::units::{TickRate, Ticks};
 
+/// Bytes of RTP's fixed header (RFC 3550 section 5.1).
+pub(crate) const RTP_LENGTH: usize = Rtp::LENGTH;
+
 /// What is measured of the flows of one session table, in the places of their entries.
 pub(crate) struct Measurements {
     streams: Slab<Stream>,
@@ -81,21 +84,21 @@ impl Measurements {
         self.streams.prefetch(place);
     }
 
-    /// Takes the UDP payload of a packet of a flow that is measured.
+    /// Takes a packet whose UDP payload begins with these bytes, if it is the next one of the stream in
+    /// a place; says whether it was. All others are for [`Self::take_other`].
     #[inline(always)]
-    pub(crate) fn take(&mut self, place: usize, payload: &[u8], now: Ticks) {
-        if let Some(stream) = self.streams.get_mut(place)
-            && let Some(header) = payload.first_chunk::<{ Rtp::LENGTH }>()
-            && stream.take_next(header, now, &self.clocks)
-        {
-            return;
-        }
-        self.take_irregular(place, payload, now);
+    pub(crate) fn take_next(
+        &mut self,
+        place: usize,
+        header: &[u8; RTP_LENGTH],
+        now: Ticks,
+    ) -> bool {
+        let stream = self.streams.get_mut(place);
+        stream.is_some_and(|it| it.take_next(header, now, &self.clocks))
     }
 
-    #[cold]
-    #[inline(never)]
-    fn take_irregular(&mut self, place: usize, payload: &[u8], now: Ticks) {
+    /// Takes the UDP payload of any other packet.
+    pub(crate) fn take_other(&mut self, place: usize, payload: &[u8], now: Ticks) {
         let stream = self.streams.get_mut(place);
         let Some((stream, detail)) = stream.zip(self.details.get_mut(place)) else {
             return;

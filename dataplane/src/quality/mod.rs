@@ -2,7 +2,7 @@
 //! of order, and how much its arrival varies.
 //!
 //! A [`Measurements`] has one place for each entry of a session table: 64 bytes that each packet
-//! touches ([`stream`]), and 128 that only irregular packets touch ([`detail`]).
+//! touches ([`stream`]), and 192 that only irregular packets touch ([`detail`]).
 
 mod clock;
 mod detail;
@@ -12,7 +12,7 @@ mod payload;
 mod reading;
 mod stream;
 
-pub(crate) use measurements::Measurements;
+pub(crate) use measurements::{Measurements, RTP_LENGTH};
 pub use payload::{Payload, PayloadTypes};
 pub use reading::FlowQuality;
 

@@ -78,7 +78,7 @@ impl FlowQuality {
             expected: expected.into(),
             received: received.into(),
             lost: expected.wrapping_sub(received).into(),
-            missing: stream.missing().into(),
+            missing: stream.missing(detail).into(),
             runs: detail.runs.into(),
             bursts: detail.bursts.count.into(),
             burst_packets: detail.bursts.numbers.into(),
@@ -100,7 +100,7 @@ impl FlowQuality {
             dtls_packets: detail.dtls.into(),
             other_packets: detail.other.into(),
             is_spread: false,
-            range: (stream.numbers() > 0).then(|| stream.range()),
+            range: stream.range(detail),
         }
     }
 

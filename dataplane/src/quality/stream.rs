@@ -1,5 +1,5 @@
 use super::{
-    clock::{Clocks, FRACTION_BITS, difference},
+    clock::{Clocks, FRACTION_BITS, difference, whole},
     detail::{Detail, Held, increment},
     kind::Rtp,
     payload::Payload,
@@ -26,22 +26,23 @@ pub(super) struct Stream {
     window: u128,
     /// The last packet's, as [`Clocks`] has it.
     transit: u64,
+    /// What the next packet's first four bytes should be: without padding, extension and sources, and
+    /// with the number after `highest`. [`Self::UNLIKE_ANY`]: each packet is to be looked at.
+    expected: u32,
     pub(super) ssrc: u32,
     highest: u32,
-    /// The lowest number.
-    base: u32,
+    /// The shortest transit lately, in RTP ticks.
+    floor: u32,
     /// Distinct packets of the flow, of former streams, too.
     pub(super) received: u32,
+    /// The shortest since `highest` was a multiple of [`FLOOR_NUMBERS`].
+    next_floor: u32,
     /// RFC 3550 appendix A.8, in 1/4096 RTP ticks.
     jitter: u32,
     jitter_max: u32,
-    /// The shortest transit lately, in RTP ticks.
-    floor: u32,
-    /// The shortest since `highest` was a multiple of [`FLOOR_NUMBERS`].
-    next_floor: u32,
     pub(super) late: u32,
-    /// The first two bytes that the next packet should have, without padding, extension and sources.
-    expected: u16,
+    /// The last packet's that was neither event nor noise, or [`Self::NO_TYPE`].
+    payload_type: u8,
     payload: Payload,
     flags: u8,
 }
@@ -49,12 +50,12 @@ pub(super) struct Stream {
 const _: () = assert!(size_of::<Stream>() == 64, "one cache line");
 
 impl Stream {
-    /// RTP's version, in the place of the first two bytes.
-    const VERSION: u16 = 0x8000;
-    /// The bits of the first two bytes that must be as expected: version, marker, payload type.
-    const EXPECTED: u16 = 0xc0ff;
-    /// What no first two bytes are.
-    const NONE_EXPECTED: u16 = u16::MAX;
+    /// RTP's version in its place of the first four bytes.
+    const VERSION: u32 = 0x8000_0000;
+    /// Of these, the bits that must be as expected: version, marker, payload type, number.
+    const COMPARED: u32 = 0xc0ff_ffff;
+    const UNLIKE_ANY: u32 = u32::MAX;
+    const NO_TYPE: u8 = u8::MAX;
 
     /// A packet is held.
     const HELD: u8 = 1;
@@ -72,30 +73,35 @@ impl Stream {
         now: Ticks,
         clocks: &Clocks,
     ) -> bool {
-        let rtp = Rtp::new(header);
-        let next = self.highest.wrapping_add(1);
-        let [a, b, ..] = *header;
-        let is_next = (u16::from_be_bytes([a, b]) & Self::EXPECTED == self.expected)
-            & (rtp.ssrc == self.ssrc)
-            & (rtp.number == low(next))
-            & (self.flags == 0)
-            & (self.window >> (WINDOW - 1) != 0)
-            & !next.is_multiple_of(FLOOR_NUMBERS);
-        if !is_next {
+        let [a, b, c, d, sent @ ..] = *header;
+        let start = u32::from_be_bytes([a, b, c, d]);
+        let sent = u64::from_be_bytes(sent);
+        if start & Self::COMPARED != self.expected
+            || low_half(sent) != self.ssrc
+            || self.window >> (WINDOW - 1) == 0
+            || start.is_multiple_of(FLOOR_NUMBERS)
+        {
             return false;
         }
         let clock = clocks.of(self.payload);
-        let transit = clock.transit(now, rtp.timestamp);
+        let transit = clock.transit(now, sent);
         let difference = difference(transit, self.transit);
-        if difference > clock.second {
+        let ticks = whole(transit);
+        let jitter = self.varied(difference);
+        if difference > clock.second
+            || jitter > self.jitter_max
+            || is_before(ticks, self.next_floor)
+            || ticks.wrapping_sub(self.floor) > clock.late
+        {
             return false;
         }
         self.window = self.window << 1 | 1;
-        self.highest = next;
+        self.highest = self.highest.wrapping_add(1);
+        // The number after the last one is a multiple, so that no carry counts.
+        self.expected = self.expected.wrapping_add(1);
         self.received = self.received.wrapping_add(1);
         self.transit = transit;
-        self.vary(difference);
-        self.judge(transit, clock.late);
+        self.jitter = jitter;
         true
     }
 
@@ -103,36 +109,52 @@ impl Stream {
     pub(super) fn take(&mut self, rtp: &Rtp, now: Ticks, detail: &mut Detail, clocks: &Clocks) {
         let held = self.flags & Self::HELD != 0;
         self.flags &= !Self::HELD;
-        let of_stream = self.window != 0 && rtp.ssrc == self.ssrc;
+        let of_stream = self.window != 0 && rtp.ssrc() == self.ssrc;
         let step = self.step(rtp.number).filter(|_| of_stream);
         if let Some(step) = step {
             if held {
                 increment(&mut detail.foreign);
             }
-            return self.take_step(step, rtp, now, detail, clocks);
+            self.take_step(step, rtp, now, detail, clocks);
+        } else {
+            self.take_foreign(held, &Held { rtp: *rtp, now }, detail, clocks);
         }
+        self.expect();
+    }
+
+    /// Takes a packet that is not of this stream: if it follows the one that is held, another has begun.
+    fn take_foreign(&mut self, holds: bool, held: &Held, detail: &mut Detail, clocks: &Clocks) {
         let first = detail.held;
-        let held_now = Held { rtp: *rtp, now };
-        detail.held = held_now;
+        detail.held = *held;
+        let rtp = &held.rtp;
         if self.window == 0 {
-            self.start(&held_now, detail, clocks);
-        } else if held
-            && first.rtp.ssrc == rtp.ssrc
+            self.start(held, detail, clocks);
+        } else if holds
+            && first.rtp.ssrc() == rtp.ssrc()
             && first.rtp.number.wrapping_add(1) == rtp.number
         {
-            increment(match rtp.ssrc == self.ssrc {
+            increment(match rtp.ssrc() == self.ssrc {
                 true => &mut detail.restarts,
                 false => &mut detail.ssrc_changes,
             });
             self.end(detail);
             self.start(&first, detail, clocks);
-            self.take_step(1, rtp, now, detail, clocks);
+            self.take_step(1, rtp, held.now, detail, clocks);
         } else {
-            if held {
+            if holds {
                 increment(&mut detail.foreign);
             }
             self.flags |= Self::HELD;
         }
+    }
+
+    /// What the next packet is to look like, for [`Self::take_next`].
+    fn expect(&mut self) {
+        let next = low(self.highest.wrapping_add(1));
+        self.expected = match self.flags == 0 && self.payload_type != Self::NO_TYPE {
+            true => Self::VERSION | u32::from(self.payload_type) << 16 | u32::from(next),
+            false => Self::UNLIKE_ANY,
+        };
     }
 
     /// How far a number is from the highest; `None`: it is not of this stream.
@@ -147,21 +169,21 @@ impl Stream {
         let number = 1 << 16 | u32::from(rtp.number);
         *self = Self {
             window: 1,
-            ssrc: rtp.ssrc,
+            ssrc: rtp.ssrc(),
             highest: number,
-            base: number,
             received: self.received.wrapping_add(1),
             late: self.late,
-            expected: Self::NONE_EXPECTED,
+            payload_type: Self::NO_TYPE,
             flags: Self::NO_TRANSIT,
             ..Self::default()
         };
+        detail.base = number;
         self.time(&rtp, now, detail, clocks);
     }
 
     /// What is missing now will not come.
     fn end(&mut self, detail: &mut Detail) {
-        let numbers = self.highest.wrapping_sub(self.base).wrapping_add(1);
+        let numbers = self.numbers(detail);
         self.leave(WINDOW, detail);
         detail.bursts.close();
         detail.expected_before = detail.expected_before.wrapping_add(numbers);
@@ -187,8 +209,8 @@ impl Stream {
             self.window |= seen;
             increment(&mut detail.reordered);
             let number = self.highest.wrapping_sub(distance);
-            if is_before(number, self.base) {
-                self.base = number;
+            if is_before(number, detail.base) {
+                detail.base = number;
             }
         }
         self.received = self.received.wrapping_add(1);
@@ -235,8 +257,8 @@ impl Stream {
 
     /// So many numbers have not been seen, from one on; those before the first packet do not count.
     fn lose(&mut self, number: u32, count: u32, detail: &mut Detail) {
-        let before = match is_before(number, self.base) {
-            true => self.base.wrapping_sub(number).min(count),
+        let before = match is_before(number, detail.base) {
+            true => detail.base.wrapping_sub(number).min(count),
             false => 0,
         };
         let (number, count) = (number.wrapping_add(before), count - before);
@@ -262,28 +284,35 @@ impl Stream {
         detail.spurts = detail.spurts.saturating_add(rtp.marker.into());
         if payload.clock_index() != self.payload.clock_index() {
             self.change_clock(payload);
-            (self.payload, self.expected) = (payload, Self::NONE_EXPECTED);
+            (self.payload, self.payload_type) = (payload, Self::NO_TYPE);
         }
         // Each packet of noise is counted, and speech that goes on after it is as expected.
         if !payload.is_noise() {
-            self.payload = payload;
-            self.expected = Self::VERSION | u16::from(rtp.payload_type);
+            (self.payload, self.payload_type) = (payload, rtp.payload_type);
         }
 
         let clock = clocks.of(payload);
-        let transit = clock.transit(now, rtp.timestamp);
+        let transit = clock.transit(now, rtp.sent);
         let difference = difference(transit, self.transit);
+        let ticks = whole(transit);
         let jumps = difference > clock.second;
         if self.flags & Self::NO_TRANSIT != 0 || jumps {
             let begun = self.flags & Self::NO_TRANSIT == 0;
             detail.timestamp_jumps = detail.timestamp_jumps.saturating_add(begun.into());
             self.flags &= !Self::NO_TRANSIT;
-            (self.floor, self.next_floor) = (whole(transit), whole(transit));
+            (self.floor, self.next_floor) = (ticks, ticks);
         } else {
-            self.vary(difference);
+            self.jitter = self.varied(difference);
+            self.jitter_max = self.jitter_max.max(self.jitter);
         }
         self.transit = transit;
-        self.judge(transit, clock.late);
+        for floor in [&mut self.floor, &mut self.next_floor] {
+            if is_before(ticks, *floor) {
+                *floor = ticks;
+            }
+        }
+        let late = ticks.wrapping_sub(self.floor) > clock.late;
+        self.late = self.late.wrapping_add(late.into());
     }
 
     /// Jitter goes over to another clock, transits begin anew.
@@ -298,54 +327,37 @@ impl Stream {
         self.flags |= Self::NO_TRANSIT;
     }
 
-    /// RFC 3550 appendix A.8: `jitter += d - ((jitter + 8) >> 4)`.
+    /// Jitter with another packet: RFC 3550 appendix A.8, `jitter += d - ((jitter + 8) >> 4)`. Of use if
+    /// the difference is at most a second.
     #[inline(always)]
-    #[allow(
-        clippy::cast_possible_truncation,
-        reason = "at most a second, unless the clock is not known"
-    )]
-    fn vary(&mut self, difference: u64) {
-        let jitter = u64::from(self.jitter);
-        self.jitter = (jitter + difference - ((jitter + 8) >> 4)) as u32;
-        self.jitter_max = self.jitter_max.max(self.jitter);
-    }
-
-    /// Whether the packet is late.
-    #[inline(always)]
-    fn judge(&mut self, transit: u64, late: u32) {
-        let transit = whole(transit);
-        if is_before(transit, self.floor) {
-            self.floor = transit;
-        }
-        if is_before(transit, self.next_floor) {
-            self.next_floor = transit;
-        }
-        self.late = self
-            .late
-            .wrapping_add((transit.wrapping_sub(self.floor) > late).into());
+    #[allow(clippy::cast_possible_truncation, reason = "else it is not used")]
+    fn varied(&self, difference: u64) -> u32 {
+        let jitter = self.jitter.wrapping_add(difference as u32);
+        jitter.wrapping_sub((self.jitter + 8) >> 4)
     }
 
     /// Its payload types mean something else from now on.
     pub(super) fn forget_payload(&mut self) {
-        self.expected = Self::NONE_EXPECTED;
+        self.payload_type = Self::NO_TYPE;
+        self.expect();
     }
 
     /// How many numbers there are from the lowest to the highest.
-    pub(super) fn numbers(&self) -> u32 {
-        match self.window {
-            0 => 0,
-            _ => self.highest.wrapping_sub(self.base).wrapping_add(1),
-        }
+    fn numbers(&self, detail: &Detail) -> u32 {
+        self.highest.wrapping_sub(detail.base).wrapping_add(1)
     }
 
-    /// The lowest number and the highest.
-    pub(super) fn range(&self) -> (u32, u32) {
-        (self.base, self.highest)
+    /// The lowest number and the highest; `None` before the first.
+    pub(super) fn range(&self, detail: &Detail) -> Option<(u32, u32)> {
+        (self.window != 0).then_some((detail.base, self.highest))
     }
 
     /// How many are missing that may still come.
-    pub(super) fn missing(&self) -> u32 {
-        let numbers = self.numbers().min(WINDOW);
+    pub(super) fn missing(&self, detail: &Detail) -> u32 {
+        if self.window == 0 {
+            return 0;
+        }
+        let numbers = self.numbers(detail).min(WINDOW);
         let within = u128::MAX.checked_shr(WINDOW - numbers).unwrap_or_default();
         (!self.window & within).count_ones()
     }
@@ -356,9 +368,8 @@ impl Stream {
 
     /// What the last packet carried: payload type, and what that means.
     pub(super) fn payload(&self) -> Option<(u8, Payload)> {
-        let [_, payload_type] = self.expected.to_be_bytes();
-        let known = self.window != 0 && self.expected != Self::NONE_EXPECTED;
-        known.then_some((payload_type, self.payload))
+        let known = self.window != 0 && self.payload_type != Self::NO_TYPE;
+        known.then_some((self.payload_type, self.payload))
     }
 
     /// Jitter now and at most, in nanoseconds; `None` where the clock is not known.
@@ -388,11 +399,10 @@ fn low(number: u32) -> u16 {
     number as u16
 }
 
-/// RTP ticks of a transit.
 #[inline(always)]
-#[allow(clippy::cast_possible_truncation, reason = "timestamps have 32 bits")]
-fn whole(transit: u64) -> u32 {
-    (transit >> FRACTION_BITS) as u32
+#[allow(clippy::cast_possible_truncation, reason = "the lower half")]
+fn low_half(sent: u64) -> u32 {
+    sent as u32
 }
 
 /// Whether one number, or time, is before another, around their end.

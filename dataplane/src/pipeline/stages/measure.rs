@@ -2,9 +2,9 @@ use voicelane_machine::prefetch;
 
 use crate::{
     device::Buffer,
-    packet_mask::{PacketMask, for_each_packet},
+    packet_mask::{PacketMask, packets_in},
     pipeline::burst::Burst,
-    quality::Measurements,
+    quality::{Measurements, RTP_LENGTH},
     session::Measured,
     units::Ticks,
     wire::{Ethernet, IpVersion, Ipv4, Ipv6, Transport, Upper, upper_layer},
@@ -14,83 +14,96 @@ use crate::{
 /// it.
 #[inline(never)]
 pub(crate) fn measure<B: Buffer>(burst: &Burst<B>, measured: &mut Measured, now: Ticks) {
-    of_version(
-        &mut measured.ipv4,
-        burst,
-        burst.sessions.ipv4,
-        IpVersion::V4,
-        now,
-    );
-    of_version(
-        &mut measured.ipv6,
-        burst,
-        burst.sessions.ipv6,
-        IpVersion::V6,
-        now,
-    );
+    let (ipv4, ipv6) = (burst.sessions.ipv4, burst.sessions.ipv6);
+    if ipv4 != 0 && !measured.ipv4.is_off() {
+        of_version::<B, RTP4_END>(&mut measured.ipv4, burst, ipv4, now);
+    }
+    if ipv6 != 0 && !measured.ipv6.is_off() {
+        of_version::<B, RTP6_END>(&mut measured.ipv6, burst, ipv6, now);
+    }
 }
 
+/// Where RTP's fixed header ends in an IPv4 frame without options.
+const RTP4_END: usize = Ethernet::LENGTH + Ipv4::LENGTH + UDP_LENGTH + RTP_LENGTH;
+/// The same in an IPv6 frame without extension headers.
+const RTP6_END: usize = Ethernet::LENGTH + Ipv6::LENGTH + UDP_LENGTH + RTP_LENGTH;
+const UDP_LENGTH: usize = 8;
+const UDP: u8 = 17;
+
+/// `END` says the version.
 #[inline]
-fn of_version<B: Buffer>(
+fn of_version<B: Buffer, const END: usize>(
     measurements: &mut Measurements,
     burst: &Burst<B>,
     which: PacketMask,
-    version: IpVersion,
     now: Ticks,
 ) {
-    if which == 0 || measurements.is_off() {
-        return;
-    }
-    let slots = &burst.sessions.slots;
+    let (slots, ip_bytes) = (&burst.sessions.slots, &burst.headers.ip_bytes);
     let mut measured = 0;
-    for_each_packet(which, |place| {
+    for place in packets_in(which) {
         let slot = slots[place].index();
-        if measurements.is_measured(slot) {
-            measured |= 1 << place;
-            measurements.prefetch(slot);
-            // IPv4's RTP header ends in the frame's first line, which `parse` has read.
-            if version == IpVersion::V6
-                && let Some(last) = burst
-                    .buffers
-                    .get(place)
-                    .and_then(|it| it.bytes().get(RTP6_END - 1))
-            {
-                prefetch(last);
-            }
+        if !measurements.is_measured(slot) {
+            continue;
         }
-    });
-    for_each_packet(measured, |place| {
-        if let Some(buffer) = burst.buffers.get(place)
-            && let Some(payload) =
-                udp_payload(buffer.bytes(), version, burst.headers.ip_bytes[place])
+        measured |= 1 << place;
+        measurements.prefetch(slot);
+        // IPv4's RTP header ends in the frame's first line, which `parse` has read.
+        if END == RTP6_END
+            && let Some(buffer) = burst.buffers.get(place)
         {
-            measurements.take(slots[place].index(), payload, now);
+            prefetch(buffer.bytes().as_ptr().wrapping_add(RTP6_END));
         }
-    });
+    }
+    for place in packets_in(measured) {
+        let Some(buffer) = burst.buffers.get(place) else {
+            break;
+        };
+        let (slot, frame, ip_bytes) = (slots[place].index(), buffer.bytes(), ip_bytes[place]);
+        let header = rtp_header::<END>(frame, ip_bytes);
+        if !header.is_some_and(|header| measurements.take_next(slot, header, now)) {
+            take_other::<END>(measurements, slot, frame, ip_bytes, now);
+        }
+    }
+}
+
+/// Where RTP's header is in nearly all packets, if it can be there.
+#[inline(always)]
+fn rtp_header<const END: usize>(frame: &[u8], ip_bytes: u16) -> Option<&[u8; RTP_LENGTH]> {
+    const IP: usize = Ethernet::LENGTH;
+    let start = frame.first_chunk::<END>()?;
+    let plain = if END == RTP4_END {
+        // No options, and no later fragment.
+        start[IP] == 0x45 && u16::from_ne_bytes([start[IP + 6], start[IP + 7]]) & OFFSET == 0
+    } else {
+        start[IP + 6] == UDP
+    };
+    (plain && usize::from(ip_bytes) >= END - IP).then(|| start.last_chunk())?
+}
+
+/// The bits of the fragment's offset, as they stand in IPv4's header.
+const OFFSET: u16 = 0x1fff_u16.to_be();
+
+#[cold]
+#[inline(never)]
+fn take_other<const END: usize>(
+    measurements: &mut Measurements,
+    slot: usize,
+    frame: &[u8],
+    ip_bytes: u16,
+    now: Ticks,
+) {
+    let version = match END {
+        RTP4_END => IpVersion::V4,
+        _ => IpVersion::V6,
+    };
+    let packet = frame.get(Ethernet::LENGTH..Ethernet::LENGTH + usize::from(ip_bytes));
+    if let Some(payload) = packet.and_then(|it| udp_payload(it, version)) {
+        measurements.take_other(slot, payload, now);
+    }
 }
 
 /// The payload of a UDP packet that `parse` has checked; `None` of fragments other than the first.
-#[inline(always)]
-fn udp_payload(frame: &[u8], version: IpVersion, ip_bytes: u16) -> Option<&[u8]> {
-    let packet = frame.get(Ethernet::LENGTH..Ethernet::LENGTH + usize::from(ip_bytes))?;
-    match (version, packet) {
-        // No options, and the first fragment.
-        (IpVersion::V4, [0x45, _, _, _, _, _, place, 0, ..]) if place & 0x1f == 0 => {
-            packet.get(Ipv4::LENGTH + UDP_LENGTH..)
-        }
-        (IpVersion::V6, [_, _, _, _, _, _, UDP, ..]) => packet.get(Ipv6::LENGTH + UDP_LENGTH..),
-        _ => unusual_udp_payload(packet, version),
-    }
-}
-
-/// Where RTP's fixed header ends in an IPv6 frame without extension headers.
-const RTP6_END: usize = Ethernet::LENGTH + Ipv6::LENGTH + UDP_LENGTH + 12;
-const UDP: u8 = 17;
-const UDP_LENGTH: usize = 8;
-
-/// Behind options or extension headers.
-#[cold]
-fn unusual_udp_payload(packet: &[u8], version: IpVersion) -> Option<&[u8]> {
+fn udp_payload(packet: &[u8], version: IpVersion) -> Option<&[u8]> {
     let offset = match version {
         IpVersion::V4 => {
             let ip = Ipv4::new(packet)?;
