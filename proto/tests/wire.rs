@@ -227,6 +227,8 @@ fn generated(name: &str, bytes: &[u8]) -> Option<(Vec<u8>, serde_json::Value)> {
         GetLinkResponse,
         WatchEventsRequest,
         WatchEventsResponse,
+        KeepAgentRequest,
+        KeepAgentResponse,
         WatchOverviewRequest,
         WatchOverviewResponse,
         GetStatusRequest,

@@ -10,6 +10,7 @@ mod holds;
 mod process;
 mod router;
 mod server;
+mod store;
 mod unread;
 mod windows;
 mod wire;
@@ -52,6 +53,24 @@ enum What {
         /// How long the server has to give back memory
         #[arg(long, default_value_t = 10)]
         settle_s: u64,
+    },
+    /// Changes a second, latency, restart and memory with the store on
+    Store {
+        /// How many sessions stand while latency and restart are measured
+        #[arg(long, default_value_t = 100_000)]
+        standing: u32,
+
+        /// How many for the memory of one
+        #[arg(long, default_value_t = 1_000_000)]
+        sessions: u32,
+
+        /// Where the store is made anew, and removed
+        #[arg(long, default_value = "target/sessions-store")]
+        data: PathBuf,
+
+        /// Where the figures go as JSON
+        #[arg(long)]
+        json: Option<PathBuf>,
     },
     /// How long the engine's lock is held at a time, with an engine in this process
     Holds {
@@ -114,6 +133,12 @@ async fn main() -> anyhow::Result<()> {
             }
             Ok(())
         }
+        What::Store {
+            standing,
+            sessions,
+            data,
+            json,
+        } => store::measure(&server, standing, sessions, &data, json.as_deref()).await,
         What::Holds { sessions, prefixes } => holds::measure(sessions, prefixes).await,
         What::Windows {
             windows,

@@ -18,7 +18,7 @@ use voicelane_proto::v1::{self, sessions_client::SessionsClient};
 use crate::{
     agent::{Agent, key},
     process::usage,
-    router,
+    router::{self, Table},
     server::Server,
     windows::millis,
     wire::{Wire, send},
@@ -32,7 +32,7 @@ const LOOK: Duration = Duration::from_secs(20);
 
 pub(crate) async fn measure(program: &Path, pages: usize) -> anyhow::Result<()> {
     let server = Server::start(program).await?;
-    let router = router::attach(&server.url, "c", "10.3.0.0/16").await?;
+    let router = router::attach(&server.url, "c", "10.3.0.0/16", &Table::default()).await?;
     Agent::open(&server.url, 1_024, 64)
         .await?
         .add(0..SESSIONS)
@@ -64,7 +64,7 @@ pub(crate) async fn measure(program: &Path, pages: usize) -> anyhow::Result<()> 
     let beside = ask(&mut client, LOOK).await?;
     let most = most.await??;
     let began = Instant::now();
-    let late = router::attach(&server.url, "d", "10.4.0.0/16").await?;
+    let late = router::attach(&server.url, "d", "10.4.0.0/16", &Table::default()).await?;
     let attached = began.elapsed();
     ensure!(!router.is_finished(), "a router was lost meanwhile");
     ensure!(!late.is_finished(), "a router was lost at once");

@@ -121,6 +121,7 @@ impl Ready {
         let (urgent, urgent_inputs) = mpsc::channel(WAITING);
         let (to_agent, server) = mpsc::channel(WAITING);
         let (questions, asked) = mpsc::channel(WAITING);
+        let (keep, kept) = mpsc::channel(WAITING);
         let (stop, stopped) = oneshot::channel();
         let model = Model::new(
             config.configured_rates(),
@@ -132,7 +133,7 @@ impl Ready {
             service_class: config.sessions.service_class.into(),
             lifetime_s: config.sessions.lifetime_s,
         });
-        let agent = Agent::new(model, desired, Arc::clone(&figures), questions);
+        let agent = Agent::new(model, desired, Arc::clone(&figures), questions, keep);
         let from = Sources {
             batches,
             urgent: urgent_inputs,
@@ -144,7 +145,7 @@ impl Ready {
             url: config.server.clone(),
             agent_id: config.agent_id.clone(),
         };
-        let mut others = vec![tokio::spawn(connection::run(to, to_agent, asked))];
+        let mut others = vec![tokio::spawn(connection::run(to, to_agent, asked, kept))];
         let view = Arc::new(View {
             agent_id: config.agent_id.clone(),
             server: config.server.clone(),

@@ -174,6 +174,7 @@ pub(crate) fn spec(
         priority: media.priority,
         may_preempt: media.may_preempt,
         preemptable: media.preemptable,
+        hold: media.hold,
     })
 }
 

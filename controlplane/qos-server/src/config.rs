@@ -17,7 +17,10 @@ use crate::{
         Severity,
         webhook::{BadUrl, Webhook},
     },
-    model::admission::{OnShrink, Policy},
+    model::{
+        admission::{OnShrink, Policy},
+        silence::SilenceLimits,
+    },
     serve::{Keepalive, Limits, Transport},
 };
 
@@ -90,6 +93,19 @@ pub struct Config {
     /// What becomes of calls on a link whose budget falls below what they take: "keep", or "preempt"
     /// those that may be.
     pub on_shrink: OnShrink,
+    /// How long a call agent's lease is, seconds: 30 to 86,400. It renews it every 20 s.
+    pub agent_ttl_s: u64,
+    /// For how long the calls of an agent stay that is lost, seconds; 0: for ever.
+    pub agent_lost_s: u64,
+    /// After how long without a packet an agent is asked about a call, seconds: 120 to 86,400, as routers tell
+    /// it from 120 s on; 0: never, and none is removed for its silence.
+    pub silent_after_s: u64,
+    /// How long an agent has to keep a silent call, seconds: 1 to 86,400.
+    pub keep_within_s: u64,
+    /// The same as silent_after_s of a call on hold, seconds: 120 to 604,800.
+    pub hold_s: u64,
+    /// After how long a call goes that never had a packet and whose agent is lost, seconds: 120 to 86,400.
+    pub unused_after_s: u64,
     /// Between HTTP/2 pings, milliseconds: at least 10.
     pub keepalive_interval_ms: u64,
     /// How long a ping's answer may take, milliseconds: at least 10.
@@ -131,6 +147,12 @@ impl Default for Config {
             forget_routers_after_s: 24 * 3600,
             admit_all: false,
             on_shrink: OnShrink::Keep,
+            agent_ttl_s: 60,
+            agent_lost_s: 1_800,
+            silent_after_s: 120,
+            keep_within_s: 60,
+            hold_s: 3_600,
+            unused_after_s: 180,
             keepalive_interval_ms: 10_000,
             keepalive_timeout_ms: 5_000,
             max_sessions: 1_000_000,
@@ -215,6 +237,41 @@ impl Config {
                 config.forget_routers_after_s,
                 0..=315_360_000,
                 "give at most 315360000",
+            ),
+            (
+                "agent_ttl_s",
+                config.agent_ttl_s,
+                30..=86_400,
+                "give 30 to 86400",
+            ),
+            (
+                "agent_lost_s",
+                config.agent_lost_s,
+                0..=31_536_000,
+                "give at most 31536000",
+            ),
+            (
+                "silent_after_s",
+                if config.silent_after_s == 0 {
+                    120
+                } else {
+                    config.silent_after_s
+                },
+                120..=86_400,
+                "give 120 to 86400, or 0 for never",
+            ),
+            (
+                "keep_within_s",
+                config.keep_within_s,
+                1..=86_400,
+                "give 1 to 86400",
+            ),
+            ("hold_s", config.hold_s, 120..=604_800, "give 120 to 604800"),
+            (
+                "unused_after_s",
+                config.unused_after_s,
+                120..=86_400,
+                "give 120 to 86400",
             ),
             (
                 "keepalive_interval_ms",
@@ -321,6 +378,15 @@ impl Config {
                 Policy::ByLink
             },
             on_shrink: self.on_shrink,
+            agent_ttl: Duration::from_secs(self.agent_ttl_s),
+            agent_lost: Duration::from_secs(self.agent_lost_s),
+            silence: SilenceLimits {
+                silent: Duration::from_secs(self.silent_after_s),
+                keep_within: Duration::from_secs(self.keep_within_s),
+                hold: Duration::from_secs(self.hold_s),
+                unused: Duration::from_secs(self.unused_after_s),
+                ..SilenceLimits::default()
+            },
             max_sessions: self.max_sessions,
             max_routers: self.max_routers,
             max_watchers: self.max_watchers,

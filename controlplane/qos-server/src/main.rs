@@ -83,7 +83,8 @@ struct Args {
 
     /// A TOML file; flags win over it. Keys: listen, metrics, data, web, webhook,
     /// webhook_severity, acknowledge_timeout_ms, adopt_for_s,
-    /// forget_routers_after_s, admit_all, on_shrink, keepalive_interval_ms, keepalive_timeout_ms, max_sessions,
+    /// forget_routers_after_s, admit_all, on_shrink, agent_ttl_s, agent_lost_s, silent_after_s, keep_within_s,
+    /// hold_s, unused_after_s, keepalive_interval_ms, keepalive_timeout_ms, max_sessions,
     /// max_routers, max_watchers, watch_buffer, router_buffer, max_connections,
     /// max_connections_per_peer, handshake_timeout_ms, idle_timeout_s, read_timeout_s.
     #[arg(long, global = true, value_name = "FILE")]

@@ -119,7 +119,7 @@ pub struct Metrics {
 }
 
 /// Gauges without labels: name, help, and where a snapshot has it.
-const GAUGES: [(&str, &str, Of); 9] = [
+const GAUGES: [(&str, &str, Of); 12] = [
     (
         "voicelane_server_outstanding_commands",
         "Commands that routers have not answered",
@@ -149,6 +149,19 @@ const GAUGES: [(&str, &str, Of); 9] = [
         "voicelane_server_unsettled_sessions",
         "Sessions of which something failed that is tried again",
         |it| it.unsettled,
+    ),
+    (
+        "voicelane_server_silent_sessions",
+        "Sessions that routers say no packet has come for lately",
+        |it| it.silent,
+    ),
+    ("voicelane_server_agents", "Agents whose lease runs", |it| {
+        it.agents
+    }),
+    (
+        "voicelane_server_lost_agents",
+        "Agents whose lease ran out and whose calls go if they do not come back",
+        |it| it.lost_agents,
     ),
     (
         "voicelane_server_watchers",
@@ -272,7 +285,7 @@ impl Default for Metrics {
             }
             drop(it.change_seconds.get_or_create(&[kind]));
         }
-        for by in [Reaper::Lease, Reaper::Preempted] {
+        for by in Reaper::ALL {
             drop(it.reaped.get_or_create(&[reaper(by)]));
         }
         for asked in [Asked::Install, Asked::Remove, Asked::Read] {
@@ -350,6 +363,10 @@ fn reaper(reaper: Reaper) -> Label {
     let name = match reaper {
         Reaper::Lease => "lease",
         Reaper::Preempted => "preempted",
+        Reaper::AgentLost => "agent_lost",
+        Reaper::Silence => "silence",
+        Reaper::Hold => "hold",
+        Reaper::Unused => "unused",
     };
     ("reaper", name)
 }

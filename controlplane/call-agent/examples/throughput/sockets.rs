@@ -278,6 +278,17 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 impl Sessions for Yes {
     type ChangeSessionsStream = Answers<v1::ChangeSessionsResponse>;
     type WatchSessionsStream = Answers<v1::WatchSessionsResponse>;
+    type KeepAgentStream = Answers<v1::KeepAgentResponse>;
+
+    async fn keep_agent(
+        &self,
+        request: Request<Streaming<v1::KeepAgentRequest>>,
+    ) -> Result<Response<Self::KeepAgentStream>, Status> {
+        let told = |request: Result<v1::KeepAgentRequest, Status>| {
+            request.map(|_| v1::KeepAgentResponse::default())
+        };
+        Ok(Response::new(Box::pin(request.into_inner().map(told))))
+    }
 
     async fn change_sessions(
         &self,

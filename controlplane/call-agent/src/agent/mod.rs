@@ -54,6 +54,7 @@ pub struct Agent {
     /// The open stream of changes.
     requests: Option<mpsc::Sender<v1::ChangeSessionsRequest>>,
     questions: mpsc::Sender<Vec<Question>>,
+    kept: mpsc::Sender<Vec<String>>,
     /// Who waits for the verdict on a reservation.
     waiters: HashMap<SessionId, Vec<oneshot::Sender<Verdict>>>,
     began: Instant,
@@ -66,6 +67,7 @@ impl Agent {
         desired: Desired,
         figures: Arc<Figures>,
         questions: mpsc::Sender<Vec<Question>>,
+        kept: mpsc::Sender<Vec<String>>,
     ) -> Self {
         Self {
             model,
@@ -73,6 +75,7 @@ impl Agent {
             figures,
             requests: None,
             questions,
+            kept,
             waiters: HashMap::new(),
             began: Instant::now(),
         }
@@ -291,6 +294,7 @@ impl Agent {
                     self.desired.outcome(now, outcome);
                 }
             }
+            FromServer::Silent(names) => self.desired.asked(&names),
             FromServer::Answered(question, answer) => self.desired.answered(now, &question, answer),
             FromServer::Disconnected => {
                 self.requests = None;
@@ -319,6 +323,11 @@ impl Agent {
             }
             // Fails only when the stream has ended, which the server's side tells next.
             let _ = requests.try_send(v1::ChangeSessionsRequest { changes });
+        }
+        let kept = self.desired.kept();
+        if !kept.is_empty() {
+            // What does not get through is asked about again.
+            let _ = self.kept.try_send(kept);
         }
         let questions = self.desired.questions();
         if !questions.is_empty()

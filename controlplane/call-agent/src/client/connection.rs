@@ -6,7 +6,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use rand::Rng as _;
 use tokio::{
     sync::{Semaphore, mpsc},
-    time::timeout,
+    time::{Instant, interval_at, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
@@ -30,6 +30,12 @@ const BACK_OFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs
 const REQUESTS: usize = 1_024;
 /// Questions that are asked at a time.
 const ASKED: usize = 64;
+/// How often the agent's lease is renewed.
+const RENEW: Duration = Duration::from_secs(20);
+/// Messages that wait for the stream of the lease.
+const LEASES: usize = 64;
+/// Sessions that are kept by one message.
+const KEPT: usize = 1_024;
 /// Sessions of a page.
 const PAGE: u32 = 1_000;
 
@@ -47,6 +53,8 @@ pub enum FromServer {
     },
     /// What became of changes.
     Outcomes(Vec<v1::ChangeOutcome>),
+    /// It asks about sessions that no packet has come for: they go unless they are kept.
+    Silent(Vec<String>),
     /// What it says of a session. Each question has one.
     Answered(Question, Answer),
     /// The stream has ended.
@@ -93,6 +101,7 @@ pub async fn run(
     server: Server,
     events: mpsc::Sender<FromServer>,
     mut questions: mpsc::Receiver<Vec<Question>>,
+    mut kept: mpsc::Receiver<Vec<String>>,
 ) {
     let mut listed = false;
     let mut waiting = VecDeque::new();
@@ -103,6 +112,7 @@ pub async fn run(
             server: &server,
             events: &events,
             questions: &mut questions,
+            kept: &mut kept,
             waiting: &mut waiting,
             listed: &mut listed,
             worked: false,
@@ -129,10 +139,31 @@ pub async fn run(
     }
 }
 
+/// The stream of the agent's lease.
+struct Lease {
+    renewals: mpsc::Sender<v1::KeepAgentRequest>,
+    asked: Streaming<v1::KeepAgentResponse>,
+}
+
+impl Lease {
+    /// Renews the lease, and keeps these sessions.
+    async fn renew(&self, keep: &[String]) -> Result<(), Ended> {
+        let request = v1::KeepAgentRequest {
+            agent_id: String::new(),
+            keep: keep.to_vec(),
+        };
+        // Fails when the stream has ended.
+        let sent = timeout(ANSWER, self.renewals.send(request)).await;
+        sent.map_err(|_| Ended::Slow)?.map_err(|_| Ended::Stream)
+    }
+}
+
 struct Connection<'a> {
     server: &'a Server,
     events: &'a mpsc::Sender<FromServer>,
     questions: &'a mut mpsc::Receiver<Vec<Question>>,
+    /// Silent sessions that are to stay.
+    kept: &'a mut mpsc::Receiver<Vec<String>>,
     /// Those that nobody was asked as yet. Each has its answer some time.
     waiting: &'a mut VecDeque<Question>,
     listed: &'a mut bool,
@@ -144,6 +175,8 @@ impl Connection<'_> {
     async fn run(&mut self) -> Result<NobodyListens, Ended> {
         let channel = connect(&self.server.url).await?;
         let mut client = SessionsClient::new(channel.clone());
+        // Before there is a session, so that the server expects this agent from the first one on.
+        let lease = self.take_lease(&mut client).await?;
         if !*self.listed {
             if self.list(&mut client).await?.is_some() {
                 return Ok(NobodyListens);
@@ -162,14 +195,32 @@ impl Connection<'_> {
         if self.tell(FromServer::Connected { epoch, requests }).await {
             return Ok(NobodyListens);
         }
-        self.carry(channel, opened.into_inner()).await
+        self.carry(channel, opened.into_inner(), lease).await
+    }
+
+    async fn take_lease(&self, client: &mut SessionsClient<Channel>) -> Result<Lease, Ended> {
+        let (renewals, outgoing) = mpsc::channel(LEASES);
+        let first = v1::KeepAgentRequest {
+            agent_id: self.server.agent_id.clone(),
+            keep: Vec::new(),
+        };
+        // There is room.
+        let _ = renewals.try_send(first);
+        let keeping = client.keep_agent(ReceiverStream::new(outgoing));
+        let asked = timeout(ANSWER, keeping).await.map_err(|_| Ended::Slow)??;
+        Ok(Lease {
+            renewals,
+            asked: asked.into_inner(),
+        })
     }
 
     async fn carry(
         &mut self,
         channel: Channel,
         mut outcomes: Streaming<v1::ChangeSessionsResponse>,
+        mut lease: Lease,
     ) -> Result<NobodyListens, Ended> {
+        let mut renew = interval_at(Instant::now() + RENEW, RENEW);
         let room = Arc::new(Semaphore::new(ASKED));
         loop {
             tokio::select! {
@@ -177,6 +228,18 @@ impl Connection<'_> {
                     let response = message?.ok_or(Ended::Stream)?;
                     if self.tell(FromServer::Outcomes(response.outcomes)).await {
                         return Ok(NobodyListens);
+                    }
+                }
+                asked = lease.asked.message() => {
+                    let silent = asked?.ok_or(Ended::Stream)?.silent;
+                    if !silent.is_empty() && self.tell(FromServer::Silent(silent)).await {
+                        return Ok(NobodyListens);
+                    }
+                }
+                _ = renew.tick() => lease.renew(&[]).await?,
+                Some(kept) = self.kept.recv() => {
+                    for kept in kept.chunks(KEPT) {
+                        lease.renew(kept).await?;
                     }
                 }
                 asked = self.questions.recv(), if self.waiting.is_empty() => {

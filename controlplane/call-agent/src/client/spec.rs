@@ -68,11 +68,17 @@ impl Terms {
             priority: 0,
             may_preempt: false,
             preemptable: false,
+            hold: content.is_held(),
         }
     }
 }
 
 impl Content {
+    /// A call on hold may be silent.
+    fn is_held(&self) -> bool {
+        matches!(self, Self::Flows(flows) if flows.iter().all(|flow| flow.held))
+    }
+
     fn flows(&self) -> Vec<v1::MediaFlow> {
         match self {
             Self::Flows(flows) => {

@@ -148,6 +148,9 @@ pub(crate) struct Media {
     /// More important calls may take its place; its packets go on as best effort then.
     #[arg(long)]
     pub(crate) preemptable: bool,
+    /// The call is on hold: it may be without packets for an hour, not only for three minutes.
+    #[arg(long)]
+    pub(crate) hold: bool,
     /// Service class (RFC 4594).
     #[arg(
         long,

@@ -75,6 +75,9 @@ fn more(session: &v1::Session) -> String {
     if spec.preemptable {
         text += "\nmore important calls may pre-empt it";
     }
+    if spec.hold {
+        text += "\non hold: may be without packets for longer";
+    }
     for (index, flow) in spec.flows.iter().enumerate() {
         if !flow.codecs.is_empty() {
             let codec =

@@ -7,7 +7,7 @@ use super::{rate, table, word};
 /// One row for each link.
 pub(crate) fn links(answer: &v1::ListLinksResponse) -> String {
     let header = [
-        "ROUTER", "PORT", "WAY", "BUDGET", "RESERVE", "ADMITTED", "CALLS",
+        "ROUTER", "PORT", "WAY", "BUDGET", "RESERVE", "ADMITTED", "CARRIED", "CALLS",
     ];
     table(header, answer.links.iter().map(row))
 }
@@ -32,7 +32,7 @@ pub(crate) fn link(answer: &v1::GetLinkResponse) -> String {
     format!("{}\n{calls}", self::links(&links))
 }
 
-fn row(link: &v1::Link) -> [String; 7] {
+fn row(link: &v1::Link) -> [String; 8] {
     let (budget, reserve) = match link.budget_bps {
         0 => ("unlimited".to_owned(), String::new()),
         budget => (rate(budget), rate(link.reserve_bps)),
@@ -44,6 +44,7 @@ fn row(link: &v1::Link) -> [String; 7] {
         budget,
         reserve,
         rate(link.admitted_bps),
+        link.carried_bps.map_or_else(|| "-".to_owned(), rate),
         link.sessions.to_string(),
     ]
 }

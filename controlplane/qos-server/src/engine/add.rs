@@ -116,6 +116,7 @@ impl Engine {
             updated: now,
             told: None,
             record: self.new_record(),
+            agent_has_lease: state.agents.has(spec.key.agent()),
         });
         Ok((targets, charges, victims))
     }

@@ -22,31 +22,62 @@ use crate::{
         error::Error,
         ids::{RouterId, SessionKey},
         registry::{ClaimChange, Identity, Interface, Router},
+        report::{Changes, MAX_PREFIXES},
         store::Reported,
     },
 };
 
-/// What a router has reported on a stream and the registry has not taken. Only the last report
-/// counts.
+/// Changes of a router that wait at most.
+const MAX_CHANGES: usize = 65_536;
+
+/// What a router has reported on a stream and the registry has not taken.
 #[derive(Debug, Default)]
-pub(super) struct Unread(Mutex<(Option<Vec<Interface>>, bool)>);
+pub(super) struct Unread(Mutex<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// The last full report.
+    report: Option<Vec<Interface>>,
+    /// What has changed since that, or else since what the registry has.
+    changes: Vec<Changes>,
+    /// How many prefixes these name.
+    prefixes: usize,
+    /// Somebody takes them.
+    is_taken: bool,
+}
 
 impl Unread {
-    /// Puts a report in place of the one that waits. True if nobody takes reports yet.
+    /// Puts a report in place of all that waits. True if nobody takes reports yet.
     fn put(&self, interfaces: Vec<Interface>) -> bool {
+        let waiting = Waiting {
+            report: Some(interfaces),
+            is_taken: true,
+            ..Waiting::default()
+        };
         let mut unread = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let former = unread.0.replace(interfaces);
-        let starts = !std::mem::replace(&mut unread.1, true);
+        let former = std::mem::replace(&mut *unread, waiting);
         drop(unread);
-        drop(former);
-        starts
+        !former.is_taken
     }
 
-    /// The last report. If there is none, nobody takes reports from now on.
-    fn take(&self) -> Option<Vec<Interface>> {
+    /// Puts changes behind what waits. True if nobody takes reports yet; absent if too much waits.
+    fn change(&self, changes: Changes) -> Option<bool> {
         let mut unread = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        unread.1 = unread.0.is_some();
-        unread.0.take()
+        unread.prefixes += changes.prefixes();
+        unread.changes.push(changes);
+        let starts = !std::mem::replace(&mut unread.is_taken, true);
+        (unread.prefixes <= MAX_PREFIXES && unread.changes.len() <= MAX_CHANGES).then_some(starts)
+    }
+
+    /// What waits. If there is nothing, nobody takes reports from now on.
+    fn take(&self) -> Option<(Option<Vec<Interface>>, Vec<Changes>)> {
+        let mut unread = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Waiting {
+            report, changes, ..
+        } = std::mem::take(&mut *unread);
+        let waits = report.is_some() || !changes.is_empty();
+        unread.is_taken = waits;
+        waits.then_some((report, changes))
     }
 }
 
@@ -129,11 +160,22 @@ impl Engine {
         }
     }
 
+    /// A router reported what has changed since. False if more waits to be taken than it should: its stream
+    /// is to end.
+    #[must_use]
+    pub fn report_changes(self: &Arc<Self>, link: &Arc<Link>, changes: Changes) -> bool {
+        let starts = link.unread.change(changes);
+        if starts == Some(true) {
+            tokio::spawn(self.clone().take_reports(link.clone()));
+        }
+        starts.is_some()
+    }
+
     async fn take_reports(self: Arc<Self>, link: Arc<Link>) {
         let id = link.router();
         loop {
             let mut turn = self.reports.lock().await;
-            let Some(interfaces) = link.unread.take() else {
+            let Some((report, changes)) = link.unread.take() else {
                 return;
             };
             let former = self.lock().registry.router(id).cloned();
@@ -141,6 +183,10 @@ impl Engine {
             else {
                 continue;
             };
+            let mut interfaces = report.unwrap_or_else(|| former.interfaces.to_vec());
+            for change in changes {
+                change.apply(&mut interfaces);
+            }
             if *former.interfaces == *interfaces {
                 continue;
             }

@@ -430,9 +430,14 @@ impl State {
             updated: self.clock.unix(),
             told: old.told,
             record: old.record,
+            agent_has_lease: old.agent_has_lease,
             spec,
         };
         session.acknowledge(acknowledged);
+        let key = session.spec.key.clone();
         self.store.put(session);
+        if kind == EventKind::Modified {
+            self.keep_renewed(&key);
+        }
     }
 }

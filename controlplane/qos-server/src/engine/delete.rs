@@ -7,7 +7,7 @@ use tracing::debug;
 
 use super::{
     Engine,
-    events::{Event, EventKind, Reaper, SessionView},
+    events::{Event, EventKind, SessionView},
     operation::{Outcome, Work},
     state::State,
 };
@@ -16,6 +16,7 @@ use crate::{
     model::{
         error::Error,
         ids::{RouterId, SessionKey},
+        leases::Reaper,
         store::Phase,
     },
 };
@@ -95,6 +96,7 @@ impl Engine {
         };
         let mut state = self.lock();
         let removed = state.store.remove(key);
+        state.silences.forget(key);
         let buried = state.registry.expects_more().then(|| state.grace.bury(key));
         if self.events.receiver_count() > 0 {
             // Fails only when the last watcher has just gone.

@@ -1,10 +1,11 @@
 //! What callers see of a session, and what watchers are told.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use super::{Engine, state::State};
 use crate::model::{
     ids::{Revision, RouterId, SessionKey, UnixMs},
+    leases::Reaper,
     placement::Placement,
     registry::Presence,
     session::{Learned, SessionSpec, SessionState},
@@ -64,6 +65,8 @@ pub enum EventKind {
     Deleted,
     /// It stands otherwise, or elsewhere, than before.
     StateChanged,
+    /// No packet has come for long: it goes unless its agent keeps it.
+    Silent,
 }
 
 /// Something that happened.
@@ -75,24 +78,6 @@ pub struct Event {
     pub session: Arc<SessionView>,
     /// Of one that was deleted, if no agent has deleted it.
     pub reaper: Option<Reaper>,
-}
-
-/// What removes sessions that no agent deletes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reaper {
-    /// The session was good for so long, and nobody has renewed it.
-    Lease,
-    /// A more important session took its place, or its link has become too small.
-    Preempted,
-}
-
-impl fmt::Display for Reaper {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Lease => f.write_str("lease ran out"),
-            Self::Preempted => f.write_str("preempted"),
-        }
-    }
 }
 
 impl State {

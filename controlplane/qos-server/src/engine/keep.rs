@@ -41,7 +41,7 @@ impl Engine {
             charges,
             ..Parts::from(session)
         });
-        self.keep_as(state, key, &stored)
+        self.keep_as(state, key, stored)
     }
 
     /// Commits what a session is about to become.
@@ -52,17 +52,37 @@ impl Engine {
         version: Parts<'_>,
     ) -> Committed {
         if self.journal.keeps() {
-            self.keep_as(state, key, &StoredSession::from(version))
+            self.keep_as(state, key, StoredSession::from(version))
         } else {
             Committed::already()
         }
     }
 
-    fn keep_as(&self, state: &mut State, key: &SessionKey, stored: &StoredSession) -> Committed {
+    fn keep_as(&self, state: &mut State, key: &SessionKey, stored: StoredSession) -> Committed {
         match state.store.get_mut(key) {
-            Some(session) => self.journal.submit(session.record.put(stored)),
+            Some(session) => {
+                let stored = StoredSession {
+                    agent_has_lease: session.agent_has_lease,
+                    ..stored
+                };
+                self.journal.submit(session.record.put(&stored))
+            }
             None => Committed::already(),
         }
+    }
+
+    /// Commits that the agent of a session has a lease; no operation runs on it.
+    pub(super) fn keep_lease(&self, key: &SessionKey) -> Committed {
+        let mut state = self.lock();
+        let Some(session) = state.store.get_mut(key).filter(|it| !it.agent_has_lease) else {
+            return Committed::already();
+        };
+        session.agent_has_lease = true;
+        if !self.journal.keeps() || session.record.digest.is_none() {
+            return Committed::already();
+        }
+        let stored = StoredSession::from(Parts::from(&*session));
+        self.keep_as(&mut state, key, stored)
     }
 
     /// Commits that a session is no more.

@@ -2,12 +2,13 @@
 
 use std::{cmp::Reverse, collections::BTreeSet, sync::Arc};
 
-use super::{Engine, state::State};
+use super::{Engine, link::Link, state::State};
 use crate::model::{
     admission::{Load, reserve_bps},
     error::Error,
     ids::{RouterId, SessionKey},
     links::{Direction, LinkId},
+    registry::Traffic,
 };
 
 /// Sessions looked at under one hold of the lock.
@@ -24,6 +25,8 @@ pub struct LinkView {
     pub reserve_bps: u64,
     /// What is taken.
     pub load: Load,
+    /// What it carries, bit/s on the wire, if its router has said so.
+    pub carried_bps: Option<u64>,
 }
 
 /// What a session takes of a link.
@@ -120,6 +123,17 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// A router says what its ports send, bit/s on the wire.
+    pub fn carried(&self, link: &Link, ports: Vec<(Box<str>, u64)>) {
+        let ports = ports.into_iter().map(|(port, bps)| (port.into(), bps));
+        let ports: Traffic = ports.collect();
+        let (router, attachment) = (link.router(), link.attachment());
+        let former = self.lock().registry.carries(router, attachment, ports);
+        drop(former);
+    }
+}
+
 impl State {
     /// Whether a router is known, or sessions take something of its links.
     fn has_links(&self, router: &RouterId) -> bool {
@@ -137,13 +151,14 @@ impl State {
     /// The links of a router, in order: those that it reports, and those that it reports no more of
     /// which something is taken.
     fn links_of(&self, router: &RouterId) -> impl Iterator<Item = LinkView> {
-        let ports = self.registry.router(router).map(|it| &it.ports);
-        let ports = ports.into_iter().flat_map(|ports| ports.iter());
+        let of_router = self.store.ledger().of_router(router);
+        let router = self.registry.router(router);
+        let ports = router.into_iter().flat_map(|it| it.ports.iter());
         let both = [Direction::In, Direction::Out];
         let mut reported = ports
             .flat_map(move |port| both.map(|it| (port.link(it), port.budget_bps(it))))
             .peekable();
-        let mut taken = self.store.ledger().of_router(router).peekable();
+        let mut taken = of_router.peekable();
         std::iter::from_fn(move || {
             let next_taken = taken.peek().copied();
             let is_reported = |it: &(&Arc<LinkId>, u64)| next_taken.is_none_or(|next| it.0 <= next);
@@ -154,7 +169,12 @@ impl State {
                 }
                 None => (taken.next()?, 0),
             };
+            let carried_bps = match id.direction {
+                Direction::Out => router.and_then(|it| it.traffic.get(&id.port).copied()),
+                Direction::In => None,
+            };
             Some(LinkView {
+                carried_bps,
                 id: id.clone(),
                 budget_bps,
                 reserve_bps: reserve_bps(budget_bps),

@@ -5,6 +5,7 @@
 //! its own, so that a caller who goes away cannot leave it half done.
 
 mod add;
+mod agents;
 mod attach;
 mod change;
 mod clock;
@@ -28,6 +29,7 @@ mod preempt;
 mod probe;
 mod query;
 mod retry;
+mod silence;
 mod snapshot;
 mod state;
 mod synchronise;
@@ -53,7 +55,7 @@ use tokio::sync::{Mutex as Turn, Notify, Semaphore, broadcast, watch as latest};
 pub use self::{
     clock::Clock,
     counters::{Colours, EntryCounters, MediaQuality},
-    events::{Event, EventKind, InstallationView, Reaper, SessionView},
+    events::{Event, EventKind, InstallationView, SessionView},
     explain::{Explanation, FlowExplanation, LinkName, Step, Verdict},
     latch::Latched,
     link::{Command, Ended, Link, Outgoing, Reply, Summary, ToRouter},
@@ -61,10 +63,12 @@ pub use self::{
     operation::Outcome,
     overview::{CallView, Cause, Overview},
     query::{Page, RouterView, Standing},
+    silence::Silent,
     snapshot::Snapshot,
     watch::{WatchEnd, Watcher},
 };
 use self::{moves::Lane, state::State};
+pub use crate::model::leases::Reaper;
 use crate::{
     events::{Events as History, Kind, Subject},
     journal::{Backend, Contents, Journal, StoreError, record::RouterRecords},
@@ -72,6 +76,7 @@ use crate::{
     model::{
         admission::{OnShrink, Policy},
         ids::{AttachmentId, new_epoch},
+        silence::SilenceLimits,
     },
 };
 
@@ -89,6 +94,12 @@ pub struct Settings {
     pub admission: Policy,
     /// What becomes of calls on a link whose budget falls below what they take.
     pub on_shrink: OnShrink,
+    /// How long an agent's lease is.
+    pub agent_ttl: Duration,
+    /// For how long the sessions of an agent stay that is lost; zero: for ever.
+    pub agent_lost: Duration,
+    /// For how long sessions may be without packets.
+    pub silence: SilenceLimits,
     /// The most sessions.
     pub max_sessions: usize,
     /// The most routers.
@@ -133,6 +144,9 @@ impl Default for Settings {
             forget_routers_after: Duration::from_secs(24 * 3600),
             admission: Policy::ByLink,
             on_shrink: OnShrink::Keep,
+            agent_ttl: Duration::from_secs(60),
+            agent_lost: Duration::from_secs(1_800),
+            silence: SilenceLimits::default(),
             max_sessions: 1_000_000,
             max_routers: 1_024,
             max_watchers: 64,
@@ -169,6 +183,8 @@ pub struct Engine {
     links_changed: Notify,
     /// There are sessions to move.
     moves_due: moves::Bells,
+    /// Counts how often agents were asked about silent sessions.
+    asked: latest::Sender<u64>,
     stopping: latest::Sender<bool>,
     metrics: Arc<Metrics>,
     history: History,
@@ -224,6 +240,7 @@ impl Engine {
             reach_changed: Notify::new(),
             links_changed: Notify::new(),
             moves_due: moves::Bells::default(),
+            asked: latest::Sender::new(0),
             stopping: latest::Sender::new(false),
             metrics,
             history: History::default(),
@@ -239,6 +256,7 @@ impl Engine {
         tokio::spawn(grace::grow_up(engine.clone()));
         tokio::spawn(forget::expire(engine.clone()));
         tokio::spawn(lease::reap(engine.clone()));
+        tokio::spawn(agents::reap(engine.clone()));
         for lane in [Lane::Ordinary, Lane::Mute] {
             tokio::spawn(moves::run(engine.clone(), lane));
             tokio::spawn(retry::retry(engine.clone(), lane));
@@ -252,6 +270,11 @@ impl Engine {
         self.reach_changed.notify_one();
         self.links_changed.notify_one();
         self.moves_due.ring();
+    }
+
+    /// How long an agent's lease is.
+    pub fn agent_ttl(&self) -> Duration {
+        self.settings.agent_ttl
     }
 
     /// Becomes true when the server goes down.

@@ -10,16 +10,15 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, future::join_all, stream::FuturesUnordered};
 use tokio::task::JoinHandle;
-use tracing::info;
 
-use super::{Engine, Settings, delete::Leaving, events::Reaper, operation::Claim, state::State};
+use super::{Engine, Settings, delete::Leaving, operation::Claim, state::State};
 use crate::{
-    events::Kind,
     journal::Committed,
     model::{
         admission::{OnShrink, Policy, admit, budget_bps},
         error::Error,
         ids::{RouterId, SessionKey},
+        leases::Reaper,
         links::{Charges, LinkId},
         placement::Share,
         preemption::make_room,
@@ -147,9 +146,7 @@ impl Engine {
                     engine
                         .end_delete(key, leaving, deadline, Some(reaper))
                         .await;
-                    engine.metrics.reaped(reaper);
-                    engine.note(Kind::CallRemoved, key, || format!("removed: {reaper}"));
-                    info!(session = %key, %reaper, "removed");
+                    engine.note_reaped(key, reaper);
                 }
             });
             join_all(removals).await;

@@ -31,6 +31,12 @@ pub struct Snapshot {
     pub waiting: u64,
     /// Sessions of which something failed that is tried again.
     pub unsettled: u64,
+    /// Sessions that no packet has come for lately.
+    pub silent: u64,
+    /// Agents whose lease runs.
+    pub agents: u64,
+    /// Agents whose lease ran out.
+    pub lost_agents: u64,
     /// WatchSessions, WatchEvents and WatchOverview streams.
     pub watchers: u64,
     /// Whether the server is not going down.
@@ -56,6 +62,8 @@ impl Engine {
             now.running = state.running.len() as u64;
             now.waiting = state.waiting as u64;
             now.unsettled = state.unsettled.len() as u64;
+            now.silent = state.silences.len() as u64;
+            (now.agents, now.lost_agents) = state.agents.counts();
             state.links.values().cloned().collect()
         };
         for link in links {

@@ -18,11 +18,13 @@ use crate::{
     journal::Contents,
     model::{
         admission::Policy,
+        agents::Agents,
         ids::{RouterId, SessionKey},
         leases::Moment,
         registry::{Registry, Router},
         session::SessionSpec,
         shards::Shards,
+        silence::Silences,
         store::Store,
     },
 };
@@ -50,6 +52,10 @@ pub(super) struct State {
     pub(super) refused: BTreeSet<(SessionKey, RouterId)>,
     /// What routers have that they are not to have.
     pub(super) grace: Grace,
+    /// The leases of agents.
+    pub(super) agents: Agents,
+    /// Sessions without packets.
+    pub(super) silences: Silences,
     /// Whether links refuse calls.
     pub(super) admission: Policy,
     /// The same as the engine's.
@@ -72,6 +78,8 @@ impl State {
             unsettled: BTreeSet::new(),
             refused: BTreeSet::new(),
             grace: Grace::new(has_grace),
+            agents: Agents::default(),
+            silences: Silences::default(),
             admission: settings.admission,
             clock: settings.clock.clone(),
         }
@@ -86,6 +94,10 @@ impl State {
         state.registry.expect_more(expects_more);
         state.store = contents.store;
         state.grace = Grace::new(is_new && expects_more);
+        let until = state.clock.moment().plus(settings.agent_ttl);
+        for agent in contents.agents {
+            state.agents.renew(&agent, until);
+        }
         // The agents could not renew them meanwhile.
         for key in contents.leased {
             let spec = state.store.get(&key).map(|session| session.spec.clone());

@@ -213,6 +213,7 @@ fn put(engine: &Engine, index: u32) -> (SessionKey, Reported) {
         updated: UnixMs(0),
         told: Some(SessionState::Degraded),
         record: RecordId::default(),
+        agent_has_lease: false,
     });
     (key, has)
 }

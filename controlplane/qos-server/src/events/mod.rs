@@ -64,10 +64,16 @@ pub enum Kind {
     InterfaceDown,
     /// A link of a router that was lost is there again.
     InterfaceUp,
+    /// No packet of a call has come for long: it goes unless its agent keeps it.
+    CallSilent,
+    /// The lease of an agent ran out.
+    AgentLost,
+    /// An agent that was lost is there again.
+    AgentBack,
 }
 
 /// How many kinds there are.
-const KINDS: usize = Kind::InterfaceUp as usize + 1;
+const KINDS: usize = Kind::AgentBack as usize + 1;
 
 impl Kind {
     /// How bad such an event is, unless it says otherwise.
@@ -79,9 +85,12 @@ impl Kind {
             | Self::RouterSynchronised
             | Self::RouterAnswers
             | Self::RouterForgotten
-            | Self::InterfaceUp => Severity::Info,
-            Self::CallRefused | Self::CallRemoved | Self::InterfaceDown => Severity::Warning,
-            Self::RouterLost | Self::RouterMute => Severity::Error,
+            | Self::InterfaceUp
+            | Self::AgentBack => Severity::Info,
+            Self::CallRefused | Self::CallRemoved | Self::CallSilent | Self::InterfaceDown => {
+                Severity::Warning
+            }
+            Self::RouterLost | Self::RouterMute | Self::AgentLost => Severity::Error,
         }
     }
 }

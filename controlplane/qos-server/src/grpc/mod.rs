@@ -5,6 +5,7 @@ pub mod parse;
 pub mod render;
 pub mod status;
 pub mod sessions;
+mod agents;
 mod changes;
 mod watch;
 pub mod routers;

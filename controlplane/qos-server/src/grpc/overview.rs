@@ -203,6 +203,9 @@ fn event(event: &Event) -> v1::Event {
             Kind::RouterForgotten => v1::EventKind::RouterForgotten,
             Kind::InterfaceDown => v1::EventKind::InterfaceDown,
             Kind::InterfaceUp => v1::EventKind::InterfaceUp,
+            Kind::CallSilent => v1::EventKind::CallSilent,
+            Kind::AgentLost => v1::EventKind::AgentLost,
+            Kind::AgentBack => v1::EventKind::AgentBack,
         }
         .into(),
         text: event.text.to_string(),

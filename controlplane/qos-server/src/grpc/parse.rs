@@ -1,13 +1,16 @@
 //! From messages to types whose every value is valid.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use ipnet::IpNet;
 use voicelane_proto::v1;
 use voicelane_types::{ColourMode, MeterKind, MeterSpec};
 
 use crate::{
-    engine::{Colours, EntryCounters, Latched, MediaQuality, Reply},
+    engine::{Colours, EntryCounters, Latched, MediaQuality, Reply, Silent},
     model::{
         codec::{Codec, MAX_CODEC_BYTES, MAX_CODECS, text as short_text},
         course::{Course, End, Path},
@@ -16,6 +19,7 @@ use crate::{
         ids::{Fingerprint, Revision, RouterId, SessionKey, session_key},
         meter::Meter,
         registry::{Identity, Interface, Role},
+        report::{Changes, InterfaceChange},
         session::{
             BurstBytes, Learned, MAX_CORRELATION_ID, MAX_FLOWS, MAX_LIFETIME_S, MediaFlow,
             PACKET_TIMES_US, Priority, RateBps, Rtcp, ServiceClass, SessionSpec, Terms,
@@ -30,7 +34,7 @@ const MAX_INTERFACES: usize = 1_024;
 const MAX_ADDRESSES: usize = 4_096;
 /// The most that a packet takes on the wire beside its headers.
 const MAX_OVERHEAD_BYTES: u32 = 1_024;
-/// The most sources that a router tells at once.
+/// The most sources or silent sessions that a router tells at once.
 const MAX_LATCHED: usize = 1_024;
 /// The longest name of an interface, and the longest release, in bytes.
 const MAX_TEXT: usize = 128;
@@ -89,6 +93,7 @@ pub fn spec(spec: Option<v1::SessionSpec>) -> Result<SessionSpec, Error> {
         priority: Priority::parse("spec.priority", spec.priority)?,
         may_preempt: spec.may_preempt,
         preemptable: spec.preemptable,
+        hold: spec.hold,
     };
     expand_distinct(&spec, &[])?;
     Ok(spec)
@@ -309,22 +314,26 @@ pub fn hello(hello: v1::Hello) -> Result<Identity, Error> {
 
 /// A router's interfaces.
 pub fn interfaces(report: v1::InterfaceReport) -> Result<Vec<Interface>, Error> {
-    let count = report.interfaces.len();
+    all_interfaces("interfaces.interfaces", report.interfaces)
+}
+
+fn all_interfaces(field: &str, interfaces: Vec<v1::Interface>) -> Result<Vec<Interface>, Error> {
+    let count = interfaces.len();
     if count > MAX_INTERFACES {
         return Err(Error::invalid(
-            "interfaces.interfaces",
+            field,
             format!("has {count}; give at most {MAX_INTERFACES}"),
         ));
     }
-    let addresses: usize = report.interfaces.iter().map(|it| it.addresses.len()).sum();
+    let addresses: usize = interfaces.iter().map(|it| it.addresses.len()).sum();
     if addresses > MAX_ADDRESSES {
         return Err(Error::invalid(
-            "interfaces.interfaces.addresses",
+            format!("{field}.addresses"),
             format!("are {addresses} on all interfaces; give at most {MAX_ADDRESSES}"),
         ));
     }
     let one = |(index, it): (usize, v1::Interface)| {
-        let field = format!("interfaces.interfaces[{index}]");
+        let field = format!("{field}[{index}]");
         let role = match v1::interface::Role::try_from(it.role) {
             Ok(v1::interface::Role::Edge) => Role::Edge,
             Ok(v1::interface::Role::Core) => Role::Core,
@@ -332,12 +341,7 @@ pub fn interfaces(report: v1::InterfaceReport) -> Result<Vec<Interface>, Error> 
                 return Err(unknown(&format!("{field}.role"), it.role));
             }
         };
-        let mut prefixes: Vec<IpNet> = networks(&format!("{field}.prefixes"), &it.prefixes)?
-            .into_iter()
-            .map(|prefix| prefix.trunc())
-            .collect();
-        prefixes.sort_unstable();
-        prefixes.dedup();
+        let prefixes = prefixes(&format!("{field}.prefixes"), &it.prefixes)?;
         Ok(Interface {
             name: text(&format!("{field}.name"), &it.name)?.into(),
             role,
@@ -353,7 +357,77 @@ pub fn interfaces(report: v1::InterfaceReport) -> Result<Vec<Interface>, Error> 
             port: text(&format!("{field}.port"), &it.port)?.into(),
         })
     };
-    report.interfaces.into_iter().enumerate().map(one).collect()
+    interfaces.into_iter().enumerate().map(one).collect()
+}
+
+/// What is different since a router's last report.
+pub fn interface_changes(changes: v1::InterfaceChanges) -> Result<Changes, Error> {
+    let field = "interface_changes.interfaces";
+    let missing = |index: usize| missing(&format!("{field}[{index}].interface"));
+    let (mut interfaces, mut prefixes_of) = (Vec::new(), Vec::new());
+    for (index, change) in changes.interfaces.into_iter().enumerate() {
+        interfaces.push(change.interface.ok_or_else(|| missing(index))?);
+        let of = |what: &str, all: &[String]| prefixes(&format!("{field}[{index}].{what}"), all);
+        prefixes_of.push((
+            of("added_prefixes", &change.added_prefixes)?,
+            of("removed_prefixes", &change.removed_prefixes)?,
+        ));
+    }
+    let interfaces = all_interfaces(field, interfaces)?;
+    let change = |(interface, (added, removed))| InterfaceChange {
+        interface,
+        added,
+        removed,
+    };
+    let gone = changes.gone.into_iter().map(Into::into);
+    Ok(Changes {
+        interfaces: interfaces
+            .into_iter()
+            .zip(prefixes_of)
+            .map(change)
+            .collect(),
+        gone: gone.take(MAX_INTERFACES).collect(),
+    })
+}
+
+/// Prefixes in order, each once, without host bits.
+fn prefixes(field: &str, values: &[String]) -> Result<Vec<IpNet>, Error> {
+    let all = networks(field, values)?.into_iter();
+    let mut prefixes: Vec<IpNet> = all.map(|prefix| prefix.trunc()).collect();
+    prefixes.sort_unstable();
+    prefixes.dedup();
+    Ok(prefixes)
+}
+
+/// Sessions that a router says are silent.
+pub fn silent(silent: v1::SilentSessions) -> Result<Vec<Silent>, Error> {
+    let count = silent.sessions.len();
+    if count > MAX_LATCHED {
+        let reason = format!("has {count}; give at most {MAX_LATCHED}");
+        return Err(Error::invalid("silent.sessions", reason));
+    }
+    let one = |(index, it): (usize, v1::SilentSession)| {
+        Ok(Silent {
+            key: key(&format!("silent.sessions[{index}].key"), it.key)?,
+            silent_for: Duration::from_millis(it.silent_ms),
+            never: it.never,
+        })
+    };
+    silent.sessions.into_iter().enumerate().map(one).collect()
+}
+
+/// What a router's ports send, bit/s on the wire.
+pub fn traffic(traffic: v1::PortTraffic) -> Result<Vec<(Box<str>, u64)>, Error> {
+    let count = traffic.ports.len();
+    if count > MAX_INTERFACES {
+        let reason = format!("has {count}; give at most {MAX_INTERFACES}");
+        return Err(Error::invalid("traffic.ports", reason));
+    }
+    let one = |(index, it): (usize, v1::PortRate)| {
+        let port = text(&format!("traffic.ports[{index}].port"), &it.port)?;
+        Ok((port.into(), it.out_bps))
+    };
+    traffic.ports.into_iter().enumerate().map(one).collect()
 }
 
 /// What a packet takes on the wire beside its headers, or 0.

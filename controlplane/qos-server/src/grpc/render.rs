@@ -65,6 +65,7 @@ pub(crate) fn spec(spec: &SessionSpec) -> v1::SessionSpec {
         priority: spec.priority.get().into(),
         may_preempt: spec.may_preempt,
         preemptable: spec.preemptable,
+        hold: spec.hold,
     }
 }
 
@@ -190,6 +191,10 @@ pub fn reaper(reaper: Option<Reaper>) -> v1::watch_sessions_response::Reaper {
         None => V1::Unspecified,
         Some(Reaper::Lease) => V1::Lease,
         Some(Reaper::Preempted) => V1::Preempted,
+        Some(Reaper::AgentLost) => V1::AgentLost,
+        Some(Reaper::Silence) => V1::Silence,
+        Some(Reaper::Hold) => V1::Hold,
+        Some(Reaper::Unused) => V1::Unused,
     }
 }
 
@@ -203,6 +208,7 @@ pub fn event_kind(kind: EventKind) -> v1::watch_sessions_response::Kind {
         EventKind::Modified => Kind::Modified,
         EventKind::Deleted => Kind::Deleted,
         EventKind::StateChanged => Kind::StateChanged,
+        EventKind::Silent => Kind::Silent,
     }
 }
 
@@ -498,6 +504,7 @@ pub fn link(view: &LinkView) -> v1::Link {
         reserve_bps: view.reserve_bps,
         admitted_bps: u64::try_from(view.load.bps).unwrap_or(u64::MAX),
         sessions: view.load.sessions,
+        carried_bps: view.carried_bps,
     }
 }
 

@@ -16,6 +16,7 @@ use crate::{
         error::Error,
         ids::SessionKey,
         registry::{Identity, Interface},
+        report::{Changes, MAX_PREFIXES, Parts},
         store::Reported,
     },
 };
@@ -221,6 +222,7 @@ async fn introduction(inbound: &mut Streaming<v1::AttachRequest>) -> Result<Intr
         }
     };
     let mut interfaces = None;
+    let mut parts = Parts::default();
     let mut reported = HashMap::new();
     let mut complete = false;
     loop {
@@ -233,7 +235,7 @@ async fn introduction(inbound: &mut Streaming<v1::AttachRequest>) -> Result<Intr
         }
         match next(inbound).await? {
             Message::Interfaces(report) => {
-                interfaces = Some(parse::interfaces(report).map_err(invalid)?);
+                interfaces = part(&mut parts, report).map_err(invalid)?.or(interfaces);
             }
             Message::Installed(installed) if !complete => {
                 complete = installed.last;
@@ -257,10 +259,32 @@ async fn listen(
     link: &Arc<Link>,
     inbound: &mut Streaming<v1::AttachRequest>,
 ) -> Status {
+    let (mut parts, mut changes) = (Parts::default(), Changes::default());
     loop {
         let parsed = match next(inbound).await {
-            Ok(Message::Interfaces(report)) => {
-                parse::interfaces(report).map(|interfaces| engine.report(link, interfaces))
+            Ok(Message::Interfaces(report)) => part(&mut parts, report).map(|all| {
+                if let Some(interfaces) = all {
+                    engine.report(link, interfaces);
+                }
+            }),
+            Ok(Message::InterfaceChanges(part)) => {
+                let more = part.more;
+                parse::interface_changes(part).and_then(|part| {
+                    changes.interfaces.extend(part.interfaces);
+                    changes.gone.extend(part.gone);
+                    let takes = more || engine.report_changes(link, std::mem::take(&mut changes));
+                    if takes && changes.prefixes() <= MAX_PREFIXES {
+                        Ok(())
+                    } else {
+                        Err(too_many("interface_changes"))
+                    }
+                })
+            }
+            Ok(Message::Silent(silent)) => {
+                parse::silent(silent).map(|silent| engine.silent(link, &silent))
+            }
+            Ok(Message::Traffic(traffic)) => {
+                parse::traffic(traffic).map(|ports| engine.carried(link, ports))
             }
             Ok(Message::Result(result)) => parse::result(result).map(|(id, reply)| {
                 if !link.answer(id, reply) {
@@ -279,6 +303,20 @@ async fn listen(
             return status(&error);
         }
     }
+}
+
+/// Takes a part of a report; all of it with the last one.
+fn part(parts: &mut Parts, report: v1::InterfaceReport) -> Result<Option<Vec<Interface>>, Error> {
+    let more = report.more;
+    if parts.add(parse::interfaces(report)?) {
+        return Err(too_many("interfaces"));
+    }
+    Ok((!more).then(|| parts.take()))
+}
+
+fn too_many(field: &str) -> Error {
+    let reason = format!("has too many prefixes at once; give at most {MAX_PREFIXES}");
+    Error::invalid(field, reason)
 }
 
 async fn next(inbound: &mut Streaming<v1::AttachRequest>) -> Result<Message, Status> {
@@ -308,5 +346,8 @@ fn name(message: &Message) -> &'static str {
         Message::Installed(_) => "InstalledSessions",
         Message::Result(_) => "CommandResult",
         Message::Latched(_) => "LatchedSources",
+        Message::InterfaceChanges(_) => "InterfaceChanges",
+        Message::Silent(_) => "SilentSessions",
+        Message::Traffic(_) => "PortTraffic",
     }
 }

@@ -7,7 +7,7 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 use voicelane_proto::v1::{self, sessions_server::Sessions};
 
-use super::{PAGE_BYTES, changes, parse, render, status::status, watch};
+use super::{PAGE_BYTES, agents, changes, parse, render, status::status, watch};
 use crate::{
     engine::Engine,
     model::{
@@ -141,6 +141,17 @@ impl Sessions for SessionsService {
             .map_err(|error| self.refusal(&error))?;
         let events = watch::serve(watcher);
         Ok(self.answer(Box::pin(events)))
+    }
+
+    type KeepAgentStream =
+        Pin<Box<dyn Stream<Item = Result<v1::KeepAgentResponse, Status>> + Send>>;
+
+    async fn keep_agent(
+        &self,
+        request: Request<Streaming<v1::KeepAgentRequest>>,
+    ) -> Result<Response<Self::KeepAgentStream>, Status> {
+        let told = agents::serve(self.engine.clone(), request.into_inner());
+        Ok(self.answer(Box::pin(told)))
     }
 }
 

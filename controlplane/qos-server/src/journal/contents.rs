@@ -36,6 +36,8 @@ pub struct Contents {
     pub router_records: RouterRecords,
     /// The sessions that have a lease; it has not begun.
     pub leased: Vec<SessionKey>,
+    /// The agents that had a lease, as far as they have sessions.
+    pub agents: BTreeSet<Box<str>>,
     /// A number that no session has.
     pub next_id: u64,
     now: UnixMs,
@@ -67,6 +69,7 @@ impl Contents {
             store: Store::default(),
             router_records: RouterRecords::default(),
             leased: Vec::new(),
+            agents: BTreeSet::new(),
             next_id: 1,
             now,
             known: Known::default(),
@@ -131,6 +134,9 @@ impl Contents {
         }
         let entries = expand_distinct(&session.spec, &session.learned).map_err(text)?;
         self.store.reserve(&key, &entries).map_err(text)?;
+        if session.agent_has_lease && !self.agents.contains(key.agent()) {
+            self.agents.insert(key.agent().into());
+        }
         if session.spec.lease().is_some() {
             self.leased.push(key);
         }
@@ -199,6 +205,7 @@ impl Contents {
             // Its routers are away.
             told: Some(SessionState::Degraded),
             record,
+            agent_has_lease: stored.agent_has_lease,
             spec,
         })
     }

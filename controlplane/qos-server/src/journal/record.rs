@@ -48,6 +48,9 @@ pub struct StoredSession {
     /// Milliseconds since the Unix epoch.
     #[prost(int64, tag = "8")]
     pub updated_unix_ms: i64,
+    /// Its agent has a lease.
+    #[prost(bool, tag = "9")]
+    pub agent_has_lease: bool,
 }
 
 /// A place behind a router.
@@ -228,6 +231,7 @@ impl From<Parts<'_>> for StoredSession {
             heard: parts.heard.iter().map(source).collect(),
             created_unix_ms: parts.created.0,
             updated_unix_ms: parts.updated.0,
+            agent_has_lease: false,
         }
     }
 }
@@ -251,6 +255,7 @@ impl StoredRouter {
             }),
             interfaces: Some(v1::InterfaceReport {
                 interfaces: interfaces.iter().map(interface).collect(),
+                more: false,
             }),
         }
     }

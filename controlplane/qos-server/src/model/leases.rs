@@ -1,6 +1,6 @@
 //! When leases run out. One entry for each session that has a lease; renewing replaces it.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
 use super::ids::SessionKey;
 
@@ -9,6 +9,9 @@ use super::ids::SessionKey;
 pub struct Moment(u64);
 
 impl Moment {
+    /// Later than all others.
+    pub const NEVER: Self = Self(u64::MAX);
+
     /// So long after the start.
     pub fn after(start: Duration) -> Self {
         Self(u64::try_from(start.as_millis()).unwrap_or(u64::MAX))
@@ -21,9 +24,58 @@ impl Moment {
         Self(self.0.saturating_add(millis))
     }
 
+    /// So long before this.
+    #[must_use]
+    pub fn less(self, time: Duration) -> Self {
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_sub(millis))
+    }
+
     /// From `earlier` to `self`; zero if that is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// What removes sessions that no agent deletes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reaper {
+    /// The session was good for so long, and nobody has renewed it.
+    Lease,
+    /// A more important session took its place, or its link has become too small.
+    Preempted,
+    /// Its agent was lost, and has not come back.
+    AgentLost,
+    /// Packets came, then none for long.
+    Silence,
+    /// None came for very long while it was on hold.
+    Hold,
+    /// None has come since it was installed.
+    Unused,
+}
+
+impl Reaper {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Lease,
+        Self::Preempted,
+        Self::AgentLost,
+        Self::Silence,
+        Self::Hold,
+        Self::Unused,
+    ];
+}
+
+impl fmt::Display for Reaper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lease => "lease ran out",
+            Self::Preempted => "preempted",
+            Self::AgentLost => "its agent was lost",
+            Self::Silence => "no packets",
+            Self::Hold => "no packets while on hold",
+            Self::Unused => "no packet since it was installed",
+        })
     }
 }
 

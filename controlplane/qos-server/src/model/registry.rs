@@ -91,6 +91,9 @@ pub enum Presence {
     },
 }
 
+/// Strict-priority traffic that leaves by ports, by name, bit/s on the wire.
+pub type Traffic = BTreeMap<Arc<str>, u64>;
+
 /// A router that has attached at least once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Router {
@@ -108,6 +111,8 @@ pub struct Router {
     pub ports: Arc<Ports>,
     /// Whether its stream is there.
     pub presence: Presence,
+    /// What its ports send, as it last said on this stream.
+    pub traffic: Traffic,
     /// The longest that one of its streams lasted which have ended.
     pub lasted: Duration,
 }
@@ -226,6 +231,7 @@ impl Registry {
             no_hosts: change.no_hosts.clone(),
             ports: change.ports.clone(),
             presence,
+            traffic: Traffic::new(),
             lasted,
         };
         self.routers.insert(id, router)
@@ -244,6 +250,7 @@ impl Registry {
                 since: now,
                 reason: "the server was started, and the router has not come back yet".to_owned(),
             },
+            traffic: Traffic::new(),
             lasted: Duration::ZERO,
             identity,
         };
@@ -309,6 +316,17 @@ impl Registry {
         false
     }
 
+    /// What a router's ports send now. Gives back what was known before or, if the router has another stream
+    /// by now, this.
+    pub fn carries(&mut self, id: &RouterId, on: AttachmentId, traffic: Traffic) -> Traffic {
+        match self.routers.get_mut(id) {
+            Some(router) if router.attachment() == Some(on) => {
+                std::mem::replace(&mut router.traffic, traffic)
+            }
+            _ => traffic,
+        }
+    }
+
     /// A stream ended. False if the router has another by now.
     pub fn detach(
         &mut self,
@@ -326,6 +344,7 @@ impl Registry {
                     since: now,
                     reason: reason.to_owned(),
                 };
+                router.traffic = Traffic::new();
                 true
             }
             _ => false,

@@ -55,6 +55,8 @@ pub struct SessionSpec {
     pub may_preempt: bool,
     /// More important sessions may take its place.
     pub preemptable: bool,
+    /// The call is on hold: it may be without packets for longer.
+    pub hold: bool,
 }
 
 impl SessionSpec {
@@ -75,6 +77,7 @@ impl SessionSpec {
             priority: Priority::default(),
             may_preempt: false,
             preemptable: false,
+            hold: false,
         }
     }
 

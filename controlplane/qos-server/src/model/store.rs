@@ -178,6 +178,8 @@ pub struct Session {
     pub told: Option<SessionState>,
     /// Where it is kept.
     pub record: RecordId,
+    /// Its agent has a lease, so that a server that starts anew with it expects the agent.
+    pub agent_has_lease: bool,
 }
 
 /// The record that keeps a session over a restart.

@@ -12,6 +12,7 @@ use voicelane_types::{BitRate, ColourMode, MeterKind, MeterSpec};
 
 mod admission;
 mod lengths;
+mod silence;
 
 use super::{
     course::Path,
@@ -399,6 +400,7 @@ proptest! {
                         updated: NOW,
                         told: None,
                         record: RecordId::default(),
+                        agent_has_lease: false,
                     });
                     model.insert(key.clone(), spec);
                 }

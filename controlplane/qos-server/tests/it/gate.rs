@@ -49,6 +49,7 @@ impl Gate {
             }),
             attach_request::Message::Interfaces(v1::InterfaceReport {
                 interfaces: vec![edge("lan0", prefixes)],
+                more: false,
             }),
             attach_request::Message::Installed(v1::InstalledSessions {
                 sessions: Vec::new(),

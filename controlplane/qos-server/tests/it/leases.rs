@@ -4,7 +4,8 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep};
 use voicelane_server::{
-    engine::{Command, Engine, EventKind, Link, Reaper, Settings, ToRouter},
+    engine::{Command, Engine, EventKind, Link, Reaper, Settings, Silent, ToRouter},
+    events::Severity,
     model::{
         course::{Course, End},
         error::Error,
@@ -180,4 +181,212 @@ async fn a_silent_router_does_not_keep_leases() {
         "{:?}",
         began.elapsed()
     );
+}
+
+/// An agent with its own routers, which say once what is silent, and again every 30 s.
+struct Quiet {
+    engine: Arc<Engine>,
+    links: [Arc<Link>; 2],
+    /// Seconds since the last packet of all sessions; `true`: none has ever come.
+    last: Instant,
+    never: bool,
+}
+
+impl Quiet {
+    async fn start() -> Self {
+        let engine = Engine::start(Settings {
+            adopt_for: Duration::ZERO,
+            ..Settings::default()
+        });
+        let links = [
+            attach(&engine, "a", 1, true).await,
+            attach(&engine, "b", 2, true).await,
+        ];
+        let last = Instant::now();
+        Self {
+            engine,
+            links,
+            last,
+            never: false,
+        }
+    }
+
+    /// Both routers say of these sessions how long they have been silent.
+    fn report(&self, names: &[&str]) {
+        let silent = |name: &&str| Silent {
+            key: session_key("key", "agent", name).unwrap(),
+            silent_for: self.last.elapsed(),
+            never: self.never,
+        };
+        let silent: Vec<_> = names.iter().map(silent).collect();
+        if self.last.elapsed() >= Duration::from_secs(120) {
+            for link in &self.links {
+                self.engine.silent(link, &silent);
+            }
+        }
+    }
+
+    /// Seconds pass, in which routers tell every 30 s, and the agent renews its lease if it is there.
+    async fn pass(&self, seconds: u64, names: &[&str], is_there: bool) {
+        for second in 0..seconds {
+            sleep(Duration::from_secs(1)).await;
+            if is_there && second % 20 == 0 {
+                self.engine.keep_agent("agent");
+            }
+            if second % 30 == 0 {
+                self.report(names);
+            }
+        }
+    }
+
+    fn reaped(&self, text: &str, reaper: &str, count: u64) {
+        let line = format!("voicelane_server_reaped_sessions_total{{reaper=\"{reaper}\"}} {count}");
+        assert!(text.contains(&line), "{line}: {text}");
+    }
+
+    async fn text(&self) -> String {
+        self.engine.metrics().text(&self.engine.snapshot().await)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_call_is_asked_about_and_goes_unless_its_agent_keeps_it() {
+    let mut net = Quiet::start().await;
+    let engine = net.engine.clone();
+    let mut events = engine.watch(None, false).unwrap();
+    engine.keep_agent("agent");
+    engine.add(spec("kept", 1, 4000, 0)).await.unwrap();
+    engine.add(spec("dead", 1, 5000, 0)).await.unwrap();
+    let held = SessionSpec {
+        hold: true,
+        ..spec("held", 1, 6000, 0)
+    };
+    engine.add(held).await.unwrap();
+    net.last = Instant::now();
+    let all = ["kept", "dead", "held"];
+    net.pass(119, &all, true).await;
+    assert_eq!(engine.questions("agent", None).0, []);
+    net.pass(35, &all, true).await;
+    let asked: Vec<_> = engine.questions("agent", None).0;
+    let names: Vec<_> = asked.iter().map(|(key, _)| key.session()).collect();
+    assert_eq!(names, ["dead", "kept"], "not what is on hold");
+    engine
+        .keep_silent("agent", &["kept".to_owned(), "held".to_owned()])
+        .unwrap();
+    net.pass(20, &all, true).await;
+    assert!(has(&engine, "dead"), "it has 60 s");
+    net.pass(10, &all, true).await;
+    assert!(!has(&engine, "dead") && has(&engine, "kept"));
+    // What was kept is asked about again.
+    net.pass(100, &["kept", "held"], true).await;
+    assert_eq!(engine.questions("agent", None).0.len(), 1);
+    net.pass(70, &["kept", "held"], true).await;
+    assert!(!has(&engine, "kept") && has(&engine, "held"));
+    net.pass(3_600, &["held"], true).await;
+    assert!(!has(&engine, "held"));
+    let mut told = Vec::new();
+    while told.len() < 6 {
+        let event = events.next().await.unwrap();
+        match event.kind {
+            EventKind::Silent => told.push(("silent", event.session.spec.key.session().to_owned())),
+            EventKind::Deleted => {
+                let reaper = event.reaper.unwrap();
+                let expected = match event.session.spec.key.session() {
+                    "held" => Reaper::Hold,
+                    _ => Reaper::Silence,
+                };
+                assert_eq!(reaper, expected);
+                told.push(("deleted", event.session.spec.key.session().to_owned()));
+            }
+            _ => {}
+        }
+    }
+    let text = net.text().await;
+    net.reaped(&text, "silence", 2);
+    net.reaped(&text, "hold", 1);
+    net.reaped(&text, "agent_lost", 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_agent_keeps_its_calls_for_half_an_hour_but_not_silent_ones() {
+    let mut net = Quiet::start().await;
+    let engine = net.engine.clone();
+    engine.keep_agent("agent");
+    for (name, port) in [("talks", 4000), ("silent", 5000)] {
+        engine.add(spec(name, 1, port, 0)).await.unwrap();
+    }
+    let other = SessionSpec {
+        key: session_key("key", "cli", "other").unwrap(),
+        ..spec("x", 1, 7000, 0)
+    };
+    engine.add(other).await.unwrap();
+    net.last = Instant::now();
+    net.pass(61, &[], false).await;
+    let events = engine.history().latest(0, 100, Severity::Error).events;
+    let lost = events
+        .iter()
+        .any(|it| it.text.contains("agent agent is lost, with 2 calls"));
+    assert!(lost, "{events:?}");
+    // Nobody is asked.
+    net.pass(61, &["silent"], false).await;
+    assert!(has(&engine, "silent"), "it is told 30 s later at most");
+    net.pass(31, &["silent"], false).await;
+    assert!(!has(&engine, "silent") && has(&engine, "talks"));
+    net.never = true;
+    engine.add(spec("new", 1, 8000, 0)).await.unwrap();
+    net.last = Instant::now();
+    net.pass(179, &["new"], false).await;
+    assert!(has(&engine, "new"));
+    net.pass(32, &["new"], false).await;
+    assert!(!has(&engine, "new"));
+    // It comes back in time, and is lost again.
+    net.pass(1_300, &[], false).await;
+    engine.keep_agent("agent");
+    net.pass(59, &[], false).await;
+    net.pass(1_799, &[], false).await;
+    assert!(has(&engine, "talks"));
+    net.pass(5, &[], false).await;
+    assert!(!has(&engine, "talks"));
+    assert!(
+        engine
+            .session(&session_key("key", "cli", "other").unwrap())
+            .is_ok()
+    );
+    let text = net.text().await;
+    net.reaped(&text, "agent_lost", 1);
+    net.reaped(&text, "silence", 1);
+    net.reaped(&text, "unused", 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_is_not_silent_while_a_router_has_not_said_so() {
+    let mut net = Quiet::start().await;
+    let engine = net.engine.clone();
+    engine.keep_agent("agent");
+    engine.add(spec("c", 1, 4000, 0)).await.unwrap();
+    net.last = Instant::now();
+    let silent = Silent {
+        key: session_key("key", "agent", "c").unwrap(),
+        silent_for: Duration::from_secs(200),
+        never: false,
+    };
+    for _ in 0..100 {
+        engine.silent(&net.links[0], std::slice::from_ref(&silent));
+        sleep(Duration::from_secs(10)).await;
+        engine.keep_agent("agent");
+    }
+    assert!(has(&engine, "c") && engine.questions("agent", None).0.is_empty());
+    // Nor by one that has another stream since.
+    engine.silent(&net.links[1], std::slice::from_ref(&silent));
+    let lost = net.links[1].clone();
+    engine.detach(&lost, "test");
+    // They need not say so at the same moment.
+    net.links[1] = attach(&engine, "b", 2, true).await;
+    sleep(Duration::from_secs(5)).await;
+    engine.silent(&lost, std::slice::from_ref(&silent));
+    sleep(Duration::from_secs(1)).await;
+    assert!(engine.questions("agent", None).0.is_empty());
+    engine.silent(&net.links[1], std::slice::from_ref(&silent));
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(engine.questions("agent", None).0.len(), 1);
 }

@@ -365,7 +365,12 @@ async fn what_cannot_be_understood_ends_the_stream() {
             ..Default::default()
         })
     };
-    let interfaces = |interfaces| Message::Interfaces(v1::InterfaceReport { interfaces });
+    let interfaces = |interfaces| {
+        Message::Interfaces(v1::InterfaceReport {
+            interfaces,
+            more: false,
+        })
+    };
     let installed = |sessions| {
         Message::Installed(v1::InstalledSessions {
             sessions,
@@ -489,7 +494,10 @@ async fn a_router_that_does_not_read_is_let_go() {
     let interfaces = vec![edge("lan0", &["10.1.0.0/24"])];
     for message in [
         Message::Hello(hello),
-        Message::Interfaces(v1::InterfaceReport { interfaces }),
+        Message::Interfaces(v1::InterfaceReport {
+            interfaces,
+            more: false,
+        }),
         Message::Installed(v1::InstalledSessions {
             sessions: vec![],
             last: true,

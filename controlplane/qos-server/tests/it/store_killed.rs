@@ -20,9 +20,9 @@ use tonic::{Code, Status, transport::Channel};
 use voicelane_proto::v1::{self, sessions_client::SessionsClient};
 
 /// A program on a store, no longer than the test.
-struct Program {
-    child: Child,
-    address: SocketAddr,
+pub(crate) struct Program {
+    pub(crate) child: Child,
+    pub(crate) address: SocketAddr,
 }
 
 impl Drop for Program {
@@ -53,11 +53,11 @@ impl Program {
         Self { child, address }
     }
 
-    fn on(dir: &Path) -> Self {
+    pub(crate) fn on(dir: &Path) -> Self {
         Self::start(&mut program(dir))
     }
 
-    async fn client(&self) -> SessionsClient<Channel> {
+    pub(crate) async fn client(&self) -> SessionsClient<Channel> {
         SessionsClient::connect(format!("http://{}", self.address))
             .await
             .unwrap()
@@ -130,7 +130,7 @@ impl Round {
     }
 }
 
-async fn all(client: &mut SessionsClient<Channel>) -> BTreeMap<String, u64> {
+pub(crate) async fn all(client: &mut SessionsClient<Channel>) -> BTreeMap<String, u64> {
     let mut sessions = BTreeMap::new();
     let mut page_token = String::new();
     loop {
@@ -151,7 +151,7 @@ async fn all(client: &mut SessionsClient<Channel>) -> BTreeMap<String, u64> {
     }
 }
 
-fn table(router: &FakeRouter) -> BTreeMap<String, u64> {
+pub(crate) fn table(router: &FakeRouter) -> BTreeMap<String, u64> {
     let sessions = router.sessions();
     let sessions = sessions.iter();
     sessions

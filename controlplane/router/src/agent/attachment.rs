@@ -5,17 +5,18 @@ use std::{sync::Arc, time::Duration};
 use thiserror::Error;
 use tokio::{
     sync::mpsc,
+    task::JoinSet,
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming, transport::Channel};
 use tracing::{debug, info};
 use voicelane_proto::v1::{
-    AttachRequest, AttachResponse, Hello, InstalledSession, InstalledSessions, InterfaceReport,
-    Synchronised, attach_request, attach_response, routers_client::RoutersClient,
+    AttachRequest, AttachResponse, Hello, InstalledSession, InstalledSessions, Synchronised,
+    attach_request, attach_response, routers_client::RoutersClient,
 };
 
-use super::{Identity, Interfaces};
+use super::{Identity, Interfaces, report::Seen, silence, traffic};
 use crate::{
     dataplane::WorkerGone,
     sessions::{Commands, Sessions, latched_messages},
@@ -73,7 +74,7 @@ fn with_sources(error: &tonic::transport::Error) -> String {
 pub(super) struct Attachment {
     outbox: mpsc::Sender<AttachRequest>,
     inbox: Streaming<AttachResponse>,
-    reported: InterfaceReport,
+    reported: Seen,
 }
 
 impl Attachment {
@@ -91,17 +92,16 @@ impl Attachment {
             software_version: env!("CARGO_PKG_VERSION").to_owned(),
             entry_capacity: identity.entry_capacity,
         });
-        let reported = interfaces.report();
-        // The stream is polled only when the call is made, so there must be room for these two.
+        let reported = interfaces.look();
+        let parts = reported.parts(&interfaces.ports);
+        // The stream is polled only when the call is made, so there must be room for this.
         send(&outbox, hello).await?;
-        send(
-            &outbox,
-            attach_request::Message::Interfaces(reported.clone()),
-        )
-        .await?;
         let mut client = RoutersClient::new(channel);
         let opened = client.attach(ReceiverStream::new(outgoing));
         let report = async {
+            for part in parts {
+                send(&outbox, attach_request::Message::Interfaces(part)).await?;
+            }
             for part in installed(sessions) {
                 send(&outbox, attach_request::Message::Installed(part)).await?;
             }
@@ -128,6 +128,11 @@ impl Attachment {
         mut on_synchronised: impl FnMut(&Synchronised),
     ) -> Detached {
         let mut report_at = None;
+        let mut tasks = JoinSet::new();
+        let sessions = Arc::clone(commands.sessions());
+        tasks.spawn(silence::tell(Arc::clone(&sessions), self.outbox.clone()));
+        let ports = Arc::clone(&interfaces.ports);
+        tasks.spawn(traffic::tell(sessions, ports, self.outbox.clone()));
         let mut learning = interval(LEARN);
         learning.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -199,16 +204,21 @@ impl Attachment {
     }
 
     async fn report(&mut self, interfaces: &mut Interfaces) -> Result<(), Detached> {
-        let report = interfaces.report();
-        if report == self.reported {
-            return Ok(());
+        let seen = interfaces.look();
+        let changes = seen.changes_since(&self.reported, &interfaces.ports);
+        self.reported = seen;
+        if let Some(first) = changes.first() {
+            let interfaces = first.interfaces.len();
+            info!(interfaces, "interfaces changed: telling the QoS server");
         }
-        info!(
-            interfaces = report.interfaces.len(),
-            "interfaces changed: telling the QoS server"
-        );
-        self.reported = report.clone();
-        send(&self.outbox, attach_request::Message::Interfaces(report)).await
+        for part in changes {
+            send(
+                &self.outbox,
+                attach_request::Message::InterfaceChanges(part),
+            )
+            .await?;
+        }
+        Ok(())
     }
 }
 
@@ -220,7 +230,7 @@ async fn finish(commands: &mut Commands) -> Result<Vec<attach_request::Message>,
     commands.finish_next().await
 }
 
-async fn send(
+pub(super) async fn send(
     outbox: &mpsc::Sender<AttachRequest>,
     message: attach_request::Message,
 ) -> Result<(), Detached> {

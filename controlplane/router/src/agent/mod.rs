@@ -5,6 +5,8 @@ pub mod backoff;
 pub mod report;
 
 mod attachment;
+mod silence;
+mod traffic;
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,6 +26,7 @@ use crate::{
 };
 use attachment::{Attachment, Detached, LEARN};
 use backoff::Backoff;
+use report::Seen;
 
 /// An attachment that lasted so long was a success: longer than the longest wait, because two
 /// routers with the same id each stay attached for as long as the other one waits.
@@ -57,17 +60,22 @@ pub struct Interfaces {
 }
 
 impl Interfaces {
-    /// The report, as of now.
-    pub fn report(&mut self) -> InterfaceReport {
-        let view = Arc::clone(&self.view.borrow_and_update());
-        let links = self.links.borrow_and_update();
-        report::report(&self.ports, &view, &links)
+    /// As they are now, to be reported.
+    fn look(&mut self) -> Seen {
+        Seen {
+            view: Arc::clone(&self.view.borrow_and_update()),
+            links: self.links.borrow_and_update().clone(),
+        }
     }
 
     /// The report, as of now, for others than the server.
     #[must_use]
     pub fn now(&self) -> InterfaceReport {
-        report::report(&self.ports, &self.view.borrow(), &self.links.borrow())
+        let seen = Seen {
+            view: Arc::clone(&self.view.borrow()),
+            links: self.links.borrow().clone(),
+        };
+        seen.report(&self.ports)
     }
 
     /// Waits until something may be different from the last report.

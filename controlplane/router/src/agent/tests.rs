@@ -67,6 +67,14 @@ impl Stream {
         message.unwrap().unwrap().message.unwrap()
     }
 
+    async fn changes(&mut self) -> Vec<v1::InterfaceChange> {
+        let FromRouter::InterfaceChanges(changes) = self.next().await else {
+            panic!("changes of interfaces")
+        };
+        assert!(!changes.more && changes.gone.is_empty());
+        changes.interfaces
+    }
+
     async fn send(&self, message: FromServer) {
         self.outbox
             .send(Ok(AttachResponse {
@@ -252,13 +260,10 @@ async fn changes_of_interfaces_are_told_once_and_together() {
     };
     change("10.1.0.0/24");
     change("10.7.0.0/16");
-    let FromRouter::Interfaces(report) = stream.next().await else {
-        panic!("a report")
-    };
-    assert_eq!(
-        report.interfaces[0].prefixes,
-        ["10.1.0.0/24", "10.7.0.0/16"]
-    );
+    let changes = stream.changes().await;
+    assert_eq!(changes.len(), 1, "others are as they were");
+    assert_eq!(changes[0].interface.as_ref().unwrap().name, "lan");
+    assert_eq!(changes[0].added_prefixes, ["10.1.0.0/24", "10.7.0.0/16"]);
 
     // What the server is not told of is no change for it.
     setup.view.send_modify(|view| {
@@ -270,10 +275,74 @@ async fn changes_of_interfaces_are_told_once_and_together() {
     });
     sleep(Duration::from_millis(200)).await;
     change("10.8.0.0/16");
-    let FromRouter::Interfaces(report) = stream.next().await else {
-        panic!("a report")
+    let changes = stream.changes().await;
+    assert_eq!(changes[0].added_prefixes, ["10.8.0.0/16"]);
+    setup.view.send_modify(|view| {
+        let mut new = View::clone(view);
+        new.interfaces[0].prefixes.remove(0);
+        new.interfaces[1].up = false;
+        *view = Arc::new(new);
+    });
+    let changes = stream.changes().await;
+    assert_eq!(changes[0].removed_prefixes, ["10.1.0.0/24"]);
+    assert!(!changes[1].interface.as_ref().unwrap().up && changes[1].removed_prefixes.is_empty());
+}
+
+/// A full Internet table: in parts at first, then a route that changes is one small message.
+#[test]
+fn a_full_table_is_reported_in_parts_and_a_change_by_itself() {
+    let config = Config::parse(Path::new("x"), EXAMPLE, &[0]).unwrap();
+    let seen = |routes: std::ops::Range<u32>| {
+        let net =
+            |n| ipnet::Ipv4Net::new(std::net::Ipv4Addr::from_bits((16_u32 << 24) + (n << 8)), 24);
+        let full = InterfaceView {
+            prefixes: routes.map(|n| net(n).unwrap().into()).collect(),
+            ..InterfaceView::default()
+        };
+        let view = View {
+            interfaces: vec![InterfaceView::default(), full, InterfaceView::default()],
+            ..View::default()
+        };
+        Seen {
+            view: Arc::new(view),
+            links: vec![true, true],
+        }
     };
-    assert_eq!(report.interfaces[0].prefixes.len(), 3);
+    let before = seen(0..1_000_000);
+    let parts = before.parts(&config.ports);
+    let sizes: Vec<usize> = parts.iter().map(prost::Message::encoded_len).collect();
+    let whole = prost::Message::encoded_len(&before.report(&config.ports));
+    assert!(sizes.iter().all(|size| *size < 1 << 20), "{sizes:?}");
+    assert!(parts.iter().rev().skip(1).all(|part| part.more) && !parts.last().unwrap().more);
+    let prefixes = |part: &InterfaceReport| {
+        part.interfaces
+            .iter()
+            .map(|it| it.prefixes.len())
+            .sum::<usize>()
+    };
+    assert_eq!(parts.iter().map(prefixes).sum::<usize>(), 1_000_000);
+    let changes = seen(1..1_000_001).changes_since(&before, &config.ports);
+    let [change] = &changes[..] else {
+        panic!("one message");
+    };
+    let size = prost::Message::encoded_len(change);
+    eprintln!(
+        "whole {whole} B; {} parts; a route gone, another come: {size} B",
+        parts.len()
+    );
+    assert!(whole > 14_000_000 && size < 200, "{whole} B, {size} B");
+    assert!(before.changes_since(&before, &config.ports).is_empty());
+    // All of it gone: in parts, too.
+    let gone = seen(0..0).changes_since(&before, &config.ports);
+    assert!(
+        gone.iter()
+            .all(|part| prost::Message::encoded_len(part) < 1 << 20)
+    );
+    let removed = |it: &v1::InterfaceChanges| {
+        let all = it.interfaces.iter();
+        all.map(|it| it.removed_prefixes.len()).sum::<usize>()
+    };
+    assert_eq!(gone.iter().map(removed).sum::<usize>(), 1_000_000);
 }
 
 /// Two routers with the same id put each other out: each attachment begins well and is short.

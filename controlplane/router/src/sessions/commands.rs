@@ -76,6 +76,12 @@ impl Commands {
         }
     }
 
+    /// The sessions that it changes.
+    #[must_use]
+    pub fn sessions(&self) -> &Arc<Sessions> {
+        &self.sessions
+    }
+
     /// Whether a result is still to come.
     #[must_use]
     pub fn is_idle(&self) -> bool {

@@ -76,7 +76,8 @@ impl Sessions {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn client(&self) -> &Client {
+    /// Whom to ask what the workers count.
+    pub fn client(&self) -> &Client {
         &self.client
     }
 
@@ -88,6 +89,15 @@ impl Sessions {
     ) -> Result<Vec<EntryReading>, WorkerGone> {
         let entries: Vec<_> = entries.iter().map(|&entry| (key.clone(), entry)).collect();
         self.read_entries(&entries).await
+    }
+
+    /// The next sessions after `after`, at most `most`, with their entries.
+    #[must_use]
+    pub fn next(&self, after: Option<&SessionKey>, most: usize) -> Vec<(SessionKey, Vec<Entry>)> {
+        let table = self.table();
+        let next = table.after(after).take(most);
+        next.map(|(key, session)| (key.clone(), session.entries.clone()))
+            .collect()
     }
 
     /// Reads the counters of the first `limit` entries, in the order of their keys.

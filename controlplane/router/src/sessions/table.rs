@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     net::SocketAddr,
+    ops::Bound,
 };
 
 use voicelane_dataplane::session::{FiveTuple, LatchSpec, Latched, SessionChange};
@@ -222,6 +223,16 @@ impl Table {
     /// All of them, in the order of their keys.
     pub fn iter(&self) -> impl Iterator<Item = (&SessionKey, &Installed)> {
         self.sessions.iter()
+    }
+
+    /// Those after `after`, in the order of their keys.
+    pub fn after(
+        &self,
+        after: Option<&SessionKey>,
+    ) -> impl Iterator<Item = (&SessionKey, &Installed)> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.sessions
+            .range::<SessionKey, _>((start, Bound::Unbounded))
     }
 
     /// How many there are.

@@ -354,9 +354,41 @@ impl Desired {
         }
     }
 
+    /// The server asks about sessions that its routers have heard nothing of for long: it removes those that
+    /// are not kept.
+    pub fn asked(&mut self, names: &[String]) {
+        for name in names {
+            let id = SessionId::known(name);
+            let Some(entry) = self.entries.get(&id) else {
+                continue;
+            };
+            let call_id = Arc::clone(&entry.call_id);
+            match &entry.want {
+                Want::Gone => {}
+                Want::Adopted(_) => {
+                    self.events.push(Event::GivenUp(id.clone(), call_id));
+                    self.give_up(&id);
+                }
+                // What the model says of it comes by `may_be_silent`, or as a change.
+                Want::Is(Content::Flows(_), Until::Renewed) => {
+                    let dialog = entry.dialog.as_ref().unwrap_or(&id).clone();
+                    self.events.push(Event::Silent(dialog, call_id));
+                }
+                // It ends when its time is over.
+                Want::Is(..) => self.kept.push(name.clone()),
+            }
+        }
+    }
+
+    /// Silent sessions that are to stay.
+    pub fn kept(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.kept)
+    }
+
     /// A session may be silent: its call is on hold, or not answered yet.
     pub fn may_be_silent(&mut self, dialog: &SessionId) {
         let id = self.name_of(dialog);
+        self.kept.push(id.as_str().to_owned());
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.quiet_since = None;
         }

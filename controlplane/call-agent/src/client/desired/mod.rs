@@ -137,6 +137,8 @@ pub struct Desired {
     /// Changes can be sent.
     connected: bool,
     questions: Vec<Question>,
+    /// Silent sessions that are to stay, for the server.
+    kept: Vec<String>,
     /// Questions whether a session is heard that have no answer yet.
     listening: usize,
     events: Vec<Event>,
@@ -169,6 +171,7 @@ impl Desired {
             epoch: None,
             connected: false,
             questions: Vec::new(),
+            kept: Vec::new(),
             listening: 0,
             events: Vec::new(),
         }

@@ -454,3 +454,26 @@ fn a_reservation_becomes_its_calls_session_or_ends() {
     desired.tick(due);
     expect(&mut desired, due, &[&format!("delete {id}")]);
 }
+
+/// The server asks about what its routers have heard nothing of.
+#[test]
+fn the_model_says_what_the_server_keeps_though_it_is_silent() {
+    let mut desired = desired();
+    let timed = Session {
+        lease: Lease::Until(NOW + 90 * SECOND),
+        ..session("timed", 4_100)
+    };
+    desired.apply(NOW, Change::Add(session("c", 4_000)));
+    desired.apply(NOW, Change::Add(timed));
+    expect(&mut desired, NOW, &["add c 1 100", "add timed 1 90"]);
+    desired.events();
+    let names = ["c", "timed", "no such"].map(str::to_owned);
+    desired.asked(&names);
+    // Its own end is near enough.
+    assert_eq!(desired.kept(), ["timed"]);
+    let silent = Event::Silent(SessionId::known("c"), Arc::from(*b"c"));
+    assert_eq!(desired.events(), [silent]);
+    desired.may_be_silent(&SessionId::known("c"));
+    assert_eq!(desired.kept(), ["c"]);
+    assert!(desired.kept().is_empty());
+}

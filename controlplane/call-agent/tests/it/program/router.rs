@@ -51,6 +51,7 @@ impl Router {
         };
         send(Message::Interfaces(v1::InterfaceReport {
             interfaces: vec![lan],
+            more: false,
         }))
         .await;
         let sessions = self.0.lock().unwrap().values().map(installed).collect();

@@ -265,6 +265,7 @@ impl World {
             updated: NOW,
             told: None,
             record: crate::model::store::RecordId::default(),
+            agent_has_lease: false,
             spec: Arc::new(spec),
         });
     }

@@ -285,6 +285,7 @@ impl FakeRouter {
             }),
             attach_request::Message::Interfaces(v1::InterfaceReport {
                 interfaces: memory.interfaces.clone(),
+                more: false,
             }),
             part(first, false),
             part(second, true),
@@ -365,7 +366,10 @@ impl FakeRouter {
     /// Reports interfaces over a stream.
     pub async fn report(&self, stream: &Stream, interfaces: Vec<v1::Interface>) {
         self.set_interfaces(interfaces.clone());
-        let message = attach_request::Message::Interfaces(v1::InterfaceReport { interfaces });
+        let message = attach_request::Message::Interfaces(v1::InterfaceReport {
+            interfaces,
+            more: false,
+        });
         stream
             .outbound
             .send(v1::AttachRequest {

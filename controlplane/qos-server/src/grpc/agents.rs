@@ -1,0 +1,146 @@
+//! KeepAgent: an agent's lease, and what it is asked.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::mpsc, time::sleep};
+use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tonic::{Status, Streaming};
+use voicelane_proto::v1::{KeepAgentRequest, KeepAgentResponse};
+
+use super::status::status;
+use crate::{
+    engine::Engine,
+    model::{
+        error::Error,
+        ids::{SessionKey, session_key},
+    },
+};
+
+/// The most sessions of a message.
+const MAX_SESSIONS: usize = 1_024;
+/// Questions are looked at in parts of no more.
+const PAGE: usize = 256;
+/// Responses that wait to be written.
+const AHEAD: usize = 4;
+/// Questions that come in this time are asked together.
+const TOGETHER: Duration = Duration::from_millis(250);
+
+type Told = Result<KeepAgentResponse, Status>;
+
+/// What an agent is told; a status at the end.
+pub(super) fn serve(
+    engine: Arc<Engine>,
+    inbound: Streaming<KeepAgentRequest>,
+) -> impl Stream<Item = Told> {
+    let (told, responses) = mpsc::channel(AHEAD);
+    tokio::spawn(async move {
+        let end = tokio::select! {
+            end = keep(&engine, inbound, &told) => end,
+            () = told.closed() => None,
+        };
+        if let Some(status) = end {
+            // Fails only when the agent has gone.
+            let _ = told.send(Err(status)).await;
+        }
+    });
+    ReceiverStream::new(responses)
+}
+
+/// Serves an agent until its stream ends; tells the status to end it with, if there is one.
+async fn keep(
+    engine: &Arc<Engine>,
+    mut inbound: Streaming<KeepAgentRequest>,
+    told: &mpsc::Sender<Told>,
+) -> Option<Status> {
+    let first = match inbound.message().await {
+        Ok(first) => first?,
+        Err(status) => return Some(status),
+    };
+    let agent = first.agent_id.clone();
+    // The session's name is any that can be.
+    if let Err(error) = session_key("request", &agent, "x") {
+        return Some(status(&error));
+    }
+    if let Err(error) = take(engine, &agent, &first) {
+        return Some(status(&error));
+    }
+    let welcome = KeepAgentResponse {
+        ttl_s: u32::try_from(engine.agent_ttl().as_secs()).unwrap_or(u32::MAX),
+        server_epoch: engine.epoch(),
+        silent: Vec::new(),
+    };
+    told.send(Ok(welcome)).await.ok()?;
+    let mut asked = engine.asked();
+    asked.mark_changed();
+    let mut stopping = engine.stopping();
+    let stopped = async { drop(stopping.wait_for(|stopping| *stopping).await) };
+    let mut stopped = std::pin::pin!(stopped);
+    let mut last_question = 0;
+    loop {
+        tokio::select! {
+            message = inbound.message() => match message {
+                Ok(None) => return None,
+                Ok(Some(request)) => if let Err(error) = take(engine, &agent, &request) {
+                    return Some(status(&error));
+                },
+                Err(status) => return Some(status),
+            },
+            Ok(()) = asked.changed() => {
+                sleep(TOGETHER).await;
+                ask(engine, &agent, &mut last_question, told).await?;
+            }
+            () = &mut stopped => {
+                return Some(status(&Error::ShuttingDown));
+            }
+        }
+    }
+}
+
+/// Renews the lease, and keeps what is to stay.
+fn take(engine: &Arc<Engine>, agent: &str, request: &KeepAgentRequest) -> Result<(), Error> {
+    if !["", agent].contains(&request.agent_id.as_str()) {
+        let reason = format!("is {:?}; the stream is of {agent:?}", request.agent_id);
+        return Err(Error::invalid("agent_id", reason));
+    }
+    let count = request.keep.len();
+    if count > MAX_SESSIONS {
+        let reason = format!("has {count}; give at most {MAX_SESSIONS}");
+        return Err(Error::invalid("keep", reason));
+    }
+    engine.keep_agent(agent);
+    engine.keep_silent(agent, &request.keep)
+}
+
+/// Asks what has not been asked on this stream; absent when the agent is gone.
+async fn ask(
+    engine: &Engine,
+    agent: &str,
+    last_question: &mut u64,
+    told: &mpsc::Sender<Told>,
+) -> Option<()> {
+    let before = *last_question;
+    let mut last: Option<SessionKey> = None;
+    let mut silent = Vec::new();
+    loop {
+        let (questions, end) = engine.questions(agent, last.as_ref());
+        for (key, number) in questions {
+            if number > before {
+                *last_question = number.max(*last_question);
+                silent.push(key.session().to_owned());
+            }
+        }
+        let is_last = end.is_none();
+        if silent.len() + PAGE > MAX_SESSIONS || (is_last && !silent.is_empty()) {
+            let response = KeepAgentResponse {
+                silent: std::mem::take(&mut silent),
+                ..KeepAgentResponse::default()
+            };
+            told.send(Ok(response)).await.ok()?;
+        }
+        if is_last {
+            return Some(());
+        }
+        last = end;
+        tokio::task::yield_now().await;
+    }
+}
