@@ -50,8 +50,6 @@ const SEARCH: Duration = Duration::from_secs(3);
 const BATCH: usize = 4096;
 /// The most requests that are on their way to the worker.
 const WINDOW: usize = 512;
-/// Room for what the kernel says while nobody listens.
-const SOCKET_BYTES: i32 = 4 << 20;
 
 /// The kernel's interfaces under each interface's port, by their index, as they change.
 pub type Underlays = watch::Receiver<Arc<[Option<u32>]>>;
@@ -110,13 +108,7 @@ fn subscribe() -> io::Result<Said> {
         MulticastGroup::Neigh,
     ];
     let (mut connection, _, messages) = new_multicast_connection(&groups)?;
-    if let Err(error) = connection
-        .socket_mut()
-        .socket_mut()
-        .set_rx_buf_sz(SOCKET_BYTES)
-    {
-        debug!(%error, "netlink's receive buffer stays as it is");
-    }
+    raw::make_room(connection.socket_mut().socket_mut());
     tokio::spawn(connection);
     Ok(Said {
         messages: messages.map(|(message, _)| message).boxed(),
@@ -236,6 +228,7 @@ impl Follower {
                     let mut dirty = Dirty::default();
                     self.state.apply(event.ok_or(MirrorError::Closed)?, &mut dirty);
                     self.take_in_others(&mut dirty);
+                    self.subscribe_again_if_lost(&dirty)?;
                     if dirty.resync {
                         self.resync(&dirty).await?;
                     } else if dirty != Dirty::default() {
@@ -279,12 +272,11 @@ impl Follower {
         let mut dirty = Dirty::default();
         // Objects are there before routes that are made of them.
         self.take_in_others(&mut dirty);
-        let (mut overrun, mut by_hand) = (false, false);
+        let mut by_hand = false;
         let mut apply = |state: &mut State, message: &NetlinkMessage<RouteNetlinkMessage>| {
             by_hand |= matches!(&message.payload, NetlinkPayload::InnerMessage(inner)
                 if routes::is_by_hand(inner));
             if let Some(event) = messages::event(message) {
-                overrun |= event == Event::Overrun;
                 state.apply(event, &mut dirty);
             }
         };
@@ -298,16 +290,23 @@ impl Follower {
         if by_hand || dirty.resync {
             self.by_hand.send_modify(|changes| *changes += 1);
         }
-        if overrun {
-            warn!("the kernel said more than its socket holds: asking for everything");
-            // The socket says so before it gives what it still holds: old news, whose end may be
-            // among what was lost. A new one has nothing that is older than the answer.
-            self.said = subscribe()?;
-        }
+        self.subscribe_again_if_lost(&dirty)?;
         // What is known already moves first: to ask takes time where there are many routes.
         self.update(&dirty).await?;
         if dirty.resync {
             self.resync(&Dirty::default()).await?;
+        }
+        Ok(())
+    }
+
+    /// Follows the kernel on new sockets where one did not hold all that was said. It tells so before it
+    /// gives what it still holds: old news, whose end may be among what was lost. New ones have nothing
+    /// that is older than the answer to what is asked for after this.
+    fn subscribe_again_if_lost(&mut self, dirty: &Dirty) -> io::Result<()> {
+        if dirty.overrun {
+            warn!("the kernel said more than its socket holds: asking for everything");
+            self.said = subscribe()?;
+            self.by_hand.send_modify(|changes| *changes += 1);
         }
         Ok(())
     }

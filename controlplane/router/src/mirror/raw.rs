@@ -3,9 +3,12 @@
 use std::io;
 
 use futures_util::stream::{self, BoxStream, StreamExt as _};
+use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 use rtnetlink::sys::{
-    AsyncSocket as _, AsyncSocketExt as _, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE,
+    AsyncSocket as _, AsyncSocketExt as _, Socket, SocketAddr, TokioSocket,
+    protocols::NETLINK_ROUTE,
 };
+use tracing::debug;
 
 use super::{netconf, objects, state::Event};
 
@@ -17,12 +20,23 @@ const NLMSG_DONE: u16 = 3;
 /// The bits of an attribute's kind that say how its value is written.
 const NLA_FLAGS: u16 = 0xc000;
 
+/// Room for what the kernel says while nobody reads, bytes.
+const SOCKET_BYTES: usize = 4 << 20;
+
 /// Bytes of a netlink message's header.
 pub(super) const HEADER: usize = 16;
+
+/// Lets a socket hold as much as the kernel may say in a burst, whatever `net.core.rmem_max` is.
+pub(super) fn make_room(socket: &Socket) {
+    if let Err(error) = setsockopt(socket, RcvBufForce, &SOCKET_BYTES) {
+        debug!(%error, "netlink's receive buffer stays as it is");
+    }
+}
 
 /// Follows these groups from now on. Call within the runtime.
 pub(super) fn subscribe() -> io::Result<BoxStream<'static, Event>> {
     let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
+    make_room(socket.socket_mut());
     socket.socket_mut().bind(&SocketAddr::new(0, 0))?;
     for group in [objects::GROUP].iter().chain(&netconf::GROUPS) {
         socket.socket_mut().add_membership(*group)?;

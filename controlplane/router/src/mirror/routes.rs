@@ -140,12 +140,13 @@ impl Object {
         Via::paths(paths)
     }
 
-    /// Whether it is a group that another one is in.
-    pub(super) fn has(&self, member: u32) -> bool {
-        match self {
-            Self::One(_) => false,
-            Self::Group(members) => members.iter().any(|(id, _)| *id == member),
-        }
+    /// Those that it is a group of.
+    pub(super) fn members(&self) -> impl Iterator<Item = u32> {
+        let members: &[_] = match self {
+            Self::One(_) => &[],
+            Self::Group(members) => members,
+        };
+        members.iter().map(|(id, _)| *id)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The kernel's links, addresses, routes and neighbours, as it told them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     net::IpAddr,
 };
 
@@ -24,6 +24,8 @@ pub struct Dirty {
     pub interfaces: bool,
     /// Things may have changed of which the kernel says nothing: it must be asked for everything.
     pub resync: bool,
+    /// A socket did not hold all that the kernel said.
+    pub overrun: bool,
 }
 
 type Routes = BTreeMap<IpNet, Vec<Route>>;
@@ -41,6 +43,8 @@ pub struct State {
     /// The next hop objects.
     objects: BTreeMap<u32, Object>,
     object_vias: BTreeMap<u32, Via>,
+    /// The groups that an object is in.
+    groups_of: BTreeMap<u32, BTreeSet<u32>>,
     /// Those that routes are made of, and how many are of each.
     used_objects: BTreeMap<u32, usize>,
     /// Interfaces whose link is lost, which the kernel may know a second later only.
@@ -103,17 +107,31 @@ impl State {
                 dirty.resync = true;
             }
             Event::Object { id, object } => self.set_object(id, object, dirty),
-            Event::Overrun => dirty.resync = true,
+            Event::Overrun => {
+                dirty.resync = true;
+                dirty.overrun = true;
+            }
         }
     }
 
     fn set_object(&mut self, id: u32, object: Option<Object>, dirty: &mut Dirty) {
-        match object {
-            Some(object) => self.objects.insert(id, object),
-            None => self.objects.remove(&id),
-        };
-        let groups = self.objects.iter().filter(|(_, group)| group.has(id));
-        let changed: Vec<_> = groups.map(|(&group, _)| group).chain([id]).collect();
+        let former = self.objects.remove(&id);
+        for member in former.iter().flat_map(Object::members) {
+            if let Entry::Occupied(mut groups) = self.groups_of.entry(member) {
+                groups.get_mut().remove(&id);
+                if groups.get().is_empty() {
+                    groups.remove();
+                }
+            }
+        }
+        for member in object.iter().flat_map(Object::members) {
+            self.groups_of.entry(member).or_default().insert(id);
+        }
+        if let Some(object) = object {
+            self.objects.insert(id, object);
+        }
+        let groups = self.groups_of.get(&id).into_iter().flatten();
+        let changed: Vec<_> = groups.copied().chain([id]).collect();
         for id in changed {
             match self.objects.get(&id) {
                 Some(object) => self.object_vias.insert(id, object.via(&self.objects)),

@@ -23,6 +23,7 @@ mod netns_kernel;
 mod netns_latching;
 mod netns_meters;
 mod netns_metrics;
+mod netns_overflow;
 mod netns_paths;
 mod netns_ports;
 mod netns_punts;
