@@ -23,7 +23,7 @@ use voicelane_proto::v1::{
 use super::*;
 use crate::{
     config::{Config, EXAMPLE},
-    dataplane::client::tests::fake,
+    dataplane::client::{Client, tests::fake},
     mirror::InterfaceView,
     sessions::{
         Sampling,
@@ -115,6 +115,10 @@ struct Setup {
 }
 
 async fn setup() -> Setup {
+    setup_with(fake(|_| Answer::Session(Ok(())))).await
+}
+
+async fn setup_with(worker: Client) -> Setup {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let server: Uri = format!("http://{}", listener.local_addr().unwrap())
         .parse()
@@ -144,11 +148,7 @@ async fn setup() -> Setup {
         epoch: 7,
         entry_capacity: 100,
     };
-    let sessions = Arc::new(Sessions::new(
-        fake(|_| Answer::Session(Ok(()))),
-        ways_in(),
-        Sampling::ALL,
-    ));
+    let sessions = Arc::new(Sessions::new(worker, ways_in(), Sampling::ALL));
     let agent = Agent::new(server, identity, interfaces, sessions);
     let attached = agent.attached();
     tokio::spawn(agent.run());
@@ -244,6 +244,53 @@ async fn it_introduces_itself_obeys_in_order_and_comes_back_with_what_it_has() {
     );
     let last = parts[1].sessions.last().unwrap();
     assert_eq!((last.revision, last.fingerprint), (3, 699));
+}
+
+/// The connection goes while the worker still carries out commands: the next one hears what they have led to,
+/// and no result of theirs, as its own commands have the same numbers.
+#[tokio::test]
+async fn results_of_a_lost_attachment_are_not_told_on_the_next() {
+    let (turns, turn) = std::sync::mpsc::channel();
+    let worker = fake(move |_| {
+        turn.recv().unwrap();
+        Answer::Session(Ok(()))
+    });
+    let mut setup = setup_with(worker).await;
+    let mut stream = setup.streams.recv().await.unwrap();
+    stream.introduction().await;
+    stream.send(FromServer::Welcome(Welcome::default())).await;
+    for number in 0..13 {
+        stream.send(install(number)).await;
+    }
+    for _ in 0..10 {
+        turns.send(()).unwrap();
+    }
+    for number in 0..10 {
+        let FromRouter::Result(result) = stream.next().await else {
+            panic!("a result")
+        };
+        assert_eq!(result.command_id, number);
+    }
+    drop(stream);
+    // Not before the worker has done what it was told.
+    let early = timeout(Duration::from_millis(500), setup.streams.recv()).await;
+    assert!(early.is_err(), "attached with commands under way");
+    for _ in 0..200 {
+        turns.send(()).unwrap();
+    }
+    let mut stream = setup.streams.recv().await.unwrap();
+    let (_, _, parts) = stream.introduction().await;
+    assert_eq!(parts[0].sessions.len(), 13);
+    stream.send(FromServer::Welcome(Welcome::default())).await;
+    for number in 0..20 {
+        stream.send(install(number)).await;
+    }
+    for number in 0..20 {
+        let FromRouter::Result(result) = stream.next().await else {
+            panic!("a result")
+        };
+        assert_eq!((result.command_id, result.code()), (number, Code::Ok));
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,9 @@
 //! The router as a Linux router: what `ping`, `traceroute` and `ip` expect of it. Needs root.
 
-use std::fs;
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use crate::support::{BOUND, OneRouter, eventually};
 
@@ -135,6 +138,48 @@ fn routes_and_neighbours_take_effect_while_it_runs() {
 
 /// More than the netlink socket holds when nobody reads it fast enough: whether the kernel's words
 /// were followed or it had to be asked for everything, the table is right in the end.
+/// A host gets another card and says nothing: packets of the fast path do not pass the kernel, which would
+/// never look whether it is still there.
+#[test]
+fn a_neighbour_whose_address_changes_silently_is_found() {
+    /// The router looks every 30 s, and the kernel asks for 4 s before it gives up.
+    const FOUND: Duration = Duration::from_secs(34 + 26);
+    let network = OneRouter::new("stale");
+    network.with_ipv6();
+    let _router = network.start();
+    // The kernel takes a neighbour for stale a second after it answered.
+    for family in ["ipv4", "ipv6"] {
+        for (key, value) in [
+            ("base_reachable_time_ms", "1000"),
+            ("delay_first_probe_time", "1"),
+        ] {
+            let key = format!("net.{family}.neigh.core.{key}");
+            network.router.sysctl(&key, value).unwrap();
+        }
+    }
+    let hosts = ["10.9.0.2", "2001:db8:9::2"];
+    for (host, own) in hosts.into_iter().zip(["10.9.0.1", "2001:db8:9::1"]) {
+        network.reaches(host);
+        // The host asks for nobody, as that would tell its new address.
+        let known = format!("neigh replace {own} lladdr 02:00:00:00:99:01 dev eth0 nud permanent");
+        network.right.ip(&known).unwrap();
+    }
+    network
+        .right
+        .ip("link set eth0 address 02:00:00:00:77:77")
+        .unwrap();
+    assert!(hosts.iter().all(|host| !network.pings(host)));
+    let changed = Instant::now();
+    for host in hosts {
+        while !network.pings(host) {
+            assert!(changed.elapsed() < FOUND, "{host}: not within {FOUND:?}");
+        }
+    }
+    for host in hosts {
+        network.at_full_speed(host);
+    }
+}
+
 #[test]
 fn twenty_thousand_routes_come_and_go_at_once() {
     let network = OneRouter::new("many");

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use voicelane_proto::v1::{
     Endpoint, GetStatusRequest, ListEntriesRequest, ListPortsRequest, MediaFlow, SessionKey,
     SessionSpec, router_operator_client::RouterOperatorClient,
@@ -305,4 +306,32 @@ fn a_call_over_ipv6_has_its_own_lane() {
         let text = metrics(&sites, site);
         assert!(text.contains("\nvoicelane_session_entries 8\n"), "{text}");
     }
+}
+
+/// The server's process stands still, and its kernel acknowledges everything: only pings of HTTP/2 tell.
+#[test]
+fn a_server_that_stands_still_is_noticed() {
+    // A ping each 10 s, and its answer within 5 s.
+    const NOTICED: Duration = Duration::from_secs(15);
+    let sites = TwoSites::new("mute").unwrap();
+    let server = sites.start_server().unwrap();
+    let mut router = sites
+        .start_router(Site::A, &RouterOptions::default())
+        .unwrap();
+    router.wait_attached().unwrap();
+    let attached = |value: u8| {
+        let line = format!("\nvoicelane_attached {value}\n");
+        metrics(&sites, Site::A).contains(&line)
+    };
+    // It is idle for longer than that, which is no reason.
+    std::thread::sleep(NOTICED + Duration::from_secs(2));
+    assert!(attached(1));
+    server.signal(Signal::SIGSTOP).unwrap();
+    router
+        .process
+        .wait_for_log("out of reach", NOTICED + BOUND)
+        .unwrap();
+    eventually("the loss in the metrics", || attached(0));
+    server.signal(Signal::SIGCONT).unwrap();
+    eventually("the attachment", || attached(1));
 }
