@@ -1,12 +1,15 @@
 //! ExplainSession with real routers and a real call: what is dead is never called well. Needs root.
 
-use std::{thread, time::Duration};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use crate::network::{self, Network};
 use nix::sys::signal::Signal;
 use voicelane_proto::v1::{
     Endpoint, ExplainSessionRequest, ExplainSessionResponse, Latch, SessionKey,
-    operator_client::OperatorClient,
+    explain_step::Verdict, operator_client::OperatorClient,
 };
 use voicelane_testbed::{RouterOptions, control::call_session, traffic::Calls};
 
@@ -48,6 +51,48 @@ fn a_router_that_stands_still_is_broken() {
     let stopped = explain(&network);
     router_b.signal(Signal::SIGCONT).unwrap();
     assert_eq!(broken(&stopped), Some(("attached", "b")));
+}
+
+/// The caller sends no more, the callee does: who is asked why says which way, and since when.
+#[test]
+fn a_sender_that_falls_silent_is_told() {
+    let network = Network::new("silent", &RouterOptions::default());
+    // Of two calls, as each sender of the testbed has both ends of its flows.
+    let two = network.sites.calls(2);
+    let flows = [&two[0], &two[3]].map(Clone::clone);
+    network.add("call-0", &flows);
+    let [to_callee, to_caller] = flows;
+    let mut caller = Calls::start(vec![to_callee]).unwrap();
+    let _callee = Calls::start(vec![to_caller]).unwrap();
+    thread::sleep(Duration::from_secs(1));
+    let well = explain(&network);
+    assert_eq!(
+        (broken(&well), &well.first_unknown),
+        (None, &None),
+        "{well:?}"
+    );
+    caller.stop(true).unwrap();
+    let end = Instant::now() + Duration::from_secs(30);
+    let silent = loop {
+        let answer = explain(&network);
+        // On a busy machine some packets may have exceeded the rate meanwhile.
+        let is_told = broken(&answer).is_some_and(|(link, _)| link == "seen");
+        if is_told || Instant::now() > end {
+            break answer;
+        }
+        thread::sleep(Duration::from_millis(500));
+    };
+    assert_eq!(broken(&silent), Some(("seen", "a")), "{silent:?}");
+    let detail = &silent.first_broken.as_ref().unwrap().detail;
+    assert!(detail.starts_with("the last RTP packet came "), "{detail}");
+    // It is the caller's direction alone.
+    let verdicts = |flow: usize| {
+        let steps = silent.flows[flow].steps.iter();
+        let seen = steps.filter(|step| step.link == "seen");
+        seen.map(|step| step.verdict()).collect::<Vec<_>>()
+    };
+    assert_eq!(verdicts(0), [Verdict::Broken; 2], "{silent:?}");
+    assert_eq!(verdicts(1), [Verdict::Ok; 2], "{silent:?}");
 }
 
 /// The core port is too slow for one call: a third of it stays in router A's queue.

@@ -21,4 +21,5 @@ mod fraud;
 mod frr;
 mod real_ports;
 mod sip;
+mod watch;
 mod wire;
