@@ -13,7 +13,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 use voicelane_lab::{
     classes, compare,
-    demo::{self, Check, Options, Ports, Report},
+    demo::{self, Check, Options, Page, Ports, Report},
     sip::{self, HepOptions, Trouble},
 };
 use voicelane_testbed::{IpVersion, PortDriver, TwoSites, sweep};
@@ -78,6 +78,11 @@ struct DemoArguments {
     /// Leaves everything running at the end, until Ctrl-C.
     #[arg(long)]
     keep: bool,
+    /// Serves the operators' page on this port of this machine's loopback. With --keep the calls and
+    /// their sessions stay, and bulk fills the core link.
+    #[arg(long, value_name = "PORT", num_args = 0..=1, default_missing_value = "7480",
+          conflicts_with = "sip")]
+    web: Option<u16>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -240,10 +245,24 @@ fn run_demo(arguments: &DemoArguments) -> anyhow::Result<ExitCode> {
         ports,
         ip: arguments.ip.into(),
         phase: Duration::from_secs(arguments.phase_seconds),
+        has_page: arguments.web.is_some(),
+        stays: arguments.keep && arguments.web.is_some(),
+    };
+    // Before anything is built, as the port may be somebody else's.
+    let page = arguments.web.map(Page::bind).transpose()?;
+    let address = page.as_ref().map(Page::url);
+    let ready = |sites: &TwoSites| {
+        if let Some(page) = page {
+            eprintln!("the page is at {}", page.url());
+            page.serve(&sites.server);
+        }
     };
     let finish = |sites: &TwoSites, report: &Report| {
         let result = publish(arguments, report);
         if arguments.keep {
+            if let Some(address) = &address {
+                eprintln!("the page is at {address}");
+            }
             keep(sites);
         }
         result
@@ -251,7 +270,7 @@ fn run_demo(arguments: &DemoArguments) -> anyhow::Result<ExitCode> {
     if arguments.sip {
         demo::run_sip(options, finish)?
     } else {
-        demo::run(options, finish)?
+        demo::run(options, ready, finish)?
     }
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod course;
 
 mod chart;
 mod checks;
+mod page;
 mod report;
 mod run;
 mod sip;
@@ -11,6 +12,7 @@ mod sip;
 pub use self::{
     chart::draw,
     checks::{Check, check},
+    page::{Page, PageError},
     report::{DelayMs, DirectionFigures, Mos, Phase, Report},
     run::{Options, Ports, run},
     sip::run_sip,

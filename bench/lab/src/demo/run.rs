@@ -6,7 +6,7 @@ use voicelane_bench::Machine;
 use voicelane_testbed::{
     LabError, PortDriver, RouterOptions,
     quality::{DRAIN, FIXED_DELAY_MS},
-    topology::{IpVersion, Site, TwoSites},
+    topology::{IpVersion, Site, TwoSites, addresses::PAGE},
     traffic::{Bulk, Calls, Sink},
 };
 
@@ -43,12 +43,17 @@ pub struct Options {
     pub ip: IpVersion,
     /// The measured window of each phase.
     pub phase: Duration,
+    /// Whether the server serves the operators' page.
+    pub has_page: bool,
+    /// Whether calls, sessions and bulk are left there for `finish`.
+    pub stays: bool,
 }
 
-/// Runs it, and gives the report to `finish` while the network is still up. Progress goes to standard
-/// error.
+/// Runs it: tells `ready` when the programs run, and gives the report to `finish` while the network is
+/// still up. Progress goes to standard error.
 pub fn run<T>(
     options: Options,
+    ready: impl FnOnce(&TwoSites),
     finish: impl FnOnce(&TwoSites, &Report) -> T,
 ) -> Result<T, LabError> {
     let progress = Progress::new();
@@ -57,6 +62,7 @@ pub fn run<T>(
     let sites = TwoSites::with_ip("demo", ip)?;
     let voicelane = start(&sites, options, progress)?;
     let agent = voicelane.as_ref().map(|voicelane| &voicelane.agent);
+    ready(&sites);
     meet(&sites, ip)?;
 
     progress.say(format_args!(
@@ -105,8 +111,16 @@ pub fn run<T>(
 
     let mut checks = check(&phases, ip);
     checks.push(course.own_faults(bulk.lapses()));
-    bulk.stop()?;
-    course.calls.stop(false)?;
+    let bulk = if options.stays {
+        if let Some(agent) = agent {
+            course.add_sessions(agent)?;
+        }
+        Some(bulk)
+    } else {
+        bulk.stop()?;
+        course.calls.stop(false)?;
+        None
+    };
     let stall = agent.map(|agent| agent.longest_stall()).transpose()?;
     let report = Report {
         phases,
@@ -118,7 +132,9 @@ pub fn run<T>(
         ip: ip.number(),
         notes: notes(options),
     };
-    Ok(finish(&sites, &report))
+    let finished = finish(&sites, &report);
+    drop(bulk);
+    Ok(finished)
 }
 
 /// The programs under test; nothing where the kernel forwards.
@@ -140,7 +156,13 @@ fn start(
         ipv6,
         ..RouterOptions::default()
     };
-    Voicelane::start(sites, [&router; 2], progress).map(Some)
+    let page = PAGE.to_string();
+    let page: &[&str] = if options.has_page {
+        &["--web", &page]
+    } else {
+        &[]
+    };
+    Voicelane::start_with(sites, page, [&router; 2], progress).map(Some)
 }
 
 pub(super) fn notes(options: Options) -> Vec<String> {

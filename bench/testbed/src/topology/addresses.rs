@@ -16,6 +16,8 @@ pub const AGENT: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 2);
 pub const SERVER_PORT: u16 = 7400;
 /// Port of a router's own gRPC and metrics.
 pub const ROUTER_PORT: u16 = 7401;
+/// The QoS server's page for operators, in its namespace.
+pub const PAGE: SocketAddr = SocketAddr::new(v4([127, 0, 0, 1]), 7480);
 /// UDP port at which bulk traffic is sent and received.
 pub const BULK_PORT: u16 = 9;
 
