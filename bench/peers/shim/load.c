@@ -19,6 +19,7 @@
 struct frames frames;
 struct page *page;
 int paced;
+uint32_t burst = UINT16_MAX;
 
 void die(const char *format, ...)
 {
@@ -139,6 +140,8 @@ void load(void)
 		die("cannot map %s", file);
 	close(fd);
 	paced = getenv("REPLAY_PACED") != NULL;
+	if (getenv("REPLAY_BURST"))
+		burst = strtoul(getenv("REPLAY_BURST"), NULL, 10);
 	page->tsc_hz = rte_get_tsc_hz();
 	page->magic = MAGIC;
 }

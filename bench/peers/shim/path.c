@@ -49,6 +49,7 @@ uint16_t receive(void *queue, struct rte_mbuf **packets, uint16_t n)
 	uint32_t bytes = 0;
 
 	counters->calls = counters->calls + 1;
+	n = RTE_MIN(n, burst);
 	if (!take(source, packets, n))
 		return 0;
 	for (uint32_t i = 0; i < n; i++)

@@ -21,6 +21,7 @@
  *   REPLAY_PCAP=FILE    frames, replayed for ever in the file's order
  *   REPLAY_STATS=FILE   where to put the page of counters, struct page
  *   REPLAY_PACED=1      paced, with times
+ *   REPLAY_BURST=N      the most packets that come at once
  */
 #ifndef REPLAY_H
 #define REPLAY_H
@@ -98,6 +99,7 @@ struct sink {
 extern struct frames frames;
 extern struct page *page;
 extern int paced;
+extern uint32_t burst;
 void load(void);
 void die(const char *format, ...) __rte_noreturn;
 

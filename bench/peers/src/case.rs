@@ -1,13 +1,10 @@
 //! What is measured: which program, with which packets.
 
-use std::{
-    fmt, fs, io,
-    path::{Path, PathBuf},
-};
+use std::fmt;
 
 use voicelane_bench::flows::IpVersion;
 
-use crate::traffic::{self, Capture};
+use crate::traffic::{Capture, Tags};
 
 /// The programs. All but the last are DPDK's own, as Debian's packages bring them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,13 +59,22 @@ impl Classes {
         }
     }
 
-    const fn code_points(self) -> &'static str {
+    pub(crate) const fn code_points(self) -> &'static str {
         match self {
             Self::Ef => "EF",
             Self::All => "EF,VOICE-ADMIT,CS6,CS5,AF41,CS4,AF31,CS3,AF21,CS2,AF11,DF,LE",
             Self::Default => "DF",
         }
     }
+}
+
+/// How a peer and its DPDK were compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Build {
+    /// As Debian's packages bring DPDK.
+    Installed,
+    /// From Debian's sources, as Voicelane is: for x86-64-v3, with -O3.
+    LikeVoicelane,
 }
 
 /// One row of the table.
@@ -86,7 +92,22 @@ pub(crate) struct Case {
     pub(crate) session_every: u32,
     /// With Voicelane's shaper at half of what the same case takes without one.
     pub(crate) saturated: bool,
+    /// Voicelane does all that a router may have to: the Internet's routes, 64 next hops, rules, VLANs, and
+    /// nothing goes past the queues.
+    pub(crate) full: bool,
+    /// Voicelane's session table has as many entries as l3fwd's, whose size is fixed.
+    pub(crate) large_table: bool,
+    /// The most packets that come at once.
+    pub(crate) burst: u16,
+    /// All of qos_sched's packets are of one pipe, not of 4,096.
+    pub(crate) one_pipe: bool,
+    /// Of a peer.
+    pub(crate) build: Build,
 }
+
+/// The most packets that Voicelane asks for, and that DPDK's programs do.
+pub(crate) const BURST: u16 = 64;
+const PEERS_BURST: u16 = 32;
 
 /// The smallest frames: IPv4's are Ethernet's, IPv6's headers with UDP's fill 62 bytes.
 pub(crate) const SMALL: u16 = 60;
@@ -114,7 +135,45 @@ impl Case {
             classes: Classes::Ef,
             session_every: 1,
             saturated: false,
+            full: false,
+            large_table: false,
+            burst: match program {
+                Program::Voicelane => BURST,
+                _ => PEERS_BURST,
+            },
+            one_pipe: false,
+            build: Build::Installed,
         }
+    }
+
+    /// The row that nothing flatters: all that a router may have to do, half of the packets in sessions.
+    pub(crate) const fn full(frame_bytes: u16, flows: u32) -> Self {
+        Self {
+            classes: Classes::All,
+            session_every: 2,
+            full: true,
+            ..Self::new(Program::Voicelane, IpVersion::V4, frame_bytes, flows)
+        }
+    }
+
+    /// How it differs from what its program is usually run with.
+    pub(crate) fn variations(&self) -> Vec<String> {
+        let usual = Self::new(self.program, self.ip, self.frame_bytes, self.flows);
+        let burst = format!("bursts of {}", self.burst);
+        let all = [
+            (self.full, "all that a router does"),
+            (self.large_table, "a table of 4 M entries"),
+            (self.burst != usual.burst, &burst),
+            (self.one_pipe, "one pipe"),
+            (self.build != usual.build, "compiled for x86-64-v3"),
+        ];
+        let is_so = all.into_iter().filter(|(is_so, _)| *is_so);
+        is_so.map(|(_, name)| name.to_owned()).collect()
+    }
+
+    /// Whether packets leave Voicelane without having been in a queue.
+    pub(crate) const fn bypasses(&self) -> bool {
+        !self.saturated && !self.full
     }
 
     /// The same without a limit on the way out.
@@ -130,7 +189,7 @@ impl Case {
     pub(crate) fn groups(cases: &[Self]) -> Vec<Vec<Self>> {
         let packets = |case: &Self| {
             let (small, flows) = (case.frame_bytes <= SMALL_IPV6, case.flows.ilog2());
-            (small, flows, case.classes, case.session_every)
+            (small, flows, case.classes, case.session_every, case.full)
         };
         let mut groups: Vec<Vec<Self>> = vec![];
         for &case in cases {
@@ -150,7 +209,12 @@ impl Case {
             flows: self.flows,
             ip: self.ip,
             frame_bytes: self.frame_bytes,
-            tagged: self.program == Program::QosSched,
+            tags: match self.program {
+                Program::QosSched if self.one_pipe => Tags::OnePipe,
+                Program::QosSched => Tags::Pipes,
+                _ if self.full => Tags::Vlan,
+                _ => Tags::None,
+            },
         }
     }
 
@@ -160,6 +224,9 @@ impl Case {
         use Program::{ExactMatch, Floor, LongestPrefix, QosSched, Voicelane};
 
         let mut cases = vec![];
+        for flows in [1_000, 65_536, 1_000_000] {
+            cases.extend(Self::full(SMALL, flows).and_saturated());
+        }
         for (ip, frame) in [(V4, SMALL), (V4, VOICE), (V6, SMALL), (V6, VOICE)] {
             for flows in [1_000, 65_536, 1_000_000] {
                 cases.push(Self::new(Floor, ip, frame, flows));
@@ -172,7 +239,27 @@ impl Case {
             cases.push(Self::new(LongestPrefix, V4, SMALL, flows));
         }
         for (frame, flows) in [(SMALL, 1_000), (SMALL, 65_536), (VOICE, 1_000)] {
-            cases.push(Self::new(QosSched, V4, frame, flows));
+            let case = Self::new(QosSched, V4, frame, flows);
+            let one_pipe = Self {
+                one_pipe: true,
+                ..case
+            };
+            cases.extend([case, one_pipe]);
+        }
+        for flows in [1_000, 65_536, 1_000_000] {
+            let case = |program| Self::new(program, V4, SMALL, flows);
+            cases.push(Self {
+                large_table: true,
+                ..case(Voicelane)
+            });
+            cases.push(Self {
+                burst: PEERS_BURST,
+                ..case(Voicelane)
+            });
+            cases.push(Self {
+                burst: BURST,
+                ..case(Floor)
+            });
         }
         cases.push(Self::new(Voicelane, V4, VOICE, FULL_LINK_FLOWS));
         for flows in [1_000, 65_536, 1_000_000] {
@@ -188,9 +275,11 @@ impl Case {
         use IpVersion::{V4, V6};
         use Program::{ExactMatch, Floor, LongestPrefix, QosSched, Voicelane};
 
-        let mut cases: Vec<_> = [Floor, LongestPrefix, ExactMatch, QosSched, Voicelane]
-            .map(|program| Self::new(program, V4, SMALL, 1_000))
-            .into();
+        let mut cases: Vec<_> = Self::full(SMALL, 1_000).and_saturated().into();
+        cases.extend(
+            [Floor, LongestPrefix, ExactMatch, QosSched, Voicelane]
+                .map(|program| Self::new(program, V4, SMALL, 1_000)),
+        );
         cases.extend([
             Self::new(ExactMatch, V4, SMALL, 65_536),
             Self::new(Voicelane, V4, SMALL, 65_536),
@@ -203,27 +292,40 @@ impl Case {
         cases
     }
 
+    /// Peers of these cases once more, compiled as Voicelane is, each behind the other.
+    pub(crate) fn with_builds(cases: Vec<Self>) -> Vec<Self> {
+        let both = |case: Self| {
+            let again = Self {
+                build: Build::LikeVoicelane,
+                ..case
+            };
+            let is_peer = case.program != Program::Voicelane;
+            std::iter::once(case).chain(is_peer.then_some(again))
+        };
+        cases.into_iter().flat_map(both).collect()
+    }
+
+    /// Without and with a limit on the way out.
+    fn and_saturated(self) -> [Self; 2] {
+        let saturated = Self {
+            saturated: true,
+            ..self
+        };
+        [self, saturated]
+    }
+
     /// The other loads of a Voicelane case: saturated, classes mixed, half without a session. What a
     /// saturated case is compared with comes before it.
     fn variants(self) -> Vec<Self> {
         let classes = |classes| Self { classes, ..self };
-        let saturated = |case| Self {
-            saturated: true,
-            ..case
-        };
         let half = Self {
             session_every: 2,
             ..self
         };
-        vec![
-            saturated(self),
-            classes(Classes::All),
-            saturated(classes(Classes::All)),
-            classes(Classes::Default),
-            saturated(classes(Classes::Default)),
-            half,
-            saturated(half),
-        ]
+        let [_, saturated] = self.and_saturated();
+        let others = [classes(Classes::All), classes(Classes::Default), half];
+        let others = others.into_iter().flat_map(Self::and_saturated);
+        std::iter::once(saturated).chain(others).collect()
     }
 }
 
@@ -238,6 +340,9 @@ impl fmt::Display for Case {
             self.frame_bytes,
             self.flows
         )?;
+        for variation in self.variations() {
+            write!(f, ", {variation}")?;
+        }
         if self.classes != Classes::Ef {
             write!(f, ", classes {}", self.classes.name())?;
         }
@@ -248,110 +353,6 @@ impl fmt::Display for Case {
             write!(f, ", saturated")?;
         }
         Ok(())
-    }
-}
-
-/// Folders of programs and of working files.
-#[derive(Clone, Debug)]
-pub(crate) struct Folders {
-    pub(crate) bin: PathBuf,
-    /// What `scripts/bench` compiled, and what is kept from run to run: captures, rules, logs.
-    pub(crate) work: PathBuf,
-}
-
-/// A program and its arguments.
-pub(crate) struct CommandLine {
-    pub(crate) program: PathBuf,
-    pub(crate) arguments: Vec<String>,
-    /// What it logs when everything is installed, if it polls before that.
-    ready: Option<&'static str>,
-}
-
-impl CommandLine {
-    pub(crate) fn says_ready(&self, log: &Path) -> bool {
-        let says = |text: &str| fs::read_to_string(log).is_ok_and(|log| log.contains(text));
-        self.ready.is_none_or(says)
-    }
-}
-
-impl Case {
-    /// How to start it. `rate_bit_s`: of Voicelane's shaper, in a saturated case.
-    pub(crate) fn command(
-        &self,
-        folders: &Folders,
-        rate_bit_s: Option<u64>,
-    ) -> io::Result<CommandLine> {
-        let work = &folders.work;
-        let example = |name: &str| work.join("examples").join(name).join("build").join(name);
-        let eal = "-n 1 --no-pci --in-memory --iova-mode=va --no-telemetry --vdev=net_null0";
-        let (program, line) = match self.program {
-            Program::Floor => (
-                "dpdk-testpmd".into(),
-                format!(
-                    "{eal} -l 0,1 -- --port-topology=loop --forward-mode=io --nb-cores=1 \
-                     --total-num-mbufs=16384 --stats-period=1000"
-                ),
-            ),
-            Program::LongestPrefix => (
-                example("l3fwd"),
-                format!(
-                    "{eal} --vdev=net_null1 -l 0,1 -- -p 3 -P --config=(0,0,1) --lookup=lpm \
-                     --rule_ipv4={} --rule_ipv6={}",
-                    traffic::prefix_rules(work, IpVersion::V4)?.display(),
-                    traffic::prefix_rules(work, IpVersion::V6)?.display(),
-                ),
-            ),
-            Program::ExactMatch => {
-                // It holds one family only, and wants a rule of the other.
-                let flows = |ip| if ip == self.ip { self.flows } else { 1 };
-                let rules = |ip| traffic::exact_rules(work, ip, flows(ip));
-                let options = match (self.ip, self.flows) {
-                    (IpVersion::V4, ..=500_000) => "",
-                    (IpVersion::V4, _) => "--hash-entry-num=0x200000",
-                    (IpVersion::V6, ..=500_000) => "--ipv6",
-                    (IpVersion::V6, _) => "--ipv6 --hash-entry-num=0x200000",
-                };
-                (
-                    example("l3fwd"),
-                    format!(
-                        "{eal} --vdev=net_null1 -l 0,1 -- -p 3 -P --config=(0,0,1) --lookup=em \
-                         --rule_ipv4={} --rule_ipv6={} {options}",
-                        rules(IpVersion::V4)?.display(),
-                        rules(IpVersion::V6)?.display(),
-                    ),
-                )
-            }
-            Program::QosSched => {
-                let installed = work.join("examples/qos_sched/profile.cfg");
-                let profile = traffic::unlimited_profile(work, &installed)?;
-                // It receives on a core of its own; what it does with the packets is on the other.
-                (
-                    example("qos_sched"),
-                    format!(
-                        "{eal} --vdev=net_null1 --lcores=0@0,1@1,2@0 --main-lcore=2 -- --mnc=2 \
-                         --pfc=0,1,0,1 --msz=524288 --bsz=32,32,32,32 --cfg={}",
-                        profile.display()
-                    ),
-                )
-            }
-            Program::Voicelane => (
-                folders.bin.join("voicelane-throughput"),
-                format!(
-                    "--vdev=net_null0 --vdev=net_null1 --core=1 --seconds=0 --flows={} --ip={} \
-                     --session-every={} --dscp={} {}",
-                    self.flows,
-                    self.ip.number(),
-                    self.session_every,
-                    self.classes.code_points(),
-                    rate_bit_s.map_or(String::new(), |rate| format!("--rate={rate}bit/s")),
-                ),
-            ),
-        };
-        Ok(CommandLine {
-            ready: (self.program == Program::Voicelane).then_some("sessions are installed"),
-            program,
-            arguments: line.split_whitespace().map(str::to_owned).collect(),
-        })
     }
 }
 

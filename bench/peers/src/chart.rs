@@ -38,39 +38,47 @@ pub(crate) fn draw(report: &Report, file: &Path) -> anyhow::Result<()> {
 
 fn sections(rows: &[Row]) -> Vec<Section<'_>> {
     let plain = |row: &&Row| {
-        !row.saturated && row.case.session_every == 1 && row.case.classes == Classes::Ef
+        !row.saturated
+            && row.case.session_every == 1
+            && row.case.classes == Classes::Ef
+            && row.variations.is_empty()
+    };
+    let label = |row: &Row| {
+        let case = row.case.to_string();
+        case.strip_prefix("voicelane, ").unwrap_or(&case).to_owned()
+    };
+    let full = Section {
+        title: "Voicelane with all that a router does".to_owned(),
+        bars: (rows.iter())
+            .filter(|row| row.case.full)
+            .map(|row| (label(row), row))
+            .collect(),
     };
     let mut links: Vec<_> = rows.iter().map(|row| (row.ip, row.frame_bytes)).collect();
     links.sort_unstable();
     links.dedup();
-    let mut sections: Vec<_> = links
-        .into_iter()
-        .map(|link| {
-            let mut same: Vec<_> = rows
-                .iter()
-                .filter(plain)
-                .filter(|row| (row.ip, row.frame_bytes) == link)
-                .collect();
-            same.sort_by_key(|row| (row.flows, row.case.program));
-            Section {
-                title: format!("IPv{}, frames of {} bytes", link.0, link.1),
-                bars: same
-                    .into_iter()
-                    .map(|row| (format!("{}, {} flows", row.name, row.flows), row))
-                    .collect(),
-            }
-        })
-        .collect();
+    let links = links.into_iter().map(|link| {
+        let mut same: Vec<_> = rows
+            .iter()
+            .filter(plain)
+            .filter(|row| (row.ip, row.frame_bytes) == link)
+            .collect();
+        same.sort_by_key(|row| (row.flows, row.case.program));
+        Section {
+            title: format!("IPv{}, frames of {} bytes", link.0, link.1),
+            bars: same
+                .into_iter()
+                .map(|row| (format!("{}, {} flows", row.name, row.flows), row))
+                .collect(),
+        }
+    });
+    let mut sections: Vec<_> = std::iter::once(full).chain(links).collect();
     sections.push(Section {
-        title: "Voicelane under other loads".to_owned(),
+        title: "Other loads and builds".to_owned(),
         bars: rows
             .iter()
-            .filter(|row| !plain(row))
-            .map(|row| {
-                let case = row.case.to_string();
-                let load = case.strip_prefix("voicelane, ").unwrap_or(&case).to_owned();
-                (load, row)
-            })
+            .filter(|row| !plain(row) && !row.case.full)
+            .map(|row| (label(row), row))
             .collect(),
     });
     sections.retain(|section| !section.bars.is_empty());

@@ -63,12 +63,23 @@ pub(crate) struct Row {
     pub(crate) mpps: Spread,
     /// TSC ticks of one core for each packet received.
     pub(crate) cycles_per_packet: Spread,
-    /// The same, by the round's number.
+    /// The same for each packet sent.
+    pub(crate) cycles_per_sent: Spread,
+    /// How it differs from what the program is usually run with.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) variations: Vec<String>,
+    /// Whether packets leave Voicelane without having been in a queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bypasses: Option<bool>,
+    /// Cycles for each packet received, by the round's number.
     pub(crate) cycles_by_round: BTreeMap<u8, f64>,
+    /// For each packet sent.
+    #[serde(skip)]
+    sent_cycles_by_round: BTreeMap<u8, f64>,
     /// Cycles divided by the unsaturated ones of the same case: the median over the rounds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) of_unsaturated: Option<f64>,
-    /// Cycles divided by each peer's.
+    /// Cycles divided by each peer's: for each packet received, but by qos_sched's for each packet sent.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) ratio: BTreeMap<&'static str, Ratio>,
     #[serde(skip)]
@@ -115,7 +126,7 @@ pub(crate) fn rows(samples: &[(Case, Samples)]) -> Vec<Row> {
         row.of_unsaturated = plain
             .iter()
             .find(|other| row.saturated && other.case == row.case.unsaturated())
-            .and_then(|other| quotient(row, other));
+            .and_then(|other| quotient(&row.cycles_by_round, &other.cycles_by_round));
         if row.case.program == Program::Voicelane {
             row.ratio = Program::PEERS
                 .into_iter()
@@ -140,18 +151,32 @@ fn row(case: &Case, samples: &Samples) -> Option<Row> {
         sent_share: spread(|sample| sample.sent_share)?.median,
         mpps: spread(|sample| sample.mpps)?,
         cycles_per_packet: spread(|sample| sample.cycles_per_packet)?,
-        cycles_by_round: (samples.iter())
-            .map(|(&round, sample)| (round, sample.cycles_per_packet))
-            .collect(),
+        cycles_per_sent: spread(Sample::cycles_per_sent)?,
+        variations: case.variations(),
+        bypasses: (case.program == Program::Voicelane).then(|| case.bypasses()),
+        cycles_by_round: by_round(samples, |sample| sample.cycles_per_packet),
+        sent_cycles_by_round: by_round(samples, Sample::cycles_per_sent),
         of_unsaturated: None,
         ratio: BTreeMap::new(),
         case: *case,
     })
 }
 
+fn by_round(samples: &Samples, figure: fn(&Sample) -> f64) -> BTreeMap<u8, f64> {
+    let rounds = samples.iter();
+    rounds
+        .map(|(&round, sample)| (round, figure(sample)))
+        .collect()
+}
+
 fn ratio(row: &Row, peer: &Row) -> Option<Ratio> {
+    let cycles = |row: &'_ Row| match peer.case.program {
+        // Its worker's packets are counted when they are sent.
+        Program::QosSched => row.sent_cycles_by_round.clone(),
+        _ => row.cycles_by_round.clone(),
+    };
     Some(Ratio {
-        cycles: quotient(row, peer)?,
+        cycles: quotient(&cycles(row), &cycles(peer))?,
         flows: peer.flows,
         frame_bytes: peer.frame_bytes,
         ip: peer.ip,
@@ -160,10 +185,10 @@ fn ratio(row: &Row, peer: &Row) -> Option<Ratio> {
 
 /// One row's cycles divided by another's: the median of the rounds that have both. In a round they took
 /// turns, so a machine that is slower in one round than in another changes both.
-fn quotient(row: &Row, other: &Row) -> Option<f64> {
-    let rounds = row.cycles_by_round.iter();
-    let quotients =
-        rounds.filter_map(|(round, cycles)| Some(cycles / other.cycles_by_round.get(round)?));
+fn quotient(row: &BTreeMap<u8, f64>, other: &BTreeMap<u8, f64>) -> Option<f64> {
+    let quotients = row
+        .iter()
+        .filter_map(|(round, cycles)| Some(cycles / other.get(round)?));
     Some(Spread::of(quotients)?.median)
 }
 
@@ -177,16 +202,17 @@ fn nearest<'a>(peer: Program, row: &Row, rows: &'a [Row]) -> Option<&'a Row> {
         )
     };
     rows.iter()
-        .filter(|other| other.case.program == peer)
+        .filter(|other| other.case.program == peer && other.variations.is_empty())
         .min_by_key(distance)
 }
 
 impl Report {
-    /// The share of a core that a 10GbE link full of G.711 takes.
+    /// The share of a core that a 10GbE link full of G.711 would take, by the cycles of a core that is never idle.
     pub(crate) fn full_link_share(&self) -> Option<f64> {
         let full = self.rows.iter().find(|row| {
             row.case.program == Program::Voicelane
                 && (row.flows, row.frame_bytes) == (FULL_LINK_FLOWS, VOICE)
+                && row.variations.is_empty()
         })?;
         Some(full.cycles_per_packet.median * FULL_LINK_MPPS * 1e6 / self.tsc_hz)
     }
@@ -282,6 +308,7 @@ mod tests {
         let find = |wanted: &dyn Fn(&&Row) -> bool| report.rows.iter().find(wanted).unwrap();
         for row in report.rows.iter().filter(|row| row.name == "voicelane") {
             let exact = row.ratio["l3fwd em"];
+            assert_eq!(row.bypasses, Some(!row.saturated && !row.case.full));
             assert_eq!(exact.ip, row.ip);
             assert_eq!(exact.frame_bytes, row.frame_bytes);
             if row.flows != FULL_LINK_FLOWS {
@@ -289,6 +316,7 @@ mod tests {
             }
             let peer = find(&|peer| {
                 peer.name == "l3fwd em"
+                    && peer.variations.is_empty()
                     && (peer.ip, peer.frame_bytes, peer.flows)
                         == (exact.ip, exact.frame_bytes, exact.flows)
             });

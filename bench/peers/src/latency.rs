@@ -14,27 +14,25 @@ use voicelane_bench::flows::IpVersion;
 use voicelane_bench::{Machine, report::Files};
 
 use crate::{
-    case::{Case, Folders, Program, VOICE, WIRE_BYTES},
+    case::{Case, Program, VOICE, WIRE_BYTES},
+    command::Folders,
     delays::{Delays, LoadRow, Report, Stalls},
-    page::{Counters, Page},
+    page::Page,
     percentiles,
     run::{Own, Running, Stop},
+    search::{DRAIN, Terms, highest_rate, whole},
 };
 
 /// Sessions and other flows.
 const FLOWS: u32 = 65_536;
-/// The search for the highest rate begins between these, packets a second, and ends so near to it.
-const SLOWEST: f64 = 0.1e6;
-const FASTEST: f64 = 60e6;
-const NEAR: f64 = 1.02;
-/// A rate is carried if one of so many tries loses nothing: on a machine that stands still for
-/// milliseconds, any rate loses something now and then.
-const TRIES: usize = 5;
-const TRY: Duration = Duration::from_millis(300);
+/// By which the highest rate is searched for.
+const CARRIED: Terms = Terms {
+    loss: 0.0,
+    time: Duration::from_millis(300),
+    tries: 5,
+};
 /// Caches fill, and queues.
 const SETTLE: Duration = Duration::from_millis(500);
-/// Until what is on its way has come.
-const DRAIN: Duration = Duration::from_millis(50);
 /// How far apart packets are due at the spinning thread.
 const GAP_STEP_NS: u64 = 100;
 /// Of the highest rate.
@@ -75,7 +73,7 @@ pub(crate) fn run(options: &Options, folders: &Folders, stop: &Stop) -> anyhow::
     eprintln!("the highest rate without loss");
     let mut router = Running::start(&half, None, folders, (0, true), stop)?;
     let tsc_hz = router.page.tsc_hz;
-    let highest_pps = highest_rate(&mut router)?;
+    let highest_pps = highest_rate(&mut router, CARRIED)?;
     eprintln!("{:.2} Mpps", highest_pps / 1e6);
     for load in LOADS {
         let row = measure(
@@ -159,44 +157,6 @@ fn end(router: Running<'_>) -> anyhow::Result<f64> {
     Ok(own.longest_stall_us)
 }
 
-/// The highest rate without loss, in packets a second, by bisection.
-fn highest_rate(router: &mut Running<'_>) -> anyhow::Result<f64> {
-    let (mut carried, mut lost) = (SLOWEST, FASTEST);
-    if !carries(router, carried)? {
-        bail!("even {SLOWEST} packets a second are too many");
-    }
-    while lost / carried > NEAR {
-        let middle = (carried * lost).sqrt();
-        if carries(router, middle)? {
-            carried = middle;
-        } else {
-            lost = middle;
-        }
-    }
-    Ok(carried)
-}
-
-/// Whether one of a few tries loses nothing.
-fn carries(router: &mut Running<'_>, pps: f64) -> anyhow::Result<bool> {
-    for _ in 0..TRIES {
-        let before = router.page.counters()?;
-        router.page.set_pps(whole(pps))?;
-        router.pause(TRY)?;
-        router.page.set_pps(0)?;
-        router.pause(DRAIN)?;
-        if missing(&before, &router.page.counters()?) == 0 {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// Packets that found no place in the receive ring, or were not sent.
-fn missing(before: &Counters, after: &Counters) -> u64 {
-    let sent: u64 = after.sent.iter().sum::<u64>() - before.sent.iter().sum::<u64>();
-    (after.lost - before.lost) + (after.received - before.received).saturating_sub(sent)
-}
-
 fn measure(
     router: &mut Running<'_>,
     case: &Case,
@@ -272,13 +232,4 @@ fn spin(duration: Duration, stop: &Stop) -> anyhow::Result<Delays> {
         Ok(delays) => delays,
         Err(_) => bail!("the spinning thread ended early"),
     }
-}
-
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "positive, and far below 2^64"
-)]
-fn whole(number: f64) -> u64 {
-    number.round() as u64
 }

@@ -8,13 +8,16 @@
 
 mod case;
 mod chart;
+mod command;
 mod compare;
 mod delays;
 mod figures;
 mod latency;
 mod page;
 mod percentiles;
+mod rates;
 mod run;
+mod search;
 mod table;
 mod traffic;
 
@@ -24,7 +27,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use self::{case::Folders, run::Stop};
+use self::{command::Folders, run::Stop};
 
 /// Measures Voicelane beside DPDK's own programs. `scripts/bench` builds, prepares and runs this.
 #[derive(Debug, Parser)]
@@ -42,6 +45,8 @@ enum Command {
     Throughput(compare::Options),
     /// How long packets take from due to sent; the table goes to the output.
     Latency(latency::Options),
+    /// The highest rates without loss; the table goes to the output.
+    Rates(rates::Options),
 }
 
 fn main() -> ExitCode {
@@ -69,5 +74,6 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
     match &arguments.command {
         Command::Throughput(options) => compare::run(options, &folders, &stop),
         Command::Latency(options) => latency::run(options, &folders, &stop),
+        Command::Rates(options) => rates::run(options, &folders, &stop),
     }
 }

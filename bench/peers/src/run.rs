@@ -22,7 +22,8 @@ use nix::{
 use serde::Deserialize;
 
 use crate::{
-    case::{Case, Folders, Program},
+    case::{Case, Program},
+    command::Folders,
     page::{Counters, Page},
 };
 
@@ -54,6 +55,13 @@ pub(crate) struct Sample {
     pub(crate) hit_share: Option<f64>,
     /// The clock of the cycles.
     pub(crate) tsc_hz: f64,
+}
+
+impl Sample {
+    /// TSC ticks for each packet sent.
+    pub(crate) fn cycles_per_sent(&self) -> f64 {
+        self.cycles_per_packet / self.sent_share
+    }
 }
 
 /// Runs cases side by side: each has its turn a few times a second, while the others stand still, so
@@ -221,6 +229,7 @@ impl<'a> Running<'a> {
             .env("REPLAY_PCAP", capture)
             .env("REPLAY_STATS", &page_file)
             .envs(paced.then_some(("REPLAY_PACED", "1")))
+            .envs(case.environment(folders))
             .stdin(Stdio::piped())
             .stdout(File::create(&output)?)
             .stderr(File::create(&log)?)

@@ -14,7 +14,8 @@ use voicelane_bench::flows::{self, IpVersion};
 pub(crate) const OUT: u8 = 1;
 
 const ETHERNET: usize = 14;
-const TWO_TAGS: usize = 8;
+/// The number of `voicelane-throughput`'s VLAN.
+const VLAN: u16 = 100;
 const UDP: usize = 8;
 const RTP: usize = 12;
 
@@ -25,8 +26,47 @@ pub(crate) struct Capture {
     pub(crate) ip: IpVersion,
     /// Without FCS, and without tags.
     pub(crate) frame_bytes: u16,
-    /// With two VLAN tags, by which qos_sched knows subport and pipe.
-    pub(crate) tagged: bool,
+    pub(crate) tags: Tags,
+}
+
+/// VLAN tags of frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tags {
+    None,
+    /// One, the same in all frames.
+    Vlan,
+    /// Two, by which qos_sched knows subport and pipe: subport 0, and one of 4,096 pipes.
+    Pipes,
+    /// The same, of the first pipe.
+    OnePipe,
+}
+
+impl Tags {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Vlan => "-vlan",
+            Self::Pipes => "-tagged",
+            Self::OnePipe => "-onepipe",
+        }
+    }
+
+    /// What stands before the type of flow `i`'s packet.
+    #[allow(clippy::cast_possible_truncation, reason = "the upper 12 bits of 32")]
+    fn bytes(self, i: u32) -> Vec<u8> {
+        let inner = |number: u16| [&[0x81, 0][..], &number.to_be_bytes()].concat();
+        let outer = [0x88, 0xa8, 0, 0];
+        match self {
+            Self::None => vec![],
+            Self::Vlan => inner(VLAN),
+            Self::Pipes => [
+                &outer[..],
+                &inner((i.wrapping_mul(0x9e37_79b1) >> 20) as u16),
+            ]
+            .concat(),
+            Self::OnePipe => [&outer[..], &inner(0)].concat(),
+        }
+    }
 }
 
 impl Capture {
@@ -37,7 +77,7 @@ impl Capture {
             self.flows,
             self.ip.number(),
             self.frame_bytes,
-            if self.tagged { "-tagged" } else { "" }
+            self.tags.name()
         );
         make(folder.join(name), |file| self.write(file))
     }
@@ -68,14 +108,11 @@ impl Capture {
     )]
     fn frame(&self, i: u32) -> Vec<u8> {
         let flow = flows::flow(self.ip, i);
-        let length = usize::from(self.frame_bytes) + if self.tagged { TWO_TAGS } else { 0 };
+        let tags = self.tags.bytes(i);
+        let length = usize::from(self.frame_bytes) + tags.len();
         let mut frame = Vec::with_capacity(length);
         frame.extend([2, 0, 0, 0, 0, 0, 2, 0, 0, 0, 1, 1]);
-        if self.tagged {
-            // Outer tag: subport 0. Inner tag: one of 4,096 pipes.
-            frame.extend([0x88, 0xa8, 0, 0, 0x81, 0]);
-            frame.extend(((i.wrapping_mul(0x9e37_79b1) >> 20) as u16).to_be_bytes());
-        }
+        frame.extend(tags);
         let class: u8 = if i.is_multiple_of(2) { 46 << 2 } else { 0 };
         let ip_bytes = self.frame_bytes - ETHERNET as u16;
         match (flow.source.ip(), flow.destination.ip()) {
@@ -201,12 +238,14 @@ mod tests {
 
     use super::*;
 
+    const TAG: usize = 4;
+
     /// What stands in a frame of UDP.
     fn flow_of(frame: &[u8]) -> FiveTuple {
-        let tags = if frame[12..14] == [0x88, 0xa8] {
-            TWO_TAGS
-        } else {
-            0
+        let tags = match frame[12..14] {
+            [0x88, 0xa8] => 2 * TAG,
+            [0x81, 0] => TAG,
+            _ => 0,
         };
         let ip = &frame[ETHERNET + tags..];
         let (source, destination, udp): (IpAddr, IpAddr, _) = match ip[0] >> 4 {
@@ -238,21 +277,23 @@ mod tests {
     fn captures_hold_each_flow_once() {
         let folder = env::temp_dir().join(format!("voicelane-capture-{}", process::id()));
         fs::create_dir_all(&folder).unwrap();
-        for (ip, frame_bytes, tagged) in [
-            (IpVersion::V4, 60, false),
-            (IpVersion::V4, 60, true),
-            (IpVersion::V4, 214, false),
-            (IpVersion::V6, 62, false),
-            (IpVersion::V6, 214, false),
+        for (ip, frame_bytes, tags, tag_bytes) in [
+            (IpVersion::V4, 60, Tags::None, 0),
+            (IpVersion::V4, 60, Tags::Vlan, TAG),
+            (IpVersion::V4, 60, Tags::Pipes, 2 * TAG),
+            (IpVersion::V4, 60, Tags::OnePipe, 2 * TAG),
+            (IpVersion::V4, 214, Tags::None, 0),
+            (IpVersion::V6, 62, Tags::None, 0),
+            (IpVersion::V6, 214, Tags::None, 0),
         ] {
             let capture = Capture {
                 flows: 500,
                 ip,
                 frame_bytes,
-                tagged,
+                tags,
             };
             let file = fs::read(capture.file(&folder).unwrap()).unwrap();
-            let length = usize::from(frame_bytes) + if tagged { TWO_TAGS } else { 0 };
+            let length = usize::from(frame_bytes) + tag_bytes;
             let mut found: Vec<_> = file[24..]
                 .chunks(16 + length)
                 .map(|record| {

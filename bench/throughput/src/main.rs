@@ -3,9 +3,11 @@
 
 #![forbid(unsafe_code)]
 
+mod full;
+
 use std::{
     collections::BTreeMap,
-    iter,
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -35,8 +37,10 @@ use voicelane_dpdk::{
 
 /// Buffers: as in the router, queues may be full and leave enough for the rings.
 const BUFFERS: u32 = 65_535;
-/// Flows in one command to the worker.
+/// Flows in one command to the worker, and routes that it has at once.
 const BATCH: usize = 64;
+/// How long it has for an answer.
+const ANSWER: Duration = Duration::from_secs(30);
 /// Sessions whose counters stand for all: each flow comes as often as any other.
 const SAMPLE: usize = 1_000;
 
@@ -66,6 +70,14 @@ struct Arguments {
     /// Install each N-th flow as a session; 1: all.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     session_every: u32,
+    /// Entries of the session table; it holds them half full. As many as there are flows if not given.
+    #[arg(long, value_name = "N")]
+    entries: Option<u32>,
+    /// Do all that a router may have to: the Internet's routes beside the flows' own, over 64 next hops, 20
+    /// rules that give flows without a session the same code points, a VLAN on both ports, and a maximum for
+    /// each class, so that no packet goes past the queues.
+    #[arg(long)]
+    full: bool,
     /// The sessions' code points, by turns.
     #[arg(long, default_value = "EF", value_delimiter = ',')]
     dscp: Vec<Dscp>,
@@ -110,18 +122,32 @@ fn main() -> anyhow::Result<()> {
         let name = device.split(',').next().unwrap_or_default();
         let port = Port::configure(name, &setup, pool)?;
         queues.push(port.start(1)?);
-        ports.push(PortSettings {
+        let mut port = PortSettings {
             strict_cap: rate,
             ..PortSettings::new(mac, Trust::Bleach, rate)
-        });
+        };
+        if arguments.full {
+            full::port(&mut port)?;
+        }
+        ports.push(port);
     }
     let settings = Settings {
-        session_entries: usize::try_from(arguments.flows)?.max(1),
+        session_entries: usize::try_from(arguments.entries.unwrap_or(arguments.flows))?.max(1),
         memory: eal.memory(),
         idle: Idle::Poll,
         ..Settings::new(ports)
     };
-    let fibs = Fibs::create(4_096, 4_096, eal.memory())?;
+    let mut routes: Vec<_> = flows::networks(arguments.ip)
+        .map(|network| (network, flows::prefix_length(arguments.ip)))
+        .collect();
+    if arguments.full {
+        routes.extend(full::routes(arguments.ip));
+    }
+    let room = u32::try_from(routes.len())? + 4_096;
+    let fibs = match arguments.ip {
+        IpVersion::V4 => Fibs::create(room, 4_096, eal.memory())?,
+        IpVersion::V6 => Fibs::create(4_096, room, eal.memory())?,
+    };
     let layout = Layout {
         workers: 1,
         schedulers: usize::from(arguments.scheduler_core.is_some()),
@@ -153,26 +179,56 @@ fn main() -> anyhow::Result<()> {
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&ended))?;
     }
-    let sessions = sessions(&arguments)?;
-    add_routes(&control, arguments.ip, mac)?;
+    let ways = Ways::new(&arguments);
+    let sessions = sessions(&arguments, &ways)?;
+    add_routes(&control, &ways, &routes, mac)?;
+    if arguments.full {
+        let clock = report(&control, &ways)?.clock;
+        let policy = full::policy(&arguments.dscp, clock)?;
+        match ask(&control, Request::SetPolicy(policy))? {
+            Answer::Policy(_) => {}
+            other => bail!("{other:?}"),
+        }
+    }
     install(&control, &sessions)?;
     eprintln!("{} sessions are installed", sessions.len());
-    let before = Moment::new(&control, &sessions)?;
+    let before = Moment::new(&control, &ways, &sessions)?;
     let started = Instant::now();
     let time_is_up =
         || arguments.seconds != 0 && started.elapsed() >= Duration::from_secs(arguments.seconds);
     while !time_is_up() && !ended.load(Ordering::Relaxed) {
         thread::sleep(Duration::from_millis(20));
     }
-    let after = Moment::new(&control, &sessions)?;
+    let after = Moment::new(&control, &ways, &sessions)?;
     stop.store(true, Ordering::Relaxed);
     for thread in running {
         let Ok(true) = thread.join() else {
             bail!("the cores cannot be used")
         };
     }
-    println!("{}", figures(&before, &after, &eal));
+    println!("{}", figures(&before, &after, &ways, &eal));
     Ok(())
+}
+
+/// Where packets come in and go out.
+struct Ways {
+    input: InterfaceIndex,
+    output: InterfaceIndex,
+    interfaces: usize,
+    next_hops: u16,
+}
+
+impl Ways {
+    fn new(arguments: &Arguments) -> Self {
+        // Ports, then their VLANs.
+        let [input, output] = if arguments.full { [2, 3] } else { [0, 1] };
+        Self {
+            input: InterfaceIndex(input),
+            output: InterfaceIndex(output),
+            interfaces: usize::from(output) + 1,
+            next_hops: if arguments.full { full::NEXT_HOPS } else { 1 },
+        }
+    }
 }
 
 /// What was counted until a moment.
@@ -182,15 +238,15 @@ struct Moment {
 }
 
 impl Moment {
-    fn new(control: &Control, sessions: &[EntrySpec]) -> anyhow::Result<Self> {
+    fn new(control: &Control, ways: &Ways, sessions: &[EntrySpec]) -> anyhow::Result<Self> {
         Ok(Self {
-            report: report(control)?,
+            report: report(control, ways)?,
             session_packets: session_packets(control, sessions)?,
         })
     }
 }
 
-fn figures(before: &Moment, after: &Moment, eal: &Eal) -> serde_json::Value {
+fn figures(before: &Moment, after: &Moment, ways: &Ways, eal: &Eal) -> serde_json::Value {
     let count =
         |count: &dyn Fn(&Report) -> u64| (count(&after.report) - count(&before.report)) as f64;
     let clock = after.report.clock;
@@ -203,7 +259,9 @@ fn figures(before: &Moment, after: &Moment, eal: &Eal) -> serde_json::Value {
     )]
     let whole_seconds = seconds as usize;
     let received = count(&|report| report.ports[0].port.rx_packets);
-    let dropped = |reason: &DropReason| count(&|report| report.interfaces[0].drops[reason.index()]);
+    let input = usize::from(ways.input.0);
+    let dropped =
+        |reason: &DropReason| count(&|report| report.interfaces[input].drops[reason.index()]);
     let drops: BTreeMap<_, _> = DropReason::ALL
         .iter()
         .map(|reason| (reason.name(), dropped(reason)))
@@ -228,46 +286,60 @@ fn figures(before: &Moment, after: &Moment, eal: &Eal) -> serde_json::Value {
 
 fn ask(control: &Control, request: Request) -> anyhow::Result<Answer> {
     control.commands.send(Command { ticket: 0, request })?;
-    Ok(control
-        .replies
-        .recv_timeout(Duration::from_secs(30))?
-        .answer)
+    Ok(control.replies.recv_timeout(ANSWER)?.answer)
 }
 
-fn report(control: &Control) -> anyhow::Result<Box<Report>> {
-    match ask(control, Request::Report(Report::new(2, 2)))? {
+fn report(control: &Control, ways: &Ways) -> anyhow::Result<Box<Report>> {
+    match ask(control, Request::Report(Report::new(2, ways.interfaces)))? {
         Answer::Report(report) => Ok(report),
         other => bail!("{other:?}"),
     }
 }
 
-fn add_routes(control: &Control, ip: IpVersion, mac: MacAddress) -> anyhow::Result<()> {
-    let next_hop = NextHop(1);
-    let adjacency = Adjacency::Forward {
-        interface: InterfaceIndex(1),
-        destination: MacAddress([2, 0, 0, 0, 0, 9]),
-        source: mac,
-    };
-    let routes = flows::networks(ip).map(|prefix| Request::SetRoute {
-        prefix,
-        length: flows::prefix_length(ip),
-        next_hop,
+/// Routes to the next hops by turns.
+fn add_routes(
+    control: &Control,
+    ways: &Ways,
+    routes: &[(IpAddr, u8)],
+    mac: MacAddress,
+) -> anyhow::Result<()> {
+    let hops = (1..=ways.next_hops).map(|number| {
+        let [high, low] = number.to_be_bytes();
+        Request::SetAdjacency {
+            next_hop: NextHop(number),
+            adjacency: Adjacency::Forward {
+                interface: ways.output,
+                destination: MacAddress([2, 0, 0, 9, high, low]),
+                source: mac,
+            },
+        }
     });
-    let adjacency = Request::SetAdjacency {
-        next_hop,
-        adjacency,
-    };
-    for request in iter::once(adjacency).chain(routes) {
-        match ask(control, request)? {
-            Answer::Route(result) => result?,
-            other => bail!("{other:?}"),
+    let routes = routes.iter().zip((1..=ways.next_hops).cycle());
+    let routes = routes.map(|(&(prefix, length), number)| Request::SetRoute {
+        prefix,
+        length,
+        next_hop: NextHop(number),
+    });
+    let mut requests = hops.chain(routes).peekable();
+    // Many at once, as the worker looks once a turn.
+    while requests.peek().is_some() {
+        let mut asked = 0;
+        for request in requests.by_ref().take(BATCH) {
+            control.commands.send(Command { ticket: 0, request })?;
+            asked += 1;
+        }
+        for _ in 0..asked {
+            match control.replies.recv_timeout(ANSWER)?.answer {
+                Answer::Route(result) => result?,
+                other => bail!("{other:?}"),
+            }
         }
     }
     Ok(())
 }
 
 /// Metered, but within a rate that they do not reach.
-fn sessions(arguments: &Arguments) -> anyhow::Result<Vec<EntrySpec>> {
+fn sessions(arguments: &Arguments, ways: &Ways) -> anyhow::Result<Vec<EntrySpec>> {
     let policer = Policer {
         rate: BitRate::from_bps(100_000_000_000)?,
         burst_bytes: 10_000_000,
@@ -278,7 +350,7 @@ fn sessions(arguments: &Arguments) -> anyhow::Result<Vec<EntrySpec>> {
         .zip(arguments.dscp.iter().cycle())
         .map(|(i, &dscp)| EntrySpec {
             flow: flows::flow(arguments.ip, i),
-            ingress: Ingress::Interface(InterfaceIndex(0)),
+            ingress: Ingress::Interface(ways.input),
             dscp,
             terms: policer.into(),
             media: None,
