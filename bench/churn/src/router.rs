@@ -150,7 +150,7 @@ impl Router {
         };
         let ways_in = WaysIn::new(config.interfaces());
         let sessions = Arc::new(Sessions::new(self.client.clone(), ways_in, Sampling::Off));
-        let agent = Agent::new(server, identity, interfaces, sessions);
+        let agent = Agent::new(server, None, identity, interfaces, sessions);
         let mut attached = agent.attached();
         tokio::spawn(async move {
             agent.run().await;

@@ -162,6 +162,7 @@ fn obey(link: &Link, message: &ToRouter) {
 
 fn edge(name: &str, prefixes: Vec<IpNet>) -> Interface {
     Interface {
+        refused: Vec::new(),
         name: name.into(),
         role: Role::Edge,
         up: true,

@@ -32,7 +32,7 @@ impl Server {
         let authority = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
         let child = Command::new(program)
             .args(["--log", "warn", "--adopt-for", "0"])
-            .args(["--listen", &authority, "--data"])
+            .args(["--changes-per-s", "0", "--listen", &authority, "--data"])
             .arg(data)
             .stdin(Stdio::null())
             .kill_on_drop(true)

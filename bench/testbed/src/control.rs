@@ -8,6 +8,7 @@ use std::{
 
 use tokio::runtime::{Builder, Runtime};
 use tonic::transport::{self, Channel};
+use voicelane_identity::{Files, client};
 use voicelane_proto::v1::{
     AddSessionRequest, DeleteSessionRequest, Endpoint, EntryCounters, GetStatusRequest,
     ListEntriesRequest, ListPortsRequest, ListRoutersRequest, ListSessionsRequest, MediaFlow,
@@ -78,25 +79,42 @@ impl NamespaceRuntime {
 pub struct Agent {
     runtime: NamespaceRuntime,
     channel: Channel,
+    operator: Channel,
 }
 
 impl Agent {
-    /// Connects to `server`, such as `http://172.30.0.1:7400`. It connects again by itself when
-    /// the server was away.
-    pub fn connect(namespace: &Namespace, server: &str) -> Result<Self, LabError> {
+    /// Connects to `server`, such as `https://172.30.0.1:7400`, as a call agent and as an operator, with
+    /// the files of each. It connects again by itself when the server was away.
+    pub fn connect(
+        namespace: &Namespace,
+        server: &str,
+        [agent, operator]: [Files; 2],
+    ) -> Result<Self, LabError> {
         let runtime = NamespaceRuntime::new(namespace)?;
         let endpoint = transport::Endpoint::from_shared(server.to_owned())?
             .connect_timeout(Duration::from_secs(5))
             .timeout(CALL_BOUND);
-        let channel = runtime.run("a connection", CALL_BOUND, async move {
-            endpoint.connect().await
-        })??;
-        Ok(Self { runtime, channel })
+        let connected = runtime.run("a connection", CALL_BOUND, async move {
+            let channel = client::connect(&endpoint, Some(&agent)).await?;
+            let operator = client::connect(&endpoint, Some(&operator)).await?;
+            Ok::<_, transport::Error>((channel, operator))
+        });
+        let (channel, operator) = connected??;
+        Ok(Self {
+            runtime,
+            channel,
+            operator,
+        })
     }
 
-    /// The connection, for clients of other services. Use it in tasks of [`Self::runtime`].
+    /// The agent's connection, for clients of other services. Use it in tasks of [`Self::runtime`].
     pub fn channel(&self) -> Channel {
         self.channel.clone()
+    }
+
+    /// The operator's connection, which reads all. Use it in tasks of [`Self::runtime`].
+    pub fn operator(&self) -> Channel {
+        self.operator.clone()
     }
 
     /// Where this agent's tasks run.
@@ -138,7 +156,7 @@ impl Agent {
 
     /// The routers that the server knows.
     pub fn routers(&self) -> Result<Vec<RouterStatus>, LabError> {
-        let mut client = OperatorClient::new(self.channel());
+        let mut client = OperatorClient::new(self.operator());
         let answer = self
             .runtime
             .run("ListRouters' answer", CALL_BOUND, async move {
@@ -149,7 +167,7 @@ impl Agent {
 
     /// Sessions that the server has, of all agents.
     pub fn sessions(&self) -> Result<Vec<Session>, LabError> {
-        let mut client = SessionsClient::new(self.channel());
+        let mut client = SessionsClient::new(self.operator());
         let answer = self
             .runtime
             .run("ListSessions' answer", CALL_BOUND, async move {

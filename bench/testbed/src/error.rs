@@ -53,6 +53,9 @@ pub enum LabError {
         what: String,
         status: Box<tonic::Status>,
     },
+    /// Certificates could not be issued.
+    #[error("no certificates: {0}")]
+    Identity(#[from] voicelane_identity::authority::AuthorityError),
     /// A thread of the lab panicked.
     #[error("a thread of the lab panicked: {0}")]
     Panicked(&'static str),

@@ -104,6 +104,12 @@ pub(crate) struct RouterSection {
     pub(crate) id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) server: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cert: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ca: Option<String>,
     pub(crate) api: String,
     pub(crate) cores: Vec<usize>,
     pub(crate) scheduler_cores: Vec<usize>,

@@ -43,6 +43,18 @@ struct Args {
     #[arg(long, env = "VOICELANE_SERVER", value_name = "URL")]
     server: Option<String>,
 
+    /// The agent's certificate, for an https:// server (PEM).
+    #[arg(long, env = "VOICELANE_CERT", value_name = "FILE")]
+    cert: Option<PathBuf>,
+
+    /// Its private key (PEM).
+    #[arg(long, env = "VOICELANE_KEY", value_name = "FILE")]
+    key: Option<PathBuf>,
+
+    /// The authority that the server's certificate must be from (PEM).
+    #[arg(long, env = "VOICELANE_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
+
     /// The agent's name at the server [default: sip].
     #[arg(long, value_name = "NAME")]
     agent_id: Option<String>,
@@ -130,6 +142,9 @@ fn configure(args: &Args) -> anyhow::Result<(Config, EnvFilter)> {
     };
     let given = |flag: Option<SocketAddr>, key: Optional| flag.map_or(key, |of| Optional(Some(of)));
     config.server = args.server.clone().unwrap_or(config.server);
+    config.cert = args.cert.clone().or(config.cert);
+    config.key = args.key.clone().or(config.key);
+    config.ca = args.ca.clone().or(config.ca);
     config.agent_id = args.agent_id.clone().unwrap_or(config.agent_id);
     if !args.hep.is_empty() {
         config.hep.udp.clone_from(&args.hep);

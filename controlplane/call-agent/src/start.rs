@@ -143,6 +143,7 @@ impl Ready {
         let agent = tokio::spawn(agent.run(from, config.sessions.at_end));
         let to = connection::Server {
             url: config.server.clone(),
+            files: config.files().ok().flatten(),
             agent_id: config.agent_id.clone(),
         };
         let mut others = vec![tokio::spawn(connection::run(to, to_agent, asked, kept))];

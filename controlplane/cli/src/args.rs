@@ -51,8 +51,8 @@ unknown.";
 
 #[derive(Args, Debug)]
 pub(crate) struct Global {
-    /// Address of the QoS server: http://ADDRESS:PORT, in plain text; or https://ADDRESS:PORT, with
-    /// --cert, --key and --ca, where something in front of it has TLS.
+    /// Address of the QoS server: https://ADDRESS:PORT, with --cert, --key and --ca;
+    /// unix:///run/voicelane/server.sock, on its own machine; or http://ADDRESS:PORT, in plain text.
     #[arg(
         long,
         global = true,

@@ -22,15 +22,16 @@ A QoS server, two routers, a call agent and an operator, all on one machine:
   voicelane pki issue router r2 --out /etc/voicelane/r2
   voicelane pki issue agent sip --out /etc/voicelane/agent
   voicelane pki issue operator alice --out ~/.voicelane
+  voicelane-server --cert /etc/voicelane/server/cert.pem --key /etc/voicelane/server/key.pem \\
+      --ca /etc/voicelane/server/ca.pem --crl /etc/voicelane/pki/crl.pem --listen 192.0.2.10:7400
 Each folder has cert.pem, key.pem and ca.pem (a server's crl.pem, too), for its owner alone: copy it to
 where its program runs, over a channel that is safe, and give it to the user that the program runs as.
-The QoS server of this version does not ask for certificates yet; this command line does where a server
-has them (--cert, --key, --ca).
 
-Every day, by a timer: renews what two thirds of its time is over for.
+Every day, by a timer: renews what two thirds of its time is over for. Programs see it by themselves.
   voicelane pki renew /etc/voicelane/r1
 
-A router was stolen: revoke it, and copy crl.pem to the servers.
+A router was stolen: revoke it, and copy crl.pem to the servers, which close its connections within a
+minute (at once with SIGHUP).
   voicelane pki revoke router r1
   voicelane pki show
 
@@ -38,9 +39,10 @@ Whoever has ca-key.pem can be anybody: keep the folder (--authority) where few c
 
 /// Certificates: init, issue, renew, revoke, show.
 ///
-/// A certificate says who speaks to the QoS server. Each has one name, spiffe://DOMAIN/voicelane/ROLE/ID,
-/// and the role says what it is for: a router attaches in its own name; an agent adds, changes and deletes
-/// its own calls (ID is its agent_id); an operator reads all and deletes any call; a server serves.
+/// The QoS server knows who speaks by certificates. Each has one name, spiffe://DOMAIN/voicelane/ROLE/ID,
+/// and the role says what it may do: a router attaches in its own name; an agent adds, changes and deletes
+/// its own calls (ID is its agent_id); an operator reads all and deletes any call; a server is one.
+/// Servers and clients verify each other, by TLS 1.3.
 #[derive(Args, Debug)]
 #[command(after_help = HELP_END)]
 pub(crate) struct Pki {

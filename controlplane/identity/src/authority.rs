@@ -151,11 +151,15 @@ impl Authority {
         let mut params = CertificateParams::default();
         let validity = Validity::starting(now, AUTHORITY);
         (params.not_before, params.not_after) = (validity.not_before, validity.not_after);
-        params.distinguished_name = common_name(&format!("Voicelane authority of {domain}"));
+        let key = KeyPair::generate()?;
+        // Another authority of the domain has another name: whose list of revoked certificates it is goes
+        // by the name.
+        let raw = key.public_key_raw();
+        let id = hexadecimal(raw.get(raw.len().saturating_sub(4)..).unwrap_or_default());
+        params.distinguished_name = common_name(&format!("Voicelane authority {id} of {domain}"));
         params.subject_alt_names = vec![uri(&format!("spiffe://{domain}"))?];
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let key = KeyPair::generate()?;
         let certificate = params.self_signed(&key)?;
         write(&dir.join(KEY), key.serialize_pem().as_bytes())?;
         write(&dir.join(CERTIFICATE), certificate.pem().as_bytes())?;
@@ -420,6 +424,12 @@ pub fn state(leaf: &Leaf, now: OffsetDateTime) -> State {
         now if now >= leaf.renewal() => State::Due,
         _ => State::Valid,
     }
+}
+
+/// Whether two thirds of a certificate's time are over.
+#[must_use]
+pub fn is_due(leaf: &Leaf) -> bool {
+    state(leaf, OffsetDateTime::now_utc()) != State::Valid
 }
 
 /// The certificate in a file.

@@ -25,9 +25,11 @@ use rustls::{
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::{
+    Status,
     codegen::Service,
     transport::{Channel, Endpoint, Error},
 };
+use voicelane_types::with_causes;
 
 use crate::{
     files::{Files, FilesError, Loaded, no_pair, provider},
@@ -79,6 +81,17 @@ pub async fn connect(endpoint: &Endpoint, files: Option<&Files>) -> Result<Chann
         files: files.cloned(),
     };
     endpoint.connect_with_connector(connector).await
+}
+
+/// What a server said. If the connection broke: why; a certificate that is no good there is refused after
+/// the connection is made (RFC 8446, section 4.4.2.4).
+#[must_use]
+pub fn words(status: &Status) -> String {
+    let text = format!("{} ({})", status.message(), status.code());
+    match std::error::Error::source(status) {
+        Some(source) => format!("{text}: {}", with_causes(source)),
+        None => text,
+    }
 }
 
 /// Why there is no connection.

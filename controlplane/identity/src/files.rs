@@ -39,6 +39,11 @@ pub enum FilesError {
         key: PathBuf,
         reason: String,
     },
+    #[error(
+        "{}: {leaf} has expired, at {}; issue another: voicelane pki renew",
+        file.display(), crate::leaf::utc(leaf.not_after)
+    )]
+    Expired { file: PathBuf, leaf: Box<Leaf> },
     #[error("give cert, key and ca, or none of them; {missing} is missing")]
     Some { missing: &'static str },
 }

@@ -85,6 +85,19 @@ fn uris<'a>(certificate: &'a X509Certificate<'_>) -> Vec<&'a str> {
     uris
 }
 
+/// A certificate's names, or its subject, and its serial number: for a log, whatever it is.
+pub(crate) fn describe(der: &[u8]) -> String {
+    let Ok((_, certificate)) = X509Certificate::from_der(der) else {
+        return "what is no certificate".into();
+    };
+    let mut who = uris(&certificate).join(", ");
+    if who.is_empty() {
+        who = certificate.subject().to_string();
+    }
+    let who: String = who.chars().take(300).collect();
+    format!("{who} (serial {})", hexadecimal(certificate.raw_serial()))
+}
+
 /// Of a serial number: without the zeros that it begins with.
 pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     let start = bytes.iter().position(|byte| *byte != 0);

@@ -1,7 +1,7 @@
 //! Who is who between the QoS server, its routers, its call agents and its operators.
 //!
 //! A [`Name`] is a SPIFFE ID in a certificate. [`Files`] are the certificate, key and authority of one
-//! of them; [`client`] connects with them by TLS 1.3, and [`Authority`] issues them.
+//! of them; [`client`] connects and [`server`] accepts with them by TLS 1.3, and [`Authority`] issues them.
 
 #![forbid(unsafe_code)]
 
@@ -9,6 +9,7 @@ mod name;
 mod leaf;
 mod files;
 pub mod client;
+pub mod server;
 pub mod authority;
 
 pub use authority::Authority;

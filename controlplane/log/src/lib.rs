@@ -25,7 +25,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Writes lines: each `write` is one, and never waits or fails.
 #[derive(Clone, Debug)]
-struct Log {
+pub struct Log {
     lines: SyncSender<Line>,
     lost: Arc<AtomicU64>,
 }
@@ -50,7 +50,9 @@ pub struct Flush(SyncSender<Line>);
 pub fn start(filter: EnvFilter, with_target: bool) -> io::Result<Flush> {
     // Not `Stderr`: its lock would be held by who waits for the reader.
     let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
-    let (log, flush) = to(stderr)?;
+    let lost =
+        |count| format!("{count} log lines were lost: they came faster than they were read\n");
+    let (log, flush) = to(stderr, lost)?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(with_target)
@@ -60,31 +62,42 @@ pub fn start(filter: EnvFilter, with_target: bool) -> io::Result<Flush> {
     Ok(flush)
 }
 
-fn to(out: impl Write + Send + 'static) -> io::Result<(Log, Flush)> {
+/// Has lines written by a thread of their own; `lost` makes a line of how many were lost.
+///
+/// # Errors
+///
+/// If there is no thread.
+pub fn to(
+    out: impl Write + Send + 'static,
+    lost: impl Fn(u64) -> String + Send + 'static,
+) -> io::Result<(Log, Flush)> {
     let (lines, waiting) = sync_channel(LINES);
-    let lost = Arc::new(AtomicU64::new(0));
+    let count = Arc::new(AtomicU64::new(0));
     let log = Log {
         lines: lines.clone(),
-        lost: lost.clone(),
+        lost: count.clone(),
     };
     thread::Builder::new()
         .name("log".to_owned())
-        .spawn(move || write(out, &waiting, &lost))?;
+        .spawn(move || write(out, &waiting, &count, lost))?;
     Ok((log, Flush(lines)))
 }
 
-fn write(mut out: impl Write, lines: &Receiver<Line>, lost: &AtomicU64) {
+fn write(
+    mut out: impl Write,
+    lines: &Receiver<Line>,
+    lost: &AtomicU64,
+    say: impl Fn(u64) -> String,
+) {
     while let Ok(line) = lines.recv() {
         match line {
             // There is nowhere to say that the log cannot be written.
-            Line::Text(text) => drop(out.write_all(&text)),
+            Line::Text(text) => drop(out.write_all(&text).and_then(|()| out.flush())),
             Line::Mark(done) => drop(done.send(())),
         }
         let lost = lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            let text =
-                format!("{lost} log lines were lost: they came faster than they were read\n");
-            drop(out.write_all(text.as_bytes()));
+            drop(out.write_all(say(lost).as_bytes()));
         }
     }
 }
@@ -170,7 +183,9 @@ mod tests {
     #[test]
     fn who_logs_never_waits_and_what_is_lost_is_counted() -> io::Result<()> {
         let pipe = Pipe::default();
-        let (mut log, flush) = to(pipe.clone())?;
+        let (mut log, flush) = to(pipe.clone(), |count| {
+            format!("{count} log lines were lost\n")
+        })?;
         for index in 0..LINES + 100 {
             log.write_all(format!("line {index}\n").as_bytes())?;
         }
@@ -197,7 +212,7 @@ mod tests {
 
     #[test]
     fn the_end_does_not_wait_for_one_who_does_not_read() -> io::Result<()> {
-        let (mut log, flush) = to(Pipe::default())?;
+        let (mut log, flush) = to(Pipe::default(), |count| count.to_string())?;
         log.write_all(b"unread\n")?;
         let began = Instant::now();
         drop(flush);

@@ -36,7 +36,7 @@ use voicelane_server::{
         session::SessionSpec,
     },
     serve::bind_web,
-    web,
+    web::{self, Readers},
 };
 
 use common::{TestServer, call, spec};
@@ -58,6 +58,7 @@ async fn attach(engine: &Arc<Engine>, name: &str, net: u8) -> Arc<Link> {
         up: true,
         addresses: Vec::new(),
         prefixes: vec![format!("10.{net}.0.0/16").parse().unwrap()],
+        refused: Vec::new(),
         rate_bps: 10_000_000_000,
         ef_budget_bps: 3_000_000_000,
         ef_ingress_budget_bps: 0,
@@ -130,9 +131,9 @@ async fn main() {
         let spec = spec_of(&format!("call-{index:05}"), FIRST_PORT + 2 * index);
         engine.add(spec).await.unwrap();
     }
-    let listener = bind_web(address).await.unwrap();
+    let listener = bind_web(address).unwrap();
     println!("http://{}/", listener.local_addr().unwrap());
-    tokio::spawn(web::serve(engine.clone(), listener));
+    tokio::spawn(web::serve(engine.clone(), listener, Readers::default()));
     let mut lines = BufReader::new(stdin()).lines();
     while let Some(line) = lines.next_line().await.unwrap() {
         let words: Vec<_> = line.split(' ').collect();
@@ -145,7 +146,7 @@ async fn main() {
                 refused.unwrap_err();
             }
             ["churn", each_second] => {
-                let every = Duration::from_secs(1) / each_second.parse().unwrap();
+                let every = Duration::from_secs(1) / each_second.parse::<u32>().unwrap();
                 tokio::spawn(churn(engine.clone(), every));
             }
             _ => panic!("{line:?} is no command"),

@@ -1,15 +1,18 @@
 //! The optional file `voicelane-server.toml`.
 
 use std::{
+    collections::BTreeMap,
     convert::Infallible,
     env, fs, io,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     str::FromStr,
+    sync::Arc,
     time::Duration,
 };
 
 use serde::Deserialize;
+use voicelane_identity::{Files, FilesError};
 
 use crate::{
     engine::Settings,
@@ -17,6 +20,7 @@ use crate::{
         Severity,
         webhook::{BadUrl, Webhook},
     },
+    identity::{ClaimError, Claims, Quota},
     model::{
         admission::{OnShrink, Policy},
         silence::SilenceLimits,
@@ -80,6 +84,31 @@ pub struct Config {
     pub webhook_severity: Severity,
     /// Where sessions are kept: a directory, or "none".
     pub data: Data,
+    /// The server's certificate, its private key, and the authority that all certificates must be from:
+    /// PEM; absent: plain text.
+    pub cert: Option<PathBuf>,
+    /// See `cert`.
+    pub key: Option<PathBuf>,
+    /// See `cert`.
+    pub ca: Option<PathBuf>,
+    /// The authority's list of revoked certificates (CRL): PEM.
+    pub crl: Option<PathBuf>,
+    /// The operators' Unix socket; absent: none.
+    pub socket: Option<PathBuf>,
+    /// Plain text is served on other addresses than loopback, too.
+    pub allow_plain_text: bool,
+    /// Where changes are noted; "-": standard output; absent: nowhere.
+    pub audit: Option<PathBuf>,
+    /// What each router may claim with its edge interfaces, by its id; with none, all may claim all.
+    pub may_claim: BTreeMap<String, Vec<String>>,
+    /// The changes that an agent may make a second; more are held; 0: no limit.
+    pub changes_per_s: u32,
+    /// The changes that an agent may make at once after a pause: at least 1.
+    pub changes_burst: u32,
+    /// The streams that an agent may have: at least 1.
+    pub streams_per_agent: usize,
+    /// The sessions that an agent may have: at least 1.
+    pub max_sessions_per_agent: usize,
     /// How long a router has to acknowledge a command, milliseconds: 1 to 60,000.
     pub acknowledge_timeout_ms: u64,
     /// How long after a router's first attach calls are left in place that it has and nobody has
@@ -142,6 +171,18 @@ impl Default for Config {
             webhook: None,
             webhook_severity: Severity::Warning,
             data: Data::default(),
+            cert: None,
+            key: None,
+            ca: None,
+            crl: None,
+            socket: None,
+            allow_plain_text: false,
+            audit: None,
+            may_claim: BTreeMap::new(),
+            changes_per_s: Quota::default().changes_per_s,
+            changes_burst: Quota::default().burst,
+            streams_per_agent: Quota::default().streams,
+            max_sessions_per_agent: 1_000_000,
             acknowledge_timeout_ms: 5_000,
             adopt_for_s: 60,
             forget_routers_after_s: 24 * 3600,
@@ -188,6 +229,29 @@ pub enum ConfigError {
         /// Line, key and reason.
         reason: String,
     },
+    /// What a router may claim is no prefix.
+    #[error("{}: {reason}", file.display())]
+    Claim {
+        /// Which.
+        file: PathBuf,
+        /// Which router, and what it says.
+        reason: String,
+    },
+    /// Plain text where it must not be.
+    #[error(
+        "{listen} is no loopback address, so cert, key and ca are needed to listen there (voicelane \
+         pki --help); --allow-plain-text lets anybody do anything who reaches it"
+    )]
+    PlainText {
+        /// The address.
+        listen: SocketAddr,
+    },
+    /// Revoked certificates, and no certificates.
+    #[error("crl is for a server that has cert, key and ca")]
+    Revoked,
+    /// One or two of certificate, key and authority.
+    #[error(transparent)]
+    Files(#[from] FilesError),
     /// A value out of bounds.
     #[error("{}: {key} = {value}: {reason}", file.display())]
     Value {
@@ -292,6 +356,30 @@ impl Config {
                 "give at least 1",
             ),
             (
+                "max_sessions_per_agent",
+                number(config.max_sessions_per_agent),
+                1..=u64::MAX,
+                "give at least 1",
+            ),
+            (
+                "streams_per_agent",
+                number(config.streams_per_agent),
+                1..=u64::MAX,
+                "give at least 1",
+            ),
+            (
+                "changes_per_s",
+                config.changes_per_s.into(),
+                0..=1_000_000_000,
+                "give at most 1000000000",
+            ),
+            (
+                "changes_burst",
+                config.changes_burst.into(),
+                1..=u64::MAX,
+                "give at least 1",
+            ),
+            (
                 "max_routers",
                 number(config.max_routers),
                 1..=u64::MAX,
@@ -356,6 +444,10 @@ impl Config {
                 });
             }
         }
+        Claims::new(&config.may_claim).map_err(|error| ConfigError::Claim {
+            file: file.to_owned(),
+            reason: error.to_string(),
+        })?;
         Ok(config)
     }
 
@@ -366,9 +458,45 @@ impl Config {
             .transpose()
     }
 
+    /// Certificate, key and authority, if the server has them.
+    ///
+    /// # Errors
+    ///
+    /// If some of them are missing; if there are none, and plain text may not be spoken where the server
+    /// listens.
+    pub fn files(&self) -> Result<Option<Files>, ConfigError> {
+        let files = Files::of(self.cert.clone(), self.key.clone(), self.ca.clone())?;
+        if files.is_some() {
+            return Ok(files);
+        }
+        if self.crl.is_some() {
+            return Err(ConfigError::Revoked);
+        }
+        let mut listens = [Some(self.listen), self.web].into_iter().flatten();
+        let exposed = listens.find(|it| !it.ip().to_canonical().is_loopback());
+        match exposed {
+            Some(listen) if !self.allow_plain_text => Err(ConfigError::PlainText { listen }),
+            _ => Ok(None),
+        }
+    }
+
+    /// What an agent may ask for.
+    pub fn quota(&self) -> Quota {
+        Quota {
+            changes_per_s: self.changes_per_s,
+            burst: self.changes_burst,
+            streams: self.streams_per_agent,
+        }
+    }
+
     /// The engine's part.
-    pub fn settings(&self) -> Settings {
-        Settings {
+    ///
+    /// # Errors
+    ///
+    /// If what a router may claim is no prefix.
+    pub fn settings(&self) -> Result<Settings, ClaimError> {
+        let may_claim = Arc::new(Claims::new(&self.may_claim)?);
+        Ok(Settings {
             acknowledge_timeout: Duration::from_millis(self.acknowledge_timeout_ms),
             adopt_for: Duration::from_secs(self.adopt_for_s),
             forget_routers_after: Duration::from_secs(self.forget_routers_after_s),
@@ -388,13 +516,15 @@ impl Config {
                 ..SilenceLimits::default()
             },
             max_sessions: self.max_sessions,
+            may_claim,
+            max_sessions_per_agent: self.max_sessions_per_agent,
             max_routers: self.max_routers,
             max_watchers: self.max_watchers,
             watch_buffer: self.watch_buffer,
             router_buffer: self.router_buffer,
             read_timeout: Duration::from_secs(self.read_timeout_s),
             ..Settings::default()
-        }
+        })
     }
 
     /// The transport's part.
@@ -410,42 +540,13 @@ impl Config {
             idle_timeout: Duration::from_secs(self.idle_timeout_s),
             read_timeout: Duration::from_secs(self.read_timeout_s),
         };
-        Transport { keepalive, limits }
+        Transport {
+            keepalive,
+            limits,
+            ..Transport::default()
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_empty_file_is_the_default() {
-        assert_eq!(
-            Config::parse(Path::new("x"), "").unwrap(),
-            Config::default()
-        );
-    }
-
-    #[test]
-    fn errors_name_file_key_and_reason() {
-        for (text, parts) in [
-            ("lisen = \"[::1]:1\"", ["a.toml", "lisen", "unknown field"]),
-            (
-                "listen = \"here\"",
-                ["a.toml", "listen", "invalid socket address"],
-            ),
-            (
-                "acknowledge_timeout_ms = 0",
-                ["a.toml", "acknowledge_timeout_ms = 0", "give 1"],
-            ),
-            ("watch_buffer = 0", ["a.toml", "watch_buffer = 0", "give 1"]),
-        ] {
-            let error = Config::parse(Path::new("a.toml"), text)
-                .unwrap_err()
-                .to_string();
-            for part in parts {
-                assert!(error.contains(part), "{part} is not in {error}");
-            }
-        }
-    }
-}
+mod tests;

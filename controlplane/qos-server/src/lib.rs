@@ -4,7 +4,8 @@
 //! [`model`] is what it knows and decides, in plain types. [`engine`] carries that out: it owns the
 //! state behind one lock that is held for in-memory steps only, and waits for routers outside it.
 //! [`journal`] commits what has to survive the process.
-//! [`grpc`] parses, translates and maps errors. [`metrics`] counts, and [`serve`] puts all of it on
+//! [`grpc`] parses, translates and maps errors. [`identity`]
+//! says who may say what, [`metrics`] counts, and [`serve`] puts all of it on
 //! sockets.
 
 #![forbid(unsafe_code)]
@@ -15,6 +16,7 @@ pub mod journal;
 pub mod engine;
 pub mod events;
 pub mod metrics;
+pub mod identity;
 pub mod grpc;
 mod connection;
 pub mod serve;

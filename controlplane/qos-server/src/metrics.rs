@@ -35,7 +35,8 @@ pub enum Change {
 }
 
 impl Change {
-    fn name(self) -> &'static str {
+    /// As labels have it.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Add => "add",
             Self::Modify => "modify",

@@ -1,12 +1,27 @@
 //! Puts the services on a listening socket.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fs, io,
+    net::SocketAddr,
+    os::unix::{
+        fs::{FileTypeExt as _, PermissionsExt as _},
+        net::UnixStream,
+    },
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{extract::State, http::header::CONTENT_TYPE, response::IntoResponse, routing::get};
-use tokio::{net::TcpListener, sync::Mutex};
+use futures_util::{StreamExt as _, stream};
+use tokio::{
+    net::{TcpListener, TcpSocket, UnixListener},
+    sync::{Mutex, watch},
+};
 use tonic::{server::NamedService, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tracing::info;
+use voicelane_identity::server::{Protocol, Trust};
 use voicelane_proto::v1::{
     self, operator_server::OperatorServer, routers_server::RoutersServer,
     sessions_server::SessionsServer,
@@ -14,16 +29,21 @@ use voicelane_proto::v1::{
 
 pub use crate::connection::Limits;
 use crate::{
-    connection::{CountCalls, incoming},
+    connection::{Admission, CountCalls, Listener, Tls, incoming},
     engine::Engine,
     grpc::{
         MAX_MESSAGE_BYTES, MAX_ROUTER_MESSAGE_BYTES, operator::OperatorService,
         routers::RoutersService, sessions::SessionsService,
     },
+    identity::Guard,
 };
 
 /// What the text is: OpenMetrics, which Prometheus reads.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// What the kernel holds of a page's answer that is not read, bytes.
+const PAGE_BUFFER: u32 = 16 * 1024;
+/// Browsers that wait to be accepted.
+const PAGE_BACKLOG: u32 = 128;
 /// What a peer may send of a stream before it is read, bytes: what a peer 20 ms away needs to send
 /// 3 MB/s.
 const STREAM_WINDOW: u32 = 64 * 1024;
@@ -61,12 +81,18 @@ impl Default for Keepalive {
 }
 
 /// What connections are given.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Transport {
     /// How dead peers are noticed.
     pub keepalive: Keepalive,
     /// How many there may be, and how long they may do nothing.
     pub limits: Limits,
+    /// Who may connect; absent: anybody, in plain text.
+    pub trust: Option<watch::Receiver<Arc<Trust>>>,
+    /// The operators' socket.
+    pub socket: Option<UnixListener>,
+    /// What bounds those who are connected.
+    pub guard: Guard,
 }
 
 impl From<Keepalive> for Transport {
@@ -89,7 +115,15 @@ pub enum ServeError {
         /// What says where.
         option: &'static str,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
+    },
+    /// No socket can be there.
+    #[error("cannot listen on {} (choose another with --socket)", path.display())]
+    Socket {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
     },
     /// While serving.
     #[error("serving failed")]
@@ -109,9 +143,24 @@ pub async fn bind_metrics(address: SocketAddr) -> Result<TcpListener, ServeError
     listen(address, "--metrics").await
 }
 
-/// Takes the address for operators' browsers.
-pub async fn bind_web(address: SocketAddr) -> Result<TcpListener, ServeError> {
-    listen(address, "--web").await
+/// Takes the address for operators' browsers. What they do not read takes little memory.
+pub fn bind_web(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    let bound = (|| {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        socket.set_reuseaddr(true)?;
+        // Those that it accepts have the same.
+        socket.set_send_buffer_size(PAGE_BUFFER)?;
+        socket.bind(address)?;
+        socket.listen(PAGE_BACKLOG)
+    })();
+    bound.map_err(|source| ServeError::Listen {
+        address,
+        option: "--web",
+        source,
+    })
 }
 
 async fn listen(address: SocketAddr, option: &'static str) -> Result<TcpListener, ServeError> {
@@ -124,8 +173,29 @@ async fn listen(address: SocketAddr, option: &'static str) -> Result<TcpListener
         })
 }
 
+/// Makes the operators' socket, in place of one that nobody listens on any more. For the server's user and
+/// group alone; who connects is asked for all the same.
+pub fn bind_socket(path: &Path) -> Result<UnixListener, ServeError> {
+    let bound = (|| {
+        let there = fs::symlink_metadata(path);
+        if there.is_ok_and(|it| it.file_type().is_socket()) {
+            if UnixStream::connect(path).is_ok() {
+                return Err(io::ErrorKind::AddrInUse.into());
+            }
+            fs::remove_file(path)?;
+        }
+        let socket = UnixListener::bind(path)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+        Ok(socket)
+    })();
+    bound.map_err(|source| ServeError::Socket {
+        path: path.to_owned(),
+        source,
+    })
+}
+
 /// Serves `GET /metrics` until the engine stops, and what was asked before.
-pub async fn serve_metrics(engine: Arc<Engine>, listener: TcpListener) -> std::io::Result<()> {
+pub async fn serve_metrics(engine: Arc<Engine>, listener: TcpListener) -> io::Result<()> {
     let mut stopping = engine.stopping();
     let one_at_a_time = Arc::new(Mutex::new(()));
     let metrics = axum::Router::new()
@@ -168,7 +238,13 @@ pub async fn serve(
     transport: impl Into<Transport>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let Transport { keepalive, limits } = transport.into();
+    let Transport {
+        keepalive,
+        limits,
+        trust,
+        socket,
+        guard,
+    } = transport.into();
     let (health, health_service) = tonic_health::server::health_reporter();
     set_health(&health, ServingStatus::Serving).await;
     let reflection = tonic_reflection::server::Builder::configure()
@@ -180,7 +256,15 @@ pub async fn serve(
         .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1alpha()?;
-    let incoming = incoming(engine.clone(), listener, limits, keepalive.timeout);
+    let admission = Admission::new(engine.clone(), limits, keepalive.timeout);
+    let local = socket.map(|socket| incoming(admission.clone(), Listener::Unix(socket)));
+    let local = stream::iter(local).flatten();
+    let tls = trust.map(|trust| Tls {
+        trust,
+        protocol: Protocol::Http2,
+    });
+    let incoming = incoming(admission, Listener::Tcp(listener, tls));
+    let incoming = stream::select(Box::pin(incoming), Box::pin(local));
     let mut stopping = engine.stopping();
     let server = Server::builder()
         .http2_keepalive_interval(Some(keepalive.interval))
@@ -194,7 +278,7 @@ pub async fn serve(
         .add_service(reflection)
         .add_service(reflection_v1alpha)
         .add_service(
-            SessionsServer::new(SessionsService::new(engine.clone()))
+            SessionsServer::new(SessionsService::new(engine.clone(), guard.clone()))
                 .max_decoding_message_size(MAX_MESSAGE_BYTES),
         )
         .add_service(
@@ -202,7 +286,7 @@ pub async fn serve(
                 .max_decoding_message_size(MAX_ROUTER_MESSAGE_BYTES),
         )
         .add_service(
-            OperatorServer::new(OperatorService::new(engine.clone()))
+            OperatorServer::new(OperatorService::new(engine.clone(), guard))
                 .max_decoding_message_size(MAX_MESSAGE_BYTES),
         )
         .serve_with_incoming_shutdown(incoming, async move {

@@ -391,7 +391,13 @@ fn start_tasks(config: &Config, api: Option<Api>, parts: Parts<'_>) -> Tasks {
     let mut server = None;
     if let Some(uri) = &config.router.server {
         let (identity, interfaces) = (identity.clone(), interfaces.clone());
-        let agent = Agent::new(uri.clone(), identity, interfaces, Arc::clone(&sessions));
+        let agent = Agent::new(
+            uri.clone(),
+            config.router.identity.clone(),
+            identity,
+            interfaces,
+            Arc::clone(&sessions),
+        );
         server = Some((
             uri.to_string().trim_end_matches('/').to_owned(),
             agent.attached(),

@@ -22,14 +22,13 @@ use super::{
 };
 use crate::demo::{
     EF,
-    course::{Progress, Voicelane, meet},
+    course::{AGENT_ID, Progress, Voicelane, meet},
 };
 
 /// From the start of the traffic to the measured window: queues fill.
 const SETTLE: Duration = Duration::from_secs(4);
 /// From the traffic's end to the last packet: queues empty.
 const DRAIN: Duration = Duration::from_millis(1_500);
-const AGENT_ID: &str = "classes";
 
 #[derive(Clone, Debug)]
 pub struct Options {

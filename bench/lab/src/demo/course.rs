@@ -22,7 +22,8 @@ use super::{Check, DelayMs, EF, Phase};
 pub(crate) const SETTLE: Duration = Duration::from_secs(1);
 const PING_BOUND: Duration = Duration::from_secs(20);
 const MEET_BOUND: Duration = Duration::from_secs(15);
-const AGENT_ID: &str = "demo";
+/// Whose certificate the lab's own calls are added with.
+pub(crate) const AGENT_ID: &str = "demo";
 
 /// Says what happens, and since when.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +74,7 @@ impl Voicelane {
             router.wait_attached()?;
         }
         Ok(Self {
-            agent: sites.connect_agent()?,
+            agent: sites.connect_agent_as(AGENT_ID)?,
             _routers: routers,
             _server: server,
         })

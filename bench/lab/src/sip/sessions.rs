@@ -51,7 +51,7 @@ impl Watch {
     pub fn start(agent: &Agent, caller: IpAddr) -> Self {
         let watch = Self::default();
         let seen = Arc::clone(&watch.seen);
-        let mut client = SessionsClient::new(agent.channel());
+        let mut client = SessionsClient::new(agent.operator());
         agent.runtime().spawn(async move {
             let request = WatchSessionsRequest {
                 include_existing: true,

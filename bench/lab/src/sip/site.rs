@@ -15,6 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use voicelane_identity::{Files, Role};
 use voicelane_testbed::{
     Capture, End, LabError, Namespace, Process, Site, TwoSites, program,
     topology::addresses::{self, AGENT, server_url},
@@ -189,7 +190,8 @@ impl<'a> SipSite<'a> {
     /// Starts the call agent for HEP and ng from the SIP server, with `more` TOML behind the rest.
     pub fn start_agent(&self, ng: Option<Ng>, more: &str) -> Result<Process, LabError> {
         let file = self.sites.lab.dir().join("agent.toml");
-        write(&file, &agent_toml(ng, more))?;
+        let identity = self.sites.identity(Role::Agent, "sip")?;
+        write(&file, &agent_toml(&identity, ng, more))?;
         let args = ["--config", &file.display().to_string()];
         let program = program("voicelane-agent")?;
         let mut agent = self
@@ -323,9 +325,10 @@ pub enum Ng {
     Relay,
 }
 
-fn agent_toml(ng: Option<Ng>, more: &str) -> String {
+fn agent_toml(identity: &Files, ng: Option<Ng>, more: &str) -> String {
+    let Files { cert, key, ca } = identity;
     let mut toml = format!(
-        "agent_id = \"sip\"\nserver = \"{}\"\n{more}\n[[senders]]\nname = \"kamailio\"\naddresses = \
+        "agent_id = \"sip\"\nserver = \"{}\"\ncert = {cert:?}\nkey = {key:?}\nca = {ca:?}\n{more}\n[[senders]]\nname = \"kamailio\"\naddresses = \
          [\"{SIP_SERVER}\", \"{AGENT}\"]\nhep_key = \"secret\"\n\n[hep]\nudp = [\"{AGENT}:{HEP_PORT}\"]\n",
         server_url()
     );

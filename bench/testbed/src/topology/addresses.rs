@@ -26,7 +26,7 @@ const FIRST_CALL_PORT: u16 = 20_000;
 
 /// Where clients find the QoS server.
 pub fn server_url() -> String {
-    format!("http://{SERVER}:{SERVER_PORT}")
+    format!("https://{SERVER}:{SERVER_PORT}")
 }
 
 /// The phones' address at a site: the caller's at A, the callee's at B.

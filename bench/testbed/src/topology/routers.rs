@@ -3,10 +3,12 @@
 use std::{
     fs,
     net::IpAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use voicelane_identity::{Files, Role};
 
 use super::{
     Site, TwoSites,
@@ -47,7 +49,7 @@ impl RouterProcess {
 }
 
 impl TwoSites {
-    /// Starts the QoS server and waits until it accepts connections.
+    /// Starts the QoS server, which wants certificates, and waits until it accepts connections.
     pub fn start_server(&self) -> Result<Process, LabError> {
         self.start_server_with(&[])
     }
@@ -55,39 +57,33 @@ impl TwoSites {
     /// The same with more arguments.
     pub fn start_server_with(&self, more: &[&str]) -> Result<Process, LabError> {
         let listen = format!("{SERVER}:{SERVER_PORT}");
+        let Files { cert, key, ca } = self.identity(Role::Server, "lab")?;
+        let crl = cert.with_file_name("crl.pem");
+        let [cert, key, ca, crl] = [cert, key, ca, crl].map(|file| file.display().to_string());
+        let args = [
+            "--data", "none", "--listen", &listen, "--cert", &cert, "--key", &key, "--ca", &ca,
+            "--crl", &crl,
+        ];
         let mut server = self.lab.spawn(
             &self.server,
             "server",
             &program("voicelane-server")?,
-            &[&["--data", "none", "--listen", &listen], more].concat(),
+            &[&args, more].concat(),
         )?;
-        let end = Instant::now() + READY_BOUND;
-        loop {
-            let answer = self
-                .agent
-                .enter(|| std::net::TcpStream::connect((SERVER, SERVER_PORT)))?;
-            if answer.is_ok() {
-                return Ok(server);
-            }
-            if let Some(status) = server.status()? {
-                return Err(LabError::Ended {
-                    name: "server".to_owned(),
-                    status: status.to_string(),
-                    what: format!("it accepted connections on {listen}"),
-                    log: server.log_tail(),
-                });
-            }
-            if Instant::now() >= end {
-                let what = format!("the server to accept connections on {listen}");
-                return Err(LabError::timeout(what, READY_BOUND, server.log_tail()));
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
+        server.wait_for_log("listening", READY_BOUND)?;
+        Ok(server)
     }
 
-    /// Connects a call agent to the server, from the agent's namespace.
+    /// Connects a call agent of the name "test" to the server, from the agent's namespace.
     pub fn connect_agent(&self) -> Result<Agent, LabError> {
-        Agent::connect(&self.agent, &server_url())
+        self.connect_agent_as("test")
+    }
+
+    /// The same of another name.
+    pub fn connect_agent_as(&self, agent_id: &str) -> Result<Agent, LabError> {
+        let agent = self.identity(Role::Agent, agent_id)?;
+        let operator = self.identity(Role::Operator, "lab")?;
+        Agent::connect(&self.agent, &server_url(), [agent, operator])
     }
 
     /// Starts a site's router, waits until it forwards, and adds the routes to the other site
@@ -100,7 +96,8 @@ impl TwoSites {
         let name = format!("router-{}", site.router_id());
         let program = program("voicelane-router")?;
         let config = self.lab.dir().join(format!("{name}.toml"));
-        let mut text = router_config(site, options).to_toml()?;
+        let identity = self.identity(Role::Router, site.router_id())?;
+        let mut text = router_config(site, options, &identity).to_toml()?;
         text.push_str(&options.more_toml);
         fs::write(&config, text).map_err(|e| LabError::io(config.display().to_string(), e))?;
 
@@ -128,7 +125,8 @@ fn tap_interface(underlay: &str) -> String {
     underlay.replacen('u', "t", 1)
 }
 
-fn router_config(site: Site, options: &RouterOptions) -> RouterConfig {
+fn router_config(site: Site, options: &RouterOptions, identity: &Files) -> RouterConfig {
+    let attached = |file: &Path| options.attach.then(|| file.display().to_string());
     let ports = [
         (
             "lan",
@@ -167,6 +165,9 @@ fn router_config(site: Site, options: &RouterOptions) -> RouterConfig {
         router: RouterSection {
             id: site.router_id().to_owned(),
             server: options.attach.then(server_url),
+            cert: attached(&identity.cert),
+            key: attached(&identity.key),
+            ca: attached(&identity.ca),
             api: format!("{}:{ROUTER_PORT}", management(site)),
             cores: if options.cores.is_empty() {
                 own_core(site)
@@ -210,15 +211,17 @@ mod tests {
 
     #[test]
     fn the_configuration_is_what_the_router_reads() {
-        let text = router_config(Site::B, &RouterOptions::default())
+        let identity = Files::in_dir(Path::new("/b"));
+        let text = router_config(Site::B, &RouterOptions::default(), &identity)
             .to_toml()
             .unwrap();
         let table: toml::Table = text.parse().unwrap();
         assert_eq!(table["router"]["id"].as_str(), Some("b"));
         assert_eq!(
             table["router"]["server"].as_str(),
-            Some("http://172.30.0.1:7400")
+            Some("https://172.30.0.1:7400")
         );
+        assert_eq!(table["router"]["cert"].as_str(), Some("/b/cert.pem"));
         let core = &table["port"][2];
         assert_eq!(core["name"].as_str(), Some("core"));
         assert_eq!(core["device"].as_str(), Some("net_af_packet2,iface=u-core"));

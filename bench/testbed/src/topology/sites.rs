@@ -1,6 +1,13 @@
 //! Namespaces and links of the two sites.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use time::OffsetDateTime;
+use voicelane_identity::{Authority, Files, Role, authority::Validity};
 
 use super::addresses::{
     self, AGENT, CORE_PREFIX, LAN_PREFIX, SERVER, bulk, bulk_gateway, core, lan_gateway,
@@ -13,6 +20,9 @@ use crate::{
     namespace::Namespace,
     traffic::{Direction, Flow},
 };
+
+/// Of all names in the lab's certificates.
+const DOMAIN: &str = "lab";
 
 /// One of the two sites: its router, and the hosts behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,9 +74,48 @@ pub struct TwoSites {
     pub router_b: Namespace,
     pub server: Namespace,
     pub agent: Namespace,
+    authority: Authority,
 }
 
 impl TwoSites {
+    /// A program's certificate, key and authority: issued when they are asked for first.
+    pub fn identity(&self, role: Role, id: &str) -> Result<Files, LabError> {
+        let files = Files::in_dir(&self.identity_dir(role, id));
+        if !files.cert.exists() {
+            let tomorrow = OffsetDateTime::now_utc() + Duration::from_secs(86_400);
+            self.identity_until(role, id, tomorrow)?;
+        }
+        Ok(files)
+    }
+
+    /// Issues one that expires then.
+    pub fn identity_until(
+        &self,
+        role: Role,
+        id: &str,
+        not_after: OffsetDateTime,
+    ) -> Result<(), LabError> {
+        let validity = Validity {
+            not_before: OffsetDateTime::now_utc() - Duration::from_secs(300),
+            not_after,
+        };
+        let dir = self.identity_dir(role, id);
+        self.authority.issue(role, id, validity, &dir)?;
+        Ok(())
+    }
+
+    /// Puts another one in its place.
+    pub fn renew_identity(&self, role: Role, id: &str) -> Result<(), LabError> {
+        let dir = self.identity_dir(role, id);
+        self.authority
+            .renew(&dir, true, OffsetDateTime::now_utc())?;
+        Ok(())
+    }
+
+    fn identity_dir(&self, role: Role, id: &str) -> PathBuf {
+        self.lab.dir().join(format!("{role}-{id}"))
+    }
+
     /// Builds it. `name` is the lab's.
     pub fn new(name: &str) -> Result<Self, LabError> {
         let lab = Lab::new(name)?;
@@ -79,6 +128,7 @@ impl TwoSites {
             router_b: lab.namespace("router-b")?,
             server: lab.namespace("server")?,
             agent: lab.namespace("agent")?,
+            authority: Authority::init(&lab.dir().join("pki"), DOMAIN, OffsetDateTime::now_utc())?,
             lab,
         };
         for site in Site::BOTH {

@@ -15,6 +15,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 use tracing::{debug, info, warn};
+use voicelane_identity::{Files, client};
 use voicelane_proto::v1::{self, operator_client::OperatorClient, sessions_client::SessionsClient};
 use voicelane_types::with_causes;
 
@@ -67,8 +68,10 @@ struct NobodyListens;
 /// Whom to connect to, in whose name.
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// The server's URL, such as `http://127.0.0.1:7400`.
+    /// The server's URL, `https://ADDRESS:PORT`, or http.
     pub url: String,
+    /// What the agent proves its name with; read at each connecting.
+    pub files: Option<Files>,
     /// The agent's name at the server.
     pub agent_id: String,
 }
@@ -84,7 +87,7 @@ enum Ended {
     Transport(#[from] tonic::transport::Error),
     #[error("no answer within {ANSWER:?}")]
     Slow,
-    #[error("{}: {}", .0.code(), .0.message())]
+    #[error("{}", client::words(.0))]
     Status(Status),
     #[error("the server has ended the stream")]
     Stream,
@@ -173,7 +176,7 @@ struct Connection<'a> {
 
 impl Connection<'_> {
     async fn run(&mut self) -> Result<NobodyListens, Ended> {
-        let channel = connect(&self.server.url).await?;
+        let channel = connect(self.server).await?;
         let mut client = SessionsClient::new(channel.clone());
         // Before there is a session, so that the server expects this agent from the first one on.
         let lease = self.take_lease(&mut client).await?;
@@ -303,14 +306,14 @@ impl Connection<'_> {
     }
 }
 
-async fn connect(url: &str) -> Result<Channel, Ended> {
-    let endpoint = Endpoint::from_shared(url.to_owned())
-        .map_err(|_| Ended::Url(url.to_owned()))?
+async fn connect(server: &Server) -> Result<Channel, Ended> {
+    let endpoint = Endpoint::from_shared(server.url.clone())
+        .map_err(|_| Ended::Url(server.url.clone()))?
         .http2_keep_alive_interval(Duration::from_secs(10))
         .keep_alive_timeout(Duration::from_secs(5))
         .keep_alive_while_idle(true)
         .tcp_nodelay(true);
-    let channel = timeout(CONNECT, endpoint.connect()).await;
+    let channel = timeout(CONNECT, client::connect(&endpoint, server.files.as_ref())).await;
     Ok(channel.map_err(|_| Ended::Connecting)??)
 }
 

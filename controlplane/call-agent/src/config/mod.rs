@@ -9,6 +9,8 @@ use std::{
 
 use ipnet::IpNet;
 use serde::Deserialize;
+use tonic::transport::Uri;
+use voicelane_identity::{Files, FilesError, client};
 use voicelane_proto::v1::ServiceClass;
 use voicelane_types::BitRate;
 
@@ -26,6 +28,9 @@ const MAX_NAME: usize = 128;
 pub struct Config {
     pub agent_id: String,
     pub server: String,
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    pub ca: Option<PathBuf>,
     pub operator: Optional,
     pub metrics: Optional,
     pub senders: Vec<Sender>,
@@ -181,6 +186,9 @@ impl Default for Config {
         Self {
             agent_id: "sip".into(),
             server: "http://127.0.0.1:7400".into(),
+            cert: None,
+            key: None,
+            ca: None,
             operator: Optional(Some(SocketAddr::from(([127, 0, 0, 1], 7420)))),
             metrics: Optional(None),
             senders: Vec::new(),
@@ -349,6 +357,15 @@ impl Config {
         })
     }
 
+    /// Certificate, key and authority, if the agent has them.
+    ///
+    /// # Errors
+    ///
+    /// If some of them are missing.
+    pub fn files(&self) -> Result<Option<Files>, FilesError> {
+        Files::of(self.cert.clone(), self.key.clone(), self.ca.clone())
+    }
+
     /// Checks values, and those that must fit together.
     ///
     /// # Errors
@@ -368,13 +385,17 @@ impl Config {
                 "agent_id = {id:?}: give 1 to {MAX_NAME} printable ASCII characters without spaces"
             ),
         );
-        hold(
-            self.server.starts_with("http://"),
-            format!(
-                "server = {:?}: give a URL such as http://192.0.2.10:7400",
-                self.server
-            ),
-        );
+        let server = self.server.parse::<Uri>();
+        let server = server.map_err(|_| client::AddressError::Url(self.server.clone()));
+        match (server, self.files()) {
+            (_, Err(error)) => hold(false, error.to_string()),
+            (server, Ok(files)) => {
+                let fits = server.and_then(|server| client::check(&server, files.as_ref()));
+                let wrong = fits.as_ref().err().map(ToString::to_string);
+                let wrong = wrong.unwrap_or_default();
+                hold(fits.is_ok(), format!("server = {:?}: {wrong}", self.server));
+            }
+        }
         let receives = !self.hep.udp.is_empty()
             || !self.hep.tcp.is_empty()
             || !self.ng.udp.is_empty()

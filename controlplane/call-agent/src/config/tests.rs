@@ -8,7 +8,6 @@ fn the_example_is_right_and_has_the_defaults() {
     example.check().unwrap();
     let default = Config::default();
     assert_eq!(example.agent_id, default.agent_id);
-    assert_eq!(example.server, default.server);
     assert_eq!(example.operator, default.operator);
     assert_eq!(example.sessions, default.sessions);
     assert_eq!(example.rates, default.rates);
@@ -28,7 +27,7 @@ fn problems_name_key_and_remedy_all_at_once() {
     let problems = config.check().unwrap_err().to_string();
     for part in [
         "agent_id = \"\": give",
-        "server = \"here\": give a URL",
+        "server = \"here\": \"here\" is no URL such as https://",
         "no signalling would be received",
         "senders[0].addresses is empty",
         "senders[0].messages_per_s = 0",

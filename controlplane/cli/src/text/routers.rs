@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use voicelane_proto::v1::{self, RouterState, interface::Role};
 
-use super::{endpoint, rate, table, word};
+use super::{endpoint, lines, rate, table, word};
 
 /// Prefixes of an interface that are shown in a table.
 const PREFIXES: usize = 10;
@@ -71,8 +71,18 @@ pub(crate) fn router(router: &v1::RouterStatus) -> String {
         "" => String::new(),
         reason => format!("lost: {reason}\n"),
     };
+    let refused = match &router.refused_prefixes[..] {
+        [] => String::new(),
+        refused => {
+            let text = lines(refused, |it| format!("{} on {}", it.prefix, it.interface));
+            format!(
+                "claims what it must not (may_claim): {}\n",
+                text.replace('\n', ", ")
+            )
+        }
+    };
     format!(
-        "router {}: {}, {} calls, room for {} entries, release {}, epoch {:016x}, from {}\n{reason}{interfaces}",
+        "router {}: {}, {} calls, room for {} entries, release {}, epoch {:016x}, from {}\n{reason}{refused}{interfaces}",
         router.router_id,
         presence(router),
         router.sessions,

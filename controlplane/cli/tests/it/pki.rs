@@ -1,6 +1,11 @@
 //! `voicelane pki`.
 
-use crate::command::run_at;
+use crate::{command::run_at, common::*};
+use voicelane_identity::{Files, Role};
+use voicelane_server::{
+    engine::Settings,
+    serve::{Transport, bind_socket},
+};
 
 #[tokio::test]
 async fn certificates_are_issued_shown_renewed_and_revoked() {
@@ -63,4 +68,66 @@ async fn certificates_are_issued_shown_renewed_and_revoked() {
         .await
         .shows(&["renew", "crl.pem", "ca-key.pem"]);
     std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[tokio::test]
+async fn a_certificate_says_who_asks() {
+    let pki = Pki::new();
+    let transport = pki.transport();
+    let server = TestServer::with_transport(Settings::default(), transport).await;
+    let files = |role, id| {
+        let Files { cert, key, ca } = pki.files(role, id);
+        let [cert, key, ca] = [cert, key, ca].map(|file| file.display().to_string());
+        format!("--cert {cert} --key {key} --ca {ca}")
+    };
+    let (alice, agent) = (files(Role::Operator, "alice"), files(Role::Agent, "sip"));
+    let url = format!("https://{}", server.address);
+    let run = async |line: String| run_at(&url, &line).await;
+    run(format!("{alice} router list")).await.shows(&["ROUTER"]);
+    run(format!("{agent} call list --agent sip"))
+        .await
+        .shows(&["CALL"]);
+    run(format!("{agent} router list"))
+        .await
+        .fails(1, &["PERMISSION_DENIED", "agent/sip", "ListRouters"]);
+    run(format!("{agent} call list --agent other"))
+        .await
+        .fails(1, &["PERMISSION_DENIED", "agent/sip"]);
+    run("router list".into())
+        .await
+        .fails(2, &["https://", "cert, key and ca"]);
+    run("router list --cert x --key y".into())
+        .await
+        .fails(2, &["ca is missing"]);
+    let plain = format!("http://{}", server.address);
+    run_at(&plain, &format!("{alice} router list"))
+        .await
+        .fails(2, &["https://"]);
+    run_at(&plain, "router list")
+        .await
+        .fails(3, &["cannot reach"]);
+
+    // On its own machine by the socket, without a certificate.
+    let socket = pki.dir.join("server.sock");
+    let transport = Transport {
+        socket: Some(bind_socket(&socket).unwrap()),
+        ..pki.transport()
+    };
+    let _local = TestServer::with_transport(Settings::default(), transport).await;
+    let local = format!("unix://{}", socket.display());
+    run_at(&local, "router list").await.shows(&["ROUTER"]);
+    run_at(&local, "call delete c1")
+        .await
+        .fails(1, &["NOT_FOUND"]);
+
+    pki.authority
+        .revoke(Role::Operator, "alice", now())
+        .unwrap();
+    let fresh = TestServer::with_transport(Settings::default(), pki.transport()).await;
+    run_at(
+        &format!("https://{}", fresh.address),
+        &format!("{alice} router list"),
+    )
+    .await
+    .fails(3, &["cannot reach"]);
 }

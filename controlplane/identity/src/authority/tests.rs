@@ -128,6 +128,10 @@ fn files_are_for_their_owner_alone_and_errors_have_no_key() -> Result<()> {
     write(&out.join("key.pem"), broken.as_bytes())?;
     write(&dir.0.join("pki").join(KEY), broken.as_bytes())?;
     let texts = [
+        format!(
+            "{:?}",
+            crate::server::Trust::load(&Files::in_dir(&out), None)
+        ),
         format!("{:?}", crate::client::config(&Files::in_dir(&out)).err()),
         format!("{:?}", authority.renew(&out, true, day(1)?)),
     ];

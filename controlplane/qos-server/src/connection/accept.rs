@@ -1,28 +1,33 @@
 //! Accepts connections, so many in all and from one address, and closes those that say nothing.
 //!
 //! A connection that has not begun HTTP/2 yet is silent. When there is no room for another one, the
-//! oldest silent one makes way: those who only connect never keep out those who speak.
+//! oldest silent one makes way: those who only connect never keep out those who speak. The same holds
+//! for TLS handshakes, each a task of its own.
 
 use std::{
-    collections::{BTreeMap, HashMap},
     convert::Infallible,
     io,
-    net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    net::{IpAddr, Ipv6Addr},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use futures_util::{Stream, stream};
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, getegid, geteuid, getrlimit};
 use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{Semaphore, oneshot},
-    time::{Instant, sleep},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
 };
-use tracing::warn;
+use tracing::{debug, warn};
+use voicelane_identity::server::{Protocol, Refusal, Trust};
 
-use super::{Connection, client::PAGES_OF_PEER};
-use crate::engine::Engine;
+use super::{
+    Connection, Wire,
+    seats::{Seat, Seats, Taken, lock},
+};
+use crate::{engine::Engine, identity::Caller};
 
 /// File descriptors that are left for all else: the log, metrics, the configuration.
 const OTHER_DESCRIPTORS: u64 = 32;
@@ -30,6 +35,14 @@ const OTHER_DESCRIPTORS: u64 = 32;
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// Between two log lines that say the same.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
+/// TLS handshakes at once.
+const HANDSHAKES: usize = 256;
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// Log lines a second that say who was refused; the others are counted in the next one.
+const REFUSALS_A_SECOND: u32 = 50;
+/// By which address the Unix socket's connections are counted: no peer has it.
+const LOCAL: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 /// How many connections there may be, and how long they may say nothing.
 #[derive(Clone, Copy, Debug)]
@@ -59,23 +72,55 @@ impl Default for Limits {
     }
 }
 
-/// The connections that come.
-pub(crate) fn incoming(
+/// Whom to trust at present, and what is spoken.
+#[derive(Clone, Debug)]
+pub(crate) struct Tls {
+    pub(crate) trust: watch::Receiver<Arc<Trust>>,
+    pub(crate) protocol: Protocol,
+}
+
+/// Where connections come from.
+pub(crate) enum Listener {
+    /// TLS with these, or plain text.
+    Tcp(TcpListener, Option<Tls>),
+    /// The operator's socket.
+    Unix(UnixListener),
+}
+
+/// What the connections of all listeners have in common.
+#[derive(Clone)]
+pub(crate) struct Admission {
     engine: Arc<Engine>,
-    listener: TcpListener,
     limits: Limits,
     ping_timeout: Duration,
+    seats: Arc<Mutex<Seats>>,
+    room: usize,
+}
+
+impl Admission {
+    pub(crate) fn new(engine: Arc<Engine>, limits: Limits, ping_timeout: Duration) -> Self {
+        Self {
+            engine,
+            limits,
+            ping_timeout,
+            seats: Arc::default(),
+            room: limits.max_connections.min(descriptors()).max(1),
+        }
+    }
+}
+
+/// The connections that come.
+pub(crate) fn incoming(
+    admission: Admission,
+    listener: Listener,
 ) -> impl Stream<Item = Result<Connection, Infallible>> {
-    let room = limits.max_connections.min(descriptors());
     let accepting = Accepting {
-        engine,
+        admission,
         listener,
-        limits,
-        ping_timeout,
-        seats: Arc::new(Mutex::new(Seats::default())),
-        room: room.max(1),
+        handshakes: JoinSet::new(),
         failed: Occasionally::default(),
         refused: Occasionally::default(),
+        refusals: Refusals::default(),
     };
     stream::unfold(accepting, |mut accepting| async move {
         let connection = accepting.next().await;
@@ -92,69 +137,242 @@ fn descriptors() -> usize {
 }
 
 struct Accepting {
-    engine: Arc<Engine>,
-    listener: TcpListener,
-    limits: Limits,
-    ping_timeout: Duration,
-    seats: Arc<Mutex<Seats>>,
-    room: usize,
+    admission: Admission,
+    listener: Listener,
+    handshakes: JoinSet<Result<Connection, Refused>>,
     failed: Occasionally,
     refused: Occasionally,
+    refusals: Refusals,
+}
+
+/// Who was not let in.
+struct Refused {
+    peer: String,
+    refusal: Refusal,
+}
+
+/// Who comes.
+enum Coming {
+    Tcp(TcpStream, IpAddr, String),
+    Unix(UnixStream),
 }
 
 impl Accepting {
     async fn next(&mut self) -> Connection {
         loop {
-            match self.listener.accept().await {
-                Ok((tcp, peer)) => {
-                    if let Some(connection) = self.admit(tcp, peer) {
-                        return connection;
+            let coming = tokio::select! {
+                Some(shaken) = self.handshakes.join_next() => match shaken {
+                    Ok(Ok(connection)) => return connection,
+                    Ok(Err(refused)) => {
+                        self.refusals.say(&refused.peer, &refused.refusal);
+                        continue;
                     }
-                }
-                Err(error) if is_the_peers(&error) => {}
+                    Err(error) => {
+                        warn!(%error, "a handshake's task failed");
+                        continue;
+                    }
+                },
+                coming = self.listener.accept() => coming,
+            };
+            let admitted = match coming {
+                Ok(Coming::Tcp(tcp, address, peer)) => self.admit_tcp(tcp, address, peer),
+                Ok(Coming::Unix(unix)) => self.admit_unix(unix),
+                Err(error) if is_the_peers(&error) => None,
                 Err(error) => {
                     if self.failed.is_due() {
                         warn!(%error, "connections cannot be accepted; trying again");
                     }
-                    lock(&self.seats).close_oldest(None);
+                    lock(&self.admission.seats).close_oldest(|_, _| true);
                     sleep(ACCEPT_AGAIN).await;
+                    None
                 }
+            };
+            if let Some(connection) = admitted {
+                return connection;
             }
         }
     }
 
-    fn admit(&mut self, tcp: TcpStream, peer: SocketAddr) -> Option<Connection> {
-        let address = peer.ip().to_canonical();
-        let mut seats = lock(&self.seats);
-        let of_peer = seats.of(address);
-        let has_place = (of_peer < self.limits.max_connections_of_peer
-            || seats.close_oldest(Some(address)))
-            && (seats.taken.len() < self.room || seats.close_oldest(None));
+    /// In plain text at once; after the handshake with TLS.
+    fn admit_tcp(&mut self, tcp: TcpStream, address: IpAddr, peer: String) -> Option<Connection> {
+        // Answers are waited for. Fails only on a connection that is gone.
+        drop(tcp.set_nodelay(true));
+        let Tls { trust, protocol } = match &self.listener {
+            Listener::Tcp(_, Some(tls)) => tls.clone(),
+            _ => {
+                let (seat, taken) = self.seat(address, &peer, false)?;
+                let wire = Wire::Tcp(tcp);
+                return Some(
+                    self.admission
+                        .connection(wire, peer, Caller::Plain, seat, taken),
+                );
+            }
+        };
+        let (seat, mut taken) = self.seat(address, &peer, true)?;
+        let admission = self.admission.clone();
+        self.handshakes.spawn(async move {
+            let trusted = trust.borrow().clone();
+            let shaken = tokio::select! {
+                shaken = timeout(HANDSHAKE, trusted.accept(tcp, protocol)) => shaken.unwrap_or_else(|_| {
+                    refused(None, format!("it did not end its TLS handshake within {HANDSHAKE:?}"))
+                }),
+                _ = &mut taken.evicted => {
+                    refused(None, "it was in its TLS handshake, and its place was needed".into())
+                }
+            };
+            let (tls, identity) = shaken.map_err(|refusal| Refused {
+                peer: peer.clone(),
+                refusal,
+            })?;
+            seat.shaken();
+            let caller = Caller::Certified(identity.leaf.clone());
+            debug!(peer, who = %identity.leaf, "let in");
+            let wire = Wire::tls(tls, identity, trust);
+            Ok(admission.connection(wire, peer, caller, seat, taken))
+        });
+        None
+    }
+
+    /// By the peer's user: root, or the server's own user or group.
+    fn admit_unix(&mut self, unix: UnixStream) -> Option<Connection> {
+        let peer = match unix.peer_cred() {
+            Ok(peer) => peer,
+            Err(error) => {
+                warn!(%error, "a local peer's user is unknown: refused it");
+                return None;
+            }
+        };
+        let (uid, gid) = (peer.uid(), peer.gid());
+        let named = format!("local user {uid}");
+        if !is_operator((uid, gid), (geteuid().as_raw(), getegid().as_raw())) {
+            let why = "it is neither root nor of this server's user or group".to_owned();
+            let who = Some(format!("user {uid}, group {gid}"));
+            self.refusals.say(&named, &Refusal { who, why });
+            return None;
+        }
+        let (seat, taken) = self.seat(LOCAL, &named, false)?;
+        let caller = Caller::Local { uid };
+        let wire = Wire::Unix(unix);
+        Some(self.admission.connection(wire, named, caller, seat, taken))
+    }
+
+    /// A place for one more, if another one can make way.
+    fn seat(&mut self, address: IpAddr, peer: &str, shakes: bool) -> Option<(Seat, Taken)> {
+        let Admission {
+            limits,
+            room,
+            ref seats,
+            ..
+        } = self.admission;
+        let mut guard = lock(seats);
+        let of_peer = guard.of(address);
+        let of_this = |id: &u64, seats: &Seats| seats.taken.get(id) == Some(&address);
+        let is_shaking = |id: &u64, seats: &Seats| seats.shaking.contains(id);
+        let mut has_place = (of_peer < limits.max_connections_of_peer
+            || guard.close_oldest(of_this))
+            && (guard.taken.len() < room || guard.close_oldest(|_, _| true));
+        if has_place && shakes && guard.shaking.len() >= HANDSHAKES {
+            has_place = guard.close_oldest(|id, seats| is_shaking(id, seats) && of_this(id, seats))
+                || guard.close_oldest(is_shaking);
+        }
         if !has_place {
-            let connections = seats.taken.len();
-            drop(seats);
+            let connections = guard.taken.len();
+            drop(guard);
             if self.refused.is_due() {
-                warn!(%peer, of_peer, connections, "too many connections: refused another one");
+                warn!(
+                    peer,
+                    of_peer, connections, "too many connections: refused another one"
+                );
             }
             return None;
         }
-        let taken = seats.take(address);
-        drop(seats);
+        let taken = guard.take(address, shakes);
+        drop(guard);
         let seat = Seat {
-            seats: self.seats.clone(),
+            seats: seats.clone(),
             id: taken.id,
         };
-        // Answers are waited for. Fails only on a connection that is gone.
-        drop(tcp.set_nodelay(true));
-        Some(Connection::new(
-            tcp,
-            peer,
-            seat,
-            taken,
-            self.limits,
-            self.ping_timeout,
+        Some((seat, taken))
+    }
+}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<Coming> {
+        match self {
+            Self::Tcp(listener, _) => {
+                let (tcp, peer) = listener.accept().await?;
+                Ok(Coming::Tcp(tcp, peer.ip().to_canonical(), peer.to_string()))
+            }
+            Self::Unix(listener) => Ok(Coming::Unix(listener.accept().await?.0)),
+        }
+    }
+}
+
+impl Admission {
+    fn connection(
+        &self,
+        wire: Wire,
+        peer: String,
+        caller: Caller,
+        seat: Seat,
+        taken: Taken,
+    ) -> Connection {
+        let (limits, ping_timeout) = (self.limits, self.ping_timeout);
+        Connection::new(
+            wire,
+            (peer, caller),
+            (seat, taken),
+            limits,
+            ping_timeout,
             &self.engine,
-        ))
+        )
+    }
+}
+
+/// Whether a local peer is one, by user and group.
+fn is_operator((uid, gid): (u32, u32), (own_uid, own_gid): (u32, u32)) -> bool {
+    uid == 0 || uid == own_uid || gid == own_gid
+}
+
+fn refused<T>(who: Option<String>, why: String) -> Result<T, Refusal> {
+    Err(Refusal { who, why })
+}
+
+/// Says who was refused, and why.
+struct Refusals {
+    second: Instant,
+    said: u32,
+    unsaid: u64,
+}
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self {
+            second: Instant::now(),
+            said: 0,
+            unsaid: 0,
+        }
+    }
+}
+
+impl Refusals {
+    fn say(&mut self, peer: &str, Refusal { who, why }: &Refusal) {
+        if self.second.elapsed() >= Duration::from_secs(1) {
+            (self.second, self.said) = (Instant::now(), 0);
+        }
+        if self.said >= REFUSALS_A_SECOND {
+            self.unsaid += 1;
+            return;
+        }
+        self.said += 1;
+        let who = who.as_deref().unwrap_or("nobody");
+        match std::mem::take(&mut self.unsaid) {
+            0 => warn!(peer, who, why, "refused a connection"),
+            others => warn!(
+                peer,
+                who, why, others, "refused a connection, and others before"
+            ),
+        }
     }
 }
 
@@ -183,103 +401,23 @@ impl Occasionally {
     }
 }
 
-/// Who is connected.
-#[derive(Debug, Default)]
-struct Seats {
-    last_id: u64,
-    taken: HashMap<u64, IpAddr>,
-    peers: HashMap<IpAddr, OfPeer>,
-    /// Those that are silent, the oldest first, and how they are told to go.
-    silent: BTreeMap<u64, oneshot::Sender<()>>,
-}
+#[cfg(test)]
+mod tests {
+    use super::is_operator;
 
-/// The connections from one address.
-#[derive(Debug)]
-struct OfPeer {
-    count: usize,
-    /// What they share.
-    pages: Arc<Semaphore>,
-}
-
-/// What comes with a place.
-#[derive(Debug)]
-pub(super) struct Taken {
-    id: u64,
-    /// Ready when the connection is to go, while it is silent.
-    pub(super) evicted: oneshot::Receiver<()>,
-    /// The pages that the connections from its address may ask for.
-    pub(super) pages: Arc<Semaphore>,
-}
-
-impl Seats {
-    fn of(&self, peer: IpAddr) -> usize {
-        self.peers.get(&peer).map_or(0, |it| it.count)
-    }
-
-    fn take(&mut self, peer: IpAddr) -> Taken {
-        self.last_id += 1;
-        let id = self.last_id;
-        let (evict, evicted) = oneshot::channel();
-        self.taken.insert(id, peer);
-        self.silent.insert(id, evict);
-        let of_peer = self.peers.entry(peer).or_insert_with(|| OfPeer {
-            count: 0,
-            pages: Arc::new(Semaphore::new(PAGES_OF_PEER)),
-        });
-        of_peer.count += 1;
-        let pages = of_peer.pages.clone();
-        Taken { id, evicted, pages }
-    }
-
-    fn leave(&mut self, id: u64) {
-        self.silent.remove(&id);
-        let Some(peer) = self.taken.remove(&id) else {
-            return;
-        };
-        if let Some(of_peer) = self.peers.get_mut(&peer) {
-            of_peer.count -= 1;
-            if of_peer.count == 0 {
-                self.peers.remove(&peer);
-            }
+    #[test]
+    fn root_and_the_servers_own_user_and_group_are_operators() {
+        let own = (998, 997);
+        for (peer, is) in [
+            ((0, 0), true),
+            ((0, 5), true),
+            ((998, 5), true),
+            ((1000, 997), true),
+            ((1000, 1000), false),
+            ((997, 998), false),
+            ((5, 0), false),
+        ] {
+            assert_eq!(is_operator(peer, own), is, "{peer:?}");
         }
     }
-
-    /// Closes the oldest silent connection (of a peer); false if there is none.
-    fn close_oldest(&mut self, peer: Option<IpAddr>) -> bool {
-        let mut silent = self.silent.keys();
-        let oldest = silent.find(|id| peer.is_none() || self.taken.get(id).copied() == peer);
-        let Some(id) = oldest.copied() else {
-            return false;
-        };
-        if let Some(evict) = self.silent.remove(&id) {
-            // Fails only if it is closed already.
-            let _ = evict.send(());
-        }
-        self.leave(id);
-        true
-    }
-}
-
-/// A connection's place, given back when it drops.
-#[derive(Debug)]
-pub(super) struct Seat {
-    seats: Arc<Mutex<Seats>>,
-    id: u64,
-}
-
-impl Seat {
-    /// The connection is silent no more.
-    pub(super) fn speaks(&self) {
-        lock(&self.seats).silent.remove(&self.id);
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        lock(&self.seats).leave(self.id);
-    }
-}
-
-fn lock(seats: &Mutex<Seats>) -> MutexGuard<'_, Seats> {
-    seats.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,5 @@
-//! Around every call: counts it for its connection, and lets costly answers wait for their share.
+//! Around every call: refuses what the caller's role may not call, counts it for its connection, and lets
+//! costly answers wait for their share.
 
 use std::{
     pin::Pin,
@@ -20,6 +21,7 @@ use super::{
     Peer,
     client::{Call, Cost, Share},
 };
+use crate::grpc::status::status;
 
 /// Puts [`Calls`] around the services.
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +62,13 @@ where
         let Some(peer) = request.extensions().get::<Peer>().cloned() else {
             return Box::pin(inner.call(request));
         };
-        let cost = cost(request.uri().path());
+        let path = request.uri().path();
+        if let Err(error) = peer.caller().may_call(path) {
+            let from = peer.address();
+            warn!(peer = from, path, reason = %error, "refused a call");
+            return Box::pin(async move { Ok(status(&error).into_http()) });
+        }
+        let cost = cost(path);
         let call = peer.client.call();
         Box::pin(async move {
             let share = peer.client.share(cost).await;

@@ -4,12 +4,14 @@
 mod accept;
 mod calls;
 mod client;
+mod seats;
+mod wire;
 
 use std::{
+    borrow::Cow,
     io,
-    net::SocketAddr,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -17,20 +19,23 @@ use std::{
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     sync::{oneshot, watch},
     time::{Sleep, sleep, sleep_until},
 };
 use tonic::transport::server::Connected;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 pub use self::accept::Limits;
-pub(crate) use self::{accept::incoming, calls::CountCalls};
-use self::{
-    accept::{Seat, Taken},
-    client::Client,
+pub(crate) use self::{
+    accept::{Admission, Listener, Tls, incoming},
+    calls::CountCalls,
 };
-use crate::engine::Engine;
+use self::{
+    client::Client,
+    seats::{Seat, Taken},
+    wire::Wire,
+};
+use crate::{engine::Engine, identity::Caller};
 
 /// What begins a connection: HTTP/2's preface (RFC 9113, section 3.4) and the head of the SETTINGS
 /// frame that follows it, bytes.
@@ -39,7 +44,7 @@ const OPENING_BYTES: usize = 24 + 9;
 /// A peer's connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: TcpStream,
+    wire: Wire,
     peer: Peer,
     open: Gauge,
     stopping: watch::Receiver<bool>,
@@ -62,8 +67,11 @@ struct Opening {
 /// The other end of a connection, as requests have it among their extensions.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
-    address: SocketAddr,
+    address: Arc<str>,
+    caller: Caller,
     client: Arc<Client>,
+    /// Why the server ends the connection.
+    ended: Arc<OnceLock<Cow<'static, str>>>,
     heard: Arc<Mutex<Instant>>,
     ping_timeout: Duration,
 }
@@ -71,10 +79,9 @@ pub(crate) struct Peer {
 impl Connection {
     /// Counts it among those that are open. A peer has `ping_timeout` to answer an HTTP/2 ping.
     fn new(
-        stream: TcpStream,
-        address: SocketAddr,
-        seat: Seat,
-        taken: Taken,
+        wire: Wire,
+        (address, caller): (String, Caller),
+        (seat, taken): (Seat, Taken),
         limits: Limits,
         ping_timeout: Duration,
         engine: &Engine,
@@ -82,13 +89,15 @@ impl Connection {
         let open = engine.metrics().connections.clone();
         open.inc();
         let peer = Peer {
-            address,
+            address: address.into(),
+            caller,
+            ended: Arc::default(),
             client: Client::new(limits.read_timeout, taken.pages),
             heard: Arc::new(Mutex::new(Instant::now())),
             ping_timeout,
         };
         Self {
-            stream,
+            wire,
             peer,
             open,
             stopping: engine.stopping(),
@@ -104,23 +113,26 @@ impl Connection {
     }
 
     /// Ready when it is to be closed: why.
-    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<&'static str> {
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<Cow<'static, str>> {
+        if let Poll::Ready(reason) = self.wire.poll_end(context) {
+            return Poll::Ready(reason.into());
+        }
         if let Some(opening) = &mut self.opening {
             if Pin::new(&mut opening.evicted).poll(context).is_ready() {
-                return Poll::Ready("it said nothing, and its place was needed");
+                return Poll::Ready("it said nothing, and its place was needed".into());
             }
             if opening.deadline.as_mut().poll(context).is_ready() {
-                return Poll::Ready("HTTP/2 was not begun in time");
+                return Poll::Ready("HTTP was not begun in time".into());
             }
         }
         if self.peer.client.poll_closed(context).is_ready() {
-            return Poll::Ready("an answer was not read in time");
+            return Poll::Ready("an answer was not read in time".into());
         }
         while self.idle.as_mut().poll(context).is_ready() {
             let now = tokio::time::Instant::now();
             let until = self.peer.client.idle_since().unwrap_or(now) + self.idle_timeout;
             if until <= now {
-                return Poll::Ready("nothing was called on it for too long");
+                return Poll::Ready("nothing was called on it for too long".into());
             }
             self.idle.set(sleep_until(until));
         }
@@ -158,6 +170,30 @@ impl Peer {
         self.address.to_string()
     }
 
+    /// Who it is.
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Why the server has ended the connection, if it has.
+    pub(crate) fn ended(&self) -> Option<&str> {
+        self.ended.get().map(|reason| &**reason)
+    }
+
+    /// Says once why the server ends the connection.
+    #[expect(clippy::ptr_arg, reason = "which of the two it is says how loud")]
+    fn note_end(&self, reason: &Cow<'static, str>) {
+        if self.ended.set(reason.clone()).is_err() {
+            return;
+        }
+        let (peer, who) = (&*self.address, &self.caller);
+        match reason {
+            Cow::Borrowed(reason) => debug!(peer, reason, "closing a connection"),
+            // Of its certificate.
+            Cow::Owned(reason) => warn!(peer, %who, reason, "closing a connection"),
+        }
+    }
+
     fn hear(&self) {
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
@@ -186,11 +222,11 @@ impl AsyncRead for Connection {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if let Poll::Ready(reason) = this.poll_end(context) {
-            debug!(peer = this.peer.address(), reason, "closing a connection");
+            this.peer.note_end(&reason);
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, reason)));
         }
         let before = buffer.filled().len();
-        let read = Pin::new(&mut this.stream).poll_read(context, buffer);
+        let read = Pin::new(&mut this.wire).poll_read(context, buffer);
         if read.is_ready() {
             this.peer.hear();
             this.received(buffer.filled().len() - before);
@@ -205,7 +241,7 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        Pin::new(&mut self.wire).poll_write(context, bytes)
     }
 
     fn poll_write_vectored(
@@ -213,18 +249,18 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
+        Pin::new(&mut self.wire).poll_write_vectored(context, bytes)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.wire.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        Pin::new(&mut self.wire).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        Pin::new(&mut self.wire).poll_shutdown(context)
     }
 }

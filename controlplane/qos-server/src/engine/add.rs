@@ -89,6 +89,14 @@ impl Engine {
                 limit: self.settings.max_sessions,
             });
         }
+        let agent = spec.key.agent();
+        let of_agent = state.store.len_of_agent(agent);
+        if of_agent >= self.settings.max_sessions_per_agent as u64 {
+            return Err(Error::AgentFull {
+                agent: agent.to_owned(),
+                limit: self.settings.max_sessions_per_agent,
+            });
+        }
         let entries = expand_distinct(spec, &[])?;
         let placement = place(spec, &[], &state.registry, now)
             .map_err(|error| state.or_not_yet(error, &spec.key))?;

@@ -8,6 +8,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use ipnet::IpNet;
 use tokio::task::yield_now;
 use tracing::{info, warn};
 
@@ -27,6 +28,8 @@ use crate::{
     },
 };
 
+/// Refused prefixes that are named in the log.
+const REFUSED_SAID: usize = 16;
 /// Changes of a router that wait at most.
 const MAX_CHANGES: usize = 65_536;
 
@@ -90,13 +93,14 @@ impl Engine {
         self: &Arc<Self>,
         identity: Identity,
         peer: String,
-        interfaces: Vec<Interface>,
+        mut interfaces: Vec<Interface>,
         reported: HashMap<SessionKey, Reported>,
     ) -> Result<(Arc<Link>, Outgoing), Error> {
         if *self.stopping.borrow() {
             return Err(Error::ShuttingDown);
         }
         let id = identity.id.clone();
+        self.refuse(&id, &[], &mut interfaces);
         let mut turn = self.reports.lock().await;
         self.make_room(&id, &mut turn).await?;
         let former = self.lock().registry.router(&id).cloned();
@@ -183,10 +187,15 @@ impl Engine {
             else {
                 continue;
             };
-            let mut interfaces = report.unwrap_or_else(|| former.interfaces.to_vec());
+            let mut interfaces = report.unwrap_or_else(|| {
+                let mut all = former.interfaces.to_vec();
+                all.iter_mut().for_each(Interface::unsift);
+                all
+            });
             for change in changes {
                 change.apply(&mut interfaces);
             }
+            self.refuse(id, &former.interfaces, &mut interfaces);
             if *former.interfaces == *interfaces {
                 continue;
             }
@@ -202,6 +211,25 @@ impl Engine {
             drop(turn);
             // What comes meanwhile is taken together.
             kept.done().await;
+        }
+    }
+
+    /// Takes what a router must not claim out of what it reports; says so when that is something else than
+    /// before.
+    fn refuse(&self, id: &RouterId, former: &[Interface], interfaces: &mut [Interface]) {
+        self.settings.may_claim.sift(id.as_str(), interfaces);
+        let refused = |all: &[Interface]| -> Vec<IpNet> {
+            let all = all.iter().flat_map(|it| it.refused.iter().copied());
+            all.collect()
+        };
+        let now = refused(interfaces);
+        if !now.is_empty() && now != refused(former) {
+            let first = now.iter().take(REFUSED_SAID).map(ToString::to_string);
+            let first = first.collect::<Vec<_>>().join(", ");
+            warn!(
+                router = %id, count = now.len(), first,
+                "refused prefixes that the router must not claim (may_claim); the others work"
+            );
         }
     }
 

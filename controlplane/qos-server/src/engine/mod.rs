@@ -71,6 +71,7 @@ use self::{moves::Lane, state::State};
 pub use crate::model::leases::Reaper;
 use crate::{
     events::{Events as History, Kind, Subject},
+    identity::Claims,
     journal::{Backend, Contents, Journal, StoreError, record::RouterRecords},
     metrics::Metrics,
     model::{
@@ -102,6 +103,10 @@ pub struct Settings {
     pub silence: SilenceLimits,
     /// The most sessions.
     pub max_sessions: usize,
+    /// What routers may claim with their edge interfaces.
+    pub may_claim: Arc<Claims>,
+    /// The most sessions of one agent.
+    pub max_sessions_per_agent: usize,
     /// The most routers.
     pub max_routers: usize,
     /// The most WatchSessions, WatchEvents and WatchOverview streams.
@@ -148,6 +153,8 @@ impl Default for Settings {
             agent_lost: Duration::from_secs(1_800),
             silence: SilenceLimits::default(),
             max_sessions: 1_000_000,
+            may_claim: Arc::default(),
+            max_sessions_per_agent: 1_000_000,
             max_routers: 1_024,
             max_watchers: 64,
             watch_buffer: 16_384,

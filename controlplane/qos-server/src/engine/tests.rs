@@ -83,6 +83,7 @@ fn edge(name: &str, prefixes: Vec<IpNet>) -> Interface {
         up: true,
         addresses: Vec::new(),
         prefixes,
+        refused: Vec::new(),
         rate_bps: 0,
         ef_budget_bps: 0,
         ef_ingress_budget_bps: 0,

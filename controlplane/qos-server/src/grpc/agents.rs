@@ -10,6 +10,7 @@ use voicelane_proto::v1::{KeepAgentRequest, KeepAgentResponse};
 use super::status::status;
 use crate::{
     engine::Engine,
+    identity::Caller,
     model::{
         error::Error,
         ids::{SessionKey, session_key},
@@ -30,12 +31,13 @@ type Told = Result<KeepAgentResponse, Status>;
 /// What an agent is told; a status at the end.
 pub(super) fn serve(
     engine: Arc<Engine>,
+    caller: Caller,
     inbound: Streaming<KeepAgentRequest>,
 ) -> impl Stream<Item = Told> {
     let (told, responses) = mpsc::channel(AHEAD);
     tokio::spawn(async move {
         let end = tokio::select! {
-            end = keep(&engine, inbound, &told) => end,
+            end = keep(&engine, &caller, inbound, &told) => end,
             () = told.closed() => None,
         };
         if let Some(status) = end {
@@ -49,6 +51,7 @@ pub(super) fn serve(
 /// Serves an agent until its stream ends; tells the status to end it with, if there is one.
 async fn keep(
     engine: &Arc<Engine>,
+    caller: &Caller,
     mut inbound: Streaming<KeepAgentRequest>,
     told: &mpsc::Sender<Told>,
 ) -> Option<Status> {
@@ -56,7 +59,10 @@ async fn keep(
         Ok(first) => first?,
         Err(status) => return Some(status),
     };
-    let agent = first.agent_id.clone();
+    let mut agent = first.agent_id.clone();
+    if let Err(error) = caller.own(&mut agent) {
+        return Some(status(&error));
+    }
     // The session's name is any that can be.
     if let Err(error) = session_key("request", &agent, "x") {
         return Some(status(&error));

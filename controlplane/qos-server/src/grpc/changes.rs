@@ -25,12 +25,16 @@ use super::{
     status::{code_name, status},
 };
 use crate::{
+    connection::Peer,
     engine::{Engine, Outcome},
     events::{Kind, Subject},
+    identity::{Changed, Guard},
     metrics::{self, Measured},
-    model::{error::Error, ids::SessionKey},
+    model::{error::Error, ids::session_key},
 };
 
+/// Characters of a name that are noted.
+const MAX_NAME: usize = 128;
 /// The most changes of a request.
 const MAX_CHANGES: usize = 256;
 /// So many changes without an outcome, and no more of the stream is read.
@@ -44,61 +48,116 @@ const SLOW: Duration = Duration::from_secs(1);
 /// Outcomes that are ready go together into a response of about this size, bytes.
 const RESPONSE_BYTES: usize = 64 * 1024;
 
-/// Adds a session.
-pub(super) async fn add(engine: &Arc<Engine>, request: v1::AddSessionRequest) -> Outcome {
-    let key = named(request.spec.as_ref());
-    let make = async { engine.add(parse::spec(request.spec)?).await };
-    let outcome = measured(engine, metrics::Change::Add, make).await;
-    note_refusal(engine, key, outcome)
+/// Who asks for changes, and what bounds and notes them.
+#[derive(Clone)]
+pub(super) struct Asker {
+    pub(super) engine: Arc<Engine>,
+    pub(super) guard: Guard,
+    pub(super) peer: Peer,
 }
 
-/// Modifies a session.
-pub(super) async fn modify(engine: &Arc<Engine>, request: v1::ModifySessionRequest) -> Outcome {
-    let key = named(request.spec.as_ref());
-    let make = async { engine.modify(parse::spec(request.spec)?).await };
-    let outcome = measured(engine, metrics::Change::Modify, make).await;
-    note_refusal(engine, key, outcome)
+impl Asker {
+    /// Adds a session.
+    pub(super) async fn add(&self, request: v1::AddSessionRequest) -> Outcome {
+        let about = About::spec(request.spec.as_ref());
+        let make = async {
+            let spec = parse::spec(request.spec)?;
+            self.engine.add(spec).await
+        };
+        self.change(metrics::Change::Add, about, make).await
+    }
+
+    /// Modifies a session.
+    pub(super) async fn modify(&self, request: v1::ModifySessionRequest) -> Outcome {
+        let about = About::spec(request.spec.as_ref());
+        let make = async { self.engine.modify(parse::spec(request.spec)?).await };
+        self.change(metrics::Change::Modify, about, make).await
+    }
+
+    /// Deletes a session.
+    pub(super) async fn delete(&self, request: v1::DeleteSessionRequest) -> Outcome {
+        let about = About::key(request.key.as_ref());
+        let make = async { self.engine.delete(parse::key("key", request.key)?).await };
+        self.change(metrics::Change::Delete, about, make).await
+    }
+
+    /// Makes a change when it is the agent's turn, if it may.
+    async fn change(
+        &self,
+        change: metrics::Change,
+        about: About,
+        make: impl Future<Output = Outcome>,
+    ) -> Outcome {
+        let caller = self.peer.caller();
+        let agent = caller.agent().unwrap_or(&about.agent);
+        self.guard.quotas.turn(agent).await;
+        let mut measured = Measured::new(self.engine.metrics().clone(), change);
+        let outcome = match caller.may_change(change, &about.agent) {
+            Ok(()) => make.await,
+            Err(error) => Err(error),
+        };
+        measured.code = outcome.as_ref().map_or_else(code_name, |_| "ok");
+        if change != metrics::Change::Delete {
+            note_refusal(&self.engine, &about, &outcome);
+        }
+        self.guard.audit.note(
+            (caller, &self.peer.address()),
+            change.name(),
+            Changed {
+                agent_id: Some(&about.agent),
+                session_id: Some(&about.session),
+                revision: about.revision,
+                router_id: None,
+            },
+            measured.code,
+            outcome.as_ref().err().map(ToString::to_string),
+        );
+        outcome
+    }
 }
 
-/// Deletes a session.
-pub(super) async fn delete(engine: &Arc<Engine>, request: v1::DeleteSessionRequest) -> Outcome {
-    let make = async { engine.delete(parse::key("key", request.key)?).await };
-    measured(engine, metrics::Change::Delete, make).await
-}
-
-/// Of which call a request is, as it says; absent if it says no name that a call can have.
-fn named(spec: Option<&v1::SessionSpec>) -> Option<SessionKey> {
-    parse::key("key", spec?.key.clone()).ok()
+/// Which session is to be changed: as it was written, which may be wrong.
+struct About {
+    agent: String,
+    session: String,
+    revision: Option<u64>,
 }
 
 /// Tells operators of a change that was refused.
-fn note_refusal(engine: &Engine, key: Option<SessionKey>, outcome: Outcome) -> Outcome {
-    if let Err(error) = &outcome {
+fn note_refusal(engine: &Engine, about: &About, outcome: &Outcome) {
+    if let Err(error) = outcome {
+        let key = session_key("key", &about.agent, &about.session);
         let subject = key.map_or(Subject::Server, Subject::Call);
         engine.note(Kind::CallRefused, subject, || format!("refused: {error}"));
     }
-    outcome
 }
 
-async fn measured(
-    engine: &Engine,
-    change: metrics::Change,
-    make: impl Future<Output = Outcome>,
-) -> Outcome {
-    let mut measured = Measured::new(engine.metrics().clone(), change);
-    let outcome = make.await;
-    measured.code = outcome.as_ref().map_or_else(code_name, |_| "ok");
-    outcome
+impl About {
+    fn key(key: Option<&v1::SessionKey>) -> Self {
+        let short = |text: &String| text.chars().take(MAX_NAME).collect();
+        Self {
+            agent: key.map(|key| short(&key.agent_id)).unwrap_or_default(),
+            session: key.map(|key| short(&key.session_id)).unwrap_or_default(),
+            revision: None,
+        }
+    }
+
+    fn spec(spec: Option<&v1::SessionSpec>) -> Self {
+        Self {
+            revision: spec.map(|spec| spec.revision),
+            ..Self::key(spec.and_then(|spec| spec.key.as_ref()))
+        }
+    }
 }
 
 /// Makes the changes that come; gives their outcomes.
 pub(super) fn serve(
-    engine: Arc<Engine>,
+    asker: Asker,
     inbound: Streaming<v1::ChangeSessionsRequest>,
 ) -> impl Stream<Item = Result<v1::ChangeSessionsResponse, Status>> {
     let changes = Changes {
-        stopping: engine.stopping(),
-        engine,
+        stopping: asker.engine.stopping(),
+        asker,
         inbound: Some(inbound),
         waiting: VecDeque::new(),
         running: FuturesUnordered::new(),
@@ -114,7 +173,7 @@ pub(super) fn serve(
 
 /// An agent's stream.
 struct Changes {
-    engine: Arc<Engine>,
+    asker: Asker,
     stopping: watch::Receiver<bool>,
     /// Absent when no more is read.
     inbound: Option<Streaming<v1::ChangeSessionsRequest>>,
@@ -159,8 +218,8 @@ impl Changes {
         while self.running.len() < AT_ONCE + self.round.slow
             && let Some(change) = self.waiting.pop_front()
         {
-            let (engine, round) = (self.engine.clone(), self.round.number);
-            let made = async move { (round, make(engine, change).await) };
+            let (asker, round) = (self.asker.clone(), self.round.number);
+            let made = async move { (round, make(&asker, change).await) };
             self.running.push(made.boxed());
         }
     }
@@ -247,11 +306,11 @@ impl Changes {
     }
 }
 
-async fn make(engine: Arc<Engine>, change: v1::SessionChange) -> v1::ChangeOutcome {
+async fn make(asker: &Asker, change: v1::SessionChange) -> v1::ChangeOutcome {
     let made = match change.change {
-        Some(Change::Add(request)) => add(&engine, request).await,
-        Some(Change::Modify(request)) => modify(&engine, request).await,
-        Some(Change::Delete(request)) => delete(&engine, request).await,
+        Some(Change::Add(request)) => asker.add(request).await,
+        Some(Change::Modify(request)) => asker.modify(request).await,
+        Some(Change::Delete(request)) => asker.delete(request).await,
         None => Err(Error::invalid(
             "change",
             "is missing, or of a kind that is not known here; give add, modify or delete",

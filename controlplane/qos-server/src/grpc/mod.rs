@@ -1,6 +1,10 @@
 //! The network's side: parses what comes, hands it to the [`engine`](crate::engine), translates
 //! what it answers, and maps errors to status codes.
 
+use tonic::{Request, Status};
+
+use crate::connection::Peer;
+
 pub mod parse;
 pub mod render;
 pub mod status;
@@ -20,3 +24,9 @@ const PAGE_BYTES: usize = 960 * 1024;
 /// The largest message that is read from a router. It reports every prefix that it has routes to:
 /// 20 bytes each, and ten times as many as its route table takes.
 pub const MAX_ROUTER_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+
+/// Who asks.
+fn peer<T>(request: &Request<T>) -> Result<Peer, Status> {
+    let peer = request.extensions().get::<Peer>().cloned();
+    peer.ok_or_else(|| Status::internal("the connection has no peer"))
+}

@@ -6,9 +6,13 @@ use prost::Message as _;
 use tonic::{Request, Response, Status};
 use voicelane_proto::v1::{self, operator_server::Operator};
 
-use super::{PAGE_BYTES, overview, parse, render, status::status};
+use super::{
+    PAGE_BYTES, overview, parse, peer, render,
+    status::{code_name, status},
+};
 use crate::{
     engine::Engine,
+    identity::{Changed, Guard},
     model::{
         error::Error,
         ids::RouterId,
@@ -35,12 +39,13 @@ const MAX_PREFIXES: u32 = 20_000;
 #[derive(Clone, Debug)]
 pub struct OperatorService {
     engine: Arc<Engine>,
+    guard: Guard,
 }
 
 impl OperatorService {
     /// Of this engine.
-    pub fn new(engine: Arc<Engine>) -> Self {
-        Self { engine }
+    pub fn new(engine: Arc<Engine>, guard: Guard) -> Self {
+        Self { engine, guard }
     }
 }
 
@@ -73,13 +78,23 @@ impl Operator for OperatorService {
         &self,
         request: Request<v1::ForgetRouterRequest>,
     ) -> Result<Response<v1::ForgetRouterResponse>, Status> {
+        let peer = peer(&request)?;
         let id = RouterId::parse("router_id", &request.into_inner().router_id)
             .map_err(|error| status(&error))?;
-        let engine = self.engine.clone();
+        let (engine, router) = (self.engine.clone(), id.clone());
         let forgotten = tokio::spawn(async move { engine.forget_router(&id).await }).await;
-        let sessions = forgotten
-            .map_err(|error| Status::internal(error.to_string()))?
-            .map_err(|error| status(&error))?;
+        let forgotten = forgotten.map_err(|error| Status::internal(error.to_string()))?;
+        self.guard.audit.note(
+            (peer.caller(), &peer.address()),
+            "forget_router",
+            Changed {
+                router_id: Some(router.as_str()),
+                ..Changed::default()
+            },
+            forgotten.as_ref().map_or_else(code_name, |_| "ok"),
+            forgotten.as_ref().err().map(ToString::to_string),
+        );
+        let sessions = forgotten.map_err(|error| status(&error))?;
         Ok(Response::new(v1::ForgetRouterResponse {
             sessions: sessions as u64,
         }))
@@ -98,7 +113,10 @@ impl Operator for OperatorService {
         &self,
         request: Request<v1::ExplainSessionRequest>,
     ) -> Result<Response<v1::ExplainSessionResponse>, Status> {
+        let peer = peer(&request)?;
         let key = parse::key("key", request.into_inner().key).map_err(|error| status(&error))?;
+        let seen = peer.caller().may_see(key.agent());
+        seen.map_err(|error| status(&error))?;
         let explanation = self
             .engine
             .explain(&key)

@@ -348,6 +348,7 @@ fn all_interfaces(field: &str, interfaces: Vec<v1::Interface>) -> Result<Vec<Int
             up: it.up,
             addresses: networks(&format!("{field}.addresses"), &it.addresses)?,
             prefixes,
+            refused: Vec::new(),
             rate_bps: it.rate_bps,
             ef_budget_bps: it.ef_budget_bps,
             ef_ingress_budget_bps: it.ef_ingress_budget_bps,

@@ -323,6 +323,12 @@ pub fn router(view: &RouterView) -> v1::RouterStatus {
         interface(it, shown)
     });
     let interfaces = interfaces.collect();
+    let refused = router.interfaces.iter().flat_map(|it| {
+        it.refused.iter().map(|prefix| v1::RefusedPrefix {
+            interface: it.name.to_string(),
+            prefix: prefix.to_string(),
+        })
+    });
     v1::RouterStatus {
         router_id: router.identity.id.to_string(),
         attached,
@@ -341,6 +347,7 @@ pub fn router(view: &RouterView) -> v1::RouterStatus {
             .map(|owes| u64::try_from(owes.as_millis()).unwrap_or(u64::MAX)),
         outstanding_commands: view.outstanding,
         away_reason,
+        refused_prefixes: refused.take(PREFIXES_SHOWN).collect(),
     }
 }
 

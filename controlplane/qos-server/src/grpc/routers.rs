@@ -5,10 +5,10 @@ use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
 use tokio::{sync::oneshot, time::timeout};
 use tokio_stream::Stream;
 use tonic::{Code, Request, Response, Status, Streaming};
-use tracing::debug;
+use tracing::{debug, warn};
 use voicelane_proto::v1::{self, attach_request::Message, routers_server::Routers};
 
-use super::{parse, render, status::status};
+use super::{parse, peer, render, status::status};
 use crate::{
     connection::Peer,
     engine::{Ended, Engine, Link, Outgoing, ToRouter},
@@ -63,8 +63,7 @@ impl Routers for RoutersService {
         &self,
         request: Request<Streaming<v1::AttachRequest>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
-        let peer = request.extensions().get::<Peer>().cloned();
-        let peer = peer.ok_or_else(|| Status::internal("the connection has no peer"))?;
+        let peer = peer(&request)?;
         let inbound = request.into_inner();
         let engine = self.engine.clone();
         let (attached_sender, attached) = oneshot::channel();
@@ -149,7 +148,7 @@ async fn serve(
     peer: Peer,
     attached: oneshot::Sender<Outgoing>,
 ) -> Status {
-    let introduction = match timeout(INTRODUCTION, introduction(&mut inbound)).await {
+    let introduction = match timeout(INTRODUCTION, introduction(&mut inbound, &peer)).await {
         Ok(Ok(introduction)) => introduction,
         Ok(Err(status)) => return status,
         Err(_) => {
@@ -192,13 +191,14 @@ async fn serve(
         ended = link.ended() => self::ended(&ended),
     };
     // hyper does not tell why it has given a connection up, so the silence does.
-    guard.reason = match peer.dead_for() {
-        Some(silence) => format!(
+    guard.reason = match (peer.ended(), peer.dead_for()) {
+        (Some(reason), _) => format!("the server closed the connection: {reason}"),
+        (None, Some(silence)) => format!(
             "keepalive timeout: nothing was heard of it for {:.1} s, not even the answer to a \
              ping; it, its machine or the line to it is dead",
             silence.as_secs_f64()
         ),
-        None => status.message().to_owned(),
+        (None, None) => status.message().to_owned(),
     };
     status
 }
@@ -212,7 +212,10 @@ fn ended(why: &Ended) -> Status {
     Status::new(code, why.to_string())
 }
 
-async fn introduction(inbound: &mut Streaming<v1::AttachRequest>) -> Result<Introduction, Status> {
+async fn introduction(
+    inbound: &mut Streaming<v1::AttachRequest>,
+    peer: &Peer,
+) -> Result<Introduction, Status> {
     let invalid = |error: Error| status(&error);
     let identity = match next(inbound).await? {
         Message::Hello(hello) => parse::hello(hello).map_err(invalid)?,
@@ -221,6 +224,11 @@ async fn introduction(inbound: &mut Streaming<v1::AttachRequest>) -> Result<Intr
             return Err(status(&Error::invalid("message", reason)));
         }
     };
+    if let Err(error) = peer.caller().may_attach(identity.id.as_str()) {
+        let from = peer.address();
+        warn!(peer = from, reason = %error, "refused a router");
+        return Err(status(&error));
+    }
     let mut interfaces = None;
     let mut parts = Parts::default();
     let mut reported = HashMap::new();

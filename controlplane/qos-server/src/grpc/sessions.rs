@@ -2,14 +2,22 @@
 
 use std::{pin::Pin, sync::Arc};
 
+use futures_util::StreamExt as _;
 use prost::Message as _;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 use voicelane_proto::v1::{self, sessions_server::Sessions};
 
-use super::{PAGE_BYTES, agents, changes, parse, render, status::status, watch};
+use super::{
+    PAGE_BYTES, agents,
+    changes::{self, Asker},
+    parse, peer, render,
+    status::status,
+    watch,
+};
 use crate::{
     engine::Engine,
+    identity::{Guard, StreamOf},
     model::{
         error::Error,
         ids::{SessionKey, session_key},
@@ -30,12 +38,32 @@ const SLICE: usize = 64;
 #[derive(Clone, Debug)]
 pub struct SessionsService {
     engine: Arc<Engine>,
+    guard: Guard,
 }
 
 impl SessionsService {
     /// Of this engine.
-    pub fn new(engine: Arc<Engine>) -> Self {
-        Self { engine }
+    pub fn new(engine: Arc<Engine>, guard: Guard) -> Self {
+        Self { engine, guard }
+    }
+
+    /// Who asks for changes.
+    fn asker<T>(&self, request: &Request<T>) -> Result<Asker, Status> {
+        Ok(Asker {
+            engine: self.engine.clone(),
+            guard: self.guard.clone(),
+            peer: peer(request)?,
+        })
+    }
+
+    /// Opens one more stream of the agent that asks, if it is one.
+    fn stream<T>(&self, request: &Request<T>) -> Result<Option<StreamOf>, Status> {
+        let peer = peer(request)?;
+        let stream = peer
+            .caller()
+            .agent()
+            .map(|agent| self.guard.quotas.stream(agent));
+        stream.transpose().map_err(|error| self.refusal(&error))
     }
 
     fn answer<T>(&self, message: T) -> Response<T> {
@@ -61,7 +89,8 @@ impl Sessions for SessionsService {
         &self,
         request: Request<v1::AddSessionRequest>,
     ) -> Result<Response<v1::AddSessionResponse>, Status> {
-        let added = changes::add(&self.engine, request.into_inner()).await;
+        let asker = self.asker(&request)?;
+        let added = asker.add(request.into_inner()).await;
         let session = added.map_err(|error| self.refusal(&error))?;
         Ok(self.answer(v1::AddSessionResponse {
             session: render::some_session(&session),
@@ -73,7 +102,8 @@ impl Sessions for SessionsService {
         &self,
         request: Request<v1::ModifySessionRequest>,
     ) -> Result<Response<v1::ModifySessionResponse>, Status> {
-        let modified = changes::modify(&self.engine, request.into_inner()).await;
+        let asker = self.asker(&request)?;
+        let modified = asker.modify(request.into_inner()).await;
         let session = modified.map_err(|error| self.refusal(&error))?;
         Ok(self.answer(v1::ModifySessionResponse {
             session: render::some_session(&session),
@@ -85,7 +115,8 @@ impl Sessions for SessionsService {
         &self,
         request: Request<v1::DeleteSessionRequest>,
     ) -> Result<Response<v1::DeleteSessionResponse>, Status> {
-        let deleted = changes::delete(&self.engine, request.into_inner()).await;
+        let asker = self.asker(&request)?;
+        let deleted = asker.delete(request.into_inner()).await;
         let session = deleted.map_err(|error| self.refusal(&error))?;
         Ok(self.answer(v1::DeleteSessionResponse {
             pending_routers: render::pending(&session),
@@ -101,16 +132,21 @@ impl Sessions for SessionsService {
         &self,
         request: Request<Streaming<v1::ChangeSessionsRequest>>,
     ) -> Result<Response<Self::ChangeSessionsStream>, Status> {
-        let outcomes = changes::serve(self.engine.clone(), request.into_inner());
-        Ok(self.answer(Box::pin(outcomes)))
+        let (asker, stream) = (self.asker(&request)?, self.stream(&request)?);
+        let outcomes = changes::serve(asker, request.into_inner());
+        Ok(self.answer(Box::pin(held(outcomes, stream))))
     }
 
     async fn get_session(
         &self,
         request: Request<v1::GetSessionRequest>,
     ) -> Result<Response<v1::GetSessionResponse>, Status> {
+        let peer = peer(&request)?;
         let session = parse::key("key", request.into_inner().key)
-            .and_then(|key| self.engine.session(&key))
+            .and_then(|key| {
+                peer.caller().may_see(key.agent())?;
+                self.engine.session(&key)
+            })
             .map_err(|error| self.refusal(&error))?;
         Ok(self.answer(v1::GetSessionResponse {
             session: render::some_session(&session),
@@ -122,7 +158,12 @@ impl Sessions for SessionsService {
         &self,
         request: Request<v1::ListSessionsRequest>,
     ) -> Result<Response<v1::ListSessionsResponse>, Status> {
-        list(&self.engine, request.into_inner())
+        let peer = peer(&request)?;
+        let mut request = request.into_inner();
+        peer.caller()
+            .own(&mut request.agent_id)
+            .map_err(|error| self.refusal(&error))?;
+        list(&self.engine, request)
             .await
             .map(|page| self.answer(page))
             .map_err(|error| self.refusal(&error))
@@ -135,12 +176,16 @@ impl Sessions for SessionsService {
         &self,
         request: Request<v1::WatchSessionsRequest>,
     ) -> Result<Response<Self::WatchSessionsStream>, Status> {
-        let request = request.into_inner();
+        let (peer, stream) = (peer(&request)?, self.stream(&request)?);
+        let mut request = request.into_inner();
+        peer.caller()
+            .own(&mut request.agent_id)
+            .map_err(|error| self.refusal(&error))?;
         let watcher = parse::agent(&request.agent_id)
             .and_then(|agent| self.engine.watch(agent, request.include_existing))
             .map_err(|error| self.refusal(&error))?;
         let events = watch::serve(watcher);
-        Ok(self.answer(Box::pin(events)))
+        Ok(self.answer(Box::pin(held(events, stream))))
     }
 
     type KeepAgentStream =
@@ -150,9 +195,19 @@ impl Sessions for SessionsService {
         &self,
         request: Request<Streaming<v1::KeepAgentRequest>>,
     ) -> Result<Response<Self::KeepAgentStream>, Status> {
-        let told = agents::serve(self.engine.clone(), request.into_inner());
-        Ok(self.answer(Box::pin(told)))
+        let (peer, stream) = (peer(&request)?, self.stream(&request)?);
+        let caller = peer.caller().clone();
+        let told = agents::serve(self.engine.clone(), caller, request.into_inner());
+        Ok(self.answer(Box::pin(held(told, stream))))
     }
+}
+
+/// An answer that holds what counts its stream, until it is dropped.
+fn held<S: Stream>(answer: S, stream: Option<StreamOf>) -> impl Stream<Item = S::Item> {
+    answer.map(move |item| {
+        let _held = &stream;
+        item
+    })
 }
 
 async fn list(

@@ -16,6 +16,7 @@ pub fn code_name(error: &Error) -> &'static str {
         Code::AlreadyExists => "already_exists",
         Code::NotFound => "not_found",
         Code::Aborted => "aborted",
+        Code::PermissionDenied => "permission_denied",
         Code::Unavailable => "unavailable",
         Code::FailedPrecondition => "failed_precondition",
         Code::ResourceExhausted => "resource_exhausted",
@@ -44,6 +45,8 @@ fn code(error: &Error) -> Code {
         Error::ServerFull { .. }
         | Error::RouterFull { .. }
         | Error::LinkFull { .. }
+        | Error::AgentFull { .. }
+        | Error::TooManyStreams { .. }
         | Error::TooManyWatchers { .. }
         | Error::TooManyRouters { .. } => Code::ResourceExhausted,
         Error::Refused { refusal, .. } => match refusal.kind {
@@ -54,6 +57,7 @@ fn code(error: &Error) -> Code {
                 Code::Internal
             }
         },
+        Error::Denied { .. } => Code::PermissionDenied,
         Error::Internal(_) => Code::Internal,
     }
 }

@@ -210,6 +210,35 @@ pub enum Error {
         /// The limit.
         limit: usize,
     },
+    /// Who asks may not.
+    #[error("{who} {what}")]
+    Denied {
+        /// Who.
+        who: String,
+        /// What it may not.
+        what: String,
+    },
+    /// As many sessions of an agent as there may be.
+    #[error(
+        "agent {agent:?} has {limit} sessions, its limit; delete some, or raise \
+         max_sessions_per_agent"
+    )]
+    AgentFull {
+        /// Which.
+        agent: String,
+        /// The limit.
+        limit: usize,
+    },
+    /// As many streams of an agent as there may be.
+    #[error(
+        "agent {agent:?} has {limit} streams, its limit; close some, or raise streams_per_agent"
+    )]
+    TooManyStreams {
+        /// Which.
+        agent: String,
+        /// The limit.
+        limit: usize,
+    },
     /// The server is going down.
     #[error("the server is shutting down; connect again")]
     ShuttingDown,

@@ -54,6 +54,8 @@ pub struct Interface {
     pub addresses: Vec<IpNet>,
     /// What is reached through it; host bits are zero, and they are in order, each once.
     pub prefixes: Vec<IpNet>,
+    /// What it would reach, had the router the right to claim it.
+    pub refused: Vec<IpNet>,
     /// Shaper rate, bit/s on the wire.
     pub rate_bps: u64,
     /// How much of it strict-priority traffic may take, bit/s on the wire.
@@ -68,6 +70,16 @@ pub struct Interface {
     pub vlan_id: u32,
     /// The port whose rate and budget it shares; empty: the router did not say.
     pub port: Arc<str>,
+}
+
+impl Interface {
+    /// Puts back what was refused, as the router reported it.
+    pub fn unsift(&mut self) {
+        if !self.refused.is_empty() {
+            self.prefixes.append(&mut self.refused);
+            self.prefixes.sort_unstable();
+        }
+    }
 }
 
 /// Whether a router's stream is there.

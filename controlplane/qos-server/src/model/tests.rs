@@ -50,6 +50,7 @@ fn interface(name: &str, role: Role, up: bool, prefixes: Vec<IpNet>) -> Interfac
         up,
         addresses: Vec::new(),
         prefixes,
+        refused: Vec::new(),
         rate_bps: 0,
         ef_budget_bps: 0,
         ef_ingress_budget_bps: 0,

@@ -5,26 +5,49 @@
 
 mod assets;
 mod stream;
+mod unread;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::{Query, Request, State},
     http::{HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
+use futures_util::StreamExt as _;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
 use serde::Deserialize;
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
+use tonic::transport::server::Connected as _;
+use tracing::{debug, warn};
+use voicelane_identity::server::{Protocol, Trust};
+use voicelane_types::with_causes;
 
+use self::unread::Unread;
 use crate::{
+    connection::{Admission, Limits, Listener, Peer, Tls, incoming},
     engine::Engine,
     grpc::render,
     model::{error::Error, ids::session_key},
 };
 
+/// Connections at once: of all pages, and what they load.
+const MAX_CONNECTIONS: usize = 256;
+/// How long a browser has to ask.
+const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Then a page connects anew.
+const LONGEST: Duration = Duration::from_secs(86_400);
 /// Pages that may be open at once.
 const MAX_PAGES: usize = 64;
 /// Calls that are explained at once; each takes about a second.
@@ -51,38 +74,113 @@ struct Web {
     asked: Arc<Semaphore>,
 }
 
+/// To whom the page is served.
+#[derive(Clone, Debug)]
+pub struct Readers {
+    /// Operators whose certificates are good by this; absent: everybody, in plain text.
+    pub trust: Option<watch::Receiver<Arc<Trust>>>,
+    /// How long one may leave an answer unread.
+    pub read_timeout: Duration,
+}
+
+impl Default for Readers {
+    fn default() -> Self {
+        Self {
+            trust: None,
+            read_timeout: Limits::default().read_timeout,
+        }
+    }
+}
+
 /// Serves the page until the engine stops.
-pub async fn serve(engine: Arc<Engine>, listener: TcpListener) -> std::io::Result<()> {
+///
+/// A connection is for one answer: whoever is not asking and not reading takes no place. Over TLS, too, it
+/// is HTTP/1.1, where an answer that is not read stops the connection.
+pub async fn serve(
+    engine: Arc<Engine>,
+    listener: TcpListener,
+    readers: Readers,
+) -> std::io::Result<()> {
     let mut stopping = engine.stopping();
-    let is_local = listener.local_addr()?.ip().is_loopback();
+    let is_local = listener.local_addr()?.ip().to_canonical().is_loopback();
+    let limits = Limits {
+        max_connections: MAX_CONNECTIONS,
+        max_connections_of_peer: MAX_CONNECTIONS,
+        handshake_timeout: ASK_TIMEOUT,
+        idle_timeout: LONGEST,
+        read_timeout: readers.read_timeout,
+    };
+    // A page that only reads says nothing for as long as it is open.
+    let admission = Admission::new(engine.clone(), limits, LONGEST);
+    let tls = readers.trust.map(|trust| Tls {
+        trust,
+        protocol: Protocol::Http1,
+    });
+    let routes = routes(engine, is_local);
+    let mut incoming = pin!(incoming(admission, Listener::Tcp(listener, tls)));
+    let mut connections = JoinSet::new();
+    loop {
+        let next = tokio::select! {
+            next = incoming.next() => next,
+            Some(_) = connections.join_next() => continue,
+            _ = stopping.wait_for(|stopping| *stopping) => None,
+        };
+        let Some(Ok(connection)) = next else {
+            break;
+        };
+        let routes = routes.clone().layer(Extension(connection.connect_info()));
+        let connection = Unread::new(connection, readers.read_timeout);
+        let mut http = http1::Builder::new();
+        http.keep_alive(false)
+            .timer(TokioTimer::new())
+            .header_read_timeout(ASK_TIMEOUT);
+        let answered =
+            http.serve_connection(TokioIo::new(connection), TowerToHyperService::new(routes));
+        connections.spawn(async move {
+            if let Err(error) = answered.await {
+                debug!(
+                    error = with_causes(&error),
+                    "an answer of the page was cut off"
+                );
+            }
+        });
+    }
+    // Their streams end with the engine.
+    while connections.join_next().await.is_some() {}
+    Ok(())
+}
+
+fn routes(engine: Arc<Engine>, is_local: bool) -> Router {
     let web = Web {
         engine,
         pages: Arc::new(Semaphore::new(MAX_PAGES)),
         explained: Arc::new(Semaphore::new(MAX_EXPLAINED)),
         asked: Arc::new(Semaphore::new(MAX_ASKED)),
     };
-    let routes = Router::new()
+    Router::new()
         .route("/events", get(stream::events))
         .route("/api/explain", get(explain))
         .fallback(get(assets::asset))
-        .layer(middleware::from_fn(move |request, next| {
-            guard(is_local, request, next)
+        .layer(middleware::from_fn(move |peer, request, next| {
+            guard(is_local, peer, request, next)
         }))
-        .with_state(web);
-    axum::serve(listener, routes)
-        .with_graceful_shutdown(async move {
-            // Fails only when the engine is gone, which is as good a reason.
-            let _ = stopping.wait_for(|stopping| *stopping).await;
-        })
-        .await
+        .with_state(web)
 }
 
-/// Adds what keeps browsers careful. On loopback nobody is asked for a name: so another site cannot
-/// read the page by making its own name resolve to this address.
-async fn guard(is_local: bool, request: Request, next: Next) -> Response {
+/// Refuses whoever is no operator, and adds what keeps browsers careful. On loopback nobody is asked for a
+/// name: so another site cannot read the page by making its own name resolve to this address.
+async fn guard(
+    is_local: bool,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
     let host = request.headers().get(header::HOST);
     let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let mut response = if is_local && !is_address(host) {
+    let mut response = if let Err(error) = peer.caller().may_look() {
+        warn!(peer = peer.address(), reason = %error, "refused the page");
+        refused(StatusCode::FORBIDDEN, &error)
+    } else if is_local && !is_address(host) {
         let why = "ask for the page by its address, as in http://127.0.0.1:7480/";
         (StatusCode::MISDIRECTED_REQUEST, why).into_response()
     } else {

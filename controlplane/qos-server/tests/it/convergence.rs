@@ -82,6 +82,7 @@ struct Router {
 impl Router {
     fn interfaces(&self) -> Vec<Interface> {
         vec![Interface {
+            refused: Vec::new(),
             name: "lan0".into(),
             role: Role::Edge,
             up: true,

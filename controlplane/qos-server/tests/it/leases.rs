@@ -24,6 +24,7 @@ async fn attach(engine: &Arc<Engine>, name: &str, net: u8, answers: bool) -> Arc
         entry_capacity: 0,
     };
     let lan = Interface {
+        refused: Vec::new(),
         name: "lan0".into(),
         role: Role::Edge,
         up: true,

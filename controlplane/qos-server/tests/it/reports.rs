@@ -1,11 +1,14 @@
 //! What routers report of their interfaces and ports: in parts, by differences, and calls to and from the outside.
 
+use std::{sync::Arc, time::Duration};
+
 use crate::common::*;
 use prost::Message as _;
 use tonic::{Code, transport::Channel};
 use voicelane_proto::v1::{
     self, attach_request::Message, link::Direction, operator_client::OperatorClient,
 };
+use voicelane_server::{engine::Settings, identity::Claims};
 
 /// One direction of a G.711 call, untagged IPv4.
 const CHARGE: u64 = 99_504;
@@ -319,4 +322,56 @@ async fn a_link_shows_what_its_router_says_that_it_carries() {
         (carried().await == unknown).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn no_difference_gets_round_what_a_router_may_claim() {
+    let may_claim = [("a".to_owned(), vec!["10.1.0.0/16".to_owned()])];
+    let settings = Settings {
+        adopt_for: Duration::ZERO,
+        may_claim: Arc::new(Claims::new(&may_claim.into()).unwrap()),
+        ..Settings::default()
+    };
+    let server = TestServer::with(settings).await;
+    let a = FakeRouter::reaching("a", &["10.1.0.0/24", "10.9.0.0/24"]);
+    let stream = a.attach(server.address).await;
+    let operator = server.operator().await;
+    let differ = async |interface, added: &[&str], removed: &[&str]| {
+        let changes = v1::InterfaceChanges {
+            interfaces: vec![change(interface, added, removed)],
+            ..v1::InterfaceChanges::default()
+        };
+        say(&stream, Message::InterfaceChanges(changes)).await;
+    };
+    let refused = async |expected: &[&str]| {
+        eventually("these refused", || {
+            let mut operator = operator.clone();
+            async move {
+                let request = v1::GetRouterRequest {
+                    router_id: "a".into(),
+                };
+                let answer = operator.get_router(request).await.unwrap().into_inner();
+                let refused = answer.router.unwrap().refused_prefixes;
+                let mut refused: Vec<_> = refused.into_iter().map(|it| it.prefix).collect();
+                refused.sort_unstable();
+                (refused == expected).then_some(())
+            }
+        })
+        .await;
+    };
+    let lan = || edge("lan0", &[]);
+    refused(&["10.9.0.0/24"]).await;
+    // More that it may not and may; less of each.
+    differ(lan(), &["10.1.1.0/24", "10.8.0.0/24"], &[]).await;
+    refused(&["10.8.0.0/24", "10.9.0.0/24"]).await;
+    until_prefixes(&operator, "lan0", &["10.1.0.0/24", "10.1.1.0/24"]).await;
+    differ(lan(), &[], &["10.1.0.0/24", "10.9.0.0/24"]).await;
+    refused(&["10.8.0.0/24"]).await;
+    until_prefixes(&operator, "lan0", &["10.1.1.0/24"]).await;
+    // What is a core interface's is no claim until the interface is an edge.
+    differ(core("wan9", &[]), &["10.7.0.0/24"], &[]).await;
+    until_prefixes(&operator, "wan9", &["10.7.0.0/24"]).await;
+    differ(edge("wan9", &[]), &[], &[]).await;
+    refused(&["10.7.0.0/24", "10.8.0.0/24"]).await;
+    until_prefixes(&operator, "wan9", &[]).await;
 }

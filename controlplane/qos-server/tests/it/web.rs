@@ -10,12 +10,19 @@ use tokio::{
     time::{sleep, timeout},
 };
 use voicelane_proto::v1::{self, explain_step::Verdict};
-use voicelane_server::{serve::bind_web, web};
+use voicelane_server::{
+    serve::bind_web,
+    web::{self, Readers},
+};
 
 async fn page_of(server: &TestServer) -> SocketAddr {
-    let listener = bind_web("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let listener = bind_web("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(web::serve(server.engine.clone(), listener));
+    tokio::spawn(web::serve(
+        server.engine.clone(),
+        listener,
+        Readers::default(),
+    ));
     address
 }
 

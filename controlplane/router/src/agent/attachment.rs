@@ -11,10 +11,12 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming, transport::Channel};
 use tracing::{debug, info};
+use voicelane_identity::client;
 use voicelane_proto::v1::{
     AttachRequest, AttachResponse, Hello, InstalledSession, InstalledSessions, Synchronised,
     attach_request, attach_response, routers_client::RoutersClient,
 };
+use voicelane_types::with_causes;
 
 use super::{Identity, Interfaces, report::Seen, silence, traffic};
 use crate::{
@@ -34,10 +36,10 @@ const OUTBOX: usize = 64;
 /// Why an attachment ended or did not come about.
 #[derive(Debug, Error)]
 pub(super) enum Detached {
-    #[error("{}", with_sources(.0))]
+    #[error("{}", with_causes(.0))]
     Connect(tonic::transport::Error),
     /// The server ended the stream with a status, or the connection was lost.
-    #[error("{} ({})", .0.message(), .0.code())]
+    #[error("{}", client::words(.0))]
     Status(Status),
     /// The server gave the stream up for another one of the same id, which is not ours: we have one
     /// at a time.
@@ -58,16 +60,6 @@ impl From<Status> for Detached {
             _ => Self::Status(status),
         }
     }
-}
-
-fn with_sources(error: &tonic::transport::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }
 
 #[derive(Debug)]

@@ -16,6 +16,7 @@ use tokio::{
 };
 use tonic::transport::{Endpoint, Uri};
 use tracing::{debug, warn};
+use voicelane_identity::{Files, client};
 use voicelane_proto::v1::InterfaceReport;
 
 use crate::{
@@ -116,6 +117,7 @@ impl Attempt {
 #[derive(Debug)]
 pub struct Agent {
     server: Uri,
+    files: Option<Files>,
     identity: Identity,
     interfaces: Interfaces,
     sessions: Arc<Sessions>,
@@ -124,10 +126,11 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Does not connect before [`run`](Self::run).
+    /// Does not connect before [`run`](Self::run). The files are read at each attach.
     #[must_use]
     pub fn new(
         server: Uri,
+        files: Option<Files>,
         identity: Identity,
         interfaces: Interfaces,
         sessions: Arc<Sessions>,
@@ -136,6 +139,7 @@ impl Agent {
         let commands = Commands::new(Arc::clone(&sessions));
         Self {
             server,
+            files,
             identity,
             interfaces,
             sessions,
@@ -224,7 +228,7 @@ impl Agent {
 
     /// Attaches, and stays so while it can.
     async fn attach(&mut self, endpoint: &Endpoint) -> Attempt {
-        let channel = match endpoint.connect().await {
+        let channel = match client::connect(endpoint, self.files.as_ref()).await {
             Ok(channel) => channel,
             Err(error) => return Attempt::failed(Detached::Connect(error)),
         };

@@ -149,7 +149,7 @@ async fn setup_with(worker: Client) -> Setup {
         entry_capacity: 100,
     };
     let sessions = Arc::new(Sessions::new(worker, ways_in(), Sampling::ALL));
-    let agent = Agent::new(server, identity, interfaces, sessions);
+    let agent = Agent::new(server, None, identity, interfaces, sessions);
     let attached = agent.attached();
     tokio::spawn(agent.run());
     Setup {

@@ -26,6 +26,7 @@ use voicelane_dataplane::{
     workers::Layout,
 };
 use voicelane_dpdk::Hugepages;
+use voicelane_identity::Files;
 
 pub use device::{DRIVERS, Device, DeviceError};
 pub use interface::{InterfaceConfig, VlanConfig, interfaces};
@@ -66,6 +67,8 @@ pub struct RouterConfig {
     pub id: String,
     /// Where the QoS server is.
     pub server: Option<Uri>,
+    /// What it proves its name there with, where the server is https.
+    pub identity: Option<Files>,
     /// Where the router's own gRPC and metrics are served.
     pub api: Option<SocketAddr>,
     /// The cores of workers and schedulers.

@@ -9,15 +9,17 @@ mod policy;
 
 use std::{collections::HashMap, fs, path::Path};
 
+use tonic::transport::Uri;
 use voicelane_dataplane::{settings::Idle, units::InterfaceIndex};
 use voicelane_dpdk::Hugepages;
+use voicelane_identity::{Files, client};
 
 pub(super) use interface::vlan_path;
 use policy::Meters;
 
 use super::{
     Config, ConfigError, Device, PortConfig, RouterConfig, check,
-    problems::Problems,
+    problems::{Problems, Section},
     queue::{self, PortRates},
     raw::{RawConfig, RawPort, RawRouter},
     route, values,
@@ -111,6 +113,7 @@ fn router(raw: &RawRouter, available: &[usize], problems: &mut Problems) -> Opti
     let mut section = problems.section("router");
     let id = section.keep("id", values::router_id(&raw.id));
     let server = section.keep_if("server", raw.server.as_deref().map(values::server));
+    let identity = identity(raw, server.as_ref().and_then(Option::as_ref), &mut section);
     let api = section.keep_if("api", raw.api.as_deref().map(values::listener));
     let cores = cores::parse(raw, available, &mut section);
     let idle = raw.idle.as_deref().unwrap_or("adaptive");
@@ -140,6 +143,7 @@ fn router(raw: &RawRouter, available: &[usize], problems: &mut Problems) -> Opti
     Some(RouterConfig {
         id: id?,
         server: server?,
+        identity: identity?,
         api: api?,
         cores: cores?,
         idle: idle?,
@@ -151,6 +155,33 @@ fn router(raw: &RawRouter, available: &[usize], problems: &mut Problems) -> Opti
         quality: quality?,
         state_dir: state_dir?,
     })
+}
+
+/// Certificate, key and authority: where the server is https, and only there. The outer `None`: something
+/// is wrong.
+#[allow(clippy::option_option, reason = "wrong is not absent")]
+fn identity(
+    raw: &RawRouter,
+    server: Option<&Uri>,
+    section: &mut Section<'_>,
+) -> Option<Option<Files>> {
+    let mut path =
+        |key, text: &Option<String>| section.keep_if(key, text.as_deref().map(values::absolute));
+    let (cert, key, ca) = (
+        path("cert", &raw.cert),
+        path("key", &raw.key),
+        path("ca", &raw.ca),
+    );
+    let files = match Files::of(cert?, key?, ca?) {
+        Ok(files) => files,
+        Err(error) => {
+            section.problems.add("router", error);
+            return None;
+        }
+    };
+    let fits = server.map(|server| client::check(server, files.as_ref()));
+    section.keep_if("server", fits)?;
+    Some(files)
 }
 
 fn port(

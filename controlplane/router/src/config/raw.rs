@@ -37,6 +37,9 @@ pub(super) struct RawKernel {
 pub(super) struct RawRouter {
     pub(super) id: String,
     pub(super) server: Option<String>,
+    pub(super) cert: Option<String>,
+    pub(super) key: Option<String>,
+    pub(super) ca: Option<String>,
     pub(super) api: Option<String>,
     pub(super) cores: Vec<i64>,
     #[serde(default)]

@@ -31,16 +31,14 @@ pub(super) fn name(text: &str) -> Result<String, String> {
     })
 }
 
-/// `http://HOST:PORT`.
+/// `https://HOST:PORT`, or http.
 pub(super) fn server(text: &str) -> Result<Uri, String> {
-    let wanted = "write \"http://HOST:PORT\", such as \"http://172.30.0.1:7400\"";
+    let wanted = "write \"https://HOST:PORT\", such as \"https://172.30.0.1:7400\"";
     let uri: Uri = text
         .parse()
         .map_err(|error| format!("{text:?} is no URL ({error}): {wanted}"))?;
-    if uri.scheme_str() != Some("http") {
-        return Err(format!(
-            "{text:?} is no http URL (TLS comes later): {wanted}"
-        ));
+    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err(format!("{text:?} is no http or https URL: {wanted}"));
     }
     if uri.port_u16().is_none() || !matches!(uri.path(), "" | "/") {
         return Err(format!("{text:?} must have a port and no path: {wanted}"));

@@ -17,6 +17,7 @@ mod netns_bypassed;
 mod netns_cores;
 mod netns_ef_report;
 mod netns_full_table;
+mod netns_identity;
 mod netns_interfaces;
 mod netns_ipv6;
 mod netns_kernel;

@@ -1,13 +1,15 @@
 //! A server on a port of its own, agents' and routers' ends of it.
 
-#![allow(dead_code, unreachable_pub, missing_docs)]
+#![allow(dead_code, unused_imports, unreachable_pub, missing_docs)]
 
+mod pki;
 mod router;
 
 use std::{future::Future, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 use tonic::{Code, Status, transport::Channel};
+use voicelane_identity::{Files, client};
 use voicelane_proto::v1::{self, operator_client::OperatorClient, sessions_client::SessionsClient};
 use voicelane_server::{
     engine::{Engine, Settings},
@@ -15,6 +17,7 @@ use voicelane_server::{
     serve::{Transport, bind, serve},
 };
 
+pub use pki::*;
 pub use router::*;
 
 /// Longer than anything takes that works.
@@ -284,4 +287,11 @@ impl Network {
             client,
         }
     }
+}
+
+/// A connection, by TLS with files.
+pub async fn channel(address: SocketAddr, files: Option<&Files>) -> Channel {
+    let scheme = files.map_or("http", |_| "https");
+    let endpoint = Channel::from_shared(format!("{scheme}://{address}")).unwrap();
+    client::connect(&endpoint, files).await.unwrap()
 }

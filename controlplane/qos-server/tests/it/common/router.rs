@@ -8,12 +8,13 @@ use std::{
 
 use tokio::{sync::mpsc, sync::watch, task::JoinHandle, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, transport::Channel};
+use tonic::Status;
 use voicelane_proto::v1::{
     self, attach_request, attach_response, command, command_result, routers_client::RoutersClient,
 };
 
-use super::{PATIENCE, edge, key};
+use super::{PATIENCE, channel, edge, key};
+use voicelane_identity::Files;
 
 /// How a router answers a command.
 #[derive(Clone, Debug)]
@@ -35,6 +36,8 @@ type Script = Box<dyn Fn(&command::Command) -> Manner + Send>;
 #[derive(Clone)]
 pub struct FakeRouter {
     pub id: String,
+    /// With a certificate, by TLS.
+    pub files: Option<Files>,
     memory: Arc<Mutex<Memory>>,
     news: Arc<watch::Sender<u64>>,
 }
@@ -96,6 +99,7 @@ impl FakeRouter {
         };
         Self {
             id: id.to_owned(),
+            files: None,
             memory: Arc::new(Mutex::new(memory)),
             news: Arc::new(watch::Sender::new(0)),
         }
@@ -219,8 +223,7 @@ impl FakeRouter {
                 .await
                 .unwrap();
         }
-        let channel = Channel::from_shared(format!("http://{address}")).unwrap();
-        let mut client = RoutersClient::new(channel.connect().await.unwrap());
+        let mut client = RoutersClient::new(channel(address, self.files.as_ref()).await);
         let mut inbound = client
             .attach(ReceiverStream::new(messages))
             .await

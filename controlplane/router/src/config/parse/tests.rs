@@ -95,22 +95,40 @@ fn mistakes_are_named_with_file_key_and_remedy() {
     for (from, to, key, says) in [
         ("id = \"a\"", "id = \"a b\"", "router.id", "1 to 64"),
         (
-            "http://172.30.0.1:7400",
+            "https://172.30.0.1:7400",
             "172.30.0.1:7400",
             "router.server",
-            "http://HOST:PORT",
+            "https://HOST:PORT",
         ),
         (
-            "http://172.30.0.1:7400",
-            "https://h:1",
+            "https://172.30.0.1:7400",
+            "ftp://h:1",
             "router.server",
-            "TLS",
+            "no http or https",
         ),
         (
-            "http://172.30.0.1:7400",
-            "http://h",
+            "https://172.30.0.1:7400",
+            "http://h:1",
+            "router.server",
+            "https://",
+        ),
+        (
+            "https://172.30.0.1:7400",
+            "https://h",
             "router.server",
             "port",
+        ),
+        (
+            "key = \"/etc/voicelane/router/key.pem\"",
+            "",
+            "router",
+            "key is missing",
+        ),
+        (
+            "\"/etc/voicelane/router/ca.pem\"",
+            "\"ca.pem\"",
+            "router.ca",
+            "/",
         ),
         (
             "172.30.0.11:7401",

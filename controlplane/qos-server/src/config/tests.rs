@@ -1,0 +1,63 @@
+use super::*;
+
+#[test]
+fn an_empty_file_is_the_default() {
+    assert_eq!(
+        Config::parse(Path::new("x"), "").unwrap(),
+        Config::default()
+    );
+}
+
+#[test]
+fn plain_text_stays_on_loopback() {
+    let files = |text| Config::parse(Path::new("a.toml"), text).unwrap().files();
+    for right in [
+        "",
+        "listen = \"[::1]:1\"",
+        "listen = \"127.3.2.1:1\"",
+        "listen = \"0.0.0.0:1\"\nallow_plain_text = true",
+        "listen = \"0.0.0.0:1\"\ncert = \"a\"\nkey = \"b\"\nca = \"c\"",
+    ] {
+        assert!(files(right).is_ok(), "{right}");
+    }
+    for (wrong, part) in [
+        ("listen = \"0.0.0.0:1\"", "--allow-plain-text"),
+        ("listen = \"[::]:1\"", "cert, key and ca"),
+        ("listen = \"192.0.2.1:1\"", "192.0.2.1:1"),
+        ("web = \"192.0.2.1:2\"", "192.0.2.1:2"),
+        ("cert = \"a\"\nkey = \"b\"", "ca is missing"),
+        ("key = \"b\"\nca = \"c\"", "cert is missing"),
+        ("cert = \"a\"\nca = \"c\"", "key is missing"),
+        ("crl = \"a\"", "crl is for"),
+    ] {
+        let error = files(wrong).unwrap_err().to_string();
+        assert!(error.contains(part), "{part} is not in {error}");
+    }
+}
+
+#[test]
+fn errors_name_file_key_and_reason() {
+    for (text, parts) in [
+        ("lisen = \"[::1]:1\"", ["a.toml", "lisen", "unknown field"]),
+        (
+            "listen = \"here\"",
+            ["a.toml", "listen", "invalid socket address"],
+        ),
+        (
+            "acknowledge_timeout_ms = 0",
+            ["a.toml", "acknowledge_timeout_ms = 0", "give 1"],
+        ),
+        ("watch_buffer = 0", ["a.toml", "watch_buffer = 0", "give 1"]),
+        (
+            "may_claim = { r1 = [\"10.0.0.0/8\", \"here\"] }",
+            ["a.toml", "may_claim.r1", "\"here\" is no prefix"],
+        ),
+    ] {
+        let error = Config::parse(Path::new("a.toml"), text)
+            .unwrap_err()
+            .to_string();
+        for part in parts {
+            assert!(error.contains(part), "{part} is not in {error}");
+        }
+    }
+}

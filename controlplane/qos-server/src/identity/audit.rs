@@ -1,0 +1,101 @@
+//! Every change, who made it and what became of it: a JSON document a line. Who makes changes never
+//! waits for it; what comes too fast is lost, and counted in a line of its own.
+
+use std::{
+    fs::OpenOptions,
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use serde::Serialize;
+use voicelane_identity::utc;
+use voicelane_log::{Flush, Log};
+
+use super::Caller;
+
+/// Where changes are noted, if anywhere.
+#[derive(Clone, Debug, Default)]
+pub struct Audit(Option<Log>);
+
+/// A line.
+#[derive(Serialize)]
+struct Entry<'a> {
+    time: String,
+    who: String,
+    from: &'a str,
+    what: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revision: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    router_id: Option<&'a str>,
+    outcome: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+}
+
+/// What was changed, or was to be.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Changed<'a> {
+    pub(crate) agent_id: Option<&'a str>,
+    pub(crate) session_id: Option<&'a str>,
+    pub(crate) revision: Option<u64>,
+    pub(crate) router_id: Option<&'a str>,
+}
+
+impl Audit {
+    /// Appends to a file (mode 0600); to standard output if it is `-`. Keep the second until the end.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be opened.
+    pub fn to(file: &Path) -> io::Result<(Self, Flush)> {
+        let lost = |count| format!("{{\"lost\":{count}}}\n");
+        let (log, flush) = if file == Path::new("-") {
+            voicelane_log::to(io::stdout(), lost)?
+        } else {
+            let mut options = OpenOptions::new();
+            let opened = options.create(true).append(true).mode(0o600).open(file)?;
+            voicelane_log::to(opened, lost)?
+        };
+        Ok((Self(Some(log)), flush))
+    }
+
+    /// Notes a change. `outcome` is "ok" or the name of a gRPC code.
+    pub(crate) fn note(
+        &self,
+        (caller, from): (&Caller, &str),
+        what: &str,
+        changed: Changed<'_>,
+        outcome: &str,
+        message: Option<String>,
+    ) {
+        let Some(log) = &self.0 else {
+            return;
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let seconds = now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+        let entry = Entry {
+            time: utc(seconds),
+            who: caller.to_string(),
+            from,
+            what,
+            agent_id: changed.agent_id,
+            session_id: changed.session_id,
+            revision: changed.revision,
+            router_id: changed.router_id,
+            outcome,
+            message,
+        };
+        if let Ok(mut line) = serde_json::to_vec(&entry) {
+            line.push(b'\n');
+            // Never fails: what has no room is counted.
+            drop(log.clone().write(&line));
+        }
+    }
+}
