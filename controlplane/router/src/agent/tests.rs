@@ -9,7 +9,7 @@ use tokio::{
 };
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Streaming, transport::Server};
-use voicelane_dataplane::control::Answer;
+use voicelane_dataplane::control::{self, Answer};
 use voicelane_proto::v1::{
     self, AttachRequest, AttachResponse, Command, InstallSession, InstalledSessions, SessionKey,
     Synchronised, Welcome,
@@ -251,9 +251,12 @@ async fn it_introduces_itself_obeys_in_order_and_comes_back_with_what_it_has() {
 #[tokio::test]
 async fn results_of_a_lost_attachment_are_not_told_on_the_next() {
     let (turns, turn) = std::sync::mpsc::channel();
-    let worker = fake(move |_| {
-        turn.recv().unwrap();
-        Answer::Session(Ok(()))
+    let worker = fake(move |request| match request {
+        control::Request::Report(report) => Answer::Report(report),
+        _ => {
+            turn.recv().unwrap();
+            Answer::Session(Ok(()))
+        }
     });
     let mut setup = setup_with(worker).await;
     let mut stream = setup.streams.recv().await.unwrap();
