@@ -46,9 +46,9 @@ test("each expression of the dashboard can be read", () => {
 });
 
 test("both ask for figures that there are", () => {
-  const router = read("../controlplane/router/tests/it/metrics.txt").split("\n").map((line) => line.split(" ")[0]);
-  const server = read("../controlplane/qos-server/src/metrics.rs").match(/"voicelane_server_\w+"/g)?.map((name) => name.slice(1, -1)) ?? [];
-  const known = new Set([...router, ...server]);
+  const families = (program) =>
+    read(`../controlplane/${program}/tests/it/metrics.txt`).split("\n").map((line) => line.split(" ")[0]);
+  const known = new Set([...families("router"), ...families("qos-server")]);
   const text = read("alerts.yml") + expressions().join("\n");
   const asked = new Set(text.match(/\bvoicelane_\w+/g));
   assert.ok(asked.size > 15);
