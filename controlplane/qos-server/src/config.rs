@@ -1,19 +1,21 @@
 //! The optional file `voicelane-server.toml`.
 
+mod data;
+mod error;
+
 use std::{
     collections::BTreeMap,
-    convert::Infallible,
-    env, fs, io,
+    fs,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    str::FromStr,
     sync::Arc,
     time::Duration,
 };
 
 use serde::Deserialize;
-use voicelane_identity::{Files, FilesError};
+use voicelane_identity::Files;
 
+pub use self::{data::Data, error::ConfigError};
 use crate::{
     engine::Settings,
     events::{
@@ -27,46 +29,6 @@ use crate::{
     },
     serve::{Keepalive, Limits, Transport},
 };
-
-/// The store's directory unless systemd says another one (StateDirectory=).
-const DATA_DIR: &str = "/var/lib/voicelane-server";
-
-/// Where sessions are kept.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(from = "PathBuf")]
-pub enum Data {
-    /// In memory: they end with the process.
-    None,
-    /// In a store in this directory.
-    Dir(PathBuf),
-}
-
-impl From<PathBuf> for Data {
-    fn from(path: PathBuf) -> Self {
-        if path.as_os_str() == "none" {
-            Self::None
-        } else {
-            Self::Dir(path)
-        }
-    }
-}
-
-impl FromStr for Data {
-    type Err = Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(PathBuf::from(text).into())
-    }
-}
-
-impl Default for Data {
-    fn default() -> Self {
-        let of_unit = env::var_os("STATE_DIRECTORY").filter(|dirs| !dirs.is_empty());
-        // There may be several, with colons between.
-        let first = of_unit.and_then(|dirs| env::split_paths(&dirs).next());
-        Self::Dir(first.unwrap_or_else(|| DATA_DIR.into()))
-    }
-}
 
 /// The file's keys. What is absent has the default shown by `voicelane-server --help`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
@@ -84,12 +46,13 @@ pub struct Config {
     pub webhook_severity: Severity,
     /// Where sessions are kept: a directory, or "none".
     pub data: Data,
-    /// The server's certificate, its private key, and the authority that all certificates must be from:
-    /// PEM; absent: plain text.
+    /// The server's certificate: PEM. Absent, like `key` and `ca`: plain text.
     pub cert: Option<PathBuf>,
     /// See `cert`.
+    /// The private key of `cert`: PEM.
     pub key: Option<PathBuf>,
     /// See `cert`.
+    /// The authority that clients' certificates must be from: PEM.
     pub ca: Option<PathBuf>,
     /// The authority's list of revoked certificates (CRL): PEM.
     pub crl: Option<PathBuf>,
@@ -208,62 +171,6 @@ impl Default for Config {
             read_timeout_s: 30,
         }
     }
-}
-
-/// What is wrong with a file.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// It cannot be read.
-    #[error("{}", file.display())]
-    Read {
-        /// Which.
-        file: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// It is no TOML, or has a key that there is not, or a value of the wrong type.
-    #[error("{}: {reason}", file.display())]
-    Parse {
-        /// Which.
-        file: PathBuf,
-        /// Line, key and reason.
-        reason: String,
-    },
-    /// What a router may claim is no prefix.
-    #[error("{}: {reason}", file.display())]
-    Claim {
-        /// Which.
-        file: PathBuf,
-        /// Which router, and what it says.
-        reason: String,
-    },
-    /// Plain text where it must not be.
-    #[error(
-        "{listen} is no loopback address, so cert, key and ca are needed to listen there (voicelane \
-         pki --help); --allow-plain-text lets anybody do anything who reaches it"
-    )]
-    PlainText {
-        /// The address.
-        listen: SocketAddr,
-    },
-    /// Revoked certificates, and no certificates.
-    #[error("crl is for a server that has cert, key and ca")]
-    Revoked,
-    /// One or two of certificate, key and authority.
-    #[error(transparent)]
-    Files(#[from] FilesError),
-    /// A value out of bounds.
-    #[error("{}: {key} = {value}: {reason}", file.display())]
-    Value {
-        /// Which.
-        file: PathBuf,
-        /// Which key.
-        key: &'static str,
-        /// What it says.
-        value: u64,
-        /// What it may say.
-        reason: &'static str,
-    },
 }
 
 impl Config {

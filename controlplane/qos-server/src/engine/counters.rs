@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use voicelane_proto::v1;
+
 use crate::model::entries::{FiveTuple, FlowKind};
 
 /// Packets and their bytes by the colour that they were given, gone on or dropped.
@@ -26,43 +28,6 @@ impl fmt::Display for Colours {
 const MOST_PACKETS: u64 = 1 << 56;
 /// More bytes: 400 Gbit/s for nine months.
 const MOST_BYTES: u64 = 1 << 60;
-
-/// How well an entry's RTP came to a router, before its policer. As the router tells it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(
-    missing_docs,
-    reason = "`MediaQuality` in routers.proto says what each is"
-)]
-pub struct MediaQuality {
-    pub ssrc: u32,
-    pub payload_type: Option<u32>,
-    pub clock_hz: u32,
-    pub expected: u64,
-    pub received: u64,
-    pub lost: u64,
-    pub missing: u64,
-    pub runs: u64,
-    pub bursts: u64,
-    pub burst_packets: u64,
-    pub burst_lost: u64,
-    pub duplicates: u64,
-    pub reordered: u64,
-    pub late: u64,
-    pub jitter_ns: Option<u64>,
-    pub jitter_max_ns: Option<u64>,
-    pub talk_spurts: u64,
-    pub event_packets: u64,
-    pub comfort_noise_packets: u64,
-    pub foreign: u64,
-    pub restarts: u64,
-    pub ssrc_changes: u64,
-    pub timestamp_jumps: u64,
-    pub rtcp_packets: u64,
-    pub stun_packets: u64,
-    pub dtls_packets: u64,
-    pub other_packets: u64,
-    pub spread: bool,
-}
 
 /// Since the entry was installed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +55,7 @@ pub struct EntryCounters {
     /// On which interface the last one of them did; empty if none did.
     pub spoofed_interface: String,
     /// Of RTP that the router measures.
-    pub quality: Option<MediaQuality>,
+    pub quality: Option<v1::MediaQuality>,
 }
 
 impl EntryCounters {

@@ -54,7 +54,7 @@ use tokio::sync::{Mutex as Turn, Notify, Semaphore, broadcast, watch as latest};
 
 pub use self::{
     clock::Clock,
-    counters::{Colours, EntryCounters, MediaQuality},
+    counters::{Colours, EntryCounters},
     events::{Event, EventKind, InstallationView, SessionView},
     explain::{Explanation, FlowExplanation, LinkName, Step, Verdict},
     latch::Latched,

@@ -1,20 +1,22 @@
 //! From our types to messages.
 
+mod attach;
+
 use std::{net::SocketAddr, sync::Arc};
 
 use voicelane_proto::v1;
 use voicelane_types::{ColourMode, MeterKind};
 
+pub use self::attach::to_router;
 use crate::{
     engine::{
-        Command, EntryCounters, EventKind, Explanation, InstallationView, LinkCall, LinkName,
-        LinkView, MediaQuality, Reaper, RouterView, SessionView, Standing, Step, Summary, ToRouter,
-        Verdict,
+        EntryCounters, EventKind, Explanation, InstallationView, LinkCall, LinkName, LinkView,
+        Reaper, RouterView, SessionView, Standing, Step, Verdict,
     },
     model::{
         codec::Codec,
         course::{Course, Latch},
-        entries::{FiveTuple, FlowEntry, FlowKind},
+        entries::FlowKind,
         ids::SessionKey,
         links::Direction,
         meter::Meter,
@@ -212,80 +214,6 @@ pub fn event_kind(kind: EventKind) -> v1::watch_sessions_response::Kind {
     }
 }
 
-/// What goes to a router.
-pub fn to_router(message: ToRouter) -> v1::AttachResponse {
-    use v1::attach_response::Message;
-
-    let message = match message {
-        ToRouter::Welcome { server_epoch } => Message::Welcome(v1::Welcome {
-            server_version: env!("CARGO_PKG_VERSION").to_owned(),
-            server_epoch,
-        }),
-        ToRouter::Command { id, command: it } => Message::Command(v1::Command {
-            command_id: id,
-            command: Some(command(it)),
-        }),
-        ToRouter::Synchronised(Summary {
-            installed,
-            replaced,
-            removed,
-            unchanged,
-        }) => Message::Synchronised(v1::Synchronised {
-            installed,
-            replaced,
-            removed,
-            unchanged,
-        }),
-    };
-    v1::AttachResponse {
-        message: Some(message),
-    }
-}
-
-fn command(command: Command) -> v1::command::Command {
-    use v1::command::Command as To;
-
-    match command {
-        Command::Install {
-            key: whose,
-            revision,
-            fingerprint,
-            entries,
-        } => To::Install(v1::InstallSession {
-            key: Some(key(&whose)),
-            revision: revision.get(),
-            fingerprint: fingerprint.0,
-            entries: entries.iter().map(entry).collect(),
-        }),
-        Command::Remove(whose) => To::Remove(v1::RemoveSession {
-            key: Some(key(&whose)),
-        }),
-        Command::Read(whose) => To::Read(v1::ReadSession {
-            key: Some(key(&whose)),
-        }),
-    }
-}
-
-fn entry(entry: &FlowEntry) -> v1::FlowEntry {
-    v1::FlowEntry {
-        flow_index: narrow(entry.flow),
-        kind: kind(entry.kind).into(),
-        source: match entry.latch {
-            None => Some(endpoint(entry.tuple.0.source())),
-            Some(_) => None,
-        },
-        destination: Some(endpoint(entry.tuple.0.destination())),
-        protocol: FiveTuple::PROTOCOL,
-        dscp: entry.dscp.number().into(),
-        rate_bps: entry.rate_bps,
-        burst_bytes: entry.burst_bytes,
-        meter: entry.meter.as_ref().map(meter),
-        ingress_interface: entry.ingress.as_deref().unwrap_or_default().to_owned(),
-        latch: entry.latch.as_ref().map(latch),
-        codecs: entry.codecs.iter().map(codec).collect(),
-    }
-}
-
 fn kind(kind: FlowKind) -> v1::FlowKind {
     match kind {
         FlowKind::Rtp => v1::FlowKind::Rtp,
@@ -460,40 +388,7 @@ fn counters(whose: &SessionKey, entry: &EntryCounters) -> v1::EntryCounters {
         }),
         spoofed_packets: entry.spoofed_packets,
         spoofed_interface: entry.spoofed_interface.clone(),
-        quality: entry.quality.map(quality),
-    }
-}
-
-fn quality(it: MediaQuality) -> v1::MediaQuality {
-    v1::MediaQuality {
-        ssrc: it.ssrc,
-        payload_type: it.payload_type,
-        clock_hz: it.clock_hz,
-        expected: it.expected,
-        received: it.received,
-        lost: it.lost,
-        missing: it.missing,
-        runs: it.runs,
-        bursts: it.bursts,
-        burst_packets: it.burst_packets,
-        burst_lost: it.burst_lost,
-        duplicates: it.duplicates,
-        reordered: it.reordered,
-        late: it.late,
-        jitter_ns: it.jitter_ns,
-        jitter_max_ns: it.jitter_max_ns,
-        talk_spurts: it.talk_spurts,
-        event_packets: it.event_packets,
-        comfort_noise_packets: it.comfort_noise_packets,
-        foreign: it.foreign,
-        restarts: it.restarts,
-        ssrc_changes: it.ssrc_changes,
-        timestamp_jumps: it.timestamp_jumps,
-        rtcp_packets: it.rtcp_packets,
-        stun_packets: it.stun_packets,
-        dtls_packets: it.dtls_packets,
-        other_packets: it.other_packets,
-        spread: it.spread,
+        quality: entry.quality,
     }
 }
 

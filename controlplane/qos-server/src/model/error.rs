@@ -134,7 +134,7 @@ pub enum Error {
     /// The server holds as many sessions as it may.
     #[error("the server holds {limit} sessions, its limit; raise max_sessions or delete some")]
     ServerFull {
-        /// The limit.
+        /// How many there may be.
         limit: usize,
     },
     /// A router's table cannot take the session's entries.
@@ -198,7 +198,7 @@ pub enum Error {
     /// As many watchers as there may be.
     #[error("{limit} watchers are connected, the limit; end one or raise max_watchers")]
     TooManyWatchers {
-        /// The limit.
+        /// How many there may be.
         limit: usize,
     },
     /// As many routers as there may be.
@@ -207,7 +207,7 @@ pub enum Error {
          that are gone for good (voicelane router forget)"
     )]
     TooManyRouters {
-        /// The limit.
+        /// How many there may be.
         limit: usize,
     },
     /// Who asks may not.
@@ -224,9 +224,9 @@ pub enum Error {
          max_sessions_per_agent"
     )]
     AgentFull {
-        /// Which.
+        /// The agent's id.
         agent: String,
-        /// The limit.
+        /// How many there may be.
         limit: usize,
     },
     /// As many streams of an agent as there may be.
@@ -234,9 +234,9 @@ pub enum Error {
         "agent {agent:?} has {limit} streams, its limit; close some, or raise streams_per_agent"
     )]
     TooManyStreams {
-        /// Which.
+        /// The agent's id.
         agent: String,
-        /// The limit.
+        /// How many there may be.
         limit: usize,
     },
     /// The server is going down.

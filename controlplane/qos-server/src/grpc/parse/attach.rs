@@ -1,0 +1,320 @@
+//! What routers say on their streams.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+use voicelane_proto::v1;
+
+use super::{endpoint, key, missing, unknown};
+use crate::{
+    engine::{Colours, EntryCounters, Latched, Reply, Silent},
+    model::{
+        codec::text as short_text,
+        course::Path,
+        entries::{FiveTuple, FlowKind},
+        error::{Error, Refusal, RefusalKind},
+        ids::{Fingerprint, RouterId, SessionKey},
+        registry::{Identity, Interface, Role},
+        report::{Changes, InterfaceChange},
+        session::{Learned, MAX_FLOWS},
+        store::Reported,
+    },
+};
+
+/// The most interfaces of a router.
+const MAX_INTERFACES: usize = 1_024;
+/// The most addresses of a router.
+const MAX_ADDRESSES: usize = 4_096;
+/// The most that a packet takes on the wire beside its headers.
+const MAX_OVERHEAD_BYTES: u32 = 1_024;
+/// The most sources or silent sessions that a router tells at once.
+const MAX_LATCHED: usize = 1_024;
+/// The longest name of an interface, and the longest release, in bytes.
+const MAX_TEXT: usize = 128;
+
+/// What a router says of itself.
+pub fn hello(hello: v1::Hello) -> Result<Identity, Error> {
+    Ok(Identity {
+        id: RouterId::parse("hello.router_id", &hello.router_id)?,
+        epoch: hello.epoch,
+        software_version: text("hello.software_version", &hello.software_version)?.to_owned(),
+        entry_capacity: hello.entry_capacity,
+    })
+}
+
+/// A router's interfaces.
+pub fn interfaces(report: v1::InterfaceReport) -> Result<Vec<Interface>, Error> {
+    all_interfaces("interfaces.interfaces", report.interfaces)
+}
+
+fn all_interfaces(field: &str, interfaces: Vec<v1::Interface>) -> Result<Vec<Interface>, Error> {
+    let count = interfaces.len();
+    if count > MAX_INTERFACES {
+        return Err(Error::invalid(
+            field,
+            format!("has {count}; give at most {MAX_INTERFACES}"),
+        ));
+    }
+    let addresses: usize = interfaces.iter().map(|it| it.addresses.len()).sum();
+    if addresses > MAX_ADDRESSES {
+        return Err(Error::invalid(
+            format!("{field}.addresses"),
+            format!("are {addresses} on all interfaces; give at most {MAX_ADDRESSES}"),
+        ));
+    }
+    let one = |(index, it): (usize, v1::Interface)| {
+        let field = format!("{field}[{index}]");
+        let role = match v1::interface::Role::try_from(it.role) {
+            Ok(v1::interface::Role::Edge) => Role::Edge,
+            Ok(v1::interface::Role::Core) => Role::Core,
+            Ok(v1::interface::Role::Unspecified) | Err(_) => {
+                return Err(unknown(&format!("{field}.role"), it.role));
+            }
+        };
+        let prefixes = prefixes(&format!("{field}.prefixes"), &it.prefixes)?;
+        Ok(Interface {
+            name: text(&format!("{field}.name"), &it.name)?.into(),
+            role,
+            up: it.up,
+            addresses: networks(&format!("{field}.addresses"), &it.addresses)?,
+            prefixes,
+            refused: Vec::new(),
+            rate_bps: it.rate_bps,
+            ef_budget_bps: it.ef_budget_bps,
+            ef_ingress_budget_bps: it.ef_ingress_budget_bps,
+            mtu_bytes: it.mtu_bytes,
+            overhead_bytes: overhead(&format!("{field}.overhead_bytes"), it.overhead_bytes)?,
+            vlan_id: vlan(&format!("{field}.vlan_id"), it.vlan_id)?,
+            port: text(&format!("{field}.port"), &it.port)?.into(),
+        })
+    };
+    interfaces.into_iter().enumerate().map(one).collect()
+}
+
+/// What is different since a router's last report.
+pub fn interface_changes(changes: v1::InterfaceChanges) -> Result<Changes, Error> {
+    let field = "interface_changes.interfaces";
+    let missing = |index: usize| missing(&format!("{field}[{index}].interface"));
+    let (mut interfaces, mut prefixes_of) = (Vec::new(), Vec::new());
+    for (index, change) in changes.interfaces.into_iter().enumerate() {
+        interfaces.push(change.interface.ok_or_else(|| missing(index))?);
+        let of = |what: &str, all: &[String]| prefixes(&format!("{field}[{index}].{what}"), all);
+        prefixes_of.push((
+            of("added_prefixes", &change.added_prefixes)?,
+            of("removed_prefixes", &change.removed_prefixes)?,
+        ));
+    }
+    let interfaces = all_interfaces(field, interfaces)?;
+    let change = |(interface, (added, removed))| InterfaceChange {
+        interface,
+        added,
+        removed,
+    };
+    let gone = changes.gone.into_iter().map(Into::into);
+    Ok(Changes {
+        interfaces: interfaces
+            .into_iter()
+            .zip(prefixes_of)
+            .map(change)
+            .collect(),
+        gone: gone.take(MAX_INTERFACES).collect(),
+    })
+}
+
+/// Prefixes in order, each once, without host bits.
+fn prefixes(field: &str, values: &[String]) -> Result<Vec<IpNet>, Error> {
+    let all = networks(field, values)?.into_iter();
+    let mut prefixes: Vec<IpNet> = all.map(|prefix| prefix.trunc()).collect();
+    prefixes.sort_unstable();
+    prefixes.dedup();
+    Ok(prefixes)
+}
+
+/// Sessions that a router says are silent.
+pub fn silent(silent: v1::SilentSessions) -> Result<Vec<Silent>, Error> {
+    let count = silent.sessions.len();
+    if count > MAX_LATCHED {
+        let reason = format!("has {count}; give at most {MAX_LATCHED}");
+        return Err(Error::invalid("silent.sessions", reason));
+    }
+    let one = |(index, it): (usize, v1::SilentSession)| {
+        Ok(Silent {
+            key: key(&format!("silent.sessions[{index}].key"), it.key)?,
+            silent_for: Duration::from_millis(it.silent_ms),
+            never: it.never,
+        })
+    };
+    silent.sessions.into_iter().enumerate().map(one).collect()
+}
+
+/// What a router's ports send, bit/s on the wire.
+pub fn traffic(traffic: v1::PortTraffic) -> Result<Vec<(Box<str>, u64)>, Error> {
+    let count = traffic.ports.len();
+    if count > MAX_INTERFACES {
+        let reason = format!("has {count}; give at most {MAX_INTERFACES}");
+        return Err(Error::invalid("traffic.ports", reason));
+    }
+    let one = |(index, it): (usize, v1::PortRate)| {
+        let port = text(&format!("traffic.ports[{index}].port"), &it.port)?;
+        Ok((port.into(), it.out_bps))
+    };
+    traffic.ports.into_iter().enumerate().map(one).collect()
+}
+
+/// What a packet takes on the wire beside its headers, or 0.
+fn overhead(field: &str, bytes: u32) -> Result<u32, Error> {
+    if bytes <= MAX_OVERHEAD_BYTES {
+        Ok(bytes)
+    } else {
+        let reason = format!("is {bytes}; give at most {MAX_OVERHEAD_BYTES}");
+        Err(Error::invalid(field, reason))
+    }
+}
+
+/// A VLAN's number, or 0.
+fn vlan(field: &str, number: u32) -> Result<u32, Error> {
+    if number <= 4094 {
+        Ok(number)
+    } else {
+        let reason = format!("{number} is no VLAN: it must be 1 to 4094, or 0 for none");
+        Err(Error::invalid(field, reason))
+    }
+}
+
+fn networks(field: &str, values: &[String]) -> Result<Vec<IpNet>, Error> {
+    let one = |(index, value): (usize, &String)| {
+        value.parse().map_err(|_| {
+            let shown: String = value.chars().take(64).collect();
+            let reason = format!("{shown:?} is no prefix like 192.0.2.0/24");
+            Error::invalid(format!("{field}[{index}]"), reason)
+        })
+    };
+    values.iter().enumerate().map(one).collect()
+}
+
+/// What a router says it has.
+pub fn installed(session: v1::InstalledSession) -> Result<(SessionKey, Reported), Error> {
+    let key = key("installed.sessions.key", session.key)?;
+    let fingerprint = Fingerprint(session.fingerprint);
+    Ok((
+        key,
+        Reported {
+            revision: session.revision,
+            fingerprint,
+        },
+    ))
+}
+
+/// Sources that a router says it has learned.
+pub fn latched(latched: v1::LatchedSources) -> Result<Vec<Latched>, Error> {
+    let count = latched.sources.len();
+    if count > MAX_LATCHED {
+        let reason = format!("has {count}; give at most {MAX_LATCHED}");
+        return Err(Error::invalid("latched.sources", reason));
+    }
+    let one = |(index, it): (usize, v1::LatchedSource)| {
+        let field = format!("latched.sources[{index}]");
+        let kind = match v1::FlowKind::try_from(it.kind) {
+            Ok(v1::FlowKind::Rtp) => FlowKind::Rtp,
+            Ok(v1::FlowKind::Rtcp) => FlowKind::Rtcp,
+            Ok(v1::FlowKind::Unspecified) | Err(_) => {
+                return Err(unknown(&format!("{field}.kind"), it.kind));
+            }
+        };
+        Ok(Latched {
+            key: key(&format!("{field}.key"), it.key)?,
+            learned: Learned {
+                flow: usize::try_from(it.flow_index).unwrap_or(usize::MAX),
+                kind,
+                source: endpoint(&format!("{field}.source"), it.source)?,
+            },
+            destination: endpoint(&format!("{field}.destination"), it.destination)?,
+        })
+    };
+    latched.sources.into_iter().enumerate().map(one).collect()
+}
+
+/// A router's answer, with the number of the command.
+pub fn result(result: v1::CommandResult) -> Result<(u64, Reply), Error> {
+    use v1::command_result::Code;
+
+    let kind = match Code::try_from(result.code) {
+        Ok(Code::Ok) => {
+            return Ok((result.command_id, all_counters(result.counters)));
+        }
+        Ok(Code::TableFull) => RefusalKind::TableFull,
+        Ok(Code::Conflict) => RefusalKind::Conflict,
+        Ok(Code::Invalid) => RefusalKind::Invalid,
+        Ok(Code::NotFound) => RefusalKind::NotFound,
+        Ok(Code::Internal) => RefusalKind::Internal,
+        Ok(Code::Unspecified) | Err(_) => return Err(unknown("result.code", result.code)),
+    };
+    let detail = result.detail.chars().take(512).collect();
+    let owner = result
+        .owner
+        .map(|owner| key("result.owner", Some(owner)))
+        .transpose()?;
+    let refusal = Refusal {
+        kind,
+        detail,
+        owner,
+    };
+    Ok((result.command_id, Err(refusal)))
+}
+
+/// A session's counters; a refusal if they cannot be any session's.
+fn all_counters(all: Vec<v1::EntryCounters>) -> Reply {
+    // Every flow with RTP and RTCP.
+    let most = 2 * MAX_FLOWS;
+    let detail = if all.len() > most {
+        format!(
+            "it told {} counters, and no session has more than {most} entries",
+            all.len()
+        )
+    } else {
+        let all: Vec<EntryCounters> = all.into_iter().map(counters).collect();
+        match all.iter().find_map(EntryCounters::implausible) {
+            None => return Ok(all),
+            Some(detail) => detail,
+        }
+    };
+    Err(Refusal {
+        kind: RefusalKind::Implausible,
+        detail,
+        owner: None,
+    })
+}
+
+fn counters(counters: v1::EntryCounters) -> EntryCounters {
+    let end = |end: Option<v1::Endpoint>| endpoint("counters", end).ok();
+    let path = end(counters.source)
+        .zip(end(counters.destination))
+        .and_then(|(source, destination)| Path::parse("counters", source, destination).ok());
+    EntryCounters {
+        flow: counters.flow_index,
+        kind: match v1::FlowKind::try_from(counters.kind) {
+            Ok(v1::FlowKind::Rtp) => Some(FlowKind::Rtp),
+            Ok(v1::FlowKind::Rtcp) => Some(FlowKind::Rtcp),
+            Ok(v1::FlowKind::Unspecified) | Err(_) => None,
+        },
+        tuple: path.map(FiveTuple),
+        packets: counters.packets,
+        bytes: counters.bytes,
+        policed_packets: counters.policed_packets,
+        policed_bytes: counters.policed_bytes,
+        last_seen_ms_ago: counters.last_seen_ms_ago,
+        colours: counters.colours.map(|it| Colours {
+            green: [it.green_packets, it.green_bytes],
+            yellow: [it.yellow_packets, it.yellow_bytes],
+            red: [it.red_packets, it.red_bytes],
+        }),
+        spoofed_packets: counters.spoofed_packets,
+        spoofed_interface: counters.spoofed_interface.chars().take(MAX_TEXT).collect(),
+        quality: counters.quality,
+    }
+}
+
+fn text<'a>(field: &str, value: &'a str) -> Result<&'a str, Error> {
+    short_text(field, value, MAX_TEXT)?;
+    Ok(value)
+}
