@@ -1,4 +1,7 @@
-use super::{detail::Detail, stream::Stream};
+use super::{
+    detail::Detail,
+    stream::{Stream, is_before},
+};
 
 /// What was measured of a flow's RTP since it was installed. Packets are distinct ones unless it says
 /// otherwise; numbers are RTP's, extended. A flow's streams, one after the other, are summed up.
@@ -34,7 +37,7 @@ pub struct FlowQuality {
     pub late: u64,
     /// Interarrival jitter of the stream that is now (RFC 3550 appendix A.8), ns.
     pub jitter_ns: Option<u64>,
-    /// Its greatest value, ns.
+    /// Its greatest value since its clock was last known, ns.
     pub jitter_max_ns: Option<u64>,
     /// Packets with the marker: talk spurts.
     pub talk_spurts: u64,
@@ -168,13 +171,12 @@ fn union(one: (u32, u32), other: (u32, u32)) -> ((u32, u32), u64) {
     let distance = other.1.wrapping_sub(one.1);
     let cycles = distance.wrapping_add(1 << 15) & !0xffff;
     let other = (other.0.wrapping_sub(cycles), other.1.wrapping_sub(cycles));
-    let before = |a: u32, b: u32| a.wrapping_sub(b).cast_signed() < 0;
-    let base = if before(other.0, one.0) {
+    let base = if is_before(other.0, one.0) {
         other.0
     } else {
         one.0
     };
-    let highest = if before(one.1, other.1) {
+    let highest = if is_before(one.1, other.1) {
         other.1
     } else {
         one.1

@@ -12,6 +12,8 @@ const MAX_DROPOUT: i16 = 3_000;
 const MAX_MISORDER: i16 = 100;
 /// Numbers in the window.
 const WINDOW: u32 = u128::BITS;
+/// The most numbers from the lowest one to the highest; those before count as a former stream's.
+const MAX_NUMBERS: u32 = 1 << 30;
 /// The quickest transit is that of so many numbers, and of those so many before: clocks drift.
 const FLOOR_NUMBERS: u32 = 1_024;
 
@@ -63,6 +65,8 @@ impl Stream {
     const IN_RUN: u8 = 2;
     /// No transit yet.
     const NO_TRANSIT: u8 = 4;
+    /// No transit yet for `next_floor`.
+    const NO_NEXT_FLOOR: u8 = 8;
 
     /// Takes a packet if it is the next one of its stream, with nothing that is to be noted; says whether
     /// it was.
@@ -221,12 +225,20 @@ impl Stream {
     fn advance(&mut self, by: u32, detail: &mut Detail) {
         self.leave(by, detail);
         let before = self.highest;
+        // Numbers are compared around their end: the lowest must not be too far behind.
+        if self.numbers(detail) > MAX_NUMBERS {
+            let base = before.wrapping_sub(WINDOW - 1);
+            let passed = base.wrapping_sub(detail.base);
+            detail.expected_before = detail.expected_before.wrapping_add(passed);
+            detail.base = base;
+        }
         self.highest = before.wrapping_add(by);
         self.window = self.window.checked_shl(by).unwrap_or_default() | 1;
         if before / FLOOR_NUMBERS != self.highest / FLOOR_NUMBERS {
-            self.floor = self.next_floor;
-            // Any transit is shorter.
-            self.next_floor = self.floor.wrapping_add(i32::MAX.cast_unsigned());
+            if self.flags & Self::NO_NEXT_FLOOR == 0 {
+                self.floor = self.next_floor;
+            }
+            self.flags |= Self::NO_NEXT_FLOOR;
         }
     }
 
@@ -306,6 +318,10 @@ impl Stream {
             self.jitter_max = self.jitter_max.max(self.jitter);
         }
         self.transit = transit;
+        if self.flags & Self::NO_NEXT_FLOOR != 0 {
+            self.flags &= !Self::NO_NEXT_FLOOR;
+            self.next_floor = ticks;
+        }
         for floor in [&mut self.floor, &mut self.next_floor] {
             if is_before(ticks, *floor) {
                 *floor = ticks;
@@ -407,6 +423,6 @@ fn low_half(sent: u64) -> u32 {
 
 /// Whether one number, or time, is before another, around their end.
 #[inline(always)]
-fn is_before(one: u32, other: u32) -> bool {
+pub(super) fn is_before(one: u32, other: u32) -> bool {
     one.wrapping_sub(other).cast_signed() < 0
 }

@@ -275,6 +275,11 @@ fn late_is_more_than_60_ms_over_the_shortest_transit() {
     let every_tenth = |us: u64| move |i: u16| Some(if i % 10 == 5 { us } else { 0 });
     assert_eq!(steady(400, every_tenth(60_000)).late, 0);
     assert_eq!(steady(400, every_tenth(60_200)).late, 40);
+    // A shorter way is the shortest at once.
+    let shorter = |at: u16| move |i: u16| Some(if i < at { 100_000 } else { 0 });
+    for at in [1_000, 1_023, 1_024, 1_025, 1_500] {
+        assert_eq!(steady(6_000, shorter(at)).late, 0, "{at}");
+    }
     // A longer way is another way after a while: the shortest transit is that of 1,024 to 2,048 numbers.
     let longer = steady(6_000, |i| Some(if i < 300 { 0 } else { 100_000 }));
     assert!(

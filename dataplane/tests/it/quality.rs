@@ -155,8 +155,9 @@ fn check_cases(folder: &Path) -> usize {
                 ("jitter_ms", quality.jitter_ns),
                 ("jitter_max_ms", quality.jitter_max_ns),
             ] {
-                // Of a dynamic payload type: nobody has said its clock.
                 let Some(ours) = ours else {
+                    // Nobody has said a dynamic one's clock (RFC 3551 section 3).
+                    assert!(quality.payload_type.is_none_or(|it| it >= 96), "{file:?}");
                     continue;
                 };
                 let ours = ours as f64 / 1e6;
