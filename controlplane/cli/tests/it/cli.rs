@@ -256,55 +256,6 @@ async fn explain_prints_the_chain_and_names_what_is_broken() {
 }
 
 #[tokio::test]
-async fn quality_is_what_each_router_has_measured() {
-    let net = Network::start().await;
-    let add = "call add c1 --from 10.1.0.5:4000 --to 10.2.0.7:4000 --rtcp none";
-    run(&net, add).await.shows(&["c1"]);
-    let counters = |lost, spread| v1::EntryCounters {
-        kind: v1::FlowKind::Rtp.into(),
-        packets: 50,
-        last_seen_ms_ago: Some(10),
-        source: endpoint("10.1.0.5:4000"),
-        destination: endpoint("10.2.0.7:4000"),
-        quality: Some(v1::MediaQuality {
-            expected: 200,
-            received: 200 - lost,
-            lost,
-            runs: 1,
-            jitter_ns: Some(2_340_000),
-            spread,
-            ..Default::default()
-        }),
-        ..Default::default()
-    };
-    net.a.count(vec![counters(0, false)]);
-    net.b.count(vec![counters(3, true)]);
-    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let shown = words(&run(&net, "call quality c1").await.stdout);
-    assert!(
-        shown.contains("0 a 200 0 0.00 % 1 0 0 0 2.3 ms 1"),
-        "{shown}"
-    );
-    assert!(
-        shown.contains("0 b 197 3 1.50 % ? 0 ? ? 2.3 ms 1"),
-        "{shown}"
-    );
-    let quality = run(&net, "call quality c1 --json").await.json();
-    let at_b = &quality["flows"][0]["destinationCounters"][0]["quality"];
-    assert_eq!(
-        (&at_b["lost"], &at_b["spread"]),
-        (&json!("3"), &json!(true))
-    );
-    net.b.count(vec![v1::EntryCounters {
-        quality: None,
-        ..counters(0, false)
-    }]);
-    let shown = words(&run(&net, "call quality c1").await.stdout);
-    assert!(shown.contains("0 b - -"), "{shown}");
-    run(&net, "call quality zzz").await.fails(1, &["NOT_FOUND"]);
-}
-
-#[tokio::test]
 async fn video_has_a_three_colour_meter() {
     let net = Network::start().await;
     let add = "call add v1 --from 10.1.0.5:4000 --to 10.2.0.7:4000 --rtcp none";

@@ -15,6 +15,7 @@ mod common;
 mod agent;
 mod cli;
 mod pki;
+mod quality;
 mod router_api;
 mod routers;
 mod watch;
