@@ -48,10 +48,8 @@ pub struct Config {
     pub data: Data,
     /// The server's certificate: PEM. Absent, like `key` and `ca`: plain text.
     pub cert: Option<PathBuf>,
-    /// See `cert`.
     /// The private key of `cert`: PEM.
     pub key: Option<PathBuf>,
-    /// See `cert`.
     /// The authority that clients' certificates must be from: PEM.
     pub ca: Option<PathBuf>,
     /// The authority's list of revoked certificates (CRL): PEM.
