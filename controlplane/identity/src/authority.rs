@@ -25,7 +25,7 @@ use rcgen::{
     DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
     RevokedCertParams, SanType, SerialNumber,
 };
-use rustls::pki_types::CertificateDer;
+use rustls::{pki_types::CertificateDer, sign::CertifiedKey};
 use time::OffsetDateTime;
 use x509_parser::{
     extensions::GeneralName,
@@ -39,7 +39,9 @@ use self::{
     folder::{lock, make_dir, write},
 };
 use crate::{
-    files::{Files, FilesError, certificates, content, read, revocations},
+    files::{
+        Files, FilesError, Loaded, certificates, content, no_pair, provider, read, revocations,
+    },
     leaf::{Leaf, LeafError, hexadecimal},
     name::{Name, Role},
 };
@@ -225,11 +227,13 @@ impl Authority {
     ///
     /// # Errors
     ///
-    /// If the folder has no certificate that this authority has issued and not revoked, or files cannot
-    /// be written.
+    /// If the folder has no certificate that this authority has issued and not revoked, or not its
+    /// private key; or if files cannot be written.
     pub fn renew(&self, dir: &Path, always: bool, now: OffsetDateTime) -> Result<Option<Leaf>> {
         let files = Files::in_dir(dir);
-        let leaf = leaf_of(&files.cert)?;
+        let Loaded {
+            chain, key, leaf, ..
+        } = Loaded::read(&files)?;
         if leaf.name.domain() != &*self.domain {
             return Err(AuthorityError::Domain {
                 name: Box::new(leaf.name),
@@ -242,9 +246,8 @@ impl Authority {
         let seconds = u64::try_from(leaf.not_after - leaf.not_before).unwrap_or_default();
         let lifetime = Duration::from_secs(seconds).saturating_sub(SKEW);
         let _lock = lock(&self.dir)?;
-        // Whoever can write to the folder must not be renewed as somebody else.
         let noted = self.dir.join(ISSUED).join(format!("{}.pem", leaf.serial));
-        let is_ours = noted.exists() && first(&noted)? == first(&files.cert)?;
+        let is_ours = noted.exists() && chain.first() == Some(&first(&noted)?);
         let revoked = self.revoked()?;
         if !is_ours || revoked.iter().any(|it| hexadecimal(&it.0) == *leaf.serial) {
             return Err(AuthorityError::Foreign {
@@ -252,6 +255,10 @@ impl Authority {
                 leaf: Box::new(leaf),
             });
         }
+        // Everybody sees certificates: whoever can write to the folder could put another one's there, and
+        // be given a key in its name. The key tells whose folder it is; it was read once, with the
+        // certificate.
+        CertifiedKey::from_der(chain, key, &provider()).map_err(|error| no_pair(&files, &error))?;
         let validity = Validity::starting(now, lifetime.max(Duration::from_secs(60)));
         self.write_leaf(&leaf.name, validity, &files).map(Some)
     }

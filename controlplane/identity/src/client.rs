@@ -52,8 +52,7 @@ pub enum AddressError {
     Url(String),
 }
 
-/// Checks that a server's address is https where there are files, and http or unix where there are
-/// none.
+/// Checks that a server's address is https where there are files, and http where there are none.
 ///
 /// # Errors
 ///

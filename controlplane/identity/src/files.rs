@@ -69,17 +69,14 @@ impl Files {
         key: Option<PathBuf>,
         ca: Option<PathBuf>,
     ) -> Result<Option<Self>, FilesError> {
-        let missing = match (&cert, &key, &ca) {
+        let missing = match (cert, key, ca) {
             (None, None, None) => return Ok(None),
-            (None, _, _) => "cert",
+            (Some(cert), Some(key), Some(ca)) => return Ok(Some(Self { cert, key, ca })),
+            (None, ..) => "cert",
             (_, None, _) => "key",
-            (_, _, None) => "ca",
-            _ => "",
+            _ => "ca",
         };
-        match (cert, key, ca) {
-            (Some(cert), Some(key), Some(ca)) => Ok(Some(Self { cert, key, ca })),
-            _ => Err(FilesError::Some { missing }),
-        }
+        Err(FilesError::Some { missing })
     }
 }
 

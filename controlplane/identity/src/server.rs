@@ -60,7 +60,7 @@ impl Protocol {
 /// Who is at the other end of a connection.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// Its certificate.
+    /// The name and validity of the certificate that it has shown.
     pub leaf: Arc<Leaf>,
     chain: Arc<[CertificateDer<'static>]>,
 }
@@ -71,7 +71,7 @@ pub struct Identity {
 pub struct Refusal {
     /// What its certificate says; absent: it has not shown one.
     pub who: Option<String>,
-    /// Why.
+    /// The reason, in words for the log.
     pub why: String,
 }
 
@@ -123,7 +123,6 @@ impl Trust {
         })
     }
 
-    /// For one handshake.
     fn config(
         &self,
         protocol: Protocol,
@@ -199,7 +198,10 @@ impl Trust {
     /// If its certificate has expired or is revoked, or its authority is not trusted any more.
     pub fn check(&self, identity: &Identity) -> Result<(), Refusal> {
         let [first, rest @ ..] = &*identity.chain else {
-            return Ok(());
+            return Err(Refusal {
+                who: None,
+                why: "it has no certificate".into(),
+            });
         };
         let checked = self.verifier.verify(first, rest, UnixTime::now());
         checked.map(drop).map_err(|error| Refusal {

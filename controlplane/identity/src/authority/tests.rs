@@ -98,6 +98,36 @@ fn only_what_was_issued_here_is_renewed() -> Result<()> {
     Ok(())
 }
 
+/// The files of a folder, as they are.
+fn all(dir: &Path) -> Result<Vec<Vec<u8>>> {
+    let files = Files::in_dir(dir);
+    let read = |file: &PathBuf| read(file);
+    let texts = [&files.cert, &files.key, &files.ca].into_iter().map(read);
+    Ok(texts.collect::<std::result::Result<_, _>>()?)
+}
+
+#[test]
+fn another_ones_certificate_is_not_renewed_without_its_key() -> Result<()> {
+    let dir = Dir::new("copied");
+    let authority = Authority::init(&dir.0.join("pki"), "example.net", day(0)?)?;
+    let (server, router) = (dir.0.join("s1"), dir.0.join("r1"));
+    let validity = Validity::days(day(0)?, 30)?;
+    authority.issue(Role::Server, "s1", validity, &server)?;
+    authority.issue(Role::Router, "r1", validity, &router)?;
+    write(&router.join("cert.pem"), &read(&server.join("cert.pem"))?)?;
+    let before = all(&router)?;
+    for always in [true, false] {
+        let renewed = authority.renew(&router, always, day(25)?);
+        let is_no_pair = matches!(renewed, Err(AuthorityError::Files(FilesError::Pair { .. })));
+        assert!(is_no_pair, "{renewed:?}");
+    }
+    assert_eq!(all(&router)?, before);
+    assert!(!router.join(REVOKED).exists());
+    assert_eq!(authority.issued(day(25)?)?.len(), 2);
+    assert!(authority.renew(&server, true, day(25)?)?.is_some());
+    Ok(())
+}
+
 #[test]
 fn files_are_for_their_owner_alone_and_errors_have_no_key() -> Result<()> {
     let dir = Dir::new("files");
