@@ -81,7 +81,7 @@ pub(crate) struct Tls {
 
 /// Where connections come from.
 pub(crate) enum Listener {
-    /// TLS with these, or plain text.
+    /// TCP: with TLS where there is a [`Tls`], otherwise in plain text.
     Tcp(TcpListener, Option<Tls>),
     /// The operator's socket.
     Unix(UnixListener),
@@ -145,13 +145,13 @@ struct Accepting {
     refusals: Refusals,
 }
 
-/// Who was not let in.
+/// A handshake that failed: from where, and why.
 struct Refused {
     peer: String,
     refusal: Refusal,
 }
 
-/// Who comes.
+/// A connection that is accepted, and has no place yet.
 enum Coming {
     Tcp(TcpStream, IpAddr, String),
     Unix(UnixStream),
@@ -197,7 +197,10 @@ impl Accepting {
     fn admit_tcp(&mut self, tcp: TcpStream, address: IpAddr, peer: String) -> Option<Connection> {
         // Answers are waited for. Fails only on a connection that is gone.
         drop(tcp.set_nodelay(true));
-        let Tls { trust, protocol } = match &self.listener {
+        let Tls {
+            mut trust,
+            protocol,
+        } = match &self.listener {
             Listener::Tcp(_, Some(tls)) => tls.clone(),
             _ => {
                 let (seat, taken) = self.seat(address, &peer, false)?;
@@ -211,7 +214,7 @@ impl Accepting {
         let (seat, mut taken) = self.seat(address, &peer, true)?;
         let admission = self.admission.clone();
         self.handshakes.spawn(async move {
-            let trusted = trust.borrow().clone();
+            let trusted = trust.borrow_and_update().clone();
             let shaken = tokio::select! {
                 shaken = timeout(HANDSHAKE, trusted.accept(tcp, protocol)) => shaken.unwrap_or_else(|_| {
                     refused(None, format!("it did not end its TLS handshake within {HANDSHAKE:?}"))

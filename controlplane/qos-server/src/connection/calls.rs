@@ -60,7 +60,8 @@ where
         let next = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, next);
         let Some(peer) = request.extensions().get::<Peer>().cloned() else {
-            return Box::pin(inner.call(request));
+            let status = Status::internal("it is not known whose call this is");
+            return Box::pin(async move { Ok(status.into_http()) });
         };
         let path = request.uri().path();
         if let Err(error) = peer.caller().may_call(path) {

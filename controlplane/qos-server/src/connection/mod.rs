@@ -139,6 +139,16 @@ impl Connection {
         Poll::Pending
     }
 
+    /// Fails when it is to be closed. Reading, writing and flushing all ask: hyper does not read while it
+    /// sends an answer and has a byte of the next request.
+    fn check_end(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        let Poll::Ready(reason) = self.poll_end(context) else {
+            return Ok(());
+        };
+        self.peer.note_end(&reason);
+        Err(io::Error::new(io::ErrorKind::TimedOut, reason))
+    }
+
     /// So many bytes came.
     fn received(&mut self, bytes: usize) {
         if let Some(opening) = &mut self.opening {
@@ -221,10 +231,7 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if let Poll::Ready(reason) = this.poll_end(context) {
-            this.peer.note_end(&reason);
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, reason)));
-        }
+        this.check_end(context)?;
         let before = buffer.filled().len();
         let read = Pin::new(&mut this.wire).poll_read(context, buffer);
         if read.is_ready() {
@@ -241,6 +248,7 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.check_end(context)?;
         Pin::new(&mut self.wire).poll_write(context, bytes)
     }
 
@@ -249,6 +257,7 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.check_end(context)?;
         Pin::new(&mut self.wire).poll_write_vectored(context, bytes)
     }
 
@@ -257,6 +266,7 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check_end(context)?;
         Pin::new(&mut self.wire).poll_flush(context)
     }
 

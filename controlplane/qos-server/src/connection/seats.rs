@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::client::PAGES_OF_PEER;
 
-/// Who is connected.
+/// Who is connected, and which of them may be made to go.
 #[derive(Debug, Default)]
 pub(super) struct Seats {
     last_id: u64,
@@ -30,7 +30,7 @@ struct OfPeer {
     pages: Arc<Semaphore>,
 }
 
-/// What comes with a place.
+/// A place that was given, with what a connection may do on it.
 #[derive(Debug)]
 pub(super) struct Taken {
     pub(super) id: u64,

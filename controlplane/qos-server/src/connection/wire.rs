@@ -40,6 +40,7 @@ pub(super) struct Tls {
 }
 
 impl Wire {
+    /// `trust` has seen what the handshake went by: what changes after that is looked at.
     pub(super) fn tls(
         stream: TlsStream<TcpStream>,
         identity: Identity,
@@ -49,8 +50,7 @@ impl Wire {
         Self::Tls(Box::new(Tls {
             stream,
             identity,
-            // What is trusted now is looked at, too: it may have changed since the handshake began.
-            trust: WatchStream::new(trust),
+            trust: WatchStream::from_changes(trust),
             expiry: Box::pin(sleep(left.min(CLOCK))),
         }))
     }
