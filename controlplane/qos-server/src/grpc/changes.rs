@@ -28,7 +28,7 @@ use crate::{
     connection::Peer,
     engine::{Engine, Outcome},
     events::{Kind, Subject},
-    identity::{Changed, Guard},
+    identity::{Caller, Changed, Guard},
     metrics::{self, Measured},
     model::{error::Error, ids::session_key},
 };
@@ -81,7 +81,8 @@ impl Asker {
         self.change(metrics::Change::Delete, about, make).await
     }
 
-    /// Makes a change when it is the agent's turn, if it may.
+    /// Makes a change when it is the agent's turn, if it may. An operator's waits for nobody: it is not the
+    /// agent that asks.
     async fn change(
         &self,
         change: metrics::Change,
@@ -89,9 +90,14 @@ impl Asker {
         make: impl Future<Output = Outcome>,
     ) -> Outcome {
         let caller = self.peer.caller();
-        let agent = caller.agent().unwrap_or(&about.agent);
-        self.guard.quotas.turn(agent).await;
         let mut measured = Measured::new(self.engine.metrics().clone(), change);
+        let agent = match caller {
+            Caller::Plain => Some(&*about.agent),
+            _ => caller.agent(),
+        };
+        if let Some(agent) = agent {
+            self.guard.quotas.turn(agent).await;
+        }
         let outcome = match caller.may_change(change, &about.agent) {
             Ok(()) => make.await,
             Err(error) => Err(error),

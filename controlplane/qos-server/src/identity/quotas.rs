@@ -24,7 +24,7 @@ pub struct Quota {
     pub changes_per_s: u32,
     /// Changes at once, of one that has been quiet.
     pub burst: u32,
-    /// ChangeSessions and WatchSessions streams at once, of one with a certificate.
+    /// ChangeSessions, WatchSessions and KeepAgent streams at once, of one with a certificate.
     pub streams: usize,
 }
 
@@ -74,26 +74,40 @@ impl Quotas {
         }
     }
 
-    /// Waits until it is a change's turn.
+    /// Waits until it is a change's turn. One that is given up meanwhile counts for nothing.
     pub(crate) async fn turn(&self, agent: &str) {
         let now = Instant::now();
         let turn = self.book(agent, now);
         if turn > now {
+            let mut booking = Booking {
+                quotas: self,
+                agent,
+                is_used: false,
+            };
             sleep_until(turn).await;
+            booking.is_used = true;
+        }
+    }
+
+    /// What a change takes of a bucket; absent: there is no limit.
+    fn each(&self) -> Option<Duration> {
+        Duration::from_secs(1).checked_div(self.quota.changes_per_s)
+    }
+
+    /// Gives a booked change back.
+    fn give_back(&self, agent: &str) {
+        let mut accounts = self.accounts();
+        // Absent: the bucket was full, and is forgotten.
+        if let (Some(full), Some(each)) = (accounts.full.get_mut(agent), self.each()) {
+            *full = full.checked_sub(each).unwrap_or(*full);
         }
     }
 
     /// Books a change; tells when it is its turn.
     fn book(&self, agent: &str, now: Instant) -> Instant {
-        let Quota {
-            changes_per_s,
-            burst,
-            ..
-        } = self.quota;
-        if changes_per_s == 0 {
+        let Some(each) = self.each() else {
             return now;
-        }
-        let each = Duration::from_secs(1) / changes_per_s;
+        };
         let mut accounts = self.accounts();
         let accounts = &mut *accounts;
         let full = match accounts.full.get_mut(agent) {
@@ -108,7 +122,7 @@ impl Quotas {
         };
         *full = (*full).max(now) + each;
         let ahead = *full - now;
-        now + ahead.saturating_sub(each * burst.max(1))
+        now + ahead.saturating_sub(each * self.quota.burst.max(1))
     }
 
     /// Opens one more of an agent's streams.
@@ -134,6 +148,21 @@ impl Quotas {
     }
 }
 
+/// A change that waits for its turn, given back if it drops before.
+struct Booking<'a> {
+    quotas: &'a Quotas,
+    agent: &'a str,
+    is_used: bool,
+}
+
+impl Drop for Booking<'_> {
+    fn drop(&mut self) {
+        if !self.is_used {
+            self.quotas.give_back(self.agent);
+        }
+    }
+}
+
 /// A stream of an agent, counted until it drops.
 #[derive(Debug)]
 pub(crate) struct StreamOf {
@@ -155,6 +184,8 @@ impl Drop for StreamOf {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     const QUOTA: Quota = Quota {
@@ -174,6 +205,31 @@ mod tests {
         assert_eq!(quotas.book("b", now), now, "another one does not wait");
         let later = now + Duration::from_secs(2);
         assert_eq!(quotas.book("a", later), later, "its bucket is full again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn changes_that_are_given_up_while_they_wait_cost_nothing() {
+        let quotas = Quotas::new(QUOTA);
+        let now = Instant::now();
+        for _ in 0..QUOTA.burst {
+            assert!(quotas.turn("a").now_or_never().is_some(), "the burst");
+        }
+        for _ in 0..10_000 {
+            assert!(quotas.turn("a").now_or_never().is_none(), "it waits");
+        }
+        let many: Vec<_> = (0..10_000)
+            .map(|_| {
+                let mut turn = Box::pin(quotas.turn("a"));
+                assert!((&mut turn).now_or_never().is_none(), "it waits");
+                turn
+            })
+            .collect();
+        drop(many);
+        let each = Duration::from_millis(1);
+        quotas.turn("a").await;
+        assert!(now.elapsed() <= 2 * each, "{:?}", now.elapsed());
+        // What was waited for is not given back.
+        assert_eq!(quotas.book("a", now) - now, 2 * each);
     }
 
     #[test]

@@ -231,6 +231,29 @@ async fn an_agent_that_floods_is_slowed_and_the_others_are_not() {
 }
 
 #[tokio::test]
+async fn an_operator_does_not_wait_for_a_flooding_agent() {
+    let pki = Pki::new();
+    let mut transport = pki.transport();
+    transport.guard.quotas = Arc::new(Quotas::new(Quota {
+        changes_per_s: 10,
+        burst: 10,
+        ..Quota::default()
+    }));
+    let server = serving(transport).await;
+    let files = pki.files(Role::Agent, "test");
+    let mut agent = SessionsClient::new(channel(server.address, Some(&files)).await);
+    let changes = agent.change_sessions(tokio_stream::iter(deletes("test", 500)));
+    let mut outcomes = changes.await.unwrap().into_inner();
+    outcomes.message().await.unwrap().unwrap();
+    let files = pki.files(Role::Operator, "alice");
+    let mut operator = SessionsClient::new(channel(server.address, Some(&files)).await);
+    // As long as the agent would wait: 49 s.
+    let deleted = timeout(Duration::from_secs(10), delete(&mut operator, "nobody")).await;
+    let deleted = deleted.expect("it waited for the agent");
+    assert_status(deleted, Code::NotFound, &["nobody"]);
+}
+
+#[tokio::test]
 async fn an_agent_has_so_many_sessions_and_streams_and_no_more() {
     let pki = Pki::new();
     let mut transport = pki.transport();
