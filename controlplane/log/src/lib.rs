@@ -1,5 +1,5 @@
 //! Log lines go to standard error from a thread of their own: who logs never waits, whatever becomes
-//! of the one who reads. What comes too fast is lost, and counted in a line of its own.
+//! of the one who reads. What comes too fast, or cannot be written, is lost, and counted in a line of its own.
 
 #![forbid(unsafe_code)]
 
@@ -50,8 +50,9 @@ pub struct Flush(SyncSender<Line>);
 pub fn start(filter: EnvFilter, with_target: bool) -> io::Result<Flush> {
     // Not `Stderr`: its lock would be held by who waits for the reader.
     let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
-    let lost =
-        |count| format!("{count} log lines were lost: they came faster than they were read\n");
+    let lost = |count| {
+        format!("{count} log lines were lost: they came faster than they could be written\n")
+    };
     let (log, flush) = to(stderr, lost)?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -91,13 +92,17 @@ fn write(
 ) {
     while let Ok(line) = lines.recv() {
         match line {
-            // There is nowhere to say that the log cannot be written.
-            Line::Text(text) => drop(out.write_all(&text).and_then(|()| out.flush())),
+            // What cannot be written, as on a full disk, is told of when something can be again.
+            Line::Text(text) => {
+                if out.write_all(&text).and_then(|()| out.flush()).is_err() {
+                    lost.fetch_add(1, Ordering::Relaxed);
+                }
+            }
             Line::Mark(done) => drop(done.send(())),
         }
-        let lost = lost.swap(0, Ordering::Relaxed);
-        if lost > 0 {
-            drop(out.write_all(say(lost).as_bytes()));
+        let count = lost.swap(0, Ordering::Relaxed);
+        if count > 0 && out.write_all(say(count).as_bytes()).is_err() {
+            lost.fetch_add(count, Ordering::Relaxed);
         }
     }
 }
@@ -207,6 +212,41 @@ mod tests {
             .sum();
         assert!(lost > 0, "{lost}");
         assert_eq!(lines + lost, LINES + 100);
+        Ok(())
+    }
+
+    /// A disk that is full for the first writes.
+    #[derive(Clone, Default)]
+    struct Disk(Arc<Mutex<(u32, Vec<u8>)>>);
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut disk = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            disk.0 += 1;
+            if disk.0 <= 5 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            disk.1.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_counted() -> io::Result<()> {
+        let disk = Disk::default();
+        let (mut log, flush) = to(disk.clone(), |count| format!("{count} lost\n"))?;
+        for index in 0..5 {
+            log.write_all(format!("line {index}\n").as_bytes())?;
+        }
+        drop(flush);
+        let disk = disk.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Each line, and that it was lost, failed until the third's.
+        let text = String::from_utf8_lossy(&disk.1);
+        assert_eq!(text, "3 lost\nline 3\nline 4\n");
         Ok(())
     }
 
