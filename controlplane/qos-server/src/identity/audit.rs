@@ -2,10 +2,10 @@
 //! waits for it; what comes too fast is lost, and counted in a line of its own.
 
 use std::{
-    fs::OpenOptions,
-    io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
-    path::Path,
+    fs::{self, File, Metadata, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -19,7 +19,7 @@ use super::Caller;
 #[derive(Clone, Debug, Default)]
 pub struct Audit(Option<Log>);
 
-/// A line.
+/// What a line has, in this order.
 #[derive(Serialize)]
 struct Entry<'a> {
     time: String,
@@ -39,6 +39,45 @@ struct Entry<'a> {
     message: Option<String>,
 }
 
+/// A file that is made anew when its name is no longer its own, as after logrotate.
+struct Appended {
+    path: PathBuf,
+    file: File,
+    id: (u64, u64),
+}
+
+impl Appended {
+    fn open(path: &Path) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        let file = options.create(true).append(true).mode(0o600).open(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            id: id(&file.metadata()?),
+            file,
+        })
+    }
+}
+
+/// Which file it is.
+fn id(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+impl Write for Appended {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let is_there = fs::metadata(&self.path).is_ok_and(|it| id(&it) == self.id);
+        // Better in the file that was moved than nowhere.
+        if !is_there && let Ok(anew) = Self::open(&self.path) {
+            *self = anew;
+        }
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
 /// What was changed, or was to be.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Changed<'a> {
@@ -49,7 +88,8 @@ pub(crate) struct Changed<'a> {
 }
 
 impl Audit {
-    /// Appends to a file (mode 0600); to standard output if it is `-`. Keep the second until the end.
+    /// Appends to a file (mode 0600), and to another one when that was moved away; to standard output if
+    /// it is `-`. Keep the second until the end.
     ///
     /// # Errors
     ///
@@ -59,9 +99,7 @@ impl Audit {
         let (log, flush) = if file == Path::new("-") {
             voicelane_log::to(io::stdout(), lost)?
         } else {
-            let mut options = OpenOptions::new();
-            let opened = options.create(true).append(true).mode(0o600).open(file)?;
-            voicelane_log::to(opened, lost)?
+            voicelane_log::to(Appended::open(file)?, lost)?
         };
         Ok((Self(Some(log)), flush))
     }
@@ -97,5 +135,43 @@ impl Audit {
             // Never fails: what has no room is counted.
             drop(log.clone().write(&line));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{thread, time::Duration};
+
+    use super::*;
+
+    fn lines(file: &Path, count: usize) -> bool {
+        (0..500).any(|_| {
+            let text = fs::read_to_string(file).unwrap_or_default();
+            let is_written = text.lines().count() == count;
+            if !is_written {
+                thread::sleep(Duration::from_millis(20));
+            }
+            is_written
+        })
+    }
+
+    #[test]
+    fn a_file_that_was_moved_away_is_made_anew() -> io::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let (file, moved) = (dir.path().join("audit"), dir.path().join("audit.1"));
+        let (audit, _flush) = Audit::to(&file)?;
+        let note = || {
+            let from = (&Caller::Plain, "127.0.0.1:1");
+            audit.note(from, "add", Changed::default(), "ok", None);
+        };
+        note();
+        note();
+        assert!(lines(&file, 2));
+        fs::rename(&file, &moved)?;
+        note();
+        assert!(lines(&file, 1), "made anew");
+        assert!(lines(&moved, 2));
+        assert_eq!(fs::metadata(&file)?.mode() & 0o777, 0o600);
+        Ok(())
     }
 }

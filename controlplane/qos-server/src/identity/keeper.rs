@@ -30,7 +30,7 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Reads the files.
+    /// Reads the files for the first time: with what is wrong in them, the server cannot start.
     ///
     /// # Errors
     ///
@@ -77,7 +77,8 @@ impl Keeper {
         let mut hangup = signal(SignalKind::hangup()).ok();
         let mut poll = interval(POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut warned = false;
+        // The certificate that the log was warned of.
+        let mut warned: Option<Box<str>> = None;
         loop {
             let hung_up = async {
                 match &mut hangup {
@@ -90,13 +91,12 @@ impl Keeper {
                 _ = poll.tick() => {
                     if content(&self.files, self.crl.as_deref()) != self.content {
                         self.reload();
-                        warned = false;
                     }
                 }
             }
             let own = self.trust.borrow().own().clone();
-            if !warned && voicelane_identity::authority::is_due(&own) {
-                warned = true;
+            if warned.as_ref() != Some(&own.serial) && voicelane_identity::authority::is_due(&own) {
+                warned = Some(own.serial.clone());
                 let until = utc(own.not_after);
                 warn!(name = %own.name, until, "the server's certificate is to be renewed");
             }
