@@ -8,7 +8,7 @@ use voicelane_server::config::Data;
 /// Knows every call and every router, and tells the routers of each call to give it its lane.
 ///
 /// Routers (voicelane-router) and call agents (voicelane, or anything that speaks gRPC) connect to
-/// it; it connects to nobody. The interface is package voicelane.v1; server reflection and the
+/// it; it connects only to where it posts events (--webhook). The interface is package voicelane.v1; server reflection and the
 /// gRPC health service are there too.
 ///
 /// Sessions are kept in a store on disk (--data): what was acknowledged is there again when the server
@@ -60,12 +60,12 @@ pub(crate) struct Args {
     pub(crate) allow_plain_text: bool,
 
     /// Note every change, who made it and what became of it, as JSON lines in this file; "-": on
-    /// standard output [default: nowhere].
+    /// standard output [default: nowhere]. A file that was moved away, as by logrotate, is made anew.
     #[arg(long, value_name = "FILE")]
     pub(crate) audit: Option<PathBuf>,
 
-    /// How many changes an agent may make a second (at once: twice as many, or changes_burst); it waits
-    /// with more; 0: no limit [default: 2000].
+    /// How many changes an agent may make a second; it waits with more; 0: no limit [default: 2000]. At
+    /// once, after a pause: twice as many, or changes_burst in the file.
     #[arg(long, value_name = "N")]
     pub(crate) changes_per_s: Option<u32>,
 
@@ -151,8 +151,8 @@ Examples:
   voicelane-server
   voicelane-server --data none
   voicelane-server --data /srv/voicelane --log voicelane_server=debug
-  voicelane-server --listen 192.0.2.10:7400 --cert /etc/voicelane/server/cert.pem \
-      --key /etc/voicelane/server/key.pem --ca /etc/voicelane/server/ca.pem \
+  voicelane-server --listen 192.0.2.10:7400 --cert /etc/voicelane/server/cert.pem \\
+      --key /etc/voicelane/server/key.pem --ca /etc/voicelane/server/ca.pem \\
       --crl /etc/voicelane/pki/crl.pem --socket /run/voicelane/server.sock
   voicelane-server --metrics 127.0.0.1:7401 --web 127.0.0.1:7480
   voicelane-server --config /etc/voicelane/server.toml --check-config

@@ -64,8 +64,8 @@ pub struct Config {
     pub may_claim: BTreeMap<String, Vec<String>>,
     /// The changes that an agent may make a second; more are held; 0: no limit.
     pub changes_per_s: u32,
-    /// The changes that an agent may make at once after a pause: at least 1.
-    pub changes_burst: u32,
+    /// The changes that an agent may make at once after a pause: at least 1; absent: twice `changes_per_s`.
+    pub changes_burst: Option<u32>,
     /// The streams that an agent may have: at least 1.
     pub streams_per_agent: usize,
     /// The sessions that an agent may have: at least 1.
@@ -141,7 +141,7 @@ impl Default for Config {
             audit: None,
             may_claim: BTreeMap::new(),
             changes_per_s: Quota::default().changes_per_s,
-            changes_burst: Quota::default().burst,
+            changes_burst: None,
             streams_per_agent: Quota::default().streams,
             max_sessions_per_agent: 1_000_000,
             acknowledge_timeout_ms: 5_000,
@@ -280,7 +280,7 @@ impl Config {
             ),
             (
                 "changes_burst",
-                config.changes_burst.into(),
+                config.changes_burst.unwrap_or(1).into(),
                 1..=u64::MAX,
                 "give at least 1",
             ),
@@ -389,7 +389,9 @@ impl Config {
     pub fn quota(&self) -> Quota {
         Quota {
             changes_per_s: self.changes_per_s,
-            burst: self.changes_burst,
+            burst: self
+                .changes_burst
+                .unwrap_or_else(|| self.changes_per_s.saturating_mul(2).max(1)),
             streams: self.streams_per_agent,
         }
     }

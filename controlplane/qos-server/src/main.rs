@@ -49,19 +49,22 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    if args.check_config {
-        if let Err(error) = keeper(&config) {
-            eprintln!("voicelane-server: {}", with_causes(error.as_ref()));
-            return ExitCode::from(2);
-        }
-        println!("the configuration is right");
-        return ExitCode::SUCCESS;
-    }
-    if let Some(command) = &args.command {
+    if let (Some(command), false) = (&args.command, args.check_config) {
         return match look(command, &config.data) {
             Ok(code) => code,
             Err(error) => failed(&error),
         };
+    }
+    let keeper = match keeper(&config) {
+        Ok(keeper) => keeper,
+        Err(error) => {
+            eprintln!("voicelane-server: {}", with_causes(error.as_ref()));
+            return ExitCode::from(2);
+        }
+    };
+    if args.check_config {
+        println!("the configuration is right");
+        return ExitCode::SUCCESS;
     }
     let flush = match voicelane_log::start(filter, true) {
         Ok(flush) => flush,
@@ -70,7 +73,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let ended = run(&config);
+    let ended = run(&config, keeper);
     drop(flush);
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -175,10 +178,7 @@ fn configure(args: &Args) -> anyhow::Result<(Config, EnvFilter)> {
     config.socket = given(&args.socket, config.socket);
     config.audit = given(&args.audit, config.audit);
     config.allow_plain_text |= args.allow_plain_text;
-    if let Some(changes) = args.changes_per_s {
-        config.changes_per_s = changes;
-        config.changes_burst = changes.saturating_mul(2).max(1);
-    }
+    config.changes_per_s = args.changes_per_s.unwrap_or(config.changes_per_s);
     config.adopt_for_s = args.adopt_for.unwrap_or(config.adopt_for_s);
     config.forget_routers_after_s = args
         .forget_routers_after
@@ -200,7 +200,7 @@ fn keeper(config: &Config) -> anyhow::Result<Option<Keeper>> {
 }
 
 #[tokio::main]
-async fn run(config: &Config) -> anyhow::Result<()> {
+async fn run(config: &Config, keeper: Option<Keeper>) -> anyhow::Result<()> {
     raise_descriptor_limit();
     refuse_huge_pages();
     // Without certificates there is nothing to read again, and no reason to end.
@@ -211,7 +211,6 @@ async fn run(config: &Config) -> anyhow::Result<()> {
     // Until here they end the process at once, as nothing of it is lost then.
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
-    let keeper = keeper(config)?;
     let (audit, _flush) = match &config.audit {
         Some(file) => {
             let opened = Audit::to(file).with_context(|| format!("--audit {}", file.display()))?;

@@ -36,6 +36,20 @@ fn plain_text_stays_on_loopback() {
 }
 
 #[test]
+fn twice_as_many_changes_at_once_unless_the_file_says_otherwise() {
+    for (text, burst) in [
+        ("", 4_000),
+        ("changes_per_s = 0", 1),
+        ("changes_per_s = 300", 600),
+        ("changes_per_s = 300\nchanges_burst = 7", 7),
+        ("changes_burst = 7", 7),
+    ] {
+        let quota = Config::parse(Path::new("x"), text).unwrap().quota();
+        assert_eq!(quota.burst, burst, "{text}");
+    }
+}
+
+#[test]
 fn errors_name_file_key_and_reason() {
     for (text, parts) in [
         ("lisen = \"[::1]:1\"", ["a.toml", "lisen", "unknown field"]),

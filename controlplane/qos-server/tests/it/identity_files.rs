@@ -439,6 +439,24 @@ fn files_that_make_no_server_are_told_before_it_starts() {
         "{text}"
     );
 
+    let (agent, store) = (pki.files(Role::Agent, "x"), pki.dir.join("store"));
+    let output = Command::new(env!("CARGO_BIN_EXE_voicelane-server"))
+        .args(["--listen", "127.0.0.1:0"])
+        .arg("--data")
+        .arg(&store)
+        .arg("--cert")
+        .arg(&agent.cert)
+        .arg("--key")
+        .arg(&agent.key)
+        .arg("--ca")
+        .arg(&agent.ca)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("a server's name is wanted"), "{text}");
+    assert!(!store.exists(), "before the store is touched");
+
     let output = Command::new(env!("CARGO_BIN_EXE_voicelane-server"))
         .args(["--listen", "0.0.0.0:0"])
         .output()

@@ -92,7 +92,14 @@ fn configuration_is_checked() {
     says(
         &program().arg("--help").output().unwrap(),
         0,
-        &["Exit codes", "--adopt-for", "--metrics", "--data", "export"],
+        &[
+            "Exit codes",
+            "--adopt-for",
+            "--metrics",
+            "--data",
+            "export",
+            "cert.pem \\\n",
+        ],
     );
 }
 
