@@ -107,28 +107,28 @@ impl From<Keepalive> for Transport {
 /// Why the server cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// Not the address's, or somebody else's.
+    /// The address is not this machine's, is in use, or may not be taken.
     #[error("cannot listen on {address} (choose another with {option})")]
     Listen {
-        /// Where.
+        /// The one that was asked for.
         address: SocketAddr,
-        /// What says where.
+        /// The flag that chooses it.
         option: &'static str,
-        /// Why.
+        /// The system's reason.
         source: io::Error,
     },
-    /// No socket can be there.
+    /// The operators' socket cannot be made, or another server listens on it.
     #[error("cannot listen on {} (choose another with --socket)", path.display())]
     Socket {
-        /// Where.
+        /// Where it was to be.
         path: PathBuf,
-        /// Why.
+        /// The system's reason.
         source: io::Error,
     },
-    /// While serving.
+    /// Serving ended by itself.
     #[error("serving failed")]
     Transport(#[from] tonic::transport::Error),
-    /// A fault of ours.
+    /// The descriptors that are compiled in do not fit together.
     #[error("the interface's own description cannot be served")]
     Reflection(#[from] tonic_reflection::server::Error),
 }

@@ -21,7 +21,7 @@ pub struct ClaimError {
 }
 
 impl Claims {
-    /// By router id.
+    /// What each router may claim, by its id; an empty table means no limit at all.
     ///
     /// # Errors
     ///

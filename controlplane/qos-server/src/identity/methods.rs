@@ -5,11 +5,11 @@ use voicelane_identity::Role;
 /// What a role may do with a method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Nothing.
+    /// It is answered with PERMISSION_DENIED.
     No,
     /// Call it for what is its own: its `agent_id`, its router id.
     Own,
-    /// Call it.
+    /// Call it for every agent and every router.
     All,
 }
 
@@ -18,11 +18,11 @@ pub enum Access {
 pub struct Method {
     /// Service and method, as in `Sessions.AddSession`.
     pub name: &'static str,
-    /// Routers.
+    /// What a router's certificate lets it do.
     pub router: Access,
-    /// Call agents.
+    /// What a call agent's certificate lets it do.
     pub agent: Access,
-    /// Operators.
+    /// What an operator's certificate, or the Unix socket, lets one do.
     pub operator: Access,
 }
 

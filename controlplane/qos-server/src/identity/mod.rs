@@ -28,10 +28,10 @@ pub(crate) enum Caller {
     Plain,
     /// The Unix socket: root, or the server's own user or group. An operator.
     Local {
-        /// The user's id.
+        /// As the kernel tells it of the socket.
         uid: u32,
     },
-    /// A certificate.
+    /// TLS, by the certificate that was shown.
     Certified(Arc<Leaf>),
 }
 
@@ -133,7 +133,7 @@ fn name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// What bounds those who may call.
+/// What bounds and notes the changes of those who may call.
 #[derive(Clone, Debug, Default)]
 pub struct Guard {
     /// How much an agent may ask for.
