@@ -52,6 +52,7 @@ use std::{
 
 use tokio::sync::{Mutex as Turn, Notify, Semaphore, broadcast, watch as latest};
 
+pub(crate) use self::silence::CHUNK as SILENT_CHUNK;
 pub use self::{
     clock::Clock,
     counters::{Colours, EntryCounters},

@@ -20,12 +20,12 @@ use crate::{
         error::Error,
         ids::SessionKey,
         leases::Reaper,
-        silence::{Facts, SilenceLimits, Verdict, Word},
+        silence::{Facts, SilenceLimits, Untold, Verdict, Word},
     },
 };
 
 /// Sessions looked at under one hold of the lock.
-const CHUNK: usize = 64;
+pub(crate) const CHUNK: usize = 64;
 
 /// What a router says of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,19 +90,14 @@ impl Engine {
         self.asked.subscribe()
     }
 
-    /// The next sessions of an agent after `after` that it is asked about, each with the number of the
-    /// question; and where it stopped, unless at the end.
-    pub fn questions(
-        &self,
-        agent: &str,
-        after: Option<&SessionKey>,
-    ) -> (Vec<(SessionKey, u64)>, Option<SessionKey>) {
-        let silent = self.lock().silences.of_agent(agent, after, CHUNK);
-        let last = silent.last().map(|(key, _)| key.clone());
-        let asked = silent
-            .into_iter()
-            .filter_map(|(key, number)| Some((key, number?)));
-        (asked.collect(), last)
+    /// The open questions later than the one of this number.
+    pub fn untold(&self, after: u64) -> Untold {
+        self.lock().silences.untold(after)
+    }
+
+    /// The next of them that are to an agent; absent at the end.
+    pub fn next_untold(&self, agent: &str, untold: &mut Untold) -> Option<Vec<SessionKey>> {
+        self.lock().silences.next_untold(agent, untold, CHUNK)
     }
 
     /// The next silent session that goes. Agents are asked for others on the way.

@@ -2,25 +2,25 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Status, Streaming};
 use voicelane_proto::v1::{KeepAgentRequest, KeepAgentResponse};
 
 use super::status::status;
 use crate::{
-    engine::Engine,
+    engine::{Engine, SILENT_CHUNK},
     identity::Caller,
-    model::{
-        error::Error,
-        ids::{SessionKey, session_key},
-    },
+    model::{error::Error, ids::session_key},
 };
 
 /// The most sessions of a message.
 const MAX_SESSIONS: usize = 1_024;
-/// Questions are looked at in parts of no more.
-const PAGE: usize = 256;
+/// How long an agent has to say who it is.
+const INTRODUCTION: Duration = Duration::from_secs(30);
 /// Responses that wait to be written.
 const AHEAD: usize = 4;
 /// Questions that come in this time are asked together.
@@ -55,9 +55,10 @@ async fn keep(
     mut inbound: Streaming<KeepAgentRequest>,
     told: &mpsc::Sender<Told>,
 ) -> Option<Status> {
-    let first = match inbound.message().await {
-        Ok(first) => first?,
-        Err(status) => return Some(status),
+    let first = match timeout(INTRODUCTION, inbound.message()).await {
+        Ok(Ok(first)) => first?,
+        Ok(Err(status)) => return Some(status),
+        Err(_) => return Some(Status::deadline_exceeded("no KeepAgentRequest within 30 s")),
     };
     let mut agent = first.agent_id.clone();
     if let Err(error) = caller.own(&mut agent) {
@@ -124,19 +125,14 @@ async fn ask(
     last_question: &mut u64,
     told: &mpsc::Sender<Told>,
 ) -> Option<()> {
-    let before = *last_question;
-    let mut last: Option<SessionKey> = None;
+    let mut untold = engine.untold(*last_question);
     let mut silent = Vec::new();
     loop {
-        let (questions, end) = engine.questions(agent, last.as_ref());
-        for (key, number) in questions {
-            if number > before {
-                *last_question = number.max(*last_question);
-                silent.push(key.session().to_owned());
-            }
-        }
-        let is_last = end.is_none();
-        if silent.len() + PAGE > MAX_SESSIONS || (is_last && !silent.is_empty()) {
+        let page = engine.next_untold(agent, &mut untold);
+        let is_last = page.is_none();
+        let keys = page.into_iter().flatten();
+        silent.extend(keys.map(|key| key.session().to_owned()));
+        if silent.len() + SILENT_CHUNK > MAX_SESSIONS || (is_last && !silent.is_empty()) {
             let response = KeepAgentResponse {
                 silent: std::mem::take(&mut silent),
                 ..KeepAgentResponse::default()
@@ -144,9 +140,9 @@ async fn ask(
             told.send(Ok(response)).await.ok()?;
         }
         if is_last {
+            *last_question = untold.upto();
             return Some(());
         }
-        last = end;
         tokio::task::yield_now().await;
     }
 }

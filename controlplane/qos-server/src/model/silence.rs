@@ -129,23 +129,41 @@ impl Silence {
             (false, true) => (limits.unused, Reaper::Unused),
             (false, false) => (limits.silent, Reaper::Silence),
         };
+        let ask_at = start.plus(if facts.hold {
+            limits.hold
+        } else {
+            limits.silent
+        });
         let (at, verdict) = match (facts.agent, self.asked) {
             (Presence::Lost, _) => (start.plus(limit), Verdict::Reap(reaper)),
-            (_, None) => {
-                let silent = if facts.hold {
-                    limits.hold
-                } else {
-                    limits.silent
-                };
-                (start.plus(silent), Verdict::Ask)
-            }
-            (_, Some((asked, _))) => (asked.plus(limits.keep_within), Verdict::Reap(reaper)),
+            (_, None) => (ask_at, Verdict::Ask),
+            // It may be on hold only since it was asked about.
+            (_, Some((asked, _))) => (
+                asked.plus(limits.keep_within).max(ask_at),
+                Verdict::Reap(reaper),
+            ),
         };
         if at <= now {
             verdict
         } else {
             Verdict::Wait(at.min(look_at))
         }
+    }
+}
+
+/// Questions to an agent that it has not been told. They are looked at page by page, and others are asked
+/// meanwhile, of sessions on any page: those are left to the next pass.
+#[derive(Clone, Debug)]
+pub struct Untold {
+    after: u64,
+    upto: u64,
+    last: Option<SessionKey>,
+}
+
+impl Untold {
+    /// The last question before the pass began: the next one is of those after it.
+    pub fn upto(&self) -> u64 {
+        self.upto
     }
 }
 
@@ -245,6 +263,32 @@ impl Silences {
             .take(most)
             .map(|(key, silence)| (key.clone(), silence.asked.map(|(_, number)| number)))
             .collect()
+    }
+
+    /// The open questions later than the one of this number.
+    pub fn untold(&self, after: u64) -> Untold {
+        Untold {
+            after,
+            upto: self.questions,
+            last: None,
+        }
+    }
+
+    /// Those among the next silent sessions of an agent, at most `most`, that a question of the pass is about;
+    /// absent at the end.
+    pub fn next_untold(
+        &self,
+        agent: &str,
+        untold: &mut Untold,
+        most: usize,
+    ) -> Option<Vec<SessionKey>> {
+        let silent = self.of_agent(agent, untold.last.as_ref(), most);
+        untold.last = Some(silent.last()?.0.clone());
+        let asked = |number: u64| untold.after < number && number <= untold.upto;
+        let asked = silent
+            .into_iter()
+            .filter(|(_, number)| number.is_some_and(asked));
+        Some(asked.map(|(key, _)| key).collect())
     }
 
     /// A session is to be judged now, if it is silent.

@@ -90,6 +90,8 @@ async fn an_agent_is_asked_about_silent_calls_and_keeps_what_it_wants() {
     let mut watched = watched.into_inner();
     // One router is not enough.
     silent(&net.a_stream, &["kept", "dead", "unknown"]).await;
+    let early = timeout(Duration::from_millis(700), agent.told.message()).await;
+    assert!(early.is_err(), "asked though b has not said so: {early:?}");
     silent(&net.b_stream, &["kept", "dead"]).await;
     let asked = agent.next().await.unwrap();
     assert_eq!(asked.silent, ["dead", "kept"]);

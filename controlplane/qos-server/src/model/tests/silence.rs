@@ -22,6 +22,8 @@ enum Step {
     Packet(usize),
     /// A session is added; its agent's index.
     Add(usize, usize, bool),
+    /// A session is put on hold, or is no more.
+    Hold(usize, bool),
     /// The agent keeps what it was asked about.
     Keep(usize),
     /// The agent renews its lease.
@@ -35,6 +37,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => (1_u64..60).prop_map(Step::Pass),
         2 => (0_usize..6).prop_map(Step::Packet),
         2 => (0_usize..6, 0_usize..2, any::<bool>()).prop_map(|(s, a, h)| Step::Add(s, a, h)),
+        2 => (0_usize..6, any::<bool>()).prop_map(|(s, h)| Step::Hold(s, h)),
         1 => (0_usize..6).prop_map(Step::Keep),
         2 => (0_usize..2).prop_map(Step::Renew),
         1 => (0_usize..2).prop_map(Step::Replace),
@@ -166,17 +169,18 @@ impl World {
     /// What is decided of a session follows from when it was heard, kept and asked about.
     fn check(&mut self, key: &SessionKey, verdict: Verdict) {
         let now = self.now;
+        let agent = usize::from(key.agent() == AGENTS[1]);
+        let presence = self.presence(agent);
         let call = self.calls.get_mut(key).unwrap();
         let start = call.kept.map_or(call.last, |kept| kept.max(call.last));
         let silent_for = now.since(start);
         let secs = Duration::from_secs;
+        let least = if call.hold { secs(3_600) } else { secs(120) };
         match verdict {
             Verdict::Ask => {
-                let least = if call.hold { secs(3_600) } else { secs(120) };
                 assert!(silent_for >= least, "asked after {silent_for:?}");
                 assert_eq!(call.asked.replace(now), None, "asked once");
-                let agent = usize::from(key.agent() == AGENTS[1]);
-                assert_ne!(self.presence(agent), Presence::Lost, "nobody can be asked");
+                assert_ne!(presence, Presence::Lost, "nobody can be asked");
             }
             Verdict::Reap(reaper) => {
                 let never = call.never && call.kept.is_none();
@@ -186,9 +190,12 @@ impl World {
                     _ => (secs(120), Reaper::Silence),
                 };
                 assert_eq!(reaper, expected);
-                match call.asked {
-                    Some(asked) if now.since(asked) >= secs(60) => {}
-                    _ => assert!(silent_for >= limit, "its agent is lost, and {silent_for:?}"),
+                if presence == Presence::Lost {
+                    assert!(silent_for >= limit, "its agent is lost, and {silent_for:?}");
+                } else {
+                    let asked = call.asked.expect("asked about before");
+                    assert!(now.since(asked) >= secs(60), "it has 60 s to be kept");
+                    assert!(silent_for >= least, "asked about, and {silent_for:?}");
                 }
                 self.remove(&key.clone());
             }
@@ -245,6 +252,12 @@ impl World {
                 };
                 self.calls.entry(key(agent, session)).or_insert(call);
             }
+            // Its time counts from when it was heard all the same.
+            Step::Hold(index, hold) => {
+                if let Some(call) = self.calls.values_mut().nth(index) {
+                    (call.hold, call.afresh) = (hold, self.now);
+                }
+            }
             Step::Keep(index) => {
                 let now = self.now;
                 if let Some((key, call)) = self.calls.iter_mut().nth(index) {
@@ -273,6 +286,49 @@ impl World {
             }
         }
     }
+}
+
+/// A router's word at this second of a session that has been silent for 200 s.
+fn hear(silences: &mut Silences, key: &SessionKey, second: u64) -> Verdict {
+    let now = Moment::after(Duration::from_secs(second));
+    let word = Word {
+        router: router(0),
+        attachment: AttachmentId(1),
+        at: now,
+        since: now.less(Duration::from_secs(200)),
+        never: false,
+    };
+    silences.hear(key, word);
+    let facts = Facts {
+        routers: vec![(router(0), Some(AttachmentId(1)))],
+        hold: false,
+        agent: Presence::Here,
+    };
+    silences.judge(key, &facts, &SilenceLimits::default(), now)
+}
+
+#[test]
+fn what_is_asked_between_pages_is_told_by_the_next_pass() {
+    let mut silences = Silences::default();
+    for session in [2, 3] {
+        assert_eq!(hear(&mut silences, &key(0, session), 1_000), Verdict::Ask);
+    }
+    let mut untold = silences.untold(0);
+    let mut page = |silences: &Silences| silences.next_untold("x", &mut untold, 1);
+    assert_eq!(page(&silences), Some(vec![key(0, 2)]));
+    // On an earlier page, and on a later one.
+    for session in [1, 4] {
+        assert_eq!(hear(&mut silences, &key(0, session), 1_001), Verdict::Ask);
+    }
+    assert_eq!(page(&silences), Some(vec![key(0, 3)]));
+    assert_eq!(page(&silences), Some(vec![]));
+    assert_eq!(page(&silences), None);
+    let mut untold = silences.untold(untold.upto());
+    let both = silences.next_untold("x", &mut untold, 9);
+    assert_eq!(both, Some(vec![key(0, 1), key(0, 4)]));
+    assert_eq!(silences.next_untold("x", &mut untold, 9), None);
+    let mut untold = silences.untold(untold.upto());
+    assert_eq!(silences.next_untold("x", &mut untold, 9), Some(vec![]));
 }
 
 proptest! {
