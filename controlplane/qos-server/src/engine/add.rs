@@ -175,7 +175,7 @@ impl Engine {
         self.withdraw(key, routers, self.undone_by(deadline)).await;
         let removed = {
             let mut state = self.lock();
-            let removed = state.store.remove(key);
+            let removed = state.remove(key);
             state.reinstate(victims);
             removed
         };

@@ -7,13 +7,14 @@ use futures_util::{StreamExt as _, stream};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use super::{Engine, lease::LOOK_EVERY};
+use super::{Engine, lease::LOOK_EVERY, state::State};
 use crate::{
     events::{Kind, Subject},
     model::{
-        agents::{Due, Renewed},
+        agents::{Due, Presence, Renewed},
         ids::SessionKey,
         leases::Reaper,
+        store::Session,
     },
 };
 
@@ -86,6 +87,10 @@ impl Engine {
     async fn lose_agent(&self, agent: &str) {
         let sessions = {
             let mut state = self.lock();
+            // It may be back already.
+            if state.agents.presence(agent) != Presence::Lost {
+                return;
+            }
             let sessions = state.store.len_of_agent(agent);
             if sessions == 0 {
                 state.agents.forget(agent);
@@ -117,7 +122,8 @@ impl Engine {
         }
     }
 
-    /// Removes the sessions of an agent that has been lost for too long, while it does not come back.
+    /// Removes the sessions of an agent that has been lost for too long, while it does not come back. Those
+    /// that are added under its name meanwhile are of one that has no lease.
     async fn reap_agent(self: Arc<Self>, agent: Box<str>) {
         let mut last = None;
         loop {
@@ -127,7 +133,7 @@ impl Engine {
                 if !state.agents.is_over(&agent) {
                     return;
                 }
-                if state.store.len_of_agent(&agent) == 0 {
+                if keys.is_empty() {
                     state.agents.forget(&agent);
                     return;
                 }
@@ -143,11 +149,18 @@ impl Engine {
                 })
                 .await;
             last = keys.into_iter().next_back();
-            if last.is_none() {
-                // Some came meanwhile.
-                sleep(LOOK_EVERY).await;
-            }
         }
+    }
+}
+
+impl State {
+    /// Takes a session out. A lost agent that has no other one is forgotten.
+    pub(super) fn remove(&mut self, key: &SessionKey) -> Option<Box<Session>> {
+        let (removed, agent) = (self.store.remove(key), key.agent());
+        if self.agents.presence(agent) == Presence::Lost && self.store.len_of_agent(agent) == 0 {
+            self.agents.forget(agent);
+        }
+        removed
     }
 }
 

@@ -95,7 +95,7 @@ impl Engine {
             Arc::new(SessionView { pending, ..was })
         };
         let mut state = self.lock();
-        let removed = state.store.remove(key);
+        let removed = state.remove(key);
         state.silences.forget(key);
         let buried = state.registry.expects_more().then(|| state.grace.bury(key));
         if self.events.receiver_count() > 0 {

@@ -4,14 +4,14 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep};
 use voicelane_server::{
-    engine::{Command, Engine, EventKind, Link, Reaper, Settings, Silent, ToRouter},
+    engine::{Command, Engine, EventKind, Link, Reaper, SessionView, Settings, Silent, ToRouter},
     events::Severity,
     model::{
         course::{Course, End},
         error::Error,
         ids::{Revision, RouterId, session_key},
         registry::{Identity, Interface, Role},
-        session::{MediaFlow, RateBps, Rtcp, ServiceClass, SessionSpec, Terms},
+        session::{MediaFlow, RateBps, Rtcp, ServiceClass, SessionSpec, SessionState, Terms},
     },
 };
 
@@ -365,6 +365,46 @@ async fn a_lost_agent_keeps_its_calls_for_half_an_hour_but_not_silent_ones() {
     net.reaped(&text, "agent_lost", 1);
     net.reaped(&text, "silence", 1);
     net.reaped(&text, "unused", 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_agent_whose_last_call_went_is_forgotten() {
+    let engine = Engine::start(Settings {
+        adopt_for: Duration::ZERO,
+        agent_lost: Duration::ZERO,
+        ..Settings::default()
+    });
+    attach(&engine, "a", 1, true).await;
+    attach(&engine, "b", 2, true).await;
+    engine.keep_agent("agent");
+    engine.add(spec("c", 1, 4000, 0)).await.unwrap();
+    engine.add(spec("d", 1, 5000, 0)).await.unwrap();
+    sleep(Duration::from_secs(62)).await;
+    for (name, lost) in [("c", 1), ("d", 0)] {
+        let key = session_key("key", "agent", name).unwrap();
+        engine.delete(key).await.unwrap();
+        let text = engine.metrics().text(&engine.snapshot().await);
+        let line = format!("\nvoicelane_server_lost_agents {lost}\n");
+        assert!(text.contains(&line), "after {name}: {text}");
+    }
+}
+
+/// Its last call takes long to go, because a router does not answer.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_comes_while_those_of_a_lost_agent_go_stays() {
+    let engine = start().await;
+    attach(&engine, "a", 1, false).await;
+    engine.keep_agent("agent");
+    engine.add(spec("old", 1, 4000, 0)).await.unwrap();
+    let old = session_key("key", "agent", "old").unwrap();
+    let is_there = |view: &SessionView| view.state != SessionState::Removing;
+    while engine.session(&old).is_ok_and(|view| is_there(&view)) {
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert!(has(&engine, "old"), "it is being removed");
+    engine.add(spec("new", 1, 5000, 0)).await.unwrap();
+    sleep(Duration::from_secs(60)).await;
+    assert!(!has(&engine, "old") && has(&engine, "new"));
 }
 
 #[tokio::test(start_paused = true)]
