@@ -23,7 +23,7 @@ use crate::{
         error::Error,
         ids::{RouterId, SessionKey},
         registry::{ClaimChange, Identity, Interface, Router},
-        report::{Changes, MAX_PREFIXES},
+        report::{Changes, MAX_PREFIXES, fits},
         store::Reported,
     },
 };
@@ -194,6 +194,11 @@ impl Engine {
             });
             for change in changes {
                 change.apply(&mut interfaces);
+                // Nor does it wait until the last of them takes that back.
+                if !fits(&interfaces) {
+                    link.end(Ended::TooLarge);
+                    return;
+                }
             }
             self.refuse(id, &former.interfaces, &mut interfaces);
             if *former.interfaces == *interfaces {

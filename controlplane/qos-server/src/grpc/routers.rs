@@ -16,7 +16,7 @@ use crate::{
         error::Error,
         ids::SessionKey,
         registry::{Identity, Interface},
-        report::{Changes, MAX_PREFIXES, Parts},
+        report::{CHANGES_FACTOR, Changes, MAX_ADDRESSES, MAX_INTERFACES, MAX_PREFIXES, Parts},
         store::Reported,
     },
 };
@@ -207,6 +207,7 @@ async fn serve(
 fn ended(why: &Ended) -> Status {
     let code = match why {
         Ended::Replaced { .. } => Code::Aborted,
+        Ended::TooLarge => Code::InvalidArgument,
         Ended::NoProgress(_) | Ended::NotSynchronised => Code::DeadlineExceeded,
     };
     Status::new(code, why.to_string())
@@ -280,12 +281,10 @@ async fn listen(
                 parse::interface_changes(part).and_then(|part| {
                     changes.interfaces.extend(part.interfaces);
                     changes.gone.extend(part.gone);
-                    let takes = more || engine.report_changes(link, std::mem::take(&mut changes));
-                    if takes && changes.prefixes() <= MAX_PREFIXES {
-                        Ok(())
-                    } else {
-                        Err(too_many("interface_changes"))
-                    }
+                    let fits = changes.fits()
+                        && (more || engine.report_changes(link, std::mem::take(&mut changes)));
+                    fits.then_some(())
+                        .ok_or_else(|| too_much("interface_changes", CHANGES_FACTOR))
                 })
             }
             Ok(Message::Silent(silent)) => {
@@ -317,13 +316,19 @@ async fn listen(
 fn part(parts: &mut Parts, report: v1::InterfaceReport) -> Result<Option<Vec<Interface>>, Error> {
     let more = report.more;
     if parts.add(parse::interfaces(report)?) {
-        return Err(too_many("interfaces"));
+        Ok((!more).then(|| parts.take()))
+    } else {
+        Err(too_much("interfaces", 1))
     }
-    Ok((!more).then(|| parts.take()))
 }
 
-fn too_many(field: &str) -> Error {
-    let reason = format!("has too many prefixes at once; give at most {MAX_PREFIXES}");
+/// More than so many times what a router may have, without regard to prefixes.
+fn too_much(field: &str, times: usize) -> Error {
+    let (interfaces, addresses) = (times * MAX_INTERFACES, times * MAX_ADDRESSES);
+    let reason = format!(
+        "has too much at once; give at most {interfaces} interfaces, {addresses} addresses and \
+         {MAX_PREFIXES} prefixes"
+    );
     Error::invalid(field, reason)
 }
 

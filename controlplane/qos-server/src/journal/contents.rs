@@ -105,7 +105,8 @@ impl Contents {
     fn take_router(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
         let stored = StoredRouter::decode(value).map_err(|it| it.to_string())?;
         let identity = parse::hello(stored.hello.unwrap_or_default()).map_err(text)?;
-        let interfaces = parse::interfaces(stored.interfaces.unwrap_or_default()).map_err(text)?;
+        let interfaces = stored.interfaces.unwrap_or_default();
+        let interfaces = parse::kept_interfaces(interfaces).map_err(text)?;
         let id = identity.id.clone();
         if id.as_str().as_bytes() != key {
             return Err(format!("it calls itself {id}"));
@@ -257,4 +258,37 @@ fn source(stored: &StoredSource, spec: &SessionSpec) -> Result<Learned, String> 
 #[expect(clippy::needless_pass_by_value, reason = "it is for map_err")]
 fn text(error: impl ToString) -> String {
     error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use voicelane_proto::v1;
+
+    use super::*;
+
+    #[test]
+    fn a_router_with_more_interfaces_than_it_may_have_is_read_all_the_same() {
+        let interface = |number: u32| v1::Interface {
+            name: format!("wan{number}"),
+            role: v1::interface::Role::Core.into(),
+            addresses: vec!["10.1.0.1/24".to_owned(); 5],
+            ..v1::Interface::default()
+        };
+        let router = StoredRouter {
+            hello: Some(v1::Hello {
+                router_id: "a".to_owned(),
+                ..v1::Hello::default()
+            }),
+            interfaces: Some(v1::InterfaceReport {
+                interfaces: (0..1_025).map(interface).collect(),
+                more: false,
+            }),
+        };
+        let mut contents = Contents::new(usize::MAX, UnixMs::now());
+        let record = router.encode_to_vec();
+        contents.take(Space::Routers, b"a", &record).unwrap();
+        let id = RouterId::parse("id", "a").unwrap();
+        let interfaces = &contents.registry.router(&id).unwrap().interfaces;
+        assert_eq!(interfaces.len(), 1_025);
+    }
 }

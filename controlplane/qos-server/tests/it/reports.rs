@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::common::*;
 use prost::Message as _;
+use tempfile::tempdir;
 use tonic::{Code, transport::Channel};
 use voicelane_proto::v1::{
     self, attach_request::Message, link::Direction, operator_client::OperatorClient,
@@ -374,4 +375,59 @@ async fn no_difference_gets_round_what_a_router_may_claim() {
     differ(edge("wan9", &[]), &[], &[]).await;
     refused(&["10.7.0.0/24", "10.8.0.0/24"]).await;
     until_prefixes(&operator, "wan9", &[]).await;
+}
+
+/// What a router says adds up: each message is within the limits, and all of them together are not.
+#[tokio::test]
+async fn what_adds_up_to_more_than_a_router_may_have_ends_its_stream() {
+    let interfaces = |from: usize, count: usize| {
+        let names = (from..from + count).map(|it| format!("wan{it}"));
+        names.map(|name| core(&name, &[])).collect::<Vec<_>>()
+    };
+    let part = |from| {
+        Message::Interfaces(v1::InterfaceReport {
+            interfaces: interfaces(from, 600),
+            more: true,
+        })
+    };
+    let differ = |from, count, gone: usize, more| {
+        let all = interfaces(from, count).into_iter();
+        Message::InterfaceChanges(v1::InterfaceChanges {
+            interfaces: all.map(|it| change(it, &[], &[])).collect(),
+            gone: vec!["wan0".to_owned(); gone],
+            more,
+        })
+    };
+    let folder = tempdir().unwrap();
+    let server = TestServer::stored(folder.path(), Settings::default()).await;
+    for (said, expected) in [
+        (vec![part(0), part(600)], "1024 interfaces"),
+        (
+            vec![differ(0, 600, 0, false), differ(600, 600, 0, false)],
+            "1024 interfaces",
+        ),
+        (vec![differ(0, 0, 1_025, false)], "interface_changes.gone"),
+        (
+            (0..5).map(|_| differ(0, 0, 1_000, true)).collect(),
+            "4096 interfaces",
+        ),
+        (
+            (0..5).map(|_| differ(0, 1_000, 0, true)).collect(),
+            "4096 interfaces",
+        ),
+    ] {
+        let router = FakeRouter::reaching("a", &["10.1.0.0/24"]);
+        let stream = router.attach(server.address).await;
+        for message in said {
+            say(&stream, message).await;
+        }
+        router
+            .until("refused", |router| router.ended().is_some())
+            .await;
+        let status = router.ended().unwrap();
+        assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+        assert!(status.message().contains(expected), "{status:?}");
+    }
+    server.stop().await;
+    TestServer::stored(folder.path(), Settings::default()).await;
 }

@@ -8,6 +8,7 @@ use crate::{
         entries::FlowEntry,
         error::Refusal,
         ids::{Fingerprint, Revision, RouterId, SessionKey},
+        report::{MAX_ADDRESSES, MAX_INTERFACES, MAX_PREFIXES},
     },
 };
 
@@ -92,4 +93,10 @@ pub enum Ended {
     /// The router could not be brought to the server's state.
     #[error("the router did not acknowledge in time while it was synchronised")]
     NotSynchronised,
+    /// With what has changed, the router has more interfaces, addresses or prefixes than it may.
+    #[error(
+        "the router has too much with its changes; it may have at most {MAX_INTERFACES} interfaces, \
+         {MAX_ADDRESSES} addresses and {MAX_PREFIXES} prefixes"
+    )]
+    TooLarge,
 }

@@ -15,16 +15,12 @@ use crate::{
         error::{Error, Refusal, RefusalKind},
         ids::{Fingerprint, RouterId, SessionKey},
         registry::{Identity, Interface, Role},
-        report::{Changes, InterfaceChange},
+        report::{Changes, InterfaceChange, MAX_ADDRESSES, MAX_INTERFACES},
         session::{Learned, MAX_FLOWS},
         store::Reported,
     },
 };
 
-/// The most interfaces of a router.
-const MAX_INTERFACES: usize = 1_024;
-/// The most addresses of a router.
-const MAX_ADDRESSES: usize = 4_096;
 /// The most that a packet takes on the wire beside its headers.
 const MAX_OVERHEAD_BYTES: u32 = 1_024;
 /// The most sources or silent sessions that a router tells at once.
@@ -44,10 +40,18 @@ pub fn hello(hello: v1::Hello) -> Result<Identity, Error> {
 
 /// A router's interfaces.
 pub fn interfaces(report: v1::InterfaceReport) -> Result<Vec<Interface>, Error> {
+    let field = "interfaces.interfaces";
+    few(field, &report.interfaces)?;
+    all_interfaces(field, report.interfaces)
+}
+
+/// A router's interfaces as a store has them, which may be more than a message may have.
+pub fn kept_interfaces(report: v1::InterfaceReport) -> Result<Vec<Interface>, Error> {
     all_interfaces("interfaces.interfaces", report.interfaces)
 }
 
-fn all_interfaces(field: &str, interfaces: Vec<v1::Interface>) -> Result<Vec<Interface>, Error> {
+/// There are no more interfaces and addresses than a router may have.
+fn few(field: &str, interfaces: &[v1::Interface]) -> Result<(), Error> {
     let count = interfaces.len();
     if count > MAX_INTERFACES {
         return Err(Error::invalid(
@@ -62,6 +66,10 @@ fn all_interfaces(field: &str, interfaces: Vec<v1::Interface>) -> Result<Vec<Int
             format!("are {addresses} on all interfaces; give at most {MAX_ADDRESSES}"),
         ));
     }
+    Ok(())
+}
+
+fn all_interfaces(field: &str, interfaces: Vec<v1::Interface>) -> Result<Vec<Interface>, Error> {
     let one = |(index, it): (usize, v1::Interface)| {
         let field = format!("{field}[{index}]");
         let role = match v1::interface::Role::try_from(it.role) {
@@ -104,20 +112,30 @@ pub fn interface_changes(changes: v1::InterfaceChanges) -> Result<Changes, Error
             of("removed_prefixes", &change.removed_prefixes)?,
         ));
     }
+    few(field, &interfaces)?;
     let interfaces = all_interfaces(field, interfaces)?;
     let change = |(interface, (added, removed))| InterfaceChange {
         interface,
         added,
         removed,
     };
-    let gone = changes.gone.into_iter().map(Into::into);
+    let count = changes.gone.len();
+    if count > MAX_INTERFACES {
+        let reason = format!("has {count}; give at most {MAX_INTERFACES}");
+        return Err(Error::invalid("interface_changes.gone", reason));
+    }
+    let gone = changes.gone.iter().enumerate().map(|(index, name)| {
+        let name = text(&format!("interface_changes.gone[{index}]"), name)?;
+        Ok(name.into())
+    });
+    let gone = gone.collect::<Result<_, Error>>()?;
     Ok(Changes {
         interfaces: interfaces
             .into_iter()
             .zip(prefixes_of)
             .map(change)
             .collect(),
-        gone: gone.take(MAX_INTERFACES).collect(),
+        gone,
     })
 }
 
