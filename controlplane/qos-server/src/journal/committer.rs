@@ -99,7 +99,8 @@ impl Journal {
         self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Hands a change in; those of one session or router in their order. As many wait as there are operations and reports of routers, so nothing bounds them here.
+    /// Hands a change in; those of one session or router in their order. As many wait as there are operations
+    /// and reports of routers, so nothing bounds them here.
     pub fn submit(&self, change: Change) -> Committed {
         let Some(messages) = &self.messages else {
             return Committed(None);
