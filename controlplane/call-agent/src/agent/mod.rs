@@ -325,9 +325,11 @@ impl Agent {
             let _ = requests.try_send(v1::ChangeSessionsRequest { changes });
         }
         let kept = self.desired.kept();
-        if !kept.is_empty() {
-            // What does not get through is asked about again.
-            let _ = self.kept.try_send(kept);
+        if !kept.is_empty()
+            && let Err(error) = self.kept.try_send(kept)
+        {
+            // The server does not ask about it again on this stream.
+            self.desired.keep_later(error.into_inner());
         }
         let questions = self.desired.questions();
         if !questions.is_empty()

@@ -385,6 +385,14 @@ impl Desired {
         std::mem::take(&mut self.kept)
     }
 
+    /// These could not be told yet. Of one that is no more, the server is not told.
+    pub fn keep_later(&mut self, mut names: Vec<String>) {
+        names.sort_unstable();
+        names.dedup();
+        names.retain(|name| self.entries.contains_key(&SessionId::known(name)));
+        self.kept = names;
+    }
+
     /// A session may be silent: its call is on hold, or not answered yet.
     pub fn may_be_silent(&mut self, dialog: &SessionId) {
         let id = self.name_of(dialog);

@@ -476,4 +476,10 @@ fn the_model_says_what_the_server_keeps_though_it_is_silent() {
     desired.may_be_silent(&SessionId::known("c"));
     assert_eq!(desired.kept(), ["c"]);
     assert!(desired.kept().is_empty());
+    // What could not be told is told with what comes later, once, while it is there.
+    desired.keep_later(["timed", "c", "c", "gone"].map(str::to_owned).to_vec());
+    desired.asked(&["timed".to_owned()]);
+    let kept = desired.kept();
+    desired.keep_later(kept);
+    assert_eq!(desired.kept(), ["c", "timed"]);
 }
