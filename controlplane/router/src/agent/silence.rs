@@ -28,10 +28,13 @@ pub(super) async fn tell(sessions: Arc<Sessions>, outbox: mpsc::Sender<AttachReq
     while scan.pass(&sessions, &outbox).await.is_ok() {}
 }
 
+type Unused = HashMap<SessionKey, (u64, Instant)>;
+
 #[derive(Default)]
 struct Scan {
-    /// Since when sessions have been seen without any packet ever.
-    unused: HashMap<SessionKey, Instant>,
+    /// Since when sessions of these revisions have been seen without any packet ever. One that was deleted
+    /// and added again under its key is another one.
+    unused: Unused,
 }
 
 impl Scan {
@@ -47,19 +50,21 @@ impl Scan {
         let mut silent = Vec::new();
         loop {
             let slice = sessions.next(last.as_ref(), SLICE);
-            let Some((end, _)) = slice.last() else {
+            let Some((end, ..)) = slice.last() else {
                 break;
             };
             last = Some(end.clone());
             looked_at += slice.len();
-            let flat = |(key, entries): (SessionKey, Vec<_>)| {
-                entries.into_iter().map(move |entry| (key.clone(), entry))
-            };
-            let entries: Vec<_> = slice.into_iter().flat_map(flat).collect();
-            let readings = sessions.read_entries(&entries).await?;
+            let mut revisions = HashMap::with_capacity(slice.len());
+            let mut all = Vec::new();
+            for (key, revision, entries) in slice {
+                all.extend(entries.into_iter().map(|entry| (key.clone(), entry)));
+                revisions.insert(key, revision);
+            }
+            let readings = sessions.read_entries(&all).await?;
             let now = Instant::now();
             for of_session in readings.chunk_by(|one, other| one.key == other.key) {
-                silent.extend(self.judge(of_session, &unused, now));
+                silent.extend(self.judge(of_session, &revisions, &unused, now));
             }
             if silent.len() + SLICE > MAX_TOLD {
                 report(outbox, &mut silent).await?;
@@ -76,7 +81,8 @@ impl Scan {
     fn judge(
         &mut self,
         readings: &[EntryReading],
-        before: &HashMap<SessionKey, Instant>,
+        revisions: &HashMap<SessionKey, u64>,
+        before: &Unused,
         now: Instant,
     ) -> Option<SilentSession> {
         let key = &readings.first()?.key;
@@ -84,8 +90,12 @@ impl Scan {
         let (silent_for, never) = match idle_ns {
             Some(idle_ns) => (Duration::from_nanos(idle_ns), false),
             None => {
-                let since = before.get(key).copied().unwrap_or(now);
-                self.unused.insert(key.clone(), since);
+                let revision = *revisions.get(key)?;
+                let since = match before.get(key) {
+                    Some((of, since)) if *of == revision => *since,
+                    _ => now,
+                };
+                self.unused.insert(key.clone(), (revision, since));
                 (now - since, true)
             }
         };
@@ -166,14 +176,14 @@ mod tests {
         });
         let sessions = Arc::new(Sessions::new(client, ways_in(), Sampling::ALL));
         let mut commands = Commands::new(Arc::clone(&sessions));
-        for number in 0..40 {
+        let mut install = async |number: u32, revision| {
             let install = voicelane_proto::v1::InstallSession {
                 key: Some(voicelane_proto::v1::SessionKey {
                     agent_id: "x".into(),
                     session_id: format!("{number:02}"),
                 }),
-                revision: 1,
-                fingerprint: 1,
+                revision,
+                fingerprint: revision,
                 entries: vec![flow_entry(number + 1)],
             };
             let command = voicelane_proto::v1::Command {
@@ -181,8 +191,11 @@ mod tests {
                 command: Some(voicelane_proto::v1::command::Command::Install(install)),
             };
             commands.start(command, &mut Vec::new()).await.unwrap();
+            commands.drain().await.unwrap();
+        };
+        for number in 0..40 {
+            install(number, 1).await;
         }
-        commands.drain().await.unwrap();
 
         let mut scan = Scan::default();
         let began = Instant::now();
@@ -196,6 +209,11 @@ mod tests {
             told.iter().all(|(_, s, never)| *s >= 120 && *never),
             "{told:?}"
         );
+        // Another call under the key of one that had none.
+        install(7, 2).await;
+        let told = pass(&mut scan, &sessions).await;
+        assert_eq!(told.len(), 39, "none has had a packet, and 07 is new");
+        assert!(told.iter().all(|(name, ..)| name != "07"), "{told:?}");
         idle_s.store(119, Ordering::Relaxed);
         assert_eq!(pass(&mut scan, &sessions).await, [], "each had one");
         idle_s.store(150, Ordering::Relaxed);

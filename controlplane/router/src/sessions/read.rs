@@ -91,12 +91,16 @@ impl Sessions {
         self.read_entries(&entries).await
     }
 
-    /// The next sessions after `after`, at most `most`, with their entries.
+    /// The next sessions after `after`, at most `most`: each with its revision and its entries.
     #[must_use]
-    pub fn next(&self, after: Option<&SessionKey>, most: usize) -> Vec<(SessionKey, Vec<Entry>)> {
+    pub fn next(
+        &self,
+        after: Option<&SessionKey>,
+        most: usize,
+    ) -> Vec<(SessionKey, u64, Vec<Entry>)> {
         let table = self.table();
         let next = table.after(after).take(most);
-        next.map(|(key, session)| (key.clone(), session.entries.clone()))
+        next.map(|(key, session)| (key.clone(), session.revision, session.entries.clone()))
             .collect()
     }
 
