@@ -287,7 +287,8 @@ impl Follower {
                 _ => break,
             }
         }
-        if by_hand || dirty.resync {
+        // An overrun is counted where its sockets are replaced.
+        if (by_hand || dirty.resync) && !dirty.overrun {
             self.by_hand.send_modify(|changes| *changes += 1);
         }
         self.subscribe_again_if_lost(&dirty)?;
