@@ -41,7 +41,7 @@ static uint32_t mix(uint32_t hash, const uint8_t *word)
 	return hash ^ hash >> 16;
 }
 
-/* What a NIC would say of a frame. */
+/* What a NIC would say of a frame, and where its RTP begins. */
 static void describe(struct frame_fields *fields, const uint8_t *frame, uint32_t length)
 {
 	uint32_t at = 12, words = 0, protocol = 0;
@@ -61,8 +61,12 @@ static void describe(struct frame_fields *fields, const uint8_t *frame, uint32_t
 		at += 2 + 8;
 		words = 9;
 	}
-	if (protocol == 17)
+	if (protocol == 17) {
+		uint32_t rtp = at + 4 * words + 4;
 		fields->packet_type |= RTE_PTYPE_L4_UDP;
+		if (rtp + 12 <= length && frame[rtp] == 0x80)
+			frames.rtp = rtp;
+	}
 	else if (protocol == 6)
 		fields->packet_type |= RTE_PTYPE_L4_TCP;
 	/* Addresses and ports. */
@@ -128,6 +132,7 @@ void load(void)
 	if (!frames.data || !frames.fields)
 		die("no hugepages for %u frames of %u bytes", frames.count, frames.stride);
 	frames.count = 0;
+	frames.rtp_per_tick = 8000.0 / rte_get_tsc_hz();
 	for_each_frame(capture, size, add_frame);
 	munmap((void *)(uintptr_t)capture, size);
 

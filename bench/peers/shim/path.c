@@ -1,6 +1,7 @@
 /* The packet's way: what stands where a NIC's driver would. */
 #include <string.h>
 
+#include <rte_byteorder.h>
 #include <rte_cycles.h>
 #include <rte_mempool.h>
 
@@ -22,6 +23,24 @@ static __rte_always_inline int take(struct source *source, struct rte_mbuf **pac
 	return 1;
 }
 
+/* Gives the frame's RTP header the call's next number, and the time of the burst (RFC 3550 section 5.1). */
+static __rte_always_inline void number(const struct source *source, const uint8_t *from, uint8_t *to)
+{
+	uint16_t number;
+	uint32_t timestamp;
+	memcpy(&number, from + 2, 2);
+	memcpy(&timestamp, from + 4, 4);
+	number = rte_cpu_to_be_16(rte_be_to_cpu_16(number) + source->round);
+	timestamp = rte_cpu_to_be_32(rte_be_to_cpu_32(timestamp) + source->rtp_time);
+	memcpy(to + 2, &number, 2);
+	memcpy(to + 4, &timestamp, 4);
+}
+
+static __rte_always_inline void tell_time(struct source *source, uint64_t now)
+{
+	source->rtp_time = (uint64_t)(now * frames.rtp_per_tick);
+}
+
 /* Makes the buffer the source's next packet, with the stores that a vector driver makes. */
 static __rte_always_inline uint32_t fill(struct source *source, struct rte_mbuf *packet)
 {
@@ -37,8 +56,12 @@ static __rte_always_inline uint32_t fill(struct source *source, struct rte_mbuf 
 	/* Whole cache lines: frames are padded to them. */
 	for (uint32_t at = 0; at < length; at += 64)
 		memcpy(to + at, from + at, 64);
-	if (++source->frame == frames.count)
+	if (frames.rtp)
+		number(source, from + frames.rtp, to + frames.rtp);
+	if (++source->frame == frames.count) {
 		source->frame = 0;
+		source->round++;
+	}
 	return length;
 }
 
@@ -52,6 +75,7 @@ uint16_t receive(void *queue, struct rte_mbuf **packets, uint16_t n)
 	n = RTE_MIN(n, burst);
 	if (!take(source, packets, n))
 		return 0;
+	tell_time(source, rte_rdtsc());
 	for (uint32_t i = 0; i < n; i++)
 		bytes += fill(source, packets[i]);
 	counters->packets = counters->packets + n;
@@ -89,7 +113,9 @@ uint16_t receive_paced(void *queue, struct rte_mbuf **packets, uint16_t n)
 	uint32_t bytes = 0;
 
 	counters->calls = counters->calls + 1;
-	arrive(source, rte_rdtsc());
+	uint64_t now = rte_rdtsc();
+	arrive(source, now);
+	tell_time(source, now);
 	n = RTE_MIN((uint32_t)n, source->waiting);
 	if (n == 0 || !take(source, packets, n))
 		return 0;

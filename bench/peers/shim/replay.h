@@ -12,6 +12,9 @@
  * oldest in bulk. So about a thousand buffers are on their way, as with a NIC, and headers come from
  * L2.
  *
+ * Where frames hold RTP, each time round a flow has its next number, and the timestamp follows the clock: the
+ * packets of calls, for all programs alike.
+ *
  * The source gives as many packets as it is asked for; or, paced (REPLAY_PACED=1), packet k from its
  * due time on, at the rate that stands in the page of counters. It then writes the due time into the
  * packet's last eight bytes, and the sink counts how long after it the packet was sent. That time
@@ -71,12 +74,17 @@ struct frames {
 	uint8_t *data;
 	struct frame_fields *fields;
 	uint32_t count, stride;
+	/* Where RTP's header begins, in all frames; 0: there is none. RTP's ticks, of 1/8000 s, in one of the TSC. */
+	uint32_t rtp;
+	double rtp_per_tick;
 };
 
 struct source {
 	struct rte_mempool *pool;
 	uint64_t rearm, flags;
 	uint32_t frame, head;
+	/* Of RTP: how often all frames have been sent, and the time. */
+	uint32_t round, rtp_time;
 	struct counters *counters;
 	/* Paced: due times of what waits in the receive ring, and which packet is due next. */
 	uint64_t start, pps, next;

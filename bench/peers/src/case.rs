@@ -90,6 +90,8 @@ pub(crate) struct Case {
     pub(crate) classes: Classes,
     /// Each so manieth flow has a session of Voicelane's.
     pub(crate) session_every: u32,
+    /// RTP of each so manieth session is measured; 0: of none.
+    pub(crate) measure_every: u32,
     /// With Voicelane's shaper at half of what the same case takes without one.
     pub(crate) saturated: bool,
     /// Voicelane does all that a router may have to: the Internet's routes, 64 next hops, rules, VLANs, and
@@ -108,6 +110,9 @@ pub(crate) struct Case {
 /// The most packets that Voicelane asks for, and that DPDK's programs do.
 pub(crate) const BURST: u16 = 64;
 const PEERS_BURST: u16 = 32;
+
+/// Each so manieth session is measured, in some rows.
+const SAMPLED: u32 = 16;
 
 /// The smallest frames: IPv4's are Ethernet's, IPv6's headers with UDP's fill 62 bytes.
 pub(crate) const SMALL: u16 = 60;
@@ -134,6 +139,7 @@ impl Case {
             flows,
             classes: Classes::Ef,
             session_every: 1,
+            measure_every: 0,
             saturated: false,
             full: false,
             large_table: false,
@@ -146,11 +152,13 @@ impl Case {
         }
     }
 
-    /// The row that nothing flatters: all that a router may have to do, half of the packets in sessions.
+    /// The row that nothing flatters: all that a router may have to do, half of the packets in sessions, each
+    /// measured.
     pub(crate) const fn full(frame_bytes: u16, flows: u32) -> Self {
         Self {
             classes: Classes::All,
             session_every: 2,
+            measure_every: 1,
             full: true,
             ..Self::new(Program::Voicelane, IpVersion::V4, frame_bytes, flows)
         }
@@ -160,8 +168,13 @@ impl Case {
     pub(crate) fn variations(&self) -> Vec<String> {
         let usual = Self::new(self.program, self.ip, self.frame_bytes, self.flows);
         let burst = format!("bursts of {}", self.burst);
+        let measured = match self.measure_every {
+            1 => "measured".to_owned(),
+            every => format!("1 of {every} measured"),
+        };
         let all = [
             (self.full, "all that a router does"),
+            (self.measure_every != 0 && !self.full, &measured),
             (self.large_table, "a table of 4 M entries"),
             (self.burst != usual.burst, &burst),
             (self.one_pipe, "one pipe"),
@@ -180,6 +193,14 @@ impl Case {
     pub(crate) const fn unsaturated(self) -> Self {
         Self {
             saturated: false,
+            ..self
+        }
+    }
+
+    /// The same with nothing measured.
+    pub(crate) const fn unmeasured(self) -> Self {
+        Self {
+            measure_every: 0,
             ..self
         }
     }
@@ -262,6 +283,14 @@ impl Case {
             });
         }
         cases.push(Self::new(Voicelane, V4, VOICE, FULL_LINK_FLOWS));
+        let full_link = (VOICE, FULL_LINK_FLOWS);
+        let small = [1_000, 65_536, 1_000_000].map(|flows| (SMALL, flows));
+        for (frame, flows) in small.into_iter().chain([full_link]) {
+            cases.extend([1, SAMPLED].map(|measure_every| Self {
+                measure_every,
+                ..Self::new(Voicelane, V4, frame, flows)
+            }));
+        }
         for flows in [1_000, 65_536, 1_000_000] {
             cases.extend(Self::new(Voicelane, V4, SMALL, flows).variants());
         }
@@ -289,6 +318,10 @@ impl Case {
             Self::new(Voicelane, V4, VOICE, 1_000),
         ]);
         cases.extend(Self::new(Voicelane, V4, SMALL, 1_000).variants());
+        cases.push(Self {
+            measure_every: 1,
+            ..Self::new(Voicelane, V4, SMALL, 1_000)
+        });
         cases
     }
 
@@ -368,6 +401,9 @@ mod tests {
             for group in &groups {
                 for case in group.iter().filter(|case| case.saturated) {
                     assert!(group.contains(&case.unsaturated()), "{case}");
+                }
+                for case in group.iter().filter(|case| !case.full) {
+                    assert!(group.contains(&case.unmeasured()), "{case}");
                 }
                 for case in group {
                     let router = Case {

@@ -114,18 +114,17 @@ impl Case {
                 folders.bin.join("voicelane-throughput"),
                 format!(
                     "--vdev=net_null0 --vdev=net_null1 --core=1 --seconds=0 --flows={} --ip={} \
-                     --session-every={} --dscp={} {} {} {}",
+                     --session-every={} --measure-every={} --dscp={} --memory-mib={} {} {} {}",
                     self.flows,
                     self.ip.number(),
                     self.session_every,
+                    self.measure_every,
                     self.classes.code_points(),
+                    self.memory_mib(),
                     rate_bit_s.map_or(String::new(), |rate| format!("--rate={rate}bit/s")),
-                    match self.full {
-                        true => "--full --memory-mib=1024",
-                        false => "",
-                    },
+                    if self.full { "--full" } else { "" },
                     match self.large_table {
-                        true => format!("--entries={LARGE_TABLE} --memory-mib=1024"),
+                        true => format!("--entries={LARGE_TABLE}"),
                         false => String::new(),
                     },
                 ),
@@ -136,6 +135,17 @@ impl Case {
             program,
             arguments: line.split_whitespace().map(str::to_owned).collect(),
         })
+    }
+
+    /// What Voicelane's buffers and tables take: routes, entries, and 256 bytes a measured flow of either family.
+    const fn memory_mib(&self) -> u32 {
+        let more = self.full || self.large_table;
+        let measured = if self.measure_every == 0 {
+            0
+        } else {
+            self.flows
+        };
+        512 + if more { 512 } else { 0 } + measured.div_ceil(2 << 10)
     }
 
     /// What the source and sink are told, and where DPDK's libraries are.

@@ -200,7 +200,7 @@ fn notes() -> Vec<String> {
          what the case took the last time; the share that was sent says how near to half that came.",
         "IPv6's smallest frame is 62 bytes: Ethernet, IPv6 and UDP without a payload.",
         "All that a router does: the Internet's table (1,000,000 routes; IPv6's 250,000) beside the flows' \
-         512 networks, over 64 next hops; half of the packets in sessions of all 13 classes, the others by one \
+         512 networks, over 64 next hops; half of the packets in sessions of all 13 classes, each measured, the others by one \
          of 20 rules into the same; a VLAN on both ports; a maximum for each class, so that every packet is \
          queued. Where \"bypass\" stands, packets find all queues empty and go past them.",
         "Half of the packets without a session: flows with an odd number have none, and are not marked.",

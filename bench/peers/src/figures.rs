@@ -79,6 +79,10 @@ pub(crate) struct Row {
     /// Cycles divided by the unsaturated ones of the same case: the median over the rounds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) of_unsaturated: Option<f64>,
+    /// Cycles for each packet received over those of the same case with nothing measured: the median over the
+    /// rounds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) measuring: Option<f64>,
     /// Cycles divided by each peer's: for each packet received, but by qos_sched's for each packet sent.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) ratio: BTreeMap<&'static str, Ratio>,
@@ -127,6 +131,10 @@ pub(crate) fn rows(samples: &[(Case, Samples)]) -> Vec<Row> {
             .iter()
             .find(|other| row.saturated && other.case == row.case.unsaturated())
             .and_then(|other| quotient(&row.cycles_by_round, &other.cycles_by_round));
+        row.measuring = plain
+            .iter()
+            .find(|other| row.case.measure_every != 0 && other.case == row.case.unmeasured())
+            .and_then(|other| difference(&row.cycles_by_round, &other.cycles_by_round));
         if row.case.program == Program::Voicelane {
             row.ratio = Program::PEERS
                 .into_iter()
@@ -157,6 +165,7 @@ fn row(case: &Case, samples: &Samples) -> Option<Row> {
         cycles_by_round: by_round(samples, |sample| sample.cycles_per_packet),
         sent_cycles_by_round: by_round(samples, Sample::cycles_per_sent),
         of_unsaturated: None,
+        measuring: None,
         ratio: BTreeMap::new(),
         case: *case,
     })
@@ -186,10 +195,23 @@ fn ratio(row: &Row, peer: &Row) -> Option<Ratio> {
 /// One row's cycles divided by another's: the median of the rounds that have both. In a round they took
 /// turns, so a machine that is slower in one round than in another changes both.
 fn quotient(row: &BTreeMap<u8, f64>, other: &BTreeMap<u8, f64>) -> Option<f64> {
-    let quotients = row
+    median(row, other, |cycles, others| cycles / others)
+}
+
+/// One row's cycles less another's, likewise.
+fn difference(row: &BTreeMap<u8, f64>, other: &BTreeMap<u8, f64>) -> Option<f64> {
+    median(row, other, |cycles, others| cycles - others)
+}
+
+fn median(
+    row: &BTreeMap<u8, f64>,
+    other: &BTreeMap<u8, f64>,
+    compare: fn(f64, f64) -> f64,
+) -> Option<f64> {
+    let compared = row
         .iter()
-        .filter_map(|(round, cycles)| Some(cycles / other.get(round)?));
-    Some(Spread::of(quotients)?.median)
+        .filter_map(|(round, cycles)| Some(compare(*cycles, *other.get(round)?)));
+    Some(Spread::of(compared)?.median)
 }
 
 /// The peer's row that is most like this one: by IP, then by frame, then by flows.
@@ -324,6 +346,8 @@ mod tests {
             let quotients = [1, 2, 3].map(|round| of(row, round) / of(peer, round));
             assert_eq!(exact.cycles, Spread::of(quotients).unwrap().median);
             assert_eq!(row.of_unsaturated.is_some(), row.saturated);
+            let measured = row.case.measure_every != 0 && !row.case.full;
+            assert_eq!(row.measuring.is_some(), measured, "{}", row.case);
         }
         let full = find(&|row| row.name == "voicelane" && row.flows == FULL_LINK_FLOWS);
         let share = full.cycles_per_packet.median * 5.25e6 / 2.3e9;

@@ -97,6 +97,7 @@ fn voicelane(rows: &[Row]) -> Table {
             "cycles a packet",
             "cycles a packet sent",
             "of unsaturated",
+            "for measuring",
             "of testpmd io",
             "of l3fwd lpm",
             "of l3fwd em",
@@ -128,6 +129,9 @@ fn voicelane(rows: &[Row]) -> Table {
             spread(&row.cycles_per_sent, 0),
             row.of_unsaturated
                 .map(|ratio| format!("{ratio:.2}"))
+                .unwrap_or_default(),
+            row.measuring
+                .map(|cycles| format!("{cycles:+.0}"))
                 .unwrap_or_default(),
         ];
         cells.extend(Program::PEERS.map(|peer| match row.ratio.get(peer.name()) {

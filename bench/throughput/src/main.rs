@@ -25,6 +25,7 @@ use voicelane_dataplane::{
     Adjacency, Fibs,
     control::{Answer, Command, Control, NextHop, Request},
     diffserv::Dscp,
+    quality::PayloadTypes,
     session::{EntrySpec, Ingress, Policer, SessionChange},
     settings::{Idle, PortSettings, Settings, Trust},
     stats::{DropReason, Report},
@@ -73,6 +74,9 @@ struct Arguments {
     /// Entries of the session table; it holds them half full. As many as there are flows if not given.
     #[arg(long, value_name = "N")]
     entries: Option<u32>,
+    /// Measure the RTP of each N-th session; 0: of none.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    measure_every: u32,
     /// Do all that a router may have to: the Internet's routes beside the flows' own, over 64 next hops, 20
     /// rules that give flows without a session the same code points, a VLAN on both ports, and a maximum for
     /// each class, so that no packet goes past the queues.
@@ -135,6 +139,7 @@ fn main() -> anyhow::Result<()> {
         session_entries: usize::try_from(arguments.entries.unwrap_or(arguments.flows))?.max(1),
         memory: eal.memory(),
         idle: Idle::Poll,
+        measures: arguments.measure_every != 0,
         ..Settings::new(ports)
     };
     let mut routes: Vec<_> = flows::networks(arguments.ip)
@@ -345,15 +350,18 @@ fn sessions(arguments: &Arguments, ways: &Ways) -> anyhow::Result<Vec<EntrySpec>
         burst_bytes: 10_000_000,
     };
     let every = usize::try_from(arguments.session_every).unwrap_or(usize::MAX);
+    // `checked_rem`: 0 measures none.
+    let is_measured = |session: u32| session.checked_rem(arguments.measure_every) == Some(0);
     Ok((0..arguments.flows)
         .step_by(every)
         .zip(arguments.dscp.iter().cycle())
-        .map(|(i, &dscp)| EntrySpec {
+        .zip(0..)
+        .map(|((i, &dscp), session)| EntrySpec {
             flow: flows::flow(arguments.ip, i),
             ingress: Ingress::Interface(ways.input),
             dscp,
             terms: policer.into(),
-            media: None,
+            media: is_measured(session).then(PayloadTypes::default),
         })
         .collect())
 }
