@@ -44,16 +44,26 @@ impl Clock {
         }
     }
 
-    /// Time on the way and a constant of the stream, in 2^-32 RTP ticks, around their end.
-    /// `sent` is the header's timestamp and SSRC as one number: the latter is part of the constant.
+    /// A moment, in 2^-32 RTP ticks, around their end.
     #[inline(always)]
     #[allow(
         clippy::cast_possible_truncation,
         reason = "a 64-bit time is scaled down"
     )]
+    fn arrival(&self, now: Ticks) -> u64 {
+        ((u128::from(now.0) * u128::from(self.scale)) >> (64 - TRANSIT_BITS)) as u64
+    }
+
+    /// Time on the way and a constant of the stream, in 2^-32 RTP ticks, around their end.
+    /// `sent` is the header's timestamp and SSRC as one number: the latter is part of the constant.
+    #[inline(always)]
     pub(super) fn transit(&self, now: Ticks, sent: u64) -> u64 {
-        let arrival = (u128::from(now.0) * u128::from(self.scale)) >> (64 - TRANSIT_BITS);
-        (arrival as u64).wrapping_sub(sent & self.mask)
+        self.transit_at(self.arrival(now), sent)
+    }
+
+    #[inline(always)]
+    pub(super) fn transit_at(&self, arrival: u64, sent: u64) -> u64 {
+        arrival.wrapping_sub(sent & self.mask)
     }
 }
 
@@ -71,6 +81,25 @@ pub(super) fn whole(transit: u64) -> u32 {
     (transit >> TRANSIT_BITS) as u32
 }
 
+/// When a burst came, and what that is by the clock that was asked last: nearly all have the same.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    pub(super) now: Ticks,
+    index: usize,
+    arrival: u64,
+}
+
+impl Moment {
+    pub(crate) fn new(now: Ticks) -> Self {
+        let (index, arrival) = (usize::MAX, 0);
+        Self {
+            now,
+            index,
+            arrival,
+        }
+    }
+}
+
 /// The clocks of all payloads.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clocks([Clock; Payload::CLOCKS]);
@@ -86,5 +115,15 @@ impl Clocks {
     #[inline(always)]
     pub(super) fn of(&self, payload: Payload) -> &Clock {
         &self.0[payload.clock_index()]
+    }
+
+    /// A payload's clock, and a moment as its [`Clock::transit_at`] takes it.
+    #[inline(always)]
+    pub(super) fn at(&self, payload: Payload, moment: &mut Moment) -> (&Clock, u64) {
+        let (index, clock) = (payload.clock_index(), self.of(payload));
+        if index != moment.index {
+            (moment.index, moment.arrival) = (index, clock.arrival(moment.now));
+        }
+        (clock, moment.arrival)
     }
 }

@@ -2,7 +2,7 @@ use voicelane_machine::{Allocator, Slab};
 
 use super::{
     FlowQuality, PayloadTypes,
-    clock::Clocks,
+    clock::{Clocks, Moment},
     detail::Detail,
     kind::{Kind, Rtp},
     stream::Stream,
@@ -91,10 +91,10 @@ impl Measurements {
         &mut self,
         place: usize,
         header: &[u8; RTP_LENGTH],
-        now: Ticks,
+        moment: &mut Moment,
     ) -> bool {
         let stream = self.streams.get_mut(place);
-        stream.is_some_and(|it| it.take_next(header, now, &self.clocks))
+        stream.is_some_and(|it| it.take_next(header, moment, &self.clocks))
     }
 
     /// Takes the UDP payload of any other packet.

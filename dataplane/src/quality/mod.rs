@@ -12,6 +12,7 @@ mod payload;
 mod reading;
 mod stream;
 
+pub(crate) use clock::Moment;
 pub(crate) use measurements::{Measurements, RTP_LENGTH};
 pub use payload::{Payload, PayloadTypes};
 pub use reading::FlowQuality;

@@ -1,5 +1,5 @@
 use super::{
-    clock::{Clocks, FRACTION_BITS, difference, whole},
+    clock::{Clocks, FRACTION_BITS, Moment, difference, whole},
     detail::{Detail, Held, increment},
     kind::Rtp,
     payload::Payload,
@@ -24,7 +24,8 @@ const FLOOR_NUMBERS: u32 = 1_024;
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C, align(64))]
 pub(super) struct Stream {
-    /// Which numbers have been seen: bit `i` is that of `highest - i`. Empty: no packet has come.
+    /// Which numbers have been seen: bit `i` is that of `highest - i`, and set before the lowest. Empty: no
+    /// packet has come.
     window: u128,
     /// The last packet's, as [`Clocks`] has it.
     transit: u64,
@@ -74,21 +75,23 @@ impl Stream {
     pub(super) fn take_next(
         &mut self,
         header: &[u8; Rtp::LENGTH],
-        now: Ticks,
+        moment: &mut Moment,
         clocks: &Clocks,
     ) -> bool {
         let [a, b, c, d, sent @ ..] = *header;
         let start = u32::from_be_bytes([a, b, c, d]);
         let sent = u64::from_be_bytes(sent);
+        // Mostly nothing is missing: what would be shifted in and out is alike.
+        let all_seen = self.window == u128::MAX;
         if start & Self::COMPARED != self.expected
             || low_half(sent) != self.ssrc
-            || self.window >> (WINDOW - 1) == 0
+            || !all_seen && self.window >> (WINDOW - 1) == 0
             || start.is_multiple_of(FLOOR_NUMBERS)
         {
             return false;
         }
-        let clock = clocks.of(self.payload);
-        let transit = clock.transit(now, sent);
+        let (clock, arrival) = clocks.at(self.payload, moment);
+        let transit = clock.transit_at(arrival, sent);
         let difference = difference(transit, self.transit);
         let ticks = whole(transit);
         let jitter = self.varied(difference);
@@ -99,7 +102,9 @@ impl Stream {
         {
             return false;
         }
-        self.window = self.window << 1 | 1;
+        if !all_seen {
+            self.window = self.window << 1 | 1;
+        }
         self.highest = self.highest.wrapping_add(1);
         // The number after the last one is a multiple, so that no carry counts.
         self.expected = self.expected.wrapping_add(1);
@@ -172,7 +177,7 @@ impl Stream {
     fn start(&mut self, &Held { rtp, now }: &Held, detail: &mut Detail, clocks: &Clocks) {
         let number = 1 << 16 | u32::from(rtp.number);
         *self = Self {
-            window: 1,
+            window: u128::MAX,
             ssrc: rtp.ssrc(),
             highest: number,
             received: self.received.wrapping_add(1),
@@ -206,16 +211,17 @@ impl Stream {
         if step > 0 {
             self.advance(distance, detail);
         } else {
-            let seen = 1 << distance;
-            if self.window & seen != 0 {
-                return increment(&mut detail.duplicates);
-            }
-            self.window |= seen;
-            increment(&mut detail.reordered);
             let number = self.highest.wrapping_sub(distance);
             if is_before(number, detail.base) {
+                // What lies between is missing.
+                let between = detail.base.wrapping_sub(number).wrapping_sub(1);
+                self.window &= !(((1 << between) - 1) << (distance - between));
                 detail.base = number;
+            } else if self.window >> distance & 1 != 0 {
+                return increment(&mut detail.duplicates);
             }
+            self.window |= 1 << distance;
+            increment(&mut detail.reordered);
         }
         self.received = self.received.wrapping_add(1);
         self.time(rtp, now, detail, clocks);

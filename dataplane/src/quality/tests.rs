@@ -13,7 +13,7 @@ use proptest::{collection::vec, prelude::*};
 use voicelane_machine::HEAP;
 
 use self::model::{Arrival, Model};
-use super::{FlowQuality, Measurements, Payload, PayloadTypes};
+use super::{FlowQuality, Measurements, Moment, Payload, PayloadTypes};
 use crate::units::{TickRate, Ticks};
 
 const NS: u64 = 1_000_000_000;
@@ -25,7 +25,7 @@ fn measurements() -> Measurements {
 }
 
 fn take(measured: &mut Measurements, packet: &[u8; 12], now: Ticks) {
-    if !measured.take_next(0, packet, now) {
+    if !measured.take_next(0, packet, &mut Moment::new(now)) {
         measured.take_other(0, packet, now);
     }
 }

@@ -4,7 +4,7 @@ use crate::{
     device::Buffer,
     packet_mask::{PacketMask, packets_in},
     pipeline::burst::Burst,
-    quality::{Measurements, RTP_LENGTH},
+    quality::{Measurements, Moment, RTP_LENGTH},
     session::Measured,
     units::Ticks,
     wire::{Ethernet, IpVersion, Ipv4, Ipv6, Transport, Upper, upper_layer},
@@ -54,13 +54,14 @@ fn of_version<B: Buffer, const END: usize>(
             prefetch(buffer.bytes().as_ptr().wrapping_add(RTP6_END));
         }
     }
+    let mut moment = Moment::new(now);
     for place in packets_in(measured) {
         let Some(buffer) = burst.buffers.get(place) else {
             break;
         };
         let (slot, frame, ip_bytes) = (slots[place].index(), buffer.bytes(), ip_bytes[place]);
         let header = rtp_header::<END>(frame, ip_bytes);
-        if !header.is_some_and(|header| measurements.take_next(slot, header, now)) {
+        if !header.is_some_and(|header| measurements.take_next(slot, header, &mut moment)) {
             take_other::<END>(measurements, slot, frame, ip_bytes, now);
         }
     }
