@@ -18,6 +18,7 @@ pub mod events;
 pub mod metrics;
 pub mod identity;
 pub mod grpc;
+pub mod cluster;
 mod connection;
 pub mod serve;
 pub mod web;
