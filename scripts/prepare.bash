@@ -5,8 +5,10 @@
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 target="${CARGO_TARGET_DIR:-$root/target}"
 
-# libdpdk and its port drivers, what bindgen and cc need, and the tools of the testbed.
-build_packages=(libdpdk-dev libclang-dev pkg-config gcc libc6-dev make ca-certificates)
+# libdpdk and its port drivers, what bindgen and cc need, the compiler of etcd's interface, and the tools of
+# the testbed.
+build_packages=(libdpdk-dev libclang-dev pkg-config gcc libc6-dev make ca-certificates
+    protobuf-compiler libprotobuf-dev)
 # libfuzzer-sys compiles libFuzzer.
 fuzz_packages=(g++)
 lab_packages=(iproute2 ethtool util-linux iputils-ping)
@@ -15,7 +17,7 @@ sip_packages=(kamailio sip-tester rtpengine-daemon tcpdump tshark nftables)
 # DPDK's own programs: testpmd, the sources of l3fwd and qos_sched, and what compiles them.
 bench_packages=(dpdk-dev dpdk-doc)
 test_packages=(tcpdump tshark traceroute shellcheck frr nftables iptables
-    dnsmasq-base udhcpc isc-dhcp-client)
+    dnsmasq-base udhcpc isc-dhcp-client etcd-server)
 # The browser that the operators' page is tested in, and promtool.
 web_packages=(chromium fonts-dejavu-core prometheus)
 command -v node >/dev/null && command -v npm >/dev/null || web_packages+=(nodejs npm)
@@ -73,6 +75,7 @@ need_packages() {
     for package in "${missing[@]}"; do
         case "$package" in
         frr | kamailio | prometheus | rtpengine-daemon) keep_from_starting "$package.service" ;;
+        etcd-server) keep_from_starting etcd.service ;;
         esac
     done
     say "installing ${missing[*]}"

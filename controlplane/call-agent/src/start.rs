@@ -142,7 +142,8 @@ impl Ready {
         };
         let agent = tokio::spawn(agent.run(from, config.sessions.at_end));
         let to = connection::Server {
-            url: config.server.clone(),
+            // They have been checked.
+            servers: config.servers().unwrap_or_default(),
             files: config.files().ok().flatten(),
             agent_id: config.agent_id.clone(),
         };

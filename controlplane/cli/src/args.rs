@@ -52,7 +52,8 @@ unknown.";
 #[derive(Args, Debug)]
 pub(crate) struct Global {
     /// Address of the QoS server: https://ADDRESS:PORT, with --cert, --key and --ca;
-    /// unix:///run/voicelane/server.sock, on its own machine; or http://ADDRESS:PORT, in plain text.
+    /// unix:///run/voicelane/server.sock, on its own machine; or http://ADDRESS:PORT, in plain text. Of
+    /// several servers all, with commas between them: the one that leads is asked.
     #[arg(
         long,
         global = true,

@@ -3,12 +3,15 @@
 use std::{error::Error as _, io, process::ExitCode, time::Duration};
 
 use serde::Serialize;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::{
     Code, Status,
     transport::{Channel, Endpoint},
 };
-use voicelane_identity::{Files, client as identity};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+use voicelane_identity::{Files, Servers, client as identity};
 
 use crate::args::Global;
 
@@ -103,14 +106,63 @@ impl Connection {
         let Global { cert, key, ca, .. } = global;
         let files = Files::of(cert.clone(), key.clone(), ca.clone());
         let files = files.map_err(|error| Failure::Usage(error.to_string()))?;
-        let endpoint = Endpoint::from_shared(global.server.clone());
-        let endpoint = endpoint.map_err(|_| no_url(&global.server))?;
         // On its own machine the server knows who it is by the socket.
-        if !global.server.starts_with("unix:") {
-            identity::check(endpoint.uri(), files.as_ref())
-                .map_err(|error| Failure::Usage(format!("--server {}: {error}", global.server)))?;
+        if global.server.starts_with("unix:") {
+            let endpoint = Endpoint::from_shared(global.server.clone());
+            let endpoint = endpoint.map_err(|_| no_url(&global.server))?;
+            return Self::connect(&global.server, endpoint, None, global.timeout).await;
         }
-        Self::connect(&global.server, endpoint, files.as_ref(), global.timeout).await
+        let servers = Servers::parse(&global.server, files.as_ref())
+            .map_err(|error| Failure::Usage(format!("--server {}: {error}", global.server)))?;
+        if servers.are_several() {
+            return Self::to_leader(servers, files.as_ref(), global.timeout).await;
+        }
+        Self::connect(
+            &global.server,
+            servers.endpoint(),
+            files.as_ref(),
+            global.timeout,
+        )
+        .await
+    }
+
+    /// Connects to the one of these that serves; the others stand by, or are away.
+    async fn to_leader(
+        mut servers: Servers,
+        files: Option<&Files>,
+        timeout: Duration,
+    ) -> Result<Self, Failure> {
+        let deadline = Instant::now() + timeout;
+        let mut reason = format!("no server leads; waited {timeout:?}, give more with --timeout");
+        loop {
+            let url = servers.now().to_string().trim_end_matches('/').to_owned();
+            let left = deadline.saturating_duration_since(Instant::now());
+            let said = match Self::connect(&url, servers.endpoint(), files, left).await {
+                Ok(connection) => {
+                    let mut health = HealthClient::new(connection.channel.clone());
+                    let checked = health.check(HealthCheckRequest::default());
+                    match timeout_at(deadline, checked).await {
+                        Ok(Ok(it)) if it.get_ref().status() == ServingStatus::Serving => {
+                            return Ok(connection);
+                        }
+                        Ok(Ok(_)) => None,
+                        Ok(Err(status)) => Some(identity::words(&status)),
+                        Err(_) => None,
+                    }
+                }
+                Err(Failure::Unreachable { reason, .. }) => Some(reason),
+                Err(other) => return Err(other),
+            };
+            if let Some(said) = said {
+                reason = format!("no server leads; {url}: {said}");
+            }
+            let again = Instant::now() + servers.fails(None, &mut rand::rng());
+            if again >= deadline {
+                let url = servers.names();
+                return Err(Failure::Unreachable { url, reason });
+            }
+            sleep_until(again).await;
+        }
     }
 
     /// Connects to a router or a call agent itself; `timeout` is for connecting and all answers

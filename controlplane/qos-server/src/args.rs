@@ -91,7 +91,23 @@ pub(crate) struct Args {
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) data: Option<Data>,
 
-    /// A TOML file; flags win over it. Keys: listen, metrics, data, web, webhook,
+    /// Members of an etcd, which keeps sessions in place of --data: then several servers may share it. One
+    /// leads, and the others take over within seconds when it dies. An etcd of its own, please: its history
+    /// is compacted. It is spoken to in plain text, so it belongs on a management network.
+    #[arg(
+        long,
+        value_name = "URL",
+        value_delimiter = ',',
+        conflicts_with = "data"
+    )]
+    pub(crate) etcd: Vec<String>,
+
+    /// With --etcd: where clients reach this server [default: the address of --listen]. Clients that ask a
+    /// server that does not lead are told the leader's.
+    #[arg(long, value_name = "URL", requires = "etcd")]
+    pub(crate) advertise: Option<String>,
+
+    /// A TOML file; flags win over it. Keys: listen, metrics, data, etcd (a list), advertise, web, webhook,
     /// webhook_severity, cert, key, ca, crl, socket,
     /// allow_plain_text, audit, changes_per_s, changes_burst, streams_per_agent,
     /// max_sessions_per_agent, may_claim (a table: router id = [prefixes]; with it a router claims
@@ -154,6 +170,7 @@ Examples:
   voicelane-server --listen 192.0.2.10:7400 --cert /etc/voicelane/server/cert.pem \\
       --key /etc/voicelane/server/key.pem --ca /etc/voicelane/server/ca.pem \\
       --crl /etc/voicelane/pki/crl.pem --socket /run/voicelane/server.sock
+  voicelane-server --etcd http://192.0.2.1:2379,http://192.0.2.2:2379,http://192.0.2.3:2379
   voicelane-server --metrics 127.0.0.1:7401 --web 127.0.0.1:7480
   voicelane-server --config /etc/voicelane/server.toml --check-config
   voicelane-server check --data /srv/voicelane

@@ -13,6 +13,7 @@ use std::{
 };
 
 use serde::Deserialize;
+use tonic::transport::Uri;
 use voicelane_identity::Files;
 
 pub use self::{data::Data, error::ConfigError};
@@ -46,6 +47,10 @@ pub struct Config {
     pub webhook_severity: Severity,
     /// Where sessions are kept: a directory, or "none".
     pub data: Data,
+    /// Members of an etcd, which keeps sessions in place of `data`.
+    pub etcd: Vec<String>,
+    /// Where clients reach this server; absent: where it listens.
+    pub advertise: Option<String>,
     /// The server's certificate: PEM. Absent, like `key` and `ca`: plain text.
     pub cert: Option<PathBuf>,
     /// The private key of `cert`: PEM.
@@ -132,6 +137,8 @@ impl Default for Config {
             webhook: None,
             webhook_severity: Severity::Warning,
             data: Data::default(),
+            etcd: Vec::new(),
+            advertise: None,
             cert: None,
             key: None,
             ca: None,
@@ -361,6 +368,40 @@ impl Config {
         let url = self.webhook.as_deref();
         url.map(|url| Webhook::new(url, self.webhook_severity))
             .transpose()
+    }
+
+    /// Checks what is said of etcd.
+    ///
+    /// # Errors
+    ///
+    /// If it does not go together, or something is no URL.
+    pub fn check_etcd(&self) -> Result<(), ConfigError> {
+        let wrong = |reason: String| Err(ConfigError::Etcd(reason));
+        let is_url = |text: &str, schemes: &[&str]| {
+            let url: Result<Uri, _> = text.parse();
+            url.is_ok_and(|it| {
+                it.port().is_some() && it.scheme_str().is_some_and(|it| schemes.contains(&it))
+            })
+        };
+        if let Some(text) = self.etcd.iter().find(|text| !is_url(text, &["http"])) {
+            return wrong(format!(
+                "{text:?} is no URL such as http://192.0.2.10:2379 (there is no TLS to etcd yet)"
+            ));
+        }
+        if let Some(text) = &self.advertise
+            && !is_url(text, &["http", "https"])
+        {
+            return wrong(format!(
+                "{text:?} is no URL such as https://192.0.2.10:7400"
+            ));
+        }
+        if self.etcd.is_empty() && self.advertise.is_some() {
+            return wrong("advertise is for a server with etcd".to_owned());
+        }
+        if !self.etcd.is_empty() && self.data != Data::default() {
+            return wrong("sessions are kept in etcd or in data, not in both".to_owned());
+        }
+        Ok(())
     }
 
     /// Certificate, key and authority, if the server has them.

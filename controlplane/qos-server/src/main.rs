@@ -3,14 +3,14 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod process;
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{self, BufReader, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
-    time::Instant,
 };
 
 use anyhow::Context as _;
@@ -19,16 +19,11 @@ use rustix::{
     process::{Resource, Rlimit, getrlimit, setrlimit},
     thread::disable_transparent_huge_pages,
 };
-use tokio::signal::unix::{SignalKind, signal};
-use tracing::{info, warn};
+use tracing::warn;
 use tracing_subscriber::EnvFilter;
 use voicelane_server::{
     config::{Config, Data},
-    engine::{Engine, Settings},
-    identity::{Audit, Guard, Keeper, Quotas},
-    journal::{StoreError, commands, disk::Disk},
-    serve,
-    web::{self, Readers},
+    journal::{StoreError, commands},
 };
 use voicelane_types::with_causes;
 
@@ -50,12 +45,12 @@ fn main() -> ExitCode {
         }
     };
     if let (Some(command), false) = (&args.command, args.check_config) {
-        return match look(command, &config.data) {
+        return match look(command, &config) {
             Ok(code) => code,
             Err(error) => failed(&error),
         };
     }
-    let keeper = match keeper(&config) {
+    let keeper = match process::keeper(&config) {
         Ok(keeper) => keeper,
         Err(error) => {
             eprintln!("voicelane-server: {}", with_causes(error.as_ref()));
@@ -73,7 +68,9 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let ended = run(&config, keeper);
+    raise_descriptor_limit();
+    refuse_huge_pages();
+    let ended = process::run(&config, keeper);
     drop(flush);
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -92,8 +89,15 @@ fn failed(error: &anyhow::Error) -> ExitCode {
 }
 
 /// Looks at a store that no server uses.
-fn look(command: &Command, data: &Data) -> anyhow::Result<ExitCode> {
-    let Data::Dir(dir) = data else {
+fn look(command: &Command, config: &Config) -> anyhow::Result<ExitCode> {
+    if !config.etcd.is_empty() {
+        eprintln!(
+            "voicelane-server: check, export and import are for a store in a directory (--data); of etcd, \
+             etcdctl makes snapshots, and a server that starts checks all that it holds"
+        );
+        return Ok(ExitCode::from(2));
+    }
+    let Data::Dir(dir) = &config.data else {
         eprintln!("voicelane-server: --data none is no store; give its directory");
         return Ok(ExitCode::from(2));
     };
@@ -169,7 +173,14 @@ fn configure(args: &Args) -> anyhow::Result<(Config, EnvFilter)> {
     config.webhook()?;
     if let Some(data) = &args.data {
         config.data = data.clone();
+        config.etcd.clear();
     }
+    if !args.etcd.is_empty() {
+        config.etcd.clone_from(&args.etcd);
+        config.data = Data::default();
+    }
+    config.advertise = args.advertise.clone().or(config.advertise);
+    config.check_etcd()?;
     let given = |flag: &Option<PathBuf>, key: Option<PathBuf>| flag.clone().or(key);
     config.cert = given(&args.cert, config.cert);
     config.key = given(&args.key, config.key);
@@ -191,130 +202,6 @@ fn configure(args: &Args) -> anyhow::Result<(Config, EnvFilter)> {
     Ok((config, filter))
 }
 
-/// Whom the server trusts; absent: everybody, in plain text.
-fn keeper(config: &Config) -> anyhow::Result<Option<Keeper>> {
-    let files = config.files()?;
-    Ok(files
-        .map(|files| Keeper::new(files, config.crl.clone()))
-        .transpose()?)
-}
-
-#[tokio::main]
-async fn run(config: &Config, keeper: Option<Keeper>) -> anyhow::Result<()> {
-    raise_descriptor_limit();
-    refuse_huge_pages();
-    // Without certificates there is nothing to read again, and no reason to end.
-    let _hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
-    // Before anybody can connect: nothing is answered, and no router told anything, by a server that
-    // has not read what it is to know.
-    let engine = start(config, config.settings()?)?;
-    // Until here they end the process at once, as nothing of it is lost then.
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
-    let (audit, _flush) = match &config.audit {
-        Some(file) => {
-            let opened = Audit::to(file).with_context(|| format!("--audit {}", file.display()))?;
-            (opened.0, Some(opened.1))
-        }
-        None => (Audit::default(), None),
-    };
-    let listener = serve::bind(config.listen).await?;
-    let address = listener.local_addr().context("the listening address")?;
-    info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
-    let mut transport = config.transport();
-    transport.guard = Guard {
-        quotas: Arc::new(Quotas::new(config.quota())),
-        audit,
-    };
-    transport.socket = config
-        .socket
-        .as_deref()
-        .map(serve::bind_socket)
-        .transpose()?;
-    if let Some(keeper) = keeper {
-        transport.trust = Some(keeper.trust());
-        tokio::spawn(keeper.run());
-    } else if !address.ip().to_canonical().is_loopback() {
-        warn!(
-            %address,
-            "plain text: anybody who reaches this address may do anything (--allow-plain-text)"
-        );
-    }
-    let metrics = match config.metrics {
-        Some(address) => {
-            let listener = serve::bind_metrics(address).await?;
-            let address = listener.local_addr().context("the metrics' address")?;
-            info!(%address, "serving GET /metrics");
-            Some(listener)
-        }
-        None => None,
-    };
-    let page = match config.web {
-        Some(address) => {
-            let listener = serve::bind_web(address)?;
-            let address = listener.local_addr().context("the page's address")?;
-            let is_local = address.ip().to_canonical().is_loopback();
-            let readers = Readers {
-                trust: transport
-                    .trust
-                    .clone()
-                    .filter(|_| !is_local && !config.allow_plain_text),
-                read_timeout: transport.limits.read_timeout,
-            };
-            let scheme = if readers.trust.is_some() {
-                "https"
-            } else {
-                "http"
-            };
-            info!("the page is at {scheme}://{address}/");
-            if readers.trust.is_none() && !is_local {
-                warn!(
-                    %address,
-                    "plain text: anybody who reaches this address may read the page (--allow-plain-text)"
-                );
-            }
-            Some((listener, readers))
-        }
-        None => None,
-    };
-    if let Some((listener, readers)) = page {
-        let engine = engine.clone();
-        tokio::spawn(async move {
-            if let Err(error) = web::serve(engine, listener, readers).await {
-                warn!(%error, "the page is served no more");
-            }
-        });
-    }
-    if let Some(webhook) = config.webhook()? {
-        tokio::spawn(webhook.run(engine.clone()));
-    }
-    if let Some(listener) = metrics {
-        let engine = engine.clone();
-        tokio::spawn(async move {
-            if let Err(error) = serve::serve_metrics(engine, listener).await {
-                warn!(%error, "metrics are served no more");
-            }
-        });
-    }
-    let stop = async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    };
-    let served = tokio::select! {
-        served = serve::serve(engine.clone(), listener, transport, stop) => served,
-        error = engine.journal().failed() => return Err(error.into()),
-    };
-    if let Some(socket) = &config.socket {
-        // Fails when it is gone already.
-        drop(fs::remove_file(socket));
-    }
-    served?;
-    engine.journal().close().await?;
-    Ok(())
-}
-
 /// The kernel clears a huge page when it is first touched: 2 MiB, which takes some 15 ms on a virtual
 /// machine, while the thread may have the engine's lock. So all pages are small, to which the
 /// allocator's `madvise` changes nothing then.
@@ -322,22 +209,6 @@ fn refuse_huge_pages() {
     if let Err(error) = disable_transparent_huge_pages(true) {
         warn!(%error, "cannot turn off transparent huge pages: calls may wait for them");
     }
-}
-
-fn start(config: &Config, settings: Settings) -> Result<Arc<Engine>, StoreError> {
-    let Data::Dir(dir) = &config.data else {
-        info!("sessions are held in memory only (--data none)");
-        return Ok(Engine::start(settings));
-    };
-    let began = Instant::now();
-    let disk = Disk::serve(dir)?;
-    let engine = Engine::restore(settings, disk)?;
-    let (sessions, routers) = engine.size();
-    info!(
-        dir = %dir.display(), sessions, routers,
-        took = ?began.elapsed(), "store read"
-    );
-    Ok(engine)
 }
 
 /// Each connection takes a descriptor; many systems permit few until a process asks for more.

@@ -120,7 +120,7 @@ pub struct Metrics {
 }
 
 /// Gauges without labels: name, help, and where a snapshot has it.
-const GAUGES: [(&str, &str, Of); 12] = [
+const GAUGES: [(&str, &str, Of); 13] = [
     (
         "voicelane_server_outstanding_commands",
         "Commands that routers have not answered",
@@ -171,8 +171,13 @@ const GAUGES: [(&str, &str, Of); 12] = [
     ),
     (
         "voicelane_server_serving",
-        "1: the server takes requests, 0: it is going down",
+        "1: the server takes requests, 0: it is going down, or stands by",
         |it| u64::from(it.serving),
+    ),
+    (
+        "voicelane_server_term",
+        "Of several servers, how many have led, with this one; 0: it does not lead, or is the only one",
+        |it| it.term,
     ),
     (
         "voicelane_server_start_time_seconds",

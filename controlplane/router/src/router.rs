@@ -389,19 +389,16 @@ fn start_tasks(config: &Config, api: Option<Api>, parts: Parts<'_>) -> Tasks {
     ));
     let mut tasks = Tasks::new();
     let mut server = None;
-    if let Some(uri) = &config.router.server {
+    if let Some(servers) = &config.router.server {
         let (identity, interfaces) = (identity.clone(), interfaces.clone());
         let agent = Agent::new(
-            uri.clone(),
+            servers.clone(),
             config.router.identity.clone(),
             identity,
             interfaces,
             Arc::clone(&sessions),
         );
-        server = Some((
-            uri.to_string().trim_end_matches('/').to_owned(),
-            agent.attached(),
-        ));
+        server = Some((servers.names(), agent.attached()));
         // It ends only with the worker, which is watched anyway.
         tasks.spawn(async move {
             agent.run().await;

@@ -3,19 +3,14 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use rand::Rng as _;
 use tokio::{
     sync::{Semaphore, mpsc},
     time::{Instant, interval_at, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{
-    Code, Status, Streaming,
-    metadata::MetadataMap,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Code, Status, Streaming, metadata::MetadataMap, transport::Channel};
 use tracing::{debug, info, warn};
-use voicelane_identity::{Files, client};
+use voicelane_identity::{Files, Servers, client};
 use voicelane_proto::v1::{self, operator_client::OperatorClient, sessions_client::SessionsClient};
 use voicelane_types::with_causes;
 
@@ -25,8 +20,6 @@ use super::{Answer, Question};
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(10);
-/// Between attempts, at most: grows from the first to the last, with full jitter.
-const BACK_OFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(3)];
 /// Requests that wait for the stream. More changes than these hold are never on their way.
 const REQUESTS: usize = 1_024;
 /// Questions that are asked at a time.
@@ -68,8 +61,8 @@ struct NobodyListens;
 /// Whom to connect to, in whose name.
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// The server's URL, `https://ADDRESS:PORT`, or http.
-    pub url: String,
+    /// Those that may be asked.
+    pub servers: Servers,
     /// What the agent proves its name with; read at each connecting.
     pub files: Option<Files>,
     /// The agent's name at the server.
@@ -79,8 +72,6 @@ pub struct Server {
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
 enum Ended {
-    #[error("{0:?} is no URL such as http://192.0.2.10:7400")]
-    Url(String),
     #[error("no connection within {CONNECT:?}")]
     Connecting,
     #[error("no connection")]
@@ -101,14 +92,13 @@ impl From<Status> for Ended {
 
 /// Stays connected until nobody listens.
 pub async fn run(
-    server: Server,
+    mut server: Server,
     events: mpsc::Sender<FromServer>,
     mut questions: mpsc::Receiver<Vec<Question>>,
     mut kept: mpsc::Receiver<Vec<String>>,
 ) {
     let mut listed = false;
     let mut waiting = VecDeque::new();
-    let mut back_off = BACK_OFF[0];
     let mut said = String::new();
     loop {
         let mut connection = Connection {
@@ -124,21 +114,25 @@ pub async fn run(
             Ok(NobodyListens) => return,
             Err(ended) => ended,
         };
-        if connection.worked {
-            back_off = BACK_OFF[0];
+        let worked = connection.worked;
+        if worked {
+            server.servers.works();
             said.clear();
         }
         let reason = with_causes(&ended);
         if reason != said {
-            warn!(server = server.url, %reason, "the QoS server cannot be used; trying again");
+            warn!(server = %server.servers.now(), %reason, "the QoS server cannot be used; trying again");
             said = reason;
         }
         if events.send(FromServer::Disconnected).await.is_err() {
             return;
         }
-        let wait = rand::rng().random_range(BACK_OFF[0] / 2..=back_off);
+        let status = match &ended {
+            Ended::Status(status) => Some(status),
+            _ => None,
+        };
+        let wait = server.servers.fails(status, &mut rand::rng());
         tokio::time::sleep(wait).await;
-        back_off = (back_off * 2).min(BACK_OFF[1]);
     }
 }
 
@@ -191,7 +185,7 @@ impl Connection<'_> {
         let opened = timeout(ANSWER, opening).await.map_err(|_| Ended::Slow)??;
         let epoch = epoch(opened.metadata());
         info!(
-            server = self.server.url,
+            server = %self.server.servers.now(),
             epoch, "connected to the QoS server"
         );
         self.worked = true;
@@ -307,12 +301,7 @@ impl Connection<'_> {
 }
 
 async fn connect(server: &Server) -> Result<Channel, Ended> {
-    let endpoint = Endpoint::from_shared(server.url.clone())
-        .map_err(|_| Ended::Url(server.url.clone()))?
-        .http2_keep_alive_interval(Duration::from_secs(10))
-        .keep_alive_timeout(Duration::from_secs(5))
-        .keep_alive_while_idle(true)
-        .tcp_nodelay(true);
+    let endpoint = server.servers.endpoint();
     let channel = timeout(CONNECT, client::connect(&endpoint, server.files.as_ref())).await;
     Ok(channel.map_err(|_| Ended::Connecting)??)
 }

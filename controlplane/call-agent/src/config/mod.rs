@@ -9,8 +9,7 @@ use std::{
 
 use ipnet::IpNet;
 use serde::Deserialize;
-use tonic::transport::Uri;
-use voicelane_identity::{Files, FilesError, client};
+use voicelane_identity::{Files, FilesError, Servers, client::AddressError};
 use voicelane_proto::v1::ServiceClass;
 use voicelane_types::BitRate;
 
@@ -340,6 +339,17 @@ impl fmt::Display for Problems {
     }
 }
 
+/// What is wrong with the servers that are given.
+#[derive(Debug, thiserror::Error)]
+pub enum ServersError {
+    /// Some of certificate, key and authority are missing.
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    /// One is no URL, or does not go with them.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+}
+
 impl Config {
     /// Reads a file, without [`check`](Self::check).
     ///
@@ -366,6 +376,16 @@ impl Config {
         Files::of(self.cert.clone(), self.key.clone(), self.ca.clone())
     }
 
+    /// The servers that may be asked.
+    ///
+    /// # Errors
+    ///
+    /// If one is no URL, or does not go with the files.
+    pub fn servers(&self) -> Result<Servers, ServersError> {
+        let files = self.files()?;
+        Ok(Servers::parse(&self.server, files.as_ref())?)
+    }
+
     /// Checks values, and those that must fit together.
     ///
     /// # Errors
@@ -385,15 +405,11 @@ impl Config {
                 "agent_id = {id:?}: give 1 to {MAX_NAME} printable ASCII characters without spaces"
             ),
         );
-        let server = self.server.parse::<Uri>();
-        let server = server.map_err(|_| client::AddressError::Url(self.server.clone()));
-        match (server, self.files()) {
-            (_, Err(error)) => hold(false, error.to_string()),
-            (server, Ok(files)) => {
-                let fits = server.and_then(|server| client::check(&server, files.as_ref()));
-                let wrong = fits.as_ref().err().map(ToString::to_string);
-                let wrong = wrong.unwrap_or_default();
-                hold(fits.is_ok(), format!("server = {:?}: {wrong}", self.server));
+        match self.servers() {
+            Ok(_) => {}
+            Err(ServersError::Files(error)) => hold(false, error.to_string()),
+            Err(ServersError::Address(error)) => {
+                hold(false, format!("server = {:?}: {error}", self.server));
             }
         }
         let receives = !self.hep.udp.is_empty()

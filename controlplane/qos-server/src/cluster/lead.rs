@@ -165,9 +165,9 @@ impl Lead {
 
     /// When [`next`](Self::next) may have something to do that it has not at `now`, if time alone makes
     /// the difference.
-    pub fn wake(&self) -> Option<Boot> {
+    pub fn wake(&self, now: Boot) -> Option<Boot> {
         match &self.state {
-            State::Standby { not_before } => Some(*not_before),
+            State::Standby { not_before } => Some(*not_before).filter(|at| *at > now),
             State::Campaigning => None,
             State::Leading {
                 until, renewing, ..

@@ -1,5 +1,28 @@
-//! Several servers: one leads, the others stand by.
+//! Several servers on one etcd: one leads, the others stand by.
 //!
-//! [`lead`] decides who leads.
+//! [`lead`] decides who leads, and [`member`] carries that out. [`mirror`] is what etcd holds, as a watch
+//! tells it; [`store`] commits to it while this server leads, each commit on the condition that it still
+//! does. [`standby`] answers those who ask a server that does not lead.
 
+mod etcd;
+mod keys;
 pub mod lead;
+mod member;
+mod mirror;
+pub mod standby;
+mod store;
+
+pub use self::{
+    etcd::{Etcd, EtcdError},
+    member::{Leadership, Member, Seat, lost},
+    store::EtcdStore,
+};
+
+/// Who leads.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Leader {
+    /// How many leaders there have been, with this one; 0: there is one server only.
+    pub term: u64,
+    /// Where clients reach it.
+    pub url: String,
+}

@@ -40,6 +40,9 @@ pub enum ConfigError {
         /// The address that it was to listen on.
         listen: SocketAddr,
     },
+    /// What is said of etcd does not go together.
+    #[error("etcd: {0}")]
+    Etcd(String),
     /// Revoked certificates, and no certificates.
     #[error("crl is for a server that has cert, key and ca")]
     Revoked,

@@ -108,6 +108,7 @@ impl Engine {
         self.prepare(&mut change).await;
         let welcome = ToRouter::Welcome {
             server_epoch: self.epoch,
+            leader: self.leader.clone(),
         };
         let link = Arc::new(Link::new(
             id.clone(),

@@ -4,6 +4,9 @@
 //! acknowledged and before the former one is taken away, its end before they are told to remove it.
 //! Each time the answer waits for the commit, and the engine's lock is not held meanwhile.
 
+use prost::Message as _;
+use tracing::warn;
+
 use super::{Engine, state::State};
 use crate::{
     journal::{
@@ -106,6 +109,12 @@ impl Engine {
             return Committed::already();
         }
         let stored = StoredRouter::of(identity, interfaces);
+        if !self.journal.takes(stored.encoded_len()) {
+            // The next leader knows it when it attaches.
+            warn!(router = %identity.id, bytes = stored.encoded_len(), "its report is too long for etcd");
+            self.strike_router(records, &identity.id);
+            return Committed::already();
+        }
         match records.put(&identity.id, &stored) {
             Some(change) => self.journal.submit(change),
             None => Committed::already(),

@@ -71,6 +71,7 @@ pub use self::{
 use self::{moves::Lane, state::State};
 pub use crate::model::leases::Reaper;
 use crate::{
+    cluster::Leader,
     events::{Events as History, Kind, Subject},
     identity::Claims,
     journal::{Backend, Contents, Journal, StoreError, record::RouterRecords},
@@ -120,6 +121,8 @@ pub struct Settings {
     pub read_timeout: Duration,
     /// How many sessions of a router are synchronised at once.
     pub synchronise_window: usize,
+    /// How many routers are synchronised at once; the others wait.
+    pub routers_at_once: usize,
     /// How often it is tried again what a router refused and no agent waits for.
     pub retry_every: Duration,
     /// After how long without an answer a router that owes none is asked whether it still answers;
@@ -127,6 +130,8 @@ pub struct Settings {
     pub probe_every: Duration,
     /// How far apart the two readings are from which an explanation tells what happens now.
     pub explain_sample: Duration,
+    /// It has no sessions, as another server leads: nobody is let to it.
+    pub stands_by: bool,
     /// Wall clock and monotonic clock.
     pub clock: Clock,
     /// What measures how long the engine's lock is held; absent outside of measurements.
@@ -162,9 +167,11 @@ impl Default for Settings {
             router_buffer: 512,
             read_timeout: Duration::from_secs(30),
             synchronise_window: 256,
+            routers_at_once: 32,
             retry_every: Duration::from_secs(10),
             probe_every: Duration::from_secs(5),
             explain_sample: Duration::from_secs(1),
+            stands_by: false,
             clock: Clock::system(),
             holds: None,
         }
@@ -177,6 +184,8 @@ pub struct Engine {
     settings: Settings,
     /// Differs for each start of the process, or with a store for each store.
     epoch: u64,
+    /// Who this server is among several.
+    leader: Leader,
     state: Mutex<State>,
     /// Commits what has to survive the process.
     journal: Journal,
@@ -193,6 +202,8 @@ pub struct Engine {
     moves_due: moves::Bells,
     /// Counts how often agents were asked about silent sessions.
     asked: latest::Sender<u64>,
+    /// Routers that may be synchronised besides those that are.
+    synchronising: Semaphore,
     stopping: latest::Sender<bool>,
     metrics: Arc<Metrics>,
     history: History,
@@ -208,7 +219,7 @@ impl Engine {
         let records = RouterRecords::default();
         Self::run(
             settings,
-            epoch,
+            (epoch, Leader::default()),
             state,
             Journal::none(),
             records,
@@ -221,17 +232,20 @@ impl Engine {
     pub fn restore(settings: Settings, mut backend: impl Backend) -> Result<Arc<Self>, StoreError> {
         let now = settings.clock.unix();
         let mut contents = Contents::load(&mut backend, settings.max_routers, now)?;
-        let (epoch, next_id) = (backend.epoch(), contents.next_id);
+        let (epoch, leader, next_id) = (backend.epoch(), backend.leader(), contents.next_id);
         let records = std::mem::take(&mut contents.router_records);
         let state = State::restored(&settings, contents, backend.is_new());
         let metrics: Arc<Metrics> = Arc::default();
         let journal = Journal::start(backend, next_id, metrics.clone())?;
-        Ok(Self::run(settings, epoch, state, journal, records, metrics))
+        let known_as = (epoch, leader);
+        Ok(Self::run(
+            settings, known_as, state, journal, records, metrics,
+        ))
     }
 
     fn run(
         settings: Settings,
-        epoch: u64,
+        (epoch, leader): (u64, Leader),
         state: State,
         journal: Journal,
         records: RouterRecords,
@@ -239,6 +253,7 @@ impl Engine {
     ) -> Arc<Self> {
         let engine = Arc::new(Self {
             epoch,
+            leader,
             state: Mutex::new(state),
             journal,
             attachments: AtomicU64::new(1),
@@ -249,6 +264,7 @@ impl Engine {
             links_changed: Notify::new(),
             moves_due: moves::Bells::default(),
             asked: latest::Sender::new(0),
+            synchronising: Semaphore::new(settings.routers_at_once.max(1)),
             stopping: latest::Sender::new(false),
             metrics,
             history: History::default(),
@@ -298,6 +314,11 @@ impl Engine {
     /// Differs for each start of the process, or with a store for each store.
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// Who this server is among several.
+    pub fn leader(&self) -> &Leader {
+        &self.leader
     }
 
     /// What it counts.

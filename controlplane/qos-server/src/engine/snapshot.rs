@@ -39,8 +39,10 @@ pub struct Snapshot {
     pub lost_agents: u64,
     /// WatchSessions, WatchEvents and WatchOverview streams.
     pub watchers: u64,
-    /// Whether the server is not going down.
+    /// Whether the server does not stand by and is not going down.
     pub serving: bool,
+    /// Of several servers, how many have led, with this one.
+    pub term: u64,
     /// When it started.
     pub started_unix_s: u64,
 }
@@ -52,7 +54,8 @@ impl Engine {
             sessions: self.count_by_state().await,
             routers: self.count_by_standing(),
             watchers: self.watchers() as u64,
-            serving: !*self.stopping.borrow(),
+            serving: !*self.stopping.borrow() && !self.settings.stands_by,
+            term: self.leader.term,
             started_unix_s: self.epoch >> 20,
             ..Snapshot::default()
         };

@@ -41,6 +41,11 @@ impl Engine {
         link: Arc<Link>,
         mut reported: HashMap<SessionKey, Reported>,
     ) {
+        // Fails never: it is not closed.
+        let _place = tokio::select! {
+            place = self.synchronising.acquire() => place,
+            _ = link.ended() => return,
+        };
         let mut summary = Summary::default();
         // First, so that what takes their place finds room and the five-tuples free.
         let unwanted = self.take_unwanted(&link, &mut reported);

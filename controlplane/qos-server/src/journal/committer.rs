@@ -18,8 +18,6 @@ use tracing::error;
 use super::{Backend, Change, StoreError};
 use crate::metrics::Metrics;
 
-/// The most changes of a commit.
-const MAX_CHANGES: usize = 4_096;
 /// Where a batch ends, bytes.
 const MAX_BYTES: usize = 1024 * 1024;
 
@@ -35,6 +33,7 @@ enum Message {
 pub struct Journal {
     /// Absent: nothing is kept.
     messages: Option<mpsc::UnboundedSender<Message>>,
+    longest_record: usize,
     next_id: Arc<AtomicU64>,
     failed: watch::Receiver<Option<Arc<StoreError>>>,
 }
@@ -52,6 +51,7 @@ impl Journal {
     pub fn none() -> Self {
         Self {
             messages: None,
+            longest_record: usize::MAX,
             next_id: Arc::default(),
             failed: watch::channel(None).1,
         }
@@ -65,6 +65,7 @@ impl Journal {
     ) -> Result<Self, StoreError> {
         let (messages, receiver) = mpsc::unbounded_channel();
         let (failed, failure) = watch::channel(None);
+        let longest_record = backend.longest_record();
         let committer = Committer {
             messages: receiver,
             backend,
@@ -84,6 +85,7 @@ impl Journal {
             })?;
         Ok(Self {
             messages: Some(messages),
+            longest_record,
             next_id: Arc::new(AtomicU64::new(next_id)),
             failed: failure,
         })
@@ -92,6 +94,11 @@ impl Journal {
     /// Whether anything is kept.
     pub fn keeps(&self) -> bool {
         self.messages.is_some()
+    }
+
+    /// Whether a record of this length can be kept.
+    pub(crate) fn takes(&self, bytes: usize) -> bool {
+        bytes <= self.longest_record
     }
 
     /// A number that no record has.
@@ -181,6 +188,7 @@ impl<B: Backend> Committer<B> {
     /// Runs until the journal is closed or dropped.
     fn run(mut self) -> Result<(), StoreError> {
         let (mut batch, mut waiting) = (Vec::new(), Vec::new());
+        let most_changes = self.backend.most_changes();
         while let Some(first) = self.messages.blocking_recv() {
             let mut bytes = 0;
             let mut next = Some(first);
@@ -197,7 +205,7 @@ impl<B: Backend> Committer<B> {
                         break;
                     }
                 }
-                if batch.len() < MAX_CHANGES && bytes < MAX_BYTES {
+                if batch.len() < most_changes && bytes < MAX_BYTES {
                     next = self.messages.try_recv().ok();
                 }
             }

@@ -151,6 +151,11 @@ impl Disk {
         &self.dir
     }
 
+    /// How many servers have served from it, this one included.
+    pub fn term(&self) -> u64 {
+        self.term
+    }
+
     /// What all commits have made.
     pub fn totals(&self) -> Totals {
         self.totals
@@ -254,10 +259,6 @@ impl Backend for Disk {
 
     fn epoch(&self) -> u64 {
         self.epoch
-    }
-
-    fn term(&self) -> u64 {
-        self.term
     }
 
     fn is_new(&self) -> bool {

@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use crate::cluster::EtcdError;
+
 /// Why a store cannot be used. Each message says where, and what to do.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say what the fields are")]
@@ -59,6 +61,37 @@ pub enum StoreError {
          acknowledged"
     )]
     Thread { reason: String },
+    /// Another server leads. This one stands by.
+    #[error("another server leads: the term is {term} by now")]
+    Fenced { term: u64 },
+    /// The head is not what this leader has written.
+    #[error(
+        "something else than voicelane-server has written below /voicelane/ in etcd. This server leads no \
+         more; whoever leads next reads all that is there. Nothing else may write there"
+    )]
+    Foreign,
+    /// A commit has no answer for too long.
+    #[error("{0}; this server leads no more, and the next leader finds what was committed")]
+    Etcd(EtcdError),
+    /// The records in etcd are not those that were committed.
+    #[error(
+        "what etcd holds is damaged: {committed} records were committed, and it has {found}, or one is not \
+         as it was committed. Nothing was started, and routers keep the calls that they have. Restore etcd \
+         from a snapshot (etcdctl snapshot restore), or remove all below /voicelane/ to begin anew"
+    )]
+    EtcdDamaged { found: u64, committed: u64 },
+    /// A record in etcd makes no sense.
+    #[error(
+        "what etcd holds is damaged: {reason}. Nothing was started, and routers keep the calls that they \
+         have. Restore etcd from a snapshot (etcdctl snapshot restore), or remove all below /voicelane/ to \
+         begin anew"
+    )]
+    EtcdRecord { reason: String },
+    /// Written by another release.
+    #[error(
+        "what etcd holds has format {found}, and this release reads 1; use the release that wrote it"
+    )]
+    EtcdFormat { found: u64 },
     /// A file that is imported makes no sense.
     #[error("line {line}: {reason}; nothing was imported")]
     Import { line: usize, reason: String },

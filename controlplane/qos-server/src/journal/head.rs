@@ -40,19 +40,20 @@ impl Totals {
     const LEN: usize = 24;
 
     /// With a record more.
-    pub(super) fn add(&mut self, digest: u64) {
+    pub(crate) fn add(&mut self, digest: u64) {
         self.count = self.count.wrapping_add(1);
         self.sum = self.sum.wrapping_add(digest);
     }
 
-    fn take(&mut self, digest: u64) {
+    /// With a record less.
+    pub(crate) fn take(&mut self, digest: u64) {
         self.count = self.count.wrapping_sub(1);
         self.sum = self.sum.wrapping_sub(digest);
     }
 
     /// After one more commit.
     #[must_use]
-    pub(super) fn after(mut self, batch: &[Change]) -> Self {
+    pub(crate) fn after(mut self, batch: &[Change]) -> Self {
         self.commit += 1;
         for change in batch {
             if let Some(former) = change.former {
@@ -66,12 +67,12 @@ impl Totals {
     }
 
     /// Whether both have the same records.
-    pub(super) fn agrees(&self, other: &Self) -> bool {
+    pub(crate) fn agrees(&self, other: &Self) -> bool {
         (self.count, self.sum) == (other.count, other.sum)
     }
 
     /// Number, count and sum, big-endian.
-    pub(super) fn encode(&self) -> [u8; Self::LEN] {
+    pub(crate) fn encode(&self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
         let (commit, rest) = bytes.split_at_mut(8);
         let (count, sum) = rest.split_at_mut(8);
@@ -81,7 +82,7 @@ impl Totals {
         bytes
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let number = |at: usize| {
             let bytes = bytes.get(at..at + 8)?;
             Some(u64::from_be_bytes(bytes.try_into().ok()?))
@@ -96,7 +97,7 @@ impl Totals {
 }
 
 /// What a record counts for in the sum: xxh3 of its keyspace, its key and its value.
-pub(super) fn digest(space: Space, key: &[u8], value: &[u8]) -> u64 {
+pub(crate) fn digest(space: Space, key: &[u8], value: &[u8]) -> u64 {
     let mut hash = xxhash_rust::xxh3::Xxh3::new();
     hash.update(&[match space {
         Space::Sessions => 1,

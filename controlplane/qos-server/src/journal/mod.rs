@@ -1,7 +1,8 @@
 //! What survives the server: sessions and routers' reports, committed before anybody is answered.
 //!
 //! [`Journal`] is the engine's side. It gathers changes while a commit runs; the next commit has all of
-//! them. [`Backend`] keeps them: [`disk`] in a directory. Without one (`--data none`) sessions live as
+//! them. [`Backend`] keeps them: [`disk`] in a directory,
+//! [`EtcdStore`](crate::cluster::EtcdStore) in etcd. Without one (`--data none`) sessions live as
 //! long as the process. [`record`] is what is kept of a session, [`commands`] checks, exports and
 //! imports.
 
@@ -16,12 +17,14 @@ pub mod record;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::head::digest;
 pub use self::{
     committer::{Committed, Journal},
     contents::Contents,
     error::StoreError,
     head::Totals,
 };
+use crate::cluster::Leader;
 
 /// What a record is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -62,7 +65,7 @@ impl Change {
         Self {
             space,
             key: key.into(),
-            digest: head::digest(space, key, &value),
+            digest: digest(space, key, &value),
             value: Some(value),
             former,
         }
@@ -77,6 +80,21 @@ impl Change {
             digest: 0,
             former: Some(former),
         }
+    }
+
+    /// What it is of.
+    pub(crate) fn space(&self) -> Space {
+        self.space
+    }
+
+    /// The record's key.
+    pub(crate) fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// What the record is to be; absent: it is taken out.
+    pub(crate) fn value(&self) -> Option<&[u8]> {
+        self.value.as_deref()
     }
 
     /// Of the record as it is to be.
@@ -100,14 +118,26 @@ pub trait Backend: Send + 'static {
     /// keyspace is left out, or if they are not those that were committed.
     fn load(&mut self, each: &mut Each<'_>) -> Result<(), StoreError>;
 
+    /// The most changes of a commit.
+    fn most_changes(&self) -> usize {
+        4_096
+    }
+
+    /// The longest record that it keeps, bytes.
+    fn longest_record(&self) -> usize {
+        usize::MAX
+    }
+
     /// Makes all changes or none, durably. After an error nobody knows which: it is not used any more.
     fn commit(&mut self, batch: &[Change]) -> Result<(), StoreError>;
 
     /// Differs for each store, and does not change: by it agents know whether their sessions are there.
     fn epoch(&self) -> u64;
 
-    /// How many servers have served from it, this one included.
-    fn term(&self) -> u64;
+    /// Who serves from it, where others may after it.
+    fn leader(&self) -> Leader {
+        Leader::default()
+    }
 
     /// Whether nothing was ever committed to it, so that routers may have sessions that it has never known.
     fn is_new(&self) -> bool;

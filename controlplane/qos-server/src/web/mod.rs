@@ -36,6 +36,7 @@ use voicelane_types::with_causes;
 
 use self::unread::Unread;
 use crate::{
+    cluster::{Leader, standby::refusal},
     connection::{Admission, Limits, Listener, Peer, Tls, incoming},
     engine::Engine,
     grpc::render,
@@ -165,6 +166,26 @@ fn routes(engine: Arc<Engine>, is_local: bool) -> Router {
             guard(is_local, peer, request, next)
         }))
         .with_state(web)
+}
+
+/// Says who leads in place of the page, until the engine of a server that stands by stops.
+pub async fn stand_by(
+    engine: Arc<Engine>,
+    listener: TcpListener,
+    leader: watch::Receiver<Option<Leader>>,
+) -> std::io::Result<()> {
+    let mut stopping = engine.stopping();
+    let routes = Router::new().fallback(get(move || {
+        let status = refusal(leader.borrow().as_ref());
+        let text = status.message().to_owned();
+        async move { (StatusCode::SERVICE_UNAVAILABLE, text) }
+    }));
+    axum::serve(listener, routes)
+        .with_graceful_shutdown(async move {
+            // Fails only when the engine is gone, which is as good a reason.
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+        })
+        .await
 }
 
 /// Refuses whoever is no operator, and adds what keeps browsers careful. On loopback nobody is asked for a

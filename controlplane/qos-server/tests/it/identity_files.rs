@@ -205,9 +205,9 @@ async fn whoever_is_refused_is_in_the_log_with_the_reason() {
 
     // One that was taken back; the list is new.
     let thief = pki.files(Role::Agent, "thief");
-    get(&mut server.sessions(&thief).await, "c1")
-        .await
-        .unwrap_err();
+    // Kept, so that there is a connection to close.
+    let mut held = server.sessions(&thief).await;
+    get(&mut held, "c1").await.unwrap_err();
     pki.authority.revoke(Role::Agent, "thief", now()).unwrap();
     server.signal("-HUP");
     server

@@ -28,17 +28,17 @@ use tonic::{Code, Status, transport::Channel};
 use voicelane_proto::v1::{self, operator_client::OperatorClient, sessions_client::SessionsClient};
 
 /// Changes a second of all workers.
-const WORKERS: u16 = 8;
-const EVERY: Duration = Duration::from_millis(40);
+pub(crate) const WORKERS: u16 = 8;
+pub(crate) const EVERY: Duration = Duration::from_millis(40);
 /// Sessions that a worker changes.
-const SLOTS: u16 = 40;
+pub(crate) const SLOTS: u16 = 40;
 /// Room for two thirds of the sessions, with the reserve.
 const BUDGET: u64 = 99_504 * 240;
 /// How long routers may take to have what is desired, at rest.
-const AT_REST: Duration = Duration::from_secs(10);
+pub(crate) const AT_REST: Duration = Duration::from_secs(10);
 
 /// What an agent knows of its sessions: the revisions that each may have; 0: it may be absent.
-type Ledger = BTreeMap<String, Vec<u64>>;
+pub(crate) type Ledger = BTreeMap<String, Vec<u64>>;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Victim {
@@ -56,7 +56,7 @@ struct World {
     rng: StdRng,
 }
 
-fn router(index: usize) -> FakeRouter {
+pub(crate) fn router(index: usize) -> FakeRouter {
     let (id, own, other) = [
         ("a", "10.1.0.0/24", "10.2.0.0/24"),
         ("b", "10.2.0.0/24", "10.1.0.0/24"),
@@ -76,7 +76,7 @@ async fn operator(server: &Program) -> OperatorClient<Channel> {
 }
 
 /// No link is over its budget; absent when the server is gone.
-async fn within_budgets(operator: &mut OperatorClient<Channel>) -> Option<()> {
+pub(crate) async fn within_budgets(operator: &mut OperatorClient<Channel>) -> Option<()> {
     let links = operator.list_links(v1::ListLinksRequest::default()).await;
     for link in links.ok()?.into_inner().links {
         assert!(
@@ -88,7 +88,7 @@ async fn within_budgets(operator: &mut OperatorClient<Channel>) -> Option<()> {
 }
 
 /// Whether an error tells that nothing was done.
-fn is_refusal(status: &Status) -> bool {
+pub(crate) fn is_refusal(status: &Status) -> bool {
     // The second: a router was lost, or is away.
     match status.code() {
         Code::ResourceExhausted => true,

@@ -17,6 +17,7 @@ mod wire;
 mod admission;
 mod authorities;
 mod changes;
+mod cluster;
 mod connections;
 mod convergence;
 mod events;

@@ -131,6 +131,13 @@ impl Round {
 }
 
 pub(crate) async fn all(client: &mut SessionsClient<Channel>) -> BTreeMap<String, u64> {
+    all_of(client).await.unwrap()
+}
+
+/// All sessions and their revisions.
+pub(crate) async fn all_of(
+    client: &mut SessionsClient<Channel>,
+) -> Result<BTreeMap<String, u64>, Status> {
     let mut sessions = BTreeMap::new();
     let mut page_token = String::new();
     loop {
@@ -139,18 +146,19 @@ pub(crate) async fn all(client: &mut SessionsClient<Channel>) -> BTreeMap<String
             page_token,
             ..v1::ListSessionsRequest::default()
         };
-        let page = client.list_sessions(request).await.unwrap().into_inner();
+        let page = client.list_sessions(request).await?.into_inner();
         for session in page.sessions {
             let spec = session.spec.unwrap();
             sessions.insert(spec.key.unwrap().session_id, spec.revision);
         }
         page_token = page.next_page_token;
         if page_token.is_empty() {
-            return sessions;
+            return Ok(sessions);
         }
     }
 }
 
+/// What a router has, with revisions.
 pub(crate) fn table(router: &FakeRouter) -> BTreeMap<String, u64> {
     let sessions = router.sessions();
     let sessions = sessions.iter();

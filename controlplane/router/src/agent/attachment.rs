@@ -14,11 +14,11 @@ use tracing::{debug, info};
 use voicelane_identity::client;
 use voicelane_proto::v1::{
     AttachRequest, AttachResponse, Hello, InstalledSession, InstalledSessions, Synchronised,
-    attach_request, attach_response, routers_client::RoutersClient,
+    Welcome, attach_request, attach_response, routers_client::RoutersClient,
 };
 use voicelane_types::with_causes;
 
-use super::{Identity, Interfaces, report::Seen, silence, traffic};
+use super::{Identity, Interfaces, Terms, report::Seen, silence, traffic};
 use crate::{
     dataplane::WorkerGone,
     sessions::{Commands, Sessions, latched_messages},
@@ -45,12 +45,25 @@ pub(super) enum Detached {
     /// at a time.
     #[error("another router with the same id seems to attach; give each its own `id` ({})", .0.message())]
     Replaced(Status),
+    /// The server has led, and leads no more.
+    #[error("it leads no more: a later leader's term is known")]
+    Stale,
     /// The server ended the stream.
     #[error("the server ended the attachment")]
     Ended,
     /// The worker has ended.
     #[error(transparent)]
     Worker(#[from] WorkerGone),
+}
+
+impl Detached {
+    /// What the server said, if it said anything.
+    pub(super) fn status(&self) -> Option<&Status> {
+        match self {
+            Self::Status(status) | Self::Replaced(status) => Some(status),
+            _ => None,
+        }
+    }
 }
 
 impl From<Status> for Detached {
@@ -117,6 +130,7 @@ impl Attachment {
         &mut self,
         commands: &mut Commands,
         interfaces: &mut Interfaces,
+        terms: &mut Terms,
         mut on_synchronised: impl FnMut(&Synchronised),
     ) -> Detached {
         let mut report_at = None;
@@ -132,6 +146,9 @@ impl Attachment {
                 // Commands before results, so that many are with the worker at once.
                 biased;
                 message = self.inbox.message() => match message {
+                    Ok(Some(AttachResponse {
+                        message: Some(attach_response::Message::Welcome(welcome)),
+                    })) => welcomed(&welcome, terms),
                     Ok(Some(message)) => {
                         self.handle(message, commands, &mut on_synchronised).await
                     }
@@ -172,18 +189,14 @@ impl Attachment {
                 commands.start(command, &mut done).await?;
                 self.tell(done).await?;
             }
-            Some(attach_response::Message::Welcome(welcome)) => {
-                let (version, epoch) = (welcome.server_version, welcome.server_epoch);
-                info!(
-                    version,
-                    epoch = format!("{epoch:016x}"),
-                    "the QoS server says welcome"
-                );
-            }
             Some(attach_response::Message::Synchronised(synchronised)) => {
                 on_synchronised(&synchronised);
             }
-            None => debug!("the server sent a message that this version does not know"),
+            Some(attach_response::Message::Welcome(_)) | None => {
+                debug!(
+                    "the server sent a message that is out of place, or that this version does not know"
+                );
+            }
         }
         Ok(())
     }
@@ -212,6 +225,26 @@ impl Attachment {
         }
         Ok(())
     }
+}
+
+/// Takes the server for the leader, unless a later one is known.
+fn welcomed(welcome: &Welcome, terms: &mut Terms) -> Result<(), Detached> {
+    let Welcome {
+        server_version,
+        server_epoch,
+        term,
+        ..
+    } = welcome;
+    if !terms.admits(*server_epoch, *term, Instant::now()) {
+        return Err(Detached::Stale);
+    }
+    info!(
+        version = server_version,
+        epoch = format!("{server_epoch:016x}"),
+        term,
+        "the QoS server says welcome"
+    );
+    Ok(())
 }
 
 /// What the server is told of the oldest command; waits for ever when there is none.

@@ -1,11 +1,11 @@
 //! The QoS server's client: attaches, reports interfaces, carries out commands, and comes back when
 //! the connection is lost. What is installed stays installed whatever becomes of the server.
 
-pub mod backoff;
 pub mod report;
 
 mod attachment;
 mod silence;
+mod terms;
 mod traffic;
 
 use std::{sync::Arc, time::Duration};
@@ -14,9 +14,9 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep, sleep_until},
 };
-use tonic::transport::{Endpoint, Uri};
+use tonic::transport::Endpoint;
 use tracing::{debug, warn};
-use voicelane_identity::{Files, client};
+use voicelane_identity::{Files, Servers, client};
 use voicelane_proto::v1::InterfaceReport;
 
 use crate::{
@@ -26,8 +26,8 @@ use crate::{
     sessions::{Commands, Sessions},
 };
 use attachment::{Attachment, Detached, LEARN};
-use backoff::Backoff;
 use report::Seen;
+use terms::Terms;
 
 /// An attachment that lasted so long was a success: longer than the longest wait, because two
 /// routers with the same id each stay attached for as long as the other one waits.
@@ -116,7 +116,8 @@ impl Attempt {
 /// The client of the QoS server, which attaches and carries out commands.
 #[derive(Debug)]
 pub struct Agent {
-    server: Uri,
+    servers: Servers,
+    terms: Terms,
     files: Option<Files>,
     identity: Identity,
     interfaces: Interfaces,
@@ -129,7 +130,7 @@ impl Agent {
     /// Does not connect before [`run`](Self::run). The files are read at each attach.
     #[must_use]
     pub fn new(
-        server: Uri,
+        servers: Servers,
         files: Option<Files>,
         identity: Identity,
         interfaces: Interfaces,
@@ -138,7 +139,8 @@ impl Agent {
         let (attached, _) = watch::channel(false);
         let commands = Commands::new(Arc::clone(&sessions));
         Self {
-            server,
+            servers,
+            terms: Terms::default(),
             files,
             identity,
             interfaces,
@@ -156,17 +158,12 @@ impl Agent {
 
     /// Attaches again and again, until the worker ends.
     pub async fn run(mut self) -> WorkerGone {
-        let endpoint = Endpoint::from(self.server.clone())
-            .connect_timeout(Duration::from_secs(5))
-            .http2_keep_alive_interval(Duration::from_secs(10))
-            .keep_alive_timeout(Duration::from_secs(5))
-            .keep_alive_while_idle(true)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .tcp_nodelay(true);
-        let mut backoff = Backoff::new();
         let mut last_words = String::new();
         loop {
+            let endpoint = self.servers.endpoint();
+            let endpoint = endpoint
+                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(CONNECTION_WINDOW);
             let Attempt {
                 synchronised,
                 lasted,
@@ -179,14 +176,15 @@ impl Agent {
             self.attached
                 .send_if_modified(|now| std::mem::replace(now, false));
             if lasted >= LASTING {
-                backoff.reset();
+                self.servers.works();
             }
             let words = end.to_string();
-            let wait = backoff.next(&mut rand::rng());
+            let server = self.servers.now().clone();
+            let wait = self.servers.fails(end.status(), &mut rand::rng());
             // The same failure again and again is said once.
             if matches!(end, Detached::Replaced(_)) {
                 warn!(
-                    server = %self.server,
+                    %server,
                     id = self.identity.router_id,
                     reason = words,
                     ?wait,
@@ -195,7 +193,7 @@ impl Agent {
                 last_words = words;
             } else if synchronised || words != last_words {
                 warn!(
-                    server = %self.server,
+                    %server,
                     reason = words,
                     "the QoS server is out of reach; what is installed stays"
                 );
@@ -245,20 +243,26 @@ impl Agent {
         let opened = Instant::now();
         let mut was_synchronised = false;
         let state = &self.attached;
-        let server = &self.server;
-        let end = attachment.run(&mut self.commands, &mut self.interfaces, |synchronised| {
-            tracing::info!(
-                installed = synchronised.installed,
-                replaced = synchronised.replaced,
-                removed = synchronised.removed,
-                unchanged = synchronised.unchanged,
-                "attached to {}",
-                server.to_string().trim_end_matches('/')
-            );
-            was_synchronised = true;
-            state.send_replace(true);
-        });
+        let server = self.servers.now();
+        let end = attachment.run(
+            &mut self.commands,
+            &mut self.interfaces,
+            &mut self.terms,
+            |synchronised| {
+                tracing::info!(
+                    installed = synchronised.installed,
+                    replaced = synchronised.replaced,
+                    removed = synchronised.removed,
+                    unchanged = synchronised.unchanged,
+                    "attached to {}",
+                    server.to_string().trim_end_matches('/')
+                );
+                was_synchronised = true;
+                state.send_replace(true);
+            },
+        );
         let end = end.await;
+        self.terms.left(Instant::now());
         Attempt {
             synchronised: was_synchronised,
             lasted: opened.elapsed(),

@@ -17,7 +17,6 @@ use std::{fmt, net::SocketAddr, path::PathBuf};
 
 use ipnet::IpNet;
 use thiserror::Error;
-use tonic::transport::Uri;
 use voicelane_dataplane::{
     diffserv::{ClassSettings, Phb},
     policy::{ReversePath, Trust},
@@ -26,7 +25,7 @@ use voicelane_dataplane::{
     workers::Layout,
 };
 use voicelane_dpdk::Hugepages;
-use voicelane_identity::Files;
+use voicelane_identity::{Files, Servers};
 
 pub use device::{DRIVERS, Device, DeviceError};
 pub use interface::{InterfaceConfig, VlanConfig, interfaces};
@@ -65,8 +64,8 @@ pub struct Config {
 pub struct RouterConfig {
     /// The name by which the QoS server knows it: 1 to 64 characters of `[A-Za-z0-9._-]`.
     pub id: String,
-    /// Where the QoS server is.
-    pub server: Option<Uri>,
+    /// Where the QoS server is, or several of which one leads.
+    pub server: Option<Servers>,
     /// What it proves its name there with, where the server is https.
     pub identity: Option<Files>,
     /// Where the router's own gRPC and metrics are served.

@@ -12,7 +12,7 @@ use std::{collections::HashMap, fs, path::Path};
 use tonic::transport::Uri;
 use voicelane_dataplane::{settings::Idle, units::InterfaceIndex};
 use voicelane_dpdk::Hugepages;
-use voicelane_identity::{Files, client};
+use voicelane_identity::{Files, Servers, client};
 
 pub(super) use interface::vlan_path;
 use policy::Meters;
@@ -112,8 +112,8 @@ impl Config {
 fn router(raw: &RawRouter, available: &[usize], problems: &mut Problems) -> Option<RouterConfig> {
     let mut section = problems.section("router");
     let id = section.keep("id", values::router_id(&raw.id));
-    let server = section.keep_if("server", raw.server.as_deref().map(values::server));
-    let identity = identity(raw, server.as_ref().and_then(Option::as_ref), &mut section);
+    let server = section.keep_if("server", raw.server.as_deref().map(values::servers));
+    let identity = identity(raw, server.iter().flatten().flatten(), &mut section);
     let api = section.keep_if("api", raw.api.as_deref().map(values::listener));
     let cores = cores::parse(raw, available, &mut section);
     let idle = raw.idle.as_deref().unwrap_or("adaptive");
@@ -142,7 +142,7 @@ fn router(raw: &RawRouter, available: &[usize], problems: &mut Problems) -> Opti
     let state_dir = section.keep("state_dir", state_dir);
     Some(RouterConfig {
         id: id?,
-        server: server?,
+        server: server?.map(Servers::of),
         identity: identity?,
         api: api?,
         cores: cores?,
@@ -160,9 +160,9 @@ fn router(raw: &RawRouter, available: &[usize], problems: &mut Problems) -> Opti
 /// Certificate, key and authority: where the server is https, and only there. The outer `None`: something
 /// is wrong.
 #[allow(clippy::option_option, reason = "wrong is not absent")]
-fn identity(
+fn identity<'a>(
     raw: &RawRouter,
-    server: Option<&Uri>,
+    mut servers: impl Iterator<Item = &'a Uri>,
     section: &mut Section<'_>,
 ) -> Option<Option<Files>> {
     let mut path =
@@ -179,8 +179,8 @@ fn identity(
             return None;
         }
     };
-    let fits = server.map(|server| client::check(server, files.as_ref()));
-    section.keep_if("server", fits)?;
+    let fits = servers.try_for_each(|server| client::check(server, files.as_ref()));
+    section.keep("server", fits)?;
     Some(files)
 }
 

@@ -31,8 +31,12 @@ pub(super) fn name(text: &str) -> Result<String, String> {
     })
 }
 
-/// `https://HOST:PORT`, or http.
-pub(super) fn server(text: &str) -> Result<Uri, String> {
+/// `https://HOST:PORT`, or http; several with commas between them.
+pub(super) fn servers(text: &str) -> Result<Vec<Uri>, String> {
+    text.split(',').map(|one| server(one.trim())).collect()
+}
+
+fn server(text: &str) -> Result<Uri, String> {
     let wanted = "write \"https://HOST:PORT\", such as \"https://172.30.0.1:7400\"";
     let uri: Uri = text
         .parse()

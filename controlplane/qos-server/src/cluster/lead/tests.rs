@@ -381,9 +381,9 @@ fn a_leader_stops_before_its_lease_does() {
     let mut lead = leader_since(T0);
     assert_eq!(lead.term(T0.plus(STEP_DOWN_AFTER - STEP)), Some(1));
     assert_eq!(lead.term(T0.plus(STEP_DOWN_AFTER)), None);
-    assert_eq!(lead.wake(), Some(renewal));
+    assert_eq!(lead.wake(T0), Some(renewal));
     assert_eq!(lead.next(renewal, view), Some(Action::Renew));
-    assert_eq!(lead.wake(), Some(T0.plus(STEP_DOWN_AFTER)));
+    assert_eq!(lead.wake(T0), Some(T0.plus(STEP_DOWN_AFTER)));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::{
+    cluster::Leader,
     engine::{counters::EntryCounters, turns::Owner},
     model::{
         entries::FlowEntry,
@@ -48,6 +49,8 @@ pub enum ToRouter {
     Welcome {
         /// Differs for each start of the server.
         server_epoch: u64,
+        /// Who this server is among several.
+        leader: Leader,
     },
     /// Do this, and answer with the number.
     Command {

@@ -13,9 +13,14 @@ pub fn to_router(message: ToRouter) -> v1::AttachResponse {
     use v1::attach_response::Message;
 
     let message = match message {
-        ToRouter::Welcome { server_epoch } => Message::Welcome(v1::Welcome {
+        ToRouter::Welcome {
+            server_epoch,
+            leader,
+        } => Message::Welcome(v1::Welcome {
             server_version: env!("CARGO_PKG_VERSION").to_owned(),
             server_epoch,
+            term: leader.term,
+            leader_url: leader.url,
         }),
         ToRouter::Command { id, command: it } => Message::Command(v1::Command {
             command_id: id,

@@ -6,15 +6,19 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use tokio::{sync::mpsc, sync::watch, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::{mpsc, watch},
+    task::{AbortHandle, JoinHandle},
+    time::{sleep, timeout},
+};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
+use tonic::{Status, transport::Channel};
 use voicelane_proto::v1::{
     self, attach_request, attach_response, command, command_result, routers_client::RoutersClient,
 };
 
 use super::{PATIENCE, channel, edge, key};
-use voicelane_identity::Files;
+use voicelane_identity::{Files, Servers, client};
 
 /// How a router answers a command.
 #[derive(Clone, Debug)]
@@ -80,6 +84,15 @@ impl Stream {
     /// Cuts the stream.
     pub fn cut(self) {
         self.task.abort();
+    }
+}
+
+/// Cuts a stream when it drops.
+struct Cut(AbortHandle);
+
+impl Drop for Cut {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
@@ -208,6 +221,39 @@ impl FakeRouter {
 
     /// Attaches, without waiting.
     pub async fn open(&self, address: SocketAddr) -> Stream {
+        let channel = channel(address, self.files.as_ref()).await;
+        self.open_on(channel).await.unwrap()
+    }
+
+    /// Attaches to whichever of these leads, again and again.
+    pub async fn stay_attached(self, mut servers: Servers) {
+        loop {
+            let channel = client::connect(&servers.endpoint(), self.files.as_ref()).await;
+            let ended = match channel {
+                Ok(channel) => match self.open_on(channel).await {
+                    Ok(stream) => {
+                        let _cut = Cut(stream.task.abort_handle());
+                        self.until_ended().await;
+                        servers.works();
+                        self.ended()
+                    }
+                    Err(status) => Some(status),
+                },
+                Err(_) => None,
+            };
+            let wait = servers.fails(ended.as_ref(), &mut rand::rng());
+            sleep(wait).await;
+        }
+    }
+
+    async fn until_ended(&self) {
+        let mut news = self.news.subscribe();
+        while self.ended().is_none() {
+            news.changed().await.unwrap();
+        }
+    }
+
+    async fn open_on(&self, channel: Channel) -> Result<Stream, Status> {
         let (outbound, messages) = mpsc::channel(1024);
         {
             let mut memory = self.memory();
@@ -223,11 +269,10 @@ impl FakeRouter {
                 .await
                 .unwrap();
         }
-        let mut client = RoutersClient::new(channel(address, self.files.as_ref()).await);
+        let mut client = RoutersClient::new(channel);
         let mut inbound = client
             .attach(ReceiverStream::new(messages))
-            .await
-            .unwrap()
+            .await?
             .into_inner();
         let (router, answers) = (self.clone(), outbound.clone());
         let task = tokio::spawn(async move {
@@ -257,7 +302,7 @@ impl FakeRouter {
             }
             router.news.send_modify(|count| *count += 1);
         });
-        Stream { outbound, task }
+        Ok(Stream { outbound, task })
     }
 
     fn introduction(&self) -> Vec<attach_request::Message> {

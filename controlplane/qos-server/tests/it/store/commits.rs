@@ -57,10 +57,6 @@ impl Backend for Gate {
         1
     }
 
-    fn term(&self) -> u64 {
-        1
-    }
-
     fn is_new(&self) -> bool {
         true
     }
