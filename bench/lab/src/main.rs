@@ -71,6 +71,15 @@ struct DemoArguments {
     /// sessions of what Kamailio mirrors. In the end one call too many asks the agent's gate for room.
     #[arg(long)]
     sip: bool,
+    /// How many QoS servers there are, on one etcd. With several, the one that leads is killed under calls,
+    /// and nothing else is shown.
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with_all = ["sip", "keep"],
+          value_parser = clap::value_parser!(u16).range(1..=5))]
+    servers: u16,
+    /// How often the server that leads is killed, with --servers.
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "servers",
+          value_parser = clap::value_parser!(u16).range(1..=100))]
+    kills: u16,
     /// Length of each phase's measured window.
     #[arg(long, value_name = "S", default_value_t = 10,
           value_parser = clap::value_parser!(u64).range(1..=600))]
@@ -257,6 +266,12 @@ fn run_demo(arguments: &DemoArguments) -> anyhow::Result<ExitCode> {
             page.serve(&sites.server);
         }
     };
+    if arguments.servers > 1 {
+        let report = demo::run_servers(options, arguments.servers, arguments.kills)?;
+        println!("{report}");
+        write_json(arguments.json.as_deref(), &report)?;
+        return Ok(judge(&report.checks));
+    }
     let finish = |sites: &TwoSites, report: &Report| {
         let result = publish(arguments, report);
         if arguments.keep {

@@ -67,6 +67,8 @@ pub struct RouterOptions {
     pub trusts_bulk: bool,
     /// Whether it attaches to the QoS server.
     pub attach: bool,
+    /// How many QoS servers there are.
+    pub servers: u16,
     /// Whether it is told the routes to the other site; if not, a routing daemon must.
     pub fixed_routes: bool,
     /// TOML that is put behind the rest.
@@ -86,6 +88,7 @@ impl Default for RouterOptions {
             ipv6: false,
             trusts_bulk: false,
             attach: true,
+            servers: 1,
             fixed_routes: true,
             more_toml: String::new(),
         }

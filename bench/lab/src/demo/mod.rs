@@ -7,6 +7,7 @@ mod checks;
 mod page;
 mod report;
 mod run;
+mod servers;
 mod sip;
 
 pub use self::{
@@ -15,6 +16,7 @@ pub use self::{
     page::{Page, PageError},
     report::{DelayMs, DirectionFigures, Mos, Phase, Report},
     run::{Options, Ports, run},
+    servers::{Failover, run_servers},
     sip::run_sip,
 };
 

@@ -53,6 +53,22 @@ fn all_checks_hold_over_af_packet() {
     assert_eq!(failed, []);
 }
 
+/// Three servers on an etcd, and the one that leads is killed under 20 calls on a full core link.
+#[test]
+fn a_leader_that_is_killed_costs_no_call_a_packet() {
+    let options = Options {
+        calls: 20,
+        ports: Ports::Routers(PortDriver::AfPacket),
+        ip: IpVersion::V4,
+        phase: Duration::from_secs(10),
+        has_page: false,
+        stays: false,
+    };
+    let report = demo::run_servers(options, 3, 1).expect("needs root, etcd and the built programs");
+    println!("{report}");
+    assert_eq!(failed(report.checks, Some(report.longest_stall_ms)), []);
+}
+
 #[test]
 fn all_checks_hold_over_tap() {
     let failed =

@@ -26,7 +26,17 @@ const FIRST_CALL_PORT: u16 = 20_000;
 
 /// Where clients find the QoS server.
 pub fn server_url() -> String {
-    format!("https://{SERVER}:{SERVER_PORT}")
+    server_url_of(0)
+}
+
+/// Where clients find one of several servers, by its number from 0.
+pub fn server_url_of(number: u16) -> String {
+    format!("https://{SERVER}:{}", server_port(number))
+}
+
+/// The port of one of several servers.
+pub(super) fn server_port(number: u16) -> u16 {
+    SERVER_PORT + 10 * number
 }
 
 /// The phones' address at a site: the caller's at A, the callee's at B.

@@ -17,7 +17,7 @@ mod sites;
 mod version;
 
 pub use self::{
-    routers::RouterProcess,
+    routers::{RouterProcess, Servers},
     sites::{Site, TwoSites},
     version::IpVersion,
 };

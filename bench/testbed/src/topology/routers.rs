@@ -13,8 +13,8 @@ use voicelane_identity::{Files, Role};
 use super::{
     Site, TwoSites,
     addresses::{
-        CORE_PREFIX, LAN_PREFIX, ROUTER_PORT, SERVER, SERVER_PORT, bulk_gateway, core, lan_gateway,
-        management, server_url,
+        CORE_PREFIX, LAN_PREFIX, ROUTER_PORT, SERVER, bulk_gateway, core, lan_gateway, management,
+        server_port, server_url_of,
     },
     ipv6,
     sites::{UNDERLAYS, routes},
@@ -31,8 +31,44 @@ const READY_BOUND: Duration = Duration::from_secs(30);
 const ATTACH_BOUND: Duration = Duration::from_secs(15);
 /// FCS 4, preamble and start 8, gap 12: what a wire adds to a frame.
 pub(super) const WIRE_OVERHEAD_BYTES: u32 = 24;
+const ETCD_PORT: u16 = 2379;
 const READY: &str = "router ready";
 const ATTACHED: &str = "attached to";
+
+/// Several QoS servers, by their numbers, and the etcd that they are on.
+#[derive(Debug)]
+pub struct Servers {
+    servers: Vec<Process>,
+    _etcd: Process,
+}
+
+impl Servers {
+    /// How many there are.
+    pub fn count(&self) -> u16 {
+        u16::try_from(self.servers.len()).unwrap_or(u16::MAX)
+    }
+
+    /// Kills one (SIGKILL).
+    pub fn kill(&mut self, number: u16) -> Result<(), LabError> {
+        self.server(number)?.kill().map(drop)
+    }
+
+    /// Starts one again that was killed.
+    pub fn start_again(&mut self, sites: &TwoSites, number: u16) -> Result<(), LabError> {
+        let started = sites.start_server_of(number, &["--etcd", &etcd_url()])?;
+        *self.server(number)? = started;
+        Ok(())
+    }
+
+    fn server(&mut self, number: u16) -> Result<&mut Process, LabError> {
+        let absent = || LabError::Invalid(format!("there is no server {number}"));
+        self.servers.get_mut(usize::from(number)).ok_or_else(absent)
+    }
+}
+
+fn etcd_url() -> String {
+    format!("http://{SERVER}:{ETCD_PORT}")
+}
 
 #[derive(Debug)]
 pub struct RouterProcess {
@@ -56,13 +92,38 @@ impl TwoSites {
 
     /// The same with more arguments.
     pub fn start_server_with(&self, more: &[&str]) -> Result<Process, LabError> {
-        let listen = format!("{SERVER}:{SERVER_PORT}");
+        self.start_server_of(0, &[&["--data", "none"], more].concat())
+    }
+
+    /// Starts an etcd, and servers on it, of which one leads.
+    pub fn start_servers(&self, count: u16) -> Result<Servers, LabError> {
+        let url = etcd_url();
+        let dir = self.lab.dir().join("etcd").display().to_string();
+        let args = [
+            "--data-dir",
+            &dir,
+            "--listen-client-urls",
+            &url,
+            "--advertise-client-urls",
+            &url,
+        ];
+        let etcd = self
+            .lab
+            .spawn(&self.server, "etcd", Path::new("etcd"), &args)?;
+        let servers = (0..count).map(|number| self.start_server_of(number, &["--etcd", &url]));
+        Ok(Servers {
+            servers: servers.collect::<Result<_, _>>()?,
+            _etcd: etcd,
+        })
+    }
+
+    fn start_server_of(&self, number: u16, more: &[&str]) -> Result<Process, LabError> {
+        let listen = format!("{SERVER}:{}", server_port(number));
         let Files { cert, key, ca } = self.identity(Role::Server, "lab")?;
         let crl = cert.with_file_name("crl.pem");
         let [cert, key, ca, crl] = [cert, key, ca, crl].map(|file| file.display().to_string());
         let args = [
-            "--data", "none", "--listen", &listen, "--cert", &cert, "--key", &key, "--ca", &ca,
-            "--crl", &crl,
+            "--listen", &listen, "--cert", &cert, "--key", &key, "--ca", &ca, "--crl", &crl,
         ];
         let mut server = self.lab.spawn(
             &self.server,
@@ -81,9 +142,14 @@ impl TwoSites {
 
     /// The same of another name.
     pub fn connect_agent_as(&self, agent_id: &str) -> Result<Agent, LabError> {
+        self.connect_agent_to(agent_id, 0)
+    }
+
+    /// The same, to one of several servers.
+    pub fn connect_agent_to(&self, agent_id: &str, number: u16) -> Result<Agent, LabError> {
         let agent = self.identity(Role::Agent, agent_id)?;
         let operator = self.identity(Role::Operator, "lab")?;
-        Agent::connect(&self.agent, &server_url(), [agent, operator])
+        Agent::connect(&self.agent, &server_url_of(number), [agent, operator])
     }
 
     /// Starts a site's router, waits until it forwards, and adds the routes to the other site
@@ -164,7 +230,10 @@ fn router_config(site: Site, options: &RouterOptions, identity: &Files) -> Route
     RouterConfig {
         router: RouterSection {
             id: site.router_id().to_owned(),
-            server: options.attach.then(server_url),
+            server: options.attach.then(|| {
+                let urls = (0..options.servers).map(server_url_of);
+                urls.collect::<Vec<_>>().join(",")
+            }),
             cert: attached(&identity.cert),
             key: attached(&identity.key),
             ca: attached(&identity.ca),
