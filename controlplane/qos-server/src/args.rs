@@ -112,7 +112,9 @@ pub(crate) struct Args {
     /// allow_plain_text, audit, changes_per_s, changes_burst, streams_per_agent,
     /// max_sessions_per_agent, may_claim (a table: router id = [prefixes]; with it a router claims
     /// these with its edge interfaces, or nothing), acknowledge_timeout_ms, adopt_for_s,
-    /// forget_routers_after_s, admit_all, on_shrink, agent_ttl_s, agent_lost_s, silent_after_s, keep_within_s,
+    /// forget_routers_after_s, admit_all, hoeffding (a table: activity, overflow; with activity = 0.4 and
+    /// overflow = 1e-4 a link with room for 50 calls that all speak admits 77, and has too much for at most
+    /// 0.01 % of the time), on_shrink, agent_ttl_s, agent_lost_s, silent_after_s, keep_within_s,
     /// hold_s, unused_after_s, keepalive_interval_ms, keepalive_timeout_ms, max_sessions,
     /// max_routers, max_watchers, watch_buffer, router_buffer, max_connections,
     /// max_connections_per_peer, handshake_timeout_ms, idle_timeout_s, read_timeout_s.

@@ -25,7 +25,7 @@ use crate::{
     },
     identity::{ClaimError, Claims, Quota},
     model::{
-        admission::{OnShrink, Policy},
+        admission::{Hoeffding, OnShrink, Policy},
         silence::SilenceLimits,
     },
     serve::{Keepalive, Limits, Transport},
@@ -85,6 +85,9 @@ pub struct Config {
     /// Admit telephony for which a link has no room: what calls take of links is counted, and
     /// limits nothing.
     pub admit_all: bool,
+    /// Calls send part of the time only (`activity`), and a link may have more than its budget for so much of
+    /// the time (`overflow`); absent: every call counts in full, and a link never has more.
+    pub hoeffding: Option<Hoeffding>,
     /// What becomes of calls on a link whose budget falls below what they take: "keep", or "preempt"
     /// those that may be.
     pub on_shrink: OnShrink,
@@ -155,6 +158,7 @@ impl Default for Config {
             adopt_for_s: 60,
             forget_routers_after_s: 24 * 3600,
             admit_all: false,
+            hoeffding: None,
             on_shrink: OnShrink::Keep,
             agent_ttl_s: 60,
             agent_lost_s: 1_800,
@@ -448,10 +452,10 @@ impl Config {
             acknowledge_timeout: Duration::from_millis(self.acknowledge_timeout_ms),
             adopt_for: Duration::from_secs(self.adopt_for_s),
             forget_routers_after: Duration::from_secs(self.forget_routers_after_s),
-            admission: if self.admit_all {
-                Policy::All
-            } else {
-                Policy::ByLink
+            admission: match self.hoeffding {
+                _ if self.admit_all => Policy::All,
+                Some(bound) => Policy::Hoeffding(bound),
+                None => Policy::ByLink,
             },
             on_shrink: self.on_shrink,
             agent_ttl: Duration::from_secs(self.agent_ttl_s),

@@ -36,6 +36,20 @@ fn plain_text_stays_on_loopback() {
 }
 
 #[test]
+fn calls_count_in_full_unless_the_file_says_otherwise() {
+    let bound = Hoeffding::new(0.4, 1e-4).unwrap();
+    let table = "[hoeffding]\nactivity = 0.4\noverflow = 1e-4";
+    for (text, policy) in [
+        (String::new(), Policy::ByLink),
+        (table.to_owned(), Policy::Hoeffding(bound)),
+        (format!("admit_all = true\n{table}"), Policy::All),
+    ] {
+        let config = Config::parse(Path::new("x"), &text).unwrap();
+        assert_eq!(config.settings().unwrap().admission, policy, "{text}");
+    }
+}
+
+#[test]
 fn twice_as_many_changes_at_once_unless_the_file_says_otherwise() {
     for (text, burst) in [
         ("", 4_000),
@@ -62,6 +76,14 @@ fn errors_name_file_key_and_reason() {
             ["a.toml", "acknowledge_timeout_ms = 0", "give 1"],
         ),
         ("watch_buffer = 0", ["a.toml", "watch_buffer = 0", "give 1"]),
+        (
+            "hoeffding = { activity = 2, overflow = 1e-4 }",
+            ["a.toml", "activity is 2", "at most 1"],
+        ),
+        (
+            "[hoeffding]\nactivity = 0.4\noverflow = 0",
+            ["a.toml", "overflow is 0", "give 1e-12 to 0.1"],
+        ),
         (
             "may_claim = { r1 = [\"10.0.0.0/8\", \"here\"] }",
             ["a.toml", "may_claim.r1", "\"here\" is no prefix"],

@@ -84,7 +84,8 @@ impl State {
         match admit(spec, shares, charges, registry, store, self.admission) {
             Ok(()) => Ok(Vec::new()),
             Err(full @ Error::LinkFull { .. }) if spec.may_preempt => {
-                make_room(spec, charges, registry, store, |key| self.is_idle(key)).ok_or(full)
+                let is_idle = |key: &SessionKey| self.is_idle(key);
+                make_room(spec, charges, registry, store, self.admission, is_idle).ok_or(full)
             }
             Err(error) => Err(error),
         }
@@ -184,7 +185,7 @@ impl Engine {
         for link in &links {
             let budget = budget_bps(&state.registry, link);
             while budget > 0
-                && state.store.ledger().on(link).bps > budget.into()
+                && !state.admission.fits(state.store.ledger().on(link), budget)
                 && victims.0.len() < MOST_SHED
             {
                 let candidates = state.store.candidates();

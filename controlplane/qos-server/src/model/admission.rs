@@ -26,8 +26,93 @@ pub enum Policy {
     /// No link is promised more than its budget.
     #[default]
     ByLink,
+    /// No link is likely to have more than its budget.
+    Hoeffding(Hoeffding),
     /// Nothing: what sessions take of links is counted only.
     All,
+}
+
+impl Policy {
+    /// Whether a link carries this within so much, bit/s on the wire.
+    pub fn fits(&self, load: Load, limit_bps: u64) -> bool {
+        match self {
+            Self::ByLink => load.bps <= limit_bps.into(),
+            Self::Hoeffding(bound) => bound.holds(load, limit_bps),
+            Self::All => true,
+        }
+    }
+}
+
+/// Calls send part of the time, each on its own. By Hoeffding's inequality (Journal of the American
+/// Statistical Association 58, 1963, theorem 2) calls of which each takes at most C, and `a` of that in the
+/// mean, take more than `a ΣC + sqrt(½ ln(1/e) ΣC²)` together in at most `e` of the time.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "Odds")]
+pub struct Hoeffding {
+    /// `a`, in millionths, rounded up.
+    activity: u128,
+    /// `½ ln(1/e)`, in millionths, rounded up.
+    spread: u128,
+}
+
+/// As the file says them.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Odds {
+    activity: f64,
+    overflow: f64,
+}
+
+impl TryFrom<Odds> for Hoeffding {
+    type Error = String;
+
+    fn try_from(Odds { activity, overflow }: Odds) -> Result<Self, String> {
+        Self::new(activity, overflow)
+    }
+}
+
+impl Hoeffding {
+    const MILLION: u128 = 1_000_000;
+
+    /// With calls that send `activity` of the time, and links that may have too much for `overflow` of it.
+    ///
+    /// # Errors
+    ///
+    /// If `activity` is not above 0 and at most 1, or `overflow` not 1e-12 to 0.1.
+    pub fn new(activity: f64, overflow: f64) -> Result<Self, String> {
+        if !(activity > 0.0 && activity <= 1.0) {
+            return Err(format!(
+                "activity is {activity}; give more than 0, at most 1"
+            ));
+        }
+        if !(1e-12..=0.1).contains(&overflow) {
+            return Err(format!("overflow is {overflow}; give 1e-12 to 0.1"));
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "both are above 0 and below 100"
+        )]
+        let millionths = |value: f64| (value * 1e6).ceil() as u128;
+        Ok(Self {
+            activity: millionths(activity),
+            spread: millionths(-overflow.ln() / 2.0),
+        })
+    }
+
+    /// Compares squares, rounded against the calls.
+    fn holds(self, load: Load, limit_bps: u64) -> bool {
+        let mean = load
+            .bps
+            .saturating_mul(self.activity)
+            .div_ceil(Self::MILLION);
+        let Some(room) = u128::from(limit_bps).checked_sub(mean) else {
+            return false;
+        };
+        let spread = load.squares.checked_mul(self.spread);
+        let spread = spread.map(|it| it.div_ceil(Self::MILLION));
+        spread.is_some_and(|spread| spread <= room.saturating_mul(room))
+    }
 }
 
 /// What becomes of calls on a link whose budget falls below what they take.
@@ -46,8 +131,28 @@ pub enum OnShrink {
 pub struct Load {
     /// Bit/s on the wire.
     pub bps: u128,
+    /// The squares of what each takes, added up.
+    pub squares: u128,
     /// How many sessions.
     pub sessions: u64,
+}
+
+impl Load {
+    /// With a session more.
+    pub(super) fn add(&mut self, bps: u64) {
+        let bps = u128::from(bps);
+        self.bps += bps;
+        self.squares += bps * bps;
+        self.sessions += 1;
+    }
+
+    /// With a session less.
+    pub(super) fn take(&mut self, bps: u64) {
+        let bps = u128::from(bps);
+        self.bps = self.bps.saturating_sub(bps);
+        self.squares = self.squares.saturating_sub(bps * bps);
+        self.sessions = self.sessions.saturating_sub(1);
+    }
 }
 
 /// What sessions take of each link. Only links of which something is taken are in it.
@@ -93,9 +198,7 @@ impl Ledger {
     /// A session takes this.
     pub(super) fn take(&mut self, charges: &Charges) {
         for (link, bps) in charges.iter() {
-            let load = self.0.entry(link.clone()).or_default();
-            load.bps += u128::from(bps);
-            load.sessions += 1;
+            self.0.entry(link.clone()).or_default().add(bps);
         }
     }
 
@@ -103,8 +206,7 @@ impl Ledger {
     pub(super) fn give_back(&mut self, charges: &Charges) {
         for (link, bps) in charges.iter() {
             if let Some(load) = self.0.get_mut(link) {
-                load.bps = load.bps.saturating_sub(bps.into());
-                load.sessions = load.sessions.saturating_sub(1);
+                load.take(bps);
                 if load.sessions == 0 {
                     self.0.remove(link);
                 }
@@ -142,33 +244,40 @@ pub fn admit(
             });
         }
     }
-    if policy == Policy::All {
-        return Ok(());
-    }
     for (link, bps) in charges.iter() {
-        let wanted = wanted_bps(store, &spec.key, link, bps);
-        let Some(limit) = limit_bps(spec, registry, link).filter(|_| wanted > 0) else {
+        let Some(limit) = limit_bps(spec, registry, link) else {
             continue;
         };
         let load = store.ledger().on(link).bps;
-        if load + u128::from(wanted) > u128::from(limit) {
+        if let Some(wanted) = load_with(store, &spec.key, link, bps)
+            && !policy.fits(wanted, limit)
+        {
             let budget = budget_bps(registry, link);
+            let wanted = wanted.bps.saturating_sub(load);
             return Err(Error::LinkFull {
                 link: link.clone(),
                 budget,
                 kept: budget - limit,
                 load,
-                wanted,
+                wanted: u64::try_from(wanted).unwrap_or(u64::MAX),
             });
         }
     }
     Ok(())
 }
 
-/// What a session would take of a link beside what it holds there.
-pub(super) fn wanted_bps(store: &Store, key: &SessionKey, link: &LinkId, bps: u64) -> u64 {
+/// What a link would have if a session took this of it in place of what it holds there; absent if that
+/// is not more.
+pub(super) fn load_with(store: &Store, key: &SessionKey, link: &LinkId, bps: u64) -> Option<Load> {
     let held = store.get(key).map_or(0, |session| session.charges.on(link));
-    bps.saturating_sub(held)
+    (bps > held).then(|| {
+        let mut load = store.ledger().on(link);
+        if held > 0 {
+            load.take(held);
+        }
+        load.add(bps);
+        load
+    })
 }
 
 /// Up to what load a session may be admitted to a link; absent: to any.

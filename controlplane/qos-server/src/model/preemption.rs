@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    admission::{limit_bps, wanted_bps},
+    admission::{Load, Policy, limit_bps, load_with},
     ids::SessionKey,
     links::{Charges, LinkId},
     registry::Registry,
@@ -109,28 +109,29 @@ pub fn make_room(
     charges: &Charges,
     registry: &Registry,
     store: &Store,
+    policy: Policy,
     is_idle: impl Fn(&SessionKey) -> bool,
 ) -> Option<Vec<SessionKey>> {
     let lacks = |(link, bps): (&Arc<LinkId>, u64)| {
-        let wanted = wanted_bps(store, &spec.key, link, bps);
-        let limit = limit_bps(spec, registry, link).filter(|_| wanted > 0)?;
-        let load = store.ledger().on(link).bps + u128::from(wanted);
-        let lack = load.saturating_sub(limit.into());
-        (lack > 0).then(|| (link.clone(), lack))
+        let load = load_with(store, &spec.key, link, bps)?;
+        let lacking = Lacking {
+            link: link.clone(),
+            load,
+            limit_bps: limit_bps(spec, registry, link)?,
+        };
+        (!lacking.fits(policy)).then_some(lacking)
     };
-    let lacking: Vec<(Arc<LinkId>, u128)> = charges.iter().filter_map(lacks).collect();
+    let mut lacking: Vec<Lacking> = charges.iter().filter_map(lacks).collect();
     let mut candidates: Vec<_> = lacking
         .iter()
-        .map(|(link, _)| store.candidates().on(link, spec.priority).peekable())
+        .map(|it| store.candidates().on(&it.link, spec.priority).peekable())
         .collect();
-    let mut freed = vec![0_u128; lacking.len()];
     let mut taken: Vec<&SessionKey> = Vec::new();
     let bps_on = |key: &SessionKey, link: &LinkId| {
-        let bps = store.get(key).map_or(0, |session| session.charges.on(link));
-        u128::from(bps)
+        store.get(key).map_or(0, |session| session.charges.on(link))
     };
     let mut looked_at = 0;
-    while (0..lacking.len()).any(|at| freed[at] < lacking[at].1) {
+    while lacking.iter().any(|it| !it.fits(policy)) {
         let next = candidates.iter_mut().filter_map(|on| on.peek().copied());
         let next = next.min()?;
         for on in &mut candidates {
@@ -141,28 +142,56 @@ pub fn make_room(
             return None;
         }
         let key = &next.2;
-        let helps = |at: usize| freed[at] < lacking[at].1 && bps_on(key, &lacking[at].0) > 0;
-        if *key == spec.key || !is_idle(key) || !(0..lacking.len()).any(helps) {
+        let helps = |it: &Lacking| !it.fits(policy) && bps_on(key, &it.link) > 0;
+        if *key == spec.key || !is_idle(key) || !lacking.iter().any(helps) {
             continue;
         }
-        for (freed, (link, _)) in freed.iter_mut().zip(&lacking) {
-            *freed += bps_on(key, link);
+        for it in &mut lacking {
+            it.without(bps_on(key, &it.link));
         }
         taken.push(key);
     }
     // One that was taken for one link may be covered by those taken later for another.
     let mut needed: Vec<SessionKey> = Vec::new();
     for key in taken.iter().rev() {
-        let bps: Vec<u128> = lacking.iter().map(|(link, _)| bps_on(key, link)).collect();
-        let mut links = freed.iter().zip(&lacking).zip(&bps);
-        if links.all(|((freed, (_, lack)), bps)| freed - bps >= *lack) {
-            for (freed, bps) in freed.iter_mut().zip(&bps) {
-                *freed -= bps;
-            }
+        let mut with = lacking.clone();
+        for it in &mut with {
+            it.with(bps_on(key, &it.link));
+        }
+        if with.iter().all(|it| it.fits(policy)) {
+            lacking = with;
         } else {
             needed.push((*key).clone());
         }
     }
     needed.reverse();
     Some(needed)
+}
+
+/// A link that has no room for all that it would have.
+#[derive(Clone, Debug)]
+struct Lacking {
+    link: Arc<LinkId>,
+    load: Load,
+    limit_bps: u64,
+}
+
+impl Lacking {
+    fn fits(&self, policy: Policy) -> bool {
+        policy.fits(self.load, self.limit_bps)
+    }
+
+    /// A session goes that takes this of it.
+    fn without(&mut self, bps: u64) {
+        if bps > 0 {
+            self.load.take(bps);
+        }
+    }
+
+    /// It stays.
+    fn with(&mut self, bps: u64) {
+        if bps > 0 {
+            self.load.add(bps);
+        }
+    }
 }

@@ -10,7 +10,7 @@ use voicelane_proto::v1::{
 };
 use voicelane_server::{
     engine::Settings,
-    model::admission::{OnShrink, Policy},
+    model::admission::{Hoeffding, OnShrink, Policy},
 };
 
 /// One direction of a G.711 call, untagged IPv4: 80,000 of RTP, 4,000 of RTCP, and 51 times 38 bytes.
@@ -63,6 +63,48 @@ fn on(links: &[v1::Link], router: &str, port: &str, direction: Direction) -> v1:
     let is =
         |it: &&v1::Link| it.router_id == router && it.port == port && it.direction() == direction;
     links.find(is).unwrap().clone()
+}
+
+#[tokio::test]
+async fn more_calls_where_each_speaks_part_of_the_time() {
+    let bound = Hoeffding::new(0.4, 1e-4).unwrap();
+    let server = TestServer::with(Settings {
+        admission: Policy::Hoeffding(bound),
+        ..Settings::default()
+    });
+    let mut net = network_on(server.await, 50 * CHARGE).await;
+    // May use the reserve.
+    let important = |index: u16| v1::SessionSpec {
+        priority: 1,
+        ..call(&format!("c{index}"), 4000 + 4 * index)
+    };
+    for index in 0..77 {
+        add(&mut net.client, important(index)).await.unwrap();
+    }
+    assert_status(
+        add(&mut net.client, important(77)).await,
+        Code::ResourceExhausted,
+        &["into port wan0 of router a"],
+    );
+    // An ordinary one makes way for an important one.
+    delete(&mut net.client, "c76").await.unwrap();
+    delete(&mut net.client, "c75").await.unwrap();
+    let bulk = v1::SessionSpec {
+        preemptable: true,
+        priority: 2,
+        ..call("bulk", 5000)
+    };
+    add(&mut net.client, bulk).await.unwrap();
+    add(&mut net.client, important(76)).await.unwrap();
+    let urgent = v1::SessionSpec {
+        may_preempt: true,
+        ..important(75)
+    };
+    add(&mut net.client, urgent).await.unwrap();
+    net.a
+        .until("rid of the bulk call", |it| !it.has("bulk"))
+        .await;
+    assert!(net.a.has("c75"));
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 
 use super::{NOW, interface, router};
 use crate::model::{
-    admission::{Load, Policy, admit, budget_bps, reserve_bps},
+    admission::{Hoeffding, Load, Policy, admit, budget_bps, reserve_bps},
     course::{Course, End},
     entries::expand,
     ids::{AttachmentId, Revision, SessionKey, session_key},
@@ -165,6 +165,7 @@ struct World {
     changing: HashMap<SessionKey, Changing>,
     attachments: u64,
     now: Moment,
+    policy: Policy,
 }
 
 impl World {
@@ -187,7 +188,7 @@ impl World {
             &charges,
             &self.registry,
             &self.store,
-            Policy::ByLink,
+            self.policy,
         )
         .ok()?;
         Some((placement, charges))
@@ -202,7 +203,8 @@ impl World {
         let placement = place(spec, &[], &self.registry, NOW).ok()?;
         let charges = Charges::of(spec, &[], &placement, &self.registry);
         let is_idle = |key: &SessionKey| !self.changing.contains_key(key);
-        let victims = make_room(spec, &charges, &self.registry, &self.store, is_idle);
+        let (registry, store) = (&self.registry, &self.store);
+        let victims = make_room(spec, &charges, registry, store, self.policy, is_idle);
         let Some(victims) = victims else {
             // Not even all of them together would do.
             let former: Vec<_> = self.preemptable_by(spec);
@@ -385,6 +387,7 @@ impl Store {
             for (link, bps) in session.charges.iter() {
                 let load = counted.entry(link.clone()).or_default();
                 load.bps += u128::from(bps);
+                load.squares += u128::from(bps) * u128::from(bps);
                 load.sessions += 1;
             }
         }
@@ -407,13 +410,17 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases * 3 / 2, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_link_is_promised_more_than_it_has(steps in prop::collection::vec(step(), 1..120)) {
+    fn no_link_is_promised_more_than_it_has(
+        steps in prop::collection::vec(step(), 1..120),
+        policy in prop_oneof![Just(Policy::ByLink), Just(hoeffding())],
+    ) {
         let mut world = World {
             registry: Registry::new(8),
             store: Store::default(),
             changing: HashMap::new(),
             attachments: 0,
             now: Moment::default(),
+            policy,
         };
         for at in 0..3 {
             world.attach(at, u8::try_from(at).unwrap(), [1_000_000; 3], at);
@@ -424,11 +431,12 @@ proptest! {
             let is_admission = world.make(step);
             world.store.check_loads();
             for (link, load) in world.loads() {
-                let was = before.get(&link).map_or(0, |it| it.bps);
+                let was = before.get(&link).copied().unwrap_or_default();
                 let budget = budget_bps(&world.registry, &link);
+                let is_no_more = load.bps <= was.bps && load.squares <= was.squares;
                 prop_assert!(
-                    !is_admission || load.bps <= was || budget == 0 || load.bps <= budget.into(),
-                    "{told}: {link}: {} after {was}, of {budget}", load.bps
+                    !is_admission || is_no_more || budget == 0 || policy.fits(load, budget),
+                    "{told}: {link}: {load:?} after {was:?}, of {budget}"
                 );
             }
             let leased = world.store.after(None).filter(|it| it.expires.is_some()).count();
@@ -476,6 +484,52 @@ proptest! {
         let address = near.unwrap_or_else(|| std::net::Ipv4Addr::from_bits(address).into());
         let scan = prefixes.iter().filter(|net| net.contains(&address)).max_by_key(|net| net.prefix_len());
         prop_assert_eq!(longest(&prefixes, address), scan.copied());
+    }
+}
+
+fn hoeffding() -> Policy {
+    Policy::Hoeffding(Hoeffding::new(0.4, 1e-4).unwrap())
+}
+
+/// What so many calls take that take this each.
+fn calls(count: u64, bps: u64) -> Load {
+    let mut load = Load::default();
+    (0..count).for_each(|_| load.add(bps));
+    load
+}
+
+#[test]
+fn calls_that_speak_two_fifths_of_the_time_are_77_for_50() {
+    for bps in [1, 24_000, 99_504, 400_000_000_000] {
+        let budget = 50 * bps;
+        assert!(Policy::ByLink.fits(calls(50, bps), budget));
+        assert!(!Policy::ByLink.fits(calls(51, bps), budget));
+        // 0.4 n + sqrt(4.60517 n) is 49.63 for 77, and 50.15 for 78.
+        assert!(hoeffding().fits(calls(77, bps), budget), "{bps}");
+        assert!(!hoeffding().fits(calls(78, bps), budget), "{bps}");
+        // Few calls may all speak at once.
+        assert!(!hoeffding().fits(calls(2, bps), 2 * bps));
+    }
+    // One large call spreads more than many small ones of the same sum.
+    let mut mixed = calls(60, 100_000);
+    mixed.add(1_700_000);
+    assert!(hoeffding().fits(calls(77, 100_000), 5_000_000));
+    assert!(!hoeffding().fits(mixed, 5_000_000));
+    // What is too much to be squared is refused.
+    let most = Load {
+        bps: u128::MAX,
+        squares: u128::MAX,
+        sessions: 1,
+    };
+    assert!(!hoeffding().fits(most, u64::MAX));
+    for (activity, overflow) in [
+        (0.0, 1e-4),
+        (1.1, 1e-4),
+        (0.4, 0.0),
+        (0.4, 0.2),
+        (f64::NAN, 0.1),
+    ] {
+        Hoeffding::new(activity, overflow).unwrap_err();
     }
 }
 
