@@ -107,7 +107,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "URL", requires = "etcd")]
     pub(crate) advertise: Option<String>,
 
-    /// A TOML file; flags win over it. Keys: listen, metrics, data, etcd (a list), advertise, web, webhook,
+    /// A TOML file; flags win over it. may_claim and what an agent may do (changes_per_s, changes_burst,
+    /// streams_per_agent, max_sessions_per_agent) are read again at SIGHUP. Keys: listen, metrics, data, etcd (a list), advertise, web, webhook,
     /// webhook_severity, cert, key, ca, crl, socket,
     /// allow_plain_text, audit, changes_per_s, changes_burst, streams_per_agent,
     /// max_sessions_per_agent, may_claim (a table: router id = [prefixes]; with it a router claims

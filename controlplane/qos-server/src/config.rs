@@ -18,7 +18,7 @@ use voicelane_identity::Files;
 
 pub use self::{data::Data, error::ConfigError};
 use crate::{
-    engine::Settings,
+    engine::{self, Settings},
     events::{
         Severity,
         webhook::{BadUrl, Webhook},
@@ -129,6 +129,15 @@ pub struct Config {
     pub idle_timeout_s: u64,
     /// How long a client may leave unread what it has asked for, seconds: at least 1.
     pub read_timeout_s: u64,
+}
+
+/// What SIGHUP reads again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reloaded {
+    /// What agents may ask for.
+    pub quota: Quota,
+    /// What agents may have and routers may claim.
+    pub engine: engine::Limits,
 }
 
 impl Default for Config {
@@ -438,6 +447,33 @@ impl Config {
                 .changes_burst
                 .unwrap_or_else(|| self.changes_per_s.saturating_mul(2).max(1)),
             streams: self.streams_per_agent,
+        }
+    }
+
+    /// What SIGHUP reads again.
+    ///
+    /// # Errors
+    ///
+    /// If what a router may claim is no prefix.
+    pub fn reloaded(&self) -> Result<Reloaded, ClaimError> {
+        Ok(Reloaded {
+            quota: self.quota(),
+            engine: engine::Limits {
+                may_claim: Arc::new(Claims::new(&self.may_claim)?),
+                max_sessions_per_agent: self.max_sessions_per_agent,
+            },
+        })
+    }
+
+    /// The same but for what SIGHUP reads again, which is `other`'s.
+    pub fn with_limits_of(&self, other: &Self) -> Self {
+        Self {
+            may_claim: other.may_claim.clone(),
+            changes_per_s: other.changes_per_s,
+            changes_burst: other.changes_burst,
+            streams_per_agent: other.streams_per_agent,
+            max_sessions_per_agent: other.max_sessions_per_agent,
+            ..self.clone()
         }
     }
 

@@ -70,7 +70,8 @@ fn main() -> ExitCode {
     };
     raise_descriptor_limit();
     refuse_huge_pages();
-    let ended = process::run(&config, keeper);
+    let reread = Box::new(move || configure(&args).map(|(config, _)| config));
+    let ended = process::run(&config, keeper, reread);
     drop(flush);
     match ended {
         Ok(()) => ExitCode::SUCCESS,

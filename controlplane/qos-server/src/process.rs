@@ -24,36 +24,47 @@ use tracing::{error, info, warn};
 use voicelane_identity::{Files, server::Trust};
 use voicelane_server::{
     cluster::{Etcd, Leader, Leadership, Member, lost},
-    config::{Config, Data},
+    config::{Config, Data, Reloaded},
     engine::{self, Engine},
     identity::{Audit, Guard, Keeper, Quotas},
     journal::{StoreError, disk::Disk},
     serve,
     web::{self, Readers},
 };
+use voicelane_types::with_causes;
 
 /// How long clients have to read the last answers of a server that leads no more.
 const LAST_ANSWERS: Duration = Duration::from_millis(300);
 
+/// Reads the configuration again.
+pub(crate) type Reread = Box<dyn Fn() -> anyhow::Result<Config> + Send>;
+
 /// Serves until it is stopped.
-pub(crate) fn run(config: &Config, keeper: Option<Keeper>) -> anyhow::Result<()> {
+pub(crate) fn run(config: &Config, keeper: Option<Keeper>, reread: Reread) -> anyhow::Result<()> {
     let runtime = Runtime::new().context("cannot start threads")?;
+    // Before anything takes time, since SIGHUP ends a process that does not ask for it.
+    let limits = {
+        let _entered = runtime.enter();
+        limits(config, reread)?
+    };
     if config.etcd.is_empty() {
-        runtime.block_on(alone(config, keeper))
+        runtime.block_on(alone(config, keeper, limits))
     } else {
-        several(config, keeper, &runtime)
+        several(config, keeper, limits, &runtime)
     }
 }
 
 /// The only server of its store.
-async fn alone(config: &Config, keeper: Option<Keeper>) -> anyhow::Result<()> {
-    // Without certificates there is nothing to read again, and no reason to end.
-    let _hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
+async fn alone(
+    config: &Config,
+    keeper: Option<Keeper>,
+    limits: watch::Receiver<Reloaded>,
+) -> anyhow::Result<()> {
     // Before anybody can connect: nothing is answered, and no router told anything, by a server that
     // has not read what it is to know.
     let engine = start(config, config.settings()?)?;
     // Until here signals end the process at once, as nothing of it is lost then.
-    let process = Process::open(config, keeper).await?;
+    let process = Process::open(config, keeper, limits).await?;
     let served = tokio::select! {
         served = process.serve(engine.clone(), None, process.stopped()) => served,
         error = engine.journal().failed() => return Err(error.into()),
@@ -81,8 +92,13 @@ fn start(config: &Config, settings: engine::Settings) -> Result<Arc<Engine>, Sto
 }
 
 /// One of several servers.
-fn several(config: &Config, keeper: Option<Keeper>, runtime: &Runtime) -> anyhow::Result<()> {
-    let process = runtime.block_on(Process::open(config, keeper))?;
+fn several(
+    config: &Config,
+    keeper: Option<Keeper>,
+    limits: watch::Receiver<Reloaded>,
+    runtime: &Runtime,
+) -> anyhow::Result<()> {
+    let process = runtime.block_on(Process::open(config, keeper, limits))?;
     let url = process.url()?;
     let etcd = Etcd::new(&config.etcd);
     let mut member = Member::start(etcd, url, runtime.handle());
@@ -128,13 +144,18 @@ struct Process<'a> {
     socket: Option<(unix::net::UnixListener, PathBuf)>,
     trust: Option<watch::Receiver<Arc<Trust>>>,
     guard: Guard,
+    limits: watch::Receiver<Reloaded>,
     stop: watch::Receiver<bool>,
     _audit: Option<voicelane_log::Flush>,
 }
 
 impl<'a> Process<'a> {
     /// Takes its addresses. From here on SIGINT and SIGTERM stop it well.
-    async fn open(config: &'a Config, keeper: Option<Keeper>) -> anyhow::Result<Self> {
+    async fn open(
+        config: &'a Config,
+        keeper: Option<Keeper>,
+        limits: watch::Receiver<Reloaded>,
+    ) -> anyhow::Result<Self> {
         let stop = signals()?;
         let (audit, flush) = match &config.audit {
             Some(file) => {
@@ -203,6 +224,7 @@ impl<'a> Process<'a> {
             socket,
             trust,
             guard,
+            limits,
             stop,
             _audit: flush,
         })
@@ -272,6 +294,11 @@ impl<'a> Process<'a> {
                 }
             });
         }
+        tokio::spawn(follow(
+            engine.clone(),
+            self.guard.quotas.clone(),
+            self.limits.clone(),
+        ));
         let mut transport = self.config.transport();
         transport.guard = self.guard.clone();
         transport.trust = self.trust.clone();
@@ -372,19 +399,65 @@ fn signals() -> anyhow::Result<watch::Receiver<bool>> {
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     // Without certificates there is nothing to read again, and no reason to end.
-    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                _ = interrupt.recv() => break,
-                _ = terminate.recv() => break,
-                _ = hangup.recv() => {}
-            }
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
         }
         stop.send_replace(true);
     });
     Ok(stopped)
+}
+
+/// The limits of the configuration, as it is at the start and when it is read again, at each SIGHUP.
+fn limits(config: &Config, reread: Reread) -> anyhow::Result<watch::Receiver<Reloaded>> {
+    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
+    let (sender, limits) = watch::channel(config.reloaded()?);
+    let former = config.clone();
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            let read = reread().and_then(|config| Ok((config.reloaded()?, config)));
+            let (limits, config) = match read {
+                Ok(read) => read,
+                Err(error) => {
+                    let reason = with_causes(error.as_ref());
+                    error!(
+                        reason,
+                        "the new configuration is not used; the one before is kept"
+                    );
+                    continue;
+                }
+            };
+            if former.with_limits_of(&config) != config {
+                warn!(
+                    "what else has changed in the configuration than may_claim, changes_per_s, \
+                     changes_burst, streams_per_agent and max_sessions_per_agent counts from the next \
+                     start on"
+                );
+            }
+            if sender.send_if_modified(|it| {
+                let changes = *it != limits;
+                *it = limits;
+                changes
+            }) {
+                info!("read may_claim and quotas");
+            }
+        }
+    });
+    Ok(limits)
+}
+
+/// Gives an engine the limits as they change.
+async fn follow(engine: Arc<Engine>, quotas: Arc<Quotas>, mut limits: watch::Receiver<Reloaded>) {
+    loop {
+        let now = limits.borrow_and_update().clone();
+        quotas.set(now.quota);
+        engine.limit(now.engine);
+        if limits.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Whom the server trusts; absent: everybody, in plain text.

@@ -91,10 +91,11 @@ impl Engine {
         }
         let agent = spec.key.agent();
         let of_agent = state.store.len_of_agent(agent);
-        if of_agent >= self.settings.max_sessions_per_agent as u64 {
+        let limit = self.limits.borrow().max_sessions_per_agent;
+        if of_agent >= limit as u64 {
             return Err(Error::AgentFull {
                 agent: agent.to_owned(),
-                limit: self.settings.max_sessions_per_agent,
+                limit,
             });
         }
         let entries = expand_distinct(spec, &[])?;

@@ -223,7 +223,8 @@ impl Engine {
     /// Takes what a router must not claim out of what it reports; says so when that is something else than
     /// before.
     fn refuse(&self, id: &RouterId, former: &[Interface], interfaces: &mut [Interface]) {
-        self.settings.may_claim.sift(id.as_str(), interfaces);
+        let may_claim = self.limits.borrow().may_claim.clone();
+        may_claim.sift(id.as_str(), interfaces);
         let refused = |all: &[Interface]| -> Vec<IpNet> {
             let all = all.iter().flat_map(|it| it.refused.iter().copied());
             all.collect()

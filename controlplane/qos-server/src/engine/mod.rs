@@ -79,6 +79,7 @@ use crate::{
     model::{
         admission::{OnShrink, Policy},
         ids::{AttachmentId, new_epoch},
+        report::Changes,
         silence::SilenceLimits,
     },
 };
@@ -138,6 +139,15 @@ pub struct Settings {
     pub holds: Option<Holds>,
 }
 
+/// What can be set while it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// What routers may claim with their edge interfaces.
+    pub may_claim: Arc<Claims>,
+    /// The most sessions of one agent.
+    pub max_sessions_per_agent: usize,
+}
+
 /// Told of each hold of the engine's lock, by the thread that has it.
 #[derive(Clone, Copy, Debug)]
 pub struct Holds {
@@ -182,6 +192,7 @@ impl Default for Settings {
 #[derive(Debug)]
 pub struct Engine {
     settings: Settings,
+    limits: latest::Sender<Limits>,
     /// Differs for each start of the process, or with a store for each store.
     epoch: u64,
     /// Who this server is among several.
@@ -251,8 +262,13 @@ impl Engine {
         records: RouterRecords,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
+        let limits = Limits {
+            may_claim: settings.may_claim.clone(),
+            max_sessions_per_agent: settings.max_sessions_per_agent,
+        };
         let engine = Arc::new(Self {
             epoch,
+            limits: latest::Sender::new(limits),
             leader,
             state: Mutex::new(state),
             journal,
@@ -294,6 +310,21 @@ impl Engine {
         self.reach_changed.notify_one();
         self.links_changed.notify_one();
         self.moves_due.ring();
+    }
+
+    /// Other limits from now on. What attached routers reported is sifted anew, and what others reported when
+    /// they attach again; sessions stay.
+    pub fn limit(self: &Arc<Self>, limits: Limits) {
+        let former = self.limits.send_replace(limits);
+        if former.may_claim == self.limits.borrow().may_claim {
+            return;
+        }
+        let links: Vec<_> = self.lock().links.values().cloned().collect();
+        for link in links {
+            if !self.report_changes(&link, Changes::default()) {
+                link.end(Ended::TooLarge);
+            }
+        }
     }
 
     /// How long an agent's lease is.

@@ -38,15 +38,20 @@ impl Default for Quota {
     }
 }
 
+impl Quota {
+    /// What a change takes of a bucket; absent: there is no limit.
+    fn each(&self) -> Option<Duration> {
+        Duration::from_secs(1).checked_div(self.changes_per_s)
+    }
+}
+
 /// What the agents have asked for.
 #[derive(Debug)]
-pub struct Quotas {
-    quota: Quota,
-    accounts: Mutex<Accounts>,
-}
+pub struct Quotas(Mutex<Accounts>);
 
 #[derive(Debug, Default)]
 struct Accounts {
+    quota: Quota,
     /// When each agent's bucket is full.
     full: HashMap<Box<str>, Instant>,
     /// So many agents, and it is swept.
@@ -68,10 +73,15 @@ impl Quotas {
     /// Nobody has asked for anything.
     #[must_use]
     pub fn new(quota: Quota) -> Self {
-        Self {
+        Self(Mutex::new(Accounts {
             quota,
-            accounts: Mutex::default(),
-        }
+            ..Accounts::default()
+        }))
+    }
+
+    /// What each agent may ask for from now on. Streams that are open stay.
+    pub fn set(&self, quota: Quota) {
+        self.accounts().quota = quota;
     }
 
     /// Waits until it is a change's turn. One that is given up meanwhile counts for nothing.
@@ -89,27 +99,23 @@ impl Quotas {
         }
     }
 
-    /// What a change takes of a bucket; absent: there is no limit.
-    fn each(&self) -> Option<Duration> {
-        Duration::from_secs(1).checked_div(self.quota.changes_per_s)
-    }
-
     /// Gives a booked change back.
     fn give_back(&self, agent: &str) {
         let mut accounts = self.accounts();
+        let each = accounts.quota.each();
         // Absent: the bucket was full, and is forgotten.
-        if let (Some(full), Some(each)) = (accounts.full.get_mut(agent), self.each()) {
+        if let (Some(full), Some(each)) = (accounts.full.get_mut(agent), each) {
             *full = full.checked_sub(each).unwrap_or(*full);
         }
     }
 
     /// Books a change; tells when it is its turn.
     fn book(&self, agent: &str, now: Instant) -> Instant {
-        let Some(each) = self.each() else {
-            return now;
-        };
         let mut accounts = self.accounts();
         let accounts = &mut *accounts;
+        let Some(each) = accounts.quota.each() else {
+            return now;
+        };
         let full = match accounts.full.get_mut(agent) {
             Some(full) => full,
             None => {
@@ -122,15 +128,15 @@ impl Quotas {
         };
         *full = (*full).max(now) + each;
         let ahead = *full - now;
-        now + ahead.saturating_sub(each * self.quota.burst.max(1))
+        now + ahead.saturating_sub(each * accounts.quota.burst.max(1))
     }
 
     /// Opens one more of an agent's streams.
     pub(crate) fn stream(self: &Arc<Self>, agent: &str) -> Result<StreamOf, Error> {
         let mut accounts = self.accounts();
+        let limit = accounts.quota.streams;
         let count = accounts.streams.entry(agent.into()).or_default();
-        if *count >= self.quota.streams {
-            let limit = self.quota.streams;
+        if *count >= limit {
             return Err(Error::TooManyStreams {
                 agent: agent.into(),
                 limit,
@@ -144,7 +150,7 @@ impl Quotas {
     }
 
     fn accounts(&self) -> MutexGuard<'_, Accounts> {
-        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -253,6 +259,37 @@ mod tests {
         });
         let now = Instant::now();
         assert!((0..100_000).all(|_| quotas.book("a", now) == now));
+    }
+
+    #[test]
+    fn another_quota_counts_from_the_next_change_on() -> Result<(), Error> {
+        let quotas = Arc::new(Quotas::new(QUOTA));
+        let now = Instant::now();
+        let wait = |quotas: &Quotas| quotas.book("a", now) - now;
+        assert_eq!(
+            (0..60).map(|_| wait(&quotas)).max(),
+            Some(Duration::from_millis(10))
+        );
+        let streams = [quotas.stream("a")?, quotas.stream("a")?];
+        quotas.set(Quota {
+            changes_per_s: 10,
+            burst: 1,
+            streams: 3,
+        });
+        assert_eq!(wait(&quotas), Duration::from_millis(60));
+        assert_eq!(wait(&quotas), Duration::from_millis(160));
+        let third = quotas.stream("a")?;
+        quotas.set(QUOTA);
+        drop(streams);
+        let fourth = quotas.stream("a")?;
+        assert!(quotas.stream("a").is_err());
+        drop((third, fourth));
+        quotas.set(Quota {
+            changes_per_s: 0,
+            ..QUOTA
+        });
+        assert_eq!(wait(&quotas), Duration::ZERO);
+        Ok(())
     }
 
     #[test]
