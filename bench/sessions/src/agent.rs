@@ -9,7 +9,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use voicelane_proto::v1::{self, session_change::Change, sessions_client::SessionsClient};
 
+/// The agent of most measurements.
+const NAME: &str = "sessions";
+
 pub(crate) struct Agent {
+    name: &'static str,
     requests: mpsc::Sender<v1::ChangeSessionsRequest>,
     responses: Streaming<v1::ChangeSessionsResponse>,
     /// Changes without an outcome, at most.
@@ -24,12 +28,22 @@ pub(crate) struct Agent {
 
 impl Agent {
     pub(crate) async fn open(url: &str, window: usize, batch: usize) -> anyhow::Result<Self> {
+        Self::named(NAME, url, window, batch).await
+    }
+
+    pub(crate) async fn named(
+        name: &'static str,
+        url: &str,
+        window: usize,
+        batch: usize,
+    ) -> anyhow::Result<Self> {
         let mut client = SessionsClient::connect(url.to_owned()).await?;
         let (requests, messages) = mpsc::channel(window);
         let responses = client
             .change_sessions(ReceiverStream::new(messages))
             .await?;
         Ok(Self {
+            name,
             requests,
             responses: responses.into_inner(),
             window,
@@ -40,18 +54,23 @@ impl Agent {
     }
 
     pub(crate) async fn add(&mut self, calls: Range<u32>) -> anyhow::Result<()> {
-        let add = |call| {
+        let name = self.name;
+        let add = move |call| {
             Change::Add(v1::AddSessionRequest {
-                spec: Some(spec(call)),
+                spec: Some(v1::SessionSpec {
+                    key: Some(key_of(name, call)),
+                    ..spec(call)
+                }),
             })
         };
         self.change(calls, add).await
     }
 
     pub(crate) async fn delete(&mut self, calls: Range<u32>) -> anyhow::Result<()> {
-        let delete = |call| {
+        let name = self.name;
+        let delete = move |call| {
             Change::Delete(v1::DeleteSessionRequest {
-                key: Some(key(call)),
+                key: Some(key_of(name, call)),
             })
         };
         self.change(calls, delete).await
@@ -95,8 +114,12 @@ impl Agent {
 }
 
 pub(crate) fn key(call: u32) -> v1::SessionKey {
+    key_of(NAME, call)
+}
+
+fn key_of(agent: &str, call: u32) -> v1::SessionKey {
     v1::SessionKey {
-        agent_id: "sessions".to_owned(),
+        agent_id: agent.to_owned(),
         session_id: format!("call-{call:08}"),
     }
 }

@@ -5,6 +5,7 @@
 
 mod agent;
 mod cost;
+mod fair;
 mod flood;
 mod holds;
 mod process;
@@ -108,6 +109,12 @@ enum What {
         #[arg(long, default_value_t = 20_000)]
         sessions: u32,
     },
+    /// What an agent waits for an addition, alone and beside one that changes as much as it can
+    Fair {
+        /// How many additions, 100 a second at most, one measurement each
+        #[arg(long, default_value_t = 1_000)]
+        additions: u32,
+    },
 }
 
 #[tokio::main]
@@ -147,5 +154,6 @@ async fn main() -> anyhow::Result<()> {
         } => windows::measure(&server, &windows, batch, sessions).await,
         What::Unread { pages } => unread::measure(&server, pages).await,
         What::Flood { sessions } => flood::measure(&server, sessions).await,
+        What::Fair { additions } => fair::measure(&server, additions).await,
     }
 }

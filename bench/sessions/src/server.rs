@@ -22,17 +22,33 @@ impl Server {
         Self::with(program, Path::new("none"), &Default::default()).await
     }
 
+    /// The same with so many changes a second for each agent; 0: as many as it likes.
+    pub(crate) async fn with_quota(program: &Path, changes_per_s: u32) -> anyhow::Result<Self> {
+        let none = Path::new("none");
+        Self::run(program, none, &Default::default(), changes_per_s).await
+    }
+
     /// The same with a store, and routers that have something already.
     pub(crate) async fn with(
         program: &Path,
         data: &Path,
         tables: &[Table; 2],
     ) -> anyhow::Result<Self> {
+        Self::run(program, data, tables, 0).await
+    }
+
+    async fn run(
+        program: &Path,
+        data: &Path,
+        tables: &[Table; 2],
+        changes_per_s: u32,
+    ) -> anyhow::Result<Self> {
         // Another process might take the port, which then shows as a server that cannot listen.
         let authority = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
         let child = Command::new(program)
             .args(["--log", "warn", "--adopt-for", "0"])
-            .args(["--changes-per-s", "0", "--listen", &authority, "--data"])
+            .args(["--changes-per-s", &changes_per_s.to_string()])
+            .args(["--listen", &authority, "--data"])
             .arg(data)
             .stdin(Stdio::null())
             .kill_on_drop(true)
