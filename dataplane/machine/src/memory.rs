@@ -237,6 +237,8 @@ impl<T: Copy> Debug for Slab<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     #[derive(Debug)]
@@ -269,6 +271,34 @@ mod tests {
             );
             assert!(!Slab::with_capacity("none", 0, allocator).push(1_u8));
         }
+    }
+
+    /// The heap, and how many bytes of it are in use.
+    #[derive(Debug)]
+    struct Counted(AtomicUsize);
+
+    // SAFETY: the heap's guarantees.
+    unsafe impl Allocator for Counted {
+        fn allocate_zeroed(&self, name: &str, layout: Layout) -> Option<NonNull<u8>> {
+            self.0.fetch_add(layout.size(), Ordering::Relaxed);
+            HEAP.allocate_zeroed(name, layout)
+        }
+
+        unsafe fn free(&self, memory: NonNull<u8>, layout: Layout) {
+            self.0.fetch_sub(layout.size(), Ordering::Relaxed);
+            // SAFETY: the caller's guarantees; it is the heap's.
+            unsafe { HEAP.free(memory, layout) }
+        }
+    }
+
+    #[test]
+    fn memory_is_given_back() {
+        static COUNTED: Counted = Counted(AtomicUsize::new(0));
+        let memory = Memory::<u64>::zeroed("test", 1_000, &COUNTED).unwrap();
+        let slab = Slab::filled("test", 70, [1_u8; 3], &COUNTED);
+        assert!(COUNTED.0.load(Ordering::Relaxed) >= 8_000 + 210);
+        drop((memory, slab));
+        assert_eq!(COUNTED.0.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -203,6 +203,10 @@ mod tests {
             let error = text.parse::<BitRate>().unwrap_err();
             assert_eq!(error, RateError::Invalid(text.to_owned()));
         }
+        for text in ["10mbps", "1 gbps", "2tbps"] {
+            let error = text.parse::<BitRate>().unwrap_err();
+            assert_eq!(error, RateError::Ambiguous(text.to_owned()));
+        }
     }
 
     #[test]

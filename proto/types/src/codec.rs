@@ -171,6 +171,13 @@ mod tests {
     }
 
     #[test]
+    fn a_fast_clock_has_one_percent_more() {
+        for (bps, with_room) in [(0, 0), (99, 99), (80_000, 80_800), (1_000_099, 1_010_099)] {
+            assert_eq!(with_clock_room(bps), with_room, "{bps}");
+        }
+    }
+
+    #[test]
     fn payload_types_are_unique() {
         for payload_type in 0..=34 {
             let count = CODECS

@@ -210,8 +210,22 @@ mod tests {
     }
 
     #[test]
+    fn assured_forwarding_has_a_drop_precedence() {
+        for number in 0..64 {
+            let dscp = Dscp::new(number).unwrap();
+            let all = (1..=4).flat_map(|class| (1..=3).map(move |it| (class, it)));
+            let mut of =
+                all.filter(|&(class, precedence)| Dscp::af(class, precedence) == Some(dscp));
+            let expected = of.next().map(|(_, precedence)| precedence);
+            assert_eq!(dscp.drop_precedence(), expected, "{dscp:?}");
+        }
+        assert_eq!(format!("{:?}", Dscp::EF), "Dscp(EF)");
+    }
+
+    #[test]
     fn marking_keeps_ecn() {
         for octet in 0..=u8::MAX {
+            assert_eq!(TrafficClass(octet).ecn().number(), octet % 4);
             let marked = TrafficClass(octet).with_dscp(Dscp::EF);
             assert_eq!(marked.dscp(), Dscp::EF);
             assert_eq!(marked.ecn(), TrafficClass(octet).ecn());

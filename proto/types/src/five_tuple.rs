@@ -39,3 +39,19 @@ impl fmt::Display for FiveTuple {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_five_tuple_is_written_with_its_way() {
+        let flow = FiveTuple {
+            source: "10.1.0.5:4000".parse().unwrap(),
+            destination: "[2001:db8::7]:4002".parse().unwrap(),
+            protocol: Protocol::UDP,
+        };
+        let text = "10.1.0.5:4000 -> [2001:db8::7]:4002 protocol 17";
+        assert_eq!(flow.to_string(), text);
+    }
+}

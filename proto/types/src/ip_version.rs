@@ -67,3 +67,28 @@ impl FromStr for IpVersion {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+
+    #[test]
+    fn versions_have_their_numbers_and_headers() {
+        let of = [
+            IpVersion::of(Ipv4Addr::LOCALHOST.into()),
+            IpVersion::of(Ipv6Addr::LOCALHOST.into()),
+        ];
+        for (version, number, text, bytes) in
+            [(of[0], 4, "IPv4", 20 + 8), (of[1], 6, "IPv6", 40 + 8)]
+        {
+            assert_eq!(version.number(), number);
+            assert_eq!(number.to_string().parse(), Ok(version));
+            assert_eq!(version.to_string(), text);
+            assert_eq!(version.udp_headers_bytes(), bytes);
+        }
+        let error = "5".parse::<IpVersion>().unwrap_err();
+        assert_eq!(error.to_string(), "\"5\" is neither 4 nor 6");
+    }
+}

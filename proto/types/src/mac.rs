@@ -68,6 +68,8 @@ mod tests {
             assert_eq!(text.parse(), Ok(address), "{text}");
         }
         assert_eq!(address.to_string(), "02:00:ab:00:00:ff");
+        assert_eq!(format!("{address:?}"), address.to_string());
+        assert!(!address.is_group() && MacAddress([1, 0, 0x5e, 0, 0, 5]).is_group());
         for text in [
             "",
             "02:00:ab:00:00",

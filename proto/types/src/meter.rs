@@ -156,6 +156,17 @@ impl fmt::Display for MeterSpec {
 mod tests {
     use super::*;
 
+    #[test]
+    fn colours_are_those_of_drop_precedences() {
+        for (precedence, (place, name)) in (1..).zip(["green", "yellow", "red"].iter().enumerate())
+        {
+            let colour = Colour::of(Dscp::af(4, precedence).unwrap());
+            assert_eq!((colour.index(), colour.name()), (place, *name));
+            assert_eq!(colour, Colour::ALL[place]);
+        }
+        assert_eq!(Colour::of(Dscp::EF), Colour::Green);
+    }
+
     /// Rates in parts, bursts whole, of each kind.
     #[test]
     fn meters_are_shared_by_their_rates() {

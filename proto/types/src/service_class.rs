@@ -87,6 +87,7 @@ mod tests {
         assert_eq!(dscps, [46, 44, 40, 34, 32]);
         for class in ServiceClass::ALL {
             assert_eq!(class.name().parse(), Ok(class));
+            assert_eq!(class.to_string(), class.name());
         }
         assert!("voice".parse::<ServiceClass>().is_err());
     }

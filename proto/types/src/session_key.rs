@@ -101,6 +101,8 @@ mod tests {
         assert_eq!((key("a", "b").agent(), key("a", "b").session()), ("a", "b"));
         assert!(key("a", "z") < key("a ", "a") && key("a ", "z") < key("b", "a"));
         assert!(SessionKey::before_agent("a").unwrap() < key("a", " "));
+        assert_eq!(key("a", "b").to_string(), r#""b" of agent "a""#);
+        assert_eq!(key(&"x".repeat(128), "b").agent().len(), 128);
         let long = "x".repeat(129);
         for (agent, session, field) in [
             ("", "b", "agent_id"),

@@ -46,6 +46,7 @@ mod tests {
         for number in [1, 100, 4094] {
             let id = VlanId::new(number).unwrap();
             assert_eq!(id.to_string(), number.to_string());
+            assert_eq!(u64::from(id.number()), number);
         }
         for number in [0, 4095, 4096, 65_537, u64::MAX] {
             assert_eq!(VlanId::new(number), Err(InvalidVlan(number)));
