@@ -96,7 +96,6 @@ impl Stream {
         let ticks = whole(transit);
         let jitter = self.varied(difference);
         if difference > clock.second
-            || jitter > self.jitter_max
             || is_before(ticks, self.next_floor)
             || ticks.wrapping_sub(self.floor) > clock.late
         {
@@ -111,6 +110,7 @@ impl Stream {
         self.received = self.received.wrapping_add(1);
         self.transit = transit;
         self.jitter = jitter;
+        self.jitter_max = self.jitter_max.max(jitter);
         true
     }
 
