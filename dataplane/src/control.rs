@@ -17,6 +17,7 @@ use crate::{
     session::{FiveTuple, FlowCounters, InstallError, Latched, SessionChange},
     settings::InterfaceState,
     stats::Report,
+    trace::Tracer,
     units::{InterfaceIndex, PortIndex},
 };
 
@@ -101,6 +102,8 @@ pub enum Request {
     /// Applies another policy from now on, between two bursts. What is in both keeps its counters and
     /// meters.
     SetPolicy(Box<Policy>),
+    /// Write down what becomes of the next packets, with another tracer than before; `None`: no more.
+    Trace(Option<Box<Tracer>>),
     /// Fill in a report, made by [`Report::new`].
     Report(Box<Report>),
 }
@@ -134,6 +137,9 @@ pub enum Answer {
     Interface,
     /// Of [`Request::SetPolicy`]: the policy that was applied until now.
     Policy(Box<Policy>),
+    /// Of [`Request::Trace`]: the tracer until now, with what it has. Of several workers with all they
+    /// have, up to the room in each.
+    Traced(Option<Box<Tracer>>),
     /// Of [`Request::Report`].
     Report(Box<Report>),
     /// Of what a core that only schedules is not to be asked.

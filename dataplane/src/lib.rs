@@ -20,6 +20,7 @@ mod scheduler;
 pub mod session;
 pub mod settings;
 pub mod stats;
+pub mod trace;
 mod twins;
 pub mod units;
 pub mod wire;

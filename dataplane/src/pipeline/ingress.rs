@@ -13,12 +13,14 @@ use crate::{
         stages::{
             classify, hold, mark, martians, measure, parse, police, queue, route, rx, verify,
         },
+        trace::{self, Tracing},
     },
     policy::{Policy, TopSenders},
     routing::{Adjacency, Fibs, NextHop, RouteError, Routes},
     session::{Fragments, Origin, Sessions},
     settings::{InterfaceSettings, InterfaceState, PortSettings, Settings},
     stats::{InterfaceCounters, PortCounters, Report},
+    trace::Tracer,
     twins::ToKernel,
     units::{InterfaceIndex, PortIndex, TickRate, Ticks},
 };
@@ -34,6 +36,8 @@ pub(crate) struct Ingress<B> {
     phbs: PhbMap,
     punts: punt::Punts<B>,
     burst: Burst<B>,
+    /// While somebody traces.
+    tracer: Option<Box<Tracer>>,
 }
 
 impl<B: Buffer> Ingress<B> {
@@ -80,6 +84,7 @@ impl<B: Buffer> Ingress<B> {
             phbs: PhbMap::default(),
             punts: punt::Punts::new(twins, settings, clock, now),
             burst: Burst::new(),
+            tracer: None,
         }
     }
 
@@ -100,6 +105,9 @@ impl<B: Buffer> Ingress<B> {
         parse::parse(burst, port, interfaces);
         let sessions = (&mut self.sessions, &mut self.fragments);
         classify::classify(burst, sessions, &self.policy, interfaces, now);
+        if let Some(tracer) = &mut self.tracer {
+            trace::choose(tracer, burst, &self.sessions);
+        }
         martians::drop_own_sources(burst, &self.routes);
         verify::verify(burst, &self.routes, &self.policy, interfaces, now);
         measure::measure(burst, &mut self.sessions.measured, now);
@@ -111,16 +119,25 @@ impl<B: Buffer> Ingress<B> {
         }
         mark::mark(burst, &self.phbs);
         let sessions = &mut self.sessions;
-        route::route(burst, &self.routes, sessions, queues.is_open());
+        // A record has the packet as it came, so that is written at `queue`, too, where one is traced.
+        let open = queues.is_open() && burst.traced == 0;
+        route::route(burst, &self.routes, sessions, open);
         if !port.forwards {
             hold::hold(burst, interfaces);
         }
+        let tracing = self.tracer.as_mut().map(|tracer| Tracing {
+            tracer,
+            sessions: &self.sessions,
+            policy: &self.policy,
+            now,
+        });
         queue::queue(
             burst,
             &self.routes,
             queues,
             interfaces,
             (&mut self.punts, self.policy.routing()),
+            tracing,
             now,
         );
         count
@@ -141,6 +158,20 @@ impl<B: Buffer> Ingress<B> {
             let mut interfaces = self.interfaces.iter().filter(|it| it.port == on);
             port.forwards = interfaces.all(|it| it.state.forwards());
         }
+    }
+
+    /// Traces with another tracer from the next burst on, or not at all; gives the old one back.
+    pub(crate) fn set_tracer(
+        &mut self,
+        tracer: Option<Box<Tracer>>,
+        now: Ticks,
+    ) -> Option<Box<Tracer>> {
+        self.burst.traced = 0;
+        let mut old = mem::replace(&mut self.tracer, tracer);
+        if let Some(old) = &mut old {
+            old.now = now;
+        }
+        old
     }
 
     /// Applies another policy from the next burst on; gives the old one back.

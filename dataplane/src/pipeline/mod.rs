@@ -22,6 +22,7 @@ mod latch;
 mod outlet;
 mod punt;
 mod stages;
+mod trace;
 
 pub(crate) use egress::Egress;
 pub(crate) use headers::is_control;

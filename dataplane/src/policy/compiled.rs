@@ -168,6 +168,11 @@ impl Policy {
         self.classifier.as_ref()
     }
 
+    /// Counts up with each policy that is applied.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// What an interface makes of code points.
     #[inline]
     pub(crate) fn trust(&self, interface: InterfaceIndex) -> &DscpMap {

@@ -1,8 +1,11 @@
-use std::{net::IpAddr, ops::RangeInclusive};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    ops::RangeInclusive,
+};
 
 use crate::{
     diffserv::{Dscp, Marking, MeterSpec},
-    session::Protocol,
+    session::{FiveTuple, Protocol},
     units::InterfaceIndex,
 };
 
@@ -122,6 +125,29 @@ pub struct Fields {
     pub ports: Option<(u16, u16)>,
     /// The code point that it came with.
     pub dscp: Dscp,
+}
+
+impl Fields {
+    /// As a flow; without ports they are 0.
+    #[must_use]
+    pub fn five_tuple(&self) -> FiveTuple {
+        let (source, destination): (IpAddr, IpAddr) = match self.addresses {
+            Addresses::V4(source, destination) => (
+                Ipv4Addr::from_bits(source).into(),
+                Ipv4Addr::from_bits(destination).into(),
+            ),
+            Addresses::V6(source, destination) => (
+                Ipv6Addr::from_bits(source).into(),
+                Ipv6Addr::from_bits(destination).into(),
+            ),
+        };
+        let (source_port, destination_port) = self.ports.unwrap_or_default();
+        FiveTuple {
+            source: SocketAddr::new(source, source_port),
+            destination: SocketAddr::new(destination, destination_port),
+            protocol: self.protocol,
+        }
+    }
 }
 
 /// Source and destination, in host byte order.

@@ -109,6 +109,11 @@ impl Neighbour {
         }
     }
 
+    pub(crate) fn destination(&self) -> MacAddress {
+        let [a, b, c, d, e, f, ..] = self.addresses;
+        MacAddress([a, b, c, d, e, f])
+    }
+
     /// Takes over the MTU of an interface, if it is behind that.
     pub(crate) fn set_mtu(&mut self, out: OutInterface) {
         if (self.exit, self.vlan) == (Exit::new(out.port, out.vlan), out.vlan) {

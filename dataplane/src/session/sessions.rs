@@ -95,6 +95,15 @@ impl Sessions {
         }
     }
 
+    /// A flow's five-tuple.
+    pub(crate) fn five_tuple(&self, flow: FlowId) -> FiveTuple {
+        match flow {
+            FlowId::V4(slot) => AnyKey::V4(self.ipv4.key(slot)),
+            FlowId::V6(slot) => AnyKey::V6(self.ipv6.key(slot)),
+        }
+        .five_tuple()
+    }
+
     /// Whether a flow's packets come from an origin.
     pub(crate) fn comes_from(&self, flow: FlowId, origin: Origin) -> bool {
         match flow {

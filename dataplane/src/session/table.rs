@@ -215,6 +215,11 @@ impl<K: FlowKey> SessionTable<K> {
         Some((slot, self.comes_from(slot, origin)))
     }
 
+    /// An entry's key, without origin.
+    pub(crate) fn key(&self, slot: Slot) -> K {
+        self.entries[slot.index()].key.flow()
+    }
+
     /// Whether an entry's packets come from an origin.
     pub(crate) fn comes_from(&self, slot: Slot, origin: Origin) -> bool {
         self.entries[slot.index()].key.origin().covers(origin)

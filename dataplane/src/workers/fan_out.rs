@@ -218,6 +218,8 @@ fn add(sum: &mut Answer, part: Answer) -> Option<Box<Report>> {
         }
         (Answer::Route(sum @ Ok(())), Answer::Route(part)) => *sum = part,
         (Answer::Latched(sum), Answer::Latched(part)) => sum.extend(part),
+        (Answer::Traced(Some(sum)), Answer::Traced(Some(part))) => sum.add(*part),
+        (Answer::Traced(sum @ None), Answer::Traced(part)) => *sum = part,
         (Answer::Flows(sums), Answer::Flows(parts)) => {
             for (sum, part) in sums.iter_mut().zip(parts) {
                 match (sum, part) {

@@ -301,6 +301,7 @@ impl<D: Device> Worker<D> {
                 interfaces,
             } => Answer::Route(ingress.routes.set_ways_in(next_hop, interfaces)),
             Request::SetPolicy(policy) => Answer::Policy(ingress.set_policy(policy)),
+            Request::Trace(tracer) => Answer::Traced(ingress.set_tracer(tracer, now)),
             Request::SetLink { .. } | Request::SetOpen { .. } | Request::Report(_) => {
                 Answer::NotHere
             }

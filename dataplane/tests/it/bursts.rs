@@ -13,7 +13,8 @@ use voicelane_dataplane::{
     control::{Answer, NextHop, Request},
     device::Buffer as _,
     policy::Trust,
-    stats::DropReason,
+    stats::{DropReason, InterfaceCounters, PuntReason},
+    trace::{Fate, MAX_RECORDS, TraceFilter, TraceRecord, Tracer},
     units::{InterfaceIndex, MacAddress, PortIndex},
 };
 
@@ -172,9 +173,13 @@ struct Outcome {
 /// Each burst, 0.2 ms after the one before, whole or packet by packet, with something before it in the
 /// core port's queues (`waiting`) or not.
 fn outcome(bursts: &[Vec<usize>], whole: bool, waiting: bool) -> Outcome {
+    let mut rig = rig(if waiting { "100Mbit/s" } else { "100Gbit/s" });
+    outcome_of(&mut rig, bursts, whole, waiting)
+}
+
+fn outcome_of(rig: &mut Rig, bursts: &[Vec<usize>], whole: bool, waiting: bool) -> Outcome {
     let kinds = kinds();
     let (reference, mut ledger) = (reference(), Ledger::default());
-    let mut rig = rig(if waiting { "100Mbit/s" } else { "100Gbit/s" });
     rig.advance_to(1_000_000);
     if waiting {
         // More than the shaper's credit for a millisecond.
@@ -204,12 +209,12 @@ fn outcome(bursts: &[Vec<usize>], whole: bool, waiting: bool) -> Outcome {
             }
         }
         rig.turn();
-        collect(&mut rig, &mut ledger);
+        collect(rig, &mut ledger);
         rig.advance_to(rig.now + 200_000);
     }
     for _ in 0..1_000 {
         rig.turn();
-        collect(&mut rig, &mut ledger);
+        collect(rig, &mut ledger);
         rig.advance_to(rig.now + 50_000);
     }
     let twins = rig.twins.from_worker.try_iter();
@@ -220,7 +225,7 @@ fn outcome(bursts: &[Vec<usize>], whole: bool, waiting: bool) -> Outcome {
         ledger.came_out(Exit::Kernel(interface.index()), frame);
     }
     let report = rig.report();
-    assert_conserved(&mut rig, &report, punted.len() as u64);
+    assert_conserved(rig, &report, punted.len() as u64);
     // What did not come out exceeded its session, or found its queue full.
     let refused = [DropReason::SessionPoliced, DropReason::PuntPoliced];
     let refused = dropped(&report, &refused) + lost_in_queues(&report);
@@ -256,6 +261,47 @@ proptest! {
         let whole = outcome(&bursts, true, waiting);
         prop_assert_eq!(whole, outcome(&bursts, false, waiting));
     }
+
+    /// Tracing changes nothing, and says of each packet what is counted.
+    #[test]
+    fn records_tell_what_counters_count(bursts in bursts(), waiting: bool, drops_only: bool) {
+        let untraced = outcome(&bursts, true, waiting);
+        let mut rig = rig(if waiting { "100Mbit/s" } else { "100Gbit/s" });
+        let filter = TraceFilter { drops_only, ..TraceFilter::default() };
+        rig.ask(Request::Trace(Some(Tracer::new(filter, MAX_RECORDS))));
+        let traced = outcome_of(&mut rig, &bursts, true, waiting);
+        prop_assert_eq!(traced, untraced);
+        let Answer::Traced(Some(tracer)) = rig.ask(Request::Trace(None)) else {
+            panic!("a tracer")
+        };
+        prop_assert_eq!(tracer.missed, 0);
+        let interfaces = rig.report().interfaces;
+        for (index, counters) in interfaces.iter().enumerate() {
+            let records = tracer.records.iter();
+            let here: Vec<_> = records.filter(|it| it.ingress.index() == index).collect();
+            assert_told(&here, counters, drops_only);
+        }
+    }
+}
+
+fn assert_told(records: &[&TraceRecord], counters: &InterfaceCounters, drops_only: bool) {
+    let with = |fate: &dyn Fn(Fate) -> bool| {
+        records.iter().filter(|record| fate(record.fate)).count() as u64
+    };
+    for reason in DropReason::ALL {
+        let told = with(&|fate| fate.drop_reason() == Some(*reason));
+        assert_eq!(told, counters.drops[reason.index()], "{}", reason.name());
+    }
+    let all = if drops_only {
+        counters.drops.iter().sum()
+    } else {
+        for reason in PuntReason::ALL {
+            let told = with(&|fate| fate == Fate::Punted(*reason));
+            assert_eq!(told, counters.punts[reason.index()], "{}", reason.name());
+        }
+        counters.rx_packets
+    };
+    assert_eq!(records.len() as u64, all);
 }
 
 /// Each kind's end is another's in the property's eyes only if it is one: all of them are met.

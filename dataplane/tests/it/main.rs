@@ -33,6 +33,7 @@ mod readme;
 mod reverse_path;
 mod scheduling;
 mod several;
+mod trace;
 mod trailers;
 mod unusual;
 mod vlan;

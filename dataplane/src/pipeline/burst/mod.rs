@@ -59,6 +59,9 @@ pub(crate) struct Burst<B> {
     pub(crate) exits: [Exit; BURST],
     /// Those whose headers are written when a queue has let them in.
     pub(crate) unwritten: PacketMask,
+    /// Those that are traced, and of all those whose headers can be read: while somebody traces.
+    pub(crate) traced: PacketMask,
+    pub(crate) readable: PacketMask,
 }
 
 impl<B> Burst<B> {
@@ -81,6 +84,8 @@ impl<B> Burst<B> {
             next_hops: [NO_ROUTE; BURST],
             exits: [Exit::default(); BURST],
             unwritten: 0,
+            traced: 0,
+            readable: 0,
         }
     }
 

@@ -14,10 +14,12 @@ use crate::{
         interface::Interface,
         outlet::{Outlet, RunKey},
         punt::{Punted, Punts},
+        trace::{Tracing, start},
     },
     policy::Routing,
     routing::Routes,
     stats::Drops,
+    trace::Fate,
     units::Ticks,
     wire::IpVersion,
 };
@@ -30,16 +32,22 @@ pub(crate) fn queue<B: Buffer, O: Outlet<B>>(
     routes: &Routes,
     queues: &mut O,
     interfaces: &mut [Interface],
-    (punts, routing): (&mut Punts<B>, &Routing),
+    kernel: (&mut Punts<B>, &Routing),
+    tracing: Option<Tracing<'_>>,
     now: Ticks,
 ) {
-    if burst.is_alike() {
+    if burst.traced != 0
+        && let Some(mut tracing) = tracing
+    {
+        let tracing = Some(&mut tracing);
+        queue_mixed::<B, O, true>(burst, routes, queues, interfaces, kernel, tracing, now);
+    } else if burst.is_alike() {
         // As in most bursts of calls' packets.
         let run = run(burst, 0, now);
         let drops = &mut interfaces[burst.ingress[0].index()].counters.drops;
         queue_alike(burst, &run, routes, queues, drops);
     } else {
-        queue_mixed(burst, routes, queues, interfaces, (punts, routing), now);
+        queue_mixed::<B, O, false>(burst, routes, queues, interfaces, kernel, None, now);
     }
     queues.flush();
 }
@@ -122,16 +130,19 @@ fn run<B>(burst: &Burst<B>, place: usize, now: Ticks) -> RunKey {
     }
 }
 
-/// Packets of several kinds, class by class, so that runs are long; each class's in order.
+/// Packets of several kinds, class by class, so that runs are long; each class's in order. Two functions,
+/// so that nothing looks for traced packets while there are none.
 #[inline(never)]
-fn queue_mixed<B: Buffer, O: Outlet<B>>(
+fn queue_mixed<B: Buffer, O: Outlet<B>, const TRACED: bool>(
     burst: &mut Burst<B>,
     routes: &Routes,
     queues: &mut O,
     interfaces: &mut [Interface],
     (punts, routing): (&mut Punts<B>, &Routing),
+    tracing: Option<&mut Tracing<'_>>,
     now: Ticks,
 ) {
+    let mut tracing = tracing.filter(|_| TRACED);
     let (all, forwarded) = (burst.all(), burst.verdicts.forwarded);
     let mut arrived = burst.buffers.drain(..);
     let mut buffers: [Option<B>; BURST] = array::from_fn(|_| arrived.next());
@@ -151,9 +162,21 @@ fn queue_mixed<B: Buffer, O: Outlet<B>>(
                     class: reason.is_ip().then(|| (family, burst.marked[place])),
                     flow: burst.lookups.detour(place),
                 };
+                let is_traced = TRACED && burst.traced >> place & 1 == 1;
+                let before = is_traced.then(|| (start(buffer.bytes()), counters.drops));
                 punts.punt(packet, buffer, counters, (routes, routing), now);
+                if let (Some(tracing), Some((frame, before))) = (&mut tracing, before) {
+                    let drops = (&before, &counters.drops);
+                    tracing.punted(burst, (place, reason), &frame, drops, routes);
+                }
             }
-            Verdict::Drop(reason) => counters.drops[reason.index()] += 1,
+            Verdict::Drop(reason) => {
+                counters.drops[reason.index()] += 1;
+                if let Some(tracing) = &mut tracing {
+                    let fate = Fate::Dropped(reason);
+                    tracing.ended(burst, place, buffer.bytes(), fate, routes);
+                }
+            }
         }
     }
     let mut refused = forwarded;
@@ -177,12 +200,20 @@ fn queue_mixed<B: Buffer, O: Outlet<B>>(
             debug_assert!(packets_in(alike).all(|place| self::run(burst, place, now) == run));
             let drops = &mut interfaces[burst.ingress[first].index()].counters.drops;
             let packets = alike.count_ones() as usize;
+            let before = TRACED.then_some(*drops);
             let admission = queues.admit(&run, packets, drops);
             let mut admitted = scatter(admission.mask, alike);
+            let frame = |place: usize| buffers[place].as_ref().map_or(&[][..], Buffer::bytes);
+            if let (Some(tracing), Some(before)) = (&mut tracing, before) {
+                tracing.admitted(burst, (alike, admitted), frame, (&before, &*drops), routes);
+            }
             for place in packets_in(admitted & burst.unwritten) {
                 let header = Unwritten::at(burst, place);
                 if !header.write(buffers[place].as_mut(), routes, drops) {
                     admitted &= !(1 << place);
+                    if let (Some(tracing), Some(buffer)) = (&mut tracing, &buffers[place]) {
+                        tracing.unwritten(burst, place, buffer.bytes(), routes);
+                    }
                 }
             }
             refused &= !admitted;

@@ -84,6 +84,7 @@ fn queued(
         &mut queues,
         &mut around.interfaces,
         kernel,
+        None,
         Ticks(0),
     );
     assert!(burst.buffers.is_empty());

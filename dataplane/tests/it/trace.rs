@@ -1,0 +1,259 @@
+//! What is written down of traced packets.
+
+use voicelane_dataplane::{
+    control::{Answer, Request},
+    diffserv::{Dscp, Phb},
+    policy::{Action, RuleIndex, Trust},
+    session::FiveTuple,
+    stats::{DropReason, PuntReason},
+    trace::{Fate, FlowFilter, TRACED_BYTES, TraceFilter, TraceRecord, Tracer},
+    units::{InterfaceIndex, VlanId},
+    workers::Layout,
+};
+
+use crate::common::{
+    policy::{rule, set_policy, spec, to_port},
+    *,
+};
+
+fn begin(rig: &mut Rig, filter: &TraceFilter, packets: usize) {
+    let tracer = Tracer::new(filter.clone(), packets);
+    let answer = rig.ask(Request::Trace(Some(tracer)));
+    assert!(matches!(answer, Answer::Traced(None)), "{answer:?}");
+}
+
+fn end(rig: &mut Rig) -> Box<Tracer> {
+    match rig.ask(Request::Trace(None)) {
+        Answer::Traced(Some(tracer)) => tracer,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What is traced of these frames, which come in at the edge in one burst.
+fn traced(rig: &mut Rig, filter: &TraceFilter, frames: &[Vec<u8>]) -> Vec<TraceRecord> {
+    begin(rig, filter, 100);
+    frames.iter().for_each(|frame| rig.deliver(EDGE, frame));
+    rig.settle();
+    let mut traced = end(rig);
+    assert_eq!(traced.missed, 0);
+    (traced.records).sort_by_key(|record| (record.at, record.place));
+    traced.records
+}
+
+fn fates(records: &[TraceRecord]) -> Vec<Fate> {
+    records.iter().map(|record| record.fate).collect()
+}
+
+fn flow(from: &Udp) -> FlowFilter {
+    let FiveTuple {
+        source,
+        destination,
+        ..
+    } = from.flow();
+    FlowFilter {
+        source: Some(source),
+        destination: Some(destination),
+    }
+}
+
+#[test]
+fn a_record_has_what_each_stage_did() {
+    let mut rig = Rig::new(&settings("1Gbit/s"));
+    let call = Udp::new(HOST, FAR, 4000, 400);
+    rig.install(vec![call.session("80kbit/s", 500)]);
+    let sip = rule("sip", to_port(5060..=5060), Action::Mark(Dscp::CS5));
+    set_policy(&mut rig, &spec(vec![sip]), 3);
+    rig.advance_to(7_000);
+
+    let signalling = Udp::new(HOST, FAR, 5060, 100);
+    let mut damaged = call.frame();
+    damaged[24] ^= 1;
+    let mut arp = [&[0xff; 6][..], &HOST_MAC.0, &[8, 6]].concat();
+    arp.resize(60, 0);
+    let mut part = Udp::new(HOST, FAR, 9, 100);
+    part.fragment = 100;
+    let frames = [
+        call.frame(),
+        call.frame(),
+        signalling.frame(),
+        damaged,
+        arp,
+        Udp::new(HOST, [10, 3, 0, 1].into(), 9, 100).frame(),
+        Udp::new(HOST, [10, 4, 0, 1].into(), 9, 100).frame(),
+        part.frame(),
+    ];
+    let records = traced(&mut rig, &TraceFilter::default(), &frames);
+    assert_eq!(
+        fates(&records),
+        [
+            Fate::Queued,
+            Fate::Dropped(DropReason::SessionPoliced),
+            Fate::Queued,
+            Fate::Dropped(DropReason::Ipv4Checksum),
+            Fate::Punted(PuntReason::Arp),
+            Fate::Punted(PuntReason::UnknownNeighbour),
+            Fate::Dropped(DropReason::Blackhole),
+            Fate::Queued,
+        ]
+    );
+    let [
+        sent,
+        policed,
+        by_rule,
+        damaged,
+        arp,
+        unknown,
+        blackhole,
+        part,
+    ] = &records[..]
+    else {
+        panic!("{records:?}")
+    };
+
+    // As it came: its headers are written behind the record.
+    assert_eq!(sent.frame[..], call.frame()[..TRACED_BYTES]);
+    assert_eq!((sent.frame_bytes, sent.at.0), (442, 7_000));
+    let header = sent.header.unwrap();
+    assert_eq!((header.flow, header.ttl), (call.flow(), 64));
+    assert_eq!((header.ip_bytes, header.dscp), (428, Dscp::DF));
+    assert_eq!(sent.session, Some(call.flow()));
+    assert_eq!(sent.marked, Some((Dscp::EF, Phb::Telephony)));
+    let exit = sent.exit.unwrap();
+    assert_eq!(
+        (exit.port, exit.vlan, exit.neighbour),
+        (CORE, None, PEER_MAC)
+    );
+
+    assert_eq!((policed.session, policed.marked), (Some(call.flow()), None));
+    assert_eq!(policed.exit, None);
+    assert_eq!(by_rule.rule, Some((RuleIndex(0), 3)));
+    assert_eq!(by_rule.marked, Some((Dscp::CS5, Phb::Signalling)));
+    assert_eq!((damaged.header, damaged.marked), (None, None));
+    assert_eq!((arp.header, arp.marked, arp.frame_bytes), (None, None, 60));
+    assert_eq!(unknown.marked, Some((Dscp::DF, Phb::Standard)));
+    assert_eq!((unknown.exit, blackhole.exit), (None, None));
+    let header = part.header.unwrap();
+    assert!(!header.has_ports && header.flow.source.port() == 0);
+    assert!(part.session.is_none() && part.rule.is_none());
+}
+
+#[test]
+fn only_what_is_asked_for_is_written_down() {
+    let mut settings = settings("1Gbit/s");
+    settings.ports[0].vlans = vec![vlan(100, Trust::Bleach), vlan(200, Trust::Bleach)];
+    settings.ports[1].vlans = vec![vlan(300, Trust::Keep)];
+    let mut rig = Rig::new(&settings);
+    route_to_vlans(&mut rig);
+    let call = Udp::new(HOST, FAR, 4000, 100);
+    let other = Udp::new(HOST, FAR, 4002, 100);
+    rig.install(vec![call.session("80kbit/s", 200)]);
+    let to_vlan = Udp::new(HOST, FAR_VLAN, 4000, 100);
+    let mut part = call.clone();
+    part.fragment = 0x2000;
+    let mut later = call.clone();
+    later.fragment = 100;
+    let frames = [
+        other.frame(),
+        call.frame(),
+        tagged(&to_vlan.frame(), 100),
+        call.frame(),
+    ];
+
+    let of = |flows| TraceFilter {
+        flows,
+        ..TraceFilter::default()
+    };
+    let policed = Fate::Dropped(DropReason::SessionPoliced);
+    let records = traced(&mut rig, &of(vec![flow(&call)]), &frames);
+    assert_eq!(fates(&records), [Fate::Queued, policed]);
+    let any_source = FlowFilter {
+        source: None,
+        ..flow(&other)
+    };
+    let records = traced(&mut rig, &of(vec![any_source]), &frames);
+    assert_eq!(fates(&records), [Fate::Queued]);
+    assert_eq!(records[0].header.unwrap().flow, other.flow());
+
+    let on_vlan = TraceFilter {
+        interface: Some(EDGE_100),
+        ..TraceFilter::default()
+    };
+    let records = traced(&mut rig, &on_vlan, &frames);
+    let [record] = &records[..] else {
+        panic!("{records:?}")
+    };
+    assert_eq!(record.frame[..], to_vlan.frame()[..], "without its tag");
+    let exit = record.exit.unwrap();
+    assert_eq!((exit.port, exit.vlan), (CORE, VlanId::new(300).ok()));
+
+    let drops = TraceFilter {
+        drops_only: true,
+        ..TraceFilter::default()
+    };
+    let records = traced(&mut rig, &drops, &frames);
+    assert_eq!(fates(&records), [policed, policed]);
+
+    // A later fragment shows no ports, and is its session's.
+    rig.advance_to(1_000_000_000);
+    let parts = [part.frame(), later.frame()];
+    let records = traced(&mut rig, &of(vec![flow(&call)]), &parts);
+    let shown: Vec<_> = records
+        .iter()
+        .map(|record| (record.session, record.header.unwrap().has_ports))
+        .collect();
+    assert_eq!(
+        shown,
+        [(Some(call.flow()), true), (Some(call.flow()), false)]
+    );
+}
+
+/// A full queue is in the record, not only in its counter; so is a session's five-tuple that comes in elsewhere.
+#[test]
+fn what_a_queue_refuses_and_what_is_spoofed_is_told() {
+    let mut settings = settings("1Mbit/s");
+    settings.ports[1].classes[Phb::Telephony.index()].limit_packets = 10;
+    let mut rig = Rig::new(&settings);
+    let call = Udp::new(HOST, FAR, 4000, 1_000);
+    rig.install(vec![call.session("1Gbit/s", 1_000_000)]);
+    let drops = TraceFilter {
+        drops_only: true,
+        ..TraceFilter::default()
+    };
+    let frames = vec![call.frame(); 60];
+    let records = traced(&mut rig, &drops, &frames);
+    let report = rig.report();
+    let full = report.interfaces[0].drops[DropReason::QueueFull.index()];
+    assert!(full > 0);
+    assert_eq!(records.len() as u64, full);
+    assert_eq!(records[0].fate, Fate::Dropped(DropReason::QueueFull));
+    assert_eq!(records[0].marked, Some((Dscp::EF, Phb::Telephony)));
+    assert_eq!(records[0].exit.unwrap().port, CORE);
+
+    begin(&mut rig, &TraceFilter::default(), 2);
+    let mut spoofed = call.clone();
+    spoofed.mac = CORE_MAC;
+    for _ in 0..5 {
+        rig.deliver(CORE, &spoofed.frame());
+    }
+    rig.settle();
+    let tracer = end(&mut rig);
+    assert_eq!((tracer.records.len(), tracer.missed), (2, 3));
+    let record = &tracer.records[0];
+    assert_eq!(record.ingress, InterfaceIndex::from(CORE));
+    assert_eq!((record.session, record.spoofed), (None, Some(call.flow())));
+}
+
+#[test]
+fn several_workers_trace_together() {
+    let layout = Layout {
+        workers: 2,
+        schedulers: 1,
+    };
+    let mut rig = Rig::with(&settings("1Gbit/s"), layout);
+    let call = Udp::new(HOST, FAR, 4000, 100);
+    let records = traced(&mut rig, &TraceFilter::default(), &vec![call.frame(); 10]);
+    assert_eq!(fates(&records), [Fate::Queued; 10]);
+    // Nobody traces any more.
+    let answer = rig.ask(Request::Trace(None));
+    assert!(matches!(answer, Answer::Traced(None)), "{answer:?}");
+}
