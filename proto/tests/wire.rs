@@ -243,6 +243,8 @@ fn generated(name: &str, bytes: &[u8]) -> Option<(Vec<u8>, serde_json::Value)> {
         ListRulesResponse,
         ReloadRequest,
         ReloadResponse,
+        TracePacketsRequest,
+        TracePacketsResponse,
         GetAgentStatusRequest,
         GetAgentStatusResponse,
         ListCallsRequest,

@@ -1,19 +1,23 @@
 //! The command line: commands and options.
 
 mod call;
+mod trace;
 
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use self::call::{Call, Media, RtcpMode};
+pub(crate) use self::{
+    call::{Call, Media, RtcpMode},
+    trace::Trace,
+};
 use crate::pki::Pki;
 
 /// Gives voice calls their own lane, and says why a call does not have it.
 ///
 /// Talks to the QoS server (voicelane-server), and with --router-api to a router itself. Every
 /// command prints a table, or with --json the API's answer as proto3 JSON: one document, for
-/// `call watch` and `events` one a line. Names are in lowerCamelCase, 64-bit integers are strings (jq: `tonumber`),
+/// `call watch`, `events` and `trace` one a line. Names are in lowerCamelCase, 64-bit integers are strings (jq: `tonumber`),
 /// and fields with default values are printed, too. proto/voicelane/v1 says what each means.
 #[derive(Debug, Parser)]
 #[command(name = "voicelane", version, after_help = HELP_END)]
@@ -41,6 +45,8 @@ Examples:
   voicelane events --follow --severity warning
   voicelane router stats --router-api http://192.0.2.1:7410
   voicelane router senders --router-api http://192.0.2.1:7410
+  voicelane trace --router-api http://192.0.2.1:7410 --session c1 -n 5
+  voicelane trace --router-api http://192.0.2.1:7410 --drops --pcap drops.pcapng
   voicelane agent explain 3848276298220188511@atlanta.example.com
   voicelane pki issue router r1 --out /etc/voicelane/r1
   voicelane router ef-report --window 10 --svg ef.svg --router-api http://192.0.2.1:7410
@@ -94,6 +100,7 @@ pub(crate) enum Command {
     /// Links that calls are admitted to: list, show.
     #[command(subcommand)]
     Link(Link),
+    Trace(Trace),
     /// What has happened: calls refused or removed, routers attached, lost, mute, links down. The oldest
     /// first, a line each.
     Events {
@@ -370,6 +377,11 @@ mod tests {
             "voicelane router stats",
             "voicelane router ef-report",
             "voicelane router ef-report --router-api http://a:1 --window 61",
+            "voicelane trace",
+            "voicelane trace --router-api http://a:1 -n 0",
+            "voicelane trace --router-api http://a:1 -n 1001",
+            "voicelane trace --router-api http://a:1 --session c1 --interface lan",
+            "voicelane trace --router-api http://a:1 --flow 10.1.0.5-10.2.0.7",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

@@ -36,9 +36,9 @@ pub(crate) enum Failure {
     /// No connection, or no answer in time.
     #[error("cannot reach {url}: {reason}")]
     Unreachable { url: String, reason: String },
-    /// The picture cannot be drawn; the figures have been printed.
-    #[error("cannot draw {file}: {reason}")]
-    Picture { file: String, reason: String },
+    /// A picture or capture cannot be written.
+    #[error("cannot write {file}: {reason}")]
+    File { file: String, reason: String },
     /// The answer cannot be printed.
     #[error("cannot write the answer: {0}")]
     Output(#[from] io::Error),
@@ -59,7 +59,7 @@ impl Failure {
     /// The process's exit code; --help lists them.
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Said { .. } | Self::Broken | Self::Picture { .. } | Self::Output(_) => 1,
+            Self::Said { .. } | Self::Broken | Self::File { .. } | Self::Output(_) => 1,
             Self::Usage(_) => 2,
             Self::Unreachable { .. } => 3,
             Self::Unknown => 4,
@@ -75,7 +75,7 @@ impl Failure {
             Self::Said { code, .. } => code,
             Self::Usage(_) => "USAGE",
             Self::Unreachable { .. } => "UNREACHABLE",
-            Self::Picture { .. } | Self::Output(_) => "OUTPUT",
+            Self::File { .. } | Self::Output(_) => "OUTPUT",
         };
         let message = self.to_string();
         if json {

@@ -10,6 +10,8 @@ mod output;
 mod text;
 mod call;
 mod router;
+mod trace;
+mod pcapng;
 mod link;
 mod events;
 mod top;
@@ -29,6 +31,7 @@ async fn main() -> ExitCode {
         Command::Call(command) => call::run(&global, command).await,
         Command::Router(command) => router::run(&global, command).await,
         Command::Link(command) => link::run(&global, command).await,
+        Command::Trace(command) => trace::run(&global, &command).await,
         Command::Top {
             search,
             calls,

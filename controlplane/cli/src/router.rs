@@ -116,7 +116,7 @@ pub(crate) async fn run(global: &Global, router: Router) -> Result<(), Failure> 
             };
             output.print(&report, ef::report)?;
             match svg {
-                Some(file) => text::draw(&report, &file).map_err(|reason| Failure::Picture {
+                Some(file) => text::draw(&report, &file).map_err(|reason| Failure::File {
                     file: file.display().to_string(),
                     reason,
                 }),

@@ -11,6 +11,7 @@ pub(crate) mod policy;
 pub(crate) mod routers;
 pub(crate) mod stats;
 pub(crate) mod top;
+pub(crate) mod trace;
 
 use comfy_table::{Table, presets};
 use voicelane_proto::v1;

@@ -18,4 +18,5 @@ mod pki;
 mod quality;
 mod router_api;
 mod routers;
+mod trace;
 mod watch;

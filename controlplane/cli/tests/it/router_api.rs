@@ -13,7 +13,7 @@ use voicelane_proto::v1::{
     router_operator_server::{RouterOperator, RouterOperatorServer},
 };
 
-struct FakeApi;
+pub(crate) struct FakeApi;
 
 fn meter(name: &str) -> v1::MeterStatus {
     v1::MeterStatus {
@@ -227,10 +227,21 @@ impl RouterOperator for FakeApi {
             part("c2"),
         ])))
     }
+
+    type TracePacketsStream =
+        tokio_stream::Iter<std::vec::IntoIter<Result<v1::TracePacketsResponse, Status>>>;
+
+    async fn trace_packets(
+        &self,
+        request: Request<v1::TracePacketsRequest>,
+    ) -> Result<Response<Self::TracePacketsStream>, Status> {
+        let parts = crate::trace::parts(request.get_ref())?;
+        Ok(Response::new(tokio_stream::iter(parts)))
+    }
 }
 
-#[tokio::test]
-async fn a_router_itself_is_asked() {
+/// Serves it; gives its address.
+pub(crate) async fn serve() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(
@@ -238,6 +249,12 @@ async fn a_router_itself_is_asked() {
             .add_service(RouterOperatorServer::new(FakeApi))
             .serve_with_incoming(TcpListenerStream::new(listener)),
     );
+    url
+}
+
+#[tokio::test]
+async fn a_router_itself_is_asked() {
+    let url = serve().await;
     let ask = async |line: &str| {
         run_at("http://127.0.0.1:1", &format!("{line} --router-api {url}")).await
     };
@@ -323,7 +340,7 @@ async fn a_router_itself_is_asked() {
     std::fs::remove_file(&svg).unwrap();
     ask("router ef-report --svg /nowhere/ef.svg")
         .await
-        .fails(1, &["OUTPUT", "cannot draw /nowhere/ef.svg"]);
+        .fails(1, &["OUTPUT", "cannot write /nowhere/ef.svg"]);
     let report = ask("router ef-report --window 5 --json").await.json();
     assert_eq!(
         (&report["sinceStart"], &report["seconds"]),

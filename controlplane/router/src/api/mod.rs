@@ -7,6 +7,7 @@ mod metrics;
 mod operator;
 mod policy;
 mod source;
+mod trace;
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc};
 

@@ -17,10 +17,10 @@ use voicelane_proto::v1::{
     GetStatusRequest, GetStatusResponse, Interface, ListEntriesRequest, ListEntriesResponse,
     ListPortsRequest, ListPortsResponse, ListRulesRequest, ListRulesResponse, NamedCount,
     PortStatus, QueueStatus, ReloadRequest, ReloadResponse, ReportEfRequest, ReportEfResponse,
-    VlanStatus, router_operator_server::RouterOperator,
+    TracePacketsRequest, TracePacketsResponse, VlanStatus, router_operator_server::RouterOperator,
 };
 
-use super::{ef, figures, policy, source::Source};
+use super::{ef, figures, policy, source::Source, trace};
 use crate::{config, dataplane::WorkerGone, policy::ReloadError};
 
 /// Entries in one message.
@@ -189,6 +189,17 @@ impl RouterOperator for Operator {
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    type TracePacketsStream =
+        Pin<Box<dyn Stream<Item = Result<TracePacketsResponse, Status>> + Send>>;
+
+    async fn trace_packets(
+        &self,
+        request: Request<TracePacketsRequest>,
+    ) -> Result<Response<Self::TracePacketsStream>, Status> {
+        let parts = trace::trace(Arc::clone(&self.source), request.get_ref())?;
+        Ok(Response::new(Box::pin(ReceiverStream::new(parts))))
     }
 }
 

@@ -169,7 +169,7 @@ fn prefix(prefix: &Prefix) -> String {
     }
 }
 
-fn protocol(protocol: &Protocol) -> String {
+pub(super) fn protocol(protocol: &Protocol) -> String {
     match *protocol {
         Protocol::UDP => "udp".to_owned(),
         Protocol::TCP => "tcp".to_owned(),

@@ -61,6 +61,8 @@ pub struct Kept {
     metrics: Mutex<Option<(Instant, Arc<str>)>>,
     /// Reading every entry takes the worker's time: one at a time.
     pub(super) reading_entries: Arc<Semaphore>,
+    /// One trace at a time.
+    pub(super) tracing: Arc<Semaphore>,
 }
 
 impl Kept {
@@ -72,7 +74,12 @@ impl Kept {
             report: Mutex::default(),
             metrics: Mutex::default(),
             reading_entries: Arc::new(Semaphore::new(1)),
+            tracing: Arc::new(Semaphore::new(1)),
         }
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
     }
 }
 

@@ -17,6 +17,7 @@ use voicelane_dataplane::{
     policy::Policy,
     session::{FiveTuple, Latched},
     stats::Report,
+    trace::Tracer,
 };
 
 /// How long to wait for room in the worker's queue before the next try.
@@ -124,6 +125,17 @@ impl Client {
     pub async fn read_latched(&self) -> Result<Vec<Latched>, WorkerGone> {
         match self.ask(Request::ReadLatched).await? {
             Answer::Latched(learned) => Ok(learned),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Lends the workers another tracer, or none any more; gives back the one until now.
+    pub async fn trace(
+        &self,
+        tracer: Option<Box<Tracer>>,
+    ) -> Result<Option<Box<Tracer>>, WorkerGone> {
+        match self.ask(Request::Trace(tracer)).await? {
+            Answer::Traced(tracer) => Ok(tracer),
             other => Err(unexpected(&other)),
         }
     }

@@ -78,6 +78,12 @@ impl Policies {
         }
     }
 
+    /// The dataplane's clock.
+    #[must_use]
+    pub fn clock(&self) -> TickRate {
+        self.clock
+    }
+
     /// What the worker applies.
     #[must_use]
     pub fn installed(&self) -> Arc<Installed> {

@@ -220,6 +220,12 @@ impl Table {
         self.sessions.get(key)
     }
 
+    /// Whose a flow is.
+    #[must_use]
+    pub fn owner(&self, flow: &FiveTuple) -> Option<&SessionKey> {
+        self.owners.get(flow)
+    }
+
     /// All of them, in the order of their keys.
     pub fn iter(&self) -> impl Iterator<Item = (&SessionKey, &Installed)> {
         self.sessions.iter()

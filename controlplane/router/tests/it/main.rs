@@ -31,5 +31,6 @@ mod netns_punts;
 mod netns_routes;
 mod netns_rules;
 mod netns_server;
+mod netns_trace;
 mod netns_vlan;
 mod worker_end;

@@ -13,42 +13,25 @@ use nix::sys::signal::Signal;
 use tonic::{Code, Status};
 use voicelane_proto::v1::{
     ListPortsRequest, ListRulesRequest, PortStatus, ReloadRequest, RuleStatus,
-    router_operator_client::RouterOperatorClient,
 };
 use voicelane_testbed::Capture;
 
-type Client = RouterOperatorClient<tonic::transport::Channel>;
-
-/// Asks the router's own API, from inside its namespace.
-fn ask<T: Send>(network: &OneRouter, question: impl AsyncFnOnce(Client) -> T + Send) -> T {
-    let asked = network.router.enter(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build();
-        runtime.unwrap().block_on(async {
-            let client = Client::connect("http://127.0.0.1:7401").await.unwrap();
-            question(client).await
-        })
-    });
-    asked.unwrap()
-}
-
 fn reload(network: &OneRouter) -> Result<Vec<String>, Status> {
-    ask(network, async |mut client| {
+    network.ask(async |mut client| {
         let answer = client.reload(ReloadRequest {}).await?;
         Ok(answer.into_inner().changes)
     })
 }
 
 fn rules(network: &OneRouter) -> Vec<RuleStatus> {
-    ask(network, async |mut client| {
+    network.ask(async |mut client| {
         let answer = client.list_rules(ListRulesRequest {}).await.unwrap();
         answer.into_inner().rules
     })
 }
 
 fn lan(network: &OneRouter) -> PortStatus {
-    let mut ports = ask(network, async |mut client| {
+    let mut ports = network.ask(async |mut client| {
         let answer = client.list_ports(ListPortsRequest {}).await.unwrap();
         answer.into_inner().ports
     });

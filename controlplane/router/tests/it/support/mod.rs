@@ -8,7 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use voicelane_proto::v1::router_operator_client::RouterOperatorClient;
 use voicelane_testbed::{End, Lab, Namespace, Process};
+
+/// A client of the router's own API.
+pub(crate) type Client = RouterOperatorClient<tonic::transport::Channel>;
 
 pub(crate) const BOUND: Duration = Duration::from_secs(10);
 
@@ -113,6 +117,20 @@ route add default via 2001:db8:{net}::1"
             ))
             .unwrap();
         }
+    }
+
+    /// Asks the router's own API, from inside its namespace.
+    pub(crate) fn ask<T: Send>(&self, question: impl AsyncFnOnce(Client) -> T + Send) -> T {
+        let asked = self.router.enter(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            runtime.unwrap().block_on(async {
+                let client = Client::connect("http://127.0.0.1:7401").await.unwrap();
+                question(client).await
+            })
+        });
+        asked.unwrap()
     }
 
     /// The router's metrics, as text.
