@@ -10,7 +10,7 @@ use crate::{
     client::{Connection, Failure},
     media::spec,
     output::Output,
-    text::calls,
+    text::{calls, quality},
 };
 
 /// Sessions of one page.
@@ -90,7 +90,7 @@ pub(crate) async fn run(global: &Global, call: Call) -> Result<(), Failure> {
             let mut client = OperatorClient::new(connection.channel.clone());
             let request = v1::ExplainSessionRequest { key: Some(key(id)) };
             let answer = connection.answer(client.explain_session(request)).await?;
-            output.print(&answer, calls::quality)
+            output.print(&answer, quality::quality)
         }
         Call::Explain { id } => {
             let mut client = OperatorClient::new(connection.channel.clone());

@@ -131,7 +131,7 @@ impl<B: Buffer> Ingress<B> {
             policy: &self.policy,
             now,
         });
-        queue::queue(
+        let dropped = queue::queue(
             burst,
             &self.routes,
             queues,
@@ -140,6 +140,9 @@ impl<B: Buffer> Ingress<B> {
             tracing,
             now,
         );
+        if dropped & burst.sessions.all() != 0 {
+            measure::count_dropped(burst, &mut self.sessions.measured, dropped);
+        }
         count
     }
 

@@ -1,18 +1,21 @@
 use super::{
+    blocks::Blocks,
     kind::{Kind, Rtp},
     payload::PayloadTypes,
+    rtcp::{ReceiverReport, Reports},
 };
 use crate::units::Ticks;
 
 /// Fewer packets received in a row than this do not end a burst (RFC 3611 section 4.7.2).
 const GMIN: u32 = 16;
 
-/// What irregular packets of a flow have left. Three cache lines. Counters stand still at their end.
+/// What irregular packets of a flow have left. Four cache lines. Counters stand still at their end.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C, align(64))]
 pub(super) struct Detail {
     /// A packet that may be the first of another stream, if `Stream` says that there is one.
     pub(super) held: Held,
+    pub(super) blocks: Blocks,
     /// The lowest number of the stream.
     pub(super) base: u32,
     /// Numbers of the streams before this one.
@@ -35,9 +38,10 @@ pub(super) struct Detail {
     pub(super) other: u32,
     pub(super) bursts: Bursts,
     pub(super) types: PayloadTypes,
+    pub(super) reports: Reports,
 }
 
-const _: () = assert!(size_of::<Detail>() == 192, "three cache lines");
+const _: () = assert!(size_of::<Detail>() == 256, "four cache lines");
 
 /// A packet, and when it came.
 #[derive(Clone, Copy, Debug, Default)]
@@ -57,6 +61,14 @@ impl Detail {
             Kind::Other => &mut self.other,
         };
         increment(counter);
+    }
+
+    /// Counts an RTCP packet, and keeps what a receiver says in it.
+    pub(super) fn take_rtcp(&mut self, packet: &[u8]) {
+        self.count(Kind::Rtcp);
+        if let Some(report) = ReceiverReport::first_in(packet) {
+            self.reports.add(report);
+        }
     }
 }
 

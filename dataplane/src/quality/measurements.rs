@@ -19,6 +19,7 @@ pub(crate) struct Measurements {
     /// A bit for each place whose flow is measured: of others nothing else is touched.
     measured: Vec<u64>,
     clocks: Clocks,
+    ticks: TickRate,
 }
 
 impl Measurements {
@@ -29,6 +30,7 @@ impl Measurements {
             details: Slab::with_capacity("stream details", capacity, memory),
             measured: vec![0; capacity.div_ceil(64)],
             clocks: Clocks::new(ticks),
+            ticks,
         }
     }
 
@@ -105,7 +107,19 @@ impl Measurements {
         };
         match (Kind::of(payload), payload.first_chunk()) {
             (Kind::Rtp, Some(header)) => stream.take(&Rtp::new(header), now, detail, &self.clocks),
+            (Kind::Rtcp, _) => detail.take_rtcp(payload),
             (kind, _) => detail.count(kind),
+        }
+    }
+
+    /// Counts a packet of the flow in a place, if it is measured, that does not go on from here; so many of
+    /// the flow's came after it.
+    pub(crate) fn count_dropped(&mut self, place: usize, later: u32) {
+        if self.is_measured(place)
+            && let Some(detail) = self.details.get_mut(place)
+            && let Some((_, highest)) = self.streams.get(place).and_then(|it| it.range(detail))
+        {
+            detail.blocks.count_dropped(highest.wrapping_sub(later));
         }
     }
 
@@ -113,6 +127,6 @@ impl Measurements {
     pub(crate) fn reading(&self, place: usize) -> Option<FlowQuality> {
         let measured = self.streams.get(place).zip(self.details.get(place));
         let measured = measured.filter(|_| self.is_measured(place));
-        measured.map(|(stream, detail)| FlowQuality::new(stream, detail))
+        measured.map(|(stream, detail)| FlowQuality::new(stream, detail, self.ticks))
     }
 }

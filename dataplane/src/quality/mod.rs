@@ -2,20 +2,24 @@
 //! of order, and how much its arrival varies.
 //!
 //! A [`Measurements`] has one place for each entry of a session table: 64 bytes that each packet
-//! touches ([`stream`]), and 192 that only irregular packets touch ([`detail`]).
+//! touches ([`stream`]), and 256 that only irregular packets touch ([`detail`]).
 
+mod blocks;
 mod clock;
 mod detail;
 mod kind;
 mod measurements;
 mod payload;
 mod reading;
+mod rtcp;
 mod stream;
 
+pub use blocks::{Checkpoint, Mark};
 pub(crate) use clock::Moment;
 pub(crate) use measurements::{Measurements, RTP_LENGTH};
 pub use payload::{Payload, PayloadTypes};
 pub use reading::FlowQuality;
+pub use rtcp::ReceiverReport;
 
 #[cfg(test)]
 mod tests;

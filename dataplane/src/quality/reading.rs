@@ -1,7 +1,13 @@
 use super::{
+    blocks::{Checkpoint, MARKS, Mark},
     detail::Detail,
+    rtcp::{ReceiverReport, Reports},
     stream::{Stream, is_before},
 };
+use crate::units::TickRate;
+
+/// From the first of them to the last are 768 numbers: 15 seconds of most calls.
+const CHECKPOINTS: usize = 13;
 
 /// What was measured of a flow's RTP since it was installed. Packets are distinct ones unless it says
 /// otherwise; numbers are RTP's, extended. A flow's streams, one after the other, are summed up.
@@ -63,12 +69,22 @@ pub struct FlowQuality {
     pub other_packets: u64,
     /// Whether several workers have measured a part each: runs, bursts and reordering are not known then.
     pub is_spread: bool,
+    /// Of the stream that is now, the latest first: what will not change any more.
+    pub checkpoints: [Option<Checkpoint>; CHECKPOINTS],
+    /// Of the stream that is now, the latest first.
+    pub marks: [Option<Mark>; MARKS],
+    /// What receivers say in the RTCP packets that came on this five-tuple.
+    reports: Reports,
     /// The lowest number and the highest of the stream that is now.
     range: Option<(u32, u32)>,
 }
 
 impl FlowQuality {
-    pub(super) fn new(stream: &Stream, detail: &Detail) -> Self {
+    pub(super) fn new(stream: &Stream, detail: &Detail, ticks: TickRate) -> Self {
+        let range = stream.range(detail);
+        let blocks = &detail.blocks;
+        let checkpoints = range.map(|(base, _)| blocks.checkpoints(base, stream.settled()));
+        let marks = range.map(|(_, highest)| blocks.marks(highest, ticks));
         let held = u64::from(stream.is_holding());
         let detail = &stream.ended(detail);
         let jitter = stream.jitter_ns();
@@ -103,7 +119,28 @@ impl FlowQuality {
             dtls_packets: detail.dtls.into(),
             other_packets: detail.other.into(),
             is_spread: false,
-            range: stream.range(detail),
+            checkpoints: checkpoints.unwrap_or_default(),
+            marks: marks.unwrap_or_default(),
+            reports: detail.reports,
+            range,
+        }
+    }
+
+    /// The lowest number of the stream that is now, extended to 32 bits from an arbitrary start.
+    #[must_use]
+    pub fn first_number(&self) -> Option<u32> {
+        self.range.map(|(first, _)| first)
+    }
+
+    /// What receivers say in the RTCP packets that came on this five-tuple, at most three, the latest first.
+    pub fn reports(&self) -> impl Iterator<Item = &ReceiverReport> {
+        self.reports.iter()
+    }
+
+    /// What is dropped from here on is not known, as other workers have the queues.
+    pub(crate) fn forget_dropped(&mut self) {
+        for checkpoint in self.checkpoints.iter_mut().flatten() {
+            checkpoint.dropped = None;
         }
     }
 
@@ -129,6 +166,7 @@ impl FlowQuality {
             self.expected = (self.expected + union).saturating_sub(both);
         }
         self.is_spread = true;
+        (self.checkpoints, self.marks) = Default::default();
         self.lost = self.expected.saturating_sub(self.received);
         self.missing = self.missing.min(self.lost);
     }
@@ -158,6 +196,9 @@ impl FlowQuality {
         self.other_packets += part.other_packets;
         self.jitter_max_ns = self.jitter_max_ns.max(part.jitter_max_ns);
         self.is_spread |= part.is_spread;
+        if self.reports == Reports::default() {
+            self.reports = part.reports;
+        }
     }
 }
 

@@ -1,4 +1,5 @@
 use super::{
+    blocks::{BLOCK, Blocks},
     clock::{Clocks, FRACTION_BITS, Moment, difference, whole},
     detail::{Detail, Held, increment},
     kind::Rtp,
@@ -86,7 +87,7 @@ impl Stream {
         if start & Self::COMPARED != self.expected
             || low_half(sent) != self.ssrc
             || !all_seen && self.window >> (WINDOW - 1) == 0
-            || start.is_multiple_of(FLOOR_NUMBERS)
+            || start.is_multiple_of(BLOCK)
         {
             return false;
         }
@@ -105,7 +106,7 @@ impl Stream {
             self.window = self.window << 1 | 1;
         }
         self.highest = self.highest.wrapping_add(1);
-        // The number after the last one is a multiple, so that no carry counts.
+        // The number after the last one is a multiple of [`BLOCK`], so that no carry counts.
         self.expected = self.expected.wrapping_add(1);
         self.received = self.received.wrapping_add(1);
         self.transit = transit;
@@ -187,6 +188,8 @@ impl Stream {
             ..Self::default()
         };
         detail.base = number;
+        detail.blocks = Blocks::default();
+        detail.blocks.pass(number.wrapping_sub(1), number, now);
         self.time(&rtp, now, detail, clocks);
     }
 
@@ -209,7 +212,9 @@ impl Stream {
     ) {
         let distance = u32::from(step.unsigned_abs());
         if step > 0 {
+            let before = self.highest;
             self.advance(distance, detail);
+            detail.blocks.pass(before, self.highest, now);
         } else {
             let number = self.highest.wrapping_sub(distance);
             if is_before(number, detail.base) {
@@ -288,6 +293,7 @@ impl Stream {
         }
         self.flags |= Self::IN_RUN;
         detail.bursts.add(number, count);
+        detail.blocks.lose(number, count);
     }
 
     /// What a packet's time and payload type say; of a packet that is no duplicate.
@@ -382,6 +388,11 @@ impl Stream {
         let numbers = self.numbers(detail).min(WINDOW);
         let within = u128::MAX.checked_shr(WINDOW - numbers).unwrap_or_default();
         (!self.window & within).count_ones()
+    }
+
+    /// The first number that may still come.
+    pub(super) fn settled(&self) -> u32 {
+        self.highest.wrapping_sub(WINDOW - 1)
     }
 
     pub(super) fn is_holding(&self) -> bool {

@@ -217,6 +217,14 @@ fn assert_same(quality: &FlowQuality, model: &Model, clock_hz: u32) {
         ]
     };
     assert_eq!(counts(quality), counts(&expected));
+    for it in quality.checkpoints.iter().flatten() {
+        let first = quality.first_number().unwrap();
+        assert_eq!(
+            u64::from(it.lost),
+            model.lost_in_first(it.number - first),
+            "{it:?}"
+        );
+    }
     let [jitter, most] = model.jitter_ticks();
     let ns = |ticks: f64| ticks * 1e9 / f64::from(clock_hz);
     if quality.clock_hz.is_some() {
@@ -287,6 +295,25 @@ fn late_is_more_than_60_ms_over_the_shortest_transit() {
         "{}",
         longer.late
     );
+}
+
+/// Two routers, 40 ms from each other.
+#[test]
+fn marks_and_checkpoints_of_two_routers_are_of_the_same_packets() {
+    let near = steady(1_000, |i| (i % 100 != 7).then_some(0));
+    let far = steady(1_000, |i| (i % 100 != 7 && i % 50 != 9).then_some(40_000));
+    for (near, far) in near.marks.iter().zip(&far.marks) {
+        let (near, far) = (near.unwrap(), far.unwrap());
+        assert_eq!(near.number % 65_536, far.number % 65_536);
+        assert_eq!(far.at_ns - near.at_ns, 40_000_000);
+    }
+    for (near, far) in near.checkpoints.iter().zip(&far.checkpoints) {
+        let (near, far) = (near.unwrap(), far.unwrap());
+        let number = near.number % 65_536;
+        assert_eq!(number, far.number % 65_536);
+        assert_eq!((number + 92) / 100, near.lost);
+        assert_eq!((number + 40) / 50, far.lost - near.lost);
+    }
 }
 
 #[test]

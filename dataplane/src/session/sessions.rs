@@ -60,7 +60,7 @@ impl Sessions {
     }
 
     /// What the tables for `capacity` flows take of the allocator's memory, as either may become full;
-    /// 256 bytes a flow and family more where they are measured.
+    /// 320 bytes a flow and family more where they are measured.
     #[must_use]
     pub fn bytes(capacity: usize, measures: bool) -> usize {
         let tables =

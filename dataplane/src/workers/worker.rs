@@ -270,7 +270,14 @@ impl<D: Device> Worker<D> {
         match request {
             Request::Session(change) => Answer::Session(ingress.sessions.apply(&change, now)),
             Request::ReadFlows(flows) => {
-                let read = |flow| read(ingress, flow, self.clock, now);
+                let has_queues = self.handoff.is_none();
+                let read = |flow| {
+                    let mut reading = read(ingress, flow, self.clock, now)?;
+                    if let Some(quality) = reading.quality.as_mut().filter(|_| !has_queues) {
+                        quality.forget_dropped();
+                    }
+                    Some(reading)
+                };
                 Answer::Flows(flows.iter().map(read).collect())
             }
             Request::ReadLatched => {

@@ -55,7 +55,9 @@ pub fn mean_opinion_score(rating: f64) -> f64 {
     } else if rating >= 100.0 {
         4.5
     } else {
-        1.0 + 0.035 * rating + rating * (rating - 60.0) * (100.0 - rating) * 7e-6
+        let score = 1.0 + 0.035 * rating + rating * (rating - 60.0) * (100.0 - rating) * 7e-6;
+        // The polynomial is below 1 for ratings under 6.5.
+        score.max(1.0)
     }
 }
 
@@ -88,6 +90,7 @@ mod tests {
     #[test]
     fn scores_by_hand() {
         close(mean_opinion_score(-1.6), 1.0);
+        close(mean_opinion_score(3.0), 1.0);
         close(mean_opinion_score(100.0), 4.5);
         // 1 + 2.1 + 0
         close(mean_opinion_score(60.0), 3.1);

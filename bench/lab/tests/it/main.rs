@@ -19,6 +19,7 @@ mod explain;
 mod fragments;
 mod fraud;
 mod frr;
+mod quality;
 mod real_ports;
 mod sip;
 mod watch;

@@ -10,6 +10,7 @@
 
 pub mod addresses;
 pub mod frr;
+pub mod hop;
 pub mod ipv6;
 
 mod routers;

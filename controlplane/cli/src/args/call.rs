@@ -81,8 +81,10 @@ pub(crate) enum Call {
     },
     /// Show how well a call's RTP came to each of its routers, from its start.
     ///
-    /// What is lost at the source's router was lost before it; what more is lost at the destination's,
-    /// behind the source's router's measurement: by its policer, in its queues, or between the two.
+    /// Below, where the stream that is now lost packets: before its source's router, in it (policed or not
+    /// queued), between the two routers, in its destination's, and after that, by what the receiver says in
+    /// RTCP; how long a packet takes from router to router and back; and the score of the last packets (ITU-T
+    /// G.107, for codecs that G.113 lists). "?": not known.
     Quality {
         /// Name of the call.
         id: String,

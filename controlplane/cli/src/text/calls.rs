@@ -1,14 +1,12 @@
 //! Calls: their flows, their routers, and the chain that `call explain` follows.
 
-use std::array;
-
 use voicelane_proto::v1::{
     self,
     explain_step::Verdict,
     meter::{Marker, Rfc4115, SrTcm, TrTcm},
 };
 
-use super::{endpoint, lines, rate, table, word};
+use super::{endpoint, lines, quality, rate, table, word};
 
 /// One call with its flows and routers.
 pub(crate) fn session(session: &v1::Session) -> String {
@@ -166,6 +164,9 @@ pub(crate) fn explanation(answer: &v1::ExplainSessionResponse) -> String {
         for step in &flow.steps {
             text += &format!("  {}\n", link(step));
         }
+        if let Some(heard) = quality::sentence(flow) {
+            text += &format!("  {heard}\n");
+        }
     }
     text += &match (&answer.first_broken, &answer.first_unknown) {
         (Some(step), _) => format!("first broken link: {}", finding(step)),
@@ -180,76 +181,7 @@ pub(crate) fn explanation(answer: &v1::ExplainSessionResponse) -> String {
     text
 }
 
-/// How well each flow's RTP came to its routers.
-pub(crate) fn quality(answer: &v1::ExplainSessionResponse) -> String {
-    let session = answer.session.clone().unwrap_or_default();
-    let rows = answer.flows.iter().flat_map(|flow| {
-        let placement = flow.placement.clone().unwrap_or_default();
-        let ends = [
-            (placement.source, &flow.source_counters),
-            (placement.destination, &flow.destination_counters),
-        ];
-        let index = flow.flow_index;
-        ends.into_iter().filter_map(move |(at, counters)| {
-            let router = at?.router_id;
-            let rtp = counters
-                .iter()
-                .find(|it| it.kind() == v1::FlowKind::Rtp)
-                .and_then(|it| it.quality.as_ref());
-            Some(quality_row(index, router, rtp))
-        })
-    });
-    let head = [
-        "FLOW",
-        "ROUTER",
-        "RECEIVED",
-        "LOST",
-        "",
-        "RUNS",
-        "LATE",
-        "AGAIN",
-        "REORDERED",
-        "JITTER",
-        "STREAMS",
-    ];
-    format!("{}\n{}", headline(&session), table(head, rows))
-}
-
-/// Where the router does not measure it, dashes.
-fn quality_row(flow: u32, router: String, rtp: Option<&v1::MediaQuality>) -> [String; 11] {
-    let Some(rtp) = rtp else {
-        let mut row: [String; 11] = array::from_fn(|_| "-".to_owned());
-        (row[0], row[1]) = (flow.to_string(), router);
-        return row;
-    };
-    let known = |count: u64| match rtp.spread {
-        false => count.to_string(),
-        true => "?".to_owned(),
-    };
-    let share = match rtp.expected {
-        0 => String::new(),
-        expected => format!("{:.2} %", rtp.lost as f64 * 100.0 / expected as f64),
-    };
-    let jitter = rtp
-        .jitter_ns
-        .map_or_else(|| "?".to_owned(), |ns| format!("{:.1} ms", ns as f64 / 1e6));
-    let streams = u64::from(rtp.expected > 0) + rtp.restarts + rtp.ssrc_changes;
-    [
-        flow.to_string(),
-        router,
-        rtp.received.to_string(),
-        rtp.lost.to_string(),
-        share,
-        known(rtp.runs),
-        rtp.late.to_string(),
-        known(rtp.duplicates),
-        known(rtp.reordered),
-        jitter,
-        streams.to_string(),
-    ]
-}
-
-fn headline(session: &v1::Session) -> String {
+pub(super) fn headline(session: &v1::Session) -> String {
     let spec = session.spec.clone().unwrap_or_default();
     let class = word(spec.service_class().as_str_name(), "SERVICE_CLASS_");
     let key = spec.key.unwrap_or_default();

@@ -8,6 +8,7 @@ pub(crate) mod events;
 pub(crate) mod links;
 pub(crate) mod pki;
 pub(crate) mod policy;
+pub(crate) mod quality;
 pub(crate) mod routers;
 pub(crate) mod stats;
 pub(crate) mod top;

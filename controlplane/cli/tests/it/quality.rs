@@ -40,6 +40,37 @@ async fn quality_is_what_each_router_has_measured() {
         shown.contains("0 b 197 3 1.50 % ? 0 ? ? 2.3 ms 1"),
         "{shown}"
     );
+    let compared = |entry: v1::EntryCounters, lost, at_ns| v1::EntryCounters {
+        quality: entry.quality.map(|quality| v1::MediaQuality {
+            payload_type: Some(8),
+            first_number: Some(65_536),
+            checkpoints: [(66_560, lost), (66_304, 2)]
+                .map(|(number, lost)| v1::QualityCheckpoint {
+                    number,
+                    lost,
+                    dropped: Some(0),
+                })
+                .to_vec(),
+            marks: vec![v1::QualityMark {
+                number: 66_688,
+                at_ns,
+            }],
+            ..quality
+        }),
+        ..entry
+    };
+    net.a.count(vec![compared(counters(0, false), 2, 7)]);
+    net.b.count(vec![compared(counters(3, false), 12, 9)]);
+    let shown = words(&run(&net, "call quality c1").await.stdout);
+    assert!(
+        shown.contains("0 1024 2 (0.20 %) 0 10 (0.98 %) 0 ? ? 4.0 of the last 256"),
+        "{shown}"
+    );
+    let explained = words(&run(&net, "call explain c1").await.stdout);
+    let heard = "loses 0.20 % before a, loses 0.98 % between a and b, MOS 4.0";
+    assert!(explained.contains(heard), "{explained}");
+    net.a.count(vec![counters(0, false)]);
+    net.b.count(vec![counters(3, true)]);
     let quality = run(&net, "call quality c1 --json").await.json();
     let at_b = &quality["flows"][0]["destinationCounters"][0]["quality"];
     assert_eq!(

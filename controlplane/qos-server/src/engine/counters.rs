@@ -30,7 +30,7 @@ const MOST_PACKETS: u64 = 1 << 56;
 const MOST_BYTES: u64 = 1 << 60;
 
 /// Since the entry was installed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct EntryCounters {
     /// Index of the flow in its session.
     pub flow: u32,

@@ -57,7 +57,7 @@ pub use self::{
     clock::Clock,
     counters::{Colours, EntryCounters},
     events::{Event, EventKind, InstallationView, SessionView},
-    explain::{Explanation, FlowExplanation, LinkName, Step, Verdict},
+    explain::{Explanation, FlowExplanation, LinkName, LocatedLoss, Score, Step, Verdict},
     latch::Latched,
     link::{Command, Ended, Link, Outgoing, Reply, Summary, ToRouter},
     links::{LinkCall, LinkView},

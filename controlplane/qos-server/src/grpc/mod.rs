@@ -7,6 +7,7 @@ use crate::connection::Peer;
 
 pub mod parse;
 pub mod render;
+mod quality;
 pub mod status;
 pub mod sessions;
 mod agents;

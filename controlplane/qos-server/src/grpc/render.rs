@@ -8,6 +8,7 @@ use voicelane_proto::v1;
 use voicelane_types::{ColourMode, MeterKind};
 
 pub use self::attach::to_router;
+use super::quality;
 use crate::{
     engine::{
         EntryCounters, EventKind, Explanation, InstallationView, LinkCall, LinkName, LinkView,
@@ -330,6 +331,10 @@ pub fn explanation(it: &Explanation) -> v1::ExplainSessionResponse {
             steps: flow.steps.iter().map(step).collect(),
             source_counters: counted(&flow.source_counters),
             destination_counters: counted(&flow.destination_counters),
+            loss: flow.loss.as_ref().map(quality::loss),
+            recent_loss: flow.recent_loss.as_ref().map(quality::loss),
+            two_way_delay_ns: flow.two_way_delay_ns,
+            score: flow.score.as_ref().map(quality::score),
         });
     v1::ExplainSessionResponse {
         session: Some(session(&it.session)),
@@ -388,7 +393,7 @@ fn counters(whose: &SessionKey, entry: &EntryCounters) -> v1::EntryCounters {
         }),
         spoofed_packets: entry.spoofed_packets,
         spoofed_interface: entry.spoofed_interface.clone(),
-        quality: entry.quality,
+        quality: entry.quality.clone(),
     }
 }
 

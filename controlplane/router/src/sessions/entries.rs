@@ -255,7 +255,7 @@ fn entry(
         ingress,
         dscp,
         terms,
-        media: (kind == v1::FlowKind::Rtp).then(|| payload_types(&entry.codecs)),
+        media: Some(payload_types(&entry.codecs)),
     };
     Ok(Entry {
         flow_index: entry.flow_index,

@@ -3,7 +3,11 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use voicelane_dataplane::{control::FlowReading, quality::FlowQuality, session::FlowCounters};
+use voicelane_dataplane::{
+    control::FlowReading,
+    quality::{Checkpoint, FlowQuality, Mark, ReceiverReport},
+    session::FlowCounters,
+};
 use voicelane_proto::v1;
 use voicelane_types::SessionKey;
 
@@ -222,5 +226,34 @@ fn quality(quality: &FlowQuality) -> v1::MediaQuality {
         dtls_packets: quality.dtls_packets,
         other_packets: quality.other_packets,
         spread: quality.is_spread,
+        first_number: quality.first_number(),
+        checkpoints: quality
+            .checkpoints
+            .iter()
+            .flatten()
+            .map(checkpoint)
+            .collect(),
+        marks: quality.marks.iter().flatten().map(mark).collect(),
+        receiver_reports: quality.reports().map(report).collect(),
+    }
+}
+
+fn checkpoint(it: &Checkpoint) -> v1::QualityCheckpoint {
+    v1::QualityCheckpoint {
+        number: it.number,
+        lost: it.lost,
+        dropped: it.dropped,
+    }
+}
+
+fn mark(&Mark { number, at_ns }: &Mark) -> v1::QualityMark {
+    v1::QualityMark { number, at_ns }
+}
+
+fn report(it: &ReceiverReport) -> v1::ReceiverReport {
+    v1::ReceiverReport {
+        ssrc: it.ssrc,
+        lost: it.lost,
+        highest_number: it.highest,
     }
 }

@@ -2,7 +2,7 @@ use voicelane_machine::prefetch;
 
 use crate::{
     device::Buffer,
-    packet_mask::{PacketMask, packets_in},
+    packet_mask::{PacketMask, first_packets, packets_in},
     pipeline::burst::Burst,
     quality::{Measurements, Moment, RTP_LENGTH},
     session::Measured,
@@ -63,6 +63,25 @@ fn of_version<B: Buffer, const END: usize>(
         let header = rtp_header::<END>(frame, ip_bytes);
         if !header.is_some_and(|header| measurements.take_next(slot, header, &mut moment)) {
             take_other::<END>(measurements, slot, frame, ip_bytes, now);
+        }
+    }
+}
+
+/// Counts packets of measured flows that do not go on from here.
+#[cold]
+#[inline(never)]
+pub(crate) fn count_dropped<B>(burst: &Burst<B>, measured: &mut Measured, dropped: PacketMask) {
+    let sessions = &burst.sessions;
+    let families = [
+        (&mut measured.ipv4, sessions.ipv4),
+        (&mut measured.ipv6, sessions.ipv6),
+    ];
+    for (measurements, which) in families {
+        for place in packets_in(which & dropped) {
+            let slot = sessions.slots[place];
+            let behind = which & !first_packets(place + 1);
+            let later = packets_in(behind).filter(|&it| sessions.slots[it] == slot);
+            measurements.count_dropped(slot.index(), later.map(|_| 1).sum());
         }
     }
 }

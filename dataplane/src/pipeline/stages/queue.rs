@@ -6,7 +6,7 @@ use voicelane_machine::{equal_places, scatter};
 use crate::{
     device::{BURST, Buffer},
     diffserv::TrafficClass,
-    packet_mask::{first_packets, packets_in},
+    packet_mask::{PacketMask, first_packets, packets_in},
     pipeline::{
         burst::Burst,
         burst::Verdict,
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Carries the verdicts out: each packet of the burst goes to a queue, to the kernel, or is
-/// dropped and counted.
+/// dropped and counted. Returns which are dropped.
 #[inline(never)]
 pub(crate) fn queue<B: Buffer, O: Outlet<B>>(
     burst: &mut Burst<B>,
@@ -35,21 +35,22 @@ pub(crate) fn queue<B: Buffer, O: Outlet<B>>(
     kernel: (&mut Punts<B>, &Routing),
     tracing: Option<Tracing<'_>>,
     now: Ticks,
-) {
-    if burst.traced != 0
+) -> PacketMask {
+    let dropped = if burst.traced != 0
         && let Some(mut tracing) = tracing
     {
         let tracing = Some(&mut tracing);
-        queue_mixed::<B, O, true>(burst, routes, queues, interfaces, kernel, tracing, now);
+        queue_mixed::<B, O, true>(burst, routes, queues, interfaces, kernel, tracing, now)
     } else if burst.is_alike() {
         // As in most bursts of calls' packets.
         let run = run(burst, 0, now);
         let drops = &mut interfaces[burst.ingress[0].index()].counters.drops;
-        queue_alike(burst, &run, routes, queues, drops);
+        queue_alike(burst, &run, routes, queues, drops)
     } else {
-        queue_mixed::<B, O, false>(burst, routes, queues, interfaces, kernel, None, now);
-    }
+        queue_mixed::<B, O, false>(burst, routes, queues, interfaces, kernel, None, now)
+    };
     queues.flush();
+    dropped
 }
 
 /// Packets of one kind.
@@ -60,10 +61,11 @@ fn queue_alike<B: Buffer, O: Outlet<B>>(
     routes: &Routes,
     queues: &mut O,
     drops: &mut Drops,
-) {
+) -> PacketMask {
     if burst.unwritten == 0 && queues.pass(run, &mut burst.buffers) {
-        return;
+        return 0;
     }
+    let all = burst.all();
     let admission = queues.admit(run, burst.buffers.len(), drops);
     let mut admitted = admission.mask;
     for place in packets_in(admitted & burst.unwritten) {
@@ -83,6 +85,7 @@ fn queue_alike<B: Buffer, O: Outlet<B>>(
     });
     queues.enqueue(run, admission, buffers);
     B::free_all(&mut dropped);
+    all & !admitted
 }
 
 /// What is still to be written into a packet that a queue has let in.
@@ -141,12 +144,13 @@ fn queue_mixed<B: Buffer, O: Outlet<B>, const TRACED: bool>(
     (punts, routing): (&mut Punts<B>, &Routing),
     tracing: Option<&mut Tracing<'_>>,
     now: Ticks,
-) {
+) -> PacketMask {
     let mut tracing = tracing.filter(|_| TRACED);
     let (all, forwarded) = (burst.all(), burst.verdicts.forwarded);
     let mut arrived = burst.buffers.drain(..);
     let mut buffers: [Option<B>; BURST] = array::from_fn(|_| arrived.next());
     drop(arrived);
+    let mut ended = 0;
     for place in packets_in(all & !forwarded) {
         let Some(buffer) = buffers[place].take() else {
             break;
@@ -172,6 +176,7 @@ fn queue_mixed<B: Buffer, O: Outlet<B>, const TRACED: bool>(
             }
             Verdict::Drop(reason) => {
                 counters.drops[reason.index()] += 1;
+                ended |= 1 << place;
                 if let Some(tracing) = &mut tracing {
                     let fate = Fate::Dropped(reason);
                     tracing.ended(burst, place, buffer.bytes(), fate, routes);
@@ -226,6 +231,7 @@ fn queue_mixed<B: Buffer, O: Outlet<B>, const TRACED: bool>(
         dropped.extend(packets_in(refused).filter_map(|place| buffers[place].take()));
         B::free_all(&mut dropped);
     }
+    refused | ended
 }
 
 /// Which no queue has.

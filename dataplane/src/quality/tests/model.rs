@@ -150,6 +150,14 @@ impl Model {
         last.map_or([0.0; 2], |it| [it.jitter, it.jitter_max])
     }
 
+    /// How many of the first numbers of the last stream never came.
+    pub(super) fn lost_in_first(&self, numbers: u32) -> u64 {
+        let seen = &self.streams.last().unwrap().seen;
+        let first = *seen.first().unwrap();
+        let came = seen.range(first..first + i64::from(numbers)).count();
+        u64::from(numbers) - came as u64
+    }
+
     pub(super) fn result(&self) -> FlowQuality {
         let mut result = self.counts;
         result.foreign += u64::from(self.held.is_some());

@@ -6,6 +6,8 @@
 
 mod counted;
 mod links;
+mod loss;
+mod quality;
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -14,6 +16,8 @@ use tokio::time::sleep;
 
 pub(super) use self::counted::Earlier;
 use self::counted::{Counted, Reading, Readings};
+use self::loss::{Measured, locate};
+pub use self::{loss::LocatedLoss, quality::Score};
 use super::{
     Engine, EntryCounters, SessionView,
     link::{Command, NoReply, Patience},
@@ -77,6 +81,29 @@ pub struct FlowExplanation {
     pub source_counters: Vec<EntryCounters>,
     /// What the destination router counted.
     pub destination_counters: Vec<EntryCounters>,
+    /// Where the stream that is now lost packets.
+    pub loss: Option<LocatedLoss>,
+    /// Where it did lately.
+    pub recent_loss: Option<LocatedLoss>,
+    /// From the source's router to the destination's and back.
+    pub two_way_delay_ns: Option<u64>,
+    /// How the last packets sounded.
+    pub score: Option<Score>,
+}
+
+impl FlowExplanation {
+    /// Nothing is counted.
+    fn uncounted(steps: Vec<Step>) -> Self {
+        Self {
+            steps,
+            source_counters: Vec::new(),
+            destination_counters: Vec::new(),
+            loss: None,
+            recent_loss: None,
+            two_way_delay_ns: None,
+            score: None,
+        }
+    }
 }
 
 /// A session's chains.
@@ -112,9 +139,10 @@ impl Engine {
         let session = self.session(key)?;
         let now = self.clock().instant();
         let counted = self.earlier().compare(&session, counted, now);
-        let flows: Vec<FlowExplanation> = (0..session.spec.flows.len())
+        let mut flows: Vec<FlowExplanation> = (0..session.spec.flows.len())
             .map(|flow| explain_flow(&session, flow, &counted))
             .collect();
+        quality::judge(&session, &mut flows);
         let first = |verdict| {
             let steps = flows.iter().flat_map(|flow| &flow.steps);
             let steps = steps.filter(|step| step.verdict == verdict);
@@ -169,11 +197,7 @@ impl Engine {
 fn explain_flow(session: &SessionView, flow: usize, counted: &Counted) -> FlowExplanation {
     let mut steps = vec![links::desired(session), links::placed(session, flow)];
     let Some(placement) = session.placement.get(flow) else {
-        return FlowExplanation {
-            steps,
-            source_counters: Vec::new(),
-            destination_counters: Vec::new(),
-        };
+        return FlowExplanation::uncounted(steps);
     };
     let on = |router: &RouterId| session.installations.iter().find(|on| on.router == *router);
     let waits = links::waits(session, flow);
@@ -190,11 +214,7 @@ fn explain_flow(session: &SessionView, flow: usize, counted: &Counted) -> FlowEx
             installed.push(links::installed(router, on(router), counted.reply(router)));
         }
         steps.extend(attached.into_iter().chain(installed));
-        return FlowExplanation {
-            steps,
-            source_counters: Vec::new(),
-            destination_counters: Vec::new(),
-        };
+        return FlowExplanation::uncounted(steps);
     };
     let (source, destination) = (&source.router, &destination.router);
     let rtcp = placement
@@ -229,9 +249,18 @@ fn explain_flow(session: &SessionView, flow: usize, counted: &Counted) -> FlowEx
             counted.dropped(router, flow),
         )
     }));
+    let measured = |router| media(router)?.quality.as_ref();
+    let located = measured(source).and_then(|near| {
+        locate(match source == destination {
+            true => Measured::Once(near),
+            false => Measured::Twice(near, measured(destination)),
+        })
+    });
     FlowExplanation {
-        steps,
+        loss: located.map(|it| it.all),
+        recent_loss: located.map(|it| it.recent),
         source_counters: counted.of_flow(source, flow),
         destination_counters: counted.of_flow(destination, flow),
+        ..FlowExplanation::uncounted(steps)
     }
 }

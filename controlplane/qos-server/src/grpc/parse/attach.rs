@@ -25,6 +25,10 @@ use crate::{
 const MAX_OVERHEAD_BYTES: u32 = 1_024;
 /// The most sources or silent sessions that a router tells at once.
 const MAX_LATCHED: usize = 1_024;
+/// The most numbers of a stream that a router tells for comparison.
+const MAX_COMPARED: usize = 16;
+/// The most reports of receivers that it tells of an entry.
+const MAX_REPORTS: usize = 3;
 /// The longest name of an interface, and the longest release, in bytes.
 const MAX_TEXT: usize = 128;
 
@@ -328,8 +332,16 @@ fn counters(counters: v1::EntryCounters) -> EntryCounters {
         }),
         spoofed_packets: counters.spoofed_packets,
         spoofed_interface: counters.spoofed_interface.chars().take(MAX_TEXT).collect(),
-        quality: counters.quality,
+        quality: counters.quality.map(few_compared),
     }
+}
+
+/// Without more for comparison than a router may tell.
+fn few_compared(mut quality: v1::MediaQuality) -> v1::MediaQuality {
+    quality.checkpoints.truncate(MAX_COMPARED);
+    quality.marks.truncate(MAX_COMPARED);
+    quality.receiver_reports.truncate(MAX_REPORTS);
+    quality
 }
 
 fn text<'a>(field: &str, value: &'a str) -> Result<&'a str, Error> {

@@ -305,5 +305,6 @@ fn payload_types_are_measured_by_the_clocks_that_they_have() {
     };
     let understood = entries(&[rtp, rtcp], &ways_in()).unwrap();
     assert_eq!(understood[0].spec.media, Some(expected));
-    assert_eq!(understood[1].spec.media, None);
+    // Of RTCP it is read what receivers say.
+    assert_eq!(understood[1].spec.media, Some(PayloadTypes::default()));
 }

@@ -1,0 +1,200 @@
+//! What needs all flows of a call: how long packets take, what its receivers say, and how it sounds.
+
+use voicelane_proto::v1::{MediaQuality, ReceiverReport};
+use voicelane_types::emodel::{Codec, FIXED_DELAY_MS, mean_opinion_score, transmission_rating};
+
+use super::{
+    FlowExplanation,
+    loss::{self, low},
+};
+use crate::{
+    engine::{EntryCounters, SessionView},
+    model::{entries::FlowKind, placement::FlowPlacement},
+};
+
+/// Longer than this no packet takes between two routers, there and back: what says so is no delay.
+const LONGEST_TWO_WAY_NS: i128 = 10_000_000_000;
+/// The score is of the numbers from the latest checkpoint to the one so many before: five seconds of most
+/// calls.
+const SCORED: usize = 4;
+
+/// How the last packets sounded, on the narrowband scale of ITU-T G.107, with factors of G.113.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Score {
+    /// 1 to 4.5.
+    pub mos: f64,
+    /// The transmission rating R.
+    pub rating: f64,
+    /// Of how many packets it is.
+    pub packets: u32,
+    /// How many of these were lost.
+    pub lost: u32,
+}
+
+/// Adds what needs other flows of the call.
+pub(super) fn judge(session: &SessionView, flows: &mut [FlowExplanation]) {
+    let found: Vec<_> = (0..flows.len())
+        .map(|index| {
+            (
+                two_way_delay(session, flows, index),
+                after_destination(flows, index),
+            )
+        })
+        .collect();
+    for ((index, flow), (delay, after)) in flows.iter_mut().enumerate().zip(found) {
+        flow.two_way_delay_ns = delay;
+        if let (Some(loss), Some((lost, packets))) = (&mut flow.loss, after) {
+            (loss.after_destination, loss.reported_packets) = (Some(lost), packets);
+        }
+        let at_end = media(&flow.destination_counters);
+        flow.score = at_end.and_then(|it| score(session, index, it, delay));
+    }
+}
+
+/// What was measured of a flow's RTP.
+fn media(counters: &[EntryCounters]) -> Option<&MediaQuality> {
+    let rtp = counters.iter().find(|it| it.kind == Some(FlowKind::Rtp));
+    rtp?.quality.as_ref()
+}
+
+/// What the flow's receiver says of it, in whichever flow its RTCP goes.
+fn after_destination(flows: &[FlowExplanation], index: usize) -> Option<(u64, u64)> {
+    let measured = media(&flows.get(index)?.destination_counters)?;
+    let counters = flows
+        .iter()
+        .flat_map(|it| it.source_counters.iter().chain(&it.destination_counters));
+    let reports = counters.flat_map(|it| it.quality.iter().flat_map(|it| &it.receiver_reports));
+    // The latest first.
+    let mut reports: Vec<ReceiverReport> = reports.copied().collect();
+    let end = measured.checkpoints.first()?.number;
+    reports.sort_by_key(|it| low(end).wrapping_sub(low(it.highest_number)));
+    loss::after(measured, reports.into_iter())
+}
+
+/// From a flow's source's router to its destination's, and by another flow back.
+fn two_way_delay(session: &SessionView, flows: &[FlowExplanation], index: usize) -> Option<u64> {
+    let there = session.placement.get(index)?;
+    let others = session.placement.iter().zip(flows);
+    let back = others
+        .filter(|(back, _)| is_other_way(there, back))
+        .find_map(|(_, flow)| least_delay(flow))?;
+    let two_way = least_delay(flows.get(index)?)? + back;
+    let known = (0..LONGEST_TWO_WAY_NS).contains(&two_way);
+    known.then(|| u64::try_from(two_way).ok())?
+}
+
+/// Whether one flow goes from one router to another, and the other one back.
+fn is_other_way(there: &FlowPlacement, back: &FlowPlacement) -> bool {
+    let (there, back) = (&there.media, &back.media);
+    let ends = [
+        &there.source,
+        &there.destination,
+        &back.destination,
+        &back.source,
+    ];
+    let [a, b, c, d] = ends.map(|at| at.as_ref().map(|at| &at.router));
+    a.is_some() && b.is_some() && a != b && a == c && b == d
+}
+
+/// The least that a packet took from one router to the other, with the unknown difference of their clocks.
+fn least_delay(flow: &FlowExplanation) -> Option<i128> {
+    let near = media(&flow.source_counters)?;
+    let far = media(&flow.destination_counters)?;
+    let delays = near.marks.iter().filter_map(|sent| {
+        let mut marks = far.marks.iter();
+        let came = marks.find(|it| low(it.number) == low(sent.number))?;
+        Some(i128::from(came.at_ns) - i128::from(sent.at_ns))
+    });
+    delays.min().filter(|_| near.ssrc == far.ssrc)
+}
+
+/// Of the numbers from a checkpoint to the latest, each loss by itself.
+fn score(
+    session: &SessionView,
+    flow: usize,
+    quality: &MediaQuality,
+    two_way_ns: Option<u64>,
+) -> Option<Score> {
+    let codec = codec(session, flow, quality.payload_type?)?;
+    let all = &quality.checkpoints;
+    let (last, first) = (all.first()?, all.get(SCORED).or(all.last())?);
+    let packets = last.number.wrapping_sub(first.number);
+    let lost = last.lost.checked_sub(first.lost)?;
+    if packets == 0 || lost > packets {
+        return None;
+    }
+    #[allow(clippy::cast_precision_loss, reason = "at most ten seconds")]
+    let one_way_ms = two_way_ns.unwrap_or_default() as f64 / 2e6;
+    let percent = f64::from(lost) * 100.0 / f64::from(packets);
+    let rating = transmission_rating(codec, FIXED_DELAY_MS + one_way_ms, percent, 1.0);
+    Some(Score {
+        mos: mean_opinion_score(rating),
+        rating,
+        packets,
+        lost,
+    })
+}
+
+/// What the E-model knows of a payload type (RFC 3551 section 6, or as the session's description says).
+fn codec(session: &SessionView, flow: usize, payload_type: u32) -> Option<Codec> {
+    match payload_type {
+        0 | 8 => return Some(Codec::G711),
+        18 => return Some(Codec::G729A),
+        ..96 => return None,
+        _ => {}
+    }
+    let mut declared = session.spec.flows.get(flow)?.codecs.iter();
+    let declared = declared.find(|it| u32::from(it.payload_type) == payload_type)?;
+    match declared.encoding.to_ascii_uppercase().as_str() {
+        "PCMU" | "PCMA" if declared.clock_rate == 8_000 => Some(Codec::G711),
+        "G729" => Some(Codec::G729A),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use voicelane_proto::v1::QualityMark;
+
+    use super::*;
+
+    fn measured(marks: &[(u32, u64)]) -> Vec<EntryCounters> {
+        let mark = |&(number, at_ns)| QualityMark { number, at_ns };
+        vec![EntryCounters {
+            flow: 0,
+            kind: Some(FlowKind::Rtp),
+            tuple: None,
+            packets: 0,
+            bytes: 0,
+            policed_packets: 0,
+            policed_bytes: 0,
+            last_seen_ms_ago: None,
+            colours: None,
+            spoofed_packets: 0,
+            spoofed_interface: String::new(),
+            quality: Some(MediaQuality {
+                marks: marks.iter().map(mark).collect(),
+                ..MediaQuality::default()
+            }),
+        }]
+    }
+
+    #[test]
+    fn clocks_that_are_not_in_step_cancel_out() {
+        let flow = |near: &[(u32, u64)], far: &[(u32, u64)]| FlowExplanation {
+            source_counters: measured(near),
+            destination_counters: measured(far),
+            ..FlowExplanation::uncounted(Vec::new())
+        };
+        let ms = 1_000_000;
+        // B's clock is 5 s behind A's; 40 ms there, at least, and 42 back.
+        let there = flow(
+            &[(192, 9_000 * ms), (128, 8_000 * ms)],
+            &[(65_664, 3_040 * ms), (65_728, 4_055 * ms)],
+        );
+        let back = flow(&[(640, 4_000 * ms)], &[(640, 9_042 * ms)]);
+        let two_way = least_delay(&there).unwrap() + least_delay(&back).unwrap();
+        assert_eq!(two_way, 82 * i128::from(ms));
+        assert_eq!(least_delay(&flow(&[], &[(640, 1)])), None);
+    }
+}
