@@ -13,14 +13,17 @@ use super::{
     preempt::{Dismissed, Victims},
     state::State,
 };
-use crate::model::{
-    entries::expand_distinct,
-    error::Error,
-    ids::SessionKey,
-    links::Charges,
-    placement::{place, shares},
-    session::SessionSpec,
-    store::{Installation, Phase, Session},
+use crate::{
+    journal::Committed,
+    model::{
+        entries::expand_distinct,
+        error::Error,
+        ids::SessionKey,
+        links::Charges,
+        placement::{place, shares},
+        session::SessionSpec,
+        store::{Installation, Phase, Session},
+    },
 };
 
 impl Engine {
@@ -48,7 +51,13 @@ impl Engine {
                 });
             }
             let (targets, charges, victims) = self.admit_new(&mut state, &spec)?;
-            let committed = self.keep(&mut state, key, &charges);
+            // With victims it is committed behind their ends: in the store, too, links are within their
+            // budgets.
+            let committed = if victims.is_empty() {
+                self.keep(&mut state, key, &charges)
+            } else {
+                Committed::already()
+            };
             (targets, charges, victims, committed)
         };
         committed.done().await;
@@ -144,7 +153,7 @@ impl Engine {
         if !state.still_attached(acknowledged) {
             return None;
         }
-        state.store.charge(key, charges);
+        state.store.charge(key, charges.clone());
         let session = state.store.get_mut(key)?;
         session.phase = Phase::Settled;
         session.updated = state.clock.unix();
@@ -154,7 +163,12 @@ impl Engine {
         state.store.renew(key, expires);
         self.tell(state, EventKind::Added, key);
         let view = state.view(state.store.get(key)?);
-        Some((view, self.dismiss(state, std::mem::take(victims))))
+        let has_victims = !victims.is_empty();
+        let mut dismissed = self.dismiss(state, std::mem::take(victims));
+        if has_victims {
+            dismissed.also(self.keep(state, key, &charges));
+        }
+        Some((view, dismissed))
     }
 
     async fn undo_add(

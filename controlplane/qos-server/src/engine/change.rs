@@ -183,10 +183,12 @@ impl Engine {
                 .flatten()
                 .filter(|router| !shares.contains_key(router))
                 .collect();
-            // Mostly one commit has all of this.
-            let committed = self.keep_change(&mut state, &change);
+            // Mostly one commit has all of this. If not, the victims go first: in the store, too, links are
+            // within their budgets.
             let victims = std::mem::take(&mut change.victims);
-            (leaving, committed, self.dismiss(&mut state, victims))
+            let dismissed = self.dismiss(&mut state, victims);
+            let committed = self.keep_change(&mut state, &change);
+            (leaving, committed, dismissed)
         };
         committed.done().await;
         dismissed.committed().await;
@@ -359,9 +361,10 @@ impl State {
         let targets = self.targets(lacking)?;
         self.store.reserve(key, &entries)?;
         let victims = engine.evict(self, make_way);
-        // Until it is done, packets of before and after may come, and victims have their place.
-        let held = self.store.get(key).map(|it| it.charges.or_more(&charges));
-        let held = held.map(|held| held.or_more(&victims.charges()));
+        // Until it is done, packets of before and after may come, and victims have their place beside what the
+        // session was.
+        let before = |it: &Session| Charges::sum([&it.charges, &victims.charges()].into_iter());
+        let held = self.store.get(key).map(|it| before(it).or_more(&charges));
         let former = self.store.charge(key, held.unwrap_or_default());
         self.coming.take(key);
         let coming = Coming {

@@ -57,6 +57,11 @@ pub(super) struct Dismissed {
 }
 
 impl Dismissed {
+    /// Something more that is to be committed.
+    pub(super) fn also(&mut self, commit: Committed) {
+        self.commits.push(commit);
+    }
+
     /// Resolves when all their ends are committed.
     pub(super) async fn committed(&mut self) {
         for commit in self.commits.drain(..) {
@@ -66,6 +71,10 @@ impl Dismissed {
 }
 
 impl Victims {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// What they took of links together.
     pub(super) fn charges(&self) -> Charges {
         Charges::sum(self.0.iter().map(|victim| &victim.charges))
@@ -140,6 +149,8 @@ impl Engine {
             let removals = dismissed.victims.into_iter().map(|(victim, leaving)| {
                 let engine = &engine;
                 async move {
+                    // All of it: a block takes the fields that it names, and the claim is to be kept.
+                    let victim = victim;
                     let (reaper, key) = (Reaper::Preempted, &victim.key);
                     let Some(leaving) = leaving else {
                         return;

@@ -551,6 +551,9 @@ async fn an_emergency_waits_for_no_router_of_its_victims() {
     if let Ok(victim) = get(&mut net.client, "c1").await {
         assert_eq!(victim.state(), v1::SessionState::Removing);
     }
+    // Who asks for it again is not told that it is there still: its end is committed.
+    let again = add(&mut net.client, preemptable("c1", 4004)).await;
+    assert_status(again, Code::ResourceExhausted, &["has no room"]);
     assert_eq!(wan(&net).await.sessions, 2);
     // It is gone without the router's word, which is owed.
     eventually("gone", || {
