@@ -2,7 +2,7 @@
 
 mod meter;
 
-use std::{collections::HashMap, future::pending, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::pending, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -45,8 +45,8 @@ async fn rows(meter: &mut Meter, sessions: u32, prefixes: u32) -> anyhow::Result
         }),
         ..Settings::default()
     });
-    let b = attach(&engine, "b", lan(2), HashMap::new()).await?;
-    let a = attach(&engine, "a", lan(1), HashMap::new()).await?;
+    let b = attach(&engine, "b", lan(2), BTreeMap::new()).await?;
+    let a = attach(&engine, "a", lan(1), BTreeMap::new()).await?;
     meter.row("idle")?;
     calls(sessions)
         .map(|spec| async { engine.add(spec?).await.map(drop) })
@@ -54,7 +54,7 @@ async fn rows(meter: &mut Meter, sessions: u32, prefixes: u32) -> anyhow::Result
         .try_collect::<()>()
         .await?;
     meter.row("sessions are added")?;
-    let mut has = HashMap::new();
+    let mut has = BTreeMap::new();
     let mut after: Option<SessionKey> = None;
     loop {
         let page = engine.sessions(None, after.as_ref(), 64);
@@ -79,7 +79,7 @@ async fn rows(meter: &mut Meter, sessions: u32, prefixes: u32) -> anyhow::Result
     let a = attach(&engine, "a", lan(1), has).await?;
     meter.row("their router comes back and is synchronised")?;
     let hosts = || hosts(prefixes);
-    let wide = attach(&engine, "wide", vec![edge("lan", hosts())], HashMap::new()).await?;
+    let wide = attach(&engine, "wide", vec![edge("lan", hosts())], BTreeMap::new()).await?;
     meter.row("a router with all prefixes attaches")?;
     engine.report(&wide.link, vec![edge("other", hosts())]);
     let id = router("wide")?;
@@ -126,7 +126,7 @@ async fn attach(
     engine: &Arc<Engine>,
     name: &str,
     interfaces: Vec<Interface>,
-    has: HashMap<SessionKey, Reported>,
+    has: BTreeMap<SessionKey, Reported>,
 ) -> anyhow::Result<Attached> {
     let identity = Identity {
         id: router(name)?,

@@ -17,7 +17,7 @@
 mod common;
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -67,7 +67,7 @@ async fn attach(engine: &Arc<Engine>, name: &str, net: u8) -> Arc<Link> {
         vlan_id: 0,
         port: "lan0".into(),
     };
-    let attached = engine.attach(identity, "127.0.0.1".into(), vec![lan], HashMap::new());
+    let attached = engine.attach(identity, "127.0.0.1".into(), vec![lan], BTreeMap::new());
     let (link, mut messages) = attached.await.unwrap();
     let (engine, answering, began) = (engine.clone(), link.clone(), Instant::now());
     tokio::spawn(async move {

@@ -12,6 +12,9 @@ mod mirror;
 pub mod standby;
 mod store;
 
+#[cfg(test)]
+mod simulation;
+
 pub use self::{
     etcd::{Etcd, EtcdError},
     member::{Leadership, Member, Seat, lost},

@@ -4,7 +4,7 @@
 //! report after the other (`Engine::reports`).
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -94,7 +94,7 @@ impl Engine {
         identity: Identity,
         peer: String,
         mut interfaces: Vec<Interface>,
-        reported: HashMap<SessionKey, Reported>,
+        reported: BTreeMap<SessionKey, Reported>,
     ) -> Result<(Arc<Link>, Outgoing), Error> {
         if *self.stopping.borrow() {
             return Err(Error::ShuttingDown);

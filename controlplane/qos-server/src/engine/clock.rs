@@ -1,5 +1,11 @@
 //! The engine's clock.
 
+#[cfg(test)]
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
+
 use tokio::time::Instant;
 
 use crate::model::{ids::UnixMs, leases::Moment};
@@ -9,6 +15,9 @@ use crate::model::{ids::UnixMs, leases::Moment};
 #[derive(Clone, Debug)]
 pub struct Clock {
     started: Instant,
+    /// In place of the system's time of day, ms since the Unix epoch.
+    #[cfg(test)]
+    wall: Option<Arc<AtomicI64>>,
 }
 
 impl Clock {
@@ -16,11 +25,26 @@ impl Clock {
     pub fn system() -> Self {
         Self {
             started: Instant::now(),
+            #[cfg(test)]
+            wall: None,
+        }
+    }
+
+    /// One whose time of day a test sets, in ms since the Unix epoch.
+    #[cfg(test)]
+    pub(crate) fn with_wall(wall: Arc<AtomicI64>) -> Self {
+        Self {
+            wall: Some(wall),
+            ..Self::system()
         }
     }
 
     /// The time of day.
     pub fn unix(&self) -> UnixMs {
+        #[cfg(test)]
+        if let Some(wall) = &self.wall {
+            return UnixMs(wall.load(Ordering::Relaxed));
+        }
         UnixMs::now()
     }
 

@@ -177,6 +177,7 @@ impl Engine {
             return;
         }
         tokio::select! {
+            biased;
             () = sleep(self.settings.adopt_for) => {}
             () = link.closed() => return,
         }

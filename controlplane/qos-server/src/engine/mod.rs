@@ -240,14 +240,23 @@ impl Engine {
 
     /// Starts it with what a store holds: its sessions are wanted, and its routers away until they
     /// attach. Must be called in a Tokio runtime.
-    pub fn restore(settings: Settings, mut backend: impl Backend) -> Result<Arc<Self>, StoreError> {
+    pub fn restore(settings: Settings, backend: impl Backend) -> Result<Arc<Self>, StoreError> {
+        Self::restore_with(settings, backend, Journal::start)
+    }
+
+    /// The same with a journal that `start` makes of the store and the number of the next session.
+    pub(crate) fn restore_with<B: Backend>(
+        settings: Settings,
+        mut backend: B,
+        start: impl FnOnce(B, u64, Arc<Metrics>) -> Result<Journal, StoreError>,
+    ) -> Result<Arc<Self>, StoreError> {
         let now = settings.clock.unix();
         let mut contents = Contents::load(&mut backend, settings.max_routers, now)?;
         let (epoch, leader, next_id) = (backend.epoch(), backend.leader(), contents.next_id);
         let records = std::mem::take(&mut contents.router_records);
         let state = State::restored(&settings, contents, backend.is_new());
         let metrics: Arc<Metrics> = Arc::default();
-        let journal = Journal::start(backend, next_id, metrics.clone())?;
+        let journal = start(backend, next_id, metrics.clone())?;
         let known_as = (epoch, leader);
         Ok(Self::run(
             settings, known_as, state, journal, records, metrics,

@@ -123,8 +123,9 @@ pub(super) async fn run(engine: Arc<Engine>, lane: Lane) {
             running.push(async move { engine.follow_one(&key, lane).await });
         }
         tokio::select! {
-            () = engine.moves_due.rung(lane) => {}
+            biased;
             Some(()) = running.next() => {}
+            () = engine.moves_due.rung(lane) => {}
         }
     }
 }

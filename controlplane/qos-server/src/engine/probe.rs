@@ -25,6 +25,7 @@ impl Engine {
         }
         loop {
             tokio::select! {
+                biased;
                 () = sleep(every) => {}
                 () = link.closed() => return,
             }
@@ -41,6 +42,7 @@ impl Engine {
         let mut was_mute = false;
         loop {
             tokio::select! {
+                biased;
                 () = sleep((patience / 4).clamp(SOONEST, LATEST)) => {}
                 () = link.closed() => return,
             }

@@ -1,6 +1,6 @@
 //! Brings a router to exactly the server's state by differences.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::{StreamExt as _, stream};
 use tracing::{info, warn};
@@ -39,10 +39,11 @@ impl Engine {
     pub(super) async fn synchronise(
         self: Arc<Self>,
         link: Arc<Link>,
-        mut reported: HashMap<SessionKey, Reported>,
+        mut reported: BTreeMap<SessionKey, Reported>,
     ) {
         // Fails never: it is not closed.
         let _place = tokio::select! {
+            biased;
             place = self.synchronising.acquire() => place,
             _ = link.ended() => return,
         };
@@ -108,7 +109,7 @@ impl Engine {
     fn take_unwanted(
         &self,
         link: &Link,
-        reported: &mut HashMap<SessionKey, Reported>,
+        reported: &mut BTreeMap<SessionKey, Reported>,
     ) -> Vec<(SessionKey, Option<Reported>)> {
         let keys: Vec<SessionKey> = reported.keys().cloned().collect();
         let mut unwanted = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::{
     cell::Cell,
-    collections::HashMap,
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
         Arc,
@@ -20,7 +20,7 @@ use super::{
 use crate::model::{
     course::Path,
     entries::{FlowKind, expand},
-    ids::{Revision, RouterId, SessionKey, UnixMs},
+    ids::{Fingerprint, Revision, RouterId, SessionKey, UnixMs},
     links::Charges,
     placement::{place, shares},
     registry::{Identity, Interface, Location, Role},
@@ -28,6 +28,41 @@ use crate::model::{
     store::{Installation, Phase, RecordId, Reported, Session},
     work,
 };
+
+impl Engine {
+    /// What a router is to have.
+    pub(crate) fn wanted_on(&self, id: &RouterId) -> BTreeMap<SessionKey, (Revision, Fingerprint)> {
+        let state = self.lock();
+        let keys = state.store.keys_on(id, None);
+        let wanted = keys.filter_map(|key| {
+            let session = state.store.get(key)?;
+            let fingerprint = session.installations.get(id)?.fingerprint;
+            Some((key.clone(), (session.spec.revision, fingerprint)))
+        });
+        wanted.collect()
+    }
+
+    /// All sessions.
+    pub(crate) fn revisions(&self) -> BTreeMap<SessionKey, u64> {
+        let state = self.lock();
+        let all = state.store.after(None);
+        all.map(|it| (it.spec.key.clone(), it.spec.revision.get()))
+            .collect()
+    }
+
+    /// What is taken of links is what sessions take, and of core links no more than the budget.
+    pub(crate) fn check_loads(&self, budget_bps: u64) {
+        let state = self.lock();
+        state.store.check_loads();
+        for (link, load) in state.store.ledger().iter() {
+            let is_limited = link.port.starts_with("wan");
+            assert!(
+                !is_limited || load.bps <= budget_bps.into(),
+                "{load:?} {link}"
+            );
+        }
+    }
+}
 
 const PREFIXES: u32 = 500_000;
 /// Keys that a hold of the lock may look at. 2,000 take half a millisecond where they are farthest
@@ -105,7 +140,7 @@ async fn attach(
     engine: &Arc<Engine>,
     name: &str,
     interfaces: Vec<Interface>,
-    has: HashMap<SessionKey, Reported>,
+    has: BTreeMap<SessionKey, Reported>,
 ) -> (Arc<Link>, Outgoing) {
     let attached = engine.attach(identity(name), String::new(), interfaces, has);
     attached.await.unwrap()
@@ -131,7 +166,7 @@ fn ends(engine: &Engine) -> [String; 2] {
 async fn half_a_million_prefixes_change_in_slices_and_all_at_once_for_those_who_look() {
     let engine = engine();
     let wide = vec![edge("wide", vec!["10.0.0.0/8".parse().unwrap()])];
-    let (_b, _b_messages) = attach(&engine, "b", wide, HashMap::new()).await;
+    let (_b, _b_messages) = attach(&engine, "b", wide, BTreeMap::new()).await;
     assert_eq!(&*locate(&engine, 1).unwrap().interface, "wide");
     // Looks whenever the lock is free: where the first and the last of the prefixes are.
     let seen = tokio::spawn({
@@ -149,7 +184,7 @@ async fn half_a_million_prefixes_change_in_slices_and_all_at_once_for_those_who_
             seen
         }
     });
-    let (a, _a_messages) = attach(&engine, "a", vec![edge("lan0", hosts())], HashMap::new()).await;
+    let (a, _a_messages) = attach(&engine, "a", vec![edge("lan0", hosts())], BTreeMap::new()).await;
     held_briefly("attach");
     engine.report(&a, vec![edge("lan1", hosts())]);
     while &*locate(&engine, 0).unwrap().interface != "lan1" {
@@ -159,7 +194,7 @@ async fn half_a_million_prefixes_change_in_slices_and_all_at_once_for_those_who_
     held_briefly("report");
     // A new stream of it, with other interfaces again.
     let both = vec![edge("lan1", hosts()), edge("lan2", hosts())];
-    let (a, _a_messages) = attach(&engine, "a", both, HashMap::new()).await;
+    let (a, _a_messages) = attach(&engine, "a", both, BTreeMap::new()).await;
     held_briefly("attach again");
     assert_eq!(seen.await.unwrap(), ["wide", "lan0", "lan1", "*"]);
     engine.detach(&a, "cut");
@@ -235,9 +270,9 @@ async fn look_at_all(sessions: u32) {
             vec![format!("10.{net}.0.0/16").parse().unwrap()],
         )]
     };
-    let (_b, _b_messages) = attach(&engine, "b", lan(2), HashMap::new()).await;
-    let (a, _a_messages) = attach(&engine, "a", lan(1), HashMap::new()).await;
-    let has: HashMap<_, _> = (0..sessions).map(|index| put(&engine, index)).collect();
+    let (_b, _b_messages) = attach(&engine, "b", lan(2), BTreeMap::new()).await;
+    let (a, _a_messages) = attach(&engine, "a", lan(1), BTreeMap::new()).await;
+    let has: BTreeMap<_, _> = (0..sessions).map(|index| put(&engine, index)).collect();
     held_briefly("put");
     {
         let mut state = engine.lock();
@@ -302,8 +337,8 @@ async fn look_at_all(sessions: u32) {
 async fn what_a_former_stream_brings_changes_nothing() {
     let engine = engine();
     let lan = |name| vec![edge(name, vec!["10.1.0.0/16".parse().unwrap()])];
-    let (former, _former_messages) = attach(&engine, "a", lan("lan"), HashMap::new()).await;
-    let (now, mut messages) = attach(&engine, "a", lan("lan"), HashMap::new()).await;
+    let (former, _former_messages) = attach(&engine, "a", lan("lan"), BTreeMap::new()).await;
+    let (now, mut messages) = attach(&engine, "a", lan("lan"), BTreeMap::new()).await;
     let key = SessionKey::new("agent", "call").unwrap();
     let asked = tokio::spawn({
         let (now, key) = (now.clone(), key.clone());

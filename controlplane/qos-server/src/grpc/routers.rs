@@ -1,6 +1,6 @@
 //! Routers: one long stream each.
 
-use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::{sync::oneshot, time::timeout};
 use tokio_stream::Stream;
@@ -45,7 +45,7 @@ impl RoutersService {
 struct Introduction {
     identity: Identity,
     interfaces: Vec<Interface>,
-    reported: HashMap<SessionKey, Reported>,
+    reported: BTreeMap<SessionKey, Reported>,
 }
 
 /// What is written to a router: messages, then at the end a status.
@@ -232,7 +232,7 @@ async fn introduction(
     }
     let mut interfaces = None;
     let mut parts = Parts::default();
-    let mut reported = HashMap::new();
+    let mut reported = BTreeMap::new();
     let mut complete = false;
     loop {
         if complete && let Some(interfaces) = interfaces {

@@ -22,6 +22,7 @@ use crate::metrics::Metrics;
 const MAX_BYTES: usize = 1024 * 1024;
 
 /// What goes to the thread.
+#[derive(Debug)]
 enum Message {
     Change(Change, oneshot::Sender<()>),
     /// Commit what came before, and end.
@@ -55,6 +56,19 @@ impl Journal {
             next_id: Arc::default(),
             failed: watch::channel(None).1,
         }
+    }
+
+    /// One whose changes a test commits. New sessions get numbers from `next_id` on.
+    #[cfg(test)]
+    pub(crate) fn by_hand(longest_record: usize, next_id: u64) -> (Self, Handed) {
+        let (messages, receiver) = mpsc::unbounded_channel();
+        let journal = Self {
+            messages: Some(messages),
+            longest_record,
+            next_id: Arc::new(AtomicU64::new(next_id)),
+            failed: watch::channel(None).1,
+        };
+        (journal, Handed(receiver))
     }
 
     /// Starts the thread. New sessions get numbers from `next_id` on.
@@ -146,6 +160,23 @@ impl Journal {
             // It ended without one.
             Ok(None) | Err(_) => Ok(()),
         }
+    }
+}
+
+/// Changes that were handed in for a test to commit.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct Handed(mpsc::UnboundedReceiver<Message>);
+
+#[cfg(test)]
+impl Handed {
+    /// Those that wait, at most so many, and whom to tell when they are committed.
+    pub(crate) fn take(&mut self, most: usize) -> (Vec<Change>, Vec<oneshot::Sender<()>>) {
+        let next = || match self.0.try_recv() {
+            Ok(Message::Change(change, done)) => Some((change, done)),
+            Ok(Message::Close(_)) | Err(_) => None,
+        };
+        std::iter::from_fn(next).take(most).unzip()
     }
 }
 

@@ -17,6 +17,8 @@ pub mod record;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub(crate) use self::committer::Handed;
 pub(crate) use self::head::digest;
 pub use self::{
     committer::{Committed, Journal},

@@ -2,7 +2,7 @@
 //! wants it to have.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
@@ -115,7 +115,7 @@ impl Router {
             software_version: String::new(),
             entry_capacity: 0,
         };
-        let has: HashMap<_, _> = self
+        let has: BTreeMap<_, _> = self
             .table
             .lock()
             .unwrap()

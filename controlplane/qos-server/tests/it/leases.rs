@@ -1,6 +1,6 @@
 //! Sessions that are good for so long.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep};
 use voicelane_server::{
@@ -38,7 +38,7 @@ async fn attach(engine: &Arc<Engine>, name: &str, net: u8, answers: bool) -> Arc
         vlan_id: 0,
         port: "lan0".into(),
     };
-    let attached = engine.attach(identity, "test".into(), vec![lan], HashMap::new());
+    let attached = engine.attach(identity, "test".into(), vec![lan], BTreeMap::new());
     let (link, mut messages) = attached.await.unwrap();
     let answering = link.clone();
     tokio::spawn(async move {

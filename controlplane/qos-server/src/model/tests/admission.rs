@@ -381,7 +381,7 @@ fn key(name: u8) -> SessionKey {
 
 impl Store {
     /// What links are said to have is what their sessions take.
-    pub(super) fn check_loads(&self) {
+    pub(crate) fn check_loads(&self) {
         let mut counted: BTreeMap<Arc<LinkId>, Load> = BTreeMap::new();
         for session in self.after(None) {
             for (link, bps) in session.charges.iter() {
