@@ -3,6 +3,7 @@
 use std::{
     future::Future,
     io,
+    path::Path,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -32,7 +33,7 @@ use tonic::{
 use voicelane_types::with_causes;
 
 use crate::{
-    files::{Files, FilesError, Loaded, no_pair, provider},
+    files::{Files, FilesError, Loaded, no_pair, provider, roots, system_roots},
     leaf::Leaf,
     name::Role,
 };
@@ -172,6 +173,23 @@ pub fn config(files: &Files) -> Result<ClientConfig, FilesError> {
     config.alpn_protocols = vec![HTTP_2.to_vec()];
     config.resumption = Resumption::disabled();
     Ok(config)
+}
+
+/// A client without a certificate, for https to others than QoS servers: they prove the host's name by these
+/// authorities (PEM), or without them by those of the system. TLS 1.3.
+///
+/// # Errors
+///
+/// If there is no authority in the file, or none in the system.
+pub fn public(ca: Option<&Path>) -> Result<ClientConfig, FilesError> {
+    let roots = match ca {
+        Some(ca) => roots(ca)?,
+        None => system_roots()?,
+    };
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(|error| FilesError::Tls(error.to_string()))?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// Takes a QoS server of the same domain for one, wherever it is: by its name, not its address.

@@ -46,6 +46,12 @@ pub enum FilesError {
     Expired { file: PathBuf, leaf: Box<Leaf> },
     #[error("give cert, key and ca, or none of them; {missing} is missing")]
     Some { missing: &'static str },
+    #[error(
+        "the system has no certificate authorities; install them (ca-certificates), or name one"
+    )]
+    NoSystemRoots,
+    #[error("TLS cannot be spoken: {0}")]
+    Tls(String),
 }
 
 impl Files {
@@ -97,19 +103,43 @@ impl Loaded {
         let key = PrivateKeyDer::from_pem_slice(&read(&files.key)?);
         // The reason could quote the file.
         let key = key.map_err(|_| content(&files.key, &"it has no private key in PEM"))?;
-        let mut roots = RootCertStore::empty();
-        for root in certificates(&files.ca)? {
-            roots
-                .add(root)
-                .map_err(|error| content(&files.ca, &error))?;
-        }
         Ok(Self {
             chain,
             key,
-            roots: Arc::new(roots),
+            roots: Arc::new(roots(&files.ca)?),
             leaf,
         })
     }
+}
+
+/// Where distributions have the authorities that they trust, all in one file: Debian, Red Hat, Alpine.
+const SYSTEM_ROOTS: [&str; 3] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+];
+
+/// The system's authorities: those in the file that `SSL_CERT_FILE` names, or in the distribution's.
+pub(crate) fn system_roots() -> Result<RootCertStore, FilesError> {
+    let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+    let mut usual = SYSTEM_ROOTS.into_iter().map(PathBuf::from);
+    let file = named.or_else(|| usual.find(|file| file.exists()));
+    let file = file.ok_or(FilesError::NoSystemRoots)?;
+    let mut roots = RootCertStore::empty();
+    // Some may be of kinds that nobody uses any more.
+    match roots.add_parsable_certificates(certificates(&file)?) {
+        (0, _) => Err(content(&file, &"it has no certificate authority")),
+        _ => Ok(roots),
+    }
+}
+
+/// The authorities in a file.
+pub(crate) fn roots(file: &Path) -> Result<RootCertStore, FilesError> {
+    let mut roots = RootCertStore::empty();
+    for root in certificates(file)? {
+        roots.add(root).map_err(|error| content(file, &error))?;
+    }
+    Ok(roots)
 }
 
 /// Why certificate and key are no pair.

@@ -79,9 +79,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) web: Option<SocketAddr>,
 
-    /// Where to post events of calls and routers (`voicelane events`) as JSON: an http URL [default:
-    /// nowhere]. What cannot be delivered is tried again; `webhook_severity` in the file, "info",
-    /// "warning" (default) or "error", says which.
+    /// Where to post events of calls and routers (`voicelane events`) as JSON: an http or https URL
+    /// [default: nowhere]. What cannot be delivered is tried again; `webhook_severity` in the file, "info",
+    /// "warning" (default) or "error", says which. An https receiver must prove its name by TLS 1.3 and the
+    /// system's authorities, or those in `webhook_ca` of the file (PEM).
     #[arg(long, value_name = "URL")]
     pub(crate) webhook: Option<String>,
 
@@ -108,7 +109,7 @@ pub(crate) struct Args {
     pub(crate) advertise: Option<String>,
 
     /// A TOML file; flags win over it. may_claim and what an agent may do (changes_per_s, changes_burst,
-    /// streams_per_agent, max_sessions_per_agent) are read again at SIGHUP. Keys: listen, metrics, data, etcd (a list), advertise, web, webhook,
+    /// streams_per_agent, max_sessions_per_agent) are read again at SIGHUP. Keys: listen, metrics, data, etcd (a list), advertise, web, webhook, webhook_ca,
     /// webhook_severity, cert, key, ca, crl, socket,
     /// allow_plain_text, audit, changes_per_s, changes_burst, streams_per_agent,
     /// max_sessions_per_agent, may_claim (a table: router id = [prefixes]; with it a router claims

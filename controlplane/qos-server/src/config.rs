@@ -21,7 +21,7 @@ use crate::{
     engine::{self, Settings},
     events::{
         Severity,
-        webhook::{BadUrl, Webhook},
+        webhook::{BadWebhook, Webhook},
     },
     identity::{ClaimError, Claims, Quota},
     model::{
@@ -41,8 +41,10 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// Where to serve the operators' page; absent: nowhere.
     pub web: Option<SocketAddr>,
-    /// Where to post events as JSON: an http URL; absent: nowhere.
+    /// Where to post events as JSON: an http or https URL; absent: nowhere.
     pub webhook: Option<String>,
+    /// The authority that an https receiver's certificate must be from: PEM; absent: the system's.
+    pub webhook_ca: Option<PathBuf>,
     /// The least severe events that are posted.
     pub webhook_severity: Severity,
     /// Where sessions are kept: a directory, or "none".
@@ -147,6 +149,7 @@ impl Default for Config {
             metrics: None,
             web: None,
             webhook: None,
+            webhook_ca: None,
             webhook_severity: Severity::Warning,
             data: Data::default(),
             etcd: Vec::new(),
@@ -377,9 +380,13 @@ impl Config {
     }
 
     /// Where events are posted, if somewhere.
-    pub fn webhook(&self) -> Result<Option<Webhook>, BadUrl> {
+    ///
+    /// # Errors
+    ///
+    /// If nothing can be posted there.
+    pub fn webhook(&self) -> Result<Option<Webhook>, BadWebhook> {
         let url = self.webhook.as_deref();
-        url.map(|url| Webhook::new(url, self.webhook_severity))
+        url.map(|url| Webhook::new(url, self.webhook_severity, self.webhook_ca.as_deref()))
             .transpose()
     }
 

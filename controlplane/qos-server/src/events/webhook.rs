@@ -1,9 +1,9 @@
-//! Posts events to a URL, as JSON.
+//! Posts events to a URL, as JSON, by http or https.
 //!
 //! It follows the events that are kept, as any reader does: while the receiver does not answer, what
 //! happens is kept up to the bound of [`super::Events`], and what has gone is told as `missed`.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -12,10 +12,13 @@ use axum::{
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     time::{error::Elapsed, sleep, timeout},
 };
+use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 use tracing::warn;
+use voicelane_identity::{FilesError, client};
 
 use super::{Part, Severity};
 use crate::{engine::Engine, grpc::overview};
@@ -28,17 +31,26 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const BACKOFF: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
 
 /// Where events are posted.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Webhook {
     uri: Uri,
     severity: Severity,
+    /// Of https: what speaks it, and the name that the receiver must prove.
+    tls: Option<(TlsConnector, ServerName<'static>)>,
 }
 
-/// Why a URL is none for a webhook.
+/// Why nothing can be posted to a URL.
 #[derive(Debug, thiserror::Error)]
-#[error("webhook {url:?} is no URL like http://127.0.0.1:9000/voicelane (https is not spoken)")]
-pub struct BadUrl {
-    url: String,
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum BadWebhook {
+    #[error(
+        "webhook {url:?} is no URL like https://alerts.example.com/voicelane or http://127.0.0.1:9000/"
+    )]
+    Url { url: String },
+    #[error("webhook_ca is for a webhook at an https:// URL")]
+    PlainText,
+    #[error("webhook: {0}")]
+    Files(#[from] FilesError),
 }
 
 /// Why a post failed.
@@ -79,14 +91,27 @@ impl PostError {
 }
 
 impl Webhook {
-    /// Posts events of at least this severity to an http URL.
-    pub fn new(url: &str, severity: Severity) -> Result<Self, BadUrl> {
-        let uri = url.parse::<Uri>().ok();
-        let uri = uri.filter(|uri| uri.scheme_str() == Some("http") && uri.host().is_some());
-        match uri {
-            Some(uri) => Ok(Self { uri, severity }),
-            None => Err(BadUrl { url: url.into() }),
-        }
+    /// Posts events of at least this severity to an http or https URL, whose receiver proves its name by
+    /// these authorities (PEM), or without them by those of the system.
+    ///
+    /// # Errors
+    ///
+    /// If that is no such URL; if there are no authorities.
+    pub fn new(url: &str, severity: Severity, ca: Option<&Path>) -> Result<Self, BadWebhook> {
+        let bad_url = || BadWebhook::Url { url: url.into() };
+        let uri = url.parse::<Uri>().map_err(|_| bad_url())?;
+        let host = uri.host().ok_or_else(bad_url)?;
+        let tls = match (uri.scheme_str(), ca) {
+            (Some("http"), None) => None,
+            (Some("http"), Some(_)) => return Err(BadWebhook::PlainText),
+            (Some("https"), ca) => {
+                let name = ServerName::try_from(address(host).to_owned());
+                let connector = TlsConnector::from(Arc::new(client::public(ca)?));
+                Some((connector, name.map_err(|_| bad_url())?))
+            }
+            _ => return Err(bad_url()),
+        };
+        Ok(Self { uri, severity, tls })
     }
 
     /// Posts what happens until the engine stops.
@@ -148,10 +173,24 @@ impl Webhook {
     /// Over a connection of its own: events are rare.
     async fn send(&self, body: Vec<u8>) -> Result<StatusCode, PostError> {
         let host = self.uri.host().unwrap_or_default();
-        let port = self.uri.port_u16().unwrap_or(80);
-        // An IPv6 literal has brackets in a URL, and none as an address.
-        let address = host.trim_start_matches('[').trim_end_matches(']');
-        let stream = TcpStream::connect((address, port)).await?;
+        let usual = if self.tls.is_some() { 443 } else { 80 };
+        let port = self.uri.port_u16().unwrap_or(usual);
+        let stream = TcpStream::connect((address(host), port)).await?;
+        match &self.tls {
+            None => self.send_over(stream, (host, port), body).await,
+            Some((connector, name)) => {
+                let stream = connector.connect(name.clone(), stream).await?;
+                self.send_over(stream, (host, port), body).await
+            }
+        }
+    }
+
+    async fn send_over(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        (host, port): (&str, u16),
+        body: Vec<u8>,
+    ) -> Result<StatusCode, PostError> {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let path = self.uri.path_and_query().map_or("/", |it| it.as_str());
         let request = Request::post(path)
@@ -167,4 +206,9 @@ impl Webhook {
         let response = sender.send_request(request).await?;
         Ok(response.status())
     }
+}
+
+/// A URL's host as an address: an IPv6 literal has brackets in a URL, and none as an address.
+fn address(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
 }

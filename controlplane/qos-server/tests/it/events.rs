@@ -1,12 +1,20 @@
 //! What has happened, over gRPC and posted to a URL.
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::common::*;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::TcpListener,
     time::timeout,
+};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{self, ServerConfig, pki_types::PrivateKeyDer},
 };
 use tonic::Streaming;
 use voicelane_proto::v1::{self, EventKind, Severity};
@@ -158,14 +166,21 @@ async fn a_router_that_answers_nothing_is_told_and_so_is_that_it_answers_again()
 
 /// Reads a request and answers it with a status; gives its body.
 async fn receive(listener: &TcpListener, status: &str) -> serde_json::Value {
-    let (mut stream, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+    let (stream, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+    answer(stream, status).await
+}
+
+async fn answer(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    status: &str,
+) -> serde_json::Value {
     let body = read_body(&mut stream).await;
     let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
     stream.write_all(answer.as_bytes()).await.unwrap();
     body
 }
 
-async fn read_body(stream: &mut TcpStream) -> serde_json::Value {
+async fn read_body(stream: &mut (impl AsyncRead + Unpin)) -> serde_json::Value {
     let mut text = Vec::new();
     loop {
         let mut part = [0; 4096];
@@ -193,7 +208,7 @@ async fn events_are_posted_and_tried_again_and_nobody_waits_for_that() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/hook?x=1", listener.local_addr().unwrap());
     let mut net = Network::start().await;
-    let webhook = Webhook::new(&url, events::Severity::Warning).unwrap();
+    let webhook = Webhook::new(&url, events::Severity::Warning, None).unwrap();
     tokio::spawn(webhook.run(net.server.engine.clone()));
     add(&mut net.client, spec("bad", vec![])).await.unwrap_err();
     let first = receive(&listener, "503 Service Unavailable").await;
@@ -217,10 +232,68 @@ async fn events_are_posted_and_tried_again_and_nobody_waits_for_that() {
     assert_eq!(next["events"][0]["routerId"], "a");
 }
 
-#[test]
-fn a_webhook_is_an_http_url() {
-    for bad in ["", "here", "https://x/y", "ftp://x", "http:///x"] {
-        let error = Webhook::new(bad, events::Severity::Info).unwrap_err();
-        assert!(error.to_string().contains("no URL like http://"), "{error}");
+/// What listens with a certificate for `localhost`, and the file with the authority that it is from.
+fn https(name: &str) -> (TlsAcceptor, PathBuf) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let file = std::env::temp_dir().join(format!("voicelane-{name}-{}.pem", std::process::id()));
+    std::fs::write(&file, made.cert.pem()).unwrap();
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    (TlsAcceptor::from(Arc::new(config)), file)
+}
+
+#[tokio::test]
+async fn events_are_posted_by_tls_to_who_proves_its_name_only() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (acceptor, ca) = https("webhook");
+    let (_, others) = https("others");
+    let mut net = Network::start().await;
+    let url = |host: &str| format!("https://{host}:{port}/hook?x=1");
+    let accept = async || {
+        let (stream, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+        acceptor.accept(stream).await
+    };
+
+    // Another authority's word, or another name, is none.
+    for (host, ca) in [("localhost", &others), ("127.0.0.1", &ca)] {
+        let webhook = Webhook::new(&url(host), events::Severity::Warning, Some(ca)).unwrap();
+        let posting = tokio::spawn(webhook.run(net.server.engine.clone()));
+        add(&mut net.client, spec("bad", vec![])).await.unwrap_err();
+        // It may be refused before the handshake is over for this side.
+        if let Ok(mut stream) = accept().await {
+            assert_eq!(stream.read(&mut [0; 9]).await.unwrap_or(0), 0, "{host}");
+        }
+        posting.abort();
     }
+    let webhook = Webhook::new(&url("localhost"), events::Severity::Warning, Some(&ca)).unwrap();
+    tokio::spawn(webhook.run(net.server.engine.clone()));
+    let told = answer(accept().await.unwrap(), "204 No Content").await;
+    assert_eq!(told["events"][0]["session"]["sessionId"], "bad");
+    for file in [ca, others] {
+        std::fs::remove_file(file).unwrap();
+    }
+}
+
+#[test]
+fn a_webhook_is_an_http_or_https_url() {
+    let new =
+        |url: &str, ca: Option<&str>| Webhook::new(url, events::Severity::Info, ca.map(Path::new));
+    for bad in ["", "here", "ftp://x", "http:///x", "https:///x"] {
+        let error = new(bad, None).err().unwrap().to_string();
+        assert!(error.contains("no URL like https://"), "{error}");
+    }
+    let error = new("http://x/", Some("/ca.pem")).err().unwrap().to_string();
+    assert!(error.contains("webhook_ca is for"), "{error}");
+    let error = new("https://x/", Some("/nowhere.pem"))
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(error.contains("/nowhere.pem"), "{error}");
 }
