@@ -5,8 +5,9 @@ use std::time::Duration;
 use crate::command::{Ran, phones, run_at};
 use crate::common::*;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 use voicelane_proto::v1;
+use voicelane_server::{engine::Settings, serve::Transport};
 
 pub(crate) async fn run(net: &Network, line: &str) -> Ran {
     run_at(&url(net), line).await
@@ -420,6 +421,22 @@ async fn what_goes_wrong_has_its_own_exit_code() {
     assert!(began.elapsed() < Duration::from_secs(10));
     let help = run(&net, "--help").await;
     help.shows(&["Exit codes", "call explain"]);
+}
+
+#[tokio::test]
+async fn of_several_servers_the_one_that_leads_is_asked() {
+    let net = Network::start().await;
+    let transport = Transport {
+        stands_by: Some(watch::channel(None).1),
+        ..Transport::default()
+    };
+    let standby = TestServer::with_transport(Settings::default(), transport).await;
+    let others = format!("http://127.0.0.1:1,http://{}", standby.address);
+    let all = format!("{others},{}", url(&net));
+    run_at(&all, "router list").await.shows(&["ROUTER"]);
+    run_at(&others, "router list --timeout 0.5")
+        .await
+        .fails(3, &["cannot reach", &others, "no server leads"]);
 }
 
 #[tokio::test]

@@ -58,6 +58,19 @@ async fn a_server_that_begins_anew_gets_all_calls_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_several_servers_the_one_that_leads_is_asked() {
+    let mut world = World::start().await;
+    let (leads, standby) = (world.server.address, world.server.standby().await);
+    // The first one is not there.
+    let servers = ["127.0.0.1:1".parse().unwrap(), standby.address, leads];
+    let agent = Program::of_several(&servers);
+    send(&agent, &Call(1).begin());
+    world.until("the call stands", &flows([Call(1)])).await;
+    agent.terminate();
+    standby.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn calls_go_on_when_the_agent_is_killed_and_started_again() {
     let mut world = World::start().await;
     let agent = Program::start(world.server.address, &[]);

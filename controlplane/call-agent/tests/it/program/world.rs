@@ -11,10 +11,15 @@ use std::{
     time::Duration,
 };
 
-use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::{oneshot, watch},
+    task::JoinHandle,
+    time::timeout,
+};
 use tonic::transport::Channel;
 use voicelane_proto::v1::{self, sessions_client::SessionsClient};
 use voicelane_server::{
+    cluster::Leader,
     engine::{Engine, Settings},
     serve::{Transport, bind, serve},
 };
@@ -33,15 +38,27 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start() -> Self {
-        Self::on(bind("127.0.0.1:0".parse().unwrap()).await.unwrap()).await
+        Self::at("127.0.0.1:0".parse().unwrap()).await
     }
 
     /// At an address that another server had.
     pub(crate) async fn at(address: SocketAddr) -> Self {
-        Self::on(bind(address).await.unwrap()).await
+        Self::with(address, Transport::default()).await
     }
 
-    async fn on(listener: TcpListener) -> Self {
+    /// Another one, which stands by and says that this one leads.
+    pub(crate) async fn standby(&self) -> Self {
+        let url = format!("http://{}", self.address);
+        let leader = watch::channel(Some(Leader { term: 1, url })).1;
+        let transport = Transport {
+            stands_by: Some(leader),
+            ..Transport::default()
+        };
+        Self::with("127.0.0.1:0".parse().unwrap(), transport).await
+    }
+
+    async fn with(address: SocketAddr, transport: Transport) -> Self {
+        let listener = bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let engine = Engine::start(Settings::default());
         let (stop, stopped) = oneshot::channel::<()>();
@@ -49,9 +66,7 @@ impl Server {
             let stopped = async {
                 let _ = stopped.await;
             };
-            serve(engine, listener, Transport::default(), stopped)
-                .await
-                .unwrap();
+            serve(engine, listener, transport, stopped).await.unwrap();
         });
         Self {
             address,
@@ -91,7 +106,12 @@ const DOORS: [&str; 6] = [
 impl Program {
     /// Starts it, and waits until it receives and is connected.
     pub(crate) fn start(server: SocketAddr, arguments: &[&str]) -> Self {
-        Self::run(server, arguments, true)
+        Self::run(&[server], arguments, true)
+    }
+
+    /// The same with several servers.
+    pub(crate) fn of_several(servers: &[SocketAddr]) -> Self {
+        Self::run(servers, &[], true)
     }
 
     /// Starts it with a configuration.
@@ -101,19 +121,15 @@ impl Program {
         let name = format!("voicelane-agent-{}-{count}.toml", std::process::id());
         let file = std::env::temp_dir().join(name);
         std::fs::write(&file, config).unwrap();
-        let program = Self::run(server, &["--config", file.to_str().unwrap()], waits);
+        let program = Self::run(&[server], &["--config", file.to_str().unwrap()], waits);
         std::fs::remove_file(file).unwrap();
         program
     }
 
-    fn run(server: SocketAddr, arguments: &[&str], waits: bool) -> Self {
+    fn run(servers: &[SocketAddr], arguments: &[&str], waits: bool) -> Self {
+        let urls: Vec<_> = servers.iter().map(|it| format!("http://{it}")).collect();
         let mut child = Command::new(env!("CARGO_BIN_EXE_voicelane-agent"))
-            .args([
-                "--server",
-                &format!("http://{server}"),
-                "--hep",
-                "127.0.0.1:0",
-            ])
+            .args(["--server", &urls.join(","), "--hep", "127.0.0.1:0"])
             .args(["--operator", "127.0.0.1:0"])
             .args(["--log", "voicelane_call_agent=debug"])
             .args(arguments)
