@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut bindings = bindgen::Builder::default()
         .header("shim.h")
         .allowlist_function("vl_.*")
-        .allowlist_function("rte_(eal_(init|cleanup)|version|get_tsc_hz|strerror)")
+        .allowlist_function("rte_(eal_(init|cleanup)|version|strerror)")
         .allowlist_function("rte_thread_(register|unregister)")
         .allowlist_function("rte_pktmbuf_(pool_create|free_bulk)")
         .allowlist_function("rte_mempool_avail_count")
