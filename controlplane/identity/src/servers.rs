@@ -13,15 +13,16 @@ use crate::{
 
 /// In the metadata of a standby's answer: the URL of the server that leads.
 pub const LEADER: &str = "voicelane-leader";
-/// Between attempts: each wait is anything from nothing to a bound that doubles from the first to the last
-/// of these with every round through the servers.
-const BACK_OFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(3)];
+/// Between attempts: each wait is anything from nothing to a bound that doubles from this one with every round
+/// through the servers, up to [`Patience::back_off`].
+const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
 
-/// How soon a server is given up that says nothing.
+/// How soon a server is given up that says nothing, and how long waits are at most.
 struct Patience {
     connect: Duration,
     ping_every: Duration,
     ping_timeout: Duration,
+    back_off: Duration,
 }
 
 /// There is nobody else to ask.
@@ -29,12 +30,14 @@ const ONE: Patience = Patience {
     connect: Duration::from_secs(5),
     ping_every: Duration::from_secs(10),
     ping_timeout: Duration::from_secs(5),
+    back_off: Duration::from_secs(3),
 };
-/// Another one leads within five seconds.
+/// Another one leads within five seconds, and is to be found soon after.
 const SEVERAL: Patience = Patience {
     connect: Duration::from_secs(1),
     ping_every: Duration::from_secs(2),
     ping_timeout: Duration::from_secs(2),
+    back_off: Duration::from_millis(1_500),
 };
 
 /// The servers that a client may ask, and which it asks now.
@@ -82,7 +85,7 @@ impl Servers {
             now: 0,
             failed: 0,
             was_sent: false,
-            span: BACK_OFF[0],
+            span: FIRST_BACK_OFF,
         }
     }
 
@@ -109,7 +112,7 @@ impl Servers {
     /// How to connect to the one that is asked now.
     #[must_use]
     pub fn endpoint(&self) -> Endpoint {
-        let patience = if self.are_several() { SEVERAL } else { ONE };
+        let patience = self.patience();
         Endpoint::from(self.now().clone())
             .connect_timeout(patience.connect)
             .http2_keep_alive_interval(patience.ping_every)
@@ -118,11 +121,15 @@ impl Servers {
             .tcp_nodelay(true)
     }
 
+    fn patience(&self) -> Patience {
+        if self.are_several() { SEVERAL } else { ONE }
+    }
+
     /// The one that was asked is good: the next failure is a first one.
     pub fn works(&mut self) {
         self.failed = 0;
         self.was_sent = false;
-        self.span = BACK_OFF[0];
+        self.span = FIRST_BACK_OFF;
     }
 
     /// The one that was asked is of no use, as this status says if it said anything. Turns to the one that
@@ -134,16 +141,16 @@ impl Servers {
         {
             self.now = leader;
             self.was_sent = true;
-            return rng.random_range(Duration::ZERO..=BACK_OFF[0]);
+            return rng.random_range(Duration::ZERO..=FIRST_BACK_OFF);
         }
         self.was_sent = false;
         self.failed += 1;
         self.now = (self.now + 1) % self.all.len().max(1);
         if !self.failed.is_multiple_of(self.all.len().max(1)) {
-            return rng.random_range(Duration::ZERO..=BACK_OFF[0]);
+            return rng.random_range(Duration::ZERO..=FIRST_BACK_OFF);
         }
         let wait = rng.random_range(Duration::ZERO..=self.span);
-        self.span = (self.span * 2).min(BACK_OFF[1]);
+        self.span = (self.span * 2).min(self.patience().back_off);
         wait
     }
 
@@ -189,7 +196,7 @@ mod tests {
         assert!(waits.iter().any(|wait| *wait > Duration::from_secs(1)));
         assert_ne!(waits[10], waits[11]);
         servers.works();
-        assert!(servers.fails(None, &mut rng) <= BACK_OFF[0]);
+        assert!(servers.fails(None, &mut rng) <= FIRST_BACK_OFF);
     }
 
     #[test]
@@ -203,18 +210,19 @@ mod tests {
         }
         for (number, wait) in waits.iter().enumerate() {
             assert!(
-                number % 3 == 2 || *wait <= BACK_OFF[0],
+                number % 3 == 2 || *wait <= FIRST_BACK_OFF,
                 "{number}: {wait:?}"
             );
         }
-        assert!(waits.iter().any(|wait| *wait > BACK_OFF[0]));
+        assert!(waits.iter().any(|wait| *wait > FIRST_BACK_OFF));
+        assert!(waits.iter().all(|wait| *wait <= SEVERAL.back_off));
     }
 
     #[test]
     fn who_leads_is_asked_next_but_not_again_and_again() {
         let mut rng = StdRng::seed_from_u64(3);
         let mut servers = three();
-        assert!(servers.fails(Some(&standby("http://c:1")), &mut rng) <= BACK_OFF[0]);
+        assert!(servers.fails(Some(&standby("http://c:1")), &mut rng) <= FIRST_BACK_OFF);
         assert_eq!(servers.now().host(), Some("c"));
         // It does not answer; those who stand by do not know that yet.
         servers.fails(None, &mut rng);
