@@ -77,6 +77,9 @@ pub(crate) fn count_dropped<B>(burst: &Burst<B>, measured: &mut Measured, droppe
         (&mut measured.ipv6, sessions.ipv6),
     ];
     for (measurements, which) in families {
+        if measurements.is_off() {
+            continue;
+        }
         for place in packets_in(which & dropped) {
             let slot = sessions.slots[place];
             let behind = which & !first_packets(place + 1);
