@@ -15,6 +15,7 @@ use voicelane_dataplane::{
     workers::Workers,
 };
 use voicelane_dpdk::Mbuf;
+use voicelane_identity::Servers;
 use voicelane_router::{
     agent::{Agent, Identity, Interfaces},
     config::Config,
@@ -150,7 +151,13 @@ impl Router {
         };
         let ways_in = WaysIn::new(config.interfaces());
         let sessions = Arc::new(Sessions::new(self.client.clone(), ways_in, Sampling::Off));
-        let agent = Agent::new(server, None, identity, interfaces, sessions);
+        let agent = Agent::new(
+            Servers::of(vec![server]),
+            None,
+            identity,
+            interfaces,
+            sessions,
+        );
         let mut attached = agent.attached();
         tokio::spawn(async move {
             agent.run().await;
