@@ -15,23 +15,30 @@ pub(super) struct Terms {
     term: u64,
     /// When its last stream ended, or began.
     seen: Option<Instant>,
+    /// The stream that is now is of that leader.
+    obeys: bool,
 }
 
 impl Terms {
     /// Whether the server of this term may be obeyed; 0: there is one only. Terms are compared within an
     /// epoch, which is the store's.
     pub(super) fn admits(&mut self, epoch: u64, term: u64, now: Instant) -> bool {
+        self.obeys = false;
         let is_recent = self.seen.is_some_and(|seen| now - seen < FORGET_AFTER);
         if term != 0 && is_recent && epoch == self.epoch && term < self.term {
             return false;
         }
         (self.epoch, self.term, self.seen) = (epoch, term, Some(now));
+        self.obeys = true;
         true
     }
 
-    /// A stream of the latest leader has ended, if it was one.
+    /// A stream has ended. One that was refused, or on which nobody said to lead, does not count: after
+    /// [`FORGET_AFTER`] of these a lower term is obeyed.
     pub(super) fn left(&mut self, now: Instant) {
-        self.seen = self.seen.map(|_| now);
+        if self.obeys {
+            (self.seen, self.obeys) = (Some(now), false);
+        }
     }
 }
 
@@ -54,6 +61,8 @@ mod tests {
         assert!(terms.admits(2, 5, after(3)));
         terms.left(after(100));
         assert!(!terms.admits(2, 4, after(150)));
+        terms.left(after(151));
+        terms.left(after(152));
         assert!(terms.admits(2, 4, after(161)), "restored from a backup");
     }
 }
