@@ -99,6 +99,10 @@ impl Tracing<'_> {
         routes: &Routes,
     ) {
         if burst.traced >> place & 1 == 1 && self.wants(fate) {
+            if self.tracer.is_full() {
+                self.tracer.missed += 1;
+                return;
+            }
             let record = self.record(burst, place, frame, fate, routes);
             self.tracer.push(record);
         }

@@ -7,7 +7,10 @@ use std::{
 };
 
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc},
+    sync::{
+        OwnedSemaphorePermit,
+        mpsc::{self, error::TrySendError},
+    },
     time::{Instant, sleep_until, timeout_at},
 };
 use tonic::Status;
@@ -178,7 +181,15 @@ impl Trace {
             };
             if is_last || !part.packets.is_empty() {
                 // Who asked may have gone, which the next round sees, or not read, which ends it.
-                let read = timeout_at(self.end + PATIENCE, sender.send(Ok(part))).await;
+                let sent = sender.try_send(Ok(part));
+                let read = match sent {
+                    Err(TrySendError::Full(part)) => {
+                        // Meanwhile the workers trace nothing.
+                        self.pause().await;
+                        timeout_at(self.end + PATIENCE, sender.send(part)).await
+                    }
+                    Ok(()) | Err(TrySendError::Closed(_)) => Ok(Ok(())),
+                };
                 if read.is_err() {
                     self.end = Instant::now();
                 }
@@ -186,6 +197,13 @@ impl Trace {
             if is_last {
                 return;
             }
+        }
+    }
+
+    /// Takes the tracers away, with what came since the last time.
+    async fn pause(&mut self) {
+        if let Ok(Some(traced)) = self.source.kept.client().trace(None).await {
+            self.missed += traced.missed + u64::try_from(traced.records.len()).unwrap_or(0);
         }
     }
 
