@@ -51,7 +51,7 @@ fn ports(packet: &[u8], header: Header, offset: usize, protocol: Protocol) -> Op
         return None;
     }
     // What is past the IP packet is padding.
-    let packet = packet.get(..usize::from(header.ip_bytes))?;
+    let packet = packet.get(..usize::from(header.ip_bytes)).unwrap_or(packet);
     let &[a, b, c, d] = packet.get(offset..)?.first_chunk()?;
     Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
 }
