@@ -79,9 +79,14 @@ impl Quotas {
         }))
     }
 
-    /// What each agent may ask for from now on. Streams that are open stay.
+    /// What each agent may ask for from now on: its bucket is full. Streams that are open stay.
     pub fn set(&self, quota: Quota) {
-        self.accounts().quota = quota;
+        let mut accounts = self.accounts();
+        if quota != accounts.quota {
+            // Booked at another rate: at a higher one an agent would wait for far too long.
+            accounts.full.clear();
+        }
+        accounts.quota = quota;
     }
 
     /// Waits until it is a change's turn. One that is given up meanwhile counts for nothing.
@@ -276,10 +281,15 @@ mod tests {
             burst: 1,
             streams: 3,
         });
-        assert_eq!(wait(&quotas), Duration::from_millis(60));
-        assert_eq!(wait(&quotas), Duration::from_millis(160));
+        assert_eq!(wait(&quotas), Duration::ZERO);
+        assert_eq!(wait(&quotas), Duration::from_millis(100));
+        assert_eq!(
+            (0..100).map(|_| wait(&quotas)).max(),
+            Some(Duration::from_millis(10_100))
+        );
         let third = quotas.stream("a")?;
         quotas.set(QUOTA);
+        assert_eq!(wait(&quotas), Duration::ZERO, "a higher one");
         drop(streams);
         let fourth = quotas.stream("a")?;
         assert!(quotas.stream("a").is_err());
