@@ -105,7 +105,7 @@ pub(crate) struct Args {
 
     /// With --etcd: where clients reach this server [default: the address of --listen]. Clients that ask a
     /// server that does not lead are told the leader's.
-    #[arg(long, value_name = "URL", requires = "etcd")]
+    #[arg(long, value_name = "URL")]
     pub(crate) advertise: Option<String>,
 
     /// A TOML file; flags win over it. may_claim and what an agent may do (changes_per_s, changes_burst,

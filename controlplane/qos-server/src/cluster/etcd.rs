@@ -28,8 +28,8 @@ const PATIENCE: Duration = Duration::from_millis(700);
 const PAGE_PATIENCE: Duration = Duration::from_secs(10);
 /// How soon a member that says nothing is noticed by who watches.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(2));
-/// Records of a page.
-const PAGE: i64 = 1_000;
+/// Records of a page: with the largest, 50 MiB.
+const PAGE: i64 = 200;
 /// What is read of etcd in one message, bytes.
 const MAX_MESSAGE: usize = 64 * 1024 * 1024;
 
@@ -169,7 +169,7 @@ impl Etcd {
             .await?
             .id();
         let leader = Leader {
-            term: after + 1,
+            term: after.saturating_add(1),
             url: url.to_owned(),
         };
         let value = serde_json::to_vec(&leader).unwrap_or_default();

@@ -64,6 +64,12 @@ impl Mirror {
             self.leader = None;
         } else if key == keys::HEAD.as_bytes() {
             self.head = Totals::default();
+        } else if key == keys::TERM.as_bytes() {
+            self.term = 0;
+        } else if key == keys::FORMAT.as_bytes() {
+            self.format = None;
+        } else if key == keys::EPOCH.as_bytes() {
+            self.epoch = 0;
         }
     }
 

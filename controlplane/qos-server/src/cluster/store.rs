@@ -134,7 +134,9 @@ impl EtcdStore {
             && self.compacted.elapsed() >= COMPACT_EVERY
         {
             if self.revision > 0 {
-                self.etcd.compact(self.revision).await;
+                let (etcd, revision) = (self.etcd.clone(), self.revision);
+                self.runtime
+                    .spawn(async move { etcd.compact(revision).await });
             }
             (self.compacted, self.revision) = (Instant::now(), revision);
         }
