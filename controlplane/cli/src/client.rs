@@ -15,6 +15,9 @@ use voicelane_identity::{Files, Servers, client as identity};
 
 use crate::args::Global;
 
+/// How long one of several servers has to say whether it leads.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -141,7 +144,9 @@ impl Connection {
                 Ok(connection) => {
                     let mut health = HealthClient::new(connection.channel.clone());
                     let checked = health.check(HealthCheckRequest::default());
-                    match timeout_at(deadline, checked).await {
+                    // One that hangs accepts connections, too.
+                    let patience = deadline.min(Instant::now() + PATIENCE);
+                    match timeout_at(patience, checked).await {
                         Ok(Ok(it)) if it.get_ref().status() == ServingStatus::Serving => {
                             return Ok(connection);
                         }

@@ -1,6 +1,11 @@
 //! `voicelane trace`.
 
-use std::{fs::File, io::BufWriter, path::Path, pin::pin};
+use std::{
+    fs::File,
+    io::{self, BufWriter, Write as _},
+    path::Path,
+    pin::pin,
+};
 
 use voicelane_proto::v1::{
     self, router_operator_client::RouterOperatorClient, trace_packets_request::Filter,
@@ -51,7 +56,7 @@ pub(crate) async fn run(global: &Global, trace: &Trace) -> Result<(), Failure> {
         eprintln!("voicelane: {missed} more matched and were left out");
     }
     if !global.json {
-        println!("{}", ways.text(trace.duration));
+        writeln!(io::stdout(), "{}", ways.text(trace.duration))?;
     }
     Ok(())
 }
