@@ -137,7 +137,7 @@ impl Case {
         })
     }
 
-    /// What Voicelane's buffers and tables take: routes, entries, and 256 bytes a measured flow of either family.
+    /// What Voicelane's buffers and tables take: routes, entries, and 640 bytes a measured flow.
     const fn memory_mib(&self) -> u32 {
         let more = self.full || self.large_table;
         let measured = if self.measure_every == 0 {
@@ -145,7 +145,7 @@ impl Case {
         } else {
             self.flows
         };
-        512 + if more { 512 } else { 0 } + measured.div_ceil(2 << 10)
+        512 + if more { 512 } else { 0 } + measured.div_ceil((1 << 20) / 640)
     }
 
     /// What the source and sink are told, and where DPDK's libraries are.
