@@ -1,8 +1,10 @@
-use super::stream::is_before;
 use crate::units::{TickRate, Ticks};
 
 /// Numbers in a block: each multiple of it is looked at for itself.
 pub(super) const BLOCK: u32 = 64;
+
+/// A block is a number divided by [`BLOCK`], so blocks begin anew after so many.
+const BLOCKS: u32 = u32::MAX / BLOCK + 1;
 
 /// Of so many blocks it is known when their first packet came.
 pub(super) const MARKS: usize = 4;
@@ -50,24 +52,38 @@ struct Tally {
 
 impl Tally {
     const REMEMBERED: u32 = 16;
+    /// A block that is fewer blocks behind the last one is before it, around their end; any other is
+    /// after it.
+    const BEHIND: u32 = 1_024;
 
-    /// Counts numbers of a block; what is of one before the last counts as the last one's.
+    /// Counts numbers of a block; what is of one before the last counts as the last one's. A block takes
+    /// 255 numbers, and the sum leaves out the rest, too.
     fn add(&mut self, block: u32, count: u32) {
-        self.all = self.all.saturating_add(count);
-        if !is_before(block, self.last) {
-            let new = block.wrapping_sub(self.last).min(Self::REMEMBERED);
+        if self.all == 0 {
+            self.last = block;
+        }
+        if self.behind(block) == 0 {
+            let new = distance(self.last, block).min(Self::REMEMBERED);
             for it in 0..new {
                 self.by_block[Self::place(block.wrapping_sub(it))] = 0;
             }
             self.last = block;
         }
         let here = &mut self.by_block[Self::place(self.last)];
-        *here = here.saturating_add(u8::try_from(count).unwrap_or(u8::MAX));
+        let count = u8::try_from(count).unwrap_or(u8::MAX).min(u8::MAX - *here);
+        *here += count;
+        self.all = self.all.saturating_add(count.into());
     }
 
     /// How many before a block; `None` of one that is too long ago.
     fn before(&self, block: u32) -> Option<u32> {
-        let later = self.last.wrapping_add(1).saturating_sub(block);
+        if self.all == 0 {
+            return Some(0);
+        }
+        let later = match self.behind(block) {
+            0 => u32::from(distance(block, self.last) == 0),
+            behind => behind + 1,
+        };
         if later > Self::REMEMBERED {
             return None;
         }
@@ -75,10 +91,21 @@ impl Tally {
         Some(self.all.saturating_sub(later.map(u32::from).sum()))
     }
 
+    /// How many blocks one is before the last one; 0: it is not.
+    fn behind(&self, block: u32) -> u32 {
+        let behind = distance(block, self.last);
+        if behind < Self::BEHIND { behind } else { 0 }
+    }
+
     #[allow(clippy::cast_possible_truncation, reason = "less than the length")]
     fn place(block: u32) -> usize {
         (block % Self::REMEMBERED) as usize
     }
+}
+
+/// How many blocks one is after another, around their end.
+fn distance(from: u32, to: u32) -> u32 {
+    to.wrapping_sub(from) % BLOCKS
 }
 
 /// When the first packets of the last blocks came, each at its number modulo the length; 0: it did not.
@@ -117,8 +144,8 @@ impl Blocks {
     /// The numbers from one to another have passed, the latter one now.
     pub(super) fn pass(&mut self, before: u32, number: u32, now: Ticks) {
         let (from, to) = (before / BLOCK, number / BLOCK);
-        for block in (from.wrapping_add(1)..=to).rev().take(Moments::LENGTH) {
-            self.moments.set(block, None);
+        for back in (0..distance(from, to)).take(Moments::LENGTH) {
+            self.moments.set(to.wrapping_sub(back), None);
         }
         if number.is_multiple_of(BLOCK) {
             self.moments.set(to, Some(now));
@@ -213,6 +240,47 @@ mod tests {
             .map(|it| it?.dropped);
         // The one that came late counts as the last block's.
         assert_eq!(dropped, [Some(6), Some(3), Some(3), Some(2), None]);
+    }
+
+    #[test]
+    fn a_sum_leaves_out_what_its_block_does_not_take() {
+        let mut blocks = Blocks::default();
+        let base = 65_536;
+        blocks.count_dropped(base + 10);
+        for _ in 0..300 {
+            blocks.count_dropped(base + 70);
+        }
+        let dropped = blocks
+            .checkpoints::<2>(base, base + 130)
+            .map(|it| it?.dropped);
+        assert_eq!(dropped, [Some(256), Some(1)]);
+    }
+
+    #[test]
+    fn blocks_go_on_after_the_last_number() {
+        let mut blocks = Blocks::default();
+        let base = 0_u32.wrapping_sub(300);
+        for it in [10, 100, 310, 400] {
+            let number = base.wrapping_add(it);
+            blocks.lose(number, 2);
+            blocks.count_dropped(number);
+        }
+        let told = blocks
+            .checkpoints::<4>(base, 200)
+            .map(|it| it.map(|it| (it.number, it.lost, it.dropped)));
+        let expected = [
+            (192, 8, Some(4)),
+            (128, 8, Some(4)),
+            (64, 6, Some(3)),
+            (0, 4, Some(2)),
+        ];
+        assert_eq!(told, expected.map(Some));
+
+        let clock = TickRate::from_hz(1_000_000_000);
+        let before = 0_u32.wrapping_sub(256);
+        blocks.pass(before.wrapping_sub(1), before, Ticks(7));
+        blocks.pass(u32::MAX, 1, Ticks(8));
+        assert_eq!(blocks.marks(1, clock), [None; 4], "number 0 has not come");
     }
 
     #[test]
