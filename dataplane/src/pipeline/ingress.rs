@@ -140,7 +140,7 @@ impl<B: Buffer> Ingress<B> {
             tracing,
             now,
         );
-        if dropped & burst.sessions.all() != 0 {
+        if dropped & burst.sessions.numbered != 0 {
             measure::count_dropped(burst, &mut self.sessions.measured, dropped);
         }
         count

@@ -99,25 +99,29 @@ impl Measurements {
         stream.is_some_and(|it| it.take_next(header, moment, &self.clocks))
     }
 
-    /// Takes the UDP payload of any other packet.
-    pub(crate) fn take_other(&mut self, place: usize, payload: &[u8], now: Ticks) {
+    /// Takes the UDP payload of any other packet; says whether that has a new number of the stream: no
+    /// duplicate, nothing foreign, no other protocol.
+    pub(crate) fn take_other(&mut self, place: usize, payload: &[u8], now: Ticks) -> bool {
         let stream = self.streams.get_mut(place);
         let Some((stream, detail)) = stream.zip(self.details.get_mut(place)) else {
-            return;
+            return false;
         };
         match (Kind::of(payload), payload.first_chunk()) {
-            (Kind::Rtp, Some(header)) => stream.take(&Rtp::new(header), now, detail, &self.clocks),
+            (Kind::Rtp, Some(header)) => {
+                return stream.take(&Rtp::new(header), now, detail, &self.clocks);
+            }
             (Kind::Rtcp, _) => detail.take_rtcp(payload),
             (kind, _) => detail.count(kind),
         }
+        false
     }
 
-    /// Counts a packet of the flow in a place, if it is measured, that does not go on from here; so many of
-    /// the flow's came after it.
+    /// Counts a packet with a new number of the stream in a place that does not go on from here; so many
+    /// new numbers of the same flow came after it. If the stream has begun since, it was a former one's.
     pub(crate) fn count_dropped(&mut self, place: usize, later: u32) {
-        if self.is_measured(place)
-            && let Some(detail) = self.details.get_mut(place)
-            && let Some((_, highest)) = self.streams.get(place).and_then(|it| it.range(detail))
+        if let Some(detail) = self.details.get_mut(place)
+            && let Some((base, highest)) = self.streams.get(place).and_then(|it| it.range(detail))
+            && later <= highest.wrapping_sub(base)
         {
             detail.blocks.count_dropped(highest.wrapping_sub(later));
         }

@@ -115,30 +115,45 @@ impl Stream {
         true
     }
 
-    /// Takes any other packet.
-    pub(super) fn take(&mut self, rtp: &Rtp, now: Ticks, detail: &mut Detail, clocks: &Clocks) {
+    /// Takes any other packet; says whether its number is a new one of the stream.
+    pub(super) fn take(
+        &mut self,
+        rtp: &Rtp,
+        now: Ticks,
+        detail: &mut Detail,
+        clocks: &Clocks,
+    ) -> bool {
         let held = self.flags & Self::HELD != 0;
         self.flags &= !Self::HELD;
         let of_stream = self.window != 0 && rtp.ssrc() == self.ssrc;
         let step = self.step(rtp.number).filter(|_| of_stream);
-        if let Some(step) = step {
+        let is_new = if let Some(step) = step {
             if held {
                 increment(&mut detail.foreign);
             }
-            self.take_step(step, rtp, now, detail, clocks);
+            self.take_step(step, rtp, now, detail, clocks)
         } else {
-            self.take_foreign(held, &Held { rtp: *rtp, now }, detail, clocks);
-        }
+            self.take_foreign(held, &Held { rtp: *rtp, now }, detail, clocks)
+        };
         self.expect();
+        is_new
     }
 
     /// Takes a packet that is not of this stream: if it follows the one that is held, another has begun.
-    fn take_foreign(&mut self, holds: bool, held: &Held, detail: &mut Detail, clocks: &Clocks) {
+    /// Says whether the stream that is now has it.
+    fn take_foreign(
+        &mut self,
+        holds: bool,
+        held: &Held,
+        detail: &mut Detail,
+        clocks: &Clocks,
+    ) -> bool {
         let first = detail.held;
         detail.held = *held;
         let rtp = &held.rtp;
         if self.window == 0 {
             self.start(held, detail, clocks);
+            true
         } else if holds
             && first.rtp.ssrc() == rtp.ssrc()
             && first.rtp.number.wrapping_add(1) == rtp.number
@@ -149,12 +164,13 @@ impl Stream {
             });
             self.end(detail);
             self.start(&first, detail, clocks);
-            self.take_step(1, rtp, held.now, detail, clocks);
+            self.take_step(1, rtp, held.now, detail, clocks)
         } else {
             if holds {
                 increment(&mut detail.foreign);
             }
             self.flags |= Self::HELD;
+            false
         }
     }
 
@@ -201,7 +217,7 @@ impl Stream {
         detail.expected_before = detail.expected_before.wrapping_add(numbers);
     }
 
-    /// Takes a packet of this stream.
+    /// Takes a packet of this stream; says whether it is no duplicate.
     fn take_step(
         &mut self,
         step: i16,
@@ -209,7 +225,7 @@ impl Stream {
         now: Ticks,
         detail: &mut Detail,
         clocks: &Clocks,
-    ) {
+    ) -> bool {
         let distance = u32::from(step.unsigned_abs());
         if step > 0 {
             let before = self.highest;
@@ -223,13 +239,15 @@ impl Stream {
                 self.window &= !(((1 << between) - 1) << (distance - between));
                 detail.base = number;
             } else if self.window >> distance & 1 != 0 {
-                return increment(&mut detail.duplicates);
+                increment(&mut detail.duplicates);
+                return false;
             }
             self.window |= 1 << distance;
             increment(&mut detail.reordered);
         }
         self.received = self.received.wrapping_add(1);
         self.time(rtp, now, detail, clocks);
+        true
     }
 
     /// The window goes on: what leaves it unseen is lost.

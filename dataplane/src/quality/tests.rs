@@ -24,10 +24,9 @@ fn measurements() -> Measurements {
     Measurements::new(1, TickRate::from_hz(NS), HEAP)
 }
 
-fn take(measured: &mut Measurements, packet: &[u8; 12], now: Ticks) {
-    if !measured.take_next(0, packet, &mut Moment::new(now)) {
-        measured.take_other(0, packet, now);
-    }
+/// Says whether the number is a new one of the stream.
+fn take(measured: &mut Measurements, packet: &[u8; 12], now: Ticks) -> bool {
+    measured.take_next(0, packet, &mut Moment::new(now)) || measured.take_other(0, packet, now)
 }
 
 fn types(clock_hz: u32) -> PayloadTypes {
@@ -254,11 +253,17 @@ proptest! {
         let mut measured = measurements();
         measured.install(0, true, Some(types(clock_hz)));
         let mut model = Model::new(clock_hz);
+        let mut new = 0;
         for arrival in &sender.arrivals {
-            take(&mut measured, &packet(arrival), Ticks(arrival.at_ns));
+            let is_new = take(&mut measured, &packet(arrival), Ticks(arrival.at_ns));
+            new += u64::from(is_new);
             model.packet(arrival);
         }
-        assert_same(&measured.reading(0).unwrap(), &model, clock_hz);
+        let quality = measured.reading(0).unwrap();
+        assert_same(&quality, &model, clock_hz);
+        // The first packet of another stream was held, and became known as such with the second.
+        let held = quality.restarts + quality.ssrc_changes;
+        assert_eq!(new, quality.received - held);
     }
 }
 
@@ -357,6 +362,38 @@ fn jitter_is_not_known_without_a_clock() {
     assert_eq!((quality.received, quality.lost, quality.late), (255, 0, 0));
     assert_eq!((quality.clock_hz, quality.jitter_ns), (None, None));
     assert_eq!(quality.timestamp_jumps, 0);
+}
+
+#[test]
+fn only_new_numbers_of_the_stream_are_told_as_such() {
+    let mut measured = measurements();
+    measured.install(0, true, Some(PayloadTypes::default()));
+    let mut is_new = |kind, number, ssrc| {
+        let packet = [0x80, kind, 0, number, 0, 0, 0, 0, 0, 0, 0, ssrc];
+        take(&mut measured, &packet, Ticks(0))
+    };
+    assert!(is_new(0, 1, 1), "the first one");
+    assert!(is_new(0, 3, 1) && is_new(0, 2, 1), "late");
+    assert!(!is_new(0, 2, 1), "a duplicate");
+    assert!(!is_new(200, 4, 1), "RTCP");
+    assert!(!is_new(0, 9, 2), "foreign");
+    assert!(is_new(0, 4, 1));
+}
+
+/// What was dropped before the stream began is not of its numbers.
+#[test]
+fn a_former_streams_drops_are_left_out() {
+    let mut measured = measurements();
+    measured.install(0, true, Some(PayloadTypes::default()));
+    for number in 0..250 {
+        let packet = [0x80, 0, 0, number, 0, 0, 0, 0, 0, 0, 0, 1];
+        take(&mut measured, &packet, Ticks(0));
+        measured.count_dropped(0, u32::from(number) + 1);
+    }
+    measured.count_dropped(0, 249);
+    let quality = measured.reading(0).unwrap();
+    let dropped = quality.checkpoints[0].unwrap().dropped;
+    assert_eq!(dropped, Some(1));
 }
 
 #[test]

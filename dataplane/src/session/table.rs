@@ -32,6 +32,13 @@ impl Slot {
     pub(crate) fn index(self) -> usize {
         self.0 as usize
     }
+
+    /// The lower 16 bits and the upper ones, as slots are compared many at a time.
+    #[inline]
+    #[allow(clippy::cast_possible_truncation, reason = "a half each")]
+    pub(crate) fn halves(self) -> [u16; 2] {
+        [self.0 as u16, (self.0 >> 16) as u16]
+    }
 }
 
 /// What of a burst has an entry.

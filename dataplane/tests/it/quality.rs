@@ -266,6 +266,42 @@ fn what_the_policer_drops_has_been_received() {
     assert_eq!((quality.received, quality.lost), (200, 0));
 }
 
+/// Of two flows whose packets come by turns, each three times, with RTCP between: each flow's policer takes
+/// no more than its first two numbers.
+#[test]
+fn what_is_dropped_is_counted_by_numbers() {
+    let packets = [4_000, 4_002].map(|port| Udp::new(HOST, FAR, port, 160));
+    let specs = packets
+        .each_ref()
+        .map(|it| measured(it.session("80kbit/s", 1_500)));
+    let mut rig = Rig::new(&measuring());
+    rig.install(specs.to_vec());
+    for number in 0..400 {
+        for packet in &packets {
+            for _ in 0..3 {
+                rig.deliver(EDGE, &with_rtp(packet.frame(), 160, number));
+            }
+            let mut rtcp = packet.frame();
+            rtcp[42..44].copy_from_slice(&[0x80, 200]);
+            rig.deliver(EDGE, &rtcp);
+        }
+        // Some in each burst.
+        if number % 5 == 4 {
+            rig.settle();
+        }
+    }
+    for spec in specs {
+        let quality = quality(&mut rig, spec.flow).unwrap();
+        assert_eq!((quality.received, quality.duplicates), (400, 800));
+        let first = quality.first_number().unwrap();
+        let told = quality.checkpoints.iter().flatten();
+        let passed: Vec<_> = told
+            .map(|it| it.number - first - it.dropped.unwrap())
+            .collect();
+        assert_eq!(passed, [2; 4], "{:?}", quality.checkpoints);
+    }
+}
+
 #[test]
 fn other_protocols_of_a_flow_are_counted_apart() {
     let packet = Udp::new(HOST, FAR, 4_000, 40);

@@ -15,6 +15,9 @@ pub(crate) struct SessionHits {
     /// Packets with a session's five-tuple that came in elsewhere, and so have none; each one's slot is
     /// that session's, in its family's table.
     pub(crate) spoofed: PacketMask,
+    /// Packets with a number of their flow's RTP stream that came for the first time, as far as the flow is
+    /// measured.
+    pub(crate) numbered: PacketMask,
 }
 
 impl SessionHits {
@@ -24,6 +27,7 @@ impl SessionHits {
             ipv4: 0,
             ipv6: 0,
             spoofed: 0,
+            numbered: 0,
         }
     }
 
