@@ -111,12 +111,15 @@ fn common(near: &MediaQuality, far: &MediaQuality) -> Vec<Point> {
 /// What became of the numbers from one point to another. As many as `skew` may have been lost before the
 /// source's router that the destination's knows nothing of.
 fn compare(from: Point, to: Point, skew: u32) -> LocatedLoss {
-    let [near, far] = [(from.0, to.0), (from.1, to.1)].map(|(from, to)| Span {
-        lost: to.lost.saturating_sub(from.lost),
-        dropped: to
-            .dropped
-            .zip(from.dropped)
-            .map(|(to, from)| to.saturating_sub(from)),
+    let [near, far] = [(from.0, to.0), (from.1, to.1)].map(|(from, to)| {
+        let lost = to.lost.saturating_sub(from.lost);
+        // No router drops more than came to it.
+        let came = to.number.wrapping_sub(from.number).saturating_sub(lost);
+        let dropped = to.dropped.zip(from.dropped);
+        Span {
+            lost,
+            dropped: dropped.map(|(to, from)| to.saturating_sub(from).min(came)),
+        }
     });
     // More than what has come to the source's router came another way.
     let behind = match far.lost.checked_sub(near.lost) {
@@ -245,6 +248,19 @@ mod tests {
             [Some(3_008), Some(29), Some(9), Some(0), Some(0)]
         );
         assert_eq!(locate(Measured::Once(&measured(1, &[]))), None);
+    }
+
+    #[test]
+    fn no_router_drops_more_than_came_to_it() {
+        let near = measured(128_000, &[(131_008, 8, Some(150_000))]);
+        let far = measured(62_464, &[(65_472, 3_008, Some(9))]);
+        let [both, _] = located(&near, &far);
+        assert_eq!(
+            counts(both),
+            [Some(3_008), Some(8), Some(3_000), Some(0), Some(0)]
+        );
+        let once = locate(Measured::Once(&near)).unwrap().all;
+        assert_eq!(once.in_source, Some(3_000));
     }
 
     #[test]
