@@ -5,6 +5,8 @@ use voicelane_proto::v1::{MediaQuality, QualityCheckpoint, ReceiverReport};
 
 /// Of so many numbers, at least, the recent loss is: five seconds of most calls.
 const RECENT: u32 = 256;
+/// From one checkpoint of a router to the next.
+const BLOCK: u32 = 64;
 /// At the start of a call routers may begin with packets so far from each other, for the first ones were
 /// lost between them.
 const MOST_SKEW: u32 = 64;
@@ -151,26 +153,67 @@ struct Span {
 }
 
 /// What a receiver has lost that had gone on from the destination's router: at least so many, of so many
-/// packets. What was lost up to the number that it has seen last is known up to the next checkpoint only.
+/// packets; `None`: not known. A receiver counts from its own start, and a router from when it began to
+/// measure: so two reports are compared where there are two that are apart.
 pub(super) fn after(
     measured: &MediaQuality,
     reports: impl Iterator<Item = ReceiverReport>,
 ) -> Option<(u64, u64)> {
-    let after = |report: ReceiverReport| {
+    let reports = reports.filter(|it| it.ssrc == measured.ssrc);
+    let told = reports.filter_map(|it| Told::new(&it, measured));
+    let told: Vec<Told<'_>> = told.collect();
+    let latest = told.first()?;
+    let earlier = told.iter().rev().find_map(|it| {
+        let packets = latest.end.wrapping_sub(it.end);
+        let are_apart = packets.cast_signed() >= BLOCK.cast_signed();
+        let before = it.before.filter(|_| are_apart)?;
+        Some((it.lost, gone(before)?, packets))
+    });
+    let from_start = (0, 0, latest.end.wrapping_sub(measured.first_number?));
+    let (lost_before, gone_before, packets) = earlier.unwrap_or(from_start);
+    let gone = gone(latest.beyond)? - gone_before;
+    let lost = u64::try_from(latest.lost - lost_before - gone).unwrap_or(0);
+    (lost <= u64::from(packets)).then_some((lost, packets.into()))
+}
+
+/// A receiver's report, and what the router knows up to the number that it is of.
+struct Told<'a> {
+    lost: i64,
+    /// The number after the highest one that came, extended as the router extends it.
+    end: u32,
+    /// The latest checkpoint up to there.
+    before: Option<&'a QualityCheckpoint>,
+    /// The earliest one from there on: what was lost up to the number itself is not known.
+    beyond: &'a QualityCheckpoint,
+}
+
+impl<'a> Told<'a> {
+    /// `None`: the router has not seen that number, does not know any more what was lost up to it, or
+    /// packets before it may still come.
+    fn new(report: &ReceiverReport, measured: &'a MediaQuality) -> Option<Self> {
         let end = low(report.highest_number).wrapping_add(1);
-        let beyond = |it: &&QualityCheckpoint| low(it.number).wrapping_sub(end).cast_signed() >= 0;
+        let is_beyond =
+            |it: &&QualityCheckpoint| low(it.number).wrapping_sub(end).cast_signed() >= 0;
         // The latest ones are first.
-        let known = measured.checkpoints.iter().take_while(beyond).last()?;
-        let short = u32::from(low(known.number).wrapping_sub(end));
-        let packets = known
-            .number
-            .wrapping_sub(short)
-            .checked_sub(measured.first_number?)?;
-        let lost = i64::from(report.lost) - i64::from(known.lost) - i64::from(known.dropped?);
-        Some((u64::try_from(lost).unwrap_or(0), packets.into()))
-    };
-    let mut reports = reports.filter(|it| it.ssrc == measured.ssrc);
-    reports.find_map(after)
+        let checkpoints = measured.checkpoints.iter();
+        let beyond = checkpoints.clone().take_while(is_beyond).last()?;
+        let short = u32::from(low(beyond.number).wrapping_sub(end));
+        let end = beyond.number.wrapping_sub(short);
+        let packets = end.wrapping_sub(measured.first_number?);
+        let is_up_to = |it: &&QualityCheckpoint| end.wrapping_sub(it.number).cast_signed() >= 0;
+        let told = Self {
+            lost: report.lost.into(),
+            end,
+            before: checkpoints.clone().find(is_up_to),
+            beyond,
+        };
+        (short < BLOCK && packets.cast_signed() > 0).then_some(told)
+    }
+}
+
+/// How many numbers up to a checkpoint have not gone on from the router.
+fn gone(at: &QualityCheckpoint) -> Option<i64> {
+    Some(i64::from(at.lost) + i64::from(at.dropped?))
 }
 
 /// RTP's part of a number that a router has extended from a start of its own.
@@ -308,5 +351,36 @@ mod tests {
             Some((9, 401))
         );
         assert_eq!(told(&[]), None);
+    }
+
+    /// As after a restart of the router: the receiver has lost 500 before.
+    #[test]
+    fn two_reports_tell_what_is_lost_between_them() {
+        let checkpoints = [
+            (66_048, 30, Some(4)),
+            (65_984, 25, Some(2)),
+            (65_920, 20, Some(1)),
+        ];
+        let b = measured(65_536, &checkpoints);
+        let report = |lost, highest_number| ReceiverReport {
+            ssrc: 1,
+            lost,
+            highest_number,
+        };
+        let told = |reports: &[ReceiverReport]| after(&b, reports.iter().copied());
+        let (late, early) = (report(560, 500), report(510, 390));
+        assert_eq!(told(&[late, early]), Some((50 - 13, 110)));
+        assert_eq!(
+            told(&[late, report(555, 480), early]),
+            Some((50 - 13, 110)),
+            "the first and the last"
+        );
+        assert_eq!(told(&[late]), None, "more than all");
+        let more = report(10_000, 500);
+        assert_eq!(told(&[more, early]), None, "more than all between");
+        assert_eq!(told(&[report(30, 100)]), None, "too long ago");
+        let unseen = measured(65_650, &[(65_664, 0, Some(0))]);
+        let before = [report(3, 100)].into_iter();
+        assert_eq!(after(&unseen, before), None, "before the router began");
     }
 }
