@@ -1,6 +1,6 @@
 //! What needs all flows of a call: how long packets take, what its receivers say, and how it sounds.
 
-use voicelane_proto::v1::{MediaQuality, ReceiverReport};
+use voicelane_proto::v1::{MediaQuality, QualityMark, ReceiverReport};
 use voicelane_types::emodel::{Codec, FIXED_DELAY_MS, mean_opinion_score, transmission_rating};
 
 use super::{
@@ -14,6 +14,8 @@ use crate::{
 
 /// Longer than this no packet takes between two routers, there and back: what says so is no delay.
 const LONGEST_TWO_WAY_NS: i128 = 10_000_000_000;
+/// Clocks that are not in step drift by little in that time.
+const TOGETHER_NS: u128 = 30_000_000_000;
 /// The score is of the numbers from the latest checkpoint to the one so many before: five seconds of most
 /// calls.
 const SCORED: usize = 4;
@@ -74,11 +76,11 @@ fn after_destination(flows: &[FlowExplanation], index: usize) -> Option<(u64, u6
 /// From a flow's source's router to its destination's, and by another flow back.
 fn two_way_delay(session: &SessionView, flows: &[FlowExplanation], index: usize) -> Option<u64> {
     let there = session.placement.get(index)?;
+    let passages_there = passages(flows.get(index)?);
     let others = session.placement.iter().zip(flows);
-    let back = others
+    let two_way = others
         .filter(|(back, _)| is_other_way(there, back))
-        .find_map(|(_, flow)| least_delay(flow))?;
-    let two_way = least_delay(flows.get(index)?)? + back;
+        .find_map(|(_, flow)| least_two_way(&passages_there, &passages(flow)))?;
     let known = (0..LONGEST_TWO_WAY_NS).contains(&two_way);
     known.then(|| u64::try_from(two_way).ok())?
 }
@@ -96,16 +98,48 @@ fn is_other_way(there: &FlowPlacement, back: &FlowPlacement) -> bool {
     a.is_some() && b.is_some() && a != b && a == c && b == d
 }
 
-/// The least that a packet took from one router to the other, with the unknown difference of their clocks.
-fn least_delay(flow: &FlowExplanation) -> Option<i128> {
-    let near = media(&flow.source_counters)?;
-    let far = media(&flow.destination_counters)?;
-    let delays = near.marks.iter().filter_map(|sent| {
+/// A packet that both routers of a flow have marked: when it came to either, on that one's clock.
+#[derive(Clone, Copy, Debug)]
+struct Passage {
+    near_ns: i128,
+    far_ns: i128,
+}
+
+impl Passage {
+    /// With the unknown difference of the two clocks.
+    fn delay_ns(self) -> i128 {
+        self.far_ns - self.near_ns
+    }
+}
+
+fn passages(flow: &FlowExplanation) -> Vec<Passage> {
+    let ends = media(&flow.source_counters).zip(media(&flow.destination_counters));
+    let Some((near, far)) = ends.filter(|(near, far)| near.ssrc == far.ssrc) else {
+        return Vec::new();
+    };
+    let passage = |sent: &QualityMark| {
         let mut marks = far.marks.iter();
         let came = marks.find(|it| low(it.number) == low(sent.number))?;
-        Some(i128::from(came.at_ns) - i128::from(sent.at_ns))
-    });
-    delays.min().filter(|_| near.ssrc == far.ssrc)
+        Some(Passage {
+            near_ns: sent.at_ns.into(),
+            far_ns: came.at_ns.into(),
+        })
+    };
+    near.marks.iter().filter_map(passage).collect()
+}
+
+/// The least that a packet there and one back took together, of those that each router saw at about the
+/// same time: the two clocks drift, and either may have begun anew.
+fn least_two_way(there: &[Passage], back: &[Passage]) -> Option<i128> {
+    let pairs = there
+        .iter()
+        .flat_map(|there| back.iter().map(move |back| (there, back)));
+    let are_together = |one: i128, other: i128| one.abs_diff(other) <= TOGETHER_NS;
+    pairs
+        .filter(|(there, back)| are_together(there.near_ns, back.far_ns))
+        .filter(|(there, back)| are_together(there.far_ns, back.near_ns))
+        .map(|(there, back)| there.delay_ns() + back.delay_ns())
+        .min()
 }
 
 /// Of the numbers from a checkpoint to the latest, each loss by itself.
@@ -154,8 +188,6 @@ fn codec(session: &SessionView, flow: usize, payload_type: u32) -> Option<Codec>
 
 #[cfg(test)]
 mod tests {
-    use voicelane_proto::v1::QualityMark;
-
     use super::*;
 
     fn measured(marks: &[(u32, u64)]) -> Vec<EntryCounters> {
@@ -193,8 +225,20 @@ mod tests {
             &[(65_664, 3_040 * ms), (65_728, 4_055 * ms)],
         );
         let back = flow(&[(640, 4_000 * ms)], &[(640, 9_042 * ms)]);
-        let two_way = least_delay(&there).unwrap() + least_delay(&back).unwrap();
-        assert_eq!(two_way, 82 * i128::from(ms));
-        assert_eq!(least_delay(&flow(&[], &[(640, 1)])), None);
+        let two_way = |there: &FlowExplanation, back: &FlowExplanation| {
+            least_two_way(&passages(there), &passages(back))
+        };
+        assert_eq!(two_way(&there, &back), Some(82 * i128::from(ms)));
+        assert_eq!(two_way(&there, &flow(&[], &[(640, 1)])), None);
+        // A's clock at the last one there is 9 s, and at the first one back as long after as is allowed.
+        let later = |by: u64| flow(&[(640, 4_000 * ms)], &[(640, (9_000 + by) * ms)]);
+        assert!(two_way(&there, &later(30_000)).is_some());
+        assert_eq!(two_way(&there, &later(30_001)), None);
+        // Of two ways back it is the one of the same time, though the other one seems shorter.
+        let drifted = flow(
+            &[(640, 4_000 * ms), (704, 99_000 * ms)],
+            &[(640, 9_042 * ms), (704, 104_000 * ms)],
+        );
+        assert_eq!(two_way(&there, &drifted), Some(82 * i128::from(ms)));
     }
 }
