@@ -160,6 +160,14 @@ impl Segment {
         }
     }
 
+    /// Of how many numbers it is told, at least: reports of a receiver are compared that are so far apart.
+    fn fewest(self, seconds: u64) -> u64 {
+        match self {
+            Self::After => 128,
+            Self::Nowhere | Self::Before | Self::Between => 20 * seconds,
+        }
+    }
+
     /// The same loss, but for what was lost there.
     fn without(self, mut loss: LocatedLoss) -> [Option<u64>; 5] {
         match self {
@@ -179,7 +187,8 @@ impl Segment {
 }
 
 /// Eight calls at once, over a link of 40 ms each way: each loses packets in a place of its own. With
-/// `VOICELANE_QUALITY_SECONDS=60` the shares are exact to 0.2 points.
+/// `VOICELANE_QUALITY_SECONDS=60` the shares are exact to 0.2 points, but for what is lost after both: of that
+/// a receiver's last reports tell.
 #[test]
 fn loss_is_told_in_its_segment_and_delay_too() {
     let seconds = env::var("VOICELANE_QUALITY_SECONDS").ok();
@@ -246,8 +255,13 @@ fn loss_is_told_in_its_segment_and_delay_too() {
         let percent = count.unwrap() as f64 * 100.0 / packets as f64;
         let made = f64::from(run) * 100.0 / f64::from(every);
         println!("{segment:?} {made} %: {percent:.2} % of {packets}, told after {told:?}");
+        // Where a few numbers are compared, they may begin or end within what is lost.
+        let bound = match segment {
+            Segment::After => bound.max(f64::from(run) * 100.0 / packets as f64),
+            Segment::Nowhere | Segment::Before | Segment::Between => bound,
+        };
         assert!(
-            (percent - made).abs() < bound,
+            (percent - made).abs() <= bound,
             "{segment:?} {percent} %: {lost:?}"
         );
         let clean = [Some(0); 5];
@@ -257,7 +271,7 @@ fn loss_is_told_in_its_segment_and_delay_too() {
             segment == Segment::Nowhere || told.is_some_and(|it| it.as_secs() < 10),
             "{segment:?} {told:?}"
         );
-        assert!(packets > 20 * seconds, "{lost:?}");
+        assert!(packets > segment.fewest(seconds), "{lost:?}");
         shortest = shortest.min(there.two_way_delay_ns.unwrap());
         scores.push([there, back].map(|it| it.score.unwrap().mos));
     }
