@@ -118,7 +118,7 @@ impl<'a> Pcap<'a> {
     }
 }
 
-fn unwritten(name: &Path, error: &std::io::Error) -> Failure {
+fn unwritten(name: &Path, error: &io::Error) -> Failure {
     Failure::File {
         file: name.display().to_string(),
         reason: error.to_string(),
