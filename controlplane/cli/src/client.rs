@@ -237,17 +237,24 @@ impl Connection {
         }
     }
 
-    /// Tells a refusal from a broken connection.
+    /// Tells a refusal from a broken connection; what the server itself says has no source.
     pub(crate) fn failure(&self, status: &Status) -> Failure {
         let broke = matches!(
             status.code(),
-            Code::Unavailable | Code::Unknown | Code::Cancelled
+            Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal
         );
         match status.source() {
-            Some(source) if broke => Failure::Unreachable {
-                url: self.url.clone(),
-                reason: innermost(source),
-            },
+            Some(source) if broke => {
+                let mut reason = innermost(source);
+                // What came is no HTTP/2: a server's alert that it wants TLS, for one.
+                if status.code() == Code::Internal && self.url.starts_with("http:") {
+                    reason += "; it may want https://";
+                }
+                Failure::Unreachable {
+                    url: self.url.clone(),
+                    reason,
+                }
+            }
             _ => Failure::Said {
                 code: code_name(status.code()),
                 message: status.message().into(),

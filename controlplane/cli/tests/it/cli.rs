@@ -5,7 +5,11 @@ use std::time::Duration;
 use crate::command::{Ran, phones, run_at};
 use crate::common::*;
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    sync::watch,
+};
 use voicelane_proto::v1;
 use voicelane_server::{engine::Settings, serve::Transport};
 
@@ -419,6 +423,21 @@ async fn what_goes_wrong_has_its_own_exit_code() {
         .await
         .fails(3, &["cannot reach"]);
     assert!(began.elapsed() < Duration::from_secs(10));
+    // Somebody listens, and answers with an alert of TLS.
+    let tls = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = tls.local_addr().unwrap();
+    let alert = async {
+        let (mut stream, _) = tls.accept().await.unwrap();
+        let mut preface = [0; 24];
+        stream.read_exact(&mut preface).await.unwrap();
+        // protocol_version (RFC 8446, section 6), twice: longer than a frame's header.
+        let alert = [21, 3, 3, 0, 2, 2, 70];
+        stream.write_all(&[alert, alert].concat()).await.unwrap();
+        stream
+    };
+    let url = format!("http://{address}");
+    let (ran, _stream) = tokio::join!(run_at(&url, "router list"), alert);
+    ran.fails(3, &["cannot reach", "https://"]);
     let help = run(&net, "--help").await;
     help.shows(&["Exit codes", "call explain"]);
 }
