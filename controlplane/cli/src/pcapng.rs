@@ -18,7 +18,7 @@ const NANOSECONDS: u8 = 9;
 pub(crate) struct Frame<'a> {
     pub(crate) interface: &'a str,
     pub(crate) at_unix_ns: u64,
-    /// Its first bytes.
+    /// The bytes of it that were kept, from its start.
     pub(crate) bytes: &'a [u8],
     /// How long it was.
     pub(crate) length: u32,

@@ -22,11 +22,12 @@ use crate::{
 /// Carries the command out.
 pub(crate) async fn run(global: &Global, trace: &Trace) -> Result<(), Failure> {
     let output = Output { json: global.json };
-    let mut pcap = trace.pcap.as_deref().map(Pcap::create).transpose()?;
     let connection = Connection::open(&trace.api.url, global.timeout + trace.duration).await?;
     let mut client = RouterOperatorClient::new(connection.channel.clone());
     let request = wanted(global, trace);
     let mut parts = connection.answer(client.trace_packets(request)).await?;
+    // A file that is there already goes only when there is something to write.
+    let mut pcap = trace.pcap.as_deref().map(Pcap::create).transpose()?;
     let mut interrupted = pin!(tokio::signal::ctrl_c());
     let (mut ways, mut missed) = (Ways::default(), 0);
     loop {
