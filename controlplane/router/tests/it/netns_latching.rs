@@ -171,7 +171,10 @@ async fn the_first_source_has_the_lane(network: &OneRouter, phone: &Namespace) {
     stream.command(install()).await;
     let read = || command::Command::Read(ReadSession { key: key() });
     assert_eq!(stream.command(read()).await, [None]);
-    assert_eq!(network.metric("voicelane_latches_waiting"), 1.0);
+    // Everybody's figures are a tenth of a second old at most.
+    eventually("an entry that waits", || {
+        network.metric("voicelane_latches_waiting") == 1.0
+    });
 
     let capture = Capture::start(&network.lab, &network.right, "eth0", "udp port 4000").unwrap();
     send(phone, 6000, 0..50);
@@ -183,10 +186,9 @@ async fn the_first_source_has_the_lane(network: &OneRouter, phone: &Namespace) {
     assert_eq!(source.address, "10.1.0.10", "the translated one");
     // Somebody comes later, while the caller goes on.
     send(&network.left, 9999, 100..120);
-    send(phone, 6000, 50..70);
+    send(phone, 6000, 50..90);
     send(&network.left, 9999, 120..140);
     assert_eq!(stream.command(read()).await, [Some(source.clone())]);
-    // Everybody's figures are a tenth of a second old at most.
     eventually("no entry that waits", || {
         network.metric("voicelane_latches_waiting") == 0.0
     });
@@ -196,7 +198,7 @@ async fn the_first_source_has_the_lane(network: &OneRouter, phone: &Namespace) {
     let pcap = network.lab.dir().join("right-eth0.pcap");
     let fields = ["udp.srcport", "ip.dsfield.dscp", "data.data"];
     let rows = || Capture::fields(&pcap, "udp.dstport == 4000", &fields).unwrap_or_default();
-    eventually("all packets", || rows().len() >= 110);
+    eventually("all packets", || rows().len() >= 130);
     let rows = rows();
     drop(capture);
     let mut calls = Vec::new();
@@ -209,13 +211,13 @@ async fn the_first_source_has_the_lane(network: &OneRouter, phone: &Namespace) {
             assert_eq!(row[1], "0", "{row:?}");
         }
     }
-    assert_eq!(calls.len(), 70, "none is lost");
+    assert_eq!(calls.len(), 90, "none is lost");
     let first = calls.iter().position(|(_, dscp)| dscp == "46").unwrap();
     assert!(first > 0, "nobody is known before he sends");
     println!("{first} packets before the lane");
     let lane = &calls[first..];
     assert!(lane.iter().all(|(_, dscp)| dscp == "46"), "{calls:?}");
-    assert!(lane.len() > 20, "{calls:?}");
+    assert!(lane.len() >= 40, "{calls:?}");
 
     // A server that has forgotten hears it again, and the same installed again learns nothing else.
     drop(stream);
