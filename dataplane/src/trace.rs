@@ -14,7 +14,6 @@ use crate::{
     session::FiveTuple,
     stats::{DropReason, PuntReason},
     units::{InterfaceIndex, MacAddress, PortIndex, Ticks, VlanId},
-    wire::IpVersion,
 };
 
 /// How many bytes of a frame a record has.
@@ -34,27 +33,25 @@ pub struct TraceFilter {
     pub drops_only: bool,
 }
 
-/// Flows with these ends, of any protocol that has ports; `None`: any end.
+/// Flows with these ends, of any protocol that has ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowFilter {
-    /// Where they come from.
+    /// Where packets come from; `None`: anywhere.
     pub source: Option<SocketAddr>,
-    /// Where they go.
-    pub destination: Option<SocketAddr>,
+    /// Where packets go.
+    pub destination: SocketAddr,
 }
 
 impl FlowFilter {
     pub(crate) fn takes(&self, flow: &FiveTuple) -> bool {
         self.source.is_none_or(|source| source == flow.source)
-            && (self.destination).is_none_or(|destination| destination == flow.destination)
+            && self.destination == flow.destination
     }
 }
 
 /// What a packet's headers said as it came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TracedHeader {
-    /// Its IP version.
-    pub version: IpVersion,
     /// Addresses, protocol, and ports; these are 0 where there are none.
     pub flow: FiveTuple,
     /// Whether it shows ports. A fragment other than the first shows none.
@@ -72,9 +69,9 @@ pub struct TracedHeader {
 pub struct TracedExit {
     /// The port that it leaves by.
     pub port: PortIndex,
-    /// With this tag.
+    /// The VLAN whose tag it gets; `None`: untagged.
     pub vlan: Option<VlanId>,
-    /// The neighbour's address.
+    /// The destination of its Ethernet header.
     pub neighbour: MacAddress,
 }
 
@@ -98,7 +95,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// All, in order.
+    /// All, in the order of the packet's way.
     pub const ALL: [Self; 10] = [
         Self::Rx,
         Self::Parse,
@@ -190,7 +187,7 @@ impl PuntReason {
 pub enum Fate {
     /// It is in its queue, or past it, or on its way to the core that has it.
     Queued,
-    /// Dropped.
+    /// Dropped, for this reason.
     Dropped(DropReason),
     /// Given to the kernel.
     Punted(PuntReason),
@@ -209,7 +206,7 @@ impl Fate {
     }
 }
 
-/// A traced packet.
+/// What the stages did with a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceRecord {
     /// When its burst came.
@@ -266,17 +263,9 @@ impl Tracer {
         })
     }
 
+    /// Whether there is no room, so that one more record would allocate.
     pub(crate) fn is_full(&self) -> bool {
         self.records.len() >= self.room
-    }
-
-    /// Adds a record if there is room, which there is without allocating.
-    pub(crate) fn push(&mut self, record: TraceRecord) {
-        if self.is_full() {
-            self.missed += 1;
-        } else {
-            self.records.push(record);
-        }
     }
 
     /// Adds what another worker has traced.

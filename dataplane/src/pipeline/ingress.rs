@@ -36,7 +36,7 @@ pub(crate) struct Ingress<B> {
     phbs: PhbMap,
     punts: punt::Punts<B>,
     burst: Burst<B>,
-    /// While somebody traces.
+    /// `None` while nobody traces.
     tracer: Option<Box<Tracer>>,
 }
 
@@ -129,6 +129,7 @@ impl<B: Buffer> Ingress<B> {
             tracer,
             sessions: &self.sessions,
             policy: &self.policy,
+            routes: &self.routes,
             now,
         });
         let dropped = queue::queue(

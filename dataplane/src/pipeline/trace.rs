@@ -13,7 +13,6 @@ use crate::{
     stats::{DropReason, Drops, PuntReason},
     trace::{Fate, Stage, TRACED_BYTES, TraceRecord, TracedExit, TracedHeader, Tracer},
     units::Ticks,
-    wire::IpVersion,
 };
 
 /// Says which packets of a burst are traced, when `classify` has been there.
@@ -66,7 +65,6 @@ fn header<B>(burst: &Burst<B>, place: usize, frame: &[u8]) -> Option<TracedHeade
     let header = burst.headers.at(place);
     let fields = fields::fields(frame, burst.ingress[place], header)?;
     Some(TracedHeader {
-        version: header.family,
         flow: fields.five_tuple(),
         has_ports: fields.ports.is_some(),
         dscp: header.class.dscp(),
@@ -85,26 +83,20 @@ pub(super) struct Tracing<'a> {
     pub(super) tracer: &'a mut Tracer,
     pub(super) sessions: &'a Sessions,
     pub(super) policy: &'a Policy,
+    pub(super) routes: &'a Routes,
     pub(super) now: Ticks,
 }
 
 impl Tracing<'_> {
     /// Writes down a packet that a verdict has ended, before it is carried out.
-    pub(super) fn ended<B>(
-        &mut self,
-        burst: &Burst<B>,
-        place: usize,
-        frame: &[u8],
-        fate: Fate,
-        routes: &Routes,
-    ) {
+    pub(super) fn ended<B>(&mut self, burst: &Burst<B>, place: usize, frame: &[u8], fate: Fate) {
         if burst.traced >> place & 1 == 1 && self.wants(fate) {
             if self.tracer.is_full() {
                 self.tracer.missed += 1;
                 return;
             }
-            let record = self.record(burst, place, frame, fate, routes);
-            self.tracer.push(record);
+            let record = self.record(burst, place, frame, fate);
+            self.tracer.records.push(record);
         }
     }
 
@@ -120,7 +112,6 @@ impl Tracing<'_> {
         (place, reason): (usize, PuntReason),
         frame: &[u8],
         (before, drops): (&Drops, &Drops),
-        routes: &Routes,
     ) {
         let mut reasons = DropReason::ALL.iter().zip(before.iter().zip(drops));
         let refused = reasons.find(|(_, (before, after))| after > before);
@@ -128,7 +119,7 @@ impl Tracing<'_> {
             Some((&refusal, _)) => Fate::Refused(reason, refusal),
             None => Fate::Punted(reason),
         };
-        self.ended(burst, place, frame, fate, routes);
+        self.ended(burst, place, frame, fate);
     }
 
     /// Writes down packets of a run that have been admitted or refused; `before` are the drops before that.
@@ -138,7 +129,6 @@ impl Tracing<'_> {
         (run, admitted): (PacketMask, PacketMask),
         frame: impl Fn(usize) -> &'b [u8],
         (before, drops): (&Drops, &Drops),
-        routes: &Routes,
     ) {
         // Where a queue drops early and is full then, those that find it full come last.
         let early = DropReason::EarlyDrop.index();
@@ -157,21 +147,15 @@ impl Tracing<'_> {
             } else {
                 Fate::Dropped(full)
             };
-            self.ended(burst, place, frame(place), fate, routes);
+            self.ended(burst, place, frame(place), fate);
         }
     }
 
     /// Corrects the record of a packet that could not leave its queue's door, as its headers could not be written.
-    pub(super) fn unwritten<B>(
-        &mut self,
-        burst: &Burst<B>,
-        place: usize,
-        frame: &[u8],
-        routes: &Routes,
-    ) {
+    pub(super) fn unwritten<B>(&mut self, burst: &Burst<B>, place: usize, frame: &[u8]) {
         let fate = Fate::Dropped(DropReason::NoHeadroom);
         if self.tracer.filter.drops_only {
-            return self.ended(burst, place, frame, fate, routes);
+            return self.ended(burst, place, frame, fate);
         }
         let mut records = self.tracer.records.iter_mut().rev();
         if let Some(record) = records.find(|it| (it.at, it.place) == (self.now, place)) {
@@ -179,26 +163,18 @@ impl Tracing<'_> {
         }
     }
 
-    fn record<B>(
-        &self,
-        burst: &Burst<B>,
-        place: usize,
-        frame: &[u8],
-        fate: Fate,
-        routes: &Routes,
-    ) -> TraceRecord {
+    fn record<B>(&self, burst: &Burst<B>, place: usize, frame: &[u8], fate: Fate) -> TraceRecord {
         let header = header(burst, place, frame);
         let session = session(burst, place, self.sessions);
         let spoofed = (burst.sessions.spoofed >> place & 1 == 1).then(|| {
             let slot = burst.sessions.slots[place];
-            self.sessions.five_tuple(match burst.headers.family(place) {
-                IpVersion::V4 => FlowId::V4(slot),
-                IpVersion::V6 => FlowId::V6(slot),
-            })
+            let flow = FlowId::of(burst.headers.family(place), slot);
+            self.sessions.five_tuple(flow)
         });
         let rule = header.and(burst.rules[place]).filter(|_| session.is_none());
         let reaches_mark = header.is_some() && !ends_before_mark(fate);
-        let exit = routes
+        let exit = self
+            .routes
             .neighbour(burst.next_hops[place])
             .filter(|_| burst.verdicts.forwarded >> place & 1 == 1);
         TraceRecord {

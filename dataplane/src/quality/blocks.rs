@@ -25,7 +25,7 @@ pub struct Checkpoint {
 /// When a packet came.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mark {
-    /// Extended.
+    /// Extended to 32 bits; a multiple of the block length.
     pub number: u32,
     /// On the worker's clock.
     pub at_ns: u64,

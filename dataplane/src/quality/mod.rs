@@ -2,7 +2,8 @@
 //! of order, and how much its arrival varies.
 //!
 //! A [`Measurements`] has one place for each entry of a session table: 64 bytes that each packet
-//! touches ([`stream`]), and 256 that only irregular packets touch ([`detail`]).
+//! touches ([`stream`]), and 256 that only irregular
+//! packets touch, and each 64th ([`detail`]).
 
 mod blocks;
 mod clock;

@@ -70,7 +70,7 @@ impl Reports {
         }
     }
 
-    /// The latest first.
+    /// All that are kept, the latest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = &ReceiverReport> {
         let none = ReceiverReport::default();
         self.0.iter().filter(move |it| **it != none)

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     quality::{FlowQuality, Measurements, PayloadTypes},
     units::{InterfaceIndex, TickRate, Ticks},
+    wire::IpVersion,
 };
 
 /// The flows of all sessions: a table for each address family, with one capacity.
@@ -34,6 +35,16 @@ pub enum FlowId {
     V4(Slot),
     /// An IPv6 flow.
     V6(Slot),
+}
+
+impl FlowId {
+    /// The flow of a family that has this slot.
+    pub(crate) fn of(family: IpVersion, slot: Slot) -> Self {
+        match family {
+            IpVersion::V4 => Self::V4(slot),
+            IpVersion::V6 => Self::V6(slot),
+        }
+    }
 }
 
 impl Sessions {
@@ -95,7 +106,6 @@ impl Sessions {
         }
     }
 
-    /// A flow's five-tuple.
     pub(crate) fn five_tuple(&self, flow: FlowId) -> FiveTuple {
         match flow {
             FlowId::V4(slot) => AnyKey::V4(self.ipv4.key(slot)),

@@ -1,4 +1,5 @@
 mod bucket;
+mod slot;
 
 use std::{collections::HashSet, mem};
 
@@ -6,6 +7,7 @@ use thiserror::Error;
 use voicelane_machine::{Allocator, Slab, equal_bytes};
 
 use bucket::{Bucket, WAYS, Ways, tag};
+pub use slot::Slot;
 
 use super::{
     Arrival, FlowCounters, FlowKey, Origin, Passed, Terms, WaitingFull,
@@ -21,25 +23,6 @@ use crate::{
 
 /// How many entries an insertion looks at for one that can move.
 const SEARCH: usize = 256;
-
-/// Where an entry lies. Stays the same for as long as the entry exists.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Slot(u32);
-
-impl Slot {
-    /// As an index into what lies parallel to the table.
-    #[inline]
-    pub(crate) fn index(self) -> usize {
-        self.0 as usize
-    }
-
-    /// The lower 16 bits and the upper ones, as slots are compared many at a time.
-    #[inline]
-    #[allow(clippy::cast_possible_truncation, reason = "a half each")]
-    pub(crate) fn halves(self) -> [u16; 2] {
-        [self.0 as u16, (self.0 >> 16) as u16]
-    }
-}
 
 /// What of a burst has an entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

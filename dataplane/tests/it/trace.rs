@@ -52,7 +52,7 @@ fn flow(from: &Udp) -> FlowFilter {
     } = from.flow();
     FlowFilter {
         source: Some(source),
-        destination: Some(destination),
+        destination,
     }
 }
 

@@ -5,7 +5,6 @@ use crate::{
     policy::{Offence, Policy, RuleIndex},
     session::{FlowId, FlowKey, Found, Fragments, Origin, SessionTable, Sessions, Slot},
     units::Ticks,
-    wire::IpVersion,
 };
 
 /// Decides each packet's code point, and by whose word: its session's, by exact five-tuple, which
@@ -74,13 +73,7 @@ fn count_spoofed<B: Buffer>(
             continue;
         };
         let slot = burst.sessions.slots[place];
-        sessions.spoofed(
-            match header.family {
-                IpVersion::V4 => FlowId::V4(slot),
-                IpVersion::V6 => FlowId::V6(slot),
-            },
-            ingress,
-        );
+        sessions.spoofed(FlowId::of(header.family, slot), ingress);
         interface.counters.spoofed_packets += 1;
         let source = fields::source(burst.frame(place), header.family);
         let claim = (Offence::Spoofed, header.class.dscp());

@@ -171,7 +171,7 @@ fn queue_mixed<B: Buffer, O: Outlet<B>, const TRACED: bool>(
                 punts.punt(packet, buffer, counters, (routes, routing), now);
                 if let (Some(tracing), Some((frame, before))) = (&mut tracing, before) {
                     let drops = (&before, &counters.drops);
-                    tracing.punted(burst, (place, reason), &frame, drops, routes);
+                    tracing.punted(burst, (place, reason), &frame, drops);
                 }
             }
             Verdict::Drop(reason) => {
@@ -179,7 +179,7 @@ fn queue_mixed<B: Buffer, O: Outlet<B>, const TRACED: bool>(
                 ended |= 1 << place;
                 if let Some(tracing) = &mut tracing {
                     let fate = Fate::Dropped(reason);
-                    tracing.ended(burst, place, buffer.bytes(), fate, routes);
+                    tracing.ended(burst, place, buffer.bytes(), fate);
                 }
             }
         }
@@ -210,14 +210,14 @@ fn queue_mixed<B: Buffer, O: Outlet<B>, const TRACED: bool>(
             let mut admitted = scatter(admission.mask, alike);
             let frame = |place: usize| buffers[place].as_ref().map_or(&[][..], Buffer::bytes);
             if let (Some(tracing), Some(before)) = (&mut tracing, before) {
-                tracing.admitted(burst, (alike, admitted), frame, (&before, &*drops), routes);
+                tracing.admitted(burst, (alike, admitted), frame, (&before, &*drops));
             }
             for place in packets_in(admitted & burst.unwritten) {
                 let header = Unwritten::at(burst, place);
                 if !header.write(buffers[place].as_mut(), routes, drops) {
                     admitted &= !(1 << place);
                     if let (Some(tracing), Some(buffer)) = (&mut tracing, &buffers[place]) {
-                        tracing.unwritten(burst, place, buffer.bytes(), routes);
+                        tracing.unwritten(burst, place, buffer.bytes());
                     }
                 }
             }

@@ -62,11 +62,7 @@ impl Udp {
         frame.extend(self.destination.octets());
         frame.extend(&self.options);
         fix_checksum(&mut frame);
-        frame.extend(self.ports.0.to_be_bytes());
-        frame.extend(self.ports.1.to_be_bytes());
-        frame.extend((u16::try_from(8 + self.payload).unwrap()).to_be_bytes());
-        frame.extend([0, 0]);
-        frame.resize(frame.len() + self.payload, 0xa5);
+        add_udp(&mut frame, self.ports, self.payload);
         frame
     }
 
@@ -117,11 +113,7 @@ impl Udp6 {
         frame.extend(self.source.octets());
         frame.extend(self.destination.octets());
         frame.extend(extensions);
-        frame.extend(self.ports.0.to_be_bytes());
-        frame.extend(self.ports.1.to_be_bytes());
-        frame.extend(u16::try_from(8 + self.payload).unwrap().to_be_bytes());
-        frame.extend([0, 0]);
-        frame.resize(frame.len() + self.payload, 0xa5);
+        add_udp(&mut frame, self.ports, self.payload);
         frame
     }
 
@@ -132,4 +124,13 @@ impl Udp6 {
     pub fn session(&self, rate_text: &str, burst_bytes: u32) -> EntrySpec {
         session(self.flow(), rate_text, burst_bytes)
     }
+}
+
+/// A UDP header without a checksum, and so many bytes of payload.
+fn add_udp(frame: &mut Vec<u8>, ports: (u16, u16), payload: usize) {
+    frame.extend(ports.0.to_be_bytes());
+    frame.extend(ports.1.to_be_bytes());
+    frame.extend(u16::try_from(8 + payload).unwrap().to_be_bytes());
+    frame.extend([0, 0]);
+    frame.resize(frame.len() + payload, 0xa5);
 }
