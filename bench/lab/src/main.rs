@@ -73,7 +73,7 @@ struct DemoArguments {
     sip: bool,
     /// How many QoS servers there are, on one etcd. With several, the one that leads is killed under calls,
     /// and nothing else is shown.
-    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with_all = ["sip", "keep"],
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with_all = ["sip", "keep", "web"],
           value_parser = clap::value_parser!(u16).range(1..=5))]
     servers: u16,
     /// How often the server that leads is killed, with --servers.

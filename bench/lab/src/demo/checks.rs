@@ -184,7 +184,8 @@ fn bulk_share_mbit_s(calls: usize, ip: IpVersion) -> f64 {
     left * bulk as f64 / (bulk + WIRE_BYTES) as f64 / 1e6
 }
 
-fn sent(phase: &Phase) -> u64 {
+/// Packets of calls that both ends have sent.
+pub(super) fn sent(phase: &Phase) -> u64 {
     phase.to_callee.sent + phase.to_caller.sent
 }
 

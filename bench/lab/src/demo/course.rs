@@ -13,10 +13,10 @@ use voicelane_testbed::{
     control::{Agent, call_session},
     quality::{DRAIN, Delay},
     topology::{IpVersion, RouterProcess, Site, TwoSites},
-    traffic::{Calls, Direction, Flow, Sink},
+    traffic::{Bulk, Calls, Direction, Flow, Sink},
 };
 
-use super::{Check, DelayMs, EF, Phase};
+use super::{BULK_BITS_PER_SECOND, BULK_PACKET_BYTES, Check, DelayMs, EF, Phase};
 
 /// From the start of a phase to its measured window.
 pub(crate) const SETTLE: Duration = Duration::from_secs(1);
@@ -65,20 +65,42 @@ impl Voicelane {
     ) -> Result<Self, LabError> {
         progress.say("starting the QoS server");
         let server = sites.start_server_with(server)?;
-        let mut routers = Vec::new();
-        for (site, options) in Site::BOTH.into_iter().zip(options) {
-            progress.say(format_args!("starting router {}", site.router_id()));
-            routers.push(sites.start_router(site, options)?);
-        }
-        for router in &mut routers {
-            router.wait_attached()?;
-        }
+        let routers = start_routers(sites, options, progress)?;
         Ok(Self {
             agent: sites.connect_agent_as(AGENT_ID)?,
             _routers: routers,
             _server: server,
         })
     }
+}
+
+/// Starts the router of each site; returns when both are attached.
+pub(crate) fn start_routers(
+    sites: &TwoSites,
+    options: [&RouterOptions; 2],
+    progress: Progress,
+) -> Result<Vec<RouterProcess>, LabError> {
+    let mut routers = Vec::new();
+    for (site, options) in Site::BOTH.into_iter().zip(options) {
+        progress.say(format_args!("starting router {}", site.router_id()));
+        routers.push(sites.start_router(site, options)?);
+    }
+    for router in &mut routers {
+        router.wait_attached()?;
+    }
+    Ok(routers)
+}
+
+/// Begins to send bulk from site A to B: twice the core link's rate.
+pub(crate) fn start_bulk(sites: &TwoSites, ip: IpVersion) -> Result<Bulk, LabError> {
+    let [from, to] = Site::BOTH.map(|site| site.bulk(ip));
+    Bulk::start(
+        &sites.bulk_src,
+        from,
+        to,
+        BULK_BITS_PER_SECOND,
+        BULK_PACKET_BYTES,
+    )
 }
 
 /// Lets each host meet its neighbour, so that no call waits for an address to be resolved. Routers

@@ -7,13 +7,12 @@ use voicelane_testbed::{
     LabError, PortDriver, RouterOptions,
     quality::{DRAIN, FIXED_DELAY_MS},
     topology::{IpVersion, Site, TwoSites, addresses::PAGE},
-    traffic::{Bulk, Calls, Sink},
+    traffic::{Calls, Sink},
 };
 
 use super::{
-    BULK_BITS_PER_SECOND, BULK_PACKET_BYTES, DELETED, EF, EF_MARKED_BULK, IDLE, OVERLOAD, Phase,
-    Report, SESSIONS, check,
-    course::{Course, Progress, SETTLE, Voicelane, meet},
+    DELETED, EF, EF_MARKED_BULK, IDLE, OVERLOAD, Phase, Report, SESSIONS, check,
+    course::{Course, Progress, SETTLE, Voicelane, meet, start_bulk},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,13 +78,7 @@ pub fn run<T>(
     };
     let mut phases = vec![course.measure(IDLE, "calls alone")?];
 
-    let bulk = Bulk::start(
-        &sites.bulk_src,
-        Site::A.bulk(ip),
-        Site::B.bulk(ip),
-        BULK_BITS_PER_SECOND,
-        BULK_PACKET_BYTES,
-    )?;
+    let bulk = start_bulk(&sites, ip)?;
     phases.push(course.measure(OVERLOAD, "20 Mbit/s of bulk traffic into a core link of 10")?);
 
     let control = agent.map(|agent| course.add_sessions(agent)).transpose()?;

@@ -9,15 +9,16 @@ use serde::Serialize;
 use voicelane_bench::Machine;
 use voicelane_proto::v1::{SessionKey, SessionSpec};
 use voicelane_testbed::{
-    LabError, PortDriver, RouterOptions,
+    LabError, RouterOptions,
     control::{Agent, call_session},
     topology::{IpVersion, Servers, Site, TwoSites},
-    traffic::{Bulk, Calls, Sink},
+    traffic::{Calls, Sink},
 };
 
 use super::{
-    BULK_BITS_PER_SECOND, BULK_PACKET_BYTES, Check, Options, Phase, Ports, SESSIONS,
-    course::{AGENT_ID, Course, Progress, SETTLE, meet},
+    Check, Options, Phase, Ports, SESSIONS,
+    checks::sent,
+    course::{AGENT_ID, Course, Progress, SETTLE, meet, start_bulk, start_routers},
 };
 
 /// The phase in which the leader is killed.
@@ -52,13 +53,14 @@ impl fmt::Display for Failover {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for phase in &self.phases {
             let lost = phase.lost();
-            let sent = phase.to_callee.sent + phase.to_caller.sent;
+            let unmarked = phase.unmarked_after_answer;
             writeln!(
                 f,
-                "{:14} {} calls: {lost} of {sent} packets lost, {} not marked; delay p99 {:.1} ms",
+                "{:14} {} calls: {lost} of {} packets lost, {} not marked; delay p99 {:.1} ms",
                 phase.name,
                 phase.calls,
-                phase.unmarked_after_answer.unwrap_or(0),
+                sent(phase),
+                unmarked.map_or("-".to_owned(), |packets| packets.to_string()),
                 phase.delay_ms.p99,
             )?;
         }
@@ -92,7 +94,13 @@ pub fn run_servers(options: Options, count: u16, kills: u16) -> Result<Failover,
     let sites = TwoSites::with_ip("demo", ip)?;
     progress.say(format_args!("starting etcd and {count} QoS servers"));
     let mut servers = sites.start_servers(count)?;
-    let routers = start_routers(&sites, ports, ip, count, progress)?;
+    let options_of_routers = RouterOptions {
+        ports,
+        ipv6: ip == IpVersion::V6,
+        servers: count,
+        ..RouterOptions::default()
+    };
+    let routers = start_routers(&sites, [&options_of_routers; 2], progress)?;
     let (mut leads, mut agent) = leader(&sites, count, None)?;
     progress.say(format_args!("server {leads} leads"));
     meet(&sites, ip)?;
@@ -107,13 +115,7 @@ pub fn run_servers(options: Options, count: u16, kills: u16) -> Result<Failover,
         length: options.phase.max(Duration::from_secs(10)),
         progress,
     };
-    let bulk = Bulk::start(
-        &sites.bulk_src,
-        Site::A.bulk(ip),
-        Site::B.bulk(ip),
-        BULK_BITS_PER_SECOND,
-        BULK_PACKET_BYTES,
-    )?;
+    let bulk = start_bulk(&sites, ip)?;
     course.add_sessions(&agent)?;
     let mut phases = vec![course.measure(SESSIONS, "calls with sessions on a full core link")?];
     let (mut first_call_s, mut sessions) = (Vec::new(), Vec::new());
@@ -165,30 +167,6 @@ pub fn run_servers(options: Options, count: u16, kills: u16) -> Result<Failover,
         machine: Machine::new(),
         commit: voicelane_bench::commit(),
     })
-}
-
-fn start_routers(
-    sites: &TwoSites,
-    ports: PortDriver,
-    ip: IpVersion,
-    servers: u16,
-    progress: Progress,
-) -> Result<Vec<voicelane_testbed::topology::RouterProcess>, LabError> {
-    let options = RouterOptions {
-        ports,
-        ipv6: ip == IpVersion::V6,
-        servers,
-        ..RouterOptions::default()
-    };
-    let mut routers = Vec::new();
-    for site in Site::BOTH {
-        progress.say(format_args!("starting router {}", site.router_id()));
-        routers.push(sites.start_router(site, &options)?);
-    }
-    for router in &mut routers {
-        router.wait_attached()?;
-    }
-    Ok(routers)
 }
 
 /// Which server leads, other than `dead`, and a connection to it.
@@ -264,7 +242,7 @@ fn check(phases: &[Phase]) -> [Check; 2] {
     [
         Check::new(
             "no packet of a call is lost",
-            lost == 0,
+            lost == 0 && phases.iter().all(|phase| sent(phase) > 0),
             format!("{lost} lost"),
         ),
         Check::new(

@@ -11,13 +11,12 @@ use voicelane_testbed::{
     clock::Moment,
     quality::DRAIN,
     topology::{IpVersion, addresses},
-    traffic::{Bulk, Calls, Sink},
+    traffic::{Calls, Sink},
 };
 
 use super::{
-    BULK_BITS_PER_SECOND, BULK_PACKET_BYTES, Check, DELETED, EF, EF_MARKED_BULK, IDLE, OVERLOAD,
-    Options, Ports, Report, SESSIONS, check,
-    course::{Course, Progress, SETTLE, Voicelane, meet},
+    Check, DELETED, EF, EF_MARKED_BULK, IDLE, OVERLOAD, Options, Ports, Report, SESSIONS, check,
+    course::{Course, Progress, SETTLE, Voicelane, meet, start_bulk},
 };
 use crate::sip::{self, Callers, Feed, Gated, Ng, SipSite, Watch};
 
@@ -73,13 +72,7 @@ pub fn run_sip<T>(
     ));
     let mut callers = place(&site, options.calls, two_phases)?;
     let mut phases = vec![course.measure(IDLE, "calls alone")?];
-    let bulk = Bulk::start(
-        &sites.bulk_src,
-        addresses::bulk(Site::A),
-        addresses::bulk(Site::B),
-        BULK_BITS_PER_SECOND,
-        BULK_PACKET_BYTES,
-    )?;
+    let bulk = start_bulk(&sites, IpVersion::V4)?;
     phases.push(course.measure(OVERLOAD, "20 Mbit/s of bulk traffic into a core link of 10")?);
     callers.wait(two_phases + SETUP_BOUND)?;
 

@@ -5,7 +5,7 @@ use std::{thread, time::Duration};
 use voicelane_testbed::{
     LabError, RouterOptions, Site, TwoSites,
     topology::{IpVersion, addresses},
-    traffic::{Bulk, Sink},
+    traffic::Sink,
 };
 
 use super::{
@@ -17,8 +17,8 @@ use super::{
     site::{Callers, Feed, Ng, SipSite},
 };
 use crate::demo::{
-    BULK_BITS_PER_SECOND, BULK_PACKET_BYTES, Check,
-    course::{Progress, Voicelane, meet},
+    Check,
+    course::{Progress, Voicelane, meet, start_bulk},
 };
 
 /// Calls that are tried, and those that the callers' link admits.
@@ -48,13 +48,7 @@ pub fn gate(hold: Duration) -> Result<Figures, LabError> {
     let watch = Watch::start(&voicelane.agent, addresses::phone(Site::A));
     let recording = sip.record()?;
     let _sink = Sink::start(&sites.bulk_sink, addresses::bulk(Site::B))?;
-    let bulk = Bulk::start(
-        &sites.bulk_src,
-        addresses::bulk(Site::A),
-        addresses::bulk(Site::B),
-        BULK_BITS_PER_SECOND,
-        BULK_PACKET_BYTES,
-    )?;
+    let bulk = start_bulk(&sites, IpVersion::V4)?;
     let media = Media::start(&sites, TRIED)?;
     let _callees = sip.start_callees(5060, addresses::phone(Site::B))?;
 

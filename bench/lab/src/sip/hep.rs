@@ -11,7 +11,7 @@ use voicelane_testbed::{
     control::Agent,
     quality::Delay,
     topology::{IpVersion, addresses},
-    traffic::{Bulk, Sink},
+    traffic::Sink,
 };
 
 use super::{
@@ -22,8 +22,8 @@ use super::{
     site::{Callers, Feed, SipSite},
 };
 use crate::demo::{
-    BULK_BITS_PER_SECOND, BULK_PACKET_BYTES, Check, DelayMs,
-    course::{Progress, Voicelane, meet},
+    Check, DelayMs,
+    course::{Progress, Voicelane, meet, start_bulk},
 };
 
 /// SIP ports of the callees whose media crosses the core link, and of those at site A.
@@ -79,13 +79,7 @@ pub fn hep(options: HepOptions) -> Result<Figures, LabError> {
     let watch = Watch::start(&voicelane.agent, addresses::phone(Site::A));
     let recording = sip.record()?;
     let _sink = Sink::start(&sites.bulk_sink, addresses::bulk(Site::B))?;
-    let bulk = Bulk::start(
-        &sites.bulk_src,
-        addresses::bulk(Site::A),
-        addresses::bulk(Site::B),
-        BULK_BITS_PER_SECOND,
-        BULK_PACKET_BYTES,
-    )?;
+    let bulk = start_bulk(&sites, IpVersion::V4)?;
     let media = Media::start(&sites, options.media)?;
     let _callees = [
         sip.start_callees(FAR, addresses::phone(Site::B))?,

@@ -48,7 +48,7 @@ impl Servers {
         u16::try_from(self.servers.len()).unwrap_or(u16::MAX)
     }
 
-    /// Kills one (SIGKILL).
+    /// Sends SIGKILL to a server and waits for its end.
     pub fn kill(&mut self, number: u16) -> Result<(), LabError> {
         self.server(number)?.kill().map(drop)
     }
