@@ -40,6 +40,9 @@ const SEVERAL: Patience = Patience {
     back_off: Duration::from_millis(1_500),
 };
 
+/// The longest wait between attempts.
+pub const LONGEST_WAIT: Duration = ONE.back_off;
+
 /// The servers that a client may ask, and which it asks now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Servers {

@@ -16,7 +16,7 @@ use tokio::{
 };
 use tonic::transport::Endpoint;
 use tracing::{debug, warn};
-use voicelane_identity::{Files, Servers, client};
+use voicelane_identity::{Files, Servers, client, servers::LONGEST_WAIT};
 use voicelane_proto::v1::InterfaceReport;
 
 use crate::{
@@ -32,6 +32,7 @@ use terms::Terms;
 /// An attachment that lasted so long was a success: longer than the longest wait, because two
 /// routers with the same id each stay attached for as long as the other one waits.
 const LASTING: Duration = Duration::from_secs(15);
+const _: () = assert!(LASTING.as_secs() > LONGEST_WAIT.as_secs());
 
 /// What the server may send before it is read, bytes. Half of the second is what h2 charges small
 /// frames that wait against, before it ends the connection: a full window of them must fit.
@@ -175,9 +176,7 @@ impl Agent {
             }
             self.attached
                 .send_if_modified(|now| std::mem::replace(now, false));
-            if lasted >= LASTING {
-                self.servers.works();
-            }
+            count_success(&mut self.servers, lasted);
             let words = end.to_string();
             let server = self.servers.now().clone();
             let wait = self.servers.fails(end.status(), &mut rand::rng());
@@ -268,6 +267,13 @@ impl Agent {
             lasted: opened.elapsed(),
             end,
         }
+    }
+}
+
+/// Waits begin short again after an attachment that has lasted.
+fn count_success(servers: &mut Servers, lasted: Duration) {
+    if lasted >= LASTING {
+        servers.works();
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use rand::SeedableRng as _;
 use tokio::{
     net::TcpListener,
     sync::mpsc,
@@ -435,4 +436,20 @@ fn a_router_that_is_replaced_says_by_whom() {
     );
     let lost = Detached::from(tonic::Status::unavailable("gone"));
     assert!(lost.to_string().starts_with("gone ("), "{lost}");
+}
+
+#[test]
+fn attachments_that_do_not_last_are_further_and_further_apart() {
+    let mut rng = rand::rngs::StdRng::seed_from_u64(7);
+    let mut longest_after = |lasted| {
+        let mut servers = Servers::of(vec!["http://127.0.0.1:7400".parse().unwrap()]);
+        let waits = (0..64).map(|_| {
+            count_success(&mut servers, lasted);
+            servers.fails(None, &mut rng)
+        });
+        waits.max().unwrap()
+    };
+    assert!(longest_after(Duration::ZERO) > LONGEST_WAIT / 2);
+    assert!(longest_after(LASTING - Duration::from_millis(1)) > LONGEST_WAIT / 2);
+    assert!(longest_after(LASTING) <= Duration::from_millis(100));
 }

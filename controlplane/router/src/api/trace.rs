@@ -93,14 +93,14 @@ fn filter(source: &Source, request: &TracePacketsRequest) -> Result<TraceFilter,
         Some(Filter::Flow(flow)) => {
             let ends = [("source", &flow.source), ("destination", &flow.destination)];
             let [source, destination] = ends.map(|(name, end)| endpoint(name, end.as_ref()));
-            let (source, destination) = (Some(source?), Some(destination?));
+            let (source, destination) = (source?, destination?);
             filter.flows.push(FlowFilter {
-                source,
+                source: Some(source),
                 destination,
             });
             if flow.both_directions {
                 filter.flows.push(FlowFilter {
-                    source: destination,
+                    source: Some(destination),
                     destination: source,
                 });
             }
@@ -144,7 +144,7 @@ fn session(source: &Source, key: &v1::SessionKey) -> Result<Vec<FlowFilter>, Sta
     })?;
     let flows = installed.entries.iter().map(|entry| FlowFilter {
         source: entry.waits().is_none().then_some(entry.spec.flow.source),
-        destination: Some(entry.spec.flow.destination),
+        destination: entry.spec.flow.destination,
     });
     Ok(flows.collect())
 }

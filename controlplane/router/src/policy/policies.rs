@@ -78,7 +78,7 @@ impl Policies {
         }
     }
 
-    /// The dataplane's clock.
+    /// The rate of the dataplane's ticks.
     #[must_use]
     pub fn clock(&self) -> TickRate {
         self.clock
