@@ -1,7 +1,9 @@
 //! The file `voicelane-agent.toml`. `example.toml` beside this file, which `--help` prints, has every key.
 
+mod error;
+
 use std::{
-    fmt, fs, io,
+    fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     str::FromStr,
@@ -9,10 +11,11 @@ use std::{
 
 use ipnet::IpNet;
 use serde::Deserialize;
-use voicelane_identity::{Files, FilesError, Servers, client::AddressError};
+use voicelane_identity::{Files, FilesError, Servers};
 use voicelane_proto::v1::ServiceClass;
 use voicelane_types::BitRate;
 
+pub use self::error::{ConfigError, Problems, ServersError};
 use crate::{call::Limits, rate};
 
 /// Every key with a comment and its default.
@@ -303,51 +306,6 @@ impl From<Class> for ServiceClass {
             Class::RealtimeInteractive => Self::RealtimeInteractive,
         }
     }
-}
-
-/// Why the configuration cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("{}", file.display())]
-    Read {
-        /// The file that cannot be read.
-        file: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
-    /// It is no TOML, or has an unknown key, or a value of the wrong type.
-    #[error("{}: {reason}", file.display())]
-    Parse {
-        /// The file's name.
-        file: PathBuf,
-        /// Line, key and reason.
-        reason: String,
-    },
-    /// Values that are out of bounds or do not fit together: all of them.
-    #[error("{0}")]
-    Values(Problems),
-}
-
-/// Each with its key.
-#[derive(Debug, Default)]
-pub struct Problems(Vec<String>);
-
-impl fmt::Display for Problems {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join("\n"))
-    }
-}
-
-/// What is wrong with the servers that are given.
-#[derive(Debug, thiserror::Error)]
-pub enum ServersError {
-    /// Some of certificate, key and authority are missing.
-    #[error(transparent)]
-    Files(#[from] FilesError),
-    /// One is no URL, or does not go with them.
-    #[error(transparent)]
-    Address(#[from] AddressError),
 }
 
 impl Config {
