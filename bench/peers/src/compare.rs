@@ -203,6 +203,8 @@ fn notes() -> Vec<String> {
          512 networks, over 64 next hops; half of the packets in sessions of all 13 classes, each measured, the others by one \
          of 20 rules into the same; a VLAN on both ports; a maximum for each class, so that every packet is \
          queued. Where \"bypass\" stands, packets find all queues empty and go past them.",
+        "Measured: the RTP of each session, or of one in so many, as routers do by default; for measuring: \
+         cycles over those of the same case without.",
         "Half of the packets without a session: flows with an odd number have none, and are not marked.",
         "A table of 4 M entries: as many as l3fwd's exact match has, whatever it holds.",
         "qos_sched: the core that schedules and sends, for each packet sent; another core receives. \

@@ -11,12 +11,11 @@ use std::{
 
 use hdrhistogram::Histogram;
 use tokio::time::sleep;
+use voicelane_server::identity::Quota;
 
 use crate::{agent::Agent, server::Server, windows::millis};
 
-/// Changes that an agent may make a second unless the server is told otherwise.
-const QUOTA: u32 = 2_000;
-/// Between additions.
+/// How long the honest agent waits between additions.
 const PAUSE: Duration = Duration::from_millis(10);
 /// The flooding agent's sessions, added and deleted in turns; those of the other one follow.
 const FLOOD: u32 = 10_000;
@@ -28,9 +27,10 @@ const BEFORE: Duration = Duration::from_secs(4);
 pub(crate) async fn measure(program: &Path, additions: u32) -> anyhow::Result<()> {
     println!("| beside it | changes a second | an addition, p50 / p99 / max, ms |");
     println!("|---|---|---|");
+    let quota = Quota::default().changes_per_s;
     for (beside, quota, floods) in [
-        ("nobody", QUOTA, false),
-        ("a flood, held to 2,000 a second", QUOTA, true),
+        ("nobody", quota, false),
+        (&format!("a flood, held to {quota} a second"), quota, true),
         ("a flood that nothing holds", 0, true),
     ] {
         let server = Server::with_quota(program, quota).await?;
