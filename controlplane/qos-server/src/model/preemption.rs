@@ -188,7 +188,7 @@ impl Lacking {
         }
     }
 
-    /// It stays.
+    /// Counts a session that stays.
     fn with(&mut self, bps: u64) {
         if bps > 0 {
             self.load.add(bps);

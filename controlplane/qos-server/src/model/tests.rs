@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use voicelane_types::{BitRate, ColourMode, MeterKind, MeterSpec};
 
 mod admission;
+mod arithmetic;
 mod lengths;
 mod silence;
 

@@ -60,7 +60,7 @@ async fn when_the_leader_is_killed_another_one_has_all_and_admits() {
         (status.code() == Code::Unavailable
             && status
                 .metadata()
-                .get("voicelane-leader")
+                .get(voicelane_identity::servers::LEADER)
                 .is_some_and(|it| it == url.as_str()))
         .then_some(())
     })

@@ -1,4 +1,4 @@
-//! Charges by hand, and admission under everything that can happen, against a recount.
+//! Admission under everything that can happen, against a recount.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -10,9 +10,9 @@ use std::{
 use ipnet::IpNet;
 use proptest::prelude::*;
 
-use super::{NOW, interface, router};
+use super::{NOW, arithmetic::hoeffding, interface, router};
 use crate::model::{
-    admission::{Hoeffding, Load, Policy, admit, budget_bps, reserve_bps},
+    admission::{Load, Policy, admit, budget_bps},
     course::{Course, End},
     entries::expand,
     ids::{AttachmentId, Revision, SessionKey, session_key},
@@ -27,7 +27,7 @@ use crate::model::{
 
 const ROUTERS: [&str; 3] = ["a", "b", "c"];
 
-fn terms(bps: u64) -> Terms {
+pub(super) fn terms(bps: u64) -> Terms {
     Terms::Policer {
         rate: RateBps::parse("rate", bps).unwrap(),
         burst: None,
@@ -35,7 +35,7 @@ fn terms(bps: u64) -> Terms {
 }
 
 /// An edge port that reaches a network, and two core ports.
-fn interfaces(net: u8, budgets: [u64; 3], default_by: usize) -> Vec<Interface> {
+pub(super) fn interfaces(net: u8, budgets: [u64; 3], default_by: usize) -> Vec<Interface> {
     let prefix = |text: &str| -> IpNet { text.parse().unwrap() };
     let lan = vec![prefix(&format!("10.{net}.0.0/16"))];
     let mut wans = [vec![prefix("10.1.0.0/16")], vec![prefix("10.2.0.0/17")]];
@@ -375,7 +375,7 @@ impl World {
     }
 }
 
-fn key(name: u8) -> SessionKey {
+pub(super) fn key(name: u8) -> SessionKey {
     session_key("key", "agent", &name.to_string()).unwrap()
 }
 
@@ -485,103 +485,4 @@ proptest! {
         let scan = prefixes.iter().filter(|net| net.contains(&address)).max_by_key(|net| net.prefix_len());
         prop_assert_eq!(longest(&prefixes, address), scan.copied());
     }
-}
-
-fn hoeffding() -> Policy {
-    Policy::Hoeffding(Hoeffding::new(0.4, 1e-4).unwrap())
-}
-
-/// What so many calls take that take this each.
-fn calls(count: u64, bps: u64) -> Load {
-    let mut load = Load::default();
-    (0..count).for_each(|_| load.add(bps));
-    load
-}
-
-#[test]
-fn calls_that_speak_two_fifths_of_the_time_are_77_for_50() {
-    for bps in [1, 24_000, 99_504, 400_000_000_000] {
-        let budget = 50 * bps;
-        assert!(Policy::ByLink.fits(calls(50, bps), budget));
-        assert!(!Policy::ByLink.fits(calls(51, bps), budget));
-        // 0.4 n + sqrt(4.60517 n) is 49.63 for 77, and 50.15 for 78.
-        assert!(hoeffding().fits(calls(77, bps), budget), "{bps}");
-        assert!(!hoeffding().fits(calls(78, bps), budget), "{bps}");
-        // Few calls may all speak at once.
-        assert!(!hoeffding().fits(calls(2, bps), 2 * bps));
-    }
-    // One large call spreads more than many small ones of the same sum.
-    let mut mixed = calls(60, 100_000);
-    mixed.add(1_700_000);
-    assert!(hoeffding().fits(calls(77, 100_000), 5_000_000));
-    assert!(!hoeffding().fits(mixed, 5_000_000));
-    // What is too much to be squared is refused.
-    let most = Load {
-        bps: u128::MAX,
-        squares: u128::MAX,
-        sessions: 1,
-    };
-    assert!(!hoeffding().fits(most, u64::MAX));
-    for (activity, overflow) in [
-        (0.0, 1e-4),
-        (1.1, 1e-4),
-        (0.4, 0.0),
-        (0.4, 0.2),
-        (f64::NAN, 0.1),
-    ] {
-        Hoeffding::new(activity, overflow).unwrap_err();
-    }
-}
-
-fn charges(flow: MediaFlow, class: ServiceClass, change: impl Fn(&mut Interface)) -> Vec<u64> {
-    let mut registry = Registry::new(8);
-    for (index, name) in ["a", "b"].into_iter().enumerate() {
-        let net = u8::try_from(index).unwrap();
-        let mut interfaces = interfaces(net, [0; 3], 0);
-        interfaces.iter_mut().for_each(&change);
-        let id = AttachmentId(index as u64);
-        registry.attach_at_once(name, interfaces, id).unwrap();
-    }
-    let spec = SessionSpec::new(key(0), Revision::FIRST, vec![flow], class);
-    let placement = place(&spec, &[], &registry, NOW).unwrap();
-    let charges = Charges::of(&spec, &[], &placement, &registry);
-    charges.iter().map(|(_, bps)| bps).collect()
-}
-
-#[test]
-fn a_flow_is_charged_by_what_the_wire_has_of_it() {
-    let flow = |bps, rtcp| {
-        let ends = ["10.0.200.1:4000", "10.1.200.2:4000"].map(|end| end.parse().unwrap());
-        let course = Course::parse("flow", Some(ends[0]), Some(ends[1]), None).unwrap();
-        MediaFlow::new(course, terms(bps), rtcp)
-    };
-    let g711 = || flow(80_000, Rtcp::NextPort);
-    let telephony = ServiceClass::Telephony;
-    assert_eq!(charges(g711(), telephony, |_| {}), [99_504; 4]);
-    assert_eq!(
-        charges(flow(80_000, Rtcp::Mux), telephony, |_| {}),
-        [99_504; 4]
-    );
-    assert_eq!(
-        charges(flow(80_000, Rtcp::None), telephony, |_| {}),
-        [95_200; 4]
-    );
-    let tagged = charges(g711(), telephony, |it| it.vlan_id = 7);
-    assert_eq!(tagged, [99_504 + 8 * 4 * 51; 4]);
-    let other = charges(g711(), telephony, |it| it.overhead_bytes = 20);
-    assert_eq!(other, [84_000 + 8 * 34 * 51; 4]);
-    // 30 ms: 34 packets.
-    let slow = MediaFlow {
-        packet_time_us: 30_000,
-        ..g711()
-    };
-    assert_eq!(charges(slow, telephony, |_| {}), [84_000 + 8 * 38 * 35; 4]);
-    // Full packets: 2 Mbit/s are 167.
-    let video = charges(flow(2_000_000, Rtcp::None), telephony, |_| {});
-    assert_eq!(video, [2_000_000 + 8 * 38 * 167; 4]);
-    assert_eq!(
-        charges(g711(), ServiceClass::Signalling, |_| {}),
-        [0_u64; 0]
-    );
-    assert_eq!(reserve_bps(1_000_005), 100_000);
 }
