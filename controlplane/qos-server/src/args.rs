@@ -8,8 +8,8 @@ use voicelane_server::config::Data;
 /// Knows every call and every router, and tells the routers of each call to give it its lane.
 ///
 /// Routers (voicelane-router) and call agents (voicelane, or anything that speaks gRPC) connect to
-/// it; it connects only to where it posts events (--webhook). The interface is package voicelane.v1; server reflection and the
-/// gRPC health service are there too.
+/// it; it connects only to where it posts events (--webhook), and to etcd (--etcd). The interface is package
+/// voicelane.v1; server reflection and the gRPC health service are there too.
 ///
 /// Sessions are kept in a store on disk (--data): what was acknowledged is there again when the server
 /// has started, whatever ended it. Routers go on serving the calls that they have meanwhile, and agents
@@ -109,8 +109,8 @@ pub(crate) struct Args {
     pub(crate) advertise: Option<String>,
 
     /// A TOML file; flags win over it. may_claim and what an agent may do (changes_per_s, changes_burst,
-    /// streams_per_agent, max_sessions_per_agent) are read again at SIGHUP. Keys: listen, metrics, data, etcd (a list), advertise, web, webhook, webhook_ca,
-    /// webhook_severity, cert, key, ca, crl, socket,
+    /// streams_per_agent, max_sessions_per_agent) are read again at SIGHUP. Keys: listen, metrics, data,
+    /// etcd (a list), advertise, web, webhook, webhook_ca, webhook_severity, cert, key, ca, crl, socket,
     /// allow_plain_text, audit, changes_per_s, changes_burst, streams_per_agent,
     /// max_sessions_per_agent, may_claim (a table: router id = [prefixes]; with it a router claims
     /// these with its edge interfaces, or nothing), acknowledge_timeout_ms, adopt_for_s,
@@ -155,7 +155,8 @@ pub(crate) enum Command {
     Check,
     /// Write the store's sessions and routers to standard output, as JSON lines. Of a store that is
     /// damaged it writes what can be read, sessions and routers each up to the first block that is
-    /// broken, says what is wrong, and ends with exit code 3. No server may run on it: what that holds is told by `voicelane call list --json`.
+    /// broken, says what is wrong, and ends with exit code 3. No server may run on it: what that holds is
+    /// told by `voicelane call list --json`.
     Export,
     /// Fill a store that has no sessions, or make one, with what export has written. Agents of the
     /// sessions find them there as if the server had only been started again. A file with a fault in it

@@ -181,7 +181,6 @@ fn configure(args: &Args) -> anyhow::Result<(Config, EnvFilter)> {
         config.data = Data::default();
     }
     config.advertise = args.advertise.clone().or(config.advertise);
-    config.check_etcd()?;
     let given = |flag: &Option<PathBuf>, key: Option<PathBuf>| flag.clone().or(key);
     config.cert = given(&args.cert, config.cert);
     config.key = given(&args.key, config.key);
@@ -196,6 +195,7 @@ fn configure(args: &Args) -> anyhow::Result<(Config, EnvFilter)> {
         .forget_routers_after
         .unwrap_or(config.forget_routers_after_s);
     config.admit_all |= args.admit_all;
+    config.check_etcd()?;
     config.files()?;
     // The store's engine tells of its files as others tell of calls; whoever names it gets that.
     let filter = EnvFilter::try_new(format!("fjall=warn,lsm_tree=warn,{}", args.log))

@@ -245,17 +245,7 @@ impl<'a> Process<'a> {
             return Ok(url.clone());
         }
         let address = self.listener.local_addr()?;
-        let scheme = if self.trust.is_some() {
-            "https"
-        } else {
-            "http"
-        };
-        anyhow::ensure!(
-            !address.ip().is_unspecified(),
-            "--listen {address} is every address: say by --advertise {scheme}://ADDRESS:PORT where \
-             clients reach this server"
-        );
-        Ok(format!("{scheme}://{address}"))
+        Ok(format!("{}://{address}", self.config.scheme()))
     }
 
     /// Serves an engine until `stop` resolves; `leader`: who leads, if this server stands by.
@@ -398,7 +388,6 @@ impl<'a> Process<'a> {
 fn signals() -> anyhow::Result<watch::Receiver<bool>> {
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
-    // Without certificates there is nothing to read again, and no reason to end.
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(async move {
         tokio::select! {
