@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How long an answer is waited for: two more attempts fit in before a leader has to step down.
-const PATIENCE: Duration = Duration::from_millis(700);
+pub(super) const PATIENCE: Duration = Duration::from_millis(700);
 /// The same with a page of records.
 const PAGE_PATIENCE: Duration = Duration::from_secs(10);
 /// How soon a member that says nothing is noticed by who watches.
@@ -209,7 +209,6 @@ impl Etcd {
         }
     }
 
-    /// Renews a lease.
     pub(super) async fn renew(&self, lease: i64) -> Renewal {
         let renewing = self.ask(PATIENCE, async move |mut client: Client| {
             match client.lease_keep_alive(lease).await {

@@ -12,7 +12,7 @@
 
 use crate::journal::Space;
 
-/// Before all keys.
+/// The prefix of all keys.
 pub(super) const ALL: &str = "/voicelane/";
 pub(super) const FORMAT: &str = "/voicelane/format";
 pub(super) const EPOCH: &str = "/voicelane/epoch";

@@ -19,7 +19,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// How long etcd keeps the leader's key without a renewal, seconds.
 pub const TTL_S: i64 = 5;
-/// Between renewals.
+/// How often a leader renews its lease.
 pub const RENEW_EVERY: Duration = Duration::from_millis(1_500);
 /// After the last renewal that was acknowledged, from when it was sent.
 pub const STEP_DOWN_AFTER: Duration = Duration::from_millis(3_500);
@@ -36,7 +36,7 @@ impl Boot {
         Self(time)
     }
 
-    /// Now.
+    /// The time since the machine was started, suspension included.
     pub fn now() -> Self {
         let now = clock_gettime(ClockId::Boottime);
         let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
@@ -44,7 +44,7 @@ impl Boot {
         Self(Duration::new(seconds, nanos))
     }
 
-    /// So long later.
+    /// The moment that is `time` later.
     #[must_use]
     pub fn plus(self, time: Duration) -> Self {
         Self(self.0.saturating_add(time))
@@ -91,7 +91,7 @@ pub enum Lost {
     /// A commit met a later term.
     #[error("another server leads by now")]
     Fenced,
-    /// It stops.
+    /// The server is stopping.
     #[error("it resigned")]
     Resigned,
 }
@@ -99,11 +99,11 @@ pub enum Lost {
 /// What became of a renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Renewal {
-    /// It was acknowledged.
+    /// etcd has acknowledged it.
     Kept,
     /// There is no such lease.
     Gone,
-    /// Nobody knows.
+    /// etcd gave no answer: the lease may be renewed or not.
     Unknown,
 }
 
@@ -116,7 +116,7 @@ pub struct Lead {
 #[derive(Clone, Debug)]
 enum State {
     Standby {
-        /// No campaign before.
+        /// When it may campaign at the earliest.
         not_before: Boot,
     },
     Campaigning,

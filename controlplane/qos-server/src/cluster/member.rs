@@ -36,7 +36,7 @@ pub struct Member {
 /// This server leads, until it has lost that or gives up its seat.
 #[derive(Debug)]
 pub struct Leadership {
-    /// Who it is.
+    /// Its term, and the URL under which clients find it.
     pub leader: Leader,
     /// What it commits to.
     pub store: EtcdStore,

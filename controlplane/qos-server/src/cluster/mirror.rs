@@ -8,7 +8,7 @@ use crate::journal::{Space, Totals, digest};
 /// The format that this release reads and writes.
 pub(super) const FORMAT: u64 = 1;
 
-/// What etcd holds.
+/// A copy of what etcd holds, kept by a watch.
 #[derive(Debug, Default)]
 pub(super) struct Mirror {
     routers: Records,

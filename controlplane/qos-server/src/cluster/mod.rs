@@ -21,7 +21,7 @@ pub use self::{
     store::EtcdStore,
 };
 
-/// Who leads.
+/// The server that leads, as the leader key in etcd says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Leader {
     /// How many leaders there have been, with this one; 0: there is one server only.

@@ -13,18 +13,17 @@ use tonic::{
     metadata::MetadataValue,
 };
 use tower_layer::Layer;
+use voicelane_identity::servers::LEADER;
 
 use super::Leader;
 
-/// The URL of the leader, in the metadata of a standby's answer.
-pub const LEADER: &str = "voicelane-leader";
 /// Our own services; health and reflection are answered by standbys, too.
 const OURS: &str = "/voicelane.";
 /// While there is no leader, an answer waits so long for one.
 const ELECTION: Duration = Duration::from_secs(2);
 
-/// Answers all calls of our services UNAVAILABLE while this server stands by; without a leader to name, it
-/// lets all pass.
+/// Answers all calls of our services UNAVAILABLE while this server stands by, with the leader if one is known
+/// soon. `None`: this server leads, or is alone, and all pass.
 #[derive(Clone, Debug)]
 pub(crate) struct RefuseCalls(pub(crate) Option<watch::Receiver<Option<Leader>>>);
 
@@ -39,7 +38,7 @@ impl<S> Layer<S> for RefuseCalls {
     }
 }
 
-/// See [`RefuseCalls`].
+/// A service whose calls are refused while this server stands by; see [`RefuseCalls`].
 #[derive(Clone, Debug)]
 pub(crate) struct Refusing<S> {
     inner: S,
@@ -75,7 +74,7 @@ where
     }
 }
 
-/// Says who leads.
+/// What calls are refused with: UNAVAILABLE, with the URL of the server that leads.
 pub(crate) fn refusal(leader: Option<&Leader>) -> Status {
     let Some(leader) = leader else {
         return Status::unavailable("this server stands by, and no server leads; try again");

@@ -23,7 +23,7 @@ use super::{
 use crate::journal::{Backend, Change, Each, StoreError, Totals};
 
 /// The most changes of a commit: etcd takes 128 operations.
-const MAX_CHANGES: usize = 120;
+pub(super) const MAX_CHANGES: usize = 120;
 /// The longest record, bytes. A batch may be so much longer than a mebibyte, and etcd takes one and a half.
 const LONGEST: usize = 256 * 1024;
 /// How long etcd keeps what was before.

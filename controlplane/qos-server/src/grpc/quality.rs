@@ -17,7 +17,6 @@ pub(super) fn loss(it: &LocatedLoss) -> v1::LocatedLoss {
     }
 }
 
-/// How it sounds.
 pub(super) fn score(it: &Score) -> v1::QualityScore {
     v1::QualityScore {
         mos: it.mos,

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use super::*;
+use crate::cluster::etcd::PATIENCE;
 
 const STEP: Duration = Duration::from_millis(50);
 const SERVERS: usize = 3;
@@ -130,9 +131,6 @@ struct Server {
     answers: VecDeque<OnItsWay<Answer>>,
     views: VecDeque<(Boot, View)>,
 }
-
-/// How long an answer is waited for.
-const PATIENCE: Duration = Duration::from_millis(700);
 
 impl Server {
     fn send(&mut self, now: Boot, delay: Duration, what: Request) {

@@ -51,7 +51,7 @@ pub(super) enum Result {
     Refused,
     /// The server does not lead: it has done nothing.
     NotLeading,
-    /// Nobody knows.
+    /// The answer was lost, or says so: it may have been done.
     Unknown,
 }
 

@@ -16,23 +16,20 @@ use super::{
     Ms,
     agent::{Call, Operation, Result as CallResult},
     etcd::{Commit, Committed, Request},
-    router,
+    millis, router,
 };
 use crate::{
     cluster::{
         Leader,
+        etcd::PATIENCE,
         lead::{AGAIN_AFTER, Lost, STEP_DOWN_AFTER},
         mirror::Mirror,
+        store::MAX_CHANGES,
     },
     engine::{Clock, Engine, Link, Reply, Settings, ToRouter},
     journal::{Backend, Change, Each, Handed, Journal, StoreError, Totals},
     model::{error::Error, ids::SessionKey, registry::Identity, store::Reported},
 };
-
-/// How long an answer of etcd is waited for.
-pub(super) const PATIENCE: Ms = 700;
-/// The most changes of a commit.
-const MAX_CHANGES: usize = 120;
 
 /// What the server's tasks have said, until their turn is over.
 #[derive(Clone, Debug, Default)]
@@ -220,12 +217,11 @@ impl Leading {
         let Some(of) = &mut self.commit else {
             return Ok(());
         };
-        let millis = |time: Duration| Ms::try_from(time.as_millis()).unwrap();
         if now - of.began >= millis(STEP_DOWN_AFTER) {
             // By then it leads no more, or etcd takes no writes.
             return Err(Lost::Late);
         }
-        if of.sent == 0 || now - of.sent >= PATIENCE + millis(AGAIN_AFTER) {
+        if of.sent == 0 || now - of.sent >= millis(PATIENCE + AGAIN_AFTER) {
             of.sent = now;
             let request = Request::Commit(of.commit.clone());
             self.out.push(Out::ToEtcd { sent: now, request });

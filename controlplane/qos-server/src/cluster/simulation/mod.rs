@@ -18,7 +18,7 @@ mod net;
 mod router;
 mod server;
 
-use std::{array, collections::BTreeMap, env, thread};
+use std::{array, collections::BTreeMap, env, thread, time::Duration};
 
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 
@@ -36,8 +36,12 @@ use crate::model::ids::SessionKey;
 /// Milliseconds since the world began.
 type Ms = u64;
 
+fn millis(time: Duration) -> Ms {
+    Ms::try_from(time.as_millis()).unwrap()
+}
+
 const SERVERS: usize = 2;
-/// A server's turn.
+/// How often a server has a turn.
 const STEP: Ms = 10;
 /// How much telephony the routers' links take.
 const BUDGET_BPS: u64 = 1_500_000;
@@ -191,7 +195,7 @@ impl World {
         }
     }
 
-    /// Mostly short.
+    /// How long a message is on its way: mostly a few milliseconds, seldom up to a second.
     fn delay(&mut self) -> Ms {
         if self.rng.random_bool(0.02) {
             self.rng.random_range(0..1_000)

@@ -22,12 +22,14 @@ use super::{
     Ms, STEP,
     agent::{Call, Result as CallResult},
     etcd::{Answer, Committed, Request},
-    leading::{Leading, Out, Outbox, PATIENCE},
+    leading::{Leading, Out, Outbox},
+    millis,
     net::Message,
 };
 use crate::{
     cluster::{
         Leader,
+        etcd::PATIENCE,
         lead::{Action, Boot, Lead, Renewal, View},
         mirror::Mirror,
     },
@@ -61,7 +63,7 @@ pub(super) struct Server {
     index: usize,
     runtime: Runtime,
     pub(super) wall: Arc<AtomicI64>,
-    /// Counts its starts.
+    /// How often it has been started.
     pub(super) start: u64,
     /// Since when its process has no turn.
     pub(super) stopped: Option<Ms>,
@@ -132,7 +134,7 @@ impl Server {
         }
     }
 
-    /// Its watch breaks.
+    /// Ends its watch, as a broken connection to etcd does.
     pub(super) fn unwatch(&mut self) {
         self.watch = None;
     }
@@ -273,7 +275,7 @@ impl Server {
     }
 
     fn lose_patience(&mut self, now: Ms) {
-        let late = |sent: &mut Ms| now - *sent >= PATIENCE;
+        let late = |sent: &mut Ms| now - *sent >= millis(PATIENCE);
         if let Some(sent) = self.campaign.take_if(late) {
             self.lead.campaigned(boot(now), boot(sent), None);
             self.watch = None;

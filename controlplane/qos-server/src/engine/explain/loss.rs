@@ -18,7 +18,7 @@ pub struct LocatedLoss {
     pub packets: u64,
     /// Before the source's router.
     pub before_source: Option<u64>,
-    /// In it.
+    /// Dropped in the source's router.
     pub in_source: Option<u64>,
     /// On to the destination's router.
     pub between: Option<u64>,
@@ -226,7 +226,7 @@ pub(super) fn low(number: u32) -> u16 {
 mod tests {
     use super::*;
 
-    /// Number, lost, dropped.
+    /// `checkpoints` are numbers, with how many before each were lost and dropped.
     fn measured(first: u32, checkpoints: &[(u32, u32, Option<u32>)]) -> MediaQuality {
         let checkpoint = |&(number, lost, dropped)| QualityCheckpoint {
             number,

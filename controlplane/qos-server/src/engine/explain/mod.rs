@@ -92,7 +92,7 @@ pub struct FlowExplanation {
 }
 
 impl FlowExplanation {
-    /// Nothing is counted.
+    /// A flow that no router has counted packets of.
     fn uncounted(steps: Vec<Step>) -> Self {
         Self {
             steps,

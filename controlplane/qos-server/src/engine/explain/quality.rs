@@ -23,7 +23,7 @@ const SCORED: usize = 4;
 /// How the last packets sounded, on the narrowband scale of ITU-T G.107, with factors of G.113.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Score {
-    /// 1 to 4.5.
+    /// Mean opinion score, 1 to 4.5 (G.107 annex B).
     pub mos: f64,
     /// The transmission rating R.
     pub rating: f64,
