@@ -27,6 +27,8 @@ pub const MAX_RECORDS: usize = 1_000;
 pub struct TraceFilter {
     /// Of one of these flows; empty: any packet. Fragments without ports are a session's or none's.
     pub flows: Vec<FlowFilter>,
+    /// Without a session, and [near](FiveTuple::is_near) one of these flows; empty: any packet.
+    pub near: Vec<FiveTuple>,
     /// That came in on this interface.
     pub interface: Option<InterfaceIndex>,
     /// That are dropped, or refused to the kernel.

@@ -32,6 +32,15 @@ pub(super) fn choose<B: Buffer>(tracer: &mut Tracer, burst: &mut Burst<B>, sessi
             }
         }
     }
+    if !tracer.filter.near.is_empty() {
+        traced &= !burst.sessions.all();
+        for place in packets_in(traced) {
+            let is_near = |flow| tracer.filter.near.iter().any(|it| it.is_near(&flow));
+            if !flow(burst, place).is_some_and(is_near) {
+                traced &= !(1 << place);
+            }
+        }
+    }
     if tracer.is_full() && !tracer.filter.drops_only {
         tracer.missed += u64::from(traced.count_ones());
         traced = 0;

@@ -207,6 +207,37 @@ fn only_what_is_asked_for_is_written_down() {
     );
 }
 
+/// What has a session is no near miss, nor is what has a session's five-tuple and comes in elsewhere.
+#[test]
+fn packets_near_a_flow_and_without_a_session_are_written_down() {
+    let mut rig = Rig::new(&settings("1Gbit/s"));
+    let call = Udp::new(HOST, FAR, 4000, 100);
+    let carried = Udp::new(HOST, FAR, 4002, 100);
+    rig.install(vec![
+        call.session("1Gbit/s", 100_000),
+        carried.session("1Gbit/s", 100_000),
+    ]);
+    let near = Udp::new(HOST, FAR, 4004, 100);
+    let far = Udp::new(HOST, [10, 4, 0, 1].into(), 4004, 100);
+    let mut part = near.clone();
+    part.fragment = 100;
+    let filter = TraceFilter {
+        near: vec![call.flow()],
+        ..TraceFilter::default()
+    };
+    let frames = [&call, &carried, &near, &far, &part].map(Udp::frame);
+    let records = traced(&mut rig, &filter, &frames);
+    let flows: Vec<_> = records.iter().map(|it| it.header.unwrap().flow).collect();
+    assert_eq!(flows, [near.flow()]);
+
+    begin(&mut rig, &filter, 100);
+    let mut spoofed = call.clone();
+    spoofed.mac = CORE_MAC;
+    rig.deliver(CORE, &spoofed.frame());
+    rig.settle();
+    assert_eq!(end(&mut rig).records, []);
+}
+
 /// A full queue is in the record, not only in its counter; so is a session's five-tuple that comes in elsewhere.
 #[test]
 fn what_a_queue_refuses_and_what_is_spoofed_is_told() {

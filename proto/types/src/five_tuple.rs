@@ -30,6 +30,28 @@ pub struct FiveTuple {
     pub protocol: Protocol,
 }
 
+impl FiveTuple {
+    /// Whether another flow is nearly this one: one of its ends is the same, or both but for their ports.
+    #[must_use]
+    pub fn is_near(&self, other: &Self) -> bool {
+        matches!(self.likeness(other), 2 | 3)
+    }
+
+    /// How alike two flows are: 2 for each end that is the same, 1 for each that differs in its port only. 4:
+    /// they are the same; 0 if their protocols differ.
+    #[must_use]
+    pub fn likeness(&self, other: &Self) -> u8 {
+        let of = |one: SocketAddr, other: SocketAddr| {
+            u8::from(one == other) + u8::from(one.ip() == other.ip())
+        };
+        if self.protocol == other.protocol {
+            of(self.source, other.source) + of(self.destination, other.destination)
+        } else {
+            0
+        }
+    }
+}
+
 impl fmt::Display for FiveTuple {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -53,5 +75,33 @@ mod tests {
         };
         let text = "10.1.0.5:4000 -> [2001:db8::7]:4002 protocol 17";
         assert_eq!(flow.to_string(), text);
+    }
+
+    #[test]
+    fn near_is_what_shares_an_end_or_both_addresses() {
+        let flow = |source: &str, destination: &str| FiveTuple {
+            source: source.parse().unwrap(),
+            destination: destination.parse().unwrap(),
+            protocol: Protocol::UDP,
+        };
+        let call = flow("10.1.0.5:4000", "10.2.0.7:4000");
+        for (source, destination, likeness) in [
+            ("10.1.0.5:4000", "10.2.0.7:4000", 4),
+            ("10.1.0.5:4002", "10.2.0.7:4000", 3),
+            ("10.1.0.5:4000", "10.2.0.7:4002", 3),
+            ("10.1.0.5:4002", "10.2.0.7:4002", 2),
+            ("10.1.0.9:4000", "10.2.0.7:4000", 2),
+            ("10.1.0.9:4000", "10.2.0.7:4002", 1),
+            ("10.2.0.7:4000", "10.1.0.5:4000", 0),
+        ] {
+            let other = flow(source, destination);
+            assert_eq!(call.likeness(&other), likeness, "{other}");
+            assert_eq!(call.is_near(&other), [2, 3].contains(&likeness), "{other}");
+        }
+        let other = FiveTuple {
+            protocol: Protocol::TCP,
+            ..call
+        };
+        assert!(!call.is_near(&other));
     }
 }

@@ -8,10 +8,12 @@ use std::{
 use crate::network::{self, Network};
 use nix::sys::signal::Signal;
 use voicelane_proto::v1::{
-    Endpoint, ExplainSessionRequest, ExplainSessionResponse, Latch, SessionKey,
-    explain_step::Verdict, operator_client::OperatorClient,
+    Endpoint, EventKind, ExplainSessionRequest, ExplainSessionResponse, Latch, SessionKey,
+    WatchEventsRequest, explain_step::Verdict, operator_client::OperatorClient,
 };
-use voicelane_testbed::{RouterOptions, control::call_session, traffic::Calls};
+use voicelane_testbed::{
+    RouterOptions, Site, control::call_session, topology::addresses, traffic::Calls,
+};
 
 fn explain(network: &Network) -> ExplainSessionResponse {
     let mut client = OperatorClient::new(network.agent.channel());
@@ -93,6 +95,69 @@ fn a_sender_that_falls_silent_is_told() {
     };
     assert_eq!(verdicts(0), [Verdict::Broken; 2], "{silent:?}");
     assert_eq!(verdicts(1), [Verdict::Ok; 2], "{silent:?}");
+}
+
+/// What the server tells until an event of this kind comes: its text.
+fn event(network: &Network, kind: EventKind) -> String {
+    let mut client = OperatorClient::new(network.agent.operator());
+    let request = WatchEventsRequest {
+        follow: true,
+        ..WatchEventsRequest::default()
+    };
+    let bound = Duration::from_secs(60);
+    let found = async move {
+        let mut parts = client.watch_events(request).await.unwrap().into_inner();
+        loop {
+            let part = parts.message().await.unwrap().unwrap();
+            if let Some(event) = part.events.into_iter().find(|it| it.kind() == kind) {
+                return event.text;
+            }
+        }
+    };
+    network
+        .agent
+        .runtime()
+        .run("an event", bound, found)
+        .unwrap()
+}
+
+/// The caller sends from another port than its signalling says, and somebody without a call sends EF.
+#[test]
+fn packets_from_another_port_and_ef_without_a_call_are_told() {
+    let network = Network::new("strays", &RouterOptions::default());
+    let flows = network.sites.calls(1);
+    let mut said = flows.clone();
+    let port = flows[0].source.port();
+    said[0].source.set_port(port + 1_000);
+    network.add("call-0", &said);
+    let _calls = Calls::start(flows.clone()).unwrap();
+    let bulk = network.bulk(1_000_000, 200);
+    bulk.set_tos(46 << 2);
+    let expected = format!(
+        "packets come from {}, the session says {} (on lan)",
+        flows[0].source,
+        port + 1_000
+    );
+    let end = Instant::now() + Duration::from_secs(30);
+    let detail = loop {
+        let answer = explain(&network);
+        assert_eq!(broken(&answer), Some(("seen", "a")), "{answer:?}");
+        let detail = answer.first_broken.unwrap().detail;
+        if detail.contains(&expected) || Instant::now() > end {
+            break detail;
+        }
+    };
+    assert!(
+        detail.contains(&expected),
+        "{expected:?} is not in {detail:?}"
+    );
+    assert_eq!(event(&network, EventKind::CallMissed), expected);
+    let claimed = event(&network, EventKind::EfClaimed);
+    let by = addresses::bulk(Site::A).ip();
+    assert!(
+        claimed.starts_with(&format!("EF claimed by {by} without a call: ")),
+        "{claimed}"
+    );
 }
 
 /// The core port is too slow for one call: a third of it stays in router A's queue.

@@ -73,7 +73,8 @@ pub(crate) enum Call {
     /// Show whether a call has its lane, link by link, and the first link that is broken.
     ///
     /// Counters are read twice, about a second apart, so that faults of now are told, not those that
-    /// were mended. Ends with 0 when every link holds, 1 when one is broken, 4 when none is known to
+    /// were mended. Where packets do not come, what comes in their place is told: from another port, say.
+    /// Ends with 0 when every link holds, 1 when one is broken, 4 when none is known to
     /// be broken but one is unknown.
     Explain {
         /// Name of the call.

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 pub use self::messages::{Command, Ended, Reply, Summary, ToRouter};
-use super::{attach::Unread, clock::Clock, turns::Turns};
+use super::{attach::Unread, clock::Clock, strays::Strays, turns::Turns};
 use crate::metrics::{self, Answer, Metrics};
 use crate::model::ids::{AttachmentId, RouterId, SessionKey};
 
@@ -68,6 +68,8 @@ pub struct Link {
     queue: Mutex<Queue>,
     clock: Clock,
     pub(super) unread: Unread,
+    /// What it has told of packets without a session.
+    pub(super) strays: Mutex<Strays>,
     /// There may be a message to send, or the end.
     news: Notify,
     closed: watch::Sender<bool>,
@@ -180,6 +182,7 @@ impl Link {
             }),
             clock,
             unread: Unread::default(),
+            strays: Mutex::default(),
             news: Notify::new(),
             closed: watch::Sender::new(false),
             ended: watch::Sender::new(None),

@@ -32,6 +32,7 @@ mod retry;
 mod silence;
 mod snapshot;
 mod state;
+mod strays;
 mod synchronise;
 mod turns;
 mod watch;
@@ -66,6 +67,7 @@ pub use self::{
     query::{Page, RouterView, Standing},
     silence::Silent,
     snapshot::Snapshot,
+    strays::{EfClaim, NearMiss},
     watch::{WatchEnd, Watcher},
 };
 use self::{moves::Lane, state::State};

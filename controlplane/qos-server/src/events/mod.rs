@@ -66,6 +66,10 @@ pub enum Kind {
     InterfaceUp,
     /// No packet of a call has come for long: it goes unless its agent keeps it.
     CallSilent,
+    /// A flow of a call is silent, and packets without a session are nearly of it.
+    CallMissed,
+    /// Somebody without a call sends EF.
+    EfClaimed,
     /// The lease of an agent ran out.
     AgentLost,
     /// An agent that was lost is there again.
@@ -87,9 +91,12 @@ impl Kind {
             | Self::RouterForgotten
             | Self::InterfaceUp
             | Self::AgentBack => Severity::Info,
-            Self::CallRefused | Self::CallRemoved | Self::CallSilent | Self::InterfaceDown => {
-                Severity::Warning
-            }
+            Self::CallRefused
+            | Self::CallRemoved
+            | Self::CallSilent
+            | Self::CallMissed
+            | Self::EfClaimed
+            | Self::InterfaceDown => Severity::Warning,
             Self::RouterLost | Self::RouterMute | Self::AgentLost => Severity::Error,
         }
     }

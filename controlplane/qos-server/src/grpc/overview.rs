@@ -204,6 +204,8 @@ fn event(event: &Event) -> v1::Event {
             Kind::InterfaceDown => v1::EventKind::InterfaceDown,
             Kind::InterfaceUp => v1::EventKind::InterfaceUp,
             Kind::CallSilent => v1::EventKind::CallSilent,
+            Kind::CallMissed => v1::EventKind::CallMissed,
+            Kind::EfClaimed => v1::EventKind::EfClaimed,
             Kind::AgentLost => v1::EventKind::AgentLost,
             Kind::AgentBack => v1::EventKind::AgentBack,
         }

@@ -293,6 +293,9 @@ async fn listen(
             Ok(Message::Traffic(traffic)) => {
                 parse::traffic(traffic).map(|ports| engine.carried(link, ports))
             }
+            Ok(Message::Strays(strays)) => {
+                parse::strays(strays).map(|(misses, claims)| engine.strays(link, misses, claims))
+            }
             Ok(Message::Result(result)) => parse::result(result).map(|(id, reply)| {
                 if !link.answer(id, reply) {
                     debug!(router = %link.router(), id, "an answer that nobody waits for");
@@ -362,5 +365,6 @@ fn name(message: &Message) -> &'static str {
         Message::InterfaceChanges(_) => "InterfaceChanges",
         Message::Silent(_) => "SilentSessions",
         Message::Traffic(_) => "PortTraffic",
+        Message::Strays(_) => "StrayPackets",
     }
 }

@@ -50,6 +50,7 @@ mod routers;
 mod sessions;
 mod store;
 mod store_killed;
+mod strays;
 mod watch;
 mod web;
 mod web_readers;

@@ -5,6 +5,7 @@ pub mod report;
 
 mod attachment;
 mod silence;
+mod strays;
 mod terms;
 mod traffic;
 

@@ -20,6 +20,8 @@ const SILENT: Duration = Duration::from_secs(120);
 const SLICE: usize = 16;
 /// The most sessions of a message.
 const MAX_TOLD: usize = 1_024;
+/// The most flows of a pass that near misses are looked for. The next pass goes on after them.
+const MAX_WANTED: usize = 32;
 
 /// Looks, and tells, until the attachment ends.
 pub(super) async fn tell(sessions: Arc<Sessions>, outbox: mpsc::Sender<AttachRequest>) {
@@ -35,6 +37,8 @@ struct Scan {
     /// Since when sessions of these revisions have been seen without any packet ever. One that was deleted
     /// and added again under its key is another one.
     unused: Unused,
+    /// The last session of which near misses were looked for, unless it is the turn of the first one.
+    wanted_to: Option<SessionKey>,
 }
 
 impl Scan {
@@ -47,7 +51,7 @@ impl Scan {
         let (began, total) = (Instant::now(), sessions.table().len());
         let unused = std::mem::take(&mut self.unused);
         let (mut last, mut looked_at) = (None, 0_usize);
-        let mut silent = Vec::new();
+        let (mut silent, mut room) = (Vec::new(), MAX_WANTED);
         loop {
             let slice = sessions.next(last.as_ref(), SLICE);
             let Some((end, ..)) = slice.last() else {
@@ -65,6 +69,7 @@ impl Scan {
             let now = Instant::now();
             for of_session in readings.chunk_by(|one, other| one.key == other.key) {
                 silent.extend(self.judge(of_session, &revisions, &unused, now));
+                room -= self.want(sessions, of_session, room, now);
             }
             if silent.len() + SLICE > MAX_TOLD {
                 report(outbox, &mut silent).await?;
@@ -73,8 +78,32 @@ impl Scan {
             sleep_until(began + EVERY * part / all).await;
         }
         report(outbox, &mut silent).await?;
+        if room > 0 {
+            self.wanted_to = None;
+        }
         sleep_until(began + EVERY).await;
         Ok(())
+    }
+
+    /// Has near misses looked for of a session's silent flows, if it is its turn; returns of how many flows.
+    fn want(
+        &mut self,
+        sessions: &Sessions,
+        readings: &[EntryReading],
+        room: usize,
+        now: Instant,
+    ) -> usize {
+        let Some(EntryReading { key, .. }) = readings.first() else {
+            return 0;
+        };
+        if room == 0 || self.wanted_to.as_ref().is_some_and(|last| key <= last) {
+            return 0;
+        }
+        let wanted = sessions.wanted().want(readings, room, now);
+        if wanted > 0 {
+            self.wanted_to = Some(key.clone());
+        }
+        wanted
     }
 
     /// Whether a session is silent.

@@ -1,4 +1,4 @@
-//! Tells the server how much of the strict-priority classes ports send.
+//! Tells the server how much of the strict-priority classes ports send, and who claims EF without a call.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,9 +7,14 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 use voicelane_dataplane::{diffserv::Service, stats::Report};
-use voicelane_proto::v1::{AttachRequest, PortRate, PortTraffic, attach_request::Message};
+use voicelane_proto::v1::{
+    AttachRequest, PortRate, PortTraffic, StrayPackets, attach_request::Message,
+};
 
-use super::attachment::{Detached, send};
+use super::{
+    attachment::{Detached, send},
+    strays,
+};
 use crate::{
     config::{PortConfig, interfaces},
     sessions::Sessions,
@@ -36,12 +41,18 @@ async fn tell_on(
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut report = Report::new(ports.len(), interfaces(ports).count());
-    let mut before: Option<(Instant, Vec<u64>)> = None;
+    let mut before = None;
     loop {
         ticks.tick().await;
         report = sessions.client().report(report).await?;
-        let (now, sent) = (Instant::now(), sent_bytes(ports, &report));
-        if let Some((then, former)) = before.replace((now, sent.clone())) {
+        let (now, sent, claimed) = (
+            Instant::now(),
+            sent_bytes(ports, &report),
+            strays::claimed(&report),
+        );
+        if let Some((then, former, had_claimed)) =
+            before.replace((now, sent.clone(), claimed.clone()))
+        {
             let millis = u64::try_from((now - then).as_millis()).unwrap_or(u64::MAX);
             let rates = ports.iter().zip(sent.iter().zip(former));
             let rate = |(port, (sent, former)): (&PortConfig, (&u64, u64))| PortRate {
@@ -50,6 +61,13 @@ async fn tell_on(
             };
             let ports = rates.map(rate).collect();
             send(outbox, Message::Traffic(PortTraffic { ports })).await?;
+            let strays = StrayPackets {
+                ef_claims: strays::ef_claims(&had_claimed, &claimed, sessions.ways_in()),
+                ..StrayPackets::default()
+            };
+            if !strays.ef_claims.is_empty() {
+                send(outbox, Message::Strays(strays)).await?;
+            }
         }
     }
 }

@@ -198,7 +198,7 @@ impl RouterOperator for Operator {
         &self,
         request: Request<TracePacketsRequest>,
     ) -> Result<Response<Self::TracePacketsStream>, Status> {
-        let parts = trace::trace(Arc::clone(&self.source), request.get_ref())?;
+        let parts = trace::trace(Arc::clone(&self.source), request.get_ref()).await?;
         Ok(Response::new(Box::pin(ReceiverStream::new(parts))))
     }
 }

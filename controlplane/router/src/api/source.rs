@@ -61,8 +61,6 @@ pub struct Kept {
     metrics: Mutex<Option<(Instant, Arc<str>)>>,
     /// Reading every entry takes the worker's time: one at a time.
     pub(super) reading_entries: Arc<Semaphore>,
-    /// One trace at a time.
-    pub(super) tracing: Arc<Semaphore>,
 }
 
 impl Kept {
@@ -74,7 +72,6 @@ impl Kept {
             report: Mutex::default(),
             metrics: Mutex::default(),
             reading_entries: Arc::new(Semaphore::new(1)),
-            tracing: Arc::new(Semaphore::new(1)),
         }
     }
 

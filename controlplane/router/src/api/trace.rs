@@ -11,7 +11,7 @@ use tokio::{
         OwnedSemaphorePermit,
         mpsc::{self, error::TrySendError},
     },
-    time::{Instant, sleep_until, timeout_at},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 use tonic::Status;
 use voicelane_dataplane::{
@@ -34,7 +34,8 @@ use crate::{
 
 /// How often the workers are asked for what they have.
 const READ_EVERY: Duration = Duration::from_millis(50);
-/// How long the last part waits for its reader.
+/// How long a trace waits for its turn, which the search for near misses has for less, and its last part for its
+/// reader.
 const PATIENCE: Duration = Duration::from_secs(1);
 const USUAL_PACKETS: u32 = 20;
 const USUAL_TIMEOUT_MS: u32 = 10_000;
@@ -44,7 +45,10 @@ const LONGEST_TIMEOUT_MS: u32 = 600_000;
 pub(super) type Parts = mpsc::Receiver<Result<TracePacketsResponse, Status>>;
 
 /// Starts what a request asks for.
-pub(super) fn trace(source: Arc<Source>, request: &TracePacketsRequest) -> Result<Parts, Status> {
+pub(super) async fn trace(
+    source: Arc<Source>,
+    request: &TracePacketsRequest,
+) -> Result<Parts, Status> {
     let packets = in_range("packets", request.packets, USUAL_PACKETS, MAX_PACKETS)?;
     let timeout_ms = in_range(
         "timeout_ms",
@@ -53,10 +57,11 @@ pub(super) fn trace(source: Arc<Source>, request: &TracePacketsRequest) -> Resul
         LONGEST_TIMEOUT_MS,
     )?;
     let filter = filter(&source, request)?;
-    let turn = Arc::clone(&source.kept.tracing).try_acquire_owned();
-    let turn = turn.map_err(|_| {
-        Status::resource_exhausted("another trace is running; try again when it has ended")
-    })?;
+    let turn = Arc::clone(source.kept.client().tracing()).acquire_owned();
+    let Ok(Ok(turn)) = timeout(PATIENCE, turn).await else {
+        let reason = "another trace is running; try again when it has ended";
+        return Err(Status::resource_exhausted(reason));
+    };
     let (sender, receiver) = mpsc::channel(2);
     let trace = Trace {
         source,

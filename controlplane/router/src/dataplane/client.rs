@@ -10,7 +10,10 @@ use std::{
 
 use crossbeam_channel::{Receiver, TrySendError};
 use thiserror::Error;
-use tokio::{sync::oneshot, time::sleep};
+use tokio::{
+    sync::{Semaphore, oneshot},
+    time::sleep,
+};
 use tracing::error;
 use voicelane_dataplane::{
     control::{Answer, Command, Control, FlowReading, Reply, Request},
@@ -38,6 +41,7 @@ pub struct Client {
 struct Shared {
     control: Control,
     asking: Mutex<Asking>,
+    tracing: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
@@ -55,6 +59,7 @@ impl Client {
         let shared = Arc::new(Shared {
             control,
             asking: Mutex::default(),
+            tracing: Arc::new(Semaphore::new(1)),
         });
         let client = Self {
             shared: Arc::clone(&shared),
@@ -129,7 +134,14 @@ impl Client {
         }
     }
 
-    /// Lends the workers another tracer, or none any more; gives back the one until now.
+    /// Whose turn it is to trace: one at a time.
+    #[must_use]
+    pub fn tracing(&self) -> &Arc<Semaphore> {
+        &self.shared.tracing
+    }
+
+    /// Lends the workers another tracer, or none any more; gives back the one until now. For whoever has
+    /// [the turn](Self::tracing).
     pub async fn trace(
         &self,
         tracer: Option<Box<Tracer>>,

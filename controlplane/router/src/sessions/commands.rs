@@ -11,6 +11,7 @@ use std::{
     sync::Arc,
 };
 
+use tokio::time::Instant;
 use tracing::debug;
 use voicelane_dataplane::{
     control::{Answer, Request},
@@ -296,6 +297,9 @@ impl Commands {
             ));
         };
         let readings = self.sessions.read(&key, &installed.entries).await?;
+        self.sessions
+            .wanted()
+            .want(&readings, readings.len(), Instant::now());
         let ways_in = self.sessions.ways_in();
         let counters = readings.iter().map(|reading| reading.to_proto(ways_in));
         Ok(CommandResult {

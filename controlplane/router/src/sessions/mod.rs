@@ -9,8 +9,10 @@ pub mod table;
 mod commands;
 mod read;
 mod sampling;
+mod wanted;
 
 pub use commands::{Commands, latched_messages};
 pub use entries::WaysIn;
 pub use read::{EntryReading, Sessions};
 pub use sampling::Sampling;
+pub use wanted::{Wanted, WantedFlow};

@@ -15,6 +15,7 @@ use super::{
     entries::{Entry, WaysIn},
     sampling::Sampling,
     table::Table,
+    wanted::Wanted,
 };
 use crate::dataplane::{Client, WorkerGone};
 
@@ -29,6 +30,7 @@ pub struct Sessions {
     ways_in: WaysIn,
     sampling: Sampling,
     learned: AtomicU64,
+    wanted: Wanted,
 }
 
 /// What the worker has counted of an entry.
@@ -52,6 +54,7 @@ impl Sessions {
             ways_in,
             sampling,
             learned: AtomicU64::new(0),
+            wanted: Wanted::default(),
         }
     }
 
@@ -68,6 +71,11 @@ impl Sessions {
     /// The interfaces by which flows may come in.
     pub fn ways_in(&self) -> &WaysIn {
         &self.ways_in
+    }
+
+    /// Silent flows that near misses are looked for.
+    pub fn wanted(&self) -> &Wanted {
+        &self.wanted
     }
 
     /// Which are measured.

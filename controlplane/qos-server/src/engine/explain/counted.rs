@@ -65,6 +65,13 @@ impl Reading {
         all.any(|entry| is_recent(entry, SEEN_WITHIN_MS) || entry.policed_packets > 0)
     }
 
+    /// Whether RTP does not come that should: by the second reading the router has looked for what comes in its
+    /// place.
+    pub(super) fn is_silent(&self) -> bool {
+        let mut all = self.counters().iter();
+        all.any(|entry| entry.kind == Some(FlowKind::Rtp) && !is_recent(entry, SEEN_WITHIN_MS))
+    }
+
     /// The least and the most time from one reading to a later one, seconds.
     fn span(&self, later: &Self) -> (f64, f64) {
         let least = later.sent.saturating_duration_since(self.received);

@@ -128,7 +128,8 @@ impl Engine {
         let all_tell = first
             .values()
             .all(|reading| matches!(reading.reply, Ok(Ok(_))));
-        let counted = if all_tell && first.values().any(Reading::moves) {
+        let is_worth_it = |reading: &Reading| reading.moves() || reading.is_silent();
+        let counted = if all_tell && first.values().any(is_worth_it) {
             sleep(self.settings.explain_sample.max(counted::sample(&first))).await;
             let second = self.read_counters(&session, 2).await;
             Counted::between(first, second)
@@ -143,6 +144,7 @@ impl Engine {
             .map(|flow| explain_flow(&session, flow, &counted))
             .collect();
         quality::judge(&session, &mut flows);
+        self.add_strays(&session, &mut flows);
         let first = |verdict| {
             let steps = flows.iter().flat_map(|flow| &flow.steps);
             let steps = steps.filter(|step| step.verdict == verdict);

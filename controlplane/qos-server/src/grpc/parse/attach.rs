@@ -5,9 +5,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 use voicelane_proto::v1;
 
-use super::{endpoint, key, missing, unknown};
+use super::{address, endpoint, key, missing, unknown};
 use crate::{
-    engine::{Colours, EntryCounters, Latched, Reply, Silent},
+    engine::{Colours, EfClaim, EntryCounters, Latched, NearMiss, Reply, Silent},
     model::{
         codec::text as short_text,
         course::Path,
@@ -25,6 +25,8 @@ use crate::{
 const MAX_OVERHEAD_BYTES: u32 = 1_024;
 /// The most sources or silent sessions that a router tells at once.
 const MAX_LATCHED: usize = 1_024;
+/// The most near misses, or claims of EF, that it tells at once.
+const MAX_STRAYS: usize = 64;
 /// The most numbers of a stream that a router tells for comparison.
 const MAX_COMPARED: usize = 16;
 /// The most reports of receivers that it tells of an entry.
@@ -181,6 +183,41 @@ pub fn traffic(traffic: v1::PortTraffic) -> Result<Vec<(Box<str>, u64)>, Error> 
         Ok((port.into(), it.out_bps))
     };
     traffic.ports.into_iter().enumerate().map(one).collect()
+}
+
+/// Packets that a router says are no session's.
+pub fn strays(strays: v1::StrayPackets) -> Result<(Vec<NearMiss>, Vec<EfClaim>), Error> {
+    let counts = [strays.near_misses.len(), strays.ef_claims.len()];
+    for (field, count) in ["near_misses", "ef_claims"].into_iter().zip(counts) {
+        if count > MAX_STRAYS {
+            let reason = format!("has {count}; give at most {MAX_STRAYS}");
+            return Err(Error::invalid(format!("strays.{field}"), reason));
+        }
+    }
+    let near_miss = |(index, it): (usize, v1::NearMiss)| {
+        let field = |name: &str| format!("strays.near_misses[{index}].{name}");
+        Ok(NearMiss {
+            key: key(&field("key"), it.key)?,
+            flow: usize::try_from(it.flow_index).unwrap_or(usize::MAX),
+            source: endpoint(&field("source"), it.source)?,
+            destination: endpoint(&field("destination"), it.destination)?,
+            interface: text(&field("interface"), &it.interface)?.into(),
+        })
+    };
+    let ef_claim = |(index, it): (usize, v1::EfClaim)| {
+        let field = format!("strays.ef_claims[{index}]");
+        Ok(EfClaim {
+            interface: text(&format!("{field}.interface"), &it.interface)?.into(),
+            address: address(&field, &it.address)?,
+            packets: it.packets,
+        })
+    };
+    let misses = strays.near_misses.into_iter().enumerate().map(near_miss);
+    let claims = strays.ef_claims.into_iter().enumerate().map(ef_claim);
+    Ok((
+        misses.collect::<Result<_, Error>>()?,
+        claims.collect::<Result<_, Error>>()?,
+    ))
 }
 
 /// What a packet takes on the wire beside its headers, or 0.
