@@ -17,7 +17,7 @@ use tonic::Status;
 use voicelane_dataplane::{
     session::{FiveTuple, Protocol},
     trace::{Fate, FlowFilter, MAX_RECORDS, Stage, TraceFilter, TraceRecord, TracedHeader, Tracer},
-    units::{InterfaceIndex, TickRate},
+    units::{InterfaceIndex, TickRate, Ticks},
 };
 use voicelane_proto::v1::{
     self, TracePacketsRequest, TracePacketsResponse, TraceStep, TracedPacket,
@@ -68,6 +68,7 @@ pub(super) async fn trace(
         filter,
         left: usize::try_from(packets).unwrap_or(MAX_RECORDS),
         missed: 0,
+        at: None,
         end: Instant::now() + Duration::from_millis(timeout_ms.into()),
         _turn: turn,
     };
@@ -161,6 +162,8 @@ struct Trace {
     /// How many packets are still wanted.
     left: usize,
     missed: u64,
+    /// One time by the workers' clock and by the wall's, ns: packets must not change places between parts.
+    at: Option<(Ticks, i64)>,
     end: Instant,
     _turn: OwnedSemaphorePermit,
 }
@@ -229,12 +232,13 @@ impl Trace {
             self.left -= taken;
             self.missed += missed + u64::try_from(records.len() - taken).unwrap_or(0);
             let words = Words::new(&self.source);
-            let unix = SystemTime::now().duration_since(UNIX_EPOCH);
-            let unix = unix.map_or(0, |unix| unix.as_nanos());
-            let unix = i64::try_from(unix).unwrap_or(i64::MAX);
+            let (then, unix) = *self.at.get_or_insert_with(|| (now, unix_ns()));
             let packets = records.iter().take(taken).map(|record| {
-                let ago = words.clock.nanoseconds(now.since(record.at));
-                let at_unix_ns = unix.saturating_sub_unsigned(ago);
+                let [later, ago] = [record.at.since(then), then.since(record.at)]
+                    .map(|ticks| words.clock.nanoseconds(ticks));
+                let at_unix_ns = unix
+                    .saturating_add_unsigned(later)
+                    .saturating_sub_unsigned(ago);
                 words.packet(record, at_unix_ns)
             });
             part.packets = packets.collect();
@@ -242,6 +246,11 @@ impl Trace {
         part.missed = self.missed;
         Ok(part)
     }
+}
+
+fn unix_ns() -> i64 {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH);
+    unix.map_or(0, |unix| i64::try_from(unix.as_nanos()).unwrap_or(i64::MAX))
 }
 
 /// What the numbers in records are called.
