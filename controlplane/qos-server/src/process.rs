@@ -23,7 +23,7 @@ use tokio::{
 use tracing::{error, info, warn};
 use voicelane_identity::{Files, server::Trust};
 use voicelane_server::{
-    cluster::{Etcd, Leader, Leadership, Member, lost},
+    cluster::{Etcd, Leadership, Member, Role},
     config::{Config, Data, Reloaded},
     engine::{self, Engine},
     identity::{Audit, Guard, Keeper, Quotas},
@@ -66,7 +66,7 @@ async fn alone(
     // Until here signals end the process at once, as nothing of it is lost then.
     let process = Process::open(config, keeper, limits).await?;
     let served = tokio::select! {
-        served = process.serve(engine.clone(), None, process.stopped()) => served,
+        served = process.serve(engine.clone(), Role::Alone, process.stopped()) => served,
         error = engine.journal().failed() => return Err(error.into()),
     };
     process.close();
@@ -203,6 +203,7 @@ impl<'a> Process<'a> {
                 let readers = Readers {
                     trust: trust.clone().filter(|_| !in_plain_text),
                     read_timeout: config.transport().limits.read_timeout,
+                    tenure: None,
                 };
                 let scheme = readers.trust.as_ref().map_or("http", |_| "https");
                 info!("the page is at {scheme}://{address}/");
@@ -248,29 +249,34 @@ impl<'a> Process<'a> {
         Ok(format!("{}://{address}", self.config.scheme()))
     }
 
-    /// Serves an engine until `stop` resolves; `leader`: who leads, if this server stands by.
+    /// Serves an engine until `stop` resolves.
     async fn serve(
         &self,
         engine: Arc<Engine>,
-        leader: Option<watch::Receiver<Option<Leader>>>,
+        role: Role,
         stop: impl Future<Output = ()>,
     ) -> anyhow::Result<()> {
         if let Some((listener, readers)) = &self.page {
             let listener = TcpListener::from_std(listener.try_clone()?)?;
-            let (engine, leader, readers) = (engine.clone(), leader.clone(), readers.clone());
+            let (engine, role, readers) = (engine.clone(), role.clone(), readers.clone());
             tokio::spawn(async move {
-                let served = match leader {
+                let served = match role {
                     // Over TLS a browser waits until this server leads.
-                    Some(_) if readers.trust.is_some() => return,
-                    Some(leader) => web::stand_by(engine, listener, leader).await,
-                    None => web::serve(engine, listener, readers).await,
+                    Role::StandsBy(_) if readers.trust.is_some() => return,
+                    Role::StandsBy(leader) => web::stand_by(engine, listener, leader).await,
+                    Role::Alone => web::serve(engine, listener, readers).await,
+                    Role::Leads(tenure) => {
+                        let tenure = Some(tenure);
+                        let readers = Readers { tenure, ..readers };
+                        web::serve(engine, listener, readers).await
+                    }
                 };
                 if let Err(error) = served {
                     warn!(%error, "the page is served no more");
                 }
             });
         }
-        if leader.is_none()
+        if !role.stands_by()
             && let Some(webhook) = self.config.webhook()?
         {
             tokio::spawn(webhook.run(engine.clone()));
@@ -292,7 +298,7 @@ impl<'a> Process<'a> {
         let mut transport = self.config.transport();
         transport.guard = self.guard.clone();
         transport.trust = self.trust.clone();
-        transport.stands_by = leader;
+        transport.role = role;
         if let Some((socket, _)) = &self.socket {
             transport.socket = Some(UnixListener::from_std(socket.try_clone()?)?);
         }
@@ -307,7 +313,8 @@ impl<'a> Process<'a> {
             ..self.config.settings()?
         });
         let (stop, stopped) = oneshot::channel::<()>();
-        let serving = self.serve(engine, Some(member.leader()), async { drop(stopped.await) });
+        let role = Role::StandsBy(member.leader());
+        let serving = self.serve(engine, role, async { drop(stopped.await) });
         let mut serving = std::pin::pin!(serving);
         info!("standing by");
         let elected = tokio::select! {
@@ -316,6 +323,10 @@ impl<'a> Process<'a> {
             elected = member.elected() => Some(elected?),
             () = self.stopped() => None,
         };
+        if elected.is_none() {
+            // Before anything takes time: nobody would serve if it were elected meanwhile.
+            member.leave().await?;
+        }
         drop(stop);
         // Whoever waits for an answer is to have it.
         drop(timeout(LAST_ANSWERS, serving).await);
@@ -327,7 +338,8 @@ impl<'a> Process<'a> {
         let Leadership {
             leader,
             store,
-            lost: mut lead,
+            tenure,
+            lost,
             seat,
         } = leadership;
         let began = Instant::now();
@@ -338,13 +350,16 @@ impl<'a> Process<'a> {
             took = ?began.elapsed(), "leads"
         );
         let (stop, stopped) = oneshot::channel::<()>();
-        let serving = self.serve(engine.clone(), None, async { drop(stopped.await) });
+        let role = Role::Leads(tenure.clone());
+        let serving = self.serve(engine.clone(), role, async { drop(stopped.await) });
         let mut serving = std::pin::pin!(serving);
         let end = tokio::select! {
             // It ends by itself only with an error.
             served = &mut serving => return served.map(|()| End::Stopped),
-            _ = lost(&mut lead) => End::Lost,
+            _ = lost => End::Lost,
             error = engine.journal().failed() => {
+                // Another server may have committed.
+                tenure.end();
                 error!(%error, term = leader.term, "leads no more: all streams end, routers keep their calls");
                 End::Lost
             }
@@ -359,7 +374,7 @@ impl<'a> Process<'a> {
                 End::Stopped => {
                     engine.journal().close().await?;
                     seat.resign();
-                    member.ended().await?;
+                    member.leave().await?;
                 }
             }
             Ok::<_, anyhow::Error>(())

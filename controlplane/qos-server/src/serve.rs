@@ -29,7 +29,7 @@ use voicelane_proto::v1::{
 
 pub use crate::connection::Limits;
 use crate::{
-    cluster::{Leader, standby::RefuseCalls},
+    cluster::{Role, standby::RefuseCalls},
     connection::{Admission, CountCalls, Listener, Tls, incoming},
     engine::Engine,
     grpc::{
@@ -94,8 +94,8 @@ pub struct Transport {
     pub socket: Option<UnixListener>,
     /// What bounds those who are connected.
     pub guard: Guard,
-    /// Who leads, if this server stands by: then it says so, and serves nothing else.
-    pub stands_by: Option<watch::Receiver<Option<Leader>>>,
+    /// Whether this server leads. One that stands by says so, and serves nothing else.
+    pub role: Role,
 }
 
 impl From<Keepalive> for Transport {
@@ -247,18 +247,16 @@ pub async fn serve(
         trust,
         socket,
         guard,
-        stands_by,
+        role,
     } = transport.into();
     let (health, health_service) = tonic_health::server::health_reporter();
-    set_health(
-        &health,
-        match stands_by {
-            None => ServingStatus::Serving,
-            Some(_) => ServingStatus::NotServing,
-        },
-    )
-    .await;
-    let stands_by_now = stands_by.is_some();
+    let stands_by = role.stands_by();
+    let status = if stands_by {
+        ServingStatus::NotServing
+    } else {
+        ServingStatus::Serving
+    };
+    set_health(&health, status).await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -286,7 +284,7 @@ pub async fn serve(
         .max_concurrent_streams(Some(MAX_STREAMS))
         .http2_max_pending_accept_reset_streams(Some(MAX_CANCELLED))
         .layer(CountCalls)
-        .layer(RefuseCalls(stands_by))
+        .layer(RefuseCalls(role))
         .add_service(health_service)
         .add_service(reflection)
         .add_service(reflection_v1alpha)
@@ -308,7 +306,7 @@ pub async fn serve(
         });
     let stop = async {
         stop.await;
-        if !stands_by_now {
+        if !stands_by {
             info!("shutting down; routers go on with the calls that they have");
         }
         set_health(&health, ServingStatus::NotServing).await;

@@ -54,6 +54,11 @@ impl Boot {
     pub fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
+
+    /// Nanoseconds since the machine was started.
+    pub fn nanos(self) -> u64 {
+        u64::try_from(self.0.as_nanos()).unwrap_or(u64::MAX)
+    }
 }
 
 /// What a server sees of the leadership in its watch.
@@ -88,10 +93,7 @@ pub enum Lost {
     /// The lease ran out, or somebody took the leader's key away.
     #[error("its lease is gone")]
     LeaseGone,
-    /// A commit met a later term.
-    #[error("another server leads by now")]
-    Fenced,
-    /// The server is stopping.
+    /// Nobody serves any more: the server is stopping, or a commit met a later term.
     #[error("it resigned")]
     Resigned,
 }
@@ -121,7 +123,6 @@ enum State {
     },
     Campaigning,
     Leading {
-        term: u64,
         until: Boot,
         renew_at: Boot,
         /// A renewal is on its way.
@@ -178,19 +179,19 @@ impl Lead {
         }
     }
 
-    /// The answer to a campaign: the new term, if it was won. `sent` is when the lease was asked for.
-    pub fn campaigned(&mut self, now: Boot, sent: Boot, won: Option<u64>) {
-        self.state = match won {
-            Some(term) => State::Leading {
-                term,
+    /// The answer to a campaign. `sent` is when the lease was asked for.
+    pub fn campaigned(&mut self, now: Boot, sent: Boot, is_won: bool) {
+        self.state = if is_won {
+            State::Leading {
                 until: sent.plus(STEP_DOWN_AFTER),
                 renew_at: sent.plus(RENEW_EVERY),
                 renewing: false,
                 lost: None,
-            },
-            None => State::Standby {
+            }
+        } else {
+            State::Standby {
                 not_before: now.plus(AGAIN_AFTER),
-            },
+            }
         };
     }
 
@@ -224,15 +225,12 @@ impl Lead {
         }
     }
 
-    /// The term in which it leads at `now`, if it does.
-    pub fn term(&self, now: Boot) -> Option<u64> {
+    /// Until when it leads unless a renewal is acknowledged before; `None`: it does not, or steps down next.
+    pub fn until(&self) -> Option<Boot> {
         match &self.state {
             State::Leading {
-                term,
-                until,
-                lost: None,
-                ..
-            } if now < *until => Some(*term),
+                until, lost: None, ..
+            } => Some(*until),
             _ => None,
         }
     }

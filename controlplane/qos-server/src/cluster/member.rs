@@ -11,7 +11,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    Etcd, EtcdError, EtcdStore, Leader,
+    Etcd, EtcdError, EtcdStore, Leader, Tenure,
     etcd::Watch,
     lead::{Action, Boot, Lead, Lost, View},
     mirror::Mirror,
@@ -40,8 +40,10 @@ pub struct Leadership {
     pub leader: Leader,
     /// What it commits to.
     pub store: EtcdStore,
-    /// Tells why it leads no more.
-    pub lost: watch::Receiver<Option<Lost>>,
+    /// Until when it may answer.
+    pub tenure: Tenure,
+    /// Resolves when it leads no more.
+    pub lost: oneshot::Receiver<Lost>,
     /// While it is kept, nobody else is elected as long as renewals succeed.
     pub seat: Seat,
 }
@@ -60,14 +62,6 @@ impl Seat {
     pub fn resign(self) {
         // Fails when the lead is lost already.
         let _: Result<(), Leaves> = self.0.send(Leaves);
-    }
-}
-
-/// Resolves when this server leads no more.
-pub async fn lost(lost: &mut watch::Receiver<Option<Lost>>) -> Lost {
-    match lost.wait_for(Option::is_some).await {
-        Ok(lost) => lost.unwrap_or(Lost::Late),
-        Err(_) => Lost::Late,
     }
 }
 
@@ -110,12 +104,20 @@ impl Member {
         std::future::pending().await
     }
 
-    /// Waits until it has resigned, so that another server may lead.
+    /// Stands by no more, and gives up a lead that nobody has taken: then another server may lead.
     ///
     /// # Errors
     ///
     /// If what etcd holds cannot be used.
-    pub async fn ended(&mut self) -> Result<(), StoreError> {
+    pub async fn leave(&mut self) -> Result<(), StoreError> {
+        self.elected.close();
+        while let Some(leadership) = self.elected.recv().await {
+            leadership.seat.resign();
+        }
+        self.ended().await
+    }
+
+    async fn ended(&mut self) -> Result<(), StoreError> {
         match self.task.take() {
             Some(task) => task.await.unwrap_or_else(|error| {
                 Err(StoreError::Thread {
@@ -149,7 +151,9 @@ struct Won {
 impl Running {
     async fn run(mut self) -> Result<(), StoreError> {
         loop {
-            let won = self.stand_by().await?;
+            let Some(won) = self.stand_by().await? else {
+                return Ok(());
+            };
             let lease = won.lease;
             let ended = self.serve(won).await;
             self.etcd.revoke(lease).await;
@@ -159,9 +163,9 @@ impl Running {
         }
     }
 
-    /// Follows what etcd holds until this server is elected.
-    async fn stand_by(&mut self) -> Result<Won, StoreError> {
-        loop {
+    /// Follows what etcd holds until this server is elected; `None`: it leaves.
+    async fn stand_by(&mut self) -> Result<Option<Won>, StoreError> {
+        while !self.elections.is_closed() {
             let error = match self.follow().await {
                 Ok(Ok(won)) => return Ok(won),
                 Ok(Err(error)) => return Err(error),
@@ -172,16 +176,24 @@ impl Running {
                 warn!(error, "etcd cannot be followed; trying again");
                 self.said = error;
             }
-            sleep(READ_AGAIN).await;
+            // It ends early when this server leaves.
+            drop(timeout(READ_AGAIN, self.elections.closed()).await);
         }
+        Ok(None)
     }
 
     /// The same until etcd fails.
-    async fn follow(&mut self) -> Result<Result<Won, StoreError>, EtcdError> {
-        let (mut mirror, revision) = self.etcd.list().await?;
-        let mut watch = self.etcd.watch(revision).await?;
+    async fn follow(&mut self) -> Result<Result<Option<Won>, StoreError>, EtcdError> {
+        let reading = async {
+            let (mirror, revision) = self.etcd.list().await?;
+            Ok::<_, EtcdError>((mirror, self.etcd.watch(revision).await?))
+        };
+        let (mut mirror, mut watch) = tokio::select! {
+            read = reading => read?,
+            () = self.elections.closed() => return Ok(Ok(None)),
+        };
         self.said.clear();
-        loop {
+        while !self.elections.is_closed() {
             if let Some(found) = mirror.strange_format() {
                 return Ok(Err(StoreError::EtcdFormat { found }));
             }
@@ -189,18 +201,17 @@ impl Running {
             let now = Boot::now();
             if let Some(Action::Campaign { after }) = self.lead.next(now, mirror.view()) {
                 let campaign = self.etcd.campaign(after, &self.url).await;
-                let won = campaign.as_ref().ok().filter(|it| it.is_won);
-                let term = won.map(|_| after + 1);
-                self.lead.campaigned(Boot::now(), now, term);
-                if let (Some(term), Some(won)) = (term, won) {
-                    return Ok(Ok(Won {
-                        term,
-                        lease: won.lease,
+                let is_won = campaign.as_ref().is_ok_and(|it| it.is_won);
+                self.lead.campaigned(Boot::now(), now, is_won);
+                let campaign = campaign?;
+                if is_won {
+                    return Ok(Ok(Some(Won {
+                        term: after + 1,
+                        lease: campaign.lease,
                         mirror,
                         watch,
-                    }));
+                    })));
                 }
-                campaign?;
                 continue;
             }
             let wake = async {
@@ -212,8 +223,10 @@ impl Running {
             tokio::select! {
                 followed = watch.next(&mut mirror) => followed?,
                 () = wake => {}
+                () = self.elections.closed() => {}
             }
         }
+        Ok(Ok(None))
     }
 
     /// Leads until that is over. An error: what etcd holds cannot be used.
@@ -224,10 +237,22 @@ impl Running {
             mirror,
             watch,
         } = won;
+        let Some(until) = self.lead.until() else {
+            return Ok(None);
+        };
         info!(term, "elected");
-        let mut taking_over = pin!(take_over(self.etcd.clone(), term, mirror, watch));
-        let mirror = match self.hold(lease, &mut taking_over).await {
-            Ok(mirror) => mirror?,
+        let tenure = Tenure::until(until);
+        let (etcd, elections) = (self.etcd.clone(), self.elections.clone());
+        let mut taking_over = pin!(async {
+            tokio::select! {
+                taken = take_over(etcd, term, mirror, watch) => taken.map(Some),
+                () = elections.closed() => Ok(None),
+            }
+        });
+        let mirror = match self.hold(lease, &tenure, &mut taking_over).await {
+            Ok(Ok(Some(mirror))) => mirror,
+            Ok(Ok(None)) => return Ok(Some(Leaves)),
+            Ok(Err(error)) => return Err(error),
             Err(lost) => {
                 warn!(term, reason = %lost, "lost the lead before it was taken");
                 return Ok(None);
@@ -244,18 +269,19 @@ impl Running {
             mirror,
             self.runtime.clone(),
         );
-        let (tell, lost) = watch::channel(None);
+        let (tell, lost) = oneshot::channel();
         let (seat, mut left) = oneshot::channel();
         let leadership = Leadership {
             leader,
             store,
+            tenure: tenure.clone(),
             lost,
             seat: Seat(seat),
         };
         if self.elections.send(leadership).await.is_err() {
             return Ok(Some(Leaves));
         }
-        let left = match self.hold(lease, &mut left).await {
+        let left = match self.hold(lease, &tenure, &mut left).await {
             Ok(left) => {
                 self.lead.lose(Lost::Resigned);
                 self.lead.next(Boot::now(), View::default());
@@ -263,10 +289,12 @@ impl Running {
             }
             Err(reason) => {
                 warn!(term, %reason, "leads no more: all streams end, routers keep their calls");
-                tell.send_replace(Some(reason));
+                // Fails when nobody serves any more.
+                let _: Result<(), Lost> = tell.send(reason);
                 left.await
             }
         };
+        tenure.end();
         self.show(None);
         Ok(left.ok())
     }
@@ -275,6 +303,7 @@ impl Running {
     async fn hold<T>(
         &mut self,
         lease: i64,
+        tenure: &Tenure,
         work: &mut (impl Future<Output = T> + Unpin),
     ) -> Result<T, Lost> {
         let mut renewal = None;
@@ -291,7 +320,10 @@ impl Running {
                     let etcd = self.etcd.clone();
                     renewal = Some((now, Box::pin(async move { etcd.renew(lease).await })));
                 }
-                Some(Action::StepDown(lost)) => return Err(lost),
+                Some(Action::StepDown(lost)) => {
+                    tenure.end();
+                    return Err(lost);
+                }
                 Some(Action::Campaign { .. }) | None => {}
             }
             let wait = self
@@ -309,6 +341,9 @@ impl Running {
                 (sent, answer) = answer => {
                     renewal = None;
                     self.lead.renewed(Boot::now(), sent, answer);
+                    if let Some(until) = self.lead.until() {
+                        tenure.extend(until);
+                    }
                 }
                 () = sleep(wait) => {}
             }

@@ -2,7 +2,8 @@
 //!
 //! [`lead`] decides who leads, and [`member`] carries that out. [`mirror`] is what etcd holds, as a watch
 //! tells it; [`store`] commits to it while this server leads, each commit on the condition that it still
-//! does. [`standby`] answers those who ask a server that does not lead.
+//! does. [`tenure`] is until when, for those who answer; [`standby`] answers those who ask a server that does
+//! not lead.
 
 mod etcd;
 mod keys;
@@ -11,14 +12,17 @@ mod member;
 mod mirror;
 pub mod standby;
 mod store;
+mod tenure;
 
 #[cfg(test)]
 mod simulation;
 
 pub use self::{
     etcd::{Etcd, EtcdError},
-    member::{Leadership, Member, Seat, lost},
+    member::{Leadership, Member, Seat},
+    standby::Role,
     store::EtcdStore,
+    tenure::Tenure,
 };
 
 /// The server that leads, as the leader key in etcd says.

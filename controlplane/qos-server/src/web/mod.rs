@@ -36,7 +36,7 @@ use voicelane_types::with_causes;
 
 use self::unread::Unread;
 use crate::{
-    cluster::{Leader, standby::refusal},
+    cluster::{Leader, Tenure, standby::refusal},
     connection::{Admission, Limits, Listener, Peer, Tls, incoming},
     engine::Engine,
     grpc::render,
@@ -73,6 +73,14 @@ struct Web {
     pages: Arc<Semaphore>,
     explained: Arc<Semaphore>,
     asked: Arc<Semaphore>,
+    tenure: Option<Tenure>,
+}
+
+impl Web {
+    /// Whether another server may lead by now, so that what is told here may be wrong.
+    fn is_stale(&self) -> bool {
+        self.tenure.as_ref().is_some_and(Tenure::is_over)
+    }
 }
 
 /// To whom the page is served.
@@ -82,6 +90,8 @@ pub struct Readers {
     pub trust: Option<watch::Receiver<Arc<Trust>>>,
     /// How long one may leave an answer unread.
     pub read_timeout: Duration,
+    /// Until when this server leads; absent: it is the only one.
+    pub tenure: Option<Tenure>,
 }
 
 impl Default for Readers {
@@ -89,6 +99,7 @@ impl Default for Readers {
         Self {
             trust: None,
             read_timeout: Limits::default().read_timeout,
+            tenure: None,
         }
     }
 }
@@ -117,7 +128,7 @@ pub async fn serve(
         trust,
         protocol: Protocol::Http1,
     });
-    let routes = routes(engine, is_local);
+    let routes = routes(engine, is_local, readers.tenure);
     let mut incoming = pin!(incoming(admission, Listener::Tcp(listener, tls)));
     let mut connections = JoinSet::new();
     loop {
@@ -151,12 +162,13 @@ pub async fn serve(
     Ok(())
 }
 
-fn routes(engine: Arc<Engine>, is_local: bool) -> Router {
+fn routes(engine: Arc<Engine>, is_local: bool, tenure: Option<Tenure>) -> Router {
     let web = Web {
         engine,
         pages: Arc::new(Semaphore::new(MAX_PAGES)),
         explained: Arc::new(Semaphore::new(MAX_EXPLAINED)),
         asked: Arc::new(Semaphore::new(MAX_ASKED)),
+        tenure,
     };
     Router::new()
         .route("/events", get(stream::events))
@@ -244,6 +256,10 @@ async fn explain(State(web): State<Web>, Query(which): Query<Which>) -> Response
         Err(error) => return refused(StatusCode::BAD_REQUEST, &error),
     };
     match web.engine.explain(&key).await {
+        _ if web.is_stale() => {
+            let why = "this server leads no more; ask again";
+            (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
+        }
         Ok(explanation) => Json(render::explanation(&explanation)).into_response(),
         Err(error @ Error::NoSession(_)) => refused(StatusCode::NOT_FOUND, &error),
         Err(error) => refused(StatusCode::SERVICE_UNAVAILABLE, &error),

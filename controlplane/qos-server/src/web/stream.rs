@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::Web;
 use crate::{
-    engine::{Engine, Overview},
+    engine::Overview,
     grpc::overview::{self, Wanted},
 };
 
@@ -40,7 +40,7 @@ pub(super) async fn events(State(web): State<Web>, Query(asked): Query<Asked>) -
     let page = Page {
         latest: web.engine.look(),
         stopping: web.engine.stopping(),
-        engine: web.engine,
+        web,
         wanted,
         sent: None,
         _permit: permit,
@@ -54,7 +54,7 @@ pub(super) async fn events(State(web): State<Web>, Query(asked): Query<Asked>) -
 
 /// A page that is open in a browser, and what was last sent to it.
 struct Page {
-    engine: Arc<Engine>,
+    web: Web,
     latest: watch::Receiver<Option<Arc<Overview>>>,
     stopping: watch::Receiver<bool>,
     wanted: Wanted,
@@ -63,7 +63,7 @@ struct Page {
 }
 
 impl Page {
-    /// `None` when the server goes down.
+    /// `None` when the server goes down, or leads no more.
     async fn next(&mut self) -> Option<Event> {
         let mut is_new = self.sent.is_none() || self.latest.has_changed().ok()?;
         loop {
@@ -82,7 +82,10 @@ impl Page {
     }
 
     async fn event(&mut self, seen: &Overview) -> Option<Event> {
-        let shown = overview::overview(&self.engine, seen, &self.wanted).await;
+        let shown = overview::overview(&self.web.engine, seen, &self.wanted).await;
+        if self.web.is_stale() {
+            return None;
+        }
         let shown = Shown::of(shown)?;
         let (name, data) = match &self.sent {
             None => ("snapshot", shown.all()),

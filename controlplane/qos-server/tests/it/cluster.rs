@@ -2,6 +2,7 @@
 
 mod rounds;
 mod world;
+mod yields;
 
 use std::time::{Duration, Instant};
 

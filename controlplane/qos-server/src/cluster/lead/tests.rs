@@ -120,6 +120,8 @@ impl Etcd {
 struct Server {
     lead: Lead,
     lease: u64,
+    /// Of its last campaign that was won.
+    term: u64,
     view: View,
     stopped: bool,
     cut: bool,
@@ -166,7 +168,8 @@ impl Server {
                 Answer::Campaigned { lease, won } if self.campaign == Some(answer.sent) => {
                     self.campaign = None;
                     self.lease = lease;
-                    self.lead.campaigned(now, answer.sent, won);
+                    self.term = won.unwrap_or(self.term);
+                    self.lead.campaigned(now, answer.sent, won.is_some());
                 }
                 Answer::Renewed(renewal) if self.renewal == Some(answer.sent) => {
                     self.renewal = None;
@@ -180,7 +183,7 @@ impl Server {
                     self.send(now, STEP, Request::Revoke { lease });
                 }
                 Answer::Campaigned { .. } | Answer::Renewed(_) | Answer::Committed(true) => {}
-                Answer::Committed(false) => self.lead.lose(Lost::Fenced),
+                Answer::Committed(false) => self.lead.lose(Lost::Resigned),
             }
         }
         if self
@@ -188,7 +191,7 @@ impl Server {
             .is_some_and(|sent| now.since(sent) >= PATIENCE)
         {
             self.campaign = None;
-            self.lead.campaigned(now, now, None);
+            self.lead.campaigned(now, now, false);
         }
         if let Some(sent) = self.renewal.filter(|sent| now.since(*sent) >= PATIENCE) {
             self.renewal = None;
@@ -216,9 +219,15 @@ impl Server {
             }
         }
         // A leader commits all the time.
-        if let Some(term) = self.lead.term(now) {
+        if let Some(term) = self.leads_in(now) {
             self.send(now, delay, Request::Commit { term });
         }
+    }
+
+    /// The term in which it may answer as leader.
+    fn leads_in(&self, now: Boot) -> Option<u64> {
+        let until = self.lead.until()?;
+        (now < until).then_some(self.term)
     }
 }
 
@@ -307,7 +316,7 @@ impl World {
     /// Those who would answer as leaders now. Who is stopped answers nobody.
     fn leaders(&self) -> Vec<u64> {
         let running = self.servers.iter().filter(|it| !it.stopped);
-        running.filter_map(|it| it.lead.term(self.now)).collect()
+        running.filter_map(|it| it.leads_in(self.now)).collect()
     }
 
     fn check(&self) -> Result<(), TestCaseError> {
@@ -354,7 +363,7 @@ fn leader_since(sent: Boot) -> Lead {
     let mut lead = Lead::default();
     let view = View::default();
     assert_eq!(lead.next(sent, view), Some(Action::Campaign { after: 0 }));
-    lead.campaigned(sent.plus(STEP), sent, Some(1));
+    lead.campaigned(sent.plus(STEP), sent, true);
     lead
 }
 
@@ -377,8 +386,7 @@ fn a_leader_stops_before_its_lease_does() {
         Some(Action::StepDown(Lost::Late))
     );
     let mut lead = leader_since(T0);
-    assert_eq!(lead.term(T0.plus(STEP_DOWN_AFTER - STEP)), Some(1));
-    assert_eq!(lead.term(T0.plus(STEP_DOWN_AFTER)), None);
+    assert_eq!(lead.until(), Some(T0.plus(STEP_DOWN_AFTER)));
     assert_eq!(lead.wake(T0), Some(renewal));
     assert_eq!(lead.next(renewal, view), Some(Action::Renew));
     assert_eq!(lead.wake(T0), Some(T0.plus(STEP_DOWN_AFTER)));
@@ -400,15 +408,15 @@ fn a_renewal_without_an_answer_is_tried_again_soon() {
 }
 
 #[test]
-fn who_is_fenced_or_without_a_lease_leads_no_more_at_once() {
-    for lost in [Lost::Fenced, Lost::Resigned, Lost::LeaseGone] {
+fn who_resigns_or_has_no_lease_leads_no_more_at_once() {
+    for lost in [Lost::Resigned, Lost::LeaseGone] {
         let mut lead = leader_since(T0);
         let now = T0.plus(STEP);
         match lost {
             Lost::LeaseGone => lead.renewed(now, T0, Renewal::Gone),
             other => lead.lose(other),
         }
-        assert_eq!(lead.term(now), None);
+        assert_eq!(lead.until(), None);
         let view = View {
             term: 1,
             has_leader: true,
@@ -424,7 +432,7 @@ fn a_campaign_that_is_lost_is_not_repeated_at_once() {
     let view = View::default();
     assert_eq!(lead.next(T0, view), Some(Action::Campaign { after: 0 }));
     assert_eq!(lead.next(T0, view), None);
-    lead.campaigned(T0, T0, None);
+    lead.campaigned(T0, T0, false);
     assert_eq!(lead.next(T0, view), None);
     assert_eq!(
         lead.next(T0.plus(AGAIN_AFTER), view),

@@ -187,7 +187,6 @@ impl Agent {
         now: Ms,
         call: u64,
         result: Result,
-        is_stale: bool,
         committed: &BTreeMap<SessionKey, u64>,
     ) {
         let Some(index) = self.calls.remove(&call) else {
@@ -201,10 +200,6 @@ impl Agent {
         attempt.open -= 1;
         let wanted = attempt.wanted;
         match result {
-            // A server that was stopped and does not know that another one leads says what was.
-            Result::NoSession | Result::OtherRevision(_) | Result::Refused if is_stale => {
-                attempt.is_unknown = true;
-            }
             Result::Done => {
                 assert_eq!(
                     is, wanted,

@@ -91,7 +91,7 @@ impl World {
         self.stopped_until[server] = 0;
         for call in calls {
             let (now, unknown) = (self.now, agent::Result::Unknown);
-            self.agent.ended(now, call, unknown, true, &self.committed);
+            self.agent.ended(now, call, unknown, &self.committed);
         }
         // The machine may be gone, too: then nobody says that the stream is.
         let silence = if self.rng.random_bool(0.5) {

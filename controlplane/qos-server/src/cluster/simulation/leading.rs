@@ -120,7 +120,7 @@ struct Committing {
 
 #[derive(Debug)]
 pub(super) struct Leading {
-    term: u64,
+    pub(super) term: u64,
     pub(super) engine: Arc<Engine>,
     handed: Handed,
     head: Totals,
@@ -243,7 +243,7 @@ impl Leading {
                 }
                 Ok(())
             }
-            Committed::Fenced => Err(Lost::Fenced),
+            Committed::Fenced => Err(Lost::Resigned),
             Committed::Foreign => panic!("somebody else has written in this term"),
         }
     }

@@ -311,12 +311,16 @@ impl World {
                 }
             }
             Out::Called { call, term, result } => {
-                let is_stale = term < self.etcd.term();
+                let is_answer =
+                    !matches!(result, agent::Result::NotLeading | agent::Result::Unknown);
+                assert!(
+                    !is_answer || term >= self.etcd.term(),
+                    "call {call} is answered in term {term} when another server leads: {result:?}"
+                );
                 if let Some(key) = self.agent.key_of(call) {
                     self.trace(&key, || format!("call {call} in term {term}: {result:?}"));
                 }
-                self.agent
-                    .ended(self.now, call, result, is_stale, &self.committed);
+                self.agent.ended(self.now, call, result, &self.committed);
             }
         }
     }

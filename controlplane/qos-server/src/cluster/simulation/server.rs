@@ -169,11 +169,43 @@ impl Server {
         {
             self.lead.lose(lost);
         }
-        let all = self.out.take();
+        let all = self.while_leading(now, self.out.take());
         if let Role::Leads(leading) = &mut self.role {
             all.iter().for_each(|out| leading.note(out));
         }
         all
+    }
+
+    /// Says nothing as leader when that lead is over, as [`Tenure`](crate::cluster::Tenure) sees to.
+    fn while_leading(&self, now: Ms, all: Vec<Out>) -> Vec<Out> {
+        let leading = match &self.role {
+            Role::Leads(leading) => Some(leading),
+            Role::StandBy | Role::TakesOver { .. } => None,
+        };
+        let until = self.lead.until();
+        let term = leading
+            .filter(|_| until.is_some_and(|until| boot(now) < until))
+            .map(|it| it.term);
+        let instead = |out| match (out, leading) {
+            (
+                Out::Called {
+                    call,
+                    term: of,
+                    result,
+                },
+                _,
+            ) if Some(of) != term && !matches!(result, CallResult::NotLeading) => Out::Called {
+                call,
+                term: of,
+                result: CallResult::Unknown,
+            },
+            (Out::Said { stream, .. }, Some(leading)) if term.is_none() => {
+                leading.cut(stream);
+                Out::Ended { stream }
+            }
+            (out, _) => out,
+        };
+        all.into_iter().map(instead).collect()
     }
 
     /// Goes on after it was stopped for so long.
@@ -233,7 +265,7 @@ impl Server {
         match answer {
             Answer::Campaigned { lease, won } if self.campaign == Some(sent) => {
                 self.campaign = None;
-                self.lead.campaigned(boot(now), boot(sent), won);
+                self.lead.campaigned(boot(now), boot(sent), won.is_some());
                 if let Some(term) = won {
                     self.lease = lease;
                     self.role = Role::TakesOver {
@@ -277,7 +309,7 @@ impl Server {
     fn lose_patience(&mut self, now: Ms) {
         let late = |sent: &mut Ms| now - *sent >= millis(PATIENCE);
         if let Some(sent) = self.campaign.take_if(late) {
-            self.lead.campaigned(boot(now), boot(sent), None);
+            self.lead.campaigned(boot(now), boot(sent), false);
             self.watch = None;
         }
         if let Some(sent) = self.renewal.take_if(late) {

@@ -29,7 +29,7 @@ use crate::{
 pub(super) const LONG: Duration = Duration::from_secs(60);
 
 /// An address that is free now.
-fn free() -> SocketAddr {
+pub(super) fn free() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -102,8 +102,11 @@ impl Drop for Running {
 /// An etcd on loopback.
 pub(super) struct Etcd {
     pub(super) members: Vec<Running>,
-    urls: Vec<String>,
-    _folder: TempDir,
+    pub(super) urls: Vec<String>,
+    /// `m0=http://ADDRESS:PORT,...`: where members listen to each other.
+    pub(super) peers: String,
+    /// Of each member's data, by its name.
+    pub(super) folder: TempDir,
 }
 
 impl Etcd {
@@ -145,8 +148,18 @@ impl Etcd {
                 .iter()
                 .map(|(it, _)| format!("http://{it}"))
                 .collect(),
-            _folder: folder,
+            peers: cluster,
+            folder,
         }
+    }
+
+    /// A server on it.
+    pub(super) fn server(&self, address: SocketAddr) -> Running {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_voicelane-server"));
+        command.args(["--etcd", &self.urls.join(",")]);
+        command.args(["--listen", &address.to_string()]);
+        command.args(["--adopt-for", "0"]);
+        Running::start(command)
     }
 
     /// A client of it, which the test may do harm by.
@@ -172,18 +185,7 @@ impl World {
     pub(super) async fn start(members: usize, servers: usize) -> Self {
         let etcd = Etcd::start(members);
         let addresses: Vec<_> = (0..servers).map(|_| free()).collect();
-        let start = |address: &SocketAddr| {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_voicelane-server"));
-            command.args([
-                "--etcd",
-                &etcd.urls.join(","),
-                "--listen",
-                &address.to_string(),
-            ]);
-            command.args(["--adopt-for", "0"]);
-            Running::start(command)
-        };
-        let servers = addresses.iter().map(start).collect();
+        let servers = addresses.iter().map(|it| etcd.server(*it)).collect();
         let [a, b] = [router(0), router(1)];
         let mut world = Self {
             etcd,
