@@ -6,6 +6,7 @@
 //! not lead.
 
 mod etcd;
+mod history;
 mod keys;
 pub mod lead;
 mod member;

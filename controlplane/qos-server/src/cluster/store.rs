@@ -4,10 +4,7 @@
 //! and only behind those before it: whoever does not know what became of it sends it again. If it was
 //! made, the head tells.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Instant};
 
 use etcd_client::{Compare, CompareOp, Txn, TxnOp, TxnOpResponse, TxnResponse};
 use tokio::{runtime::Handle, time::sleep};
@@ -16,8 +13,9 @@ use tracing::warn;
 use super::{
     Etcd, EtcdError, Leader,
     etcd::{put, term_is},
+    history::History,
     keys,
-    lead::{AGAIN_AFTER, STEP_DOWN_AFTER},
+    lead::{AGAIN_AFTER, Boot, STEP_DOWN_AFTER},
     mirror::Mirror,
 };
 use crate::journal::{Backend, Change, Each, StoreError, Totals};
@@ -26,8 +24,8 @@ use crate::journal::{Backend, Change, Each, StoreError, Totals};
 pub(super) const MAX_CHANGES: usize = 120;
 /// The longest record, bytes. A batch may be so much longer than a mebibyte, and etcd takes one and a half.
 const LONGEST: usize = 256 * 1024;
-/// How long etcd keeps what was before.
-const COMPACT_EVERY: Duration = Duration::from_secs(300);
+/// What a change takes in etcd beside its key and value, bytes.
+const BESIDE: usize = 128;
 
 /// The store of a leader.
 #[derive(Debug)]
@@ -40,9 +38,7 @@ pub struct EtcdStore {
     epoch: u64,
     is_new: bool,
     runtime: Handle,
-    compacted: Instant,
-    /// The revision that is forgotten next.
-    revision: i64,
+    history: History,
 }
 
 /// What a commit's answer says.
@@ -65,8 +61,7 @@ impl EtcdStore {
             is_new: mirror.head().commit == 0,
             mirror: Some(mirror),
             runtime,
-            compacted: Instant::now(),
-            revision: 0,
+            history: History::new(Boot::now()),
         }
     }
 
@@ -130,15 +125,14 @@ impl EtcdStore {
             Answer::Fenced(term) => return Err(StoreError::Fenced { term }),
             Answer::Foreign => return Err(StoreError::Foreign),
         }
-        if let Some(revision) = answer.header().map(etcd_client::ResponseHeader::revision)
-            && self.compacted.elapsed() >= COMPACT_EVERY
+        if let Some(header) = answer.header()
+            && let Some(revision) =
+                self.history
+                    .committed(Boot::now(), header.revision(), bytes_of(batch))
         {
-            if self.revision > 0 {
-                let (etcd, revision) = (self.etcd.clone(), self.revision);
-                self.runtime
-                    .spawn(async move { etcd.compact(revision).await });
-            }
-            (self.compacted, self.revision) = (Instant::now(), revision);
+            let etcd = self.etcd.clone();
+            self.runtime
+                .spawn(async move { etcd.compact(revision).await });
         }
         Ok(())
     }
@@ -152,6 +146,12 @@ impl EtcdStore {
         warn!(%error, term = self.leader.term, "a commit has no answer; trying again");
         Ok(())
     }
+}
+
+/// What a commit takes in etcd, about.
+fn bytes_of(batch: &[Change]) -> usize {
+    let of = |change: &Change| BESIDE + change.key().len() + change.value().map_or(0, <[u8]>::len);
+    BESIDE + batch.iter().map(of).sum::<usize>()
 }
 
 impl Backend for EtcdStore {

@@ -96,6 +96,22 @@ async fn a_leader_that_was_stopped_and_goes_on_is_fenced() {
     let all = other.all().await;
     assert_eq!(all.keys().collect::<Vec<_>>(), ["before", "while"]);
     assert_eq!(table(&world.a), all);
+    // The new leader has etcd forget what was before it, though it leads for some seconds only.
+    let mut client = world.etcd.client().await;
+    let mut port = 5_000;
+    let forgets = async {
+        loop {
+            other.add(&format!("c{port}"), port).await;
+            port += 2;
+            let of_the_former = etcd_client::GetOptions::new().with_revision(2);
+            match client.get("/voicelane/head", Some(of_the_former)).await {
+                Ok(_) => sleep(Duration::from_millis(50)).await,
+                Err(error) => break error.to_string(),
+            }
+        }
+    };
+    let forgotten = tokio::time::timeout(LONG, forgets).await.unwrap();
+    assert!(forgotten.contains("compacted"), "{forgotten}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
