@@ -17,7 +17,7 @@ sip_packages=(kamailio sip-tester rtpengine-daemon tcpdump tshark nftables)
 # DPDK's own programs: testpmd, the sources of l3fwd and qos_sched, and what compiles them.
 bench_packages=(dpdk-dev dpdk-doc)
 test_packages=(tcpdump tshark traceroute shellcheck frr nftables iptables
-    dnsmasq-base udhcpc isc-dhcp-client etcd-server)
+    dnsmasq-base udhcpc isc-dhcp-client etcd-server etcd-client)
 # The browser that the operators' page is tested in, and promtool.
 web_packages=(chromium fonts-dejavu-core prometheus)
 command -v node >/dev/null && command -v npm >/dev/null || web_packages+=(nodejs npm)

@@ -1,5 +1,6 @@
 //! Several servers on a real etcd, each in a process of its own: what is left when one dies.
 
+mod restored;
 mod rounds;
 mod world;
 mod yields;
