@@ -16,7 +16,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::engine::{Command, Reaper, Snapshot};
+use crate::engine::{Command, Reaper, Segment, Snapshot};
 
 type Label = (&'static str, &'static str);
 /// Where a snapshot has a gauge's value.
@@ -108,16 +108,22 @@ pub struct Metrics {
     commands: Family<[Label; 2], Counter>,
     answer_seconds: Histograms,
     reaped: Family<[Label; 1], Counter>,
+    lost_packets: Family<[Label; 1], Counter>,
+    scores: Histogram,
     commits: Counter,
     commit_changes: Histogram,
     commit_seconds: Histogram,
     sessions: Family<[Label; 1], Gauge>,
+    bad_calls: Family<[Label; 1], Gauge>,
     routers: Family<[Label; 1], Gauge>,
     gauges: Vec<(Gauge, Of)>,
     /// Open connections of agents, routers and operators.
     pub connections: Gauge,
     longest_owed_seconds: Gauge<f64, std::sync::atomic::AtomicU64>,
 }
+
+/// Where users are satisfied, some or many of them are not, and so on (ITU-T G.107 annex B).
+const SCORES: [f64; 8] = [1.0, 2.0, 2.6, 3.1, 3.6, 4.0, 4.3, 4.5];
 
 /// Gauges without labels: name, help, and where a snapshot has it.
 const GAUGES: [(&str, &str, Of); 13] = [
@@ -197,11 +203,14 @@ impl Default for Metrics {
             commands: Family::default(),
             answer_seconds: Family::new_with_constructor(histogram),
             reaped: Family::default(),
+            lost_packets: Family::default(),
+            scores: Histogram::new(SCORES),
             commits: Counter::default(),
             // 1 to 4,096.
             commit_changes: Histogram::new(exponential_buckets(1.0, 2.0, 13)),
             commit_seconds: histogram(),
             sessions: Family::default(),
+            bad_calls: Family::default(),
             routers: Family::default(),
             gauges: Vec::new(),
             connections: Gauge::default(),
@@ -235,6 +244,17 @@ impl Default for Metrics {
             "Sessions that were removed though no agent has deleted them, by what has removed them",
             it.reaped.clone(),
         );
+        registry.register_with_unit(
+            "voicelane_rtp_lost",
+            "Packets that calls lose which routers tell of, by where",
+            Unit::Other("packets".to_owned()),
+            it.lost_packets.clone(),
+        );
+        registry.register(
+            "voicelane_call_mos",
+            "Scores (ITU-T G.107) of the flows of these calls, every five seconds, of codecs in G.113",
+            it.scores.clone(),
+        );
         registry.register(
             "voicelane_server_store_commits",
             "Commits to the store",
@@ -255,6 +275,12 @@ impl Default for Metrics {
             "voicelane_server_sessions",
             "Sessions, by state",
             it.sessions.clone(),
+        );
+        registry.register(
+            "voicelane_server_bad_calls",
+            "Sessions that routers have told of and that are bad, by what is: they lose 1 % or more of a flow's \
+             packets, are heard one way only, or nothing gets from one router to the other",
+            it.bad_calls.clone(),
         );
         registry.register(
             "voicelane_server_routers",
@@ -290,6 +316,9 @@ impl Default for Metrics {
                 drop(it.changes.get_or_create(&[kind, ("code", code)]));
             }
             drop(it.change_seconds.get_or_create(&[kind]));
+        }
+        for segment in Segment::ALL {
+            drop(it.lost_packets.get_or_create(&[self::segment(segment)]));
         }
         for by in Reaper::ALL {
             drop(it.reaped.get_or_create(&[reaper(by)]));
@@ -334,6 +363,17 @@ impl Metrics {
         self.reaped.get_or_create(&[reaper(by)]).inc();
     }
 
+    /// Calls have lost so many packets more in a segment.
+    pub fn lost(&self, segment: Segment, packets: u64) {
+        let of = self.lost_packets.get_or_create(&[self::segment(segment)]);
+        of.inc_by(packets);
+    }
+
+    /// Five seconds of a flow sounded so.
+    pub fn scored(&self, mos: f64) {
+        self.scores.observe(mos);
+    }
+
     /// So many changes were committed to the store.
     pub fn committed(&self, changes: usize, took: Duration) {
         self.commits.inc();
@@ -350,6 +390,9 @@ impl Metrics {
         for (state, count) in now.sessions {
             set(&self.sessions.get_or_create(&[("state", state)]), count);
         }
+        for (cause, count) in now.bad_calls {
+            set(&self.bad_calls.get_or_create(&[("cause", cause)]), count);
+        }
         for (state, count) in now.routers {
             set(&self.routers.get_or_create(&[("state", state)]), count);
         }
@@ -363,6 +406,17 @@ impl Metrics {
         let _ = text::encode(&mut text, &self.registry);
         text
     }
+}
+
+fn segment(segment: Segment) -> Label {
+    let name = match segment {
+        Segment::Before => "before",
+        Segment::InSource => "in_source",
+        Segment::Between => "between",
+        Segment::InDestination => "in_destination",
+        Segment::After => "after",
+    };
+    ("segment", name)
 }
 
 fn reaper(reaper: Reaper) -> Label {

@@ -27,6 +27,7 @@ mod operation;
 mod overview;
 mod preempt;
 mod probe;
+mod quality;
 mod query;
 mod retry;
 mod silence;
@@ -58,12 +59,13 @@ pub use self::{
     clock::Clock,
     counters::{Colours, EntryCounters},
     events::{Event, EventKind, InstallationView, SessionView},
-    explain::{Explanation, FlowExplanation, LinkName, LocatedLoss, Score, Step, Verdict},
+    explain::{Explanation, FlowExplanation, LinkName, LocatedLoss, Score, Segment, Step, Verdict},
     latch::Latched,
     link::{Command, Ended, Link, Outgoing, Reply, Summary, ToRouter},
     links::{LinkCall, LinkView},
     operation::Outcome,
     overview::{CallView, Cause, Overview},
+    quality::{CallQuality, Place},
     query::{Page, RouterView, Standing},
     silence::Silent,
     snapshot::Snapshot,
@@ -222,6 +224,7 @@ pub struct Engine {
     history: History,
     lookout: overview::Lookout,
     earlier: Mutex<explain::Earlier>,
+    watched: quality::Watched,
 }
 
 impl Engine {
@@ -297,6 +300,7 @@ impl Engine {
             history: History::default(),
             lookout: overview::Lookout::default(),
             earlier: Mutex::default(),
+            watched: quality::Watched::default(),
             settings,
         });
         engine.note(Kind::ServerStarted, Subject::Server, || {
@@ -308,6 +312,7 @@ impl Engine {
         tokio::spawn(forget::expire(engine.clone()));
         tokio::spawn(lease::reap(engine.clone()));
         tokio::spawn(agents::reap(engine.clone()));
+        tokio::spawn(quality::watch(engine.clone()));
         for lane in [Lane::Ordinary, Lane::Mute] {
             tokio::spawn(moves::run(engine.clone(), lane));
             tokio::spawn(retry::retry(engine.clone(), lane));

@@ -13,7 +13,7 @@ use std::{
 
 use tokio::{sync::watch, task::yield_now, time::sleep};
 
-use super::{Engine, LinkView, RouterView, SessionView, Standing};
+use super::{CallQuality, Engine, LinkView, Place, RouterView, SessionView, Standing};
 use crate::model::{
     ids::{RouterId, SessionKey, UnixMs},
     links::LinkId,
@@ -53,6 +53,12 @@ pub enum Cause {
     Misplaced,
     /// A router has said no.
     Refused(RouterId),
+    /// A way of it loses 1 % of its packets, or more, most of them here.
+    Loses(Place),
+    /// Nothing comes of one way, while the other one is heard.
+    OneWay,
+    /// What comes of one way to the first router does not come to the second.
+    Cut(RouterId, RouterId),
 }
 
 impl Cause {
@@ -63,6 +69,9 @@ impl Cause {
             Self::Away(_) => 2,
             Self::Misplaced => 3,
             Self::Refused(_) => 4,
+            Self::Loses(_) => 5,
+            Self::OneWay => 6,
+            Self::Cut(..) => 7,
         }
     }
 }
@@ -74,6 +83,9 @@ impl fmt::Display for Cause {
             Self::Away(router) => write!(f, "router {router} is away"),
             Self::Misplaced => f.write_str("it cannot be placed as it should be"),
             Self::Refused(router) => write!(f, "router {router} refuses"),
+            Self::Loses(place) => write!(f, "packets are lost {place}"),
+            Self::OneWay => f.write_str("only one way is heard"),
+            Self::Cut(a, b) => write!(f, "nothing gets from router {a} to router {b}"),
         }
     }
 }
@@ -85,6 +97,8 @@ pub struct CallView {
     pub session: Arc<SessionView>,
     /// What is wrong with it, if something is.
     pub cause: Option<Cause>,
+    /// How it sounds, if routers have told of it.
+    pub quality: Option<Arc<CallQuality>>,
 }
 
 /// How everything stands at one moment.
@@ -165,15 +179,22 @@ impl Engine {
 
     async fn overview(&self) -> Overview {
         let at = self.clock().unix();
+        let qualities = self.qualities();
         let (mut bad, mut good) = (Vec::new(), Vec::new());
         let mut last: Option<SessionKey> = None;
         loop {
             let chunk = self.sessions(None, last.as_ref(), CHUNK);
             last = chunk.sessions.last().map(|it| it.spec.key.clone());
             for session in chunk.sessions {
-                let cause = cause(&session, at);
+                let quality = qualities.get(&session.spec.key).cloned();
+                let sounds = quality.as_ref().and_then(|it| it.cause.clone());
+                let cause = cause(&session, at).max(sounds);
                 let calls = if cause.is_some() { &mut bad } else { &mut good };
-                calls.push(CallView { session, cause });
+                calls.push(CallView {
+                    session,
+                    cause,
+                    quality,
+                });
             }
             if !chunk.more {
                 break;

@@ -33,6 +33,8 @@ pub struct Snapshot {
     pub unsettled: u64,
     /// Sessions that no packet has come for lately.
     pub silent: u64,
+    /// Sessions that sound bad, by what is.
+    pub bad_calls: [(&'static str, u64); 3],
     /// Agents whose lease runs.
     pub agents: u64,
     /// Agents whose lease ran out.
@@ -54,6 +56,7 @@ impl Engine {
             sessions: self.count_by_state().await,
             routers: self.count_by_standing(),
             watchers: self.watchers() as u64,
+            bad_calls: self.bad_calls(),
             serving: !*self.stopping.borrow() && !self.settings.stands_by,
             term: self.leader.term,
             started_unix_s: self.epoch >> 20,

@@ -74,10 +74,16 @@ pub enum Kind {
     AgentLost,
     /// An agent that was lost is there again.
     AgentBack,
+    /// A call loses many packets.
+    QualityBad,
+    /// Only one way of a call is heard.
+    OneWayAudio,
+    /// Neither is so any more.
+    QualityGood,
 }
 
 /// How many kinds there are.
-const KINDS: usize = Kind::AgentBack as usize + 1;
+const KINDS: usize = Kind::QualityGood as usize + 1;
 
 impl Kind {
     /// How bad such an event is, unless it says otherwise.
@@ -90,13 +96,16 @@ impl Kind {
             | Self::RouterAnswers
             | Self::RouterForgotten
             | Self::InterfaceUp
-            | Self::AgentBack => Severity::Info,
+            | Self::AgentBack
+            | Self::QualityGood => Severity::Info,
             Self::CallRefused
             | Self::CallRemoved
             | Self::CallSilent
             | Self::CallMissed
             | Self::EfClaimed
-            | Self::InterfaceDown => Severity::Warning,
+            | Self::InterfaceDown
+            | Self::QualityBad
+            | Self::OneWayAudio => Severity::Warning,
             Self::RouterLost | Self::RouterMute | Self::AgentLost => Severity::Error,
         }
     }

@@ -12,7 +12,7 @@ use voicelane_proto::v1::{self, explain_step::Verdict};
 
 use super::render;
 use crate::{
-    engine::{CallView, Cause, Engine, Overview, RouterView, SessionView},
+    engine::{CallQuality, CallView, Cause, Engine, Overview, RouterView, Segment, SessionView},
     events::{Event, Kind, Part, Severity, Subject},
     model::{error::Error, ids::RouterId, registry::Presence, store::InstallationState},
 };
@@ -97,7 +97,7 @@ fn call(call: &CallView) -> v1::OverviewCall {
             (Some(Cause::Misplaced), Some(problem)) => problem.to_string(),
             (cause, _) => cause.as_ref().map(ToString::to_string).unwrap_or_default(),
         },
-        segments: segments(session),
+        segments: segments(session, call.quality.as_deref()),
         source: text(course.and_then(|it| it.source())),
         destination: text(course.and_then(|it| it.destination())),
         flows: u32::try_from(spec.flows.len()).unwrap_or(u32::MAX),
@@ -107,13 +107,14 @@ fn call(call: &CallView) -> v1::OverviewCall {
     }
 }
 
-/// The parts of the first flow's way, and what is known of them.
-fn segments(session: &SessionView) -> Vec<v1::Segment> {
-    let places = session.placement.first().map(|flow| &flow.media);
+/// The parts of the way of the flow that sounds worst, or of the first, and what is known of them.
+fn segments(session: &SessionView, quality: Option<&CallQuality>) -> Vec<v1::Segment> {
+    let flow = quality.map_or(0, |it| it.flow);
+    let places = session.placement.get(flow).map(|flow| &flow.media);
     let a = places.and_then(|it| Some(&it.source.as_ref()?.router));
     let b = places.and_then(|it| Some(&it.destination.as_ref()?.router));
     let not_measured = |name: &str| segment(Verdict::Unknown, name, "not measured".to_owned());
-    vec![
+    let mut segments = vec![
         not_measured("before"),
         in_router(session, "in a", a),
         not_measured("between"),
@@ -124,7 +125,45 @@ fn segments(session: &SessionView) -> Vec<v1::Segment> {
             _ => in_router(session, "in b", b),
         },
         not_measured("after"),
-    ]
+    ];
+    let is_one = a.is_some() && a == b;
+    for (cell, place) in segments.iter_mut().zip(Segment::ALL) {
+        let is_absent = is_one && matches!(place, Segment::Between | Segment::InDestination);
+        let Some(quality) = quality.filter(|_| !is_absent) else {
+            continue;
+        };
+        let Some((verdict, text)) = sounds(quality, place) else {
+            continue;
+        };
+        // A router that refuses the call does so though it may have lost none of it.
+        if verdict == Verdict::Broken || cell.verdict() != Verdict::Broken {
+            *cell = segment(verdict, &cell.name, text);
+        }
+    }
+    segments
+}
+
+/// What routers have measured of a part of a flow's way.
+fn sounds(quality: &CallQuality, place: Segment) -> Option<(Verdict, String)> {
+    let flow = quality.flow;
+    let silence = match (&quality.cause, place) {
+        (Some(Cause::OneWay), Segment::Before) => Some(format!("nothing comes of flow {flow}")),
+        (Some(Cause::Cut(_, b)), Segment::Between) => {
+            Some(format!("nothing of flow {flow} comes to router {b}"))
+        }
+        _ => None,
+    };
+    if let Some(text) = silence {
+        return Some((Verdict::Broken, text));
+    }
+    let packets = quality.loss.packets_of(place);
+    let lost = quality.loss.lost(place).filter(|_| packets > 0)?;
+    let verdict = match lost {
+        0 => Verdict::Ok,
+        _ => Verdict::Broken,
+    };
+    let text = format!("{lost} of {packets} packets lost, flow {flow}");
+    Some((verdict, text))
 }
 
 fn in_router(session: &SessionView, name: &str, router: Option<&RouterId>) -> v1::Segment {
@@ -208,6 +247,9 @@ fn event(event: &Event) -> v1::Event {
             Kind::EfClaimed => v1::EventKind::EfClaimed,
             Kind::AgentLost => v1::EventKind::AgentLost,
             Kind::AgentBack => v1::EventKind::AgentBack,
+            Kind::QualityBad => v1::EventKind::QualityBad,
+            Kind::OneWayAudio => v1::EventKind::OneWayAudio,
+            Kind::QualityGood => v1::EventKind::QualityGood,
         }
         .into(),
         text: event.text.to_string(),

@@ -290,6 +290,9 @@ async fn listen(
             Ok(Message::Silent(silent)) => {
                 parse::silent(silent).map(|silent| engine.silent(link, &silent))
             }
+            Ok(Message::Troubled(troubled)) => {
+                parse::troubled(troubled).map(|keys| engine.troubled(link, &keys))
+            }
             Ok(Message::Traffic(traffic)) => {
                 parse::traffic(traffic).map(|ports| engine.carried(link, ports))
             }
@@ -365,6 +368,7 @@ fn name(message: &Message) -> &'static str {
         Message::InterfaceChanges(_) => "InterfaceChanges",
         Message::Silent(_) => "SilentSessions",
         Message::Traffic(_) => "PortTraffic",
+        Message::Troubled(_) => "TroubledSessions",
         Message::Strays(_) => "StrayPackets",
     }
 }

@@ -40,6 +40,7 @@ mod metrics;
 mod operating;
 mod preemption;
 mod program;
+mod quality;
 mod refused;
 mod reports;
 mod reread;

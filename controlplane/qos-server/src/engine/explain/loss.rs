@@ -16,6 +16,8 @@ const MOST_SKEW: u32 = 64;
 pub struct LocatedLoss {
     /// Sequence numbers that are compared.
     pub packets: u64,
+    /// The number after them, as the source's router extends it.
+    pub(in crate::engine) end: u32,
     /// Before the source's router.
     pub before_source: Option<u64>,
     /// Dropped in the source's router.
@@ -26,8 +28,10 @@ pub struct LocatedLoss {
     pub in_destination: Option<u64>,
     /// After it, by what the receiver says; of [`Self::reported_packets`].
     pub after_destination: Option<u64>,
-    /// Sequence numbers that the receiver says it of.
+    /// Sequence numbers that the receiver says it of: since the flow began, or its last few reports.
     pub reported_packets: u64,
+    /// The number after them, as the destination's router extends it.
+    pub(in crate::engine) reported_end: u32,
 }
 
 /// From a flow's start, and lately.
@@ -138,6 +142,7 @@ fn compare(from: Point, to: Point, skew: u32) -> LocatedLoss {
         .map(|(behind, in_source)| behind - in_source);
     LocatedLoss {
         packets: to.0.number.wrapping_sub(from.0.number).into(),
+        end: to.0.number,
         before_source: Some(near.lost.into()),
         in_source: in_source.map(Into::into),
         between: between.map(Into::into),
@@ -152,13 +157,23 @@ struct Span {
     dropped: Option<u32>,
 }
 
-/// What a receiver has lost that had gone on from the destination's router: at least so many, of so many
-/// packets; `None`: not known. A receiver counts from its own start, and a router from when it began to
-/// measure: so two reports are compared where there are two that are apart.
+/// What a receiver has lost that had gone on from the destination's router.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LostAfter {
+    /// At least so many.
+    pub(super) lost: u64,
+    pub(super) packets: u64,
+    /// The number after these.
+    pub(super) end: u32,
+}
+
+/// What a receiver has lost after the destination's router; `None`: not known. A receiver counts from its
+/// own start, and a router from when it began to measure: so two reports are compared where there are two
+/// that are apart.
 pub(super) fn after(
     measured: &MediaQuality,
     reports: impl Iterator<Item = ReceiverReport>,
-) -> Option<(u64, u64)> {
+) -> Option<LostAfter> {
     let reports = reports.filter(|it| it.ssrc == measured.ssrc);
     let told = reports.filter_map(|it| Told::new(&it, measured));
     let told: Vec<Told<'_>> = told.collect();
@@ -173,7 +188,12 @@ pub(super) fn after(
     let (lost_before, gone_before, packets) = earlier.unwrap_or(from_start);
     let gone = gone(latest.beyond)? - gone_before;
     let lost = u64::try_from(latest.lost - lost_before - gone).unwrap_or(0);
-    (lost <= u64::from(packets)).then_some((lost, packets.into()))
+    let after = LostAfter {
+        lost,
+        packets: packets.into(),
+        end: latest.end,
+    };
+    (lost <= after.packets).then_some(after)
 }
 
 /// A receiver's report, and what the router knows up to the number that it is of.
@@ -340,7 +360,10 @@ mod tests {
             lost,
             highest_number,
         };
-        let told = |reports: &[ReceiverReport]| after(&b, reports.iter().copied());
+        let told = |reports: &[ReceiverReport]| {
+            let after = after(&b, reports.iter().copied());
+            after.map(|it| (it.lost, it.packets))
+        };
         assert_eq!(told(&[report(1, 30, 400)]), Some((9, 401)));
         assert_eq!(told(&[report(1, 21, 400)]), Some((0, 401)));
         assert_eq!(told(&[report(1, -2, 400)]), Some((0, 401)), "duplicates");
@@ -367,7 +390,10 @@ mod tests {
             lost,
             highest_number,
         };
-        let told = |reports: &[ReceiverReport]| after(&b, reports.iter().copied());
+        let told = |reports: &[ReceiverReport]| {
+            let after = after(&b, reports.iter().copied());
+            after.map(|it| (it.lost, it.packets))
+        };
         let (late, early) = (report(560, 500), report(510, 390));
         assert_eq!(told(&[late, early]), Some((50 - 13, 110)));
         assert_eq!(
@@ -381,6 +407,6 @@ mod tests {
         assert_eq!(told(&[report(30, 100)]), None, "too long ago");
         let unseen = measured(65_650, &[(65_664, 0, Some(0))]);
         let before = [report(3, 100)].into_iter();
-        assert_eq!(after(&unseen, before), None, "before the router began");
+        assert!(after(&unseen, before).is_none(), "before the router began");
     }
 }

@@ -8,6 +8,7 @@ mod counted;
 mod links;
 mod loss;
 mod quality;
+mod segment;
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -17,13 +18,13 @@ use tokio::time::sleep;
 pub(super) use self::counted::Earlier;
 use self::counted::{Counted, Reading, Readings};
 use self::loss::{Measured, locate};
-pub use self::{loss::LocatedLoss, quality::Score};
+pub use self::{loss::LocatedLoss, quality::Score, segment::Segment};
 use super::{
     Engine, EntryCounters, SessionView,
     link::{Command, NoReply, Patience},
 };
 use crate::model::{
-    entries::expand_learned,
+    entries::{FlowKind, expand_learned},
     error::{Error, Refusal, RefusalKind},
     ids::{RouterId, SessionKey},
     placement::shares,
@@ -140,10 +141,7 @@ impl Engine {
         let session = self.session(key)?;
         let now = self.clock().instant();
         let counted = self.earlier().compare(&session, counted, now);
-        let mut flows: Vec<FlowExplanation> = (0..session.spec.flows.len())
-            .map(|flow| explain_flow(&session, flow, &counted))
-            .collect();
-        quality::judge(&session, &mut flows);
+        let mut flows = explain_flows(&session, &counted);
         self.add_strays(&session, &mut flows);
         let first = |verdict| {
             let steps = flows.iter().flat_map(|flow| &flow.steps);
@@ -156,6 +154,12 @@ impl Engine {
             session,
             flows,
         })
+    }
+
+    /// How a session's flows stand, of one reading, for which routers have that part of the usual time.
+    pub(super) async fn measured(&self, session: &SessionView, part: u32) -> Vec<FlowExplanation> {
+        let counted = Counted::once(self.read_counters(session, part).await);
+        explain_flows(session, &counted)
     }
 
     /// Asks every router of a session; the `part`th time has that part of the usual time.
@@ -194,6 +198,19 @@ impl Engine {
         });
         join_all(reads).await.into_iter().collect()
     }
+}
+
+/// Of a flow's counters those of its RTP.
+pub(super) fn media_of(counters: &[EntryCounters]) -> Option<&EntryCounters> {
+    counters.iter().find(|it| it.kind == Some(FlowKind::Rtp))
+}
+
+fn explain_flows(session: &SessionView, counted: &Counted) -> Vec<FlowExplanation> {
+    let mut flows: Vec<FlowExplanation> = (0..session.spec.flows.len())
+        .map(|flow| explain_flow(session, flow, counted))
+        .collect();
+    quality::judge(session, &mut flows);
+    flows
 }
 
 fn explain_flow(session: &SessionView, flow: usize, counted: &Counted) -> FlowExplanation {

@@ -5,11 +5,12 @@ use voicelane_types::emodel::{Codec, FIXED_DELAY_MS, mean_opinion_score, transmi
 
 use super::{
     FlowExplanation,
-    loss::{self, low},
+    loss::{self, LostAfter, low},
+    media_of,
 };
 use crate::{
     engine::{EntryCounters, SessionView},
-    model::{entries::FlowKind, placement::FlowPlacement},
+    model::placement::FlowPlacement,
 };
 
 /// Longer than this no packet takes between two routers, there and back: what says so is no delay.
@@ -45,8 +46,11 @@ pub(super) fn judge(session: &SessionView, flows: &mut [FlowExplanation]) {
         .collect();
     for ((index, flow), (delay, after)) in flows.iter_mut().enumerate().zip(found) {
         flow.two_way_delay_ns = delay;
-        if let (Some(loss), Some((lost, packets))) = (&mut flow.loss, after) {
-            (loss.after_destination, loss.reported_packets) = (Some(lost), packets);
+        if let Some(after) = after {
+            for loss in [&mut flow.loss, &mut flow.recent_loss].into_iter().flatten() {
+                loss.after_destination = Some(after.lost);
+                (loss.reported_packets, loss.reported_end) = (after.packets, after.end);
+            }
         }
         let at_end = media(&flow.destination_counters);
         flow.score = at_end.and_then(|it| score(session, index, it, delay));
@@ -55,12 +59,11 @@ pub(super) fn judge(session: &SessionView, flows: &mut [FlowExplanation]) {
 
 /// What was measured of a flow's RTP.
 fn media(counters: &[EntryCounters]) -> Option<&MediaQuality> {
-    let rtp = counters.iter().find(|it| it.kind == Some(FlowKind::Rtp));
-    rtp?.quality.as_ref()
+    media_of(counters)?.quality.as_ref()
 }
 
 /// What the flow's receiver says of it, in whichever flow its RTCP goes.
-fn after_destination(flows: &[FlowExplanation], index: usize) -> Option<(u64, u64)> {
+fn after_destination(flows: &[FlowExplanation], index: usize) -> Option<LostAfter> {
     let measured = media(&flows.get(index)?.destination_counters)?;
     let counters = flows
         .iter()
@@ -189,6 +192,7 @@ fn codec(session: &SessionView, flow: usize, payload_type: u32) -> Option<Codec>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::entries::FlowKind;
 
     fn measured(marks: &[(u32, u64)]) -> Vec<EntryCounters> {
         let mark = |&(number, at_ns)| QualityMark { number, at_ns };

@@ -171,6 +171,17 @@ pub fn silent(silent: v1::SilentSessions) -> Result<Vec<Silent>, Error> {
     silent.sessions.into_iter().enumerate().map(one).collect()
 }
 
+/// Sessions that a router says lose packets or are heard one way only.
+pub fn troubled(troubled: v1::TroubledSessions) -> Result<Vec<SessionKey>, Error> {
+    let count = troubled.sessions.len();
+    if count > MAX_LATCHED {
+        let reason = format!("has {count}; give at most {MAX_LATCHED}");
+        return Err(Error::invalid("troubled.sessions", reason));
+    }
+    let one = |(index, it)| key(&format!("troubled.sessions[{index}]"), Some(it));
+    troubled.sessions.into_iter().enumerate().map(one).collect()
+}
+
 /// What a router's ports send, bit/s on the wire.
 pub fn traffic(traffic: v1::PortTraffic) -> Result<Vec<(Box<str>, u64)>, Error> {
     let count = traffic.ports.len();

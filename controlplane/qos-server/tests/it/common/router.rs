@@ -85,6 +85,15 @@ impl Stream {
     pub fn cut(self) {
         self.task.abort();
     }
+
+    /// Says that these sessions are in trouble.
+    pub async fn tell_troubled(&self, names: &[&str]) {
+        let sessions = names.iter().filter_map(|name| key(name)).collect();
+        let troubled = v1::TroubledSessions { sessions };
+        let message = Some(attach_request::Message::Troubled(troubled));
+        let request = v1::AttachRequest { message };
+        self.outbound.send(request).await.unwrap();
+    }
 }
 
 /// Cuts a stream when it drops.

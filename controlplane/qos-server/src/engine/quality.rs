@@ -1,0 +1,312 @@
+//! How those calls sound that routers tell of: they lose packets, or are heard one way only. The counters of
+//! both ends are read every five seconds, until all is well again.
+
+mod verdict;
+
+use std::{
+    collections::BTreeMap,
+    iter::repeat,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep};
+
+pub use self::verdict::{CallQuality, Place};
+use super::{Cause, Engine, FlowExplanation, Link, LocatedLoss, Segment};
+use crate::{
+    events::Kind,
+    model::ids::{SessionKey, UnixMs},
+};
+
+/// The most calls that are looked at. While all of these are bad, no others are.
+const MOST: usize = 1_024;
+/// How many are looked at together.
+const AT_ONCE: usize = 32;
+/// How often it is seen which are to be looked at.
+const TICK: Duration = Duration::from_millis(250);
+/// That part of its usual time a router has to answer then: a mute one is not to hold up others.
+const PART: u32 = 5;
+/// How often each is.
+const EVERY: Duration = Duration::from_secs(5);
+/// A call that routers tell of no more is looked at for so long if nothing is bad.
+const KEEP: Duration = Duration::from_secs(15);
+/// A call is good again when it was not bad so many times in a row.
+const GOOD_LOOKS: u32 = 2;
+
+/// The calls that routers tell of.
+#[derive(Debug, Default)]
+pub(super) struct Watched(Mutex<BTreeMap<SessionKey, Call>>);
+
+#[derive(Debug)]
+struct Call {
+    /// When a router has told of it last.
+    told: Instant,
+    /// When it is to be looked at.
+    due: Instant,
+    /// What the last look has found.
+    quality: Option<Arc<CallQuality>>,
+    /// By flow, at the last look.
+    totals: Vec<LocatedLoss>,
+    /// What is bad, and since when.
+    bad: Option<(Cause, UnixMs)>,
+    /// Looks in a row that have found nothing bad.
+    good_looks: u32,
+}
+
+impl Watched {
+    fn calls(&self) -> MutexGuard<'_, BTreeMap<SessionKey, Call>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hear(&self, key: &SessionKey, now: Instant) {
+        let mut calls = self.calls();
+        if let Some(call) = calls.get_mut(key) {
+            call.told = now;
+            return;
+        }
+        if calls.len() >= MOST {
+            let mut calls_now = calls.iter();
+            let well = calls_now.find(|(_, it)| it.quality.is_some() && it.bad.is_none());
+            let Some(well) = well.map(|(key, _)| key.clone()) else {
+                return;
+            };
+            calls.remove(&well);
+        }
+        calls.insert(key.clone(), Call::new(now));
+    }
+
+    /// Those that are to be looked at now. What is well for long is forgotten.
+    fn take_due(&self, now: Instant) -> Vec<SessionKey> {
+        let mut calls = self.calls();
+        calls.retain(|_, call| call.bad.is_some() || now.duration_since(call.told) < KEEP);
+        let due = calls.iter_mut().filter(|(_, call)| call.due <= now);
+        due.map(|(key, call)| {
+            call.due = now + EVERY;
+            key.clone()
+        })
+        .collect()
+    }
+}
+
+/// What operators are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum News {
+    Bad(Cause),
+    Good { after: Duration },
+}
+
+impl Call {
+    fn new(now: Instant) -> Self {
+        Self {
+            told: now,
+            due: now,
+            quality: None,
+            totals: Vec::new(),
+            bad: None,
+            good_looks: 0,
+        }
+    }
+
+    /// Takes what a look has found.
+    fn conclude(&mut self, cause: Option<&Cause>, now: UnixMs) -> Option<News> {
+        match (cause, &mut self.bad) {
+            (Some(cause), bad) => {
+                self.good_looks = 0;
+                let is_news = match bad {
+                    // It may lose more here and then more there.
+                    Some((Cause::Loses(_), _)) => !matches!(cause, Cause::Loses(_)),
+                    Some((before, _)) => before != cause,
+                    None => true,
+                };
+                let since = bad.as_ref().map_or(now, |(_, since)| *since);
+                *bad = Some((cause.clone(), since));
+                is_news.then(|| News::Bad(cause.clone()))
+            }
+            (None, Some((_, since))) => {
+                self.good_looks += 1;
+                let after = now.since(*since);
+                (self.good_looks >= GOOD_LOOKS).then(|| {
+                    self.bad = None;
+                    News::Good { after }
+                })
+            }
+            (None, None) => None,
+        }
+    }
+}
+
+impl Engine {
+    /// A router says which of its sessions lose packets or are heard one way only.
+    pub fn troubled(&self, link: &Link, keys: &[SessionKey]) {
+        let now = self.clock().instant();
+        for key in keys {
+            let is_on = self.lock().store.is_on(key, link.router());
+            if is_on {
+                self.watched.hear(key, now);
+            }
+        }
+    }
+
+    /// How those calls sound that routers tell of.
+    pub fn qualities(&self) -> BTreeMap<SessionKey, Arc<CallQuality>> {
+        let calls = self.watched.calls();
+        let looked_at = calls.iter();
+        looked_at
+            .filter_map(|(key, call)| Some((key.clone(), call.quality.clone()?)))
+            .collect()
+    }
+
+    /// How many of them are bad, by what is.
+    pub(super) fn bad_calls(&self) -> [(&'static str, u64); 3] {
+        let [mut lossy, mut one_way, mut cut] = [0; 3];
+        let calls = self.watched.calls();
+        for (cause, _) in calls.values().filter_map(|call| call.bad.as_ref()) {
+            match cause {
+                Cause::OneWay => one_way += 1,
+                Cause::Cut(..) => cut += 1,
+                _ => lossy += 1,
+            }
+        }
+        [("loses_packets", lossy), ("one_way", one_way), ("cut", cut)]
+    }
+
+    async fn look_at(&self, key: &SessionKey) {
+        let Ok(session) = self.session(key) else {
+            self.watched.calls().remove(key);
+            return;
+        };
+        let flows = self.measured(&session, PART).await;
+        let now = self.clock().unix();
+        let (quality, news) = {
+            let mut calls = self.watched.calls();
+            let Some(call) = calls.get_mut(key) else {
+                return;
+            };
+            self.count(&flows, &call.totals);
+            let former = call.totals.iter().copied().map(Some).chain(repeat(None));
+            let totals = flows.iter().zip(former).map(|(it, former)| it.loss.or(former));
+            call.totals = totals.map(Option::unwrap_or_default).collect();
+            call.quality = CallQuality::of(&session, &flows).map(Arc::new);
+            let Some(quality) = call.quality.clone() else {
+                return;
+            };
+            let news = call.conclude(quality.cause.as_ref(), now);
+            (quality, news)
+        };
+        match news {
+            Some(News::Bad(Cause::OneWay)) => {
+                self.note(Kind::OneWayAudio, key, || quality.describe());
+            }
+            Some(News::Bad(_)) => self.note(Kind::QualityBad, key, || quality.describe()),
+            Some(News::Good { after }) => {
+                let seconds = after.as_secs();
+                self.note(Kind::QualityGood, key, || {
+                    format!("is good again, after {seconds} s")
+                });
+            }
+            None => {}
+        }
+    }
+
+    /// Adds what flows have lost since the last look to the metrics.
+    fn count(&self, flows: &[FlowExplanation], before: &[LocatedLoss]) {
+        for (index, flow) in flows.iter().enumerate() {
+            if let Some(score) = flow.score.filter(|_| verdict::is_heard(flow)) {
+                self.metrics.scored(score.mos);
+            }
+            let (Some(now), Some(recent)) = (&flow.loss, &flow.recent_loss) else {
+                continue;
+            };
+            for segment in Segment::ALL {
+                let more = match before.get(index) {
+                    Some(before) => now.lost_since(before, segment),
+                    // What was lost before may have been counted when it was looked at earlier.
+                    None => recent.lost(segment).unwrap_or_default(),
+                };
+                self.metrics.lost(segment, more);
+            }
+        }
+    }
+}
+
+/// Runs until the engine stops.
+pub(super) async fn watch(engine: Arc<Engine>) {
+    while !*engine.stopping.borrow() {
+        sleep(TICK).await;
+        let due = engine.watched.take_due(engine.clock().instant());
+        for part in due.chunks(AT_ONCE) {
+            join_all(part.iter().map(|key| engine.look_at(key))).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ids::RouterId;
+
+    fn router(id: &str) -> RouterId {
+        RouterId::parse("router", id).unwrap()
+    }
+
+    #[test]
+    fn news_is_what_turns_bad_and_what_is_good_again() {
+        let mut call = Call::new(Instant::now());
+        let before = Cause::Loses(Place::Before(router("a")));
+        let after = Cause::Loses(Place::After(router("b")));
+        let mut at =
+            |seconds: i64, cause: Option<&Cause>| call.conclude(cause, UnixMs(seconds * 1_000));
+        assert_eq!(at(0, None), None);
+        assert_eq!(at(5, Some(&before)), Some(News::Bad(before.clone())));
+        assert_eq!(at(10, Some(&after)), None, "it is known to be bad");
+        assert_eq!(at(15, Some(&Cause::OneWay)), Some(News::Bad(Cause::OneWay)));
+        assert_eq!(at(20, None), None, "once is not good");
+        assert_eq!(at(25, Some(&Cause::OneWay)), None);
+        assert_eq!(at(30, None), None);
+        let after = Duration::from_secs(30);
+        assert_eq!(at(35, None), Some(News::Good { after }));
+        assert_eq!(at(40, None), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_are_looked_at_while_routers_tell_of_them_and_are_bounded() {
+        let watched = Watched::default();
+        let key = |number: usize| SessionKey::new("x", &format!("{number:04}")).unwrap();
+        let now = Instant::now();
+        for number in 0..=MOST {
+            watched.hear(&key(number), now);
+        }
+        assert_eq!(watched.take_due(now).len(), MOST);
+        assert_eq!(watched.take_due(now).len(), 0);
+        let later = now + EVERY;
+        watched.hear(&key(7), later);
+        assert_eq!(watched.take_due(later).len(), MOST);
+        let told_no_more = now + KEEP;
+        assert_eq!(watched.take_due(told_no_more), [key(7)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_well_makes_room_for_another_one() {
+        let watched = Watched::default();
+        let key = |number: usize| SessionKey::new("x", &format!("{number:04}")).unwrap();
+        let now = Instant::now();
+        for number in 0..MOST {
+            watched.hear(&key(number), now);
+        }
+        watched.hear(&key(5_000), now);
+        let due = watched.take_due(now);
+        assert!(!due.contains(&key(5_000)), "none was looked at");
+        let quality = Some(Arc::new(CallQuality::default()));
+        for (number, call) in watched.calls().values_mut().enumerate() {
+            call.quality = quality.clone();
+            call.bad = (number != 7).then_some((Cause::OneWay, UnixMs(0)));
+        }
+        watched.hear(&key(5_001), now);
+        assert_eq!(watched.take_due(now), [key(5_001)]);
+        assert!(!watched.calls().contains_key(&key(7)));
+        watched.hear(&key(5_002), now);
+        assert_eq!(watched.take_due(now), [], "all are bad, or not looked at yet");
+    }
+}

@@ -1,0 +1,237 @@
+use std::fmt;
+
+use crate::{
+    engine::{
+        Cause, EntryCounters, FlowExplanation, LocatedLoss, Score, Segment, SessionView,
+        explain::media_of,
+    },
+    model::ids::RouterId,
+};
+
+/// A flow that loses one in so many packets is bad.
+const BAD: u64 = 100;
+/// Loss is judged of so many packets, at least.
+const ENOUGH: u64 = 64;
+/// Shares of loss are compared in parts of so many.
+const PARTS: u64 = 100_000;
+/// A flow whose last packet is no older is heard.
+const HEARD_MS: u64 = 1_000;
+/// A flow whose last packet is older is silent.
+const SILENT_MS: u64 = 2_000;
+/// A call in which fewer packets of one way have come may just begin.
+const ESTABLISHED: u64 = 250;
+
+/// Where packets are lost.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// Before they come to the first router.
+    Before(RouterId),
+    /// In a router: by its policer, or as no queue has room.
+    In(RouterId),
+    /// From one to another.
+    Between(RouterId, RouterId),
+    /// After they have left the last one, by what the receiver says.
+    After(RouterId),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Before(router) => write!(f, "before router {router}"),
+            Self::In(router) => write!(f, "in router {router}"),
+            Self::Between(a, b) => write!(f, "between routers {a} and {b}"),
+            Self::After(router) => write!(f, "after router {router}"),
+        }
+    }
+}
+
+/// How the worst flow of a call sounds.
+#[derive(Clone, Debug, Default)]
+pub struct CallQuality {
+    /// Its index in the session.
+    pub flow: usize,
+    /// What it has lost lately; of no packets where it is not heard.
+    pub loss: LocatedLoss,
+    /// How its last packets sounded, if that is known.
+    pub score: Option<Score>,
+    /// What is bad.
+    pub cause: Option<Cause>,
+    /// Where its packets come from.
+    source: String,
+}
+
+impl CallQuality {
+    /// `None` where routers have not told enough to say so.
+    pub(super) fn of(session: &SessionView, flows: &[FlowExplanation]) -> Option<Self> {
+        let is_known = |it: &FlowExplanation| at_source(it).is_some() && at_destination(it).is_some();
+        if !flows.iter().any(is_known) {
+            return None;
+        }
+        let heard = flows.iter().enumerate().filter(|(_, it)| is_heard(it));
+        let lossiest = heard.max_by_key(|(_, it)| parts_lost(&loss(it)));
+        let loses = lossiest.and_then(|(index, flow)| {
+            let loss = loss(flow);
+            let is_bad = parts_lost(&loss) >= PARTS / BAD;
+            let place = place(session, index, &loss).filter(|_| is_bad)?;
+            Some((Cause::Loses(place), index))
+        });
+        let one_way = silent(session, flows).map(|index| (Cause::OneWay, index));
+        let causes = [loses, one_way, cut(session, flows)];
+        let worst = causes.into_iter().flatten().max();
+        let (cause, index) = match worst {
+            Some((cause, index)) => (Some(cause), index),
+            None => (None, lossiest.map_or(0, |(index, _)| index)),
+        };
+        let flow = flows.get(index)?;
+        let tuple = at_source(flow).and_then(|it| it.tuple);
+        Some(Self {
+            flow: index,
+            loss: loss(flow),
+            score: flow.score.filter(|_| is_heard(flow)),
+            cause,
+            source: tuple.map_or_else(String::new, |it| it.0.source().to_string()),
+        })
+    }
+
+    /// What is bad, with figures.
+    pub(super) fn describe(&self) -> String {
+        let flow = self.flow;
+        match &self.cause {
+            None => String::new(),
+            Some(Cause::OneWay) => {
+                format!("is heard one way only: nothing comes from {}", self.source)
+            }
+            Some(cause @ Cause::Cut(..)) => format!("{cause}: flow {flow}, from {}", self.source),
+            Some(cause) => {
+                let parts = parts_lost(&self.loss);
+                let (whole, tenths) = (parts * 100 / PARTS, parts * 1_000 / PARTS % 10);
+                let heard = self.score.map(|it| format!("; MOS {:.1}", it.mos));
+                let heard = heard.unwrap_or_default();
+                format!("{cause}: {whole}.{tenths} % of flow {flow}{heard}")
+            }
+        }
+    }
+}
+
+/// Whether packets of a flow have come to one of its routers lately.
+pub(super) fn is_heard(flow: &FlowExplanation) -> bool {
+    let ends = [at_source(flow), at_destination(flow)];
+    ends.into_iter().flatten().any(comes)
+}
+
+fn at_source(flow: &FlowExplanation) -> Option<&EntryCounters> {
+    media_of(&flow.source_counters)
+}
+
+fn at_destination(flow: &FlowExplanation) -> Option<&EntryCounters> {
+    media_of(&flow.destination_counters)
+}
+
+fn comes(counters: &EntryCounters) -> bool {
+    let ago = counters.last_seen_ms_ago;
+    ago.is_some_and(|ago| ago <= HEARD_MS)
+}
+
+fn is_silent(counters: &EntryCounters) -> bool {
+    let ago = counters.last_seen_ms_ago;
+    ago.is_none_or(|ago| ago > SILENT_MS)
+}
+
+/// What a flow that is heard has lost lately.
+fn loss(flow: &FlowExplanation) -> LocatedLoss {
+    let recent = flow.recent_loss.filter(|_| is_heard(flow));
+    recent.unwrap_or_default()
+}
+
+/// How much was lost in all segments.
+fn parts_lost(loss: &LocatedLoss) -> u64 {
+    Segment::ALL.map(|it| parts_lost_in(loss, it)).iter().sum()
+}
+
+fn parts_lost_in(loss: &LocatedLoss, segment: Segment) -> u64 {
+    let packets = loss.packets_of(segment);
+    let lost = loss.lost(segment).filter(|_| packets >= ENOUGH);
+    lost.unwrap_or_default().saturating_mul(PARTS) / packets.max(1)
+}
+
+/// Where a flow loses most.
+fn place(session: &SessionView, flow: usize, loss: &LocatedLoss) -> Option<Place> {
+    let (a, b) = ends(session, flow)?;
+    let segments = Segment::ALL.into_iter();
+    let most = segments.max_by_key(|it| parts_lost_in(loss, *it))?;
+    Some(match most {
+        Segment::Before => Place::Before(a),
+        Segment::InSource => Place::In(a),
+        Segment::Between => Place::Between(a, b),
+        Segment::InDestination => Place::In(b),
+        Segment::After => Place::After(b),
+    })
+}
+
+/// The routers of a flow's media.
+fn ends(session: &SessionView, flow: usize) -> Option<(RouterId, RouterId)> {
+    let media = &session.placement.get(flow)?.media;
+    let (a, b) = (media.source.as_ref()?, media.destination.as_ref()?);
+    Some((a.router.clone(), b.router.clone()))
+}
+
+/// The flow of which no packets come, while those of the other way do. A call on hold may be so.
+fn silent(session: &SessionView, flows: &[FlowExplanation]) -> Option<usize> {
+    if session.spec.hold {
+        return None;
+    }
+    flows.iter().position(|flow| {
+        let Some(here) = at_source(flow).filter(|it| is_silent(it)) else {
+            return false;
+        };
+        let mut others = flows.iter().filter_map(at_source);
+        others.any(|other| {
+            let paths = here.tuple.zip(other.tuple).map(|(one, other)| (one.0, other.0));
+            let is_back = paths.is_some_and(|(there, back)| {
+                back.source() == there.destination() && back.destination() == there.source()
+            });
+            is_back && comes(other) && other.packets >= ESTABLISHED
+        })
+    })
+}
+
+/// The flow whose packets come to the first router, and of which none come to the second.
+fn cut(session: &SessionView, flows: &[FlowExplanation]) -> Option<(Cause, usize)> {
+    flows.iter().enumerate().find_map(|(index, flow)| {
+        let (a, b) = ends(session, index).filter(|(a, b)| a != b)?;
+        let (near, far) = (at_source(flow)?, at_destination(flow)?);
+        let is_cut = comes(near) && near.packets >= ESTABLISHED && is_silent(far);
+        is_cut.then_some((Cause::Cut(a, b), index))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_of_enough_packets() {
+        let router = |id: &str| RouterId::parse("router", id).unwrap();
+        let loss = LocatedLoss {
+            packets: 256,
+            before_source: Some(1),
+            between: Some(3),
+            after_destination: Some(5),
+            reported_packets: 63,
+            ..LocatedLoss::default()
+        };
+        assert_eq!(parts_lost_in(&loss, Segment::Between), 1_171);
+        assert_eq!(parts_lost_in(&loss, Segment::After), 0, "too few");
+        let quality = CallQuality {
+            flow: 1,
+            loss,
+            score: None,
+            cause: Some(Cause::Loses(Place::Between(router("a"), router("b")))),
+            source: String::new(),
+        };
+        assert_eq!(
+            quality.describe(),
+            "packets are lost between routers a and b: 1.5 % of flow 1"
+        );
+    }
+}

@@ -1,0 +1,174 @@
+//! Calls that routers say lose packets, or are heard one way only.
+
+use tokio::time::timeout;
+use voicelane_proto::v1::{self, EventKind, explain_step::Verdict};
+
+use crate::common::*;
+
+/// A flow of call c1 as a router has measured it: lost up to the last checkpoint, and how long ago a packet
+/// came.
+fn counters(flow: u32, lost: u32, last_seen_ms_ago: u64) -> v1::EntryCounters {
+    let ends = ["10.1.0.5:4000", "10.2.0.7:4000"];
+    let [source, destination] = match flow {
+        0 => ends,
+        _ => [ends[1], ends[0]],
+    };
+    let checkpoint = |(number, lost)| v1::QualityCheckpoint {
+        number,
+        lost,
+        dropped: Some(0),
+    };
+    v1::EntryCounters {
+        flow_index: flow,
+        kind: v1::FlowKind::Rtp.into(),
+        packets: 1_000,
+        last_seen_ms_ago: Some(last_seen_ms_ago),
+        source: endpoint(source),
+        destination: endpoint(destination),
+        quality: Some(v1::MediaQuality {
+            payload_type: Some(8),
+            first_number: Some(65_536),
+            checkpoints: [(66_560, lost), (66_304, 0)].map(checkpoint).to_vec(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+/// The first event of a kind.
+async fn event(server: &TestServer, kind: EventKind) -> v1::Event {
+    let request = v1::WatchEventsRequest {
+        follow: true,
+        ..Default::default()
+    };
+    let mut operator = server.operator().await;
+    let mut events = operator.watch_events(request).await.unwrap().into_inner();
+    let found = async {
+        loop {
+            let part = events.message().await.unwrap().unwrap();
+            if let Some(event) = part.events.into_iter().find(|it| it.kind() == kind) {
+                return event;
+            }
+        }
+    };
+    timeout(PATIENCE, found).await.unwrap()
+}
+
+async fn overview(server: &TestServer) -> v1::WatchOverviewResponse {
+    let request = v1::WatchOverviewRequest {
+        once: true,
+        ..Default::default()
+    };
+    let mut operator = server.operator().await;
+    let answer = operator.watch_overview(request).await.unwrap();
+    answer.into_inner().message().await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn a_call_that_loses_packets_is_told_with_the_place() {
+    let mut net = Network::start().await;
+    add(&mut net.client, call("c1", 4000)).await.unwrap();
+    add(&mut net.client, call("c2", 5000)).await.unwrap();
+    net.a.count(vec![counters(0, 1, 10), counters(1, 0, 10)]);
+    net.b.count(vec![counters(0, 13, 10), counters(1, 0, 10)]);
+    net.a_stream.tell_troubled(&["c1", "no such"]).await;
+    let bad = event(&net.server, EventKind::QualityBad).await;
+    assert_eq!(bad.session, key("c1"));
+    assert_eq!(
+        bad.text,
+        "packets are lost between routers a and b: 5.0 % of flow 0; MOS 3.9"
+    );
+    let overview = overview(&net.server).await;
+    assert_eq!(
+        overview.sentence,
+        "2 calls; 1 bad (1: packets are lost between routers a and b)."
+    );
+    let worst = &overview.calls[0];
+    assert_eq!((worst.key.clone(), worst.badness), (key("c1"), 5));
+    let segments: Vec<_> = worst
+        .segments
+        .iter()
+        .map(|it| (it.verdict(), it.text.as_str()))
+        .collect();
+    let (broken, ok) = (Verdict::Broken, Verdict::Ok);
+    let expected = [
+        (broken, "1 of 256 packets lost, flow 0"),
+        (ok, "0 of 256 packets lost, flow 0"),
+        (broken, "12 of 256 packets lost, flow 0"),
+        (ok, "0 of 256 packets lost, flow 0"),
+        (Verdict::Unknown, "not measured"),
+    ];
+    assert_eq!(segments, expected);
+    let snapshot = net.server.engine.snapshot().await;
+    let metrics = net.server.engine.metrics().text(&snapshot);
+    for line in [
+        r#"voicelane_rtp_lost_packets_total{segment="before"} 1"#,
+        r#"voicelane_rtp_lost_packets_total{segment="between"} 12"#,
+        r#"voicelane_rtp_lost_packets_total{segment="in_source"} 0"#,
+        r#"voicelane_call_mos_bucket{le="4.0"} 1"#,
+        "voicelane_call_mos_count 2",
+        r#"voicelane_server_bad_calls{cause="loses_packets"} 1"#,
+        r#"voicelane_server_bad_calls{cause="one_way"} 0"#,
+    ] {
+        assert!(metrics.contains(line), "{line} is not in {metrics}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_heard_one_way_only_is_told() {
+    let mut net = Network::start().await;
+    add(&mut net.client, call("c1", 4000)).await.unwrap();
+    let all = || vec![counters(0, 0, 10), counters(1, 0, 2_500)];
+    net.a.count(all());
+    net.b.count(all());
+    net.b_stream.tell_troubled(&["c1"]).await;
+    let silent = event(&net.server, EventKind::OneWayAudio).await;
+    assert_eq!(silent.session, key("c1"));
+    assert_eq!(
+        silent.text,
+        "is heard one way only: nothing comes from 10.2.0.7:4000"
+    );
+    let overview = overview(&net.server).await;
+    assert_eq!(overview.calls[0].why, "only one way is heard");
+}
+
+#[tokio::test]
+async fn a_call_that_stops_between_routers_is_told() {
+    let mut net = Network::start().await;
+    add(&mut net.client, call("c1", 4000)).await.unwrap();
+    // Each router hears its own phone only.
+    net.a.count(vec![counters(0, 0, 10), counters(1, 0, 2_500)]);
+    net.b.count(vec![counters(0, 0, 2_500), counters(1, 0, 10)]);
+    net.b_stream.tell_troubled(&["c1"]).await;
+    let bad = event(&net.server, EventKind::QualityBad).await;
+    assert_eq!(bad.session, key("c1"));
+    assert_eq!(
+        bad.text,
+        "nothing gets from router b to router a: flow 1, from 10.2.0.7:4000"
+    );
+    let overview = overview(&net.server).await;
+    let worst = &overview.calls[0];
+    assert_eq!(worst.badness, 7);
+    let between = &worst.segments[2];
+    assert_eq!(between.verdict(), Verdict::Broken);
+    assert_eq!(between.text, "nothing of flow 1 comes to router a");
+}
+
+#[tokio::test]
+async fn a_call_on_hold_may_be_heard_one_way() {
+    let mut net = Network::start().await;
+    let hold = v1::SessionSpec {
+        hold: true,
+        ..call("c1", 4000)
+    };
+    add(&mut net.client, hold).await.unwrap();
+    add(&mut net.client, call("c2", 5000)).await.unwrap();
+    let all = || vec![counters(0, 0, 10), counters(1, 0, 2_500)];
+    net.a.count(all());
+    net.b.count(all());
+    net.b_stream.tell_troubled(&["c1", "c2"]).await;
+    let silent = event(&net.server, EventKind::OneWayAudio).await;
+    assert_eq!(silent.session, key("c2"));
+    let overview = overview(&net.server).await;
+    assert_eq!(overview.bad, 1, "{}", overview.sentence);
+}
