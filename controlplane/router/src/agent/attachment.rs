@@ -18,7 +18,7 @@ use voicelane_proto::v1::{
 };
 use voicelane_types::with_causes;
 
-use super::{Identity, Interfaces, Terms, report::Seen, silence, strays, traffic};
+use super::{Identity, Interfaces, Terms, report::Seen, silence, strays, traffic, trouble};
 use crate::{
     dataplane::WorkerGone,
     sessions::{Commands, Sessions, latched_messages},
@@ -138,6 +138,7 @@ impl Attachment {
         let sessions = Arc::clone(commands.sessions());
         tasks.spawn(silence::tell(Arc::clone(&sessions), self.outbox.clone()));
         tasks.spawn(strays::tell(Arc::clone(&sessions), self.outbox.clone()));
+        tasks.spawn(trouble::tell(Arc::clone(&sessions), self.outbox.clone()));
         let ports = Arc::clone(&interfaces.ports);
         tasks.spawn(traffic::tell(sessions, ports, self.outbox.clone()));
         let mut learning = interval(LEARN);

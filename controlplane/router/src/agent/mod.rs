@@ -8,6 +8,7 @@ mod silence;
 mod strays;
 mod terms;
 mod traffic;
+mod trouble;
 
 use std::{sync::Arc, time::Duration};
 
