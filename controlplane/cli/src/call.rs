@@ -10,7 +10,7 @@ use crate::{
     client::{Connection, Failure},
     media::spec,
     output::Output,
-    text::{calls, quality},
+    text::{calls, quality, top},
 };
 
 /// Sessions of one page.
@@ -60,7 +60,24 @@ pub(crate) async fn run(global: &Global, call: Call) -> Result<(), Failure> {
             let answer = connection.answer(client.get_session(request)).await?;
             print_session(output, answer.session)
         }
-        Call::List { all_agents, limit } => {
+        Call::List {
+            worst: true, limit, ..
+        } => {
+            let request = v1::WatchOverviewRequest {
+                once: true,
+                ..Default::default()
+            };
+            let mut client = OperatorClient::new(connection.channel.clone());
+            let mut overviews = connection.answer(client.watch_overview(request)).await?;
+            let overview = connection.in_time(overviews.message()).await?;
+            let mut calls = overview.unwrap_or_default().calls;
+            calls.retain(|call| call.badness > 0);
+            calls.truncate(limit.unwrap_or(usize::MAX));
+            output.print(&calls, |calls| top::calls(calls))
+        }
+        Call::List {
+            all_agents, limit, ..
+        } => {
             let agent_id = if all_agents {
                 String::new()
             } else {

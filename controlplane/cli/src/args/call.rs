@@ -54,6 +54,11 @@ pub(crate) enum Call {
         /// Show at most this many calls.
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
+        /// Only calls that are bad, of all agents, the worst first, at most 200: why, and in which part of
+        /// their way, from before the first router to after the second ("+": nothing is lost there, "x": that
+        /// is bad, "?": not known).
+        #[arg(long)]
+        worst: bool,
     },
     /// Follow this agent's calls as they are added, changed and deleted, until Ctrl-C.
     Watch {

@@ -26,6 +26,11 @@ pub(crate) fn overview(it: &v1::WatchOverviewResponse) -> String {
     )
 }
 
+/// Calls alone.
+pub(crate) fn calls(calls: &[v1::OverviewCall]) -> String {
+    table(CALLS, calls.iter().map(call))
+}
+
 /// A call's row.
 pub(crate) fn call(it: &v1::OverviewCall) -> [String; 6] {
     let key = it.key.as_ref();

@@ -1,6 +1,7 @@
 //! What `voicelane call quality` shows.
 
 use serde_json::json;
+use tokio::time::timeout;
 use voicelane_proto::v1;
 
 use crate::cli::run;
@@ -84,4 +85,55 @@ async fn quality_is_what_each_router_has_measured() {
     let shown = words(&run(&net, "call quality c1").await.stdout);
     assert!(shown.contains("0 b - -"), "{shown}");
     run(&net, "call quality zzz").await.fails(1, &["NOT_FOUND"]);
+}
+
+#[tokio::test]
+async fn the_worst_calls_are_listed_with_where_they_lose() {
+    let net = Network::start().await;
+    for (name, port) in [("c1", 4000), ("c2", 5000)] {
+        let ends = format!("--from 10.1.0.5:{port} --to 10.2.0.7:{port}");
+        let added = run(
+            &net,
+            &format!("call add {name} {ends} --rtcp none --agent test"),
+        )
+        .await;
+        added.shows(&[name]);
+    }
+    let counters = |lost| {
+        let checkpoint = |(number, lost)| v1::QualityCheckpoint {
+            number,
+            lost,
+            dropped: Some(0),
+        };
+        let quality = v1::MediaQuality {
+            first_number: Some(65_536),
+            checkpoints: [(66_560, lost), (66_304, 0)].map(checkpoint).to_vec(),
+            ..Default::default()
+        };
+        vec![v1::EntryCounters {
+            kind: v1::FlowKind::Rtp.into(),
+            last_seen_ms_ago: Some(10),
+            quality: Some(quality),
+            ..Default::default()
+        }]
+    };
+    net.a.count(counters(0));
+    net.b.count(counters(8));
+    let none = run(&net, "call list --worst").await;
+    assert!(!none.stdout.contains("c1"), "{}", none.stdout);
+    net.a_stream.tell_troubled(&["c1"]).await;
+    let told = async {
+        loop {
+            let ran = run(&net, "call list --worst").await;
+            if ran.stdout.contains("c1") {
+                return ran;
+            }
+        }
+    };
+    let worst = timeout(PATIENCE, told).await.unwrap();
+    worst.shows(&["+ + x + ?", "packets are lost between routers a and b"]);
+    assert!(!worst.stdout.contains("c2"), "{}", worst.stdout);
+    let worst = run(&net, "call list --worst --json").await.json();
+    assert_eq!(worst[0]["key"]["sessionId"], "c1");
+    assert_eq!(worst[0]["badness"], 5);
 }
