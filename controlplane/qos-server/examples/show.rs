@@ -1,8 +1,8 @@
 //! A server with two scripted routers and calls between them, for the browser tests.
 //!
 //! `show WEB_ADDRESS CALLS` prints the page's address and obeys lines on its standard input, each
-//! answered by a line: `cut a`, `attach a`, `refuse NAME`, `churn N` (a second). It ends with its
-//! input.
+//! answered by a line: `cut a`, `attach a`, `refuse NAME`, `trouble NAME`, `churn N` (a second). It ends
+//! with its input. Of the first flow of the call [`LOSSY`] packets are lost between the routers.
 
 #![allow(
     clippy::unwrap_used,
@@ -26,6 +26,7 @@ use tokio::{
     io::{AsyncBufReadExt as _, BufReader, stdin},
     time::interval,
 };
+use voicelane_proto::v1;
 use voicelane_server::{
     engine::{Command, Engine, EntryCounters, Link, ToRouter},
     grpc::parse,
@@ -43,9 +44,13 @@ use common::{TestServer, call, spec};
 
 /// The first port of the calls that are there from the beginning.
 const FIRST_PORT: u16 = 4000;
+const LOSSY: &str = "call-00007";
+/// Of so many numbers routers tell together.
+const BLOCK: u32 = 64;
 
-/// Attaches a router that does what it is told, and sees fifty packets a second of each flow.
-async fn attach(engine: &Arc<Engine>, name: &str, net: u8) -> Arc<Link> {
+/// Attaches a router that does what it is told, and has seen fifty packets a second of each flow since
+/// it began.
+async fn attach(engine: &Arc<Engine>, name: &str, net: u8, began: Instant) -> Arc<Link> {
     let identity = Identity {
         id: RouterId::parse("id", name).unwrap(),
         epoch: 1,
@@ -69,12 +74,13 @@ async fn attach(engine: &Arc<Engine>, name: &str, net: u8) -> Arc<Link> {
     };
     let attached = engine.attach(identity, "127.0.0.1".into(), vec![lan], BTreeMap::new());
     let (link, mut messages) = attached.await.unwrap();
-    let (engine, answering, began) = (engine.clone(), link.clone(), Instant::now());
+    let (engine, answering) = (engine.clone(), link.clone());
+    let is_second = name == "b";
     tokio::spawn(async move {
         while let Some(message) = messages.recv().await {
             if let ToRouter::Command { id, command } = message {
                 let counters = match command {
-                    Command::Read(key) => counters(&engine, &key, began),
+                    Command::Read(key) => counters(&engine, &key, began, is_second),
                     Command::Install { .. } | Command::Remove(_) => Vec::new(),
                 };
                 answering.answer(id, Ok(counters));
@@ -84,11 +90,17 @@ async fn attach(engine: &Arc<Engine>, name: &str, net: u8) -> Arc<Link> {
     link
 }
 
-fn counters(engine: &Engine, key: &SessionKey, began: Instant) -> Vec<EntryCounters> {
+fn counters(
+    engine: &Engine,
+    key: &SessionKey,
+    began: Instant,
+    is_second: bool,
+) -> Vec<EntryCounters> {
     let packets = began.elapsed().as_millis() as u64 / 20;
     let Ok(session) = engine.session(key) else {
         return Vec::new();
     };
+    let loses = |flow| is_second && flow == 0 && key.session() == LOSSY;
     let entries = expand(&session.spec).into_iter();
     let counters = entries.map(|entry| EntryCounters {
         flow: entry.flow as u32,
@@ -106,9 +118,34 @@ fn counters(engine: &Engine, key: &SessionKey, began: Instant) -> Vec<EntryCount
         colours: None,
         spoofed_packets: 0,
         spoofed_interface: String::new(),
-        quality: None,
+        quality: (entry.kind == FlowKind::Rtp).then(|| {
+            let lost_of_a_block = if loses(entry.flow) { 3 } else { 0 };
+            measured(packets as u32, lost_of_a_block)
+        }),
     });
     counters.collect()
+}
+
+/// A stream of so many packets, of which some of each block were lost before they came.
+fn measured(packets: u32, lost: u32) -> v1::MediaQuality {
+    let first = 1 << 16;
+    let blocks = packets / BLOCK;
+    let checkpoint = |block| v1::QualityCheckpoint {
+        number: first + BLOCK * block,
+        lost: lost * block,
+        dropped: Some(0),
+    };
+    v1::MediaQuality {
+        ssrc: 1,
+        payload_type: Some(8),
+        jitter_ns: Some(1_250_000),
+        first_number: Some(first),
+        checkpoints: (blocks.saturating_sub(12)..=blocks)
+            .rev()
+            .map(checkpoint)
+            .collect(),
+        ..v1::MediaQuality::default()
+    }
 }
 
 fn spec_of(name: &str, port: u16) -> SessionSpec {
@@ -125,8 +162,9 @@ async fn main() {
     let calls: u16 = args.next().expect("CALLS").parse().unwrap();
     let server = TestServer::start().await;
     let engine = server.engine.clone();
-    let mut a = attach(&engine, "a", 1).await;
-    let _b = attach(&engine, "b", 2).await;
+    let began = Instant::now();
+    let mut a = attach(&engine, "a", 1, began).await;
+    let _b = attach(&engine, "b", 2, began).await;
     for index in 0..calls {
         let spec = spec_of(&format!("call-{index:05}"), FIRST_PORT + 2 * index);
         engine.add(spec).await.unwrap();
@@ -139,11 +177,15 @@ async fn main() {
         let words: Vec<_> = line.split(' ').collect();
         match words[..] {
             ["cut", "a"] => engine.detach(&a, "the router ended the stream"),
-            ["attach", "a"] => a = attach(&engine, "a", 1).await,
+            ["attach", "a"] => a = attach(&engine, "a", 1, began).await,
             ["refuse", name] => {
                 let mut client = server.sessions().await;
                 let refused = common::add(&mut client, spec(name, Vec::new())).await;
                 refused.unwrap_err();
+            }
+            ["trouble", name] => {
+                let key = session_key("key", "test", name).unwrap();
+                engine.troubled(&a, &[key]);
             }
             ["churn", each_second] => {
                 let every = Duration::from_secs(1) / each_second.parse::<u32>().unwrap();

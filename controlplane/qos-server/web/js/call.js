@@ -6,8 +6,11 @@ import { store } from "./store.js";
 
 /** @typedef {import("./store.js").Key} Key */
 /** @typedef {{verdict: string, link: string, routerId: string, detail: string}} Step */
-/** @typedef {{flowIndex: number, kind: string, packets: string, policedPackets: string, lastSeenMsAgo?: string | null}} Counters */
-/** @typedef {{flowIndex: number, steps: Step[], sourceCounters: Counters[], destinationCounters: Counters[]}} Flow */
+/** @typedef {{flowIndex: number, kind: string, packets: string, policedPackets: string, lastSeenMsAgo?: string | null, quality?: {jitterNs?: string | null} | null}} Counters */
+/** @typedef {string | null | undefined} Count */
+/** @typedef {{packets: string, beforeSource: Count, inSource: Count, between: Count, inDestination: Count, afterDestination: Count, reportedPackets: string}} Loss */
+/** @typedef {{loss?: Loss | null, twoWayDelayNs?: Count, score?: {mos: number, packets: number} | null}} Heard */
+/** @typedef {{flowIndex: number, steps: Step[], sourceCounters: Counters[], destinationCounters: Counters[]} & Heard} Flow */
 /** @typedef {{session: any, flows: Flow[], firstBroken?: Step | null, firstUnknown?: Step | null}} Explanation */
 
 const AGAIN_MS = 3000;
@@ -19,6 +22,37 @@ function judged(told) {
   if (told.firstBroken) return `Broken: ${told.firstBroken.link}. ${told.firstBroken.detail}`;
   if (told.firstUnknown) return `Nothing is known to be broken, but “${told.firstUnknown.link}” is unknown. ${told.firstUnknown.detail}`;
   return "The call has its lane: every link holds.";
+}
+
+/**
+ * Lost packets with their share: "3 (1.17 %)".
+ * @param {Count} lost
+ * @param {string} packets
+ */
+function share(lost, packets) {
+  if (lost == null) return "?";
+  return lost === "0" ? lost : `${lost} (${((Number(lost) * 100) / Math.max(Number(packets), 1)).toFixed(2)} %)`;
+}
+
+/** @param {Count} ns */
+function milliseconds(ns) {
+  return ns == null ? "?" : `${(Number(ns) / 1e6).toFixed(1)} ms`;
+}
+
+/**
+ * How a flow sounds, as a row.
+ * @param {Flow} flow
+ * @param {Loss} loss
+ */
+function heard({ flowIndex, sourceCounters, destinationCounters, twoWayDelayNs, score }, loss) {
+  const jitter = [sourceCounters, destinationCounters].map((counters) =>
+    milliseconds(counters.find((it) => it.kind === "FLOW_KIND_RTP")?.quality?.jitterNs));
+  return [
+    String(flowIndex), loss.packets,
+    ...[loss.beforeSource, loss.inSource, loss.between, loss.inDestination].map((it) => share(it, loss.packets)),
+    share(loss.afterDestination, loss.reportedPackets), ...jitter, milliseconds(twoWayDelayNs),
+    score ? `${score.mos.toFixed(1)} of the last ${score.packets}` : "?",
+  ];
 }
 
 /**
@@ -90,6 +124,8 @@ export function callPage(view, key) {
   const facts = element("p", { class: "quiet" });
   const steps = table("Chain", ["Flow", "Link", "Verdict", "Router", "What was found"]);
   const seen = table("Seen", ["Flow", "Packets at A", "Packets at B", "Dropped by A", "Dropped by B"]);
+  const loss = table("Loss", ["Flow", "Compared", "Before A", "In A", "Between", "In B", "After B",
+    "Jitter at A", "Jitter at B", "There and back", "MOS"]);
   const way = element("div", {}, element("p", { class: "quiet" }, "The call is not among those shown."));
   const plotted = element("div", { class: "plot" });
   const command = `voicelane --agent ${quoted(key.agentId)} call explain ${quoted(key.sessionId)}`;
@@ -108,7 +144,7 @@ export function callPage(view, key) {
     element("p", {}, element("a", { href: "#/" }, "All calls")),
     heading, found, facts,
     element("section", {}, element("h2", {}, "Why"), steps.box),
-    element("section", {}, element("h2", {}, "Loss, jitter and score by segment"), way),
+    element("section", {}, element("h2", {}, "Loss, jitter and score by segment"), way, loss.box),
     element("section", {}, element("h2", {}, "Packets"), seen.box, plotted),
     element("section", {}, element("h2", {}, "Last events"), events.box),
     element("section", {}, element("h2", {}, "In a shell"), element("pre", { tabindex: "0" }, command), copy),
@@ -130,6 +166,8 @@ export function callPage(view, key) {
     const rows = told.flows.flatMap((flow) => flow.steps.map((step) => ({ flow: flow.flowIndex, ...step })));
     fill(steps.body, rows, (row) => `${row.flow}/${row.link}/${row.routerId}`, (row) =>
       [String(row.flow), row.link, verdict(row.verdict), row.routerId, row.detail]);
+    const measured = told.flows.flatMap((flow) => (flow.loss ? [{ flow, loss: flow.loss }] : []));
+    fill(loss.body, measured, ({ flow }) => String(flow.flowIndex), ({ flow, loss }) => heard(flow, loss));
     const counted = told.flows.flatMap((flow) => {
       const kinds = new Set([...flow.sourceCounters, ...flow.destinationCounters].map((it) => it.kind));
       return [...kinds].map((kind) => ({ flow: flow.flowIndex, kind,
