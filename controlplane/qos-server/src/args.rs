@@ -64,6 +64,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     pub(crate) audit: Option<PathBuf>,
 
+    /// Note each call that has ended, who has ended it, what its routers have counted, where it lost packets
+    /// and how it sounded, as JSON lines in this file; "-": on standard output [default: nowhere]. A file
+    /// that was moved away, as by logrotate, is made anew.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) records: Option<PathBuf>,
+
     /// How many changes an agent may make a second; it waits with more; 0: no limit [default: 2000]. At
     /// once, after a pause: twice as many, or changes_burst in the file.
     #[arg(long, value_name = "N")]
@@ -111,7 +117,7 @@ pub(crate) struct Args {
     /// A TOML file; flags win over it. may_claim and what an agent may do (changes_per_s, changes_burst,
     /// streams_per_agent, max_sessions_per_agent) are read again at SIGHUP. Keys: listen, metrics, data,
     /// etcd (a list), advertise, web, webhook, webhook_ca, webhook_severity, cert, key, ca, crl, socket,
-    /// allow_plain_text, audit, changes_per_s, changes_burst, streams_per_agent,
+    /// allow_plain_text, audit, records, changes_per_s, changes_burst, streams_per_agent,
     /// max_sessions_per_agent, may_claim (a table: router id = [prefixes]; with it a router claims
     /// these with its edge interfaces, or nothing), acknowledge_timeout_ms, adopt_for_s,
     /// forget_routers_after_s, admit_all, hoeffding (a table: activity, overflow; with activity = 0.4 and

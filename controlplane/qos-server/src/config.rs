@@ -67,6 +67,8 @@ pub struct Config {
     pub allow_plain_text: bool,
     /// Where changes are noted; "-": standard output; absent: nowhere.
     pub audit: Option<PathBuf>,
+    /// Where calls that have ended are noted; "-": standard output; absent: nowhere.
+    pub records: Option<PathBuf>,
     /// What each router may claim with its edge interfaces, by its id; with none, all may claim all.
     pub may_claim: BTreeMap<String, Vec<String>>,
     /// The changes that an agent may make a second; more are held; 0: no limit.
@@ -161,6 +163,7 @@ impl Default for Config {
             socket: None,
             allow_plain_text: false,
             audit: None,
+            records: None,
             may_claim: BTreeMap::new(),
             changes_per_s: Quota::default().changes_per_s,
             changes_burst: None,

@@ -28,6 +28,7 @@ use voicelane_server::{
     engine::{self, Engine},
     identity::{Audit, Guard, Keeper, Quotas},
     journal::{StoreError, disk::Disk},
+    records::Records,
     serve,
     web::{self, Readers},
 };
@@ -146,7 +147,8 @@ struct Process<'a> {
     guard: Guard,
     limits: watch::Receiver<Reloaded>,
     stop: watch::Receiver<bool>,
-    _audit: Option<voicelane_log::Flush>,
+    records: Option<Records>,
+    _flushes: [Option<voicelane_log::Flush>; 2],
 }
 
 impl<'a> Process<'a> {
@@ -165,6 +167,10 @@ impl<'a> Process<'a> {
             }
             None => (Audit::default(), None),
         };
+        let records = config.records.as_ref().map(|file| {
+            Records::to(file).with_context(|| format!("--records {}", file.display()))
+        });
+        let (records, records_flush) = records.transpose()?.unzip();
         let listener = serve::bind(config.listen).await?.into_std()?;
         let address = listener.local_addr().context("the listening address")?;
         info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
@@ -227,7 +233,8 @@ impl<'a> Process<'a> {
             guard,
             limits,
             stop,
-            _audit: flush,
+            records,
+            _flushes: [flush, records_flush],
         })
     }
 
@@ -280,6 +287,9 @@ impl<'a> Process<'a> {
             && let Some(webhook) = self.config.webhook()?
         {
             tokio::spawn(webhook.run(engine.clone()));
+        }
+        if let Some(records) = self.records.clone() {
+            engine.record_to(move |call| records.note(call));
         }
         if let Some(listener) = &self.metrics {
             let listener = TcpListener::from_std(listener.try_clone()?)?;

@@ -86,6 +86,7 @@ impl Engine {
         deadline: Instant,
         reaper: Option<Reaper>,
     ) -> Arc<SessionView> {
+        let counted = self.last_counters(&was).await;
         let deadline = self.undone_by(deadline);
         let pending = self.withdraw(key, routers, deadline).await;
         let was = if pending.is_empty() {
@@ -108,6 +109,7 @@ impl Engine {
         }
         drop(state);
         drop((removed, buried));
+        self.record(&was, reaper, counted);
         was
     }
 

@@ -29,6 +29,7 @@ mod preempt;
 mod probe;
 mod quality;
 mod query;
+mod record;
 mod retry;
 mod silence;
 mod snapshot;
@@ -67,6 +68,7 @@ pub use self::{
     overview::{CallView, Cause, Overview},
     quality::{CallQuality, Place},
     query::{Page, RouterView, Standing},
+    record::CallRecord,
     silence::Silent,
     snapshot::Snapshot,
     strays::{EfClaim, NearMiss},
@@ -225,6 +227,7 @@ pub struct Engine {
     lookout: overview::Lookout,
     earlier: Mutex<explain::Earlier>,
     watched: quality::Watched,
+    recorder: record::Recorder,
 }
 
 impl Engine {
@@ -301,6 +304,7 @@ impl Engine {
             lookout: overview::Lookout::default(),
             earlier: Mutex::default(),
             watched: quality::Watched::default(),
+            recorder: record::Recorder::default(),
             settings,
         });
         engine.note(Kind::ServerStarted, Subject::Server, || {

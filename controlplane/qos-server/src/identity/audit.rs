@@ -2,10 +2,8 @@
 //! waits for it; what comes too fast is lost, and counted in a line of its own.
 
 use std::{
-    fs::{self, File, Metadata, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
-    path::{Path, PathBuf},
+    io::{self, Write as _},
+    path::Path,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -14,6 +12,7 @@ use voicelane_identity::utc;
 use voicelane_log::{Flush, Log};
 
 use super::Caller;
+use crate::lines;
 
 /// Where changes are noted, if anywhere.
 #[derive(Clone, Debug, Default)]
@@ -39,45 +38,6 @@ struct Entry<'a> {
     message: Option<String>,
 }
 
-/// A file that is made anew when its name is no longer its own, as after logrotate.
-struct Appended {
-    path: PathBuf,
-    file: File,
-    id: (u64, u64),
-}
-
-impl Appended {
-    fn open(path: &Path) -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        let file = options.create(true).append(true).mode(0o600).open(path)?;
-        Ok(Self {
-            path: path.to_owned(),
-            id: id(&file.metadata()?),
-            file,
-        })
-    }
-}
-
-/// Which file it is.
-fn id(metadata: &Metadata) -> (u64, u64) {
-    (metadata.dev(), metadata.ino())
-}
-
-impl Write for Appended {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let is_there = fs::metadata(&self.path).is_ok_and(|it| id(&it) == self.id);
-        // Better in the file that was moved than nowhere.
-        if !is_there && let Ok(anew) = Self::open(&self.path) {
-            *self = anew;
-        }
-        self.file.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
 /// What was changed, or was to be.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Changed<'a> {
@@ -95,12 +55,7 @@ impl Audit {
     ///
     /// If it cannot be opened.
     pub fn to(file: &Path) -> io::Result<(Self, Flush)> {
-        let lost = |count| format!("{{\"lost\":{count}}}\n");
-        let (log, flush) = if file == Path::new("-") {
-            voicelane_log::to(io::stdout(), lost)?
-        } else {
-            voicelane_log::to(Appended::open(file)?, lost)?
-        };
+        let (log, flush) = lines::to(file)?;
         Ok((Self(Some(log)), flush))
     }
 
@@ -140,7 +95,7 @@ impl Audit {
 
 #[cfg(test)]
 mod tests {
-    use std::{thread, time::Duration};
+    use std::{fs, os::unix::fs::MetadataExt as _, thread, time::Duration};
 
     use super::*;
 

@@ -41,6 +41,7 @@ mod operating;
 mod preemption;
 mod program;
 mod quality;
+mod records;
 mod refused;
 mod reports;
 mod reread;

@@ -15,9 +15,9 @@ use std::{collections::BTreeSet, sync::Arc};
 use futures_util::future::join_all;
 use tokio::time::sleep;
 
-pub(super) use self::counted::Earlier;
 use self::counted::{Counted, Reading, Readings};
 use self::loss::{Measured, locate};
+pub(super) use self::{counted::Earlier, quality::whole_score};
 pub use self::{loss::LocatedLoss, quality::Score, segment::Segment};
 use super::{
     Engine, EntryCounters, SessionView,
@@ -93,6 +93,16 @@ pub struct FlowExplanation {
 }
 
 impl FlowExplanation {
+    /// What the source's router has counted of the flow's RTP.
+    pub fn at_source(&self) -> Option<&EntryCounters> {
+        media_of(&self.source_counters)
+    }
+
+    /// What the destination's router has.
+    pub fn at_destination(&self) -> Option<&EntryCounters> {
+        media_of(&self.destination_counters)
+    }
+
     /// A flow that no router has counted packets of.
     fn uncounted(steps: Vec<Step>) -> Self {
         Self {
@@ -200,8 +210,7 @@ impl Engine {
     }
 }
 
-/// Of a flow's counters those of its RTP.
-pub(super) fn media_of(counters: &[EntryCounters]) -> Option<&EntryCounters> {
+fn media_of(counters: &[EntryCounters]) -> Option<&EntryCounters> {
     counters.iter().find(|it| it.kind == Some(FlowKind::Rtp))
 }
 

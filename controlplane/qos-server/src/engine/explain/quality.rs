@@ -47,7 +47,10 @@ pub(super) fn judge(session: &SessionView, flows: &mut [FlowExplanation]) {
     for ((index, flow), (delay, after)) in flows.iter_mut().enumerate().zip(found) {
         flow.two_way_delay_ns = delay;
         if let Some(after) = after {
-            for loss in [&mut flow.loss, &mut flow.recent_loss].into_iter().flatten() {
+            for loss in [&mut flow.loss, &mut flow.recent_loss]
+                .into_iter()
+                .flatten()
+            {
                 loss.after_destination = Some(after.lost);
                 (loss.reported_packets, loss.reported_end) = (after.packets, after.end);
             }
@@ -152,18 +155,47 @@ fn score(
     quality: &MediaQuality,
     two_way_ns: Option<u64>,
 ) -> Option<Score> {
-    let codec = codec(session, flow, quality.payload_type?)?;
     let all = &quality.checkpoints;
     let (last, first) = (all.first()?, all.get(SCORED).or(all.last())?);
     let packets = last.number.wrapping_sub(first.number);
     let lost = last.lost.checked_sub(first.lost)?;
+    let codec = codec(session, flow, quality.payload_type?)?;
+    rate(codec, [lost, packets], 1.0, two_way_ns)
+}
+
+/// As [`Score`], of all numbers of the flow since it was installed at the destination's router.
+pub(in crate::engine) fn whole_score(
+    session: &SessionView,
+    index: usize,
+    flow: &FlowExplanation,
+) -> Option<Score> {
+    let quality = media(&flow.destination_counters)?;
+    let codec = codec(session, index, quality.payload_type?)?;
+    let narrow = |count: u64| u32::try_from(count).ok();
+    let lost = narrow(quality.lost.saturating_sub(quality.missing))?;
+    let (packets, runs) = (narrow(quality.expected)?, narrow(quality.runs)?);
+    // Of the mean length of runs, which would be 1 / (1 - loss) were each lost by itself (ITU-T G.107).
+    let by_itself = 1.0 - f64::from(lost) / f64::from(packets.max(1));
+    let burst_ratio = f64::from(lost) / f64::from(runs.max(1)) * by_itself;
+    let is_known = runs > 0 && !quality.spread;
+    let burst_ratio = if is_known { burst_ratio.max(1.0) } else { 1.0 };
+    rate(codec, [lost, packets], burst_ratio, flow.two_way_delay_ns)
+}
+
+fn rate(
+    codec: Codec,
+    [lost, packets]: [u32; 2],
+    burst_ratio: f64,
+    two_way_ns: Option<u64>,
+) -> Option<Score> {
     if packets == 0 || lost > packets {
         return None;
     }
     #[allow(clippy::cast_precision_loss, reason = "at most ten seconds")]
     let one_way_ms = two_way_ns.unwrap_or_default() as f64 / 2e6;
     let percent = f64::from(lost) * 100.0 / f64::from(packets);
-    let rating = transmission_rating(codec, FIXED_DELAY_MS + one_way_ms, percent, 1.0);
+    let delay_ms = FIXED_DELAY_MS + one_way_ms;
+    let rating = transmission_rating(codec, delay_ms, percent, burst_ratio);
     Some(Score {
         mos: mean_opinion_score(rating),
         rating,

@@ -1,10 +1,7 @@
 use std::fmt;
 
 use crate::{
-    engine::{
-        Cause, EntryCounters, FlowExplanation, LocatedLoss, Score, Segment, SessionView,
-        explain::media_of,
-    },
+    engine::{Cause, EntryCounters, FlowExplanation, LocatedLoss, Score, Segment, SessionView},
     model::ids::RouterId,
 };
 
@@ -63,7 +60,7 @@ pub struct CallQuality {
 impl CallQuality {
     /// `None` where routers have not told enough to say so.
     pub(super) fn of(session: &SessionView, flows: &[FlowExplanation]) -> Option<Self> {
-        let is_known = |it: &FlowExplanation| at_source(it).is_some() && at_destination(it).is_some();
+        let is_known = |it: &FlowExplanation| it.at_source().is_some() && it.at_destination().is_some();
         if !flows.iter().any(is_known) {
             return None;
         }
@@ -83,7 +80,7 @@ impl CallQuality {
             None => (None, lossiest.map_or(0, |(index, _)| index)),
         };
         let flow = flows.get(index)?;
-        let tuple = at_source(flow).and_then(|it| it.tuple);
+        let tuple = flow.at_source().and_then(|it| it.tuple);
         Some(Self {
             flow: index,
             loss: loss(flow),
@@ -115,16 +112,8 @@ impl CallQuality {
 
 /// Whether packets of a flow have come to one of its routers lately.
 pub(super) fn is_heard(flow: &FlowExplanation) -> bool {
-    let ends = [at_source(flow), at_destination(flow)];
+    let ends = [flow.at_source(), flow.at_destination()];
     ends.into_iter().flatten().any(comes)
-}
-
-fn at_source(flow: &FlowExplanation) -> Option<&EntryCounters> {
-    media_of(&flow.source_counters)
-}
-
-fn at_destination(flow: &FlowExplanation) -> Option<&EntryCounters> {
-    media_of(&flow.destination_counters)
 }
 
 fn comes(counters: &EntryCounters) -> bool {
@@ -181,10 +170,10 @@ fn silent(session: &SessionView, flows: &[FlowExplanation]) -> Option<usize> {
         return None;
     }
     flows.iter().position(|flow| {
-        let Some(here) = at_source(flow).filter(|it| is_silent(it)) else {
+        let Some(here) = flow.at_source().filter(|it| is_silent(it)) else {
             return false;
         };
-        let mut others = flows.iter().filter_map(at_source);
+        let mut others = flows.iter().filter_map(FlowExplanation::at_source);
         others.any(|other| {
             let paths = here.tuple.zip(other.tuple).map(|(one, other)| (one.0, other.0));
             let is_back = paths.is_some_and(|(there, back)| {
@@ -199,7 +188,7 @@ fn silent(session: &SessionView, flows: &[FlowExplanation]) -> Option<usize> {
 fn cut(session: &SessionView, flows: &[FlowExplanation]) -> Option<(Cause, usize)> {
     flows.iter().enumerate().find_map(|(index, flow)| {
         let (a, b) = ends(session, index).filter(|(a, b)| a != b)?;
-        let (near, far) = (at_source(flow)?, at_destination(flow)?);
+        let (near, far) = (flow.at_source()?, flow.at_destination()?);
         let is_cut = comes(near) && near.packets >= ESTABLISHED && is_silent(far);
         is_cut.then_some((Cause::Cut(a, b), index))
     })
