@@ -1,7 +1,9 @@
 //! The server's own figures, as OpenMetrics text.
 //!
-//! No label holds what comes from outside: the number of series does not depend on agents, sessions
-//! or routers. `Operator.ListRouters` tells the routers apart.
+//! No label holds what comes from outside, but for delays between routers, whose number is bounded: the
+//! number of series does not depend on agents or sessions. `Operator.ListRouters` tells the routers apart.
+
+mod paths;
 
 use std::{sync::Arc, time::Duration};
 
@@ -110,6 +112,7 @@ pub struct Metrics {
     reaped: Family<[Label; 1], Counter>,
     lost_packets: Family<[Label; 1], Counter>,
     scores: Histogram,
+    paths: paths::Paths,
     commits: Counter,
     commit_changes: Histogram,
     commit_seconds: Histogram,
@@ -205,6 +208,7 @@ impl Default for Metrics {
             reaped: Family::default(),
             lost_packets: Family::default(),
             scores: Histogram::new(SCORES),
+            paths: paths::Paths::default(),
             commits: Counter::default(),
             // 1 to 4,096.
             commit_changes: Histogram::new(exponential_buckets(1.0, 2.0, 13)),
@@ -255,6 +259,7 @@ impl Default for Metrics {
             "Scores (ITU-T G.107) of the flows of these calls, every five seconds, of codecs in G.113",
             it.scores.clone(),
         );
+        it.paths.register(&mut registry);
         registry.register(
             "voicelane_server_store_commits",
             "Commits to the store",
@@ -372,6 +377,11 @@ impl Metrics {
     /// Five seconds of a flow sounded so.
     pub fn scored(&self, mos: f64) {
         self.scores.observe(mos);
+    }
+
+    /// Packets took so long from one router to another and back.
+    pub fn path_delay(&self, routers: [&str; 2], delay: Duration) {
+        self.paths.observe(routers, delay);
     }
 
     /// So many changes were committed to the store.

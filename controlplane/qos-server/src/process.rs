@@ -293,6 +293,7 @@ impl<'a> Process<'a> {
         }
         if let Some(listener) = &self.metrics {
             let listener = TcpListener::from_std(listener.try_clone()?)?;
+            tokio::spawn(engine.clone().watch_paths());
             let engine = engine.clone();
             tokio::spawn(async move {
                 if let Err(error) = serve::serve_metrics(engine, listener).await {

@@ -25,6 +25,7 @@ mod links;
 mod moves;
 mod operation;
 mod overview;
+mod paths;
 mod preempt;
 mod probe;
 mod quality;

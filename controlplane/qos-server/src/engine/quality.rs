@@ -13,6 +13,7 @@ use std::{
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
+pub(super) use self::verdict::is_heard;
 pub use self::verdict::{CallQuality, Place};
 use super::{Cause, Engine, FlowExplanation, Link, LocatedLoss, Segment};
 use crate::{
@@ -186,7 +187,10 @@ impl Engine {
             };
             self.count(&flows, &call.totals);
             let former = call.totals.iter().copied().map(Some).chain(repeat(None));
-            let totals = flows.iter().zip(former).map(|(it, former)| it.loss.or(former));
+            let totals = flows
+                .iter()
+                .zip(former)
+                .map(|(it, former)| it.loss.or(former));
             call.totals = totals.map(Option::unwrap_or_default).collect();
             call.quality = CallQuality::of(&session, &flows).map(Arc::new);
             let Some(quality) = call.quality.clone() else {
@@ -213,7 +217,7 @@ impl Engine {
     /// Adds what flows have lost since the last look to the metrics.
     fn count(&self, flows: &[FlowExplanation], before: &[LocatedLoss]) {
         for (index, flow) in flows.iter().enumerate() {
-            if let Some(score) = flow.score.filter(|_| verdict::is_heard(flow)) {
+            if let Some(score) = flow.score.filter(|_| is_heard(flow)) {
                 self.metrics.scored(score.mos);
             }
             let (Some(now), Some(recent)) = (&flow.loss, &flow.recent_loss) else {
@@ -307,6 +311,10 @@ mod tests {
         assert_eq!(watched.take_due(now), [key(5_001)]);
         assert!(!watched.calls().contains_key(&key(7)));
         watched.hear(&key(5_002), now);
-        assert_eq!(watched.take_due(now), [], "all are bad, or not looked at yet");
+        assert_eq!(
+            watched.take_due(now),
+            [],
+            "all are bad, or not looked at yet"
+        );
     }
 }

@@ -54,6 +54,8 @@ async fn the_figures_are_served() {
     delete(&mut net.client, "c2").await.unwrap();
     delete(&mut net.client, "c2").await.unwrap_err();
     add(&mut net.client, spec("c3", vec![])).await.unwrap_err();
+    let delay = Duration::from_millis(80);
+    net.server.engine.metrics().path_delay(["a", "b"], delay);
     let text = scrape(address).await;
     assert!(text.starts_with("HTTP/1.1 200"), "{text}");
     shows(

@@ -144,14 +144,14 @@ async fn a_call_that_stops_between_routers_is_told() {
     assert_eq!(bad.session, key("c1"));
     assert_eq!(
         bad.text,
-        "nothing gets from router b to router a: flow 1, from 10.2.0.7:4000"
+        "nothing gets from router a to router b: flow 0, from 10.1.0.5:4000"
     );
     let overview = overview(&net.server).await;
     let worst = &overview.calls[0];
     assert_eq!(worst.badness, 7);
     let between = &worst.segments[2];
     assert_eq!(between.verdict(), Verdict::Broken);
-    assert_eq!(between.text, "nothing of flow 1 comes to router a");
+    assert_eq!(between.text, "nothing of flow 0 comes to router b");
 }
 
 #[tokio::test]
@@ -171,4 +171,38 @@ async fn a_call_on_hold_may_be_heard_one_way() {
     assert_eq!(silent.session, key("c2"));
     let overview = overview(&net.server).await;
     assert_eq!(overview.bad, 1, "{}", overview.sentence);
+}
+
+/// Packets take 40 ms there, by b's clock, which is 5 s behind a's, and 42 back.
+#[tokio::test]
+async fn delays_between_routers_are_in_the_metrics() {
+    let mut net = Network::start().await;
+    add(&mut net.client, call("c1", 4000)).await.unwrap();
+    let marked = |flow: u32, at_ms: u64| {
+        let entry = counters(flow, 0, 10);
+        let mark = v1::QualityMark {
+            number: 66_688,
+            at_ns: at_ms * 1_000_000,
+        };
+        let quality = v1::MediaQuality {
+            marks: vec![mark],
+            ..entry.quality.unwrap()
+        };
+        v1::EntryCounters {
+            quality: Some(quality),
+            ..entry
+        }
+    };
+    net.a.count(vec![marked(0, 9_000), marked(1, 9_542)]);
+    net.b.count(vec![marked(0, 4_040), marked(1, 4_500)]);
+    tokio::spawn(net.server.engine.clone().watch_paths());
+    let count = r#"voicelane_path_delay_seconds_count{from="a",to="b",kind="two-way"} 1"#;
+    let sum = r#"voicelane_path_delay_seconds_sum{from="a",to="b",kind="two-way"} 0.082"#;
+    let engine = &net.server.engine;
+    let written = eventually("the delay is measured", || async {
+        let written = engine.metrics().text(&engine.snapshot().await);
+        written.contains(count).then_some(written)
+    })
+    .await;
+    assert!(written.contains(sum), "{written}");
 }

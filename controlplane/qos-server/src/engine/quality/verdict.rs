@@ -60,7 +60,8 @@ pub struct CallQuality {
 impl CallQuality {
     /// `None` where routers have not told enough to say so.
     pub(super) fn of(session: &SessionView, flows: &[FlowExplanation]) -> Option<Self> {
-        let is_known = |it: &FlowExplanation| it.at_source().is_some() && it.at_destination().is_some();
+        let is_known =
+            |it: &FlowExplanation| it.at_source().is_some() && it.at_destination().is_some();
         if !flows.iter().any(is_known) {
             return None;
         }
@@ -111,7 +112,7 @@ impl CallQuality {
 }
 
 /// Whether packets of a flow have come to one of its routers lately.
-pub(super) fn is_heard(flow: &FlowExplanation) -> bool {
+pub(in crate::engine) fn is_heard(flow: &FlowExplanation) -> bool {
     let ends = [flow.at_source(), flow.at_destination()];
     ends.into_iter().flatten().any(comes)
 }
@@ -175,7 +176,10 @@ fn silent(session: &SessionView, flows: &[FlowExplanation]) -> Option<usize> {
         };
         let mut others = flows.iter().filter_map(FlowExplanation::at_source);
         others.any(|other| {
-            let paths = here.tuple.zip(other.tuple).map(|(one, other)| (one.0, other.0));
+            let paths = here
+                .tuple
+                .zip(other.tuple)
+                .map(|(one, other)| (one.0, other.0));
             let is_back = paths.is_some_and(|(there, back)| {
                 back.source() == there.destination() && back.destination() == there.source()
             });
