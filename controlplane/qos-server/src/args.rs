@@ -8,8 +8,9 @@ use voicelane_server::config::Data;
 /// Knows every call and every router, and tells the routers of each call to give it its lane.
 ///
 /// Routers (voicelane-router) and call agents (voicelane, or anything that speaks gRPC) connect to
-/// it; it connects only to where it posts events (--webhook), and to etcd (--etcd). The interface is package
-/// voicelane.v1; server reflection and the gRPC health service are there too.
+/// it; it connects only to where it posts events (--webhook), and to etcd (--etcd), and sends reports to Homer
+/// (--homer). The interface is package voicelane.v1; server reflection and the gRPC health service are there
+/// too.
 ///
 /// Sessions are kept in a store on disk (--data): what was acknowledged is there again when the server
 /// has started, whatever ended it. Routers go on serving the calls that they have meanwhile, and agents
@@ -70,6 +71,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     pub(crate) records: Option<PathBuf>,
 
+    /// Report the quality of each call that has ended to Homer, or another receiver of HEPv3 over UDP: a
+    /// frame of type 34 (RTP report, JSON) for each flow that was measured [default: nowhere].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) homer: Option<SocketAddr>,
+
     /// How many changes an agent may make a second; it waits with more; 0: no limit [default: 2000]. At
     /// once, after a pause: twice as many, or changes_burst in the file.
     #[arg(long, value_name = "N")]
@@ -117,7 +123,7 @@ pub(crate) struct Args {
     /// A TOML file; flags win over it. may_claim and what an agent may do (changes_per_s, changes_burst,
     /// streams_per_agent, max_sessions_per_agent) are read again at SIGHUP. Keys: listen, metrics, data,
     /// etcd (a list), advertise, web, webhook, webhook_ca, webhook_severity, cert, key, ca, crl, socket,
-    /// allow_plain_text, audit, records, changes_per_s, changes_burst, streams_per_agent,
+    /// allow_plain_text, audit, records, homer, changes_per_s, changes_burst, streams_per_agent,
     /// max_sessions_per_agent, may_claim (a table: router id = [prefixes]; with it a router claims
     /// these with its edge interfaces, or nothing), acknowledge_timeout_ms, adopt_for_s,
     /// forget_routers_after_s, admit_all, hoeffding (a table: activity, overflow; with activity = 0.4 and

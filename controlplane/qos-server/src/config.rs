@@ -69,6 +69,8 @@ pub struct Config {
     pub audit: Option<PathBuf>,
     /// Where calls that have ended are noted; "-": standard output; absent: nowhere.
     pub records: Option<PathBuf>,
+    /// Where calls that have ended are reported by HEP, over UDP; absent: nowhere.
+    pub homer: Option<SocketAddr>,
     /// What each router may claim with its edge interfaces, by its id; with none, all may claim all.
     pub may_claim: BTreeMap<String, Vec<String>>,
     /// The changes that an agent may make a second; more are held; 0: no limit.
@@ -164,6 +166,7 @@ impl Default for Config {
             allow_plain_text: false,
             audit: None,
             records: None,
+            homer: None,
             may_claim: BTreeMap::new(),
             changes_per_s: Quota::default().changes_per_s,
             changes_burst: None,

@@ -189,6 +189,7 @@ fn configure(args: &Args) -> anyhow::Result<(Config, EnvFilter)> {
     config.socket = given(&args.socket, config.socket);
     config.audit = given(&args.audit, config.audit);
     config.records = given(&args.records, config.records);
+    config.homer = args.homer.or(config.homer);
     config.allow_plain_text |= args.allow_plain_text;
     config.changes_per_s = args.changes_per_s.unwrap_or(config.changes_per_s);
     config.adopt_for_s = args.adopt_for.unwrap_or(config.adopt_for_s);

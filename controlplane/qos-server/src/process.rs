@@ -28,7 +28,7 @@ use voicelane_server::{
     engine::{self, Engine},
     identity::{Audit, Guard, Keeper, Quotas},
     journal::{StoreError, disk::Disk},
-    records::Records,
+    records::{Homer, Records},
     serve,
     web::{self, Readers},
 };
@@ -148,6 +148,7 @@ struct Process<'a> {
     limits: watch::Receiver<Reloaded>,
     stop: watch::Receiver<bool>,
     records: Option<Records>,
+    homer: Option<Homer>,
     _flushes: [Option<voicelane_log::Flush>; 2],
 }
 
@@ -167,10 +168,15 @@ impl<'a> Process<'a> {
             }
             None => (Audit::default(), None),
         };
-        let records = config.records.as_ref().map(|file| {
-            Records::to(file).with_context(|| format!("--records {}", file.display()))
-        });
+        let records = config
+            .records
+            .as_ref()
+            .map(|file| Records::to(file).with_context(|| format!("--records {}", file.display())));
         let (records, records_flush) = records.transpose()?.unzip();
+        let homer = config
+            .homer
+            .map(|address| Homer::to(address).with_context(|| format!("--homer {address}")));
+        let homer = homer.transpose()?;
         let listener = serve::bind(config.listen).await?.into_std()?;
         let address = listener.local_addr().context("the listening address")?;
         info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
@@ -234,6 +240,7 @@ impl<'a> Process<'a> {
             limits,
             stop,
             records,
+            homer,
             _flushes: [flush, records_flush],
         })
     }
@@ -288,8 +295,16 @@ impl<'a> Process<'a> {
         {
             tokio::spawn(webhook.run(engine.clone()));
         }
-        if let Some(records) = self.records.clone() {
-            engine.record_to(move |call| records.note(call));
+        let (records, homer) = (self.records.clone(), self.homer.clone());
+        if records.is_some() || homer.is_some() {
+            engine.record_to(move |call| {
+                if let Some(records) = &records {
+                    records.note(call);
+                }
+                if let Some(homer) = &homer {
+                    homer.report(call);
+                }
+            });
         }
         if let Some(listener) = &self.metrics {
             let listener = TcpListener::from_std(listener.try_clone()?)?;

@@ -1,4 +1,6 @@
-//! Calls that have ended, with what their routers had counted: a JSON document a line.
+//! Calls that have ended, with what their routers had counted: a JSON document a line, and reports to Homer.
+
+mod homer;
 
 use std::{
     io::{self, Write as _},
@@ -11,6 +13,7 @@ use voicelane_identity::utc;
 use voicelane_log::{Flush, Log};
 use voicelane_proto::v1;
 
+pub use self::homer::Homer;
 use crate::{
     engine::{CallRecord, EntryCounters, FlowExplanation, LocatedLoss},
     grpc::render,
@@ -142,7 +145,10 @@ fn line(record: &CallRecord) -> Line<'_> {
         agent_id: spec.key.agent(),
         session_id: spec.key.session(),
         correlation_id: &spec.correlation_id,
-        service_class: word(v1::ServiceClass::from(spec.class).as_str_name(), "SERVICE_CLASS_"),
+        service_class: word(
+            v1::ServiceClass::from(spec.class).as_str_name(),
+            "SERVICE_CLASS_",
+        ),
         priority: spec.priority.get(),
         created: time(session.created),
         duration_ms: record.ended.0.saturating_sub(session.created.0),
