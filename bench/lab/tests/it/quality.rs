@@ -8,8 +8,8 @@ use std::{
 };
 
 use voicelane_proto::v1::{
-    ExplainSessionRequest, FlowExplanation, FlowKind, LocatedLoss, MediaQuality,
-    operator_client::OperatorClient,
+    Event, EventKind, ExplainSessionRequest, FlowExplanation, FlowKind, LocatedLoss, MediaQuality,
+    WatchEventsRequest, operator_client::OperatorClient,
 };
 use voicelane_testbed::{
     Namespace, RouterOptions, Site, TwoSites,
@@ -50,6 +50,26 @@ fn all_flows(network: &Network, calls: usize) -> Vec<[FlowExplanation; 2]> {
         let asked: Vec<_> = (0..calls).map(ask).collect();
         asked.into_iter().map(|it| it.join().unwrap()).collect()
     })
+}
+
+/// What the server has told of a call's quality, oldest first.
+fn told_of(network: &Network, call: usize) -> Vec<Event> {
+    let mut client = OperatorClient::new(network.agent.operator());
+    let asked = async move {
+        let mut answers = client.watch_events(WatchEventsRequest::default()).await?;
+        let mut events = Vec::new();
+        while let Some(part) = answers.get_mut().message().await? {
+            events.extend(part.events);
+        }
+        Ok::<_, tonic::Status>(events)
+    };
+    let bound = Duration::from_secs(20);
+    let events = network.agent.runtime().run("events", bound, asked);
+    let mut events = events.unwrap().unwrap();
+    let session = Some(key(&format!("call-{call}")));
+    let kinds = [EventKind::QualityBad, EventKind::OneWayAudio];
+    events.retain(|it| it.session == session && kinds.contains(&it.kind()));
+    events
 }
 
 fn loss(flow: &FlowExplanation) -> LocatedLoss {
@@ -168,6 +188,16 @@ impl Segment {
         }
     }
 
+    /// What operators are told of it.
+    fn told(self) -> &'static str {
+        match self {
+            Self::Nowhere => "",
+            Self::Before => "packets are lost before router ",
+            Self::Between => "packets are lost between routers ",
+            Self::After => "packets are lost after router ",
+        }
+    }
+
     /// The same loss, but for what was lost there.
     fn without(self, mut loss: LocatedLoss) -> [Option<u64>; 5] {
         match self {
@@ -281,4 +311,18 @@ fn loss_is_told_in_its_segment_and_delay_too() {
     );
     let [lossy, clean] = scores[4];
     assert!(lossy < clean - 0.2, "{scores:?}");
+    for (call, (segment, every, run)) in FAULTS.into_iter().enumerate() {
+        let told = told_of(&network, call);
+        let texts: Vec<&str> = told.iter().map(|it| it.text.as_str()).collect();
+        match segment {
+            Segment::Nowhere => assert_eq!(texts, [""; 0]),
+            // Of a few numbers 1 % is more or less.
+            _ if run * 100 < 2 * every => {}
+            _ => {
+                let first = texts.first();
+                let is_right = first.is_some_and(|it| it.starts_with(segment.told()));
+                assert!(is_right, "{segment:?} {every} {run}: {texts:?}");
+            }
+        }
+    }
 }
