@@ -7,6 +7,7 @@ use super::{
     Table as _, counters,
     reasons::{DropPrecedence, DropReason, PuntClass, PuntReason},
 };
+use crate::diffserv::Phb;
 
 counters! {
     /// One port's counters: what its device gave and took, of all its interfaces.
@@ -37,6 +38,10 @@ counters! {
         rx_packets: [Packets],
         /// Bytes received, frames without FCS, with the tag.
         rx_bytes: [Bytes],
+        /// Packets received here and queued as telephony: EF and VOICE-ADMIT.
+        telephony_packets: [Packets],
+        /// Bytes of those, frames without FCS and tag.
+        telephony_bytes: [Bytes],
         /// Packets from the kernel twin, queued or dropped.
         twin_packets: [Packets],
         /// Packets from the kernel twin whose code point was changed: neither a session's nor the
@@ -84,6 +89,17 @@ counters! {
     with {
         /// How long packets waited, in nanoseconds, from their burst's arrival on.
         delay_ns: Histogram<u64> = empty_delays(),
+    }
+}
+
+impl InterfaceCounters {
+    /// Packets of one length were received here and queued.
+    #[inline]
+    pub(crate) fn queued(&mut self, phb: Phb, packets: u32, frame_bytes: u16) {
+        if matches!(phb, Phb::Telephony | Phb::AdmittedTelephony) {
+            self.telephony_packets += u64::from(packets);
+            self.telephony_bytes += u64::from(packets) * u64::from(frame_bytes);
+        }
     }
 }
 

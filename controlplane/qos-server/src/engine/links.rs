@@ -8,7 +8,7 @@ use crate::model::{
     error::Error,
     ids::{RouterId, SessionKey},
     links::{Direction, LinkId},
-    registry::Traffic,
+    registry::{Carried, Traffic},
 };
 
 /// Sessions looked at under one hold of the lock.
@@ -124,9 +124,9 @@ impl Engine {
 }
 
 impl Engine {
-    /// A router says what its ports send, bit/s on the wire.
-    pub fn carried(&self, link: &Link, ports: Vec<(Box<str>, u64)>) {
-        let ports = ports.into_iter().map(|(port, bps)| (port.into(), bps));
+    /// A router says what its ports carry.
+    pub fn carried(&self, link: &Link, ports: Vec<(Box<str>, Carried)>) {
+        let ports = ports.into_iter().map(|(port, it)| (port.into(), it));
         let ports: Traffic = ports.collect();
         let (router, attachment) = (link.router(), link.attachment());
         let former = self.lock().registry.carries(router, attachment, ports);
@@ -169,10 +169,11 @@ impl State {
                 }
                 None => (taken.next()?, 0),
             };
-            let carried_bps = match id.direction {
-                Direction::Out => router.and_then(|it| it.traffic.get(&id.port).copied()),
-                Direction::In => None,
-            };
+            let carried = router.and_then(|it| it.traffic.get(&id.port));
+            let carried_bps = carried.and_then(|it| match id.direction {
+                Direction::Out => Some(it.out_bps),
+                Direction::In => it.in_bps,
+            });
             Some(LinkView {
                 carried_bps,
                 id: id.clone(),

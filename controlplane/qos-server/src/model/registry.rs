@@ -103,8 +103,17 @@ pub enum Presence {
     },
 }
 
-/// Strict-priority traffic that leaves by ports, by name, bit/s on the wire.
-pub type Traffic = BTreeMap<Arc<str>, u64>;
+/// What a port carries, bit/s on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Carried {
+    /// Strict-priority traffic that leaves by it.
+    pub out_bps: u64,
+    /// Telephony that comes in by it and goes on; `None`: its router does not count that.
+    pub in_bps: Option<u64>,
+}
+
+/// What ports carry, by name.
+pub type Traffic = BTreeMap<Arc<str>, Carried>;
 
 /// A router that has attached at least once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,7 +132,7 @@ pub struct Router {
     pub ports: Arc<Ports>,
     /// Whether its stream is there.
     pub presence: Presence,
-    /// What its ports send, as it last said on this stream.
+    /// What its ports carry, as it last said on this stream.
     pub traffic: Traffic,
     /// The longest that one of its streams lasted which have ended.
     pub lasted: Duration,
@@ -328,7 +337,7 @@ impl Registry {
         false
     }
 
-    /// What a router's ports send now. Gives back what was known before or, if the router has another stream
+    /// What a router's ports carry now. Gives back what was known before or, if the router has another stream
     /// by now, this.
     pub fn carries(&mut self, id: &RouterId, on: AttachmentId, traffic: Traffic) -> Traffic {
         match self.routers.get_mut(id) {

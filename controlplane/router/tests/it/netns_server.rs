@@ -302,9 +302,19 @@ fn a_call_over_ipv6_has_its_own_lane() {
     for (flow, seen) in seen.into_iter().enumerate() {
         assert!(seen > 90 && seen == calls.sent(flow), "{flow}: {seen}");
     }
+    // What came in by each port as telephony is counted there.
     for site in Site::BOTH {
         let text = metrics(&sites, site);
         assert!(text.contains("\nvoicelane_session_entries 8\n"), "{text}");
+        for (port, from) in [("lan", site), ("core", site.other())] {
+            let of_calls = (0..4).filter(|it| flows[*it].source.ip() == ipv6::phone(from));
+            let packets: usize = of_calls.map(|it| calls.sent(it)).sum();
+            for (what, count) in [("packets", packets), ("bytes", packets * 234)] {
+                let series = format!("voicelane_interface_telephony_{what}_total");
+                let line = format!("\n{series}{{interface=\"{port}\"}} {count}\n");
+                assert!(text.contains(&line), "{line} is not in {text}");
+            }
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
     },
     policy::Routing,
     routing::Routes,
-    stats::Drops,
+    stats::{Drops, InterfaceCounters},
     trace::Fate,
     units::Ticks,
     wire::IpVersion,
@@ -44,8 +44,8 @@ pub(crate) fn queue<B: Buffer, O: Outlet<B>>(
     } else if burst.is_alike() {
         // As in most bursts of calls' packets.
         let run = run(burst, 0, now);
-        let drops = &mut interfaces[burst.ingress[0].index()].counters.drops;
-        queue_alike(burst, &run, routes, queues, drops)
+        let counters = &mut interfaces[burst.ingress[0].index()].counters;
+        queue_alike(burst, &run, routes, queues, counters)
     } else {
         queue_mixed::<B, O, false>(burst, routes, queues, interfaces, kernel, None, now)
     };
@@ -60,12 +60,14 @@ fn queue_alike<B: Buffer, O: Outlet<B>>(
     run: &RunKey,
     routes: &Routes,
     queues: &mut O,
-    drops: &mut Drops,
+    counters: &mut InterfaceCounters,
 ) -> PacketMask {
+    let (all, frame_bytes) = (burst.all(), burst.frame_bytes[0]);
     if burst.unwritten == 0 && queues.pass(run, &mut burst.buffers) {
+        counters.queued(run.phb, all.count_ones(), frame_bytes);
         return 0;
     }
-    let all = burst.all();
+    let drops = &mut counters.drops;
     let admission = queues.admit(run, burst.buffers.len(), drops);
     let mut admitted = admission.mask;
     for place in packets_in(admitted & burst.unwritten) {
@@ -85,6 +87,7 @@ fn queue_alike<B: Buffer, O: Outlet<B>>(
     });
     queues.enqueue(run, admission, buffers);
     B::free_all(&mut dropped);
+    counters.queued(run.phb, admitted.count_ones(), frame_bytes);
     all & !admitted
 }
 
@@ -203,7 +206,8 @@ fn queue_mixed<B: Buffer, O: Outlet<B>, const TRACED: bool>(
             members &= !alike;
             let run = run(burst, first, now);
             debug_assert!(packets_in(alike).all(|place| self::run(burst, place, now) == run));
-            let drops = &mut interfaces[burst.ingress[first].index()].counters.drops;
+            let counters = &mut interfaces[burst.ingress[first].index()].counters;
+            let drops = &mut counters.drops;
             let packets = alike.count_ones() as usize;
             let before = TRACED.then_some(*drops);
             let admission = queues.admit(&run, packets, drops);
@@ -222,6 +226,7 @@ fn queue_mixed<B: Buffer, O: Outlet<B>, const TRACED: bool>(
                 }
             }
             refused &= !admitted;
+            counters.queued(run.phb, admitted.count_ones(), burst.frame_bytes[first]);
             let buffers = packets_in(admitted).filter_map(|place| buffers[place].take());
             queues.enqueue(&run, admission, buffers);
         }

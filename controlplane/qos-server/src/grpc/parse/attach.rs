@@ -14,7 +14,7 @@ use crate::{
         entries::{FiveTuple, FlowKind},
         error::{Error, Refusal, RefusalKind},
         ids::{Fingerprint, RouterId, SessionKey},
-        registry::{Identity, Interface, Role},
+        registry::{Carried, Identity, Interface, Role},
         report::{Changes, InterfaceChange, MAX_ADDRESSES, MAX_INTERFACES},
         session::{Learned, MAX_FLOWS},
         store::Reported,
@@ -182,8 +182,8 @@ pub fn troubled(troubled: v1::TroubledSessions) -> Result<Vec<SessionKey>, Error
     troubled.sessions.into_iter().enumerate().map(one).collect()
 }
 
-/// What a router's ports send, bit/s on the wire.
-pub fn traffic(traffic: v1::PortTraffic) -> Result<Vec<(Box<str>, u64)>, Error> {
+/// What a router's ports carry.
+pub fn traffic(traffic: v1::PortTraffic) -> Result<Vec<(Box<str>, Carried)>, Error> {
     let count = traffic.ports.len();
     if count > MAX_INTERFACES {
         let reason = format!("has {count}; give at most {MAX_INTERFACES}");
@@ -191,7 +191,11 @@ pub fn traffic(traffic: v1::PortTraffic) -> Result<Vec<(Box<str>, u64)>, Error> 
     }
     let one = |(index, it): (usize, v1::PortRate)| {
         let port = text(&format!("traffic.ports[{index}].port"), &it.port)?;
-        Ok((port.into(), it.out_bps))
+        let carried = Carried {
+            out_bps: it.out_bps,
+            in_bps: it.in_bps,
+        };
+        Ok((port.into(), carried))
     };
     traffic.ports.into_iter().enumerate().map(one).collect()
 }

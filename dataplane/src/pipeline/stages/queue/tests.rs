@@ -119,6 +119,25 @@ fn packets_leave_class_by_class_with_their_headers_written() {
 }
 
 #[test]
+fn telephony_that_is_let_in_is_counted_where_it_came_in() {
+    let telephony = |frames: &[(Vec<u8>, Dscp)], limit| {
+        let mut around = Around::new();
+        queued(&mut around, frames, &[], limit);
+        let counters = &around.interfaces[0].counters;
+        (counters.telephony_packets, counters.telephony_bytes)
+    };
+    let frame = ipv4(Dscp::DF);
+    let bytes = u64::try_from(frame.len()).unwrap();
+    let of = |dscp| (frame.clone(), dscp);
+    let alike = vec![of(Dscp::EF); 4];
+    assert_eq!(telephony(&alike, 64), (4, 4 * bytes));
+    assert_eq!(telephony(&alike, 3), (3, 3 * bytes), "one is refused");
+    let mixed = [of(Dscp::EF), of(Dscp::DF), of(Dscp::VOICE_ADMIT)];
+    assert_eq!(telephony(&mixed, 64), (2, 2 * bytes));
+    assert_eq!(telephony(&[of(Dscp::DF), of(Dscp::CS5)], 64), (0, 0));
+}
+
+#[test]
 fn each_packet_is_in_a_queue_with_the_kernel_or_counted() {
     let verdicts = [
         (1, Verdict::Drop(DropReason::Blackhole)),
