@@ -85,7 +85,7 @@ impl RouterProcess {
 }
 
 impl TwoSites {
-    /// Starts the QoS server, which wants certificates, and waits until it accepts connections.
+    /// Starts the QoS server without a store, which wants certificates, and waits until it accepts connections.
     pub fn start_server(&self) -> Result<Process, LabError> {
         self.start_server_with(&[])
     }
@@ -93,6 +93,11 @@ impl TwoSites {
     /// The same with more arguments.
     pub fn start_server_with(&self, more: &[&str]) -> Result<Process, LabError> {
         self.start_server_of(0, &[&["--data", "none"], more].concat())
+    }
+
+    /// Starts one with a store in a folder, which is made if it is not there.
+    pub fn start_server_on(&self, data: &Path) -> Result<Process, LabError> {
+        self.start_server_of(0, &["--data", &data.display().to_string()])
     }
 
     /// Starts an etcd, and servers on it, of which one leads.

@@ -31,6 +31,7 @@ mod netns_punts;
 mod netns_routes;
 mod netns_rules;
 mod netns_server;
+mod netns_store;
 mod netns_trace;
 mod netns_vlan;
 mod worker_end;
