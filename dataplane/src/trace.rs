@@ -2,11 +2,17 @@
 //!
 //! The control side makes a [`Tracer`] with room for so many records and lends it to a worker, which fills
 //! it and gives it back for the next one. Which packets of a burst are traced is decided after `classify`;
-//! what became of each is written once, at `queue`, out of the burst's columns.
+//! what became of each is written once, at `queue`, out of the burst's columns, and at `schedule` how it left its
+//! queue, where that is the same worker's.
+
+mod queued;
 
 use std::net::SocketAddr;
 
 use arrayvec::ArrayVec;
+
+pub(crate) use queued::Lengths;
+use queued::Waiting;
 
 use crate::{
     diffserv::{Dscp, Phb},
@@ -208,6 +214,17 @@ impl Fate {
     }
 }
 
+/// How a packet's time in its queue ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueEnd {
+    /// Not yet.
+    Waits,
+    /// Sent, at this time.
+    Sent(Ticks),
+    /// Dropped by controlled delay (RFC 8289), at this time.
+    Dropped(Ticks),
+}
+
 /// What the stages did with a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceRecord {
@@ -233,6 +250,8 @@ pub struct TraceRecord {
     pub exit: Option<TracedExit>,
     /// What became of it.
     pub fate: Fate,
+    /// How it left its queue; `None` if it is not in one, or in one of another worker.
+    pub queue_end: Option<QueueEnd>,
     /// Its place in its burst: what is dropped is written down before what goes on.
     pub place: usize,
 }
@@ -249,6 +268,8 @@ pub struct Tracer {
     /// The worker's time when it was given back.
     pub now: Ticks,
     room: usize,
+    /// Those that are in queues.
+    waiting: Vec<Waiting>,
 }
 
 impl Tracer {
@@ -262,6 +283,7 @@ impl Tracer {
             missed: 0,
             now: Ticks(0),
             room,
+            waiting: Vec::with_capacity(room),
         })
     }
 
@@ -286,6 +308,7 @@ impl Clone for Tracer {
         Self {
             filter: self.filter.clone(),
             records,
+            waiting: Vec::with_capacity(self.room),
             ..*self
         }
     }

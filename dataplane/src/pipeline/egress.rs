@@ -12,6 +12,7 @@ use crate::{
     scheduler::PortScheduler,
     settings::Settings,
     stats::{DropReason, Drops, PortCounters, Report, Table as _},
+    trace::Tracer,
     units::{PortIndex, TickRate, Ticks},
 };
 
@@ -38,6 +39,17 @@ pub(crate) struct Egress<B> {
     refused: Vec<Drops>,
 }
 
+impl<B: Buffer> Port<B> {
+    /// Schedules, and tells what has left the queues.
+    #[cold]
+    fn schedule_traced(&mut self, tracer: &mut Tracer, now: Ticks) {
+        let before = self.scheduler.lengths();
+        self.scheduler.schedule(&mut self.leaving, now);
+        let after = self.scheduler.lengths();
+        tracer.left(self.index, (&before, &after), &self.leaving, now);
+    }
+}
+
 impl<B: Buffer> Outlet<B> for Egress<B> {
     #[inline]
     fn admit(&mut self, run: &RunKey, packets: usize, drops: &mut Drops) -> Admission {
@@ -60,6 +72,11 @@ impl<B: Buffer> Outlet<B> for Egress<B> {
             mem::swap(buffers, &mut port.leaving);
         }
         passes
+    }
+
+    fn waiting(&self, run: &RunKey) -> Option<usize> {
+        let port = self.ports.get(run.egress.index())?;
+        Some(port.scheduler.lengths()[run.phb.index()])
     }
 
     #[inline]
@@ -140,12 +157,17 @@ impl<B: Buffer> Egress<B> {
     }
 
     /// Sends what the shapers let go; returns how many packets were sent. Where several cores hand
-    /// packets over, each port may send a burst for each.
-    pub(crate) fn send<D: Device<Buffer = B>>(&mut self, device: &mut D, now: Ticks) -> usize {
+    /// packets over, each port may send a burst for each. A tracer is there while it waits for packets.
+    pub(crate) fn send<D: Device<Buffer = B>>(
+        &mut self,
+        device: &mut D,
+        mut tracer: Option<&mut Tracer>,
+        now: Ticks,
+    ) -> usize {
         let mut sent = 0;
         for port in 0..self.ports.len() {
             for _ in 0..self.rings.len().max(1) {
-                let burst = self.egress(device, port, now);
+                let burst = self.egress(device, port, tracer.as_deref_mut(), now);
                 sent += burst;
                 if burst < BURST {
                     break;
@@ -156,9 +178,18 @@ impl<B: Buffer> Egress<B> {
     }
 
     /// Sends what one port's shaper lets go.
-    fn egress<D: Device<Buffer = B>>(&mut self, device: &mut D, port: usize, now: Ticks) -> usize {
+    fn egress<D: Device<Buffer = B>>(
+        &mut self,
+        device: &mut D,
+        port: usize,
+        tracer: Option<&mut Tracer>,
+        now: Ticks,
+    ) -> usize {
         let port = &mut self.ports[port];
-        port.scheduler.schedule(&mut port.leaving, now);
+        match tracer {
+            None => port.scheduler.schedule(&mut port.leaving, now),
+            Some(tracer) => port.schedule_traced(tracer, now),
+        }
         if !port.up {
             // A driver would keep it, and send it when the link is back and it is of no use any more.
             let lost = port.leaving.len();

@@ -164,18 +164,28 @@ impl<B: Buffer> Ingress<B> {
         }
     }
 
-    /// Traces with another tracer from the next burst on, or not at all; gives the old one back.
+    /// Traces with another tracer from the next burst on, or not at all; gives the old one back. The new one gets
+    /// what has waited in a queue for no longer than `held`.
     pub(crate) fn set_tracer(
         &mut self,
         tracer: Option<Box<Tracer>>,
-        now: Ticks,
+        (now, held): (Ticks, Ticks),
     ) -> Option<Box<Tracer>> {
         self.burst.traced = 0;
         let mut old = mem::replace(&mut self.tracer, tracer);
         if let Some(old) = &mut old {
             old.now = now;
+            if let Some(next) = &mut self.tracer {
+                old.hand_on(next, Ticks(now.0.saturating_sub(held.0)));
+            }
         }
         old
+    }
+
+    /// The tracer, while it has packets in queues.
+    #[inline]
+    pub(crate) fn waiting_tracer(&mut self) -> Option<&mut Tracer> {
+        self.tracer.as_deref_mut().filter(|it| it.is_waiting())
     }
 
     /// Applies another policy from the next burst on; gives the old one back.

@@ -53,6 +53,8 @@ pub(crate) trait Outlet<B> {
     fn enqueue(&mut self, run: &RunKey, admission: Admission, buffers: impl Iterator<Item = B>);
     /// Takes a whole burst if its queue is empty and no limit is reached; returns whether it did.
     fn pass(&mut self, run: &RunKey, buffers: &mut ArrayVec<B, BURST>) -> bool;
+    /// How many packets are in a run's queue; `None` if another core has it.
+    fn waiting(&self, run: &RunKey) -> Option<usize>;
     /// Whether whatever comes now is most likely let in.
     fn is_open(&self) -> bool;
     /// The burst is over.

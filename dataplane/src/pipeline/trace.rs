@@ -6,7 +6,7 @@ use voicelane_machine::equal_bytes;
 use crate::{
     device::Buffer,
     packet_mask::{PacketMask, packets_in},
-    pipeline::{burst::Burst, headers::fields},
+    pipeline::{burst::Burst, headers::fields, outlet::RunKey},
     policy::Policy,
     routing::Routes,
     session::{FiveTuple, FlowId, Sessions},
@@ -172,6 +172,30 @@ impl Tracing<'_> {
         }
     }
 
+    /// Writes down that packets of a run have joined their queue behind so many others, the first ones of them past
+    /// it.
+    pub(super) fn queued<B: Buffer>(
+        &mut self,
+        burst: &Burst<B>,
+        run: &RunKey,
+        admitted: PacketMask,
+        (ahead, passing): (usize, usize),
+        buffers: &[Option<B>],
+    ) {
+        if self.tracer.filter.drops_only {
+            return;
+        }
+        for (number, place) in packets_in(admitted).enumerate() {
+            if burst.traced >> place & 1 == 1
+                && let Some(Some(buffer)) = buffers.get(place)
+            {
+                let ahead = number.checked_sub(passing).map(|behind| ahead + behind);
+                let queue = (run.egress, run.phb);
+                (self.tracer).queued((self.now, place), queue, ahead, buffer);
+            }
+        }
+    }
+
     fn record<B>(&self, burst: &Burst<B>, place: usize, frame: &[u8], fate: Fate) -> TraceRecord {
         let header = header(burst, place, frame);
         let session = session(burst, place, self.sessions);
@@ -202,6 +226,7 @@ impl Tracing<'_> {
                 neighbour: neighbour.destination(),
             }),
             fate,
+            queue_end: None,
             place,
         }
     }

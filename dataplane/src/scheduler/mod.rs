@@ -20,6 +20,7 @@ use crate::{
     diffserv::{Departure, EfMeter, EfReport, Phb, Service},
     settings::PortSettings,
     stats::QueueCounters,
+    trace::Lengths,
     units::{BitRate, TickRate, Ticks},
 };
 
@@ -340,6 +341,11 @@ impl<B: Buffer> PortScheduler<B> {
         // All that wait have had their maximum.
         let opens = self.bounds.open_at(self.waiting);
         opens.map(|opens| opens.max(shaper))
+    }
+
+    /// How many packets each queue has.
+    pub(crate) fn lengths(&self) -> Lengths {
+        self.queues.each_ref().map(Queue::len)
     }
 
     pub(crate) fn queue_counters(&mut self) -> impl Iterator<Item = &QueueCounters> {

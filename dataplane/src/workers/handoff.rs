@@ -112,6 +112,11 @@ impl<B: Buffer> Outlet<B> for Both<'_, B> {
         ring.is_none() && self.here.pass(&run, buffers)
     }
 
+    fn waiting(&self, run: &RunKey) -> Option<usize> {
+        let (ring, _, run) = self.locate(run);
+        ring.map_or_else(|| self.here.waiting(&run), |_| None)
+    }
+
     #[inline]
     fn is_open(&self) -> bool {
         self.here.is_open()

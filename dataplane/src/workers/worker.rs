@@ -45,6 +45,8 @@ const LATELY_NS: u64 = 100_000_000;
 const QUIET_PART: u64 = 8;
 /// But not for less.
 const SHORTEST_SLEEP_NS: u64 = 50_000;
+/// Traced packets that have waited in a queue for longer are told as waiting.
+const LONGEST_HELD_NS: u64 = 1_000_000_000;
 /// For how long it stays awake when another core has just handed it something: waking it costs that
 /// core a system call.
 const LINGER_NS: u64 = 50_000;
@@ -183,7 +185,8 @@ impl<D: Device> Worker<D> {
         }
         // The clock anew: packets of this turn must not look as if they had waited for nothing.
         let now = self.time();
-        moved + self.egress.send(&mut self.device, now)
+        let tracer = self.ingress.as_mut().and_then(Ingress::waiting_tracer);
+        moved + self.egress.send(&mut self.device, tracer, now)
     }
 
     fn time(&mut self) -> Ticks {
@@ -308,7 +311,10 @@ impl<D: Device> Worker<D> {
                 interfaces,
             } => Answer::Route(ingress.routes.set_ways_in(next_hop, interfaces)),
             Request::SetPolicy(policy) => Answer::Policy(ingress.set_policy(policy)),
-            Request::Trace(tracer) => Answer::Traced(ingress.set_tracer(tracer, now)),
+            Request::Trace(tracer) => {
+                let held = self.clock.ticks(LONGEST_HELD_NS);
+                Answer::Traced(ingress.set_tracer(tracer, (now, held)))
+            }
             Request::SetLink { .. } | Request::SetOpen { .. } | Request::Report(_) => {
                 Answer::NotHere
             }

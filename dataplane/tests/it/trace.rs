@@ -2,11 +2,11 @@
 
 use voicelane_dataplane::{
     control::{Answer, Request},
-    diffserv::{Dscp, Phb},
+    diffserv::{CodelProfile, Dscp, Management, Phb},
     policy::{Action, RuleIndex, Trust},
     session::FiveTuple,
     stats::{DropReason, PuntReason},
-    trace::{Fate, FlowFilter, TRACED_BYTES, TraceFilter, TraceRecord, Tracer},
+    trace::{Fate, FlowFilter, QueueEnd, TRACED_BYTES, TraceFilter, TraceRecord, Tracer},
     units::{InterfaceIndex, VlanId},
     workers::Layout,
 };
@@ -272,6 +272,95 @@ fn what_a_queue_refuses_and_what_is_spoofed_is_told() {
     let record = &tracer.records[0];
     assert_eq!(record.ingress, InterfaceIndex::from(CORE));
     assert_eq!((record.session, record.spoofed), (None, Some(call.flow())));
+}
+
+fn sent(records: &[TraceRecord]) -> Vec<u64> {
+    let sent = records.iter().filter_map(|record| match record.queue_end {
+        Some(QueueEnd::Sent(at)) => Some(at.0),
+        _ => None,
+    });
+    sent.collect()
+}
+
+/// Time passes, a millisecond a step.
+fn pass(rig: &mut Rig, milliseconds: u64) {
+    for _ in 0..milliseconds {
+        rig.advance_to(rig.now + 1_000_000);
+        rig.settle();
+    }
+}
+
+/// What waits is left to the next tracer, so that packets are told in their order; the last one has it as it is.
+#[test]
+fn a_record_says_how_its_packet_left_its_queue() {
+    let mut rig = Rig::new(&settings("1Mbit/s"));
+    let frame = Udp::new(HOST, FAR, 9, 1_000).frame();
+    let filter = TraceFilter::default();
+    begin(&mut rig, &filter, 10);
+    (0..4).for_each(|_| rig.deliver(EDGE, &frame));
+    rig.settle();
+    let next = Tracer::new(filter.clone(), 10);
+    match rig.ask(Request::Trace(Some(next))) {
+        Answer::Traced(Some(tracer)) => assert_eq!(tracer.records, []),
+        other => panic!("{other:?}"),
+    }
+    pass(&mut rig, 60);
+    let left = sent(&end(&mut rig).records);
+    assert_eq!(left.len(), 4);
+    // The first may go at once, and the shaper's credit lets the second go earlier; each takes 8.5 ms of the wire.
+    assert_eq!(left[0], 0);
+    let gaps = left[1..].windows(2).map(|two| two[1] - two[0]);
+    assert_eq!(
+        gaps.filter(|gap| (7_500_000..9_500_000).contains(gap))
+            .count(),
+        2
+    );
+
+    let begun = rig.now;
+    begin(&mut rig, &filter, 10);
+    (0..4).for_each(|_| rig.deliver(EDGE, &frame));
+    rig.settle();
+    let records = end(&mut rig).records;
+    assert_eq!(sent(&records), [begun]);
+    let waits = records
+        .iter()
+        .filter(|it| it.queue_end == Some(QueueEnd::Waits));
+    assert_eq!(waits.count(), 3);
+}
+
+/// Controlled delay drops from a queue's head: each record has what became of its own packet.
+#[test]
+fn what_controlled_delay_drops_is_told() {
+    let mut settings = settings("1Mbit/s");
+    let standard = &mut settings.ports[1].classes[Phb::Standard.index()];
+    standard.management = Management::Codel(CodelProfile::default());
+    (standard.limit_ms, standard.limit_packets) = (1_000, 100);
+    let mut rig = Rig::new(&settings);
+    begin(&mut rig, &TraceFilter::default(), 100);
+    for number in 0..60 {
+        rig.deliver(EDGE, &Udp::new(HOST, FAR, 1_000 + number, 1_000).frame());
+    }
+    pass(&mut rig, 1_000);
+    let records = end(&mut rig).records;
+    let queue = rig.report().ports[1].queues[Phb::Standard.index()].clone();
+    assert!(queue.delay_dropped_packets > 0, "{queue:?}");
+    let dropped: Vec<_> = records
+        .iter()
+        .filter(|it| matches!(it.queue_end, Some(QueueEnd::Dropped(_))))
+        .map(|it| it.header.unwrap().flow.source.port())
+        .collect();
+    assert_eq!(dropped.len() as u64, queue.delay_dropped_packets);
+    assert_eq!(sent(&records).len() as u64, queue.sent_packets);
+    // What has arrived at the other end was not dropped.
+    let arrived = rig.sent(CORE);
+    let ports = arrived
+        .iter()
+        .map(|(_, frame)| u16::from_be_bytes([frame[34], frame[35]]));
+    assert!(
+        ports.clone().all(|port| !dropped.contains(&port)),
+        "{dropped:?}"
+    );
+    assert_eq!(ports.count() as u64, queue.sent_packets);
 }
 
 #[test]

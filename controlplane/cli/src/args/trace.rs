@@ -9,7 +9,8 @@ use super::{RouterApi, seconds};
 /// Show what each stage of a router did with the next packets that match, then the ways they took.
 ///
 /// Without --flow, --session or --interface any packet matches. The router writes packets down while they
-/// pass, and none waits for that: if they come faster than they are read, it says how many it left out.
+/// pass, and none waits for that. How many more matched until the end is said: those that came faster than they
+/// were read, and those that came after the last one that was asked for.
 /// Traced is what comes in on the router's ports, not what its kernel sends.
 #[derive(Args, Debug)]
 pub(crate) struct Trace {
@@ -25,7 +26,7 @@ pub(crate) struct Trace {
     /// What comes in on an interface.
     #[arg(long, value_name = "NAME", group = "which")]
     pub(crate) interface: Option<String>,
-    /// Of these, only what is dropped.
+    /// Of these, only what is dropped on its way to a queue.
     #[arg(long)]
     pub(crate) drops: bool,
     /// End after so many packets, at most 1000.

@@ -79,13 +79,22 @@ impl Ways {
     }
 }
 
-/// A packet's way without what is its own: where it came in, and what each stage from `classify` on did.
+/// A packet's way without what is its own: where it came in, and what each stage from `classify` on did, however long
+/// that took.
 fn way(packet: &v1::TracedPacket) -> String {
     let own = ["rx", "parse"];
     let steps = packet.steps.iter();
     let steps = steps.filter(|step| !own.contains(&step.stage.as_str()));
     let mut parts = vec![packet.interface.clone()];
-    parts.extend(steps.map(|step| step.text.clone()));
+    parts.extend(steps.map(|step| {
+        let without_time = step
+            .text
+            .split_once(" after ")
+            .filter(|_| step.stage == "schedule");
+        without_time
+            .map_or(step.text.as_str(), |(text, _)| text)
+            .to_owned()
+    }));
     if parts.len() == 1 {
         parts.push(fate(packet));
     }
@@ -122,6 +131,7 @@ mod tests {
                 ("rx", size),
                 ("classify", "session a/c1"),
                 ("police", "conforms"),
+                ("schedule", &format!("sent after {}", &size[..1])),
             ];
             ways.count(&traced(Fate::Queued, "", &steps));
         }
@@ -133,7 +143,7 @@ mod tests {
         assert_eq!(ways.count(&runt), 3);
         assert_eq!(
             ways.text(Duration::ZERO),
-            "3 packets took 2 ways:\n     2  lan | session a/c1 | conforms\n     1  lan | dropped: runt"
+            "3 packets took 2 ways:\n     2  lan | session a/c1 | conforms | sent\n     1  lan | dropped: runt"
         );
         assert_eq!(comment(&runt), "dropped: runt");
         let lines = packet(3, &runt);

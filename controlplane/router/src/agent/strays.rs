@@ -192,6 +192,7 @@ mod tests {
             marked: None,
             exit: None,
             fate: Fate::Queued,
+            queue_end: None,
             place: 0,
         }
     }

@@ -16,7 +16,10 @@ use tokio::{
 use tonic::Status;
 use voicelane_dataplane::{
     session::{FiveTuple, Protocol},
-    trace::{Fate, FlowFilter, MAX_RECORDS, Stage, TraceFilter, TraceRecord, TracedHeader, Tracer},
+    trace::{
+        Fate, FlowFilter, MAX_RECORDS, QueueEnd, Stage, TraceFilter, TraceRecord, TracedHeader,
+        Tracer,
+    },
     units::{InterfaceIndex, TickRate, Ticks},
 };
 use voicelane_proto::v1::{
@@ -37,6 +40,8 @@ const READ_EVERY: Duration = Duration::from_millis(50);
 /// How long a trace waits for its turn, which the search for near misses has for less, and its last part for its
 /// reader.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Why controlled delay drops, as the queues' counters call it.
+const DELAY_DROPPED: &str = "delay-dropped";
 const USUAL_PACKETS: u32 = 20;
 const USUAL_TIMEOUT_MS: u32 = 10_000;
 const LONGEST_TIMEOUT_MS: u32 = 600_000;
@@ -192,7 +197,6 @@ impl Trace {
                 let sent = sender.try_send(Ok(part));
                 let read = match sent {
                     Err(TrySendError::Full(part)) => {
-                        // Meanwhile the workers trace nothing.
                         self.pause().await;
                         timeout_at(self.end + PATIENCE, sender.send(part)).await
                     }
@@ -208,9 +212,10 @@ impl Trace {
         }
     }
 
-    /// Takes the tracers away, with what came since the last time.
+    /// Takes what came since the last time; until the next one the workers only count what matches.
     async fn pause(&mut self) {
-        if let Ok(Some(traced)) = self.source.kept.client().trace(None).await {
+        let counting = Tracer::new(self.filter.clone(), 0);
+        if let Ok(Some(traced)) = self.source.kept.client().trace(Some(counting)).await {
             self.missed += traced.missed + u64::try_from(traced.records.len()).unwrap_or(0);
         }
     }
@@ -305,6 +310,9 @@ impl<'a> Words<'a> {
 
     fn packet(&self, record: &TraceRecord, at_unix_ns: i64) -> TracedPacket {
         let (fate, reason) = match record.fate {
+            Fate::Queued if matches!(record.queue_end, Some(QueueEnd::Dropped(_))) => {
+                (v1::traced_packet::Fate::Dropped, DELAY_DROPPED)
+            }
             Fate::Queued => (v1::traced_packet::Fate::Queued, ""),
             Fate::Dropped(reason) | Fate::Refused(_, reason) => {
                 (v1::traced_packet::Fate::Dropped, reason.name())
@@ -335,7 +343,7 @@ impl<'a> Words<'a> {
     /// What each stage did, up to the one that ended it.
     fn steps(&self, record: &TraceRecord, session: Option<&SessionKey>) -> Vec<TraceStep> {
         let (ended_at, end) = match record.fate {
-            Fate::Queued => (Stage::Queue, String::new()),
+            Fate::Queued => (Stage::Schedule, String::new()),
             Fate::Dropped(reason) => (reason.stage(), format!("dropped: {}", reason.name())),
             Fate::Punted(_) => (Stage::Queue, "given to the kernel".to_owned()),
             Fate::Refused(_, reason) => (
@@ -411,7 +419,18 @@ impl<'a> Words<'a> {
                 };
                 Some(format!("{egress} {}{let_in}", phb.name()))
             }
-            Stage::Verify | Stage::Measure | Stage::Police | Stage::Schedule => None,
+            Stage::Schedule => {
+                let after = |at: Ticks| self.clock.nanoseconds(at.since(record.at)) / 1_000;
+                Some(match record.queue_end? {
+                    QueueEnd::Waits => "waits".to_owned(),
+                    QueueEnd::Sent(at) if at == record.at => "sent at once".to_owned(),
+                    QueueEnd::Sent(at) => format!("sent after {} us", after(at)),
+                    QueueEnd::Dropped(at) => {
+                        format!("dropped: {DELAY_DROPPED} after {} us", after(at))
+                    }
+                })
+            }
+            Stage::Verify | Stage::Measure | Stage::Police => None,
         }
     }
 

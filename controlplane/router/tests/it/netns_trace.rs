@@ -4,7 +4,7 @@ use std::{net::UdpSocket, thread, time::Duration};
 
 use tonic::{Code, Status};
 use voicelane_proto::v1::{
-    Endpoint, TraceFlow, TracePacketsRequest, TracePacketsResponse, TracedPacket,
+    Endpoint, TraceFlow, TracePacketsRequest, TracePacketsResponse, TraceStep, TracedPacket,
     trace_packets_request::Filter, traced_packet::Fate,
 };
 
@@ -44,8 +44,8 @@ fn traced(
     })
 }
 
-fn steps(packet: &TracedPacket) -> Vec<(&str, &str)> {
-    let steps = packet.steps.iter();
+fn steps(steps: &[TraceStep]) -> Vec<(&str, &str)> {
+    let steps = steps.iter();
     steps
         .map(|step| (step.stage.as_str(), step.text.as_str()))
         .collect()
@@ -86,8 +86,11 @@ fn a_running_router_says_what_it_did_with_packets() {
     let neighbour = packet.steps.iter().find(|step| step.stage == "route");
     let neighbour = neighbour.unwrap().text.rsplit_once(' ').unwrap().1;
     assert_eq!(neighbour.len(), "02:00:00:00:00:01".len(), "{neighbour}");
+    let (last, before) = packet.steps.split_last().unwrap();
+    assert_eq!(last.stage, "schedule", "{packet:?}");
+    assert!(last.text.starts_with("sent a"), "{last:?}");
     assert_eq!(
-        steps(packet),
+        steps(before),
         [
             ("rx", "lan, 142 bytes"),
             (

@@ -225,6 +225,10 @@ fn queue_mixed<B: Buffer, O: Outlet<B>, const TRACED: bool>(
                     }
                 }
             }
+            if let (Some(tracing), Some(waiting)) = (&mut tracing, queues.waiting(&run)) {
+                let ahead = (waiting, admission.passing);
+                tracing.queued(burst, &run, admitted, ahead, &buffers);
+            }
             refused &= !admitted;
             counters.queued(run.phb, admitted.count_ones(), burst.frame_bytes[first]);
             let buffers = packets_in(admitted).filter_map(|place| buffers[place].take());

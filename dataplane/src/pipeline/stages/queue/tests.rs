@@ -40,6 +40,11 @@ impl Outlet<SimBuffer> for Queues {
         false
     }
 
+    fn waiting(&self, run: &RunKey) -> Option<usize> {
+        let of_class = self.taken.iter().filter(|(phb, _)| *phb == run.phb);
+        Some(of_class.count())
+    }
+
     fn is_open(&self) -> bool {
         false
     }
