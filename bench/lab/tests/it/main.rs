@@ -11,6 +11,7 @@
 mod judged;
 mod network;
 
+mod admitted;
 mod churn;
 mod classes;
 mod compare;
