@@ -11,7 +11,7 @@ use tokio::{
     sync::watch,
 };
 use voicelane_proto::v1;
-use voicelane_server::{engine::Settings, serve::Transport};
+use voicelane_server::{cluster::Role, engine::Settings, serve::Transport};
 
 pub(crate) async fn run(net: &Network, line: &str) -> Ran {
     run_at(&url(net), line).await
@@ -446,7 +446,7 @@ async fn what_goes_wrong_has_its_own_exit_code() {
 async fn of_several_servers_the_one_that_leads_is_asked() {
     let net = Network::start().await;
     let transport = Transport {
-        stands_by: Some(watch::channel(None).1),
+        role: Role::StandsBy(watch::channel(None).1),
         ..Transport::default()
     };
     let standby = TestServer::with_transport(Settings::default(), transport).await;

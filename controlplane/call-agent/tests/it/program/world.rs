@@ -19,7 +19,7 @@ use tokio::{
 use tonic::transport::Channel;
 use voicelane_proto::v1::{self, sessions_client::SessionsClient};
 use voicelane_server::{
-    cluster::Leader,
+    cluster::{Leader, Role},
     engine::{Engine, Settings},
     serve::{Transport, bind, serve},
 };
@@ -51,7 +51,7 @@ impl Server {
         let url = format!("http://{}", self.address);
         let leader = watch::channel(Some(Leader { term: 1, url })).1;
         let transport = Transport {
-            stands_by: Some(leader),
+            role: Role::StandsBy(leader),
             ..Transport::default()
         };
         Self::with("127.0.0.1:0".parse().unwrap(), transport).await
