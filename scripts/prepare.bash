@@ -147,10 +147,10 @@ need_cargo() {
         die "cargo is missing; get it with: apt-get install -y curl && curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal"
 }
 
-# Builds cargo-nextest where it is missing.
+# Builds cargo-nextest where it is missing, or older than .config/nextest.toml asks for.
 need_nextest() {
-    if ! cargo nextest --version >/dev/null 2>&1; then
-        say "== cargo-nextest is missing: building it, once"
+    if ! (cd "$root" && cargo nextest show-config version) >/dev/null 2>&1; then
+        say "== cargo-nextest is missing or too old: building it, once"
         cargo install cargo-nextest --locked || die "cannot install cargo-nextest"
     fi
 }

@@ -102,7 +102,7 @@ fn of_a_thousand_calls_those_that_are_admitted_are_perfect_on_the_wire() {
     for (calls_of, window) in [([ADMITTED], before), ([*victim], after)] {
         for flow in of(&calls_of) {
             let figures = calls.figures(flow, window).unwrap();
-            assert!(figures.dscp.keys().all(|it| *it == 0), "{figures:?}");
+            assert!(figures.dscp.keys().eq([&0]), "{figures:?}");
         }
     }
 }
