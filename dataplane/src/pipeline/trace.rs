@@ -166,8 +166,10 @@ impl Tracing<'_> {
         if self.tracer.filter.drops_only {
             return self.ended(burst, place, frame, fate);
         }
-        let mut records = self.tracer.records.iter_mut().rev();
-        if let Some(record) = records.find(|it| (it.at, it.place) == (self.now, place)) {
+        let (mut records, ingress) = (self.tracer.records.iter_mut().rev(), burst.ingress[place]);
+        let is_its =
+            |it: &&mut TraceRecord| (it.at, it.ingress, it.place) == (self.now, ingress, place);
+        if let Some(record) = records.find(is_its) {
             record.fate = fate;
         }
     }
@@ -191,7 +193,8 @@ impl Tracing<'_> {
             {
                 let ahead = number.checked_sub(passing).map(|behind| ahead + behind);
                 let queue = (run.egress, run.phb);
-                (self.tracer).queued((self.now, place), queue, ahead, buffer);
+                let place = (self.now, burst.ingress[place], place);
+                self.tracer.queued(place, queue, ahead, buffer);
             }
         }
     }

@@ -7,7 +7,7 @@ use super::{QueueEnd, TraceRecord, Tracer};
 use crate::{
     device::Buffer,
     diffserv::Phb,
-    units::{PortIndex, Ticks},
+    units::{InterfaceIndex, PortIndex, Ticks},
 };
 
 /// How many packets each queue of a port has.
@@ -37,16 +37,19 @@ impl Tracer {
         !self.waiting.is_empty()
     }
 
-    /// A packet of the burst of `now` has joined its queue behind so many others, or was sent past it.
+    /// A packet of the burst that came in at `ingress` at `now` has joined its queue behind so many others, or was sent
+    /// past it.
     pub(crate) fn queued<B: Buffer>(
         &mut self,
-        (now, place): (Ticks, usize),
+        (now, ingress, place): (Ticks, InterfaceIndex, usize),
         (port, phb): (PortIndex, Phb),
         ahead: Option<usize>,
         buffer: &B,
     ) {
         let mut records = self.records.iter();
-        let Some(record) = records.rposition(|it| (it.at, it.place) == (now, place)) else {
+        // Bursts of several ports have one time.
+        let is_its = |it: &TraceRecord| (it.at, it.ingress, it.place) == (now, ingress, place);
+        let Some(record) = records.rposition(is_its) else {
             return;
         };
         let end = match ahead {
