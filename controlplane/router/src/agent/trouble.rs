@@ -25,6 +25,8 @@ const BLOCKS: usize = 4;
 const HEARD_NS: u64 = 1_000_000_000;
 /// A flow whose last packet is older is silent.
 const SILENT_NS: u64 = 2_000_000_000;
+/// The same of RTCP, which comes every 5 s or so (RFC 3550 section 6.2).
+const RTCP_SILENT_NS: u64 = 12_000_000_000;
 /// Fewer packets of one way only may be a call that begins.
 const ESTABLISHED: u64 = 250;
 
@@ -71,7 +73,11 @@ async fn pass(sessions: &Sessions, outbox: &mpsc::Sender<AttachRequest>) -> Resu
 /// Whether a session has lost packets lately, or a way of it is silent while the other one is heard.
 fn is_troubled(session: &[EntryReading]) -> bool {
     let loses = session.iter().any(|it| {
-        let is_heard = it.reading.idle_ns.is_some_and(|idle| idle <= SILENT_NS);
+        let silent = match it.entry.kind {
+            FlowKind::Rtcp => RTCP_SILENT_NS,
+            _ => SILENT_NS,
+        };
+        let is_heard = it.reading.idle_ns.is_some_and(|idle| idle <= silent);
         is_heard && it.reading.quality.as_ref().is_some_and(has_lost)
     });
     let rtp = || session.iter().filter(|it| it.entry.kind == FlowKind::Rtp);
