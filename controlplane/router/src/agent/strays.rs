@@ -64,10 +64,11 @@ async fn look(client: Client, wanted: &[WantedFlow]) -> Result<Vec<TraceRecord>,
         near: wanted.iter().map(|it| it.flow).collect(),
         ..TraceFilter::default()
     };
+    let turn = Arc::clone(client.tracing()).acquire_owned().await;
+    let turn = turn.map_err(|_| WorkerGone)?;
     // In a task of its own, as nobody else would take the tracer back if this were cancelled.
     let looking = tokio::spawn(async move {
-        let turn = client.tracing().acquire().await;
-        let _turn = turn.map_err(|_| WorkerGone)?;
+        let _turn = turn;
         client.trace(Some(Tracer::new(filter, PACKETS))).await?;
         sleep(LOOK).await;
         client.trace(None).await
