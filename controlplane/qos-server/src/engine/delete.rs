@@ -86,7 +86,7 @@ impl Engine {
         deadline: Instant,
         reaper: Option<Reaper>,
     ) -> Arc<SessionView> {
-        let counted = self.last_counters(&was).await;
+        let counted = self.last_counters(&was, reaper).await;
         let deadline = self.undone_by(deadline);
         let pending = self.withdraw(key, routers, deadline).await;
         let was = if pending.is_empty() {

@@ -49,10 +49,19 @@ impl Engine {
     }
 
     /// What routers have counted of a call that ends, if it is to be recorded. They have half of the usual
-    /// time for that.
-    pub(super) async fn last_counters(&self, session: &SessionView) -> Vec<FlowExplanation> {
+    /// time for that, or less where somebody waits for its place.
+    pub(super) async fn last_counters(
+        &self,
+        session: &SessionView,
+        reaper: Option<Reaper>,
+    ) -> Vec<FlowExplanation> {
+        let part = match reaper {
+            None => 2,
+            Some(Reaper::Preempted) => 20,
+            Some(_) => 10,
+        };
         match self.recorder.0.get() {
-            Some(_) => self.measured(session, 2).await,
+            Some(_) => self.measured(session, part).await,
             None => Vec::new(),
         }
     }
