@@ -30,6 +30,8 @@ struct Appended {
     path: PathBuf,
     file: File,
     id: (u64, u64),
+    /// The last line was written in part.
+    is_torn: bool,
 }
 
 impl Appended {
@@ -40,6 +42,7 @@ impl Appended {
             path: path.to_owned(),
             id: id(&file.metadata()?),
             file,
+            is_torn: false,
         })
     }
 }
@@ -56,7 +59,14 @@ impl Write for Appended {
         if !is_there && let Ok(anew) = Self::open(&self.path) {
             *self = anew;
         }
-        self.file.write(bytes)
+        // What comes next is a line of its own.
+        if self.is_torn {
+            self.file.write_all(b"\n")?;
+        }
+        self.is_torn = true;
+        self.file.write_all(bytes)?;
+        self.is_torn = false;
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
