@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::join_all;
+use futures_util::{StreamExt as _, stream};
 use tokio::time::{Instant, sleep};
 
 pub(super) use self::verdict::is_heard;
@@ -23,7 +23,7 @@ use crate::{
 
 /// The most calls that are looked at. While all of these are bad, no others are.
 const MOST: usize = 1_024;
-/// How many are looked at together.
+/// How many are looked at at once.
 const AT_ONCE: usize = 32;
 /// How often it is seen which are to be looked at.
 const TICK: Duration = Duration::from_millis(250);
@@ -33,6 +33,8 @@ const PART: u32 = 5;
 const EVERY: Duration = Duration::from_secs(5);
 /// A call that routers tell of no more is looked at for so long if nothing is bad.
 const KEEP: Duration = Duration::from_secs(15);
+/// No flow loses more packets between two looks, whatever routers say.
+const MOST_LOST: u64 = 100_000;
 /// A call is good again when it was not bad so many times in a row.
 const GOOD_LOOKS: u32 = 2;
 
@@ -46,10 +48,12 @@ struct Call {
     told: Instant,
     /// When it is to be looked at.
     due: Instant,
-    /// What the last look has found.
+    /// It has been looked at.
+    is_looked_at: bool,
+    /// What the last look has found; `None`: nobody can say.
     quality: Option<Arc<CallQuality>>,
-    /// By flow, at the last look.
-    totals: Vec<LocatedLoss>,
+    /// By flow, as far as it was ever known.
+    totals: Vec<Option<LocatedLoss>>,
     /// What is bad, and since when.
     bad: Option<(Cause, UnixMs)>,
     /// Looks in a row that have found nothing bad.
@@ -69,7 +73,7 @@ impl Watched {
         }
         if calls.len() >= MOST {
             let mut calls_now = calls.iter();
-            let well = calls_now.find(|(_, it)| it.quality.is_some() && it.bad.is_none());
+            let well = calls_now.find(|(_, it)| it.is_looked_at && it.bad.is_none());
             let Some(well) = well.map(|(key, _)| key.clone()) else {
                 return;
             };
@@ -103,10 +107,19 @@ impl Call {
         Self {
             told: now,
             due: now,
+            is_looked_at: false,
             quality: None,
             totals: Vec::new(),
             bad: None,
             good_looks: 0,
+        }
+    }
+
+    /// Nobody can say any more that it is bad.
+    fn forget_bad(&mut self) {
+        self.good_looks += 1;
+        if self.good_looks >= GOOD_LOOKS {
+            self.bad = None;
         }
     }
 
@@ -186,14 +199,16 @@ impl Engine {
                 return;
             };
             self.count(&flows, &call.totals);
-            let former = call.totals.iter().copied().map(Some).chain(repeat(None));
+            let former = call.totals.iter().copied().chain(repeat(None));
             let totals = flows
                 .iter()
                 .zip(former)
-                .map(|(it, former)| it.loss.or(former));
-            call.totals = totals.map(Option::unwrap_or_default).collect();
+                .map(|(it, former)| it.loss.map(|now| now.or_as_reported(former)).or(former));
+            call.totals = totals.collect();
+            call.is_looked_at = true;
             call.quality = CallQuality::of(&session, &flows).map(Arc::new);
             let Some(quality) = call.quality.clone() else {
+                call.forget_bad();
                 return;
             };
             let news = call.conclude(quality.cause.as_ref(), now);
@@ -215,7 +230,7 @@ impl Engine {
     }
 
     /// Adds what flows have lost since the last look to the metrics.
-    fn count(&self, flows: &[FlowExplanation], before: &[LocatedLoss]) {
+    fn count(&self, flows: &[FlowExplanation], before: &[Option<LocatedLoss>]) {
         for (index, flow) in flows.iter().enumerate() {
             if let Some(score) = flow.score.filter(|_| is_heard(flow)) {
                 self.metrics.scored(score.mos);
@@ -225,11 +240,11 @@ impl Engine {
             };
             for segment in Segment::ALL {
                 let more = match before.get(index) {
-                    Some(before) => now.lost_since(before, segment),
+                    Some(Some(before)) => now.lost_since(before, segment),
                     // What was lost before may have been counted when it was looked at earlier.
-                    None => recent.lost(segment).unwrap_or_default(),
+                    _ => recent.lost(segment).unwrap_or_default(),
                 };
-                self.metrics.lost(segment, more);
+                self.metrics.lost(segment, more.min(MOST_LOST));
             }
         }
     }
@@ -240,9 +255,9 @@ pub(super) async fn watch(engine: Arc<Engine>) {
     while !*engine.stopping.borrow() {
         sleep(TICK).await;
         let due = engine.watched.take_due(engine.clock().instant());
-        for part in due.chunks(AT_ONCE) {
-            join_all(part.iter().map(|key| engine.look_at(key))).await;
-        }
+        let engine = &engine;
+        let look = |key| async move { engine.look_at(&key).await };
+        stream::iter(due).for_each_concurrent(AT_ONCE, look).await;
     }
 }
 
@@ -272,6 +287,16 @@ mod tests {
         let after = Duration::from_secs(30);
         assert_eq!(at(35, None), Some(News::Good { after }));
         assert_eq!(at(40, None), None);
+    }
+
+    #[test]
+    fn a_call_that_nobody_can_judge_is_not_bad_for_ever() {
+        let mut call = Call::new(Instant::now());
+        call.conclude(Some(&Cause::OneWay), UnixMs(0));
+        call.forget_bad();
+        assert!(call.bad.is_some(), "once is not for ever");
+        call.forget_bad();
+        assert!(call.bad.is_none());
     }
 
     #[tokio::test(start_paused = true)]
@@ -304,6 +329,7 @@ mod tests {
         assert!(!due.contains(&key(5_000)), "none was looked at");
         let quality = Some(Arc::new(CallQuality::default()));
         for (number, call) in watched.calls().values_mut().enumerate() {
+            call.is_looked_at = true;
             call.quality = quality.clone();
             call.bad = (number != 7).then_some((Cause::OneWay, UnixMs(0)));
         }

@@ -118,9 +118,10 @@ fn common(near: &MediaQuality, far: &MediaQuality) -> Vec<Point> {
 /// source's router that the destination's knows nothing of.
 fn compare(from: Point, to: Point, skew: u32) -> LocatedLoss {
     let [near, far] = [(from.0, to.0), (from.1, to.1)].map(|(from, to)| {
-        let lost = to.lost.saturating_sub(from.lost);
-        // No router drops more than came to it.
-        let came = to.number.wrapping_sub(from.number).saturating_sub(lost);
+        let numbers = to.number.wrapping_sub(from.number);
+        // No router loses more than there are, nor drops more than came to it.
+        let lost = to.lost.saturating_sub(from.lost).min(numbers);
+        let came = numbers - lost;
         let dropped = to.dropped.zip(from.dropped);
         Span {
             lost,

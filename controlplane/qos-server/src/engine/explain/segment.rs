@@ -49,6 +49,16 @@ impl LocatedLoss {
         }
     }
 
+    /// With what was known of the receiver before, where nothing is now.
+    pub(in crate::engine) fn or_as_reported(mut self, before: Option<Self>) -> Self {
+        if let (None, Some(before)) = (self.after_destination, before) {
+            self.after_destination = before.after_destination;
+            self.reported_packets = before.reported_packets;
+            self.reported_end = before.reported_end;
+        }
+        self
+    }
+
     /// How many more were lost in a segment than when `before` was found. Exact while both begin with the
     /// same number; else the numbers that `before` does not have get their share.
     pub fn lost_since(&self, before: &Self, segment: Segment) -> u64 {
@@ -68,6 +78,29 @@ impl LocatedLoss {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_receiver_has_said_is_not_counted_again_when_it_says_nothing_for_once() {
+        let said = LocatedLoss {
+            after_destination: Some(3),
+            reported_packets: 100,
+            reported_end: 200,
+            ..LocatedLoss::default()
+        };
+        let silent = LocatedLoss::default().or_as_reported(Some(said));
+        assert_eq!(said.lost_since(&silent, Segment::After), 0);
+        let more = LocatedLoss {
+            after_destination: Some(5),
+            reported_packets: 150,
+            reported_end: 250,
+            ..LocatedLoss::default()
+        };
+        assert_eq!(
+            more.or_as_reported(Some(said))
+                .lost_since(&silent, Segment::After),
+            2
+        );
+    }
 
     fn loss(end: u32, packets: u64, lost: u64) -> LocatedLoss {
         LocatedLoss {
