@@ -26,8 +26,9 @@ use crate::{
 pub(super) const PATIENCE: Duration = Duration::from_millis(700);
 /// The same with a page of records.
 const PAGE_PATIENCE: Duration = Duration::from_secs(10);
-/// How soon a member that says nothing is noticed by who watches.
-const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(2));
+/// How soon a member that says nothing is noticed by who watches. etcd closes a connection that is idle and pinged
+/// more often than every 5 s (`--grpc-keepalive-min-time`).
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(6), Duration::from_secs(2));
 /// Records of a page: with the largest, 50 MiB.
 const PAGE: i64 = 200;
 /// What is read of etcd in one message, bytes.
