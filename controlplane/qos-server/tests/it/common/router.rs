@@ -294,7 +294,8 @@ impl FakeRouter {
                                 message: Some(answer),
                             };
                             if answers.send(answer).await.is_err() {
-                                return;
+                                router.memory().ended = Some(Status::unavailable("cut"));
+                                break;
                             }
                         }
                     }
