@@ -22,6 +22,18 @@ fn removals(router: &FakeRouter) -> usize {
         .count()
 }
 
+/// etcd ends connections that are pinged too often, unless there is something to tell meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_follows_while_nothing_changes() {
+    let world = World::start(1, 2).await;
+    world.leader().await;
+    sleep(Duration::from_secs(10)).await;
+    for server in &world.servers {
+        let log = server.log.lock().unwrap();
+        assert!(!log.contains("the watch ended"), "{log}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_the_leader_is_killed_another_one_has_all_and_admits() {
     let mut world = World::start(1, 3).await;
