@@ -2,7 +2,7 @@
 //! session is lost, none that was deleted comes back, no link is over its budget, and at rest routers have what
 //! is desired.
 //!
-//! 6 rounds, or as many as VOICELANE_ROUNDS says. VOICELANE_SEED repeats the moments of a run.
+//! 10 rounds, or as many as VOICELANE_ROUNDS says. VOICELANE_SEED repeats the moments of a run.
 
 use std::{
     env,
@@ -187,7 +187,7 @@ async fn at_rest(
 async fn whichever_server_or_member_of_etcd_is_killed_nothing_is_lost_or_brought_back() {
     let number = |name: &str| env::var(name).ok().map(|text| text.parse().unwrap());
     let seed = number("VOICELANE_SEED").unwrap_or_else(rand::random);
-    let rounds = u32::try_from(number("VOICELANE_ROUNDS").unwrap_or(6)).unwrap();
+    let rounds = u32::try_from(number("VOICELANE_ROUNDS").unwrap_or(10)).unwrap();
     eprintln!("VOICELANE_SEED={seed}");
     let mut rng = StdRng::seed_from_u64(seed);
     let mut world = World::start(3, 3).await;
