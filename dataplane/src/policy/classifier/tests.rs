@@ -42,15 +42,21 @@ fn linear(rules: &[Rule], fields: &Fields) -> Option<RuleIndex> {
 }
 
 /// Few values, so that rules overlap and packets hit them.
+fn address4() -> impl Strategy<Value = u32> {
+    let near = (0..8_u32, 0..4_u32).prop_map(|(net, host)| 0x0a00_0000 | net << 29 >> 13 | host);
+    prop_oneof![2 => near, 1 => Just(u32::MAX)]
+}
+
+/// The same of IPv6.
+fn address6() -> impl Strategy<Value = u128> {
+    let near = (0..8_u128, 0..4_u128).prop_map(|(net, host)| 0x2001 << 112 | net << 64 | host);
+    prop_oneof![2 => near, 1 => Just(u128::MAX)]
+}
+
 fn address() -> impl Strategy<Value = IpAddr> {
     prop_oneof![
-        (0..8_u32, 0..4_u32).prop_map(|(net, host)| {
-            IpAddr::V4(Ipv4Addr::from(0x0a00_0000 | net << 29 >> 13 | host))
-        }),
-        (0..8_u128, 0..4_u128)
-            .prop_map(|(net, host)| IpAddr::V6(Ipv6Addr::from(0x2001 << 112 | net << 64 | host))),
-        Just(IpAddr::V4(Ipv4Addr::BROADCAST)),
-        Just(IpAddr::V6(Ipv6Addr::from(u128::MAX))),
+        address4().prop_map(|address| IpAddr::V4(Ipv4Addr::from(address))),
+        address6().prop_map(|address| IpAddr::V6(Ipv6Addr::from(address))),
     ]
 }
 
@@ -119,11 +125,10 @@ fn rule() -> impl Strategy<Value = Rule> {
 }
 
 fn packet() -> impl Strategy<Value = Fields> {
-    let addresses = (address(), address()).prop_filter_map("one family", |pair| match pair {
-        (IpAddr::V4(a), IpAddr::V4(b)) => Some(Addresses::V4(a.into(), b.into())),
-        (IpAddr::V6(a), IpAddr::V6(b)) => Some(Addresses::V6(a.into(), b.into())),
-        _ => None,
-    });
+    let addresses = prop_oneof![
+        (address4(), address4()).prop_map(|(a, b)| Addresses::V4(a, b)),
+        (address6(), address6()).prop_map(|(a, b)| Addresses::V6(a, b)),
+    ];
     let ports = prop::option::weighted(0.8, (port(), port()));
     ((0..3_u8), addresses, protocol(), ports, dscp()).prop_map(
         |(interface, addresses, protocol, ports, dscp)| Fields {
