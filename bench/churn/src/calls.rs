@@ -1,7 +1,9 @@
 //! The calls that come and go: each is one flow of media in one direction.
 
-use std::net::Ipv4Addr;
+use std::net::SocketAddr;
 
+use voicelane_bench::flows::headers;
+use voicelane_dataplane::session::{FiveTuple, Protocol};
 use voicelane_proto::v1::{
     self, AddSessionRequest, DeleteSessionRequest, Endpoint, FlowEntry, FlowKind, InstallSession,
     MediaFlow, RemoveSession, Rtcp, SessionKey, SessionSpec, command::Command, rtcp,
@@ -11,7 +13,6 @@ use voicelane_proto::v1::{
 const RATE_BPS: u64 = 1_000_000_000;
 const BURST_BYTES: u32 = 1_000_000;
 const PORT: u16 = 4_000;
-const UDP: u8 = 17;
 
 /// A call by its number.
 #[derive(Clone, Copy, Debug)]
@@ -19,45 +20,25 @@ pub(crate) struct Call(pub(crate) u16);
 
 impl Call {
     /// A G.711 packet of 20 ms, without FCS.
-    pub(crate) const FRAME: usize = 214;
+    pub(crate) const FRAME: u16 = 214;
     /// The first byte of both neighbours' MAC addresses that packets may go to.
     pub(crate) const NEXT_HOP: u8 = 6;
 
-    fn source(self) -> Ipv4Addr {
+    fn flow(self) -> FiveTuple {
         let [high, low] = self.0.to_be_bytes();
-        Ipv4Addr::new(10, 1, high, low)
-    }
-
-    fn destination(self) -> Ipv4Addr {
-        let [high, low] = self.0.to_be_bytes();
-        Ipv4Addr::new(10, 2, high, low)
+        let end = |network| SocketAddr::from(([10, network, high, low], PORT));
+        FiveTuple {
+            source: end(1),
+            destination: end(2),
+            protocol: Protocol::UDP,
+        }
     }
 
     /// Its packet, to the router's address; the IPv4 identification is the call's number.
-    pub(crate) fn frame(self) -> [u8; Self::FRAME] {
-        let mut frame = [0; Self::FRAME];
-        frame[..6].copy_from_slice(&[2, 0, 0, 0, 0, 1]);
-        frame[6..12].copy_from_slice(&[2, 0, 0, 0, 1, 1]);
-        frame[12..14].copy_from_slice(&[8, 0]);
-        #[allow(clippy::cast_possible_truncation, reason = "200 bytes")]
-        let total = (Self::FRAME - 14) as u16;
-        frame[14] = 0x45;
-        frame[16..18].copy_from_slice(&total.to_be_bytes());
-        frame[18..20].copy_from_slice(&self.0.to_be_bytes());
-        frame[22..24].copy_from_slice(&[64, UDP]);
-        frame[26..30].copy_from_slice(&self.source().octets());
-        frame[30..34].copy_from_slice(&self.destination().octets());
-        let sum: u32 = frame[14..34]
-            .chunks(2)
-            .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]))
-            .sum();
-        let sum = (sum & 0xffff) + (sum >> 16);
-        #[allow(clippy::cast_possible_truncation, reason = "folded")]
-        let checksum = !((sum & 0xffff) + (sum >> 16)) as u16;
-        frame[24..26].copy_from_slice(&checksum.to_be_bytes());
-        frame[34..36].copy_from_slice(&PORT.to_be_bytes());
-        frame[36..38].copy_from_slice(&PORT.to_be_bytes());
-        frame[38..40].copy_from_slice(&(total - 20).to_be_bytes());
+    pub(crate) fn frame(self) -> Vec<u8> {
+        let headers = headers(&self.flow(), 0, self.0, Self::FRAME - 14);
+        let mut frame = [&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 1, 1], &headers[..]].concat();
+        frame.resize(Self::FRAME.into(), 0);
         frame
     }
 
@@ -69,13 +50,14 @@ impl Call {
     }
 
     fn endpoints(self) -> (Option<Endpoint>, Option<Endpoint>) {
-        let endpoint = |address: Ipv4Addr| Endpoint {
-            address: address.to_string(),
-            port: PORT.into(),
+        let endpoint = |end: SocketAddr| Endpoint {
+            address: end.ip().to_string(),
+            port: end.port().into(),
         };
+        let flow = self.flow();
         (
-            Some(endpoint(self.source())),
-            Some(endpoint(self.destination())),
+            Some(endpoint(flow.source)),
+            Some(endpoint(flow.destination)),
         )
     }
 
@@ -116,7 +98,7 @@ impl Call {
             kind: FlowKind::Rtp.into(),
             source,
             destination,
-            protocol: UDP.into(),
+            protocol: Protocol::UDP.0.into(),
             dscp: 46,
             rate_bps: RATE_BPS,
             burst_bytes: BURST_BYTES,

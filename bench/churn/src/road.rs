@@ -40,7 +40,7 @@ pub(crate) struct Seen {
 pub(crate) struct Road {
     pool: Mempool,
     seen: Arc<Seen>,
-    frames: Vec<[u8; Call::FRAME]>,
+    frames: Vec<Vec<u8>>,
     packets_per_second: u64,
     /// Packets that the receive ring holds: what comes while it is full is lost.
     ring: u64,

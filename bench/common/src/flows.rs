@@ -1,4 +1,5 @@
-//! Flow `i` is the same five-tuple wherever it is made, spread over 512 destination networks.
+//! Flow `i` is the same five-tuple wherever it is made, spread over 512 destination networks; and the
+//! headers of a flow's packets.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -61,6 +62,54 @@ pub fn flow(ip: IpVersion, i: u32) -> FiveTuple {
         destination: SocketAddr::from((destination(ip, network, host), port(b))),
         protocol: Protocol::UDP,
     }
+}
+
+/// The headers of a UDP packet from the Ethernet type on. With them, IP has `ip_bytes`; the rest is the
+/// payload. UDP has no checksum; the identification is IPv4's alone.
+#[must_use]
+pub fn headers(flow: &FiveTuple, class: u8, identification: u16, ip_bytes: u16) -> Vec<u8> {
+    let mut headers = Vec::new();
+    let udp_bytes = match (flow.source.ip(), flow.destination.ip()) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            let mut header = [0; 20];
+            header[..2].copy_from_slice(&[0x45, class]);
+            header[2..4].copy_from_slice(&ip_bytes.to_be_bytes());
+            header[4..6].copy_from_slice(&identification.to_be_bytes());
+            header[6..10].copy_from_slice(&[0x40, 0, 64, 17]);
+            header[12..16].copy_from_slice(&source.octets());
+            header[16..].copy_from_slice(&destination.octets());
+            let sum = checksum(&header);
+            header[10..12].copy_from_slice(&sum.to_be_bytes());
+            headers.extend([8, 0]);
+            headers.extend(header);
+            ip_bytes - 20
+        }
+        (source, destination) => {
+            headers.extend([0x86, 0xdd]);
+            headers.extend((0x6000_0000 | u32::from(class) << 20).to_be_bytes());
+            headers.extend((ip_bytes - 40).to_be_bytes());
+            headers.extend([17, 64]);
+            for address in [source, destination] {
+                if let IpAddr::V6(address) = address {
+                    headers.extend(address.octets());
+                }
+            }
+            ip_bytes - 40
+        }
+    };
+    headers.extend(flow.source.port().to_be_bytes());
+    headers.extend(flow.destination.port().to_be_bytes());
+    headers.extend(udp_bytes.to_be_bytes());
+    headers.extend([0, 0]);
+    headers
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "folded to 16 bits")]
+fn checksum(header: &[u8; 20]) -> u16 {
+    let words = header.as_chunks::<2>().0.iter();
+    let sum: u32 = words.map(|word| u32::from(u16::from_be_bytes(*word))).sum();
+    let sum = (sum & 0xffff) + (sum >> 16);
+    !((sum & 0xffff) + (sum >> 16)) as u16
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use std::{
     fs::{self, File},
     io::{self, BufWriter, Write},
-    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -16,7 +15,6 @@ pub(crate) const OUT: u8 = 1;
 const ETHERNET: usize = 14;
 /// The number of `voicelane-throughput`'s VLAN.
 const VLAN: u16 = 100;
-const UDP: usize = 8;
 const RTP: usize = 12;
 
 /// One frame of each of so many flows, in a random order that is always the same.
@@ -102,51 +100,21 @@ impl Capture {
 
     /// Flow `i`'s frame: RTP, if there is room. Flows with an even number are marked EF, the others
     /// not at all.
-    #[allow(
-        clippy::cast_possible_truncation,
-        reason = "16 bits of a number, lengths of one frame"
-    )]
+    #[allow(clippy::cast_possible_truncation, reason = "16 bits of a number")]
     fn frame(&self, i: u32) -> Vec<u8> {
-        let flow = flows::flow(self.ip, i);
         let tags = self.tags.bytes(i);
         let length = usize::from(self.frame_bytes) + tags.len();
-        let mut frame = Vec::with_capacity(length);
-        frame.extend([2, 0, 0, 0, 0, 0, 2, 0, 0, 0, 1, 1]);
-        frame.extend(tags);
-        let class: u8 = if i.is_multiple_of(2) { 46 << 2 } else { 0 };
+        let class = if i.is_multiple_of(2) { 46 << 2 } else { 0 };
         let ip_bytes = self.frame_bytes - ETHERNET as u16;
-        match (flow.source.ip(), flow.destination.ip()) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                frame.extend([8, 0]);
-                let mut header = [0; 20];
-                header[..2].copy_from_slice(&[0x45, class]);
-                header[2..4].copy_from_slice(&ip_bytes.to_be_bytes());
-                header[4..6].copy_from_slice(&(i as u16).to_be_bytes());
-                header[6..10].copy_from_slice(&[0x40, 0, 64, 17]);
-                header[12..16].copy_from_slice(&source.octets());
-                header[16..].copy_from_slice(&destination.octets());
-                let sum = checksum(&header);
-                header[10..12].copy_from_slice(&sum.to_be_bytes());
-                frame.extend(header);
-            }
-            (source, destination) => {
-                frame.extend([0x86, 0xdd]);
-                frame.extend((0x6000_0000 | u32::from(class) << 20).to_be_bytes());
-                frame.extend((ip_bytes - 40).to_be_bytes());
-                frame.extend([17, 64]);
-                for address in [source, destination] {
-                    if let IpAddr::V6(address) = address {
-                        frame.extend(address.octets());
-                    }
-                }
-            }
-        }
-        frame.extend(flow.source.port().to_be_bytes());
-        frame.extend(flow.destination.port().to_be_bytes());
-        let udp_bytes = length - frame.len() + 4;
-        frame.extend((udp_bytes as u16).to_be_bytes());
-        frame.extend([0, 0]);
-        if udp_bytes >= UDP + RTP {
+        let mut frame = vec![2, 0, 0, 0, 0, 0, 2, 0, 0, 0, 1, 1];
+        frame.extend(tags);
+        frame.extend(flows::headers(
+            &flows::flow(self.ip, i),
+            class,
+            i as u16,
+            ip_bytes,
+        ));
+        if length >= frame.len() + RTP {
             frame.extend([0x80, 0]);
             frame.extend((i as u16).to_be_bytes());
             frame.extend(i.wrapping_mul(160).to_be_bytes());
@@ -155,16 +123,6 @@ impl Capture {
         frame.resize(length, 0xd5);
         frame
     }
-}
-
-#[allow(clippy::cast_possible_truncation, reason = "folded to 16 bits")]
-fn checksum(header: &[u8; 20]) -> u16 {
-    let sum: u32 = header
-        .chunks_exact(2)
-        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]))
-        .sum();
-    let sum = (sum & 0xffff) + (sum >> 16);
-    !((sum & 0xffff) + (sum >> 16)) as u16
 }
 
 /// l3fwd's rules for exact match: each flow goes out.
@@ -232,9 +190,9 @@ fn make(
 
 #[cfg(test)]
 mod tests {
-    use std::{env, process};
+    use std::{env, net::IpAddr, process};
 
-    use voicelane_dataplane::session::FiveTuple;
+    use voicelane_dataplane::{session::FiveTuple, wire::header_checksum_is_right};
 
     use super::*;
 
@@ -252,7 +210,7 @@ mod tests {
             4 => {
                 let address = |at: usize| <[u8; 4]>::try_from(&ip[at..at + 4]).unwrap();
                 assert_eq!(usize::from(u16::from_be_bytes([ip[2], ip[3]])), ip.len());
-                assert_eq!(checksum(ip[..20].try_into().unwrap()), 0);
+                assert!(header_checksum_is_right(&ip[..20]));
                 (address(12).into(), address(16).into(), &ip[20..])
             }
             _ => {

@@ -111,7 +111,7 @@ fn run_load(rate: BitRate, seconds: u64, load: f64, turn_ns: u64) -> anyhow::Res
     let mut offer = Offer::new(rate, load);
     for stream in &offer.streams {
         if stream.is_call {
-            network.admit(&stream.frame)?;
+            network.admit(stream.dscp)?;
         }
     }
     let mut classes = Phb::ALL

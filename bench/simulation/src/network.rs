@@ -9,12 +9,14 @@ use voicelane_dataplane::{
     control::{Answer, Command, Control, NextHop, Request, Twins},
     device::{Buffer as _, HEAP, SimBuffer, SimDevice, SimPool},
     diffserv::Dscp,
-    session::{EntrySpec, FiveTuple, Ingress, Policer, Protocol, SessionChange},
+    session::{EntrySpec, Ingress, Policer, SessionChange},
     settings::{PortSettings, Settings, Trust},
     stats::Report,
     units::{BitRate, InterfaceIndex, MacAddress, PortIndex, TickRate, Ticks},
     workers::Worker,
 };
+
+use crate::offer::flow;
 
 /// The simulated clock ticks in nanoseconds.
 pub(crate) const CLOCK_HZ: u64 = 1_000_000_000;
@@ -84,25 +86,15 @@ impl Network {
         }
     }
 
-    /// Makes a stream of calls a session: telephony where its port says so.
-    pub(crate) fn admit(&mut self, frame: &[u8]) -> anyhow::Result<()> {
-        let port = |at: usize| {
-            let bytes = frame.get(at..).and_then(<[u8]>::first_chunk);
-            bytes.copied().map(u16::from_be_bytes).context("a frame")
-        };
-        let flow = FiveTuple {
-            source: (Ipv4Addr::new(10, 1, 0, 5), port(34)?).into(),
-            destination: (Ipv4Addr::new(10, 2, 0, 7), port(36)?).into(),
-            protocol: Protocol::UDP,
-        };
-        let dscp = Dscp::new(u32::from(port(34)? & 63))?;
+    /// Makes the calls with this code point a session.
+    pub(crate) fn admit(&mut self, dscp: Dscp) -> anyhow::Result<()> {
         let policer = Policer {
             rate: BitRate::from_bps(1_000_000_000_000)?,
             burst_bytes: 10_000_000,
         };
         let change = SessionChange {
             install: vec![EntrySpec {
-                flow,
+                flow: flow(dscp),
                 ingress: Ingress::Core,
                 dscp,
                 terms: policer.into(),

@@ -1,12 +1,14 @@
 //! What is sent: every class at once, each its fair share of the link times the load.
 
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
+use voicelane_bench::flows::headers;
 use voicelane_dataplane::{
     diffserv::{ClassSettings, Dscp, Phb, Service},
+    session::{FiveTuple, Protocol},
     units::BitRate,
 };
 
-use crate::network::CLOCK_HZ;
+use crate::network::{CLOCK_HZ, EDGE_MAC};
 
 /// A full MTU, without FCS.
 pub(crate) const DATA_FRAME_BYTES: usize = 1_514;
@@ -122,29 +124,23 @@ fn code_points(phb: Phb) -> Vec<Dscp> {
         .collect()
 }
 
+/// With ports of its own for each code point.
+pub(crate) fn flow(dscp: Dscp) -> FiveTuple {
+    let number = dscp.number();
+    FiveTuple {
+        source: ([10, 1, 0, 5], u16::from_be_bytes([0x20, number])).into(),
+        destination: ([10, 2, 0, 7], u16::from_be_bytes([0x30, number])).into(),
+        protocol: Protocol::UDP,
+    }
+}
+
 /// An IPv4 UDP packet; calls come unmarked.
 fn frame(dscp: Dscp, bytes: usize) -> Vec<u8> {
     let is_call = dscp == Dscp::EF || dscp == Dscp::VOICE_ADMIT;
     let class = if is_call { 0 } else { dscp.number() << 2 };
-    let [high, low] = u16::try_from(bytes - 14).unwrap_or(u16::MAX).to_be_bytes();
-    let mut frame = [
-        &crate::network::EDGE_MAC[..],
-        &[
-            2, 0, 0, 0, 1, 1, 8, 0, 0x45, class, high, low, 0, 1, 0, 0, 64, 17, 0, 0,
-        ],
-        &[10, 1, 0, 5, 10, 2, 0, 7],
-    ]
-    .concat();
-    let sum: u32 = frame[14..]
-        .chunks(2)
-        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]))
-        .sum();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    #[allow(clippy::cast_possible_truncation, reason = "folded")]
-    let checksum = !(((folded & 0xffff) + (folded >> 16)) as u16);
-    frame[24..26].copy_from_slice(&checksum.to_be_bytes());
-    // A port of its own for each code point.
-    frame.extend([0x20, dscp.number(), 0x30, dscp.number(), 0, 0, 0, 0]);
+    let ip_bytes = u16::try_from(bytes - 14).unwrap_or(u16::MAX);
+    let headers = headers(&flow(dscp), class, 1, ip_bytes);
+    let mut frame = [&EDGE_MAC[..], &[2, 0, 0, 0, 1, 1], &headers].concat();
     frame.resize(bytes, 0);
     frame
 }
