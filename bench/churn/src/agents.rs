@@ -1,12 +1,6 @@
 //! Call agents at the real QoS server: one that calls for each change, and one that has a stream.
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::{net::SocketAddr, sync::Arc};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
@@ -29,88 +23,53 @@ async fn connect(server: SocketAddr) -> anyhow::Result<SessionsClient<Channel>> 
     Ok(SessionsClient::new(endpoint.connect().await?))
 }
 
-/// Something of each connection, used in turns.
-#[derive(Clone, Debug)]
-struct Turns<T> {
-    all: Vec<T>,
-    next: Arc<AtomicUsize>,
-}
-
-impl<T: Clone> Turns<T> {
-    fn new(all: Vec<T>) -> Self {
-        Self {
-            all,
-            next: Arc::default(),
-        }
-    }
-
-    fn next(&self) -> T {
-        let next = self.next.fetch_add(1, Ordering::Relaxed) % self.all.len();
-        self.all[next].clone()
-    }
-}
-
 /// Calls AddSession and DeleteSession.
 #[derive(Clone, Debug)]
-pub(crate) struct CallingAgent(Turns<SessionsClient<Channel>>);
+pub(crate) struct CallingAgent(SessionsClient<Channel>);
 
 impl CallingAgent {
-    /// With so many connections.
-    pub(crate) async fn connect(server: SocketAddr, count: u8) -> anyhow::Result<Self> {
-        let mut connections = Vec::new();
-        for _ in 0..count.max(1) {
-            connections.push(connect(server).await?);
-        }
-        Ok(Self(Turns::new(connections)))
+    pub(crate) async fn connect(server: SocketAddr) -> anyhow::Result<Self> {
+        Ok(Self(connect(server).await?))
     }
 }
 
 impl Change for CallingAgent {
-    const MARKS: bool = true;
-
     async fn add(&self, call: Call) -> bool {
-        self.0.next().add_session(call.add()).await.is_ok()
+        self.0.clone().add_session(call.add()).await.is_ok()
     }
 
     async fn remove(&self, call: Call) -> bool {
-        self.0.next().delete_session(call.delete()).await.is_ok()
+        self.0.clone().delete_session(call.delete()).await.is_ok()
     }
 }
 
 /// A change, and who waits for its outcome.
 type Asked = (session_change::Change, oneshot::Sender<bool>);
 
-/// Sends changes on streams of ChangeSessions: those that are there when it can send go together.
+/// Sends changes on a stream of ChangeSessions: those that are there when it can send go together.
 #[derive(Clone, Debug)]
-pub(crate) struct StreamingAgent(Turns<mpsc::UnboundedSender<Asked>>);
+pub(crate) struct StreamingAgent(mpsc::UnboundedSender<Asked>);
 
 impl StreamingAgent {
-    /// With so many connections, a stream on each.
-    pub(crate) async fn connect(server: SocketAddr, count: u8) -> anyhow::Result<Self> {
-        let mut streams = Vec::new();
-        for _ in 0..count.max(1) {
-            let (requests, outgoing) = mpsc::channel(4);
-            let outgoing = ReceiverStream::new(outgoing);
-            let mut client = connect(server).await?;
-            let responses = client.change_sessions(outgoing).await?.into_inner();
-            let waiting = Arc::new(Waiting::default());
-            let (asked, inbox) = mpsc::unbounded_channel();
-            tokio::spawn(hand_out(responses, Arc::clone(&waiting)));
-            tokio::spawn(send(inbox, requests, waiting));
-            streams.push(asked);
-        }
-        Ok(Self(Turns::new(streams)))
+    pub(crate) async fn connect(server: SocketAddr) -> anyhow::Result<Self> {
+        let (requests, outgoing) = mpsc::channel(4);
+        let outgoing = ReceiverStream::new(outgoing);
+        let mut client = connect(server).await?;
+        let responses = client.change_sessions(outgoing).await?.into_inner();
+        let waiting = Arc::new(Waiting::default());
+        let (asked, inbox) = mpsc::unbounded_channel();
+        tokio::spawn(hand_out(responses, Arc::clone(&waiting)));
+        tokio::spawn(send(inbox, requests, waiting));
+        Ok(Self(asked))
     }
 
     async fn change(&self, change: session_change::Change) -> bool {
         let (waiter, outcome) = oneshot::channel();
-        self.0.next().send((change, waiter)).is_ok() && outcome.await.unwrap_or(false)
+        self.0.send((change, waiter)).is_ok() && outcome.await.unwrap_or(false)
     }
 }
 
 impl Change for StreamingAgent {
-    const MARKS: bool = true;
-
     async fn add(&self, call: Call) -> bool {
         self.change(session_change::Change::Add(call.add())).await
     }

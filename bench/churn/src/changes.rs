@@ -2,15 +2,15 @@
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
 use hdrhistogram::Histogram;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
+};
 use voicelane_dataplane::units::{TickRate, Ticks};
 use voicelane_dpdk::{tsc, tsc_hz};
 
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Adds and removes a call somewhere. `false`: it failed.
 pub(crate) trait Change: Clone + Send + Sync + 'static {
     /// Whether a call that is added has its packets marked.
-    const MARKS: bool;
+    const MARKS: bool = true;
     fn add(&self, call: Call) -> impl Future<Output = bool> + Send;
     fn remove(&self, call: Call) -> impl Future<Output = bool> + Send;
 }
@@ -70,7 +70,7 @@ pub(crate) async fn churn(
         busy: VecDeque::new(),
         done: Done::new()?,
     }));
-    let under_way = Arc::new(AtomicU64::new(0));
+    let mut under_way = JoinSet::new();
     let started = Instant::now();
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -78,6 +78,7 @@ pub(crate) async fn churn(
     let mut adds = true;
     while started.elapsed() < last {
         ticks.tick().await;
+        while under_way.try_join_next().is_some() {}
         let due = started.elapsed().as_nanos() * u128::from(per_second) / 1_000_000_000;
         let due = u64::try_from(due)?;
         while begun < due {
@@ -94,28 +95,18 @@ pub(crate) async fn churn(
                 call
             };
             if let Some(call) = call {
-                under_way.fetch_add(1, Ordering::Relaxed);
-                let one = one(
-                    change.clone(),
-                    call,
-                    !adds,
-                    Arc::clone(seen),
-                    Arc::clone(&slots),
-                );
-                let under_way = Arc::clone(&under_way);
-                tokio::spawn(async move {
-                    one.await;
-                    under_way.fetch_sub(1, Ordering::Relaxed);
-                });
+                let (change, seen) = (change.clone(), Arc::clone(seen));
+                under_way.spawn(one(change, call, !adds, seen, Arc::clone(&slots)));
             }
         }
     }
-    let patience = Instant::now() + PATIENCE;
-    while under_way.load(Ordering::Relaxed) > 0 && Instant::now() < patience {
-        sleep(TICK).await;
-    }
+    // What is not answered by then is counted below.
+    let _ = timeout(PATIENCE, async {
+        while under_way.join_next().await.is_some() {}
+    })
+    .await;
     let mut slots = lock(&slots);
-    slots.done.failed += under_way.load(Ordering::Relaxed);
+    slots.done.failed += u64::try_from(under_way.len())?;
     let done = Done::new()?;
     Ok(std::mem::replace(&mut slots.done, done))
 }

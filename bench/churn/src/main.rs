@@ -87,10 +87,6 @@ struct Churn {
     /// Calls that have packets; about half of them have a session at any time
     #[arg(long, default_value_t = 1_000)]
     calls: u16,
-
-    /// Connections of the call agent, used in turns
-    #[arg(long, default_value_t = 1)]
-    connections: u8,
 }
 
 fn main() -> anyhow::Result<()> {

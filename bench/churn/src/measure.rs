@@ -1,6 +1,8 @@
 //! What changes cost a router that forwards.
 
 use std::{
+    net::SocketAddr,
+    pin::Pin,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -13,7 +15,7 @@ use voicelane_dpdk::Mempool;
 use crate::{
     Churn,
     agents::{CallingAgent, StreamingAgent},
-    changes::{Change, Done, churn},
+    changes::{Done, churn},
     figures::{Figures, Phase, Quantiles},
     road::{Road, Seen},
     router::Router,
@@ -52,7 +54,7 @@ pub(crate) async fn measure(
     let (road, seen) = Road::new(pool, wanted.calls, wanted.packets, wanted.ring);
     let entries = usize::from(wanted.calls) * 2;
     let router = Router::start(road, core, (65_536, 64), entries, Idle::Poll, memory).await?;
-    let side = side(source, wanted.connections, &router).await?;
+    let changes = changes(source, wanted, &router, &seen).await?;
     // Caches and branch predictors, and whatever the start has left to do.
     sleep(Duration::from_millis(500)).await;
 
@@ -61,14 +63,6 @@ pub(crate) async fn measure(
         Ok(())
     })
     .await?;
-    let changes = async {
-        match side {
-            Side::Streaming(side) => run(side, &seen, wanted, last).await,
-            Side::Calling(side) => run(side, &seen, wanted, last).await,
-            Side::Bare(side) => run(side, &seen, wanted, last).await,
-            Side::Routes(side) => run(side, &seen, wanted, last).await,
-        }
-    };
     let (churn, done) = phase(&router, &seen, wanted.packets, changes).await?;
     router.stop();
     let is_calls = !matches!(source, Source::Routes);
@@ -90,40 +84,40 @@ pub(crate) async fn measure(
     })
 }
 
-enum Side {
-    Streaming(StreamingAgent),
-    Calling(CallingAgent),
-    Bare(BareServer),
-    Routes(RouteChanges),
-}
-
-async fn side(source: Source, connections: u8, router: &Router) -> anyhow::Result<Side> {
+/// The changes, to be begun: who makes them is connected.
+async fn changes<'a>(
+    source: Source,
+    wanted: &Churn,
+    router: &Router,
+    seen: &'a Arc<Seen>,
+) -> anyhow::Result<Pin<Box<dyn Future<Output = anyhow::Result<Done>> + 'a>>> {
+    let (rate, last) = (wanted.rate, Duration::from_secs(wanted.seconds));
     Ok(match source {
-        Source::Stream | Source::Unary => {
-            let server = sides::qos_server().await?;
-            router.attach(format!("http://{server}").parse()?).await?;
-            if matches!(source, Source::Stream) {
-                Side::Streaming(StreamingAgent::connect(server, connections).await?)
-            } else {
-                Side::Calling(CallingAgent::connect(server, connections).await?)
-            }
+        Source::Stream => {
+            let agent = StreamingAgent::connect(qos_server(router).await?).await?;
+            Box::pin(churn(agent, seen, rate, last))
+        }
+        Source::Unary => {
+            let agent = CallingAgent::connect(qos_server(router).await?).await?;
+            Box::pin(churn(agent, seen, rate, last))
         }
         Source::Bare => {
             let (server, side) = BareServer::start().await?;
-            router.attach(format!("http://{server}").parse()?).await?;
-            Side::Bare(side)
+            router.attach(server).await?;
+            Box::pin(churn(side, seen, rate, last))
         }
-        Source::Routes => Side::Routes(RouteChanges(router.client.clone())),
+        Source::Routes => {
+            let side = RouteChanges(router.client.clone());
+            Box::pin(churn(side, seen, rate, last))
+        }
     })
 }
 
-async fn run(
-    side: impl Change,
-    seen: &Arc<Seen>,
-    wanted: &Churn,
-    last: Duration,
-) -> anyhow::Result<Done> {
-    churn(side, seen, wanted.rate, last).await
+/// The real QoS server, with the router attached.
+async fn qos_server(router: &Router) -> anyhow::Result<SocketAddr> {
+    let server = sides::qos_server().await?;
+    router.attach(server).await?;
+    Ok(server)
 }
 
 /// Does something, and tells what became of the packets meanwhile.

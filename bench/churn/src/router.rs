@@ -1,10 +1,13 @@
 //! A router without the kernel: the worker on its core, and the client of the QoS server beside it.
 
-use std::{net::IpAddr, path::Path, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::Arc,
+};
 
 use anyhow::{Context as _, bail};
 use tokio::sync::watch;
-use tonic::transport::Uri;
 use voicelane_dataplane::{
     Adjacency, Fibs,
     control::{Answer, NextHop, Request},
@@ -123,7 +126,7 @@ impl Router {
     }
 
     /// Attaches to a QoS server; returns when the server has said that it is synchronised.
-    pub(crate) async fn attach(&self, server: Uri) -> anyhow::Result<()> {
+    pub(crate) async fn attach(&self, server: SocketAddr) -> anyhow::Result<()> {
         let config = Config::parse(Path::new("churn"), PORTS, &[1])?;
         let view = |prefix: &str| -> anyhow::Result<InterfaceView> {
             Ok(InterfaceView {
@@ -152,7 +155,7 @@ impl Router {
         let ways_in = WaysIn::new(config.interfaces());
         let sessions = Arc::new(Sessions::new(self.client.clone(), ways_in, Sampling::Off));
         let agent = Agent::new(
-            Servers::of(vec![server]),
+            Servers::of(vec![format!("http://{server}").parse()?]),
             None,
             identity,
             interfaces,

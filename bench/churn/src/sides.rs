@@ -96,8 +96,6 @@ impl BareServer {
 }
 
 impl Change for BareServer {
-    const MARKS: bool = true;
-
     async fn add(&self, call: Call) -> bool {
         self.tell(call.install()).await
     }
