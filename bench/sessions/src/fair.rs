@@ -13,7 +13,7 @@ use hdrhistogram::Histogram;
 use tokio::time::sleep;
 use voicelane_server::identity::Quota;
 
-use crate::{agent::Agent, server::Server, windows::millis};
+use crate::{agent::Agent, server::Server, windows::quantiles_ms};
 
 /// How long the honest agent waits between additions.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -33,7 +33,7 @@ pub(crate) async fn measure(program: &Path, additions: u32) -> anyhow::Result<()
         (&format!("a flood, held to {quota} a second"), quota, true),
         ("a flood that nothing holds", 0, true),
     ] {
-        let server = Server::with_quota(program, quota).await?;
+        let server = Server::with(program, Path::new("none"), &Default::default(), quota).await?;
         let changed = Arc::new(AtomicU64::new(0));
         let flood = floods.then(|| tokio::spawn(flood(server.url.clone(), changed.clone())));
         if floods {
@@ -44,13 +44,8 @@ pub(crate) async fn measure(program: &Path, additions: u32) -> anyhow::Result<()
         let changed = changed.load(Ordering::Relaxed) - before;
         #[allow(clippy::cast_precision_loss, reason = "changes of seconds")]
         let rate = changed as f64 / began.elapsed().as_secs_f64();
-        let at = |quantile| millis(latency.value_at_quantile(quantile));
-        println!(
-            "| {beside} | {rate:.0} | {:.2} / {:.2} / {:.1} |",
-            at(0.5),
-            at(0.99),
-            millis(latency.max())
-        );
+        let [p50, p99, max] = quantiles_ms(&latency);
+        println!("| {beside} | {rate:.0} | {p50:.2} / {p99:.2} / {max:.1} |");
         if let Some(flood) = flood {
             flood.abort();
         }

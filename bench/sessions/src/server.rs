@@ -19,25 +19,12 @@ impl Server {
     /// Starts one without a store, with two routers, which reach 10.1.0.0/16 and 10.2.0.0/16 and acknowledge at
     /// once.
     pub(crate) async fn start(program: &Path) -> anyhow::Result<Self> {
-        Self::with(program, Path::new("none"), &Default::default()).await
+        Self::with(program, Path::new("none"), &Default::default(), 0).await
     }
 
-    /// The same with so many changes a second for each agent; 0: as many as it likes.
-    pub(crate) async fn with_quota(program: &Path, changes_per_s: u32) -> anyhow::Result<Self> {
-        let none = Path::new("none");
-        Self::run(program, none, &Default::default(), changes_per_s).await
-    }
-
-    /// The same with a store, and routers that have something already.
+    /// The same with a store, with routers that have something already, and with so many changes a second
+    /// for each agent; 0: as many as it likes.
     pub(crate) async fn with(
-        program: &Path,
-        data: &Path,
-        tables: &[Table; 2],
-    ) -> anyhow::Result<Self> {
-        Self::run(program, data, tables, 0).await
-    }
-
-    async fn run(
         program: &Path,
         data: &Path,
         tables: &[Table; 2],

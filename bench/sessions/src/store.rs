@@ -8,7 +8,7 @@ use std::{
 
 use serde::Serialize;
 
-use crate::{agent::Agent, process::usage, router::Table, server::Server, windows::millis};
+use crate::{agent::Agent, process::usage, router::Table, server::Server, windows::quantiles_ms};
 
 /// Changes that an agent has without an outcome.
 const WINDOWS: [usize; 3] = [16, 256, 1_024];
@@ -47,7 +47,7 @@ pub(crate) async fn measure(
 ) -> anyhow::Result<()> {
     make_anew(data)?;
     let tables: [Table; 2] = Default::default();
-    let server = Server::with(program, data, &tables).await?;
+    let server = Server::with(program, data, &tables, 0).await?;
     Agent::open(&server.url, 1_024, 64)
         .await?
         .add(0..standing)
@@ -78,7 +78,7 @@ pub(crate) async fn measure(
     println!("the same, and routers that have lost all: {empty_routers:.2?}");
 
     make_anew(data)?;
-    let server = Server::with(program, data, &Default::default()).await?;
+    let server = Server::with(program, data, &Default::default(), 0).await?;
     let mut agent = Agent::open(&server.url, 1_024, 64).await?;
     agent.add(0..1).await?;
     let empty = usage(server.id)?;
@@ -117,13 +117,13 @@ async fn window(server: &Server, standing: u32, size: usize) -> anyhow::Result<W
     agent.delete(standing..standing + CHANGED).await?;
     let (took, after) = (began.elapsed(), usage(server.id)?);
     let changes = 2.0 * f64::from(CHANGED);
-    let at = |quantile| millis(agent.latency.value_at_quantile(quantile));
+    let [p50_ms, p99_ms, max_ms] = quantiles_ms(&agent.latency);
     Ok(Window {
         changes_without_outcome: size,
         changes_a_second: changes / took.as_secs_f64(),
-        p50_ms: at(0.5),
-        p99_ms: at(0.99),
-        max_ms: millis(agent.latency.max()),
+        p50_ms,
+        p99_ms,
+        max_ms,
         server_cpu_us_a_change: (after.cpu - before.cpu).as_secs_f64() * 1e6 / changes,
     })
 }
@@ -131,7 +131,7 @@ async fn window(server: &Server, standing: u32, size: usize) -> anyhow::Result<W
 /// How long it takes until both routers are synchronised.
 async fn restart(program: &Path, data: &Path, tables: &[Table; 2]) -> anyhow::Result<Duration> {
     let began = Instant::now();
-    let server = Server::with(program, data, tables).await?;
+    let server = Server::with(program, data, tables, 0).await?;
     let took = began.elapsed();
     server.stop().await?;
     Ok(took)

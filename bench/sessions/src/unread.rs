@@ -20,7 +20,7 @@ use crate::{
     process::usage,
     router::{self, Table},
     server::Server,
-    windows::millis,
+    windows::quantiles_ms,
     wire::{Wire, send},
 };
 
@@ -78,13 +78,10 @@ pub(crate) async fn measure(program: &Path, pages: usize) -> anyhow::Result<()> 
         most / (1024 * 1024)
     );
     for (what, latency) in [("alone", &alone), ("meanwhile", &beside)] {
-        let at = |quantile| millis(latency.value_at_quantile(quantile));
+        let [p50, p99, max] = quantiles_ms(latency);
+        let count = latency.len();
         println!(
-            "GetSession {what}, p50 / p99 / max, ms: {:.2} / {:.2} / {:.2} of {}",
-            at(0.5),
-            at(0.99),
-            millis(latency.max()),
-            latency.len()
+            "GetSession {what}, p50 / p99 / max, ms: {p50:.2} / {p99:.2} / {max:.2} of {count}"
         );
     }
     println!("another router attached after {attached:.1?}; none was lost");
