@@ -106,8 +106,9 @@ impl fmt::Display for Figures {
 impl Figures {
     fn table(&self) -> Table {
         let parts = || STAGES.into_iter().chain([LOOP]);
-        let header = ["case", "sent"].into_iter().chain(parts());
-        let mut table = report::table(header.chain(["sum", DEVICE, "allocations"]), 1);
+        let stages = parts().collect::<Vec<_>>().join(" | ");
+        let header = format!("case | sent | {stages} | sum | {DEVICE} | allocations");
+        let mut table = report::table(&header, 1);
         for row in &self.rows {
             let part = |part| row.instructions.get(part).copied().unwrap_or_default();
             let numbers = parts()

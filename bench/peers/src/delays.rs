@@ -96,19 +96,8 @@ pub(crate) struct Report {
 /// The page for people, as Markdown.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let header = [
-            "program",
-            "load",
-            "packets",
-            "offered Mpps",
-            "sent",
-            "lost in the ring",
-            "p50 us",
-            "p99",
-            "p99.9",
-            "p99.99",
-            "max",
-        ];
+        let header = "program | load | packets | offered Mpps | sent | lost in the ring | \
+            p50 us | p99 | p99.9 | p99.99 | max";
         let mut table = report::table(header, 3);
         for row in &self.rows {
             for (kind, delays) in [("EF", &row.ef), ("others", &row.other)] {

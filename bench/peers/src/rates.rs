@@ -168,7 +168,7 @@ impl fmt::Display for Report {
              more; minimum / median /\nmaximum of the trials.\n\n{}; commit {}; {}\n",
             self.trials, self.milliseconds, self.tries, self.machine, self.commit, self.date
         )?;
-        let header = ["program", "load", "frame", "flows", "loss at most", "Mpps"];
+        let header = "program | load | frame | flows | loss at most | Mpps";
         let mut table = report::table(header, 0);
         for row in &self.rows {
             let Spread { min, median, max } = row.mpps;

@@ -49,20 +49,9 @@ impl fmt::Display for Report {
 }
 
 fn peers(rows: &[Row]) -> Table {
-    let mut table = report::table(
-        [
-            "program",
-            "IP",
-            "frame",
-            "flows",
-            "load",
-            "Mpps",
-            "cycles a packet",
-            "cycles a packet sent",
-            "hits",
-        ],
-        0,
-    );
+    let header = "program | IP | frame | flows | load | Mpps | cycles a packet | \
+        cycles a packet sent | hits";
+    let mut table = report::table(header, 0);
     for row in rows
         .iter()
         .filter(|row| row.case.program != Program::Voicelane)
@@ -83,28 +72,10 @@ fn peers(rows: &[Row]) -> Table {
 }
 
 fn voicelane(rows: &[Row]) -> Table {
-    let mut table = report::table(
-        [
-            "IP",
-            "frame",
-            "flows",
-            "load",
-            "classes",
-            "hits",
-            "queues",
-            "saturated",
-            "Mpps",
-            "cycles a packet",
-            "cycles a packet sent",
-            "of unsaturated",
-            "for measuring",
-            "of testpmd io",
-            "of l3fwd lpm",
-            "of l3fwd em",
-            "of qos_sched",
-        ],
-        0,
-    );
+    let header = "IP | frame | flows | load | classes | hits | queues | saturated | Mpps | \
+        cycles a packet | cycles a packet sent | of unsaturated | for measuring | of testpmd io | \
+        of l3fwd lpm | of l3fwd em | of qos_sched";
+    let mut table = report::table(header, 0);
     for row in rows
         .iter()
         .filter(|row| row.case.program == Program::Voicelane)

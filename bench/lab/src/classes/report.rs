@@ -67,17 +67,8 @@ pub struct LoadReport {
 impl LoadReport {
     /// One table: a class a row.
     pub fn table(&self) -> Table {
-        let header = [
-            "class",
-            "code points",
-            "offered Mbit/s",
-            "delivered",
-            "fair",
-            "lost %",
-            "delay p50 ms",
-            "p99 ms",
-            "p99.9 ms",
-        ];
+        let header = "class | code points | offered Mbit/s | delivered | fair | lost % | \
+            delay p50 ms | p99 ms | p99.9 ms";
         let mut table = report::table(header, 2);
         for (figures, class) in self.classes.iter().zip(&CLASSES) {
             let points: Vec<_> = class.points.iter().map(|(name, _)| *name).collect();

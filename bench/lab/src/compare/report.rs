@@ -173,17 +173,8 @@ impl Report {
 /// One table: a phase of a candidate a row.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let header = [
-            "forwarder",
-            "phase",
-            "calls lost %",
-            "delay p50 ms",
-            "p99 ms",
-            "max ms",
-            "MOS min",
-            "MOS mean",
-            "bulk Mbit/s",
-        ];
+        let header = "forwarder | phase | calls lost % | delay p50 ms | p99 ms | max ms | \
+            MOS min | MOS mean | bulk Mbit/s";
         let mut table = report::table(header, 2);
         for result in &self.results {
             for phase in &result.phases {

@@ -192,18 +192,8 @@ fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
 /// One table: a phase a row.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let header = [
-            "phase",
-            "calls",
-            "loss %",
-            "delay p50 ms",
-            "p99 ms",
-            "max ms",
-            "jitter ms",
-            "MOS min",
-            "MOS mean",
-            "bulk Mbit/s",
-        ];
+        let header = "phase | calls | loss % | delay p50 ms | p99 ms | max ms | jitter ms | \
+            MOS min | MOS mean | bulk Mbit/s";
         let mut table = report::table(header, 1);
         for phase in &self.phases {
             table.add_row([

@@ -118,23 +118,9 @@ impl Report {
 /// One table: a case a row.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let header = [
-            "case",
-            "calls",
-            "answered",
-            "refused",
-            "with session",
-            "at once",
-            "set-up p50 ms",
-            "p99 ms",
-            "max ms",
-            "removal p99 ms",
-            "left",
-            "media sent",
-            "lost",
-            "not EF",
-            "MOS min",
-        ];
+        let header = "case | calls | answered | refused | with session | at once | \
+            set-up p50 ms | p99 ms | max ms | removal p99 ms | left | media sent | lost | \
+            not EF | MOS min";
         let mut table = table(header, 1);
         for case in &self.cases {
             table.add_row([
