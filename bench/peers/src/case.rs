@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use anyhow::ensure;
 use voicelane_bench::flows::IpVersion;
 
 use crate::traffic::{Capture, Tags};
@@ -323,6 +324,13 @@ impl Case {
             ..Self::new(Voicelane, V4, SMALL, 1_000)
         });
         cases
+    }
+
+    /// Those whose description contains this.
+    pub(crate) fn choose(mut cases: Vec<Self>, only: &str) -> anyhow::Result<Vec<Self>> {
+        cases.retain(|case| case.to_string().contains(only));
+        ensure!(!cases.is_empty(), "no case contains {only:?}");
+        Ok(cases)
     }
 
     /// Peers of these cases once more, compiled as Voicelane is, each behind the other.

@@ -12,6 +12,7 @@ use crate::{
     command::Folders,
     figures::{Report, Samples, rows},
     run::{self, Sample, Stop},
+    search::whole,
 };
 
 #[derive(Clone, Debug, Args)]
@@ -37,24 +38,16 @@ pub(crate) struct Options {
 
 /// Measures, and prints the table.
 pub(crate) fn run(options: &Options, folders: &Folders, stop: &Stop) -> anyhow::Result<()> {
-    let cases = if options.quick {
+    let mut cases = if options.quick {
         Case::few()
     } else {
         Case::all()
     };
-    let cases = if options.builds {
-        Case::with_builds(cases)
-    } else {
-        cases
-    };
-    let rounds = options.rounds.unwrap_or(if options.quick { 2 } else { 5 });
-    let cases: Vec<_> = cases
-        .into_iter()
-        .filter(|case| case.to_string().contains(&options.only))
-        .collect();
-    if cases.is_empty() {
-        bail!("no case contains {:?}", options.only);
+    if options.builds {
+        cases = Case::with_builds(cases);
     }
+    let cases = Case::choose(cases, &options.only)?;
+    let rounds = options.rounds.unwrap_or(if options.quick { 2 } else { 5 });
     let date = voicelane_bench::date();
     let machine = Machine::new();
     let mut samples: BTreeMap<Case, Samples> = BTreeMap::new();
@@ -160,14 +153,9 @@ fn measure(
 }
 
 /// The wire's rate for half of so many million packets a second, in bit/s.
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a positive rate, far below 2^64"
-)]
 fn half_of(case: &Case, mpps: f64) -> u64 {
     let wire_bits = f64::from(case.frame_bytes + WIRE_BYTES) * 8.0;
-    (mpps * 1e6 * wire_bits / 2.0) as u64
+    whole(mpps * 1e6 * wire_bits / 2.0)
 }
 
 fn flags() -> BTreeMap<&'static str, String> {

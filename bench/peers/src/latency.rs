@@ -68,22 +68,17 @@ pub(crate) fn run(options: &Options, folders: &Folders, stop: &Stop) -> anyhow::
         program: Program::Floor,
         ..half
     };
-    let load_name = |load: f64| format!("{:.0} % of the highest rate", load * 100.0);
-
     eprintln!("the highest rate without loss");
     let mut router = Running::start(&half, None, folders, (0, true), stop)?;
     let tsc_hz = router.page.tsc_hz;
     let highest_pps = highest_rate(&mut router, CARRIED)?;
     eprintln!("{:.2} Mpps", highest_pps / 1e6);
-    for load in LOADS {
-        let row = measure(
-            &mut router,
-            &half,
-            load_name(load),
-            load * highest_pps,
-            duration,
-        )?;
-        rows.push(row);
+    let loads = LOADS.map(|load| {
+        let name = format!("{:.0} % of the highest rate", load * 100.0);
+        (name, load * highest_pps)
+    });
+    for load in &loads {
+        rows.push(measure(&mut router, &half, load, duration)?);
     }
     let worker_us = end(router)?;
 
@@ -94,27 +89,14 @@ pub(crate) fn run(options: &Options, folders: &Folders, stop: &Stop) -> anyhow::
     let offered_pps = OVERLOAD * highest_pps;
     let wire_bits = f64::from(VOICE + WIRE_BYTES) * 8.0;
     let shaper_bit_s = whole(offered_pps / 2.0 * wire_bits);
-    let name = "twice what the shaper lets out".to_owned();
+    let load = ("twice what the shaper lets out".to_owned(), offered_pps);
     let mut router = Running::start(&overloaded, Some(shaper_bit_s), folders, (0, true), stop)?;
-    rows.push(measure(
-        &mut router,
-        &overloaded,
-        name,
-        offered_pps,
-        duration,
-    )?);
+    rows.push(measure(&mut router, &overloaded, &load, duration)?);
     let worker_overloaded_us = end(router)?;
 
     let mut testpmd = Running::start(&floor, None, folders, (0, true), stop)?;
-    for load in LOADS {
-        let row = measure(
-            &mut testpmd,
-            &floor,
-            load_name(load),
-            load * highest_pps,
-            duration,
-        )?;
-        rows.push(row);
+    for load in &loads {
+        rows.push(measure(&mut testpmd, &floor, load, duration)?);
     }
     testpmd.end()?;
 
@@ -160,22 +142,18 @@ fn end(router: Running<'_>) -> anyhow::Result<f64> {
 fn measure(
     router: &mut Running<'_>,
     case: &Case,
-    load: String,
-    pps: f64,
+    (load, pps): &(String, f64),
     duration: Duration,
 ) -> anyhow::Result<LoadRow> {
     let program = case.program.name();
     eprintln!("{program}, {load}");
-    router.page.set_pps(whole(pps))?;
+    router.page.set_pps(whole(*pps))?;
     router.pause(SETTLE)?;
-    let before = (
-        router.page.counters()?,
-        router.page.delays()?,
-        Instant::now(),
-    );
+    let before = (router.page.counters()?, router.page.delays()?);
+    let began = Instant::now();
     router.pause(duration)?;
     let after = (router.page.counters()?, router.page.delays()?);
-    let seconds = before.2.elapsed().as_secs_f64();
+    let seconds = began.elapsed().as_secs_f64();
     router.page.set_pps(0)?;
     router.pause(DRAIN)?;
     let sent: u64 = after.0.sent.iter().sum::<u64>() - before.0.sent.iter().sum::<u64>();
@@ -189,7 +167,7 @@ fn measure(
     };
     Ok(LoadRow {
         program,
-        load,
+        load: load.clone(),
         offered_mpps: pps / 1e6,
         received_mpps: came as f64 / seconds / 1e6,
         sent_mpps: sent as f64 / seconds / 1e6,

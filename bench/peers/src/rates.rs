@@ -72,13 +72,7 @@ struct Report {
 /// Searches, and prints the table.
 pub(crate) fn run(options: &Options, folders: &Folders, stop: &Stop) -> anyhow::Result<()> {
     let (date, machine) = (voicelane_bench::date(), Machine::new());
-    let cases: Vec<_> = cases()
-        .into_iter()
-        .filter(|case| case.to_string().contains(&options.only))
-        .collect();
-    if cases.is_empty() {
-        bail!("no case contains {:?}", options.only);
-    }
+    let cases = Case::choose(cases(), &options.only)?;
     let mut found: BTreeMap<(usize, usize), Vec<f64>> = BTreeMap::new();
     let mut failures = vec![];
     // In turns: what else the machine does meets all alike.

@@ -1,6 +1,7 @@
 //! Runs programs under the source and sink, by turns, and watches what they do.
 
 use std::{
+    array,
     fs::{self, File},
     io,
     os::unix::process::CommandExt,
@@ -194,11 +195,10 @@ pub(crate) struct Window {
     pub(crate) sent: [f64; 4],
 }
 
-/// A program under the source and sink. Dropped, it is ended.
+/// A program under the source and sink.
 pub(crate) struct Running<'a> {
-    child: Child,
+    process: Process,
     pub(crate) page: Page,
-    page_file: PathBuf,
     log: PathBuf,
     output: PathBuf,
     thread: PathBuf,
@@ -237,35 +237,27 @@ impl<'a> Running<'a> {
             .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start {}", command.program.display()))?;
-        let mut starting = Starting {
-            child: Some(child),
-            page_file,
-        };
+        let mut process = Process { child, page_file };
         let deadline = Instant::now() + START;
         loop {
             if stop.load(Ordering::Relaxed) {
                 bail!("interrupted");
             }
             let tail = || tail(&log).or_else(|| tail(&output)).unwrap_or_default();
-            let Some(child) = &mut starting.child else {
-                bail!("it was taken")
-            };
-            if let Some(status) = child.try_wait()? {
+            if let Some(status) = process.child.try_wait()? {
                 bail!("it ended with {status}: {}", tail());
             }
             if Instant::now() > deadline {
                 bail!("no packet in {START:?}: {}", tail());
             }
-            if let Some(page) = Page::open(&starting.page_file)?
+            if let Some(page) = Page::open(&process.page_file)?
                 && page.counters()?.polls > 1_000
                 && command.says_ready(&log)
-                && let Some(thread) = forwarding_thread(child.id())?
-                && let Some(child) = starting.child.take()
+                && let Some(thread) = forwarding_thread(process.child.id())?
             {
                 return Ok(Self {
-                    child,
+                    process,
                     page,
-                    page_file: starting.page_file.clone(),
                     log,
                     output,
                     thread,
@@ -277,7 +269,10 @@ impl<'a> Running<'a> {
     }
 
     fn signal(&self, signal: Signal) -> anyhow::Result<()> {
-        Ok(kill(Pid::from_raw(self.child.id().cast_signed()), signal)?)
+        Ok(kill(
+            Pid::from_raw(self.process.child.id().cast_signed()),
+            signal,
+        )?)
     }
 
     /// Waits; fails when it ends meanwhile, or a signal came.
@@ -286,7 +281,7 @@ impl<'a> Running<'a> {
         if self.stop.load(Ordering::Relaxed) {
             bail!("interrupted");
         }
-        if let Some(status) = self.child.try_wait()? {
+        if let Some(status) = self.process.child.try_wait()? {
             bail!(
                 "it ended with {status}: {}",
                 tail(&self.log).unwrap_or_default()
@@ -302,15 +297,11 @@ impl<'a> Running<'a> {
         let after = self.moment()?;
         let seconds = (after.0 - before.0).as_secs_f64();
         let (from, to) = (before.1, after.1);
-        let mut sent = [0.0; 4];
-        for (sent, (to, from)) in sent.iter_mut().zip(to.sent.iter().zip(from.sent)) {
-            *sent = (to - from) as f64;
-        }
         Ok(Window {
             seconds,
             on_core: 1.0 - (after.2 - before.2).as_secs_f64() / seconds,
             received: (to.received - from.received) as f64,
-            sent,
+            sent: array::from_fn(|port| (to.sent[port] - from.sent[port]) as f64),
         })
     }
 
@@ -325,31 +316,22 @@ impl<'a> Running<'a> {
     ///
     /// What it printed last.
     pub(crate) fn end(mut self) -> anyhow::Result<String> {
-        interrupt(&mut self.child)?;
+        interrupt(&mut self.process.child)?;
         let output = fs::read_to_string(&self.output)?;
         Ok(output.lines().last().unwrap_or_default().to_owned())
     }
 }
 
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        let _ = interrupt(&mut self.child);
-        let _ = fs::remove_file(&self.page_file);
-    }
-}
-
-/// A program that does not forward yet.
-struct Starting {
-    child: Option<Child>,
+/// A process, and the file of its page of counters. Dropped, both are ended.
+struct Process {
+    child: Child,
     page_file: PathBuf,
 }
 
-impl Drop for Starting {
+impl Drop for Process {
     fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            let _ = interrupt(child);
-            let _ = fs::remove_file(&self.page_file);
-        }
+        let _ = interrupt(&mut self.child);
+        let _ = fs::remove_file(&self.page_file);
     }
 }
 
