@@ -28,84 +28,58 @@ pub(super) fn check(loads: &[LoadReport], rate: BitRate) -> Vec<Check> {
 
 fn check_load(load: &LoadReport, rate: BitRate) -> Vec<Check> {
     let name = |what: &str| format!("load {}: {what}", load.load);
-    let all = || load.classes.iter().zip(&CLASSES);
-    let listed = |classes: Vec<String>| {
-        if classes.is_empty() {
+    let mut checks = Vec::new();
+    let mut every = |what: &str, timed: bool, wrong: &dyn Fn(&ClassFigures) -> Option<String>| {
+        let classes = load.classes.iter();
+        let said: Vec<_> = classes
+            .filter_map(|class| wrong(class).map(|what| format!("{}: {what}", class.class)))
+            .collect();
+        let detail = if said.is_empty() {
             "none does not".to_owned()
         } else {
-            classes.join(", ")
-        }
-    };
-    let wrong = |is_wrong: &dyn Fn(&ClassFigures) -> Option<String>| {
-        let said = load
-            .classes
-            .iter()
-            .filter_map(|class| is_wrong(class).map(|what| format!("{}: {what}", class.class)));
-        said.collect::<Vec<_>>()
-    };
-    let mut checks = Vec::new();
-    let mut every = |what: &str, timed: bool, classes: Vec<String>| {
-        let pass = classes.is_empty();
+            said.join(", ")
+        };
         checks.push(Check {
             timed,
-            ..Check::new(name(what), pass, listed(classes))
+            ..Check::new(name(what), said.is_empty(), detail)
         });
     };
+    let is_voice = |name| {
+        let mut voice = CLASSES.iter();
+        voice.any(|class| class.name == name && matches!(class.share, Share::Strict(_)))
+    };
+    let lost = |class: &ClassFigures| (class.lost > 0).then(|| format!("{} lost", class.lost));
 
-    let voice_lost = all()
-        .filter(|(figures, class)| matches!(class.share, Share::Strict(_)) && figures.lost > 0)
-        .map(|(figures, _)| format!("{}: {} lost", figures.class, figures.lost))
-        .collect();
-    every("admitted voice loses nothing", rate > EASY_RATE, voice_lost);
-    every(
-        "every class keeps its order",
-        false,
-        wrong(&|class| (class.reordered > 0).then(|| format!("{} overtaken", class.reordered))),
-    );
-    every(
-        "every class keeps its code points",
-        false,
-        wrong(&|class| (class.remarked > 0).then(|| format!("{} changed", class.remarked))),
-    );
-    every(
-        "every class moves",
-        false,
-        wrong(&|class| (class.delivered_mbit_s == 0.0).then(|| "nothing arrived".to_owned())),
-    );
-    every(
-        "a higher drop precedence is not the better one",
-        false,
-        wrong(&|class| {
-            let losses: Vec<_> = class.loss_percent_by_dscp.values().copied().collect();
-            // Of two losses near one half, each over its third of the packets.
-            #[allow(clippy::cast_precision_loss)] // counts of one run
-            let packets = class.sent as f64 / losses.len().max(1) as f64;
-            let chance = 100.0 * CHANCE * (0.5 / packets.max(1.0)).sqrt();
-            let better = losses
-                .windows(2)
-                .any(|pair| matches!(pair, [low, high] if *low > high + chance));
-            better.then(|| format!("{losses:.1?} % lost"))
-        }),
-    );
-    every(
-        "each class gets its fair share",
-        true,
-        wrong(&|class| {
-            let short = class.delivered_mbit_s < FAIR * class.fair_mbit_s;
-            short.then(|| {
-                format!(
-                    "{:.3} of {:.3} Mbit/s",
-                    class.delivered_mbit_s, class.fair_mbit_s
-                )
-            })
-        }),
-    );
+    every("admitted voice loses nothing", rate > EASY_RATE, &|class| {
+        lost(class).filter(|_| is_voice(class.class))
+    });
+    every("every class keeps its order", false, &|class| {
+        (class.reordered > 0).then(|| format!("{} overtaken", class.reordered))
+    });
+    every("every class keeps its code points", false, &|class| {
+        (class.remarked > 0).then(|| format!("{} changed", class.remarked))
+    });
+    every("every class moves", false, &|class| {
+        (class.delivered_mbit_s == 0.0).then(|| "nothing arrived".to_owned())
+    });
+    let precedence = "a higher drop precedence is not the better one";
+    every(precedence, false, &|class| {
+        let losses: Vec<_> = class.loss_percent_by_dscp.values().copied().collect();
+        // Of two losses near one half, each over its third of the packets.
+        #[allow(clippy::cast_precision_loss)] // counts of one run
+        let packets = class.sent as f64 / losses.len().max(1) as f64;
+        let chance = 100.0 * CHANCE * (0.5 / packets.max(1.0)).sqrt();
+        let better = losses
+            .windows(2)
+            .any(|pair| matches!(pair, [low, high] if *low > high + chance));
+        better.then(|| format!("{losses:.1?} % lost"))
+    });
+    every("each class gets its fair share", true, &|class| {
+        let (got, fair) = (class.delivered_mbit_s, class.fair_mbit_s);
+        (got < FAIR * fair).then(|| format!("{got:.3} of {fair:.3} Mbit/s"))
+    });
     if load.load < 0.95 {
-        every(
-            "no class loses anything",
-            true,
-            wrong(&|class| (class.lost > 0).then(|| format!("{} lost", class.lost))),
-        );
+        every("no class loses anything", true, &lost);
     }
     if let Some(ef) = &load.router.ef {
         // Nothing is served while the machine has given the core to somebody else.

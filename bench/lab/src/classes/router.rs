@@ -132,6 +132,7 @@ impl fmt::Display for EfFigures {
 
 impl QueueFigures {
     fn between(before: &QueueStatus, after: &QueueStatus, ef: Option<&PortEf>) -> Self {
+        let more = |count: fn(&QueueStatus) -> u64| count(after).saturating_sub(count(before));
         let each = |before: &[u64], after: &[u64]| {
             let before = before.iter().chain(std::iter::repeat(&0));
             let pairs = after.iter().zip(before);
@@ -145,19 +146,13 @@ impl QueueFigures {
             .unwrap_or_default();
         Self {
             phb: after.phb.clone(),
-            enqueued_packets: after
-                .enqueued_packets
-                .saturating_sub(before.enqueued_packets),
-            sent_packets: after.sent_packets.saturating_sub(before.sent_packets),
-            dropped_packets: after.dropped_packets.saturating_sub(before.dropped_packets),
+            enqueued_packets: more(|queue| queue.enqueued_packets),
+            sent_packets: more(|queue| queue.sent_packets),
+            dropped_packets: more(|queue| queue.dropped_packets),
             full_packets: each(&before.full_packets, &after.full_packets),
             early_packets: each(&before.early_packets, &after.early_packets),
-            delay_dropped_packets: after
-                .delay_dropped_packets
-                .saturating_sub(before.delay_dropped_packets),
-            ecn_marked_packets: after
-                .ecn_marked_packets
-                .saturating_sub(before.ecn_marked_packets),
+            delay_dropped_packets: more(|queue| queue.delay_dropped_packets),
+            ecn_marked_packets: more(|queue| queue.ecn_marked_packets),
             depth_packets: after.depth_packets,
             delay_us: QuantilesUs {
                 p50: delay.p50,

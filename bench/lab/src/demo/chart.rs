@@ -33,58 +33,43 @@ fn draw_on<'a>(report: &Report, root: &Area<'a>) -> Result<(), Failure<'a>> {
         report.ip
     );
     let body = root.titled(&title, ("sans-serif", 26).into_font().color(&GREY))?;
-    let panels = body.split_evenly((2, 2));
-    let longest = report
-        .phases
-        .iter()
-        .map(|phase| phase.delay_ms.max)
-        .fold(1.0, f64::max);
-    let most_bulk = report
-        .phases
-        .iter()
-        .map(|phase| phase.bulk_mbit_s)
-        .fold(10.0, f64::max);
-
-    if let [loss, delay, mos, bulk] = panels.as_slice() {
-        panel(
-            root,
-            loss,
+    let largest = |least: f64, figure: fn(&Phase) -> f64| {
+        let figures = report.phases.iter().map(figure);
+        figures.fold(least, f64::max)
+    };
+    let longest = largest(1.0, |phase| phase.delay_ms.max);
+    let most_bulk = largest(10.0, |phase| phase.bulk_mbit_s);
+    let panels: [(&str, f64, &[Series]); 4] = [
+        (
             "Packets of calls lost (%)",
-            &report.phases,
             115.0,
             &[("loss", RED, |phase| phase.loss_percent)],
-        )?;
-        panel(
-            root,
-            delay,
+        ),
+        (
             "One-way delay (ms)",
-            &report.phases,
             longest * 1.25,
             &[
                 ("p50", BLUE, |phase| phase.delay_ms.p50),
                 ("p99", RED, |phase| phase.delay_ms.p99),
                 ("max", GREY, |phase| phase.delay_ms.max),
             ],
-        )?;
-        panel(
-            root,
-            mos,
+        ),
+        (
             "Speech quality (MOS, 1 to 4.5)",
-            &report.phases,
             5.6,
             &[
                 ("worst call", RED, |phase| phase.mos.min),
                 ("mean", GREEN, |phase| phase.mos.mean),
             ],
-        )?;
-        panel(
-            root,
-            bulk,
+        ),
+        (
             "Bulk that arrived (Mbit/s of IP)",
-            &report.phases,
             most_bulk * 1.2,
             &[("bulk", BLUE, |phase| phase.bulk_mbit_s)],
-        )?;
+        ),
+    ];
+    for (area, (title, top, series)) in body.split_evenly((2, 2)).iter().zip(panels) {
+        panel(root, area, title, &report.phases, top, series)?;
     }
     Ok(())
 }
