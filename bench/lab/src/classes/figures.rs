@@ -11,16 +11,17 @@ use super::{
     traffic::Log,
 };
 
-/// Quantiles of a one-way delay in milliseconds.
+/// Quantiles of a delay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct DelayMs {
+pub struct Quantiles {
     pub p50: f64,
     pub p99: f64,
     pub p999: f64,
     pub max: f64,
 }
 
-impl DelayMs {
+impl Quantiles {
+    /// In milliseconds.
     fn of(delay: &Delay) -> Self {
         Self {
             p50: delay.quantile_ms(0.5),
@@ -52,7 +53,7 @@ pub struct ClassFigures {
     /// By code point; of an AF class, by drop precedence.
     pub loss_percent_by_dscp: BTreeMap<&'static str, f64>,
     /// One-way, of packets that arrived in the window.
-    pub delay_ms: DelayMs,
+    pub delay_ms: Quantiles,
     /// Packets of a data class that came after a later one of the class; calls are each for itself.
     pub reordered: u64,
     /// Packets that arrived with another code point than the class's.
@@ -174,7 +175,7 @@ impl Sum {
             lost,
             loss_percent: percent((sent, lost)),
             loss_percent_by_dscp,
-            delay_ms: DelayMs::of(&self.delay),
+            delay_ms: Quantiles::of(&self.delay),
             reordered: self.reordered,
             remarked: self.remarked,
         }

@@ -14,8 +14,8 @@ mod run;
 mod traffic;
 
 pub use self::{
-    figures::{ClassFigures, DelayMs},
+    figures::{ClassFigures, Quantiles},
     report::{LoadReport, Report},
-    router::{EfFigures, QuantilesUs, QueueFigures, RouterFigures},
+    router::{EfFigures, QueueFigures, RouterFigures},
     run::{Options, run},
 };

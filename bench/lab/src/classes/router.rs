@@ -11,6 +11,8 @@ use voicelane_testbed::{
     topology::Site,
 };
 
+use super::figures::Quantiles;
+
 /// The most that a router measures at once.
 const LONGEST_REPORT: Duration = Duration::from_secs(60);
 const CORE: &str = "core";
@@ -60,16 +62,7 @@ pub struct QueueFigures {
     /// Packets inside at the window's end.
     pub depth_packets: u64,
     /// Time in the queue.
-    pub delay_us: QuantilesUs,
-}
-
-/// Quantiles in microseconds.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct QuantilesUs {
-    pub p50: f64,
-    pub p99: f64,
-    pub p999: f64,
-    pub max: f64,
+    pub delay_us: Quantiles,
 }
 
 /// Lets a window pass, while router A measures its core port.
@@ -154,7 +147,7 @@ impl QueueFigures {
             delay_dropped_packets: more(|queue| queue.delay_dropped_packets),
             ecn_marked_packets: more(|queue| queue.ecn_marked_packets),
             depth_packets: after.depth_packets,
-            delay_us: QuantilesUs {
+            delay_us: Quantiles {
                 p50: delay.p50,
                 p99: delay.p99,
                 p999: delay.p999,
@@ -166,7 +159,7 @@ impl QueueFigures {
 
 #[cfg(test)]
 mod tests {
-    use voicelane_proto::v1::{PhbDelay, Quantiles};
+    use voicelane_proto::v1::{self, PhbDelay};
 
     use super::*;
 
@@ -181,9 +174,9 @@ mod tests {
         let ef = PortEf {
             phbs: vec![PhbDelay {
                 phb: "oam".to_owned(),
-                delay_us: Some(Quantiles {
+                delay_us: Some(v1::Quantiles {
                     p99: 7.0,
-                    ..Quantiles::default()
+                    ..v1::Quantiles::default()
                 }),
             }],
             ..PortEf::default()

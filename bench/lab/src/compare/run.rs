@@ -7,7 +7,7 @@ use voicelane_testbed::{
     LabError, RouterOptions,
     quality::{DRAIN, FIXED_DELAY_MS},
     topology::{IpVersion, Site, TwoSites},
-    traffic::{Bulk, Calls, Sink},
+    traffic::{Bulk, Sink},
 };
 use voicelane_types::BitRate;
 
@@ -89,16 +89,10 @@ fn measure(
     let [from, to] = Site::BOTH.map(|site| site.bulk(ip));
     let [cheating_from, cheating_to] =
         [from, to].map(|address| SocketAddr::new(address.ip(), CHEATING_PORT));
-    let mut course = Course {
-        calls: Calls::start(flows)?,
-        sinks: vec![
-            Sink::start(&sites.bulk_sink, to)?,
-            Sink::start(&sites.bulk_sink, cheating_to)?,
-        ],
-        answers: Vec::new(),
-        length: options.phase,
-        progress,
-    };
+    let mut course = Course::start(&sites, ip, flows, options.phase, progress)?;
+    course
+        .sinks
+        .push(Sink::start(&sites.bulk_sink, cheating_to)?);
     if let Some(voicelane) = &voicelane {
         course.add_sessions(&voicelane.agent)?;
     }

@@ -136,6 +136,23 @@ pub(crate) struct Course {
 }
 
 impl Course {
+    /// With a sink for bulk; none has a session.
+    pub(crate) fn start(
+        sites: &TwoSites,
+        ip: IpVersion,
+        flows: Vec<Flow>,
+        length: Duration,
+        progress: Progress,
+    ) -> Result<Self, LabError> {
+        Ok(Self {
+            calls: Calls::start(flows)?,
+            sinks: vec![Sink::start(&sites.bulk_sink, Site::B.bulk(ip))?],
+            answers: Vec::new(),
+            length,
+            progress,
+        })
+    }
+
     /// Lets a phase pass and takes its figures.
     pub(crate) fn measure(&mut self, name: &'static str, what: &str) -> Result<Phase, LabError> {
         let whole = SETTLE + self.length + DRAIN;

@@ -6,8 +6,7 @@ use voicelane_bench::Machine;
 use voicelane_testbed::{
     LabError, PortDriver, RouterOptions,
     quality::{DRAIN, FIXED_DELAY_MS},
-    topology::{IpVersion, Site, TwoSites, addresses::PAGE},
-    traffic::{Calls, Sink},
+    topology::{IpVersion, TwoSites, addresses::PAGE},
 };
 
 use super::{
@@ -69,13 +68,8 @@ pub fn run<T>(
         options.calls,
         ip.number()
     ));
-    let mut course = Course {
-        calls: Calls::start(sites.calls_over(ip, options.calls))?,
-        sinks: vec![Sink::start(&sites.bulk_sink, Site::B.bulk(ip))?],
-        answers: Vec::new(),
-        length: options.phase,
-        progress,
-    };
+    let flows = sites.calls_over(ip, options.calls);
+    let mut course = Course::start(&sites, ip, flows, options.phase, progress)?;
     let mut phases = vec![course.measure(IDLE, "calls alone")?];
 
     let bulk = start_bulk(&sites, ip)?;

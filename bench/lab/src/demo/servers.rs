@@ -11,8 +11,7 @@ use voicelane_proto::v1::{SessionKey, SessionSpec};
 use voicelane_testbed::{
     LabError, RouterOptions,
     control::{Agent, call_session},
-    topology::{IpVersion, Servers, Site, TwoSites},
-    traffic::{Calls, Sink},
+    topology::{IpVersion, Servers, TwoSites},
 };
 
 use super::{
@@ -107,14 +106,9 @@ pub fn run_servers(options: Options, count: u16, kills: u16) -> Result<Failover,
 
     let all = sites.calls_over(ip, options.calls + 1);
     let (standing, one_more) = all.split_at(all.len().saturating_sub(2));
-    let mut course = Course {
-        calls: Calls::start(standing.to_vec())?,
-        sinks: vec![Sink::start(&sites.bulk_sink, Site::B.bulk(ip))?],
-        answers: Vec::new(),
-        // Long enough for another one to lead.
-        length: options.phase.max(Duration::from_secs(10)),
-        progress,
-    };
+    // Long enough for another one to lead.
+    let length = options.phase.max(Duration::from_secs(10));
+    let mut course = Course::start(&sites, ip, standing.to_vec(), length, progress)?;
     let bulk = start_bulk(&sites, ip)?;
     course.add_sessions(&agent)?;
     let mut phases = vec![course.measure(SESSIONS, "calls with sessions on a full core link")?];

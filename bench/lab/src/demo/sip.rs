@@ -11,7 +11,6 @@ use voicelane_testbed::{
     clock::Moment,
     quality::DRAIN,
     topology::{IpVersion, addresses},
-    traffic::{Calls, Sink},
 };
 
 use super::{
@@ -56,14 +55,9 @@ pub fn run_sip<T>(
     meet(&sites, options.ip)?;
     let site = SipSite::new(&sites)?;
     let server = site.start_server(Feed::Hep)?;
-    let _callees = site.start_callees(SIP_PORT, addresses::phone(Site::B))?;
-    let mut course = Course {
-        calls: Calls::start(sites.calls(options.calls))?,
-        sinks: vec![Sink::start(&sites.bulk_sink, Site::B.bulk(options.ip))?],
-        answers: Vec::new(),
-        length: options.phase,
-        progress,
-    };
+    let _callees = site.start_callees(SIP_PORT, addresses::phone(Site::B), false)?;
+    let flows = sites.calls(options.calls);
+    let mut course = Course::start(&sites, options.ip, flows, options.phase, progress)?;
     let two_phases = 2 * (SETTLE + options.phase + DRAIN + SLACK);
 
     progress.say(format_args!(
@@ -141,6 +135,7 @@ fn place(site: &SipSite<'_>, calls: u16, hold: Duration) -> Result<Process, LabE
             .collect(),
         per_second: PER_SECOND,
         hold,
+        with_media: false,
     })
 }
 
@@ -168,12 +163,7 @@ fn answers(watch: &Watch, course: &Course, callers: &mut Process) -> Result<Vec<
 
 /// Whether all sessions go with their calls.
 fn gone(voicelane: &Voicelane) -> Result<Check, LabError> {
-    let end = Instant::now() + Duration::from_secs(2);
-    let mut left = voicelane.agent.sessions()?.len();
-    while left > 0 && Instant::now() < end {
-        thread::sleep(Duration::from_millis(50));
-        left = voicelane.agent.sessions()?.len();
-    }
+    let left = sip::wait_until_gone(&voicelane.agent, Duration::from_secs(2))?;
     Ok(Check::new(
         "deleted: no session two seconds after the last BYE",
         left == 0,

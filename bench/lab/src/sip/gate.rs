@@ -50,7 +50,7 @@ pub fn gate(hold: Duration) -> Result<Figures, LabError> {
     let _sink = Sink::start(&sites.bulk_sink, addresses::bulk(Site::B))?;
     let bulk = start_bulk(&sites, IpVersion::V4)?;
     let media = Media::start(&sites, TRIED)?;
-    let _callees = sip.start_callees(5060, addresses::phone(Site::B))?;
+    let _callees = sip.start_callees(5060, addresses::phone(Site::B), false)?;
 
     progress.say(format_args!(
         "{TRIED} calls, {PER_SECOND} a second; the callers' link admits {ROOM}"
@@ -63,6 +63,7 @@ pub fn gate(hold: Duration) -> Result<Figures, LabError> {
         ports: media.ports(),
         per_second: PER_SECOND,
         hold,
+        with_media: false,
     })?;
     callers.wait(hold + Duration::from_secs(60))?;
     thread::sleep(Duration::from_secs(2));
@@ -78,13 +79,8 @@ pub fn gate(hold: Duration) -> Result<Figures, LabError> {
         case: "gate",
         sessions_at_once: watch.most(),
         left,
-        media_calls: media.calls,
-        media_sent: media.sent,
-        media_lost: media.lost,
-        media_unmarked: media.unmarked,
-        mos_min: media.mos_min,
         longest_stall_ms: Some(longest_stall_ms(&voicelane.agent)?),
-        ..figures(&calls, &lives)
+        ..figures(&calls, &lives, media)
     };
     figures.checks = vec![
         Check::new(

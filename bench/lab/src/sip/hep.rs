@@ -16,7 +16,7 @@ use voicelane_testbed::{
 
 use super::{
     calls::{self, Call},
-    media::Media,
+    media::{Media, MediaFigures},
     report::{Figures, saw_all},
     sessions::{Life, Watch, now},
     site::{Callers, Feed, SipSite},
@@ -82,8 +82,8 @@ pub fn hep(options: HepOptions) -> Result<Figures, LabError> {
     let bulk = start_bulk(&sites, IpVersion::V4)?;
     let media = Media::start(&sites, options.media)?;
     let _callees = [
-        sip.start_callees(FAR, addresses::phone(Site::B))?,
-        sip.start_callees(NEAR, addresses::bulk(Site::A).ip())?,
+        sip.start_callees(FAR, addresses::phone(Site::B), false)?,
+        sip.start_callees(NEAR, addresses::bulk(Site::A).ip(), false)?,
     ];
 
     progress.say(format_args!(
@@ -133,13 +133,8 @@ pub fn hep(options: HepOptions) -> Result<Figures, LabError> {
         },
         sessions_at_once: watch.most(),
         left,
-        media_calls: media.calls,
-        media_sent: media.sent,
-        media_lost: media.lost,
-        media_unmarked: media.unmarked,
-        mos_min: media.mos_min,
         longest_stall_ms: Some(longest_stall_ms(&voicelane.agent)?),
-        ..figures(&calls, &lives)
+        ..figures(&calls, &lives, media)
     };
     figures.checks = checks(options, &figures, &calls, &lives, killed);
     figures.checks.push(saw_all(missed, &watch));
@@ -185,13 +180,14 @@ fn start_callers(
             ports,
             per_second,
             hold: options.hold,
+            with_media: false,
         })?);
     }
     Ok(callers)
 }
 
 /// Waits until the server has no session; how many are left when they should be gone.
-pub(super) fn wait_until_gone(agent: &Agent, bound: Duration) -> Result<usize, LabError> {
+pub(crate) fn wait_until_gone(agent: &Agent, bound: Duration) -> Result<usize, LabError> {
     let end = Instant::now() + bound;
     loop {
         let left = agent.sessions()?.len();
@@ -218,8 +214,19 @@ pub(super) fn during(
 }
 
 /// What signalling and sessions come to, held against each other.
-pub(super) fn figures(calls: &BTreeMap<String, Call>, lives: &BTreeMap<u16, Life>) -> Figures {
-    let mut figures = Figures::default();
+pub(super) fn figures(
+    calls: &BTreeMap<String, Call>,
+    lives: &BTreeMap<u16, Life>,
+    media: MediaFigures,
+) -> Figures {
+    let mut figures = Figures {
+        media_calls: media.calls,
+        media_sent: media.sent,
+        media_lost: media.lost,
+        media_unmarked: media.unmarked,
+        mos_min: media.mos_min,
+        ..Figures::default()
+    };
     let (mut setup, mut removal) = (Delay::new(), Delay::new());
     for call in calls.values() {
         figures.calls += 1;

@@ -10,7 +10,7 @@ mod report;
 mod sessions;
 mod site;
 
-pub(crate) use self::calls::Gated;
+pub(crate) use self::{calls::Gated, hep::wait_until_gone};
 pub use self::{
     calls::{Call, read},
     gate::gate,

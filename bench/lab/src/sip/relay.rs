@@ -10,6 +10,7 @@ use voicelane_testbed::{
 use super::{
     calls,
     hep::{figures, longest_stall_ms, wait_until_gone},
+    media::MediaFigures,
     report::{Figures, saw_all},
     sessions::{Watch, now},
     site::{Callers, Feed, Ng, SipSite},
@@ -57,12 +58,12 @@ pub fn relay() -> Result<Figures, LabError> {
     let mut relay = sip.start_relay()?;
     let _agent = sip.start_agent(Some(Ng::Relay), LIFETIME)?;
     let watch = Watch::start(&voicelane.agent, addresses::phone(Site::A));
-    let _callees = sip.start_callees_with_media(5060, addresses::phone(Site::B))?;
+    let _callees = sip.start_callees(5060, addresses::phone(Site::B), true)?;
 
     progress.say(format_args!("{CALLS} calls through the relay"));
     let recording = sip.record()?;
     let captures = capture(&sites)?;
-    let mut callers = sip.start_callers_with_media(&callers("callers"))?;
+    let mut callers = sip.start_callers(&callers("callers"))?;
     callers.wait(HOLD + Duration::from_secs(60))?;
     thread::sleep(Duration::from_secs(2));
     let left = voicelane.agent.sessions()?.len();
@@ -81,15 +82,18 @@ pub fn relay() -> Result<Figures, LabError> {
     let media: Vec<_> = flows.values().filter(|flow| flow.packets > 100).collect();
     let unmarked: u64 = media.iter().map(|flow| flow.unmarked).sum();
     let packets: u64 = media.iter().map(|flow| flow.packets).sum();
+    let of_media = MediaFigures {
+        calls: CALLS.into(),
+        sent: packets,
+        unmarked,
+        ..MediaFigures::default()
+    };
     let mut figures = Figures {
         case: "relay",
         sessions_at_once: watch.most(),
         left,
-        media_calls: CALLS.into(),
-        media_sent: packets,
-        media_unmarked: unmarked,
         longest_stall_ms: Some(longest_stall_ms(&voicelane.agent)?),
-        ..figures(&calls, &watch.lives())
+        ..figures(&calls, &watch.lives(), of_media)
     };
     figures.checks = vec![
         Check::new(
@@ -146,6 +150,7 @@ fn callers(name: &'static str) -> Callers {
         ports: vec![0; CALLS.into()],
         per_second: 4,
         hold: HOLD,
+        with_media: true,
     }
 }
 
@@ -204,7 +209,7 @@ struct Cut {
 /// Stops the relay while calls run. They must end by their BYE; a new one cannot begin.
 fn cut(sip: &SipSite<'_>, relay: &mut Process, progress: Progress) -> Result<Cut, LabError> {
     let recording = sip.record()?;
-    let mut running = sip.start_callers_with_media(&callers("callers-2"))?;
+    let mut running = sip.start_callers(&callers("callers-2"))?;
     thread::sleep(Duration::from_secs(3));
     relay.kill()?;
     let died = now();
@@ -214,7 +219,7 @@ fn cut(sip: &SipSite<'_>, relay: &mut Process, progress: Progress) -> Result<Cut
         ports: vec![0],
         ..callers("callers-3")
     };
-    let mut refused = sip.start_callers_with_media(&one)?;
+    let mut refused = sip.start_callers(&one)?;
     refused.wait(HOLD + Duration::from_secs(60))?;
     running.wait(HOLD + Duration::from_secs(60))?;
     // Until the last messages are recorded.

@@ -95,6 +95,8 @@ pub struct Callers {
     pub per_second: u32,
     /// From the answer to the BYE.
     pub hold: Duration,
+    /// Whether they send media, too: a recording of G.711, at SIPp's own ports.
+    pub with_media: bool,
 }
 
 impl<'a> SipSite<'a> {
@@ -135,28 +137,12 @@ impl<'a> SipSite<'a> {
             Feed::Ng => "WITH_NG",
         };
         let (config, dir) = (self.file("kamailio.cfg"), self.file(""));
-        let args = [
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "kamailio",
-            "-f",
-            &config,
-            "-A",
-            with,
-            "-DD",
-            "-E",
-            "-Y",
-            &dir,
-            "-m",
-            "256",
-            "-M",
-            "8",
-        ];
-        let mut server =
-            self.sites
-                .lab
-                .spawn(&self.server, "kamailio", Path::new("unshare"), &args)?;
+        let args = format!(
+            "--pid --fork --kill-child kamailio -f {config} -A {with} -DD -E -Y {dir} -m 256 -M 8"
+        );
+        let args: Vec<_> = args.split(' ').collect();
+        let (lab, unshare) = (&self.sites.lab, Path::new("unshare"));
+        let mut server = lab.spawn(&self.server, "kamailio", unshare, &args)?;
         wait_for_udp(&self.server, SIP_PORT, &mut server)?;
         Ok(SipServer(server))
     }
@@ -164,25 +150,14 @@ impl<'a> SipSite<'a> {
     /// Starts rtpengine, which relays media at the bulk host of site A.
     pub fn start_relay(&self) -> Result<Process, LabError> {
         let host = &self.sites.bulk_src;
-        let (interface, listen) = (
-            format!("--interface={}", addresses::bulk(Site::A).ip()),
-            format!("--listen-ng={RELAY}:{RELAY_PORT}"),
+        let args = format!(
+            "--foreground --log-stderr --log-level=4 --table=-1 --num-threads=1 --interface={} \
+             --listen-ng={RELAY}:{RELAY_PORT} --port-min=30000 --port-max=39999",
+            addresses::bulk(Site::A).ip()
         );
-        let args = [
-            "--foreground",
-            "--log-stderr",
-            "--log-level=4",
-            "--table=-1",
-            "--num-threads=1",
-            &interface,
-            &listen,
-            "--port-min=30000",
-            "--port-max=39999",
-        ];
-        let mut relay = self
-            .sites
-            .lab
-            .spawn(host, "rtpengine", Path::new("rtpengine"), &args)?;
+        let args: Vec<_> = args.split(' ').collect();
+        let program = Path::new("rtpengine");
+        let mut relay = self.sites.lab.spawn(host, "rtpengine", program, &args)?;
         wait_for_udp(host, RELAY_PORT, &mut relay)?;
         Ok(relay)
     }
@@ -205,21 +180,14 @@ impl<'a> SipSite<'a> {
         Ok(agent)
     }
 
-    /// Starts callees that answer each call at once, with media at `media` and at the caller's port.
-    pub fn start_callees(&self, sip_port: u16, media: IpAddr) -> Result<Process, LabError> {
-        self.callees(false, sip_port, media)
-    }
-
-    /// Callees that send media, too: a recording of G.711, at SIPp's own port.
-    pub fn start_callees_with_media(
+    /// Starts callees that answer each call at once, with media at `media` and at the caller's port; or
+    /// that send media, too: a recording of G.711, at SIPp's own port.
+    pub fn start_callees(
         &self,
         sip_port: u16,
         media: IpAddr,
+        with_media: bool,
     ) -> Result<Process, LabError> {
-        self.callees(true, sip_port, media)
-    }
-
-    fn callees(&self, with_media: bool, sip_port: u16, media: IpAddr) -> Result<Process, LabError> {
         let scenario = self.file(if with_media {
             "answer-media.xml"
         } else {
@@ -243,15 +211,6 @@ impl<'a> SipSite<'a> {
 
     /// Starts callers. They end by themselves, after the last call.
     pub fn start_callers(&self, callers: &Callers) -> Result<Process, LabError> {
-        self.callers(false, callers)
-    }
-
-    /// Callers that send media, too: a recording of G.711, at SIPp's own ports.
-    pub fn start_callers_with_media(&self, callers: &Callers) -> Result<Process, LabError> {
-        self.callers(true, callers)
-    }
-
-    fn callers(&self, with_media: bool, callers: &Callers) -> Result<Process, LabError> {
         let ports = self.sites.lab.dir().join(format!("{}.csv", callers.name));
         let lines: String = callers
             .ports
@@ -259,7 +218,7 @@ impl<'a> SipSite<'a> {
             .map(|port| format!("{port}\n"))
             .collect();
         write(&ports, &format!("SEQUENTIAL\n{lines}"))?;
-        let scenario = self.file(if with_media {
+        let scenario = self.file(if callers.with_media {
             "call-media.xml"
         } else {
             "call.xml"
@@ -278,7 +237,7 @@ impl<'a> SipSite<'a> {
             &media, "-inf", &ports, "-r", &rate, "-m", &count, "-l", &count, "-d", &hold,
             "-nostdin",
         ];
-        if with_media {
+        if callers.with_media {
             args.extend(["-mi", &media]);
         }
         args.push(&server);
