@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{
+    Parser, Subcommand, ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use serde::Serialize;
 use voicelane_lab::{
     classes, compare,
@@ -65,8 +68,8 @@ struct DemoArguments {
     #[arg(long, value_enum, default_value_t = PortsArgument::AfPacket)]
     ports: PortsArgument,
     /// The version of IP of calls and bulk.
-    #[arg(long, value_enum, default_value_t = IpArgument::V4)]
-    ip: IpArgument,
+    #[arg(long, value_parser = ip(), default_value = "4")]
+    ip: IpVersion,
     /// Calls come and go by SIP alone: SIPp's phones call through Kamailio, and the call agent makes
     /// sessions of what Kamailio mirrors. In the end one call too many asks the agent's gate for room.
     #[arg(long)]
@@ -95,19 +98,25 @@ struct DemoArguments {
 }
 
 #[derive(Debug, clap::Args)]
-struct CompareArguments {
+struct Files {
     /// Writes all figures to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Writes the table, with how it was made, to this file.
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+struct CompareArguments {
+    #[command(flatten)]
+    files: Files,
     /// The core link's rate on the wire, 5Mbit/s to 100Mbit/s; bulk sends twice as much.
     #[arg(long, default_value_t = BitRate::from_mbit(10), value_parser = core_rate)]
     rate: BitRate,
     /// The version of IP of calls and bulk.
-    #[arg(long, value_enum, default_value_t = IpArgument::V4)]
-    ip: IpArgument,
+    #[arg(long, value_parser = ip(), default_value = "4")]
+    ip: IpVersion,
     /// How many calls; 20 take 1.9 Mbit/s of the core link.
     #[arg(long, value_name = "N", default_value_t = 20,
           value_parser = clap::value_parser!(u16).range(1..=20))]
@@ -120,12 +129,8 @@ struct CompareArguments {
 
 #[derive(Debug, clap::Args)]
 struct ClassesArguments {
-    /// Writes all figures to this file.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Writes the tables, with how they were made, to this file.
-    #[arg(long, value_name = "FILE")]
-    markdown: Option<PathBuf>,
+    #[command(flatten)]
+    files: Files,
     /// The core link's rate on the wire, 5Mbit/s to 100Mbit/s.
     #[arg(long, default_value_t = BitRate::from_mbit(10), value_parser = core_rate)]
     rate: BitRate,
@@ -134,8 +139,8 @@ struct ClassesArguments {
           default_value = "0.5,1,1.5,2,3")]
     loads_percent: Vec<u64>,
     /// The version of IP.
-    #[arg(long, value_enum, default_value_t = IpArgument::V4)]
-    ip: IpArgument,
+    #[arg(long, value_parser = ip(), default_value = "4")]
+    ip: IpVersion,
     /// Length of each load's measured window.
     #[arg(long, value_name = "S", default_value_t = 12,
           value_parser = clap::value_parser!(u64).range(1..=600))]
@@ -147,12 +152,8 @@ struct ClassesArguments {
 
 #[derive(Debug, clap::Args)]
 struct SipArguments {
-    /// Writes all figures to this file.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Writes the table, with how it was made, to this file.
-    #[arg(long, value_name = "FILE")]
-    markdown: Option<PathBuf>,
+    #[command(flatten)]
+    files: Files,
     /// What to run; without: all, in ten minutes.
     #[arg(value_enum)]
     cases: Vec<SipCase>,
@@ -205,21 +206,8 @@ enum PortsArgument {
     Kernel,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum IpArgument {
-    #[value(name = "4")]
-    V4,
-    #[value(name = "6")]
-    V6,
-}
-
-impl From<IpArgument> for IpVersion {
-    fn from(argument: IpArgument) -> Self {
-        match argument {
-            IpArgument::V4 => Self::V4,
-            IpArgument::V6 => Self::V6,
-        }
-    }
+fn ip() -> impl TypedValueParser<Value = IpVersion> {
+    PossibleValuesParser::new(["4", "6"]).try_map(|ip| ip.parse::<IpVersion>())
 }
 
 fn main() -> ExitCode {
@@ -252,7 +240,7 @@ fn run_demo(arguments: &DemoArguments) -> anyhow::Result<ExitCode> {
     let options = Options {
         calls: arguments.calls,
         ports,
-        ip: arguments.ip.into(),
+        ip: arguments.ip,
         phase: Duration::from_secs(arguments.phase_seconds),
         has_page: arguments.web.is_some(),
         stays: arguments.keep && arguments.web.is_some(),
@@ -292,9 +280,7 @@ fn run_demo(arguments: &DemoArguments) -> anyhow::Result<ExitCode> {
 /// Prints, draws and writes the report. The status says whether its checks hold.
 fn publish(arguments: &DemoArguments, report: &Report) -> anyhow::Result<ExitCode> {
     println!("{report}");
-    for note in &report.notes {
-        println!("- {note}");
-    }
+    list(&report.notes);
     demo::draw(report, &arguments.svg)?;
     println!("picture: {}", arguments.svg.display());
     write_json(arguments.json.as_deref(), report)?;
@@ -305,15 +291,12 @@ fn run_compare(arguments: &CompareArguments) -> anyhow::Result<ExitCode> {
     let report = compare::run(compare::Options {
         calls: arguments.calls,
         rate: arguments.rate,
-        ip: arguments.ip.into(),
+        ip: arguments.ip,
         phase: Duration::from_secs(arguments.phase_seconds),
     })?;
     println!("{report}");
-    for note in &report.notes {
-        println!("- {note}");
-    }
-    write_json(arguments.json.as_deref(), &report)?;
-    write_page(arguments.markdown.as_deref(), &report.markdown())?;
+    list(&report.notes);
+    arguments.files.write(&report, &report.markdown())?;
     Ok(judge(&report.checks))
 }
 
@@ -321,16 +304,13 @@ fn run_classes(arguments: ClassesArguments) -> anyhow::Result<ExitCode> {
     let report = classes::run(&classes::Options {
         rate: arguments.rate,
         loads_percent: arguments.loads_percent,
-        ip: arguments.ip.into(),
+        ip: arguments.ip,
         window: Duration::from_secs(arguments.seconds),
         core_toml: arguments.core_toml,
     })?;
     print!("{report}");
-    for note in &report.notes {
-        println!("- {note}");
-    }
-    write_json(arguments.json.as_deref(), &report)?;
-    write_page(arguments.markdown.as_deref(), &report.markdown())?;
+    list(&report.notes);
+    arguments.files.write(&report, &report.markdown())?;
     Ok(judge(&report.checks))
 }
 
@@ -360,11 +340,8 @@ fn run_sip(arguments: &SipArguments) -> anyhow::Result<ExitCode> {
     }
     let report = sip::Report::new(figures);
     println!("{report}");
-    for note in &report.notes {
-        println!("- {note}");
-    }
-    write_json(arguments.json.as_deref(), &report)?;
-    write_page(arguments.markdown.as_deref(), &report.markdown())?;
+    list(&report.notes);
+    arguments.files.write(&report, &report.markdown())?;
     Ok(judge(&report.checks()))
 }
 
@@ -375,11 +352,21 @@ fn write_json(file: Option<&Path>, report: &impl Serialize) -> anyhow::Result<()
     Ok(())
 }
 
-fn write_page(file: Option<&Path>, page: &str) -> anyhow::Result<()> {
-    let Some(file) = file else { return Ok(()) };
-    voicelane_bench::report::write(file, page)?;
-    println!("table: {}", file.display());
-    Ok(())
+impl Files {
+    fn write(&self, report: &impl Serialize, page: &str) -> anyhow::Result<()> {
+        write_json(self.json.as_deref(), report)?;
+        if let Some(file) = &self.markdown {
+            voicelane_bench::report::write(file, page)?;
+            println!("table: {}", file.display());
+        }
+        Ok(())
+    }
+}
+
+fn list(notes: &[String]) {
+    for note in notes {
+        println!("- {note}");
+    }
 }
 
 /// Says which checks hold.
