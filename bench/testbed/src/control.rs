@@ -125,67 +125,60 @@ impl Agent {
     /// Adds a session. Returns it and the moment at which the answer was there.
     pub fn add_session(&self, spec: SessionSpec) -> Result<(Session, Moment), LabError> {
         let mut client = SessionsClient::new(self.channel());
-        let answer = self
-            .runtime
-            .run("AddSession's answer", CALL_BOUND, async move {
-                let answer = client
-                    .add_session(AddSessionRequest { spec: Some(spec) })
-                    .await;
-                (answer, Moment::now())
-            })?;
-        let (answer, moment) = answer;
-        let session = answer.map_err(refused("AddSession"))?.into_inner().session;
-        Ok((session.unwrap_or_default(), moment))
+        let request = AddSessionRequest { spec: Some(spec) };
+        self.ask("AddSession", async move {
+            let answer = client.add_session(request).await?;
+            let moment = Moment::now();
+            Ok((answer.into_inner().session.unwrap_or_default(), moment))
+        })
     }
 
     pub fn delete_session(&self, key: SessionKey) -> Result<Session, LabError> {
         let mut client = SessionsClient::new(self.channel());
-        let answer = self
-            .runtime
-            .run("DeleteSession's answer", CALL_BOUND, async move {
-                client
-                    .delete_session(DeleteSessionRequest { key: Some(key) })
-                    .await
-            })?;
-        Ok(answer
-            .map_err(refused("DeleteSession"))?
-            .into_inner()
-            .session
-            .unwrap_or_default())
+        let request = DeleteSessionRequest { key: Some(key) };
+        self.ask("DeleteSession", async move {
+            let answer = client.delete_session(request).await?;
+            Ok(answer.into_inner().session.unwrap_or_default())
+        })
     }
 
     /// The routers that the server knows.
     pub fn routers(&self) -> Result<Vec<RouterStatus>, LabError> {
         let mut client = OperatorClient::new(self.operator());
-        let answer = self
-            .runtime
-            .run("ListRouters' answer", CALL_BOUND, async move {
-                client.list_routers(ListRoutersRequest::default()).await
-            })?;
-        Ok(answer.map_err(refused("ListRouters"))?.into_inner().routers)
+        self.ask("ListRouters", async move {
+            let answer = client.list_routers(ListRoutersRequest::default()).await?;
+            Ok(answer.into_inner().routers)
+        })
     }
 
     /// Sessions that the server has, of all agents.
     pub fn sessions(&self) -> Result<Vec<Session>, LabError> {
         let mut client = SessionsClient::new(self.operator());
-        let answer = self
-            .runtime
-            .run("ListSessions' answer", CALL_BOUND, async move {
-                let mut sessions = Vec::new();
-                let mut request = ListSessionsRequest {
-                    page_size: 1_000,
-                    ..ListSessionsRequest::default()
-                };
-                loop {
-                    let page = client.list_sessions(request.clone()).await?.into_inner();
-                    sessions.extend(page.sessions);
-                    if page.next_page_token.is_empty() {
-                        return Ok(sessions);
-                    }
-                    request.page_token = page.next_page_token;
+        self.ask("ListSessions", async move {
+            let mut sessions = Vec::new();
+            let mut request = ListSessionsRequest {
+                page_size: 1_000,
+                ..ListSessionsRequest::default()
+            };
+            loop {
+                let page = client.list_sessions(request.clone()).await?.into_inner();
+                sessions.extend(page.sessions);
+                if page.next_page_token.is_empty() {
+                    return Ok(sessions);
                 }
-            })?;
-        answer.map_err(refused("ListSessions"))
+                request.page_token = page.next_page_token;
+            }
+        })
+    }
+
+    fn ask<T: Send + 'static>(
+        &self,
+        method: &'static str,
+        task: impl Future<Output = Result<T, tonic::Status>> + Send + 'static,
+    ) -> Result<T, LabError> {
+        let what = format!("an answer to {method}");
+        let answer = self.runtime.run(&what, CALL_BOUND, task)?;
+        answer.map_err(refused(method))
     }
 
     /// The entries of a router's session table.
@@ -215,25 +208,25 @@ impl Agent {
     /// How well each port of a router serves EF from now on, for a window of 1 to 60 whole seconds.
     /// Returns at its end.
     pub fn router_ef(&self, site: Site, window: Duration) -> Result<ReportEfResponse, LabError> {
-        let request = ReportEfRequest {
-            window_s: u32::try_from(window.as_secs()).unwrap_or(u32::MAX).max(1),
-        };
-        self.ask_router(site, window + CALL_BOUND, async move |mut client| {
-            Ok(client.report_ef(request).await?.into_inner())
-        })
+        self.report_ef(site, window.max(Duration::from_secs(1)))
     }
 
     /// For how long either router's loop has stood still at most since its start.
     pub fn longest_stall(&self) -> Result<Duration, LabError> {
         let mut longest_us = 0.0_f64;
         for site in Site::BOTH {
-            let request = ReportEfRequest { window_s: 0 };
-            let report = self.ask_router(site, CALL_BOUND, async move |mut client| {
-                Ok(client.report_ef(request).await?.into_inner())
-            })?;
+            let report = self.report_ef(site, Duration::ZERO)?;
             longest_us = longest_us.max(report.longest_stall_us);
         }
         Ok(Duration::from_secs_f64(longest_us.max(0.0) / 1e6))
+    }
+
+    fn report_ef(&self, site: Site, window: Duration) -> Result<ReportEfResponse, LabError> {
+        let window_s = u32::try_from(window.as_secs()).unwrap_or(u32::MAX);
+        let request = ReportEfRequest { window_s };
+        self.ask_router(site, window + CALL_BOUND, async move |mut client| {
+            Ok(client.report_ef(request).await?.into_inner())
+        })
     }
 
     fn ask_router<T: Send + 'static, F>(
