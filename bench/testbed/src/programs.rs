@@ -5,8 +5,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::Serialize;
-
 use crate::error::LabError;
 
 /// The folder with the built programs: `VOICELANE_BIN_DIR`, or where cargo put this very
@@ -92,49 +90,5 @@ impl Default for RouterOptions {
             fixed_routes: true,
             more_toml: String::new(),
         }
-    }
-}
-
-/// The router's configuration file.
-#[derive(Debug, Serialize)]
-pub(crate) struct RouterConfig {
-    pub(crate) router: RouterSection,
-    pub(crate) port: Vec<PortSection>,
-}
-
-#[derive(Debug, Serialize)]
-pub(crate) struct RouterSection {
-    pub(crate) id: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) server: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) cert: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) key: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) ca: Option<String>,
-    pub(crate) api: String,
-    pub(crate) cores: Vec<usize>,
-    pub(crate) scheduler_cores: Vec<usize>,
-    pub(crate) idle: String,
-}
-
-#[derive(Debug, Serialize)]
-pub(crate) struct PortSection {
-    pub(crate) name: String,
-    pub(crate) device: String,
-    pub(crate) role: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) trust: Option<&'static str>,
-    pub(crate) addresses: Vec<String>,
-    pub(crate) rate: String,
-    pub(crate) overhead_bytes: u32,
-    pub(crate) ef_budget: String,
-    pub(crate) mtu: u32,
-}
-
-impl RouterConfig {
-    pub(crate) fn to_toml(&self) -> Result<String, LabError> {
-        toml::to_string(self).map_err(|e| LabError::Invalid(format!("router configuration: {e}")))
     }
 }

@@ -24,7 +24,7 @@ use crate::{
     error::LabError,
     link,
     process::Process,
-    programs::{PortDriver, PortSection, RouterConfig, RouterOptions, RouterSection, program},
+    programs::{PortDriver, RouterOptions, program},
 };
 
 const READY_BOUND: Duration = Duration::from_secs(30);
@@ -104,17 +104,11 @@ impl TwoSites {
     pub fn start_servers(&self, count: u16) -> Result<Servers, LabError> {
         let url = etcd_url();
         let dir = self.lab.dir().join("etcd").display().to_string();
-        let args = [
-            "--data-dir",
-            &dir,
-            "--listen-client-urls",
-            &url,
-            "--advertise-client-urls",
-            &url,
-        ];
-        let etcd = self
-            .lab
-            .spawn(&self.server, "etcd", Path::new("etcd"), &args)?;
+        let args =
+            format!("--data-dir {dir} --listen-client-urls {url} --advertise-client-urls {url}");
+        let args: Vec<_> = args.split(' ').collect();
+        let (lab, etcd) = (&self.lab, Path::new("etcd"));
+        let etcd = lab.spawn(&self.server, "etcd", etcd, &args)?;
         let servers = (0..count).map(|number| self.start_server_of(number, &["--etcd", &url]));
         Ok(Servers {
             servers: servers.collect::<Result<_, _>>()?,
@@ -168,8 +162,7 @@ impl TwoSites {
         let program = program("voicelane-router")?;
         let config = self.lab.dir().join(format!("{name}.toml"));
         let identity = self.identity(Role::Router, site.router_id())?;
-        let mut text = router_config(site, options, &identity).to_toml()?;
-        text.push_str(&options.more_toml);
+        let text = router_config(site, options, &identity);
         fs::write(&config, text).map_err(|e| LabError::io(config.display().to_string(), e))?;
 
         let namespace = self.router(site);
@@ -196,63 +189,53 @@ fn tap_interface(underlay: &str) -> String {
     underlay.replacen('u', "t", 1)
 }
 
-fn router_config(site: Site, options: &RouterOptions, identity: &Files) -> RouterConfig {
-    let attached = |file: &Path| options.attach.then(|| file.display().to_string());
+/// The configuration file, with the core port at its end.
+fn router_config(site: Site, options: &RouterOptions, identity: &Files) -> String {
+    let mut toml = format!(
+        "[router]\nid = {:?}\napi = \"{}:{ROUTER_PORT}\"\ncores = {:?}\nscheduler_cores = {:?}\n\
+         idle = {:?}\n",
+        site.router_id(),
+        management(site),
+        if options.cores.is_empty() {
+            own_core(site)
+        } else {
+            options.cores.clone()
+        },
+        options.scheduler_cores,
+        options.idle,
+    );
+    if options.attach {
+        let servers: Vec<_> = (0..options.servers).map(server_url_of).collect();
+        let Files { cert, key, ca } = identity;
+        toml += &format!(
+            "server = {:?}\ncert = {cert:?}\nkey = {key:?}\nca = {ca:?}\n",
+            servers.join(",")
+        );
+    }
+    let edge = &options.edge_rate;
     let ports = [
-        (
-            "lan",
-            "edge",
-            lan_gateway(site),
-            LAN_PREFIX,
-            &options.edge_rate,
-        ),
-        (
-            "bulk",
-            "edge",
-            bulk_gateway(site),
-            LAN_PREFIX,
-            &options.edge_rate,
-        ),
+        ("lan", "edge", lan_gateway(site), LAN_PREFIX, edge),
+        ("bulk", "edge", bulk_gateway(site), LAN_PREFIX, edge),
         ("core", "core", core(site), CORE_PREFIX, &options.core_rate),
     ];
-    let device = |number: usize, underlay: &str| match options.ports {
-        PortDriver::AfPacket => format!("net_af_packet{number},iface={underlay}"),
-        PortDriver::Tap => format!("net_tap{number},iface={}", tap_interface(underlay)),
-    };
-    let port = ports.into_iter().zip(UNDERLAYS).enumerate().map(
-        |(number, ((name, role, address, prefix, rate), underlay))| PortSection {
-            name: name.to_owned(),
-            device: device(number, underlay),
-            role,
-            trust: (name == "bulk" && options.trusts_bulk).then_some("keep"),
-            addresses: addresses(site, name, address, prefix, options.ipv6),
-            rate: rate.clone(),
-            overhead_bytes: WIRE_OVERHEAD_BYTES,
-            ef_budget: options.ef_budget.clone(),
-            mtu: 1_500,
-        },
-    );
-    RouterConfig {
-        router: RouterSection {
-            id: site.router_id().to_owned(),
-            server: options.attach.then(|| {
-                let urls = (0..options.servers).map(server_url_of);
-                urls.collect::<Vec<_>>().join(",")
-            }),
-            cert: attached(&identity.cert),
-            key: attached(&identity.key),
-            ca: attached(&identity.ca),
-            api: format!("{}:{ROUTER_PORT}", management(site)),
-            cores: if options.cores.is_empty() {
-                own_core(site)
-            } else {
-                options.cores.clone()
-            },
-            scheduler_cores: options.scheduler_cores.clone(),
-            idle: options.idle.clone(),
-        },
-        port: port.collect(),
+    for (number, ((name, role, address, prefix, rate), underlay)) in
+        ports.into_iter().zip(UNDERLAYS).enumerate()
+    {
+        let device = match options.ports {
+            PortDriver::AfPacket => format!("net_af_packet{number},iface={underlay}"),
+            PortDriver::Tap => format!("net_tap{number},iface={}", tap_interface(underlay)),
+        };
+        toml += &format!(
+            "[[port]]\nname = {name:?}\ndevice = {device:?}\nrole = {role:?}\naddresses = {:?}\n\
+             rate = {rate:?}\noverhead_bytes = {WIRE_OVERHEAD_BYTES}\nef_budget = {:?}\nmtu = 1500\n",
+            addresses(site, name, address, prefix, options.ipv6),
+            options.ef_budget,
+        );
+        if name == "bulk" && options.trusts_bulk {
+            toml += "trust = \"keep\"\n";
+        }
     }
+    toml + &options.more_toml
 }
 
 fn addresses(site: Site, port: &str, address: IpAddr, prefix: u8, ipv6: bool) -> Vec<String> {
@@ -286,9 +269,7 @@ mod tests {
     #[test]
     fn the_configuration_is_what_the_router_reads() {
         let identity = Files::in_dir(Path::new("/b"));
-        let text = router_config(Site::B, &RouterOptions::default(), &identity)
-            .to_toml()
-            .unwrap();
+        let text = router_config(Site::B, &RouterOptions::default(), &identity);
         let table: toml::Table = text.parse().unwrap();
         assert_eq!(table["router"]["id"].as_str(), Some("b"));
         assert_eq!(
