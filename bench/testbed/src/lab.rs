@@ -105,14 +105,10 @@ pub(crate) struct Inner {
     children: Mutex<Vec<u32>>,
     next_mac: AtomicU16,
     next_log: AtomicU32,
-    spawner: Spawner,
+    pub(crate) spawner: Spawner,
 }
 
 impl Inner {
-    pub(crate) fn spawner(&self) -> &Spawner {
-        &self.spawner
-    }
-
     /// A file for a process's log. A second process of one name gets another file.
     pub(crate) fn log_path(&self, name: &str) -> PathBuf {
         let number = self.next_log.fetch_add(1, Ordering::Relaxed);

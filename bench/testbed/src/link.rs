@@ -10,6 +10,15 @@ pub struct End<'a> {
     pub interface: &'a str,
 }
 
+impl<'a> End<'a> {
+    pub const fn new(namespace: &'a Namespace, interface: &'a str) -> Self {
+        Self {
+            namespace,
+            interface,
+        }
+    }
+}
+
 impl Lab {
     /// Joins two namespaces by a veth pair, both ends up, without IPv6, without offloads (a frame
     /// is on the link what it will be on a wire) and with MAC addresses that are the same in each
@@ -47,13 +56,7 @@ impl Lab {
     /// Like [`Self::link`], to a bridge of `hub`'s namespace: a port `port` of bridge
     /// `hub.interface`, which must exist.
     pub fn plug(&self, end: End<'_>, hub: End<'_>, port: &str) -> Result<(), LabError> {
-        self.link(
-            end,
-            End {
-                namespace: hub.namespace,
-                interface: port,
-            },
-        )?;
+        self.link(end, End::new(hub.namespace, port))?;
         hub.namespace
             .ip(&format!("link set {port} master {}", hub.interface))
     }

@@ -51,21 +51,14 @@ impl Lab {
         // `ip netns exec` and `setpriv` replace themselves, so the child's pid is the program's.
         let mut command = Command::new("ip");
         command
-            .args([
-                "netns",
-                "exec",
-                namespace.full_name(),
-                "setpriv",
-                "--pdeathsig",
-                "KILL",
-                "--",
-            ])
+            .args(["netns", "exec", namespace.full_name()])
+            .args(["setpriv", "--pdeathsig", "KILL", "--"])
             .arg(program)
             .args(args)
             .stdin(Stdio::null())
             .stdout(file.try_clone().map_err(failed)?)
             .stderr(file);
-        let child = lab.spawner().spawn(command).map_err(failed)?;
+        let child = lab.spawner.spawn(command).map_err(failed)?;
         lab.child_started(child.id());
         Ok(Process {
             name: name.to_owned(),
@@ -99,11 +92,21 @@ impl Process {
     /// Waits until its log has a line with `text`.
     pub fn wait_for_log(&mut self, text: &str, bound: Duration) -> Result<(), LabError> {
         let what = format!("{text:?} in the log of {}", self.name);
+        self.wait_until(what, bound, |process| Ok(process.log().contains(text)))
+    }
+
+    /// Waits until it is ready for `what`. One that ends before that is an error.
+    pub fn wait_until(
+        &mut self,
+        what: String,
+        bound: Duration,
+        mut is_ready: impl FnMut(&Self) -> Result<bool, LabError>,
+    ) -> Result<(), LabError> {
         let end = Instant::now() + bound;
         loop {
             // The status first: what a dying process wrote last still counts.
             let status = self.status()?;
-            if self.log().contains(text) {
+            if is_ready(self)? {
                 return Ok(());
             }
             if let Some(status) = status {

@@ -11,8 +11,7 @@ use std::{
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use voicelane_identity::{Files, Role};
@@ -36,7 +35,6 @@ pub const HEP_PORT: u16 = 9060;
 /// Where the agent receives ng.
 pub const NG_PORT: u16 = 2223;
 const READY_BOUND: Duration = Duration::from_secs(20);
-const POLL: Duration = Duration::from_millis(20);
 
 /// Every file that the SIP server and the phones are given.
 const FILES: [(&str, &str); 7] = [
@@ -103,21 +101,14 @@ impl<'a> SipSite<'a> {
     /// Adds the SIP server's namespace and the phones' legs. The agent's own is there.
     pub fn new(sites: &'a TwoSites) -> Result<Self, LabError> {
         let server = sites.lab.namespace("sip")?;
-        let hub = End {
-            namespace: &sites.server,
-            interface: "mgmt",
-        };
+        let hub = End::new(&sites.server, "mgmt");
         for (namespace, address, port) in [
             (&server, SIP_SERVER, "p-sip"),
             (&sites.caller, CALLER, "p-caller"),
             (&sites.callee, CALLEE, "p-callee"),
             (&sites.bulk_src, RELAY, "p-relay"),
         ] {
-            let end = End {
-                namespace,
-                interface: "mgmt",
-            };
-            sites.lab.plug(end, hub, port)?;
+            sites.lab.plug(End::new(namespace, "mgmt"), hub, port)?;
             namespace.ip(&format!("address add {address}/24 dev mgmt"))?;
         }
         for (name, text) in FILES {
@@ -306,31 +297,13 @@ fn wait_for_udp(namespace: &Namespace, port: u16, process: &mut Process) -> Resu
     let what = format!("UDP port {port} in {}", namespace.name());
     // proc(5): "sl local_address", the address and the port in hexadecimal.
     let wanted = format!(":{port:04X} ");
-    let end = Instant::now() + READY_BOUND;
-    loop {
+    process.wait_until(what, READY_BOUND, |_| {
         let table = namespace.enter(|| fs::read_to_string("/proc/thread-self/net/udp"))?;
         let table = table.map_err(|e| LabError::io("/proc/net/udp", e))?;
         let local = |line: &str| line.split_whitespace().nth(1).map(|at| format!("{at} "));
-        if table
-            .lines()
-            .filter_map(local)
-            .any(|at| at.ends_with(&wanted))
-        {
-            return Ok(());
-        }
-        if let Some(status) = process.status()? {
-            return Err(LabError::Ended {
-                name: namespace.name().to_owned(),
-                status: status.to_string(),
-                what,
-                log: process.log_tail(),
-            });
-        }
-        if Instant::now() >= end {
-            return Err(LabError::timeout(what, READY_BOUND, process.log_tail()));
-        }
-        thread::sleep(POLL);
-    }
+        let mut locals = table.lines().filter_map(local);
+        Ok(locals.any(|at| at.ends_with(&wanted)))
+    })
 }
 
 fn write(file: &PathBuf, text: &str) -> Result<(), LabError> {

@@ -41,19 +41,12 @@ pub(super) fn server_port(number: u16) -> u16 {
 
 /// The phones' address at a site: the caller's at A, the callee's at B.
 pub const fn phone(site: Site) -> IpAddr {
-    match site {
-        Site::A => v4([10, 1, 0, 10]),
-        Site::B => v4([10, 2, 0, 10]),
-    }
+    v4([10, site.number(), 0, 10])
 }
 
 /// The bulk host's address at a site: the source at A, the sink at B.
 pub const fn bulk(site: Site) -> SocketAddr {
-    let address = match site {
-        Site::A => v4([10, 3, 0, 10]),
-        Site::B => v4([10, 4, 0, 10]),
-    };
-    SocketAddr::new(address, BULK_PORT)
+    SocketAddr::new(v4([10, 2 + site.number(), 0, 10]), BULK_PORT)
 }
 
 /// A phone's RTP socket for call `call`.
@@ -66,34 +59,22 @@ pub fn rtp(site: Site, call: u16) -> SocketAddr {
 
 /// The router's address on its phones' LAN.
 pub const fn lan_gateway(site: Site) -> IpAddr {
-    match site {
-        Site::A => v4([10, 1, 0, 1]),
-        Site::B => v4([10, 2, 0, 1]),
-    }
+    v4([10, site.number(), 0, 1])
 }
 
 /// The router's address on its bulk LAN.
 pub const fn bulk_gateway(site: Site) -> IpAddr {
-    match site {
-        Site::A => v4([10, 3, 0, 1]),
-        Site::B => v4([10, 4, 0, 1]),
-    }
+    v4([10, 2 + site.number(), 0, 1])
 }
 
 /// The router's address on the core link.
 pub const fn core(site: Site) -> IpAddr {
-    match site {
-        Site::A => v4([10, 9, 0, 1]),
-        Site::B => v4([10, 9, 0, 2]),
-    }
+    v4([10, 9, 0, site.number()])
 }
 
 /// The router's address on the backup link, where there is one.
 pub const fn backup(site: Site) -> IpAddr {
-    match site {
-        Site::A => v4([10, 9, 1, 1]),
-        Site::B => v4([10, 9, 1, 2]),
-    }
+    v4([10, 9, 1, site.number()])
 }
 
 /// The prefixes behind a site's router.
@@ -106,10 +87,7 @@ pub const fn prefixes(site: Site) -> [&'static str; 2] {
 
 /// A router's address on the management network.
 pub const fn management(site: Site) -> Ipv4Addr {
-    match site {
-        Site::A => Ipv4Addr::new(172, 30, 0, 11),
-        Site::B => Ipv4Addr::new(172, 30, 0, 12),
-    }
+    Ipv4Addr::new(172, 30, 0, 10 + site.number())
 }
 
 const fn v4([a, b, c, d]: [u8; 4]) -> IpAddr {

@@ -97,15 +97,8 @@ impl TwoSites {
         let hub = self.lab.namespace("backup")?;
         hub.ip("link add hub type bridge\nlink set hub up")?;
         for (site, port) in Site::BOTH.into_iter().zip(HUB_PORTS) {
-            let end = End {
-                namespace: self.router(site),
-                interface: "u-backup",
-            };
-            let bridge = End {
-                namespace: &hub,
-                interface: "hub",
-            };
-            self.lab.plug(end, bridge, port)?;
+            let end = End::new(self.router(site), "u-backup");
+            self.lab.plug(end, End::new(&hub, "hub"), port)?;
         }
         Ok(BackupLink { hub })
     }
@@ -128,29 +121,14 @@ impl TwoSites {
         let start = |daemon: &str, config: &str| {
             let file = |suffix: &str| sockets.join(format!("{daemon}.{suffix}"));
             fs::write(file("conf"), config).map_err(failed)?;
-            let (conf, pid) = (file("conf"), file("pid"));
-            let zserv = sockets.join("zserv");
-            let paths = [&conf, &pid, &zserv, &sockets].map(|path| path.to_string_lossy());
-            let [conf, pid, zserv, dir] = &paths;
+            let [conf, pid] = ["conf", "pid"].map(|suffix| file(suffix).display().to_string());
+            let dir = sockets.display();
             // As root, whose death-signal they keep; its group is what vtysh wants.
-            let args = [
-                "-f",
-                conf,
-                "-i",
-                pid,
-                "-z",
-                zserv,
-                "--vty_socket",
-                dir,
-                "-u",
-                "root",
-                "-g",
-                "frrvty",
-                "-P",
-                "0",
-                "--log",
-                "stdout",
-            ];
+            let args = format!(
+                "-f {conf} -i {pid} -z {dir}/zserv --vty_socket {dir} -u root -g frrvty -P 0 \
+                 --log stdout"
+            );
+            let args: Vec<_> = args.split(' ').collect();
             let program = Path::new(DAEMONS).join(daemon);
             if !program.is_file() {
                 return Err(LabError::NotBuilt(program));
@@ -159,14 +137,8 @@ impl TwoSites {
             let mut process = self.lab.spawn(&namespace, &process_name, &program, &args)?;
             // It can be spoken to from then on.
             let socket = file("vty");
-            let end = Instant::now() + START_BOUND;
-            while !socket.exists() {
-                if process.status()?.is_some() || Instant::now() >= end {
-                    let what = format!("{daemon} to listen");
-                    return Err(LabError::timeout(what, START_BOUND, process.log_tail()));
-                }
-                thread::sleep(POLL);
-            }
+            let what = format!("{daemon} to listen");
+            process.wait_until(what, START_BOUND, |_| Ok(socket.exists()))?;
             Ok(process)
         };
         let all = [("zebra", "")].into_iter().chain(daemons.iter().copied());
@@ -208,30 +180,32 @@ impl Frr {
 
     /// Waits until the session with a neighbour is up.
     pub fn wait_established(&self, neighbour: IpAddr) -> Result<Peer, LabError> {
-        let end = Instant::now() + ESTABLISHED_BOUND;
-        loop {
-            let peer = self.peer(neighbour)?;
-            if peer.is_established() {
-                return Ok(peer);
-            }
-            if Instant::now() >= end {
-                let what = format!("a BGP session with {neighbour}, which is {}", peer.state);
-                return Err(LabError::timeout(what, ESTABLISHED_BOUND, self.log_tail()));
-            }
-            thread::sleep(POLL);
-        }
+        let state =
+            |peer: &Peer| format!("a BGP session with {neighbour}, which is {}", peer.state);
+        self.wait(|| self.peer(neighbour), Peer::is_established, state)
     }
 
     /// Waits until a command's answer has all of these words.
     pub fn wait_for(&self, command: &str, words: &[&str]) -> Result<String, LabError> {
+        let has_all = |answer: &String| words.iter().all(|word| answer.contains(word));
+        let said = |answer: &String| format!("{words:?} in {command}, which says {answer}");
+        self.wait(|| self.vtysh(&[command]), has_all, said)
+    }
+
+    fn wait<T>(
+        &self,
+        ask: impl Fn() -> Result<T, LabError>,
+        is_right: impl Fn(&T) -> bool,
+        missing: impl Fn(&T) -> String,
+    ) -> Result<T, LabError> {
         let end = Instant::now() + ESTABLISHED_BOUND;
         loop {
-            let answer = self.vtysh(&[command])?;
-            if words.iter().all(|word| answer.contains(word)) {
+            let answer = ask()?;
+            if is_right(&answer) {
                 return Ok(answer);
             }
             if Instant::now() >= end {
-                let what = format!("{words:?} in {command}, which says {answer}");
+                let what = missing(&answer);
                 return Err(LabError::timeout(what, ESTABLISHED_BOUND, self.log_tail()));
             }
             thread::sleep(POLL);
@@ -282,10 +256,7 @@ overhead_bytes = {WIRE_OVERHEAD_BYTES}
 }
 
 fn bgpd_config(site: Site, backup_link: bool) -> String {
-    let autonomous_system = |site| match site {
-        Site::A => 65_001,
-        Site::B => 65_002,
-    };
+    let autonomous_system = |site: Site| 65_000 + u32::from(site.number());
     let other = site.other();
     let mut neighbours = vec![core(other)];
     neighbours.extend(backup_link.then(|| backup(other)));

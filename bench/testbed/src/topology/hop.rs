@@ -62,15 +62,8 @@ impl TwoSites {
         let hop = self.lab.namespace("hop")?;
         self.router_a.ip("link delete u-core")?;
         for (site, port) in Site::BOTH.into_iter().zip(PORTS) {
-            let end = End {
-                namespace: self.router(site),
-                interface: "u-core",
-            };
-            let port = End {
-                namespace: &hop,
-                interface: port,
-            };
-            self.lab.link(end, port)?;
+            let end = End::new(self.router(site), "u-core");
+            self.lab.link(end, End::new(&hop, port))?;
         }
         let failed = |e: io::Error| LabError::io("cannot open the hop's sockets", e);
         let sockets = hop.enter(|| Ok::<_, io::Error>([frames(PORTS[0])?, frames(PORTS[1])?]))?;

@@ -20,12 +20,12 @@ pub(crate) const PREFIX: u8 = 64;
 
 /// The phones' address at a site.
 pub const fn phone(site: Site) -> IpAddr {
-    address(lan(site), 0x10)
+    address(site.number(), 0x10)
 }
 
 /// The router's address on its phones' LAN.
 pub const fn lan_gateway(site: Site) -> IpAddr {
-    address(lan(site), 1)
+    address(site.number(), 1)
 }
 
 /// The bulk host's address at a site.
@@ -40,10 +40,7 @@ pub const fn bulk_gateway(site: Site) -> IpAddr {
 
 /// The router's address on the core link.
 pub const fn core(site: Site) -> IpAddr {
-    match site {
-        Site::A => address(9, 1),
-        Site::B => address(9, 2),
-    }
+    address(9, site.number())
 }
 
 /// A phone's RTP socket for call `call`: the port is that of the call over IPv4.
@@ -53,24 +50,15 @@ pub fn rtp(site: Site, call: u16) -> SocketAddr {
 
 /// The prefixes behind a site's router.
 pub fn prefixes(site: Site) -> [String; 2] {
-    [lan(site), bulk_lan(site)].map(|network| format!("2001:db8:{network}::/{PREFIX}"))
+    [site.number(), bulk_lan(site)].map(|network| format!("2001:db8:{network}::/{PREFIX}"))
 }
 
-const fn lan(site: Site) -> u16 {
-    match site {
-        Site::A => 1,
-        Site::B => 2,
-    }
+const fn bulk_lan(site: Site) -> u8 {
+    2 + site.number()
 }
 
-const fn bulk_lan(site: Site) -> u16 {
-    match site {
-        Site::A => 3,
-        Site::B => 4,
-    }
-}
-
-const fn address(network: u16, host: u16) -> IpAddr {
+const fn address(network: u8, host: u8) -> IpAddr {
+    let (network, host) = (network as u16, host as u16);
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, network, 0, 0, 0, 0, host))
 }
 

@@ -1,10 +1,6 @@
 //! Namespaces and links of the two sites.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use time::OffsetDateTime;
 use voicelane_identity::{Authority, Files, Role, authority::Validity};
@@ -41,6 +37,14 @@ impl Site {
         match self {
             Self::A => "a",
             Self::B => "b",
+        }
+    }
+
+    /// The part of addresses in which the sites differ.
+    pub(super) const fn number(self) -> u8 {
+        match self {
+            Self::A => 1,
+            Self::B => 2,
         }
     }
 
@@ -132,25 +136,19 @@ impl TwoSites {
             lab,
         };
         for site in Site::BOTH {
-            sites.host(
-                sites.phone(site),
-                site,
-                "u-lan",
-                phone(site),
-                lan_gateway(site),
-            )?;
-            sites.host(
-                sites.bulk(site),
-                site,
-                "u-bulk",
-                bulk(site).ip(),
-                bulk_gateway(site),
-            )?;
+            let (lan, bulk_lan) = (lan_gateway(site), bulk_gateway(site));
+            for (host, underlay, address, gateway) in [
+                (sites.phone(site), "u-lan", phone(site), lan),
+                (sites.bulk(site), "u-bulk", bulk(site).ip(), bulk_lan),
+            ] {
+                let far = End::new(sites.router(site), underlay);
+                sites.lab.link(End::new(host, "eth0"), far)?;
+                host.ip(&format!(
+                    "address add {address}/{LAN_PREFIX} dev eth0\nroute add default via {gateway}"
+                ))?;
+            }
         }
-        let [a, b] = Site::BOTH.map(|site| End {
-            namespace: sites.router(site),
-            interface: "u-core",
-        });
+        let [a, b] = Site::BOTH.map(|site| End::new(sites.router(site), "u-core"));
         sites.lab.link(a, b)?;
         sites.join_management()?;
         Ok(sites)
@@ -235,35 +233,8 @@ impl TwoSites {
         Ok(())
     }
 
-    fn host(
-        &self,
-        host: &Namespace,
-        site: Site,
-        underlay: &str,
-        address: IpAddr,
-        gateway: IpAddr,
-    ) -> Result<(), LabError> {
-        let near = End {
-            namespace: host,
-            interface: "eth0",
-        };
-        self.lab.link(
-            near,
-            End {
-                namespace: self.router(site),
-                interface: underlay,
-            },
-        )?;
-        host.ip(&format!(
-            "address add {address}/{LAN_PREFIX} dev eth0\nroute add default via {gateway}"
-        ))
-    }
-
     fn join_management(&self) -> Result<(), LabError> {
-        let hub = End {
-            namespace: &self.server,
-            interface: "mgmt",
-        };
+        let hub = End::new(&self.server, "mgmt");
         self.server.ip(&format!(
             "link add mgmt type bridge\nlink set mgmt up\naddress add {SERVER}/24 dev mgmt"
         ))?;
@@ -273,14 +244,7 @@ impl TwoSites {
             (&self.router_b, management(Site::B), "p-router-b"),
         ];
         for (namespace, address, port) in members {
-            self.lab.plug(
-                End {
-                    namespace,
-                    interface: "mgmt",
-                },
-                hub,
-                port,
-            )?;
+            self.lab.plug(End::new(namespace, "mgmt"), hub, port)?;
             namespace.ip(&format!("address add {address}/24 dev mgmt"))?;
         }
         Ok(())

@@ -82,14 +82,12 @@ impl Calls {
         let mut sites: BTreeMap<&Namespace, BTreeMap<SocketAddr, Option<Arc<UdpSocket>>>> =
             BTreeMap::new();
         for flow in &flows {
-            sites
-                .entry(&flow.source_namespace)
-                .or_default()
-                .insert(flow.source, None);
-            sites
-                .entry(&flow.destination_namespace)
-                .or_default()
-                .insert(flow.destination, None);
+            for (namespace, address) in [
+                (&flow.source_namespace, flow.source),
+                (&flow.destination_namespace, flow.destination),
+            ] {
+                sites.entry(namespace).or_default().insert(address, None);
+            }
         }
         for (namespace, sockets) in &mut sites {
             let addresses: Vec<_> = sockets.keys().copied().collect();
