@@ -129,6 +129,18 @@ impl MeterProfile {
     }
 }
 
+/// The colour by what is committed, and by the excess over it.
+#[inline]
+fn by_excess(came_with: Colour, is_committed: bool, is_excess: bool) -> Colour {
+    if came_with == Colour::Green && is_committed {
+        Colour::Green
+    } else if came_with != Colour::Red && is_excess {
+        Colour::Yellow
+    } else {
+        Colour::Red
+    }
+}
+
 /// A three-colour marker's state. Time is an argument; it may stand still, and going back counts as
 /// standing still. It may be given another profile at any time: it goes on with the credit that it
 /// has, as far as the new bursts hold it.
@@ -171,95 +183,44 @@ impl Meter {
             ColourMode::Blind => Colour::Green,
             ColourMode::Aware => came_with,
         };
-        match profile.marker {
-            Marker::SingleRate => self.single_rate(profile, now, bytes, came_with),
-            Marker::TwoRate => self.two_rate(profile, now, bytes, came_with),
-            Marker::Rfc4115 => self.rfc4115(profile, now, bytes, came_with),
-        }
-    }
-
-    /// RFC 2697 section 3.
-    #[inline]
-    fn single_rate(
-        &mut self,
-        profile: &MeterProfile,
-        now: Ticks,
-        bytes: u32,
-        came_with: Colour,
-    ) -> Colour {
-        // "If Tc is less than CBS, Tc is incremented by one, else if Te is less than EBS, Te is
-        // incremented by one, else neither".
-        let overflow = self.committed.refill_with_overflow(&profile.committed, now);
-        self.second.pour(&profile.second, now, overflow);
-        let green_left = self.committed.left_after(&profile.committed, bytes);
-        let yellow_left = self.second.left_after(&profile.second, bytes);
-        // "If the packet has been precolored as green and Tc(t)-B >= 0, the packet is green and Tc
-        // is decremented by B, else if the packet has been precolored as green or yellow and if
-        // Te(t)-B >= 0, the packet is yellow and Te is decremented by B, else the packet is red".
-        if came_with == Colour::Green && green_left >= 0 {
-            self.committed.charge(&profile.committed, bytes);
-            Colour::Green
-        } else if came_with != Colour::Red && yellow_left >= 0 {
-            self.second.charge(&profile.second, bytes);
-            Colour::Yellow
+        if profile.marker == Marker::SingleRate {
+            // RFC 2697 section 3: "If Tc is less than CBS, Tc is incremented by one, else if Te is less
+            // than EBS, Te is incremented by one, else neither".
+            let overflow = self.committed.refill_with_overflow(&profile.committed, now);
+            self.second.pour(&profile.second, now, overflow);
         } else {
-            Colour::Red
+            self.committed.refill(&profile.committed, now);
+            self.second.refill(&profile.second, now);
         }
-    }
-
-    /// RFC 2698 section 3.
-    #[inline]
-    fn two_rate(
-        &mut self,
-        profile: &MeterProfile,
-        now: Ticks,
-        bytes: u32,
-        came_with: Colour,
-    ) -> Colour {
-        self.committed.refill(&profile.committed, now);
-        self.second.refill(&profile.second, now);
-        let peak_left = self.second.left_after(&profile.second, bytes);
-        let green_left = self.committed.left_after(&profile.committed, bytes);
-        // "If the packet has been precolored as red or if Tp(t)-B < 0, the packet is red, else if
-        // the packet has been precolored as yellow or if Tc(t)-B < 0, the packet is yellow and Tp
-        // is decremented by B, else the packet is green and both Tp and Tc are decremented by B".
-        if came_with == Colour::Red || peak_left < 0 {
-            return Colour::Red;
-        }
-        self.second.charge(&profile.second, bytes);
-        if came_with == Colour::Yellow || green_left < 0 {
-            return Colour::Yellow;
-        }
-        self.committed.charge(&profile.committed, bytes);
-        Colour::Green
-    }
-
-    /// RFC 4115.
-    #[inline]
-    fn rfc4115(
-        &mut self,
-        profile: &MeterProfile,
-        now: Ticks,
-        bytes: u32,
-        came_with: Colour,
-    ) -> Colour {
-        self.committed.refill(&profile.committed, now);
-        self.second.refill(&profile.second, now);
-        let green_left = self.committed.left_after(&profile.committed, bytes);
-        let yellow_left = self.second.left_after(&profile.second, bytes);
-        // Of a green packet: "if Tc(t)-B > 0, the packet is green, and Tc(t) is decremented by B;
-        // else if Te(t)-B > 0, the packet is yellow, and Te(t) is decremented by B; else red". Of a
-        // yellow one: only the second half. "Incoming red packets are not tested". More than 0, not
-        // 0 or more as in the other two.
-        if came_with == Colour::Green && green_left > 0 {
+        let left = self.committed.left_after(&profile.committed, bytes);
+        let second_left = self.second.left_after(&profile.second, bytes);
+        let colour = match profile.marker {
+            // RFC 2697 section 3: "If the packet has been precolored as green and Tc(t)-B >= 0, the
+            // packet is green and Tc is decremented by B, else if the packet has been precolored as
+            // green or yellow and if Te(t)-B >= 0, the packet is yellow and Te is decremented by B, else
+            // the packet is red".
+            Marker::SingleRate => by_excess(came_with, left >= 0, second_left >= 0),
+            // RFC 2698 section 3: "If the packet has been precolored as red or if Tp(t)-B < 0, the packet
+            // is red, else if the packet has been precolored as yellow or if Tc(t)-B < 0, the packet is
+            // yellow and Tp is decremented by B, else the packet is green and both Tp and Tc are
+            // decremented by B".
+            Marker::TwoRate if came_with == Colour::Red || second_left < 0 => Colour::Red,
+            Marker::TwoRate if came_with == Colour::Yellow || left < 0 => Colour::Yellow,
+            Marker::TwoRate => Colour::Green,
+            // RFC 4115, of a green packet: "if Tc(t)-B > 0, the packet is green, and Tc(t) is decremented
+            // by B; else if Te(t)-B > 0, the packet is yellow, and Te(t) is decremented by B; else red".
+            // Of a yellow one: only the second half. "Incoming red packets are not tested". More than 0,
+            // not 0 or more as in the other two.
+            Marker::Rfc4115 => by_excess(came_with, left > 0, second_left > 0),
+        };
+        if colour == Colour::Green {
             self.committed.charge(&profile.committed, bytes);
-            Colour::Green
-        } else if came_with != Colour::Red && yellow_left > 0 {
-            self.second.charge(&profile.second, bytes);
-            Colour::Yellow
-        } else {
-            Colour::Red
         }
+        let takes_both = colour == Colour::Green && profile.marker == Marker::TwoRate;
+        if colour == Colour::Yellow || takes_both {
+            self.second.charge(&profile.second, bytes);
+        }
+        colour
     }
 
     /// Time of the last packet.
