@@ -1,87 +1,41 @@
 use super::Dscp;
+use crate::stats::labels;
 
-/// A behaviour aggregate's queue: the service classes of RFC 4594, with RFC 5865 and RFC 8622.
-///
-/// The order is the order of the table there; queues are indexed by it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub enum Phb {
-    /// CS6, CS7.
-    NetworkControl,
-    /// EF.
-    Telephony,
-    /// VOICE-ADMIT.
-    AdmittedTelephony,
-    /// CS5.
-    Signalling,
-    /// AF41, AF42, AF43.
-    MultimediaConferencing,
-    /// CS4.
-    RealtimeInteractive,
-    /// AF31, AF32, AF33.
-    MultimediaStreaming,
-    /// CS3.
-    BroadcastVideo,
-    /// AF21, AF22, AF23.
-    LowLatencyData,
-    /// CS2.
-    Oam,
-    /// AF11, AF12, AF13.
-    HighThroughputData,
-    /// DF, and every unknown code point.
-    Standard,
-    /// LE, and legacy CS1.
-    LowerEffort,
+labels! {
+    /// A behaviour aggregate's queue: the service classes of RFC 4594, with RFC 5865 and RFC 8622.
+    ///
+    /// The order is the order of the table there; queues are indexed by it.
+    Phb as "phb" {
+        /// CS6, CS7.
+        NetworkControl = "network-control",
+        /// EF.
+        Telephony = "telephony",
+        /// VOICE-ADMIT.
+        AdmittedTelephony = "admitted-telephony",
+        /// CS5.
+        Signalling = "signalling",
+        /// AF41, AF42, AF43.
+        MultimediaConferencing = "multimedia-conferencing",
+        /// CS4.
+        RealtimeInteractive = "realtime-interactive",
+        /// AF31, AF32, AF33.
+        MultimediaStreaming = "multimedia-streaming",
+        /// CS3.
+        BroadcastVideo = "broadcast-video",
+        /// AF21, AF22, AF23.
+        LowLatencyData = "low-latency-data",
+        /// CS2.
+        Oam = "oam",
+        /// AF11, AF12, AF13.
+        HighThroughputData = "high-throughput-data",
+        /// DF, and every unknown code point.
+        Standard = "standard",
+        /// LE, and legacy CS1.
+        LowerEffort = "lower-effort",
+    }
 }
 
 impl Phb {
-    /// How many there are.
-    pub const COUNT: usize = 13;
-
-    /// All behaviours, in the order of [`index`](Self::index).
-    pub const ALL: [Self; Self::COUNT] = [
-        Self::NetworkControl,
-        Self::Telephony,
-        Self::AdmittedTelephony,
-        Self::Signalling,
-        Self::MultimediaConferencing,
-        Self::RealtimeInteractive,
-        Self::MultimediaStreaming,
-        Self::BroadcastVideo,
-        Self::LowLatencyData,
-        Self::Oam,
-        Self::HighThroughputData,
-        Self::Standard,
-        Self::LowerEffort,
-    ];
-
-    /// As an index into per-queue arrays.
-    #[inline]
-    #[must_use]
-    pub const fn index(self) -> usize {
-        self as usize
-    }
-
-    /// The service class's name, in the form of a metric label.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::NetworkControl => "network-control",
-            Self::Telephony => "telephony",
-            Self::AdmittedTelephony => "admitted-telephony",
-            Self::Signalling => "signalling",
-            Self::MultimediaConferencing => "multimedia-conferencing",
-            Self::RealtimeInteractive => "realtime-interactive",
-            Self::MultimediaStreaming => "multimedia-streaming",
-            Self::BroadcastVideo => "broadcast-video",
-            Self::LowLatencyData => "low-latency-data",
-            Self::Oam => "oam",
-            Self::HighThroughputData => "high-throughput-data",
-            Self::Standard => "standard",
-            Self::LowerEffort => "lower-effort",
-        }
-    }
-
     /// The queue of a code point: RFC 4594 figures 3 and 4. Unknown ones are standard (RFC 2474
     /// section 4).
     #[must_use]

@@ -10,6 +10,7 @@ mod table;
 pub use counters::{Drops, InterfaceCounters, PortCounters, QueueCounters};
 pub(crate) use history::History;
 pub use history::SECONDS;
+pub(crate) use reasons::labels;
 pub use reasons::{DropPrecedence, DropReason, PuntClass, PuntReason};
 pub use report::{PortReport, Report, StallReport};
 pub use table::{Definition, Kind, Table, Unit};

@@ -16,11 +16,11 @@ macro_rules! labels {
 
         impl $name {
             /// All variants, in the order of [`index`](Self::index).
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+            pub const ALL: [Self; Self::COUNT] = [$(Self::$variant,)*];
             /// Their names, in order.
             pub const NAMES: &'static [&'static str] = &[$($text,)*];
             /// How many there are.
-            pub const COUNT: usize = Self::ALL.len();
+            pub const COUNT: usize = Self::NAMES.len();
             /// The name of the label that tells them apart in Prometheus.
             pub const LABEL: &'static str = $label;
 
@@ -41,6 +41,8 @@ macro_rules! labels {
         }
     };
 }
+
+pub(crate) use labels;
 
 labels! {
     /// Why a packet was dropped.

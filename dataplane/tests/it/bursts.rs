@@ -289,14 +289,14 @@ fn assert_told(records: &[&TraceRecord], counters: &InterfaceCounters, drops_onl
         records.iter().filter(|record| fate(record.fate)).count() as u64
     };
     for reason in DropReason::ALL {
-        let told = with(&|fate| fate.drop_reason() == Some(*reason));
+        let told = with(&|fate| fate.drop_reason() == Some(reason));
         assert_eq!(told, counters.drops[reason.index()], "{}", reason.name());
     }
     let all = if drops_only {
         counters.drops.iter().sum()
     } else {
         for reason in PuntReason::ALL {
-            let told = with(&|fate| fate == Fate::Punted(*reason));
+            let told = with(&|fate| fate == Fate::Punted(reason));
             assert_eq!(told, counters.punts[reason.index()], "{}", reason.name());
         }
         counters.rx_packets

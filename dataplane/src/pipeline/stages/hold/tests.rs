@@ -8,7 +8,7 @@ fn no_packet_is_sent_on_from_an_interface_that_does_not_forward() {
     let held = Some(Verdict::Drop(DropReason::ForwardingOff));
     let mut around = Around::new();
     around.interfaces[0].state.forwards_ipv4 = false;
-    for &reason in PuntReason::ALL {
+    for reason in PuntReason::ALL {
         let mut burst = around.parsed(&[ipv4(Dscp::DF), ipv4(Dscp::DF), ipv6()]);
         let punt = Verdict::Punt(reason);
         burst.verdicts.end(0, punt);
