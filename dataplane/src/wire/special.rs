@@ -1,5 +1,7 @@
 //! Special-purpose addresses.
 
+use std::net::Ipv6Addr;
+
 /// What an address may be used for, in a packet that comes from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
@@ -40,16 +42,10 @@ const fn ipv4(prefix: [u8; 4], length: u8, usage: Usage) -> Row {
     }
 }
 
-const fn ipv6(prefix: [u16; 8], length: u8, usage: Usage) -> Row {
-    let mut bits = 0;
-    let mut at = 0;
-    while at < 8 {
-        bits = bits << 16 | prefix[at] as u128;
-        at += 1;
-    }
+const fn ipv6([a, b, c, d, e, f, g, h]: [u16; 8], length: u8, usage: Usage) -> Row {
     Row {
         ipv6: true,
-        prefix: bits,
+        prefix: Ipv6Addr::new(a, b, c, d, e, f, g, h).to_bits(),
         length,
         usage,
     }
@@ -89,17 +85,12 @@ const TABLE: [Row; 11] = [
     ipv6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8, usage(false, true, false)),
 ];
 
-const fn find(ipv6: bool, address: u128) -> Usage {
-    let mut at = 0;
-    while at < TABLE.len() {
-        let row = &TABLE[at];
+fn find(ipv6: bool, address: u128) -> Usage {
+    let has = |row: &&Row| {
         let differ = (row.prefix ^ address).leading_zeros();
-        if row.ipv6 == ipv6 && differ >= row.length as u32 {
-            return row.usage;
-        }
-        at += 1;
-    }
-    Usage::ALL
+        row.ipv6 == ipv6 && differ >= u32::from(row.length)
+    };
+    TABLE.iter().find(has).map_or(Usage::ALL, |row| row.usage)
 }
 
 /// Of an IPv4 address.
