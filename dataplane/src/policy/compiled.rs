@@ -1,10 +1,10 @@
 use super::{
-    Action, Classifier, Counted, DscpMap, InterfacePolicy, KernelPolicy, Metering, PolicyError,
+    Action, Classifier, DscpMap, InterfacePolicy, KernelPolicy, Metering, PolicyError,
     PolicyReport, PolicySpec, ReversePath, Routing, Rule, RuleCounters, RuleIndex,
 };
 use crate::{
     diffserv::{Colour, ColourAction, Dscp, Meter, MeterError, MeterProfile, Phb},
-    stats::DropReason,
+    stats::{Count, DropReason},
     units::{InterfaceIndex, TickRate, Ticks},
 };
 
@@ -38,7 +38,7 @@ struct Interface {
     /// A bit for each behaviour with an aggregate meter.
     policed: u16,
     aggregates: [Option<Metered>; Phb::COUNT],
-    counters: [[Counted; Colour::ALL.len()]; Phb::COUNT],
+    counters: [[Count; Colour::ALL.len()]; Phb::COUNT],
 }
 
 /// A meter at work.
@@ -69,7 +69,7 @@ impl Metered {
         came_with: Dscp,
         bytes: u32,
         now: Ticks,
-        counters: &mut [Counted; Colour::ALL.len()],
+        counters: &mut [Count; Colour::ALL.len()],
     ) -> Option<Dscp> {
         let colour = self
             .meter

@@ -30,7 +30,7 @@ mod trust;
 pub use classifier::{Classifier, MAX_RULES, RuleIndex};
 pub use compiled::Policy;
 pub use kernel::{KernelPolicy, ROUTING_PROTOCOLS, Routing, Speaks};
-pub use report::{Counted, InterfaceReport, PolicyReport, RuleCounters};
+pub use report::{InterfaceReport, PolicyReport, RuleCounters};
 pub use rule::{Action, Addresses, Fields, Match, Metering, Prefix, Rule};
 pub use senders::{Offence, SENDERS, Sender, TopSenders};
 pub use spec::{InterfacePolicy, PolicyError, PolicySpec, ReversePath};

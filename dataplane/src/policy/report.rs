@@ -1,30 +1,16 @@
 use super::{MAX_RULES, SENDERS, Sender};
-use crate::diffserv::{Colour, Phb};
-
-/// A sum of packets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counted {
-    /// How many packets there were.
-    pub packets: u64,
-    /// Their length together, bytes at the IP layer.
-    pub bytes: u64,
-}
-
-impl Counted {
-    #[inline]
-    pub(super) fn add(&mut self, bytes: u32) {
-        self.packets += 1;
-        self.bytes += u64::from(bytes);
-    }
-}
+use crate::{
+    diffserv::{Colour, Phb},
+    stats::Count,
+};
 
 /// What a rule has counted, since it is there under its name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RuleCounters {
     /// Packets that the rule was the first to match.
-    pub matched: Counted,
+    pub matched: Count,
     /// Of that, by [`Colour`], what its meter saw.
-    pub colours: [Counted; Colour::ALL.len()],
+    pub colours: [Count; Colour::ALL.len()],
 }
 
 /// What a policy has counted.
@@ -42,7 +28,7 @@ pub struct PolicyReport {
 #[derive(Clone, Debug)]
 pub struct InterfaceReport {
     /// What each aggregate meter saw, by [`Phb`] and [`Colour`].
-    pub aggregates: [[Counted; Colour::ALL.len()]; Phb::COUNT],
+    pub aggregates: [[Count; Colour::ALL.len()]; Phb::COUNT],
     /// Who claimed code points that were taken away, in no order.
     pub senders: Vec<Sender>,
 }

@@ -1,13 +1,13 @@
 use super::{
     InsertError,
-    meters::{Count, Metered, Meters},
+    meters::{Metered, Meters},
 };
 use crate::{
     diffserv::{
         BucketError, BucketProfile, ColourAction, Dscp, MeterProfile, MeterSpec, TokenBucket,
     },
     routing::fib::NO_ROUTE,
-    stats::counters,
+    stats::{Count, counters},
     units::{BitRate, InterfaceIndex, TickRate, Ticks},
 };
 

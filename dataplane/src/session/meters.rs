@@ -4,25 +4,9 @@ use crate::{
         Colour, ColourAction, ColourMode, Dscp, Marking, Meter, MeterKind, MeterProfile, MeterSpec,
         TokenBucket,
     },
+    stats::Count,
     units::{TickRate, Ticks},
 };
-
-/// A sum of packets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Count {
-    /// How many packets there were.
-    pub packets: u64,
-    /// Their length together, bytes at the IP layer.
-    pub bytes: u64,
-}
-
-impl Count {
-    #[inline]
-    pub(super) fn add(&mut self, ip_bytes: u32) {
-        self.packets += 1;
-        self.bytes += u64::from(ip_bytes);
-    }
-}
 
 /// A flow's three-colour meter, what becomes of each colour, and how many packets had it. Two cache
 /// lines, touched for such flows only.

@@ -20,7 +20,6 @@ pub use fragments::{AddressPair, FragmentId, Fragments};
 pub use ingress::{Ingress, Origin};
 pub(crate) use latch::Latches;
 pub use latch::{LatchSpec, Latched, WaitingFull};
-pub use meters::Count;
 pub(crate) use sessions::Measured;
 pub use sessions::{FlowId, Sessions};
 pub use table::{Found, InsertError, SessionTable, Slot, TableFull};

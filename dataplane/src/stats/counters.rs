@@ -103,6 +103,29 @@ impl InterfaceCounters {
     }
 }
 
+/// A sum of packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// How many packets there were.
+    pub packets: u64,
+    /// Their length together, bytes at the IP layer.
+    pub bytes: u64,
+}
+
+impl Count {
+    #[inline]
+    pub(crate) fn add(&mut self, ip_bytes: u32) {
+        self.packets += 1;
+        self.bytes += u64::from(ip_bytes);
+    }
+
+    /// Adds another core's.
+    pub(super) fn add_count(&mut self, other: &Self) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+    }
+}
+
 /// The longest delay that the histogram tells apart.
 const LONGEST_DELAY_NS: u64 = 60_000_000_000;
 

@@ -7,7 +7,7 @@ mod report;
 mod sum;
 mod table;
 
-pub use counters::{Drops, InterfaceCounters, PortCounters, QueueCounters};
+pub use counters::{Count, Drops, InterfaceCounters, PortCounters, QueueCounters};
 pub(crate) use history::History;
 pub use history::SECONDS;
 pub(crate) use reasons::labels;

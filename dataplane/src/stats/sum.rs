@@ -5,10 +5,11 @@ use std::cmp::Reverse;
 use crate::{
     control::FlowReading,
     diffserv::EfReport,
-    policy::{Counted, InterfaceReport, PolicyReport, RuleCounters, SENDERS, Sender},
-    session::{Count, FlowCounters},
+    policy::{InterfaceReport, PolicyReport, RuleCounters, SENDERS, Sender},
+    session::FlowCounters,
     stats::{
-        InterfaceCounters, PortCounters, PortReport, QueueCounters, Report, StallReport, Table as _,
+        Count, InterfaceCounters, PortCounters, PortReport, QueueCounters, Report, StallReport,
+        Table as _,
     },
     units::Ticks,
 };
@@ -76,11 +77,6 @@ impl PortReport {
     }
 }
 
-fn add_counted(to: &mut Counted, from: &Counted) {
-    to.packets += from.packets;
-    to.bytes += from.bytes;
-}
-
 impl PolicyReport {
     /// Adds what another core has counted under the same policy, or under none.
     fn add(&mut self, other: &Self) {
@@ -90,15 +86,15 @@ impl PolicyReport {
                 .resize(other.rules.len(), RuleCounters::default());
         }
         for (to, from) in self.rules.iter_mut().zip(&other.rules) {
-            add_counted(&mut to.matched, &from.matched);
+            to.matched.add_count(&from.matched);
             for (to, from) in to.colours.iter_mut().zip(&from.colours) {
-                add_counted(to, from);
+                to.add_count(from);
             }
         }
         for (to, from) in self.interfaces.iter_mut().zip(&other.interfaces) {
             let colours = to.aggregates.iter_mut().flatten();
             for (to, from) in colours.zip(from.aggregates.iter().flatten()) {
-                add_counted(to, from);
+                to.add_count(from);
             }
             add_senders(&mut to.senders, &from.senders);
         }
@@ -156,8 +152,7 @@ impl FlowReading {
         if let Some(colours) = colours {
             let sums = counters.colours.get_or_insert([Count::default(); 3]);
             for (to, from) in sums.iter_mut().zip(colours) {
-                to.packets += from.packets;
-                to.bytes += from.bytes;
+                to.add_count(&from);
             }
         }
         self.idle_ns = match (self.idle_ns, other.idle_ns) {

@@ -5,8 +5,8 @@ use crate::common::*;
 use voicelane_dataplane::{
     control::{Answer, Request},
     diffserv::{Colour, ColourAction, ColourMode, Dscp, MeterKind, MeterSpec, Phb},
-    session::{Count, EntrySpec, FlowCounters, SessionChange, Terms},
-    stats::DropReason,
+    session::{EntrySpec, FlowCounters, SessionChange, Terms},
+    stats::{Count, DropReason},
 };
 
 const CIR: u64 = 1_000_000;

@@ -3,8 +3,8 @@
 use crate::common::{policy::*, *};
 use voicelane_dataplane::{
     diffserv::{ColourAction, ColourMode, Dscp, Marking, MeterKind, MeterSpec, Phb},
-    policy::{Action, Counted, InterfacePolicy, Match, Metering, PolicySpec, ReversePath, Trust},
-    stats::DropReason,
+    policy::{Action, InterfacePolicy, Match, Metering, PolicySpec, ReversePath, Trust},
+    stats::{Count, DropReason},
 };
 
 fn metering(kind: MeterKind, mode: ColourMode, cir: &str, cbs_bytes: u32) -> Metering {
@@ -137,6 +137,6 @@ fn an_aggregate_is_policed_to_its_rate_and_burst() {
     assert_eq!(sent as u64, 40_000 + green.packets);
     for phb in Phb::ALL.into_iter().filter(|&phb| phb != Phb::Telephony) {
         let counted = report.policy.interfaces[0].aggregates[phb.index()];
-        assert_eq!(counted, [Counted::default(); 3], "{phb:?} has no meter");
+        assert_eq!(counted, [Count::default(); 3], "{phb:?} has no meter");
     }
 }

@@ -4,9 +4,9 @@ use std::{net::IpAddr, ops::RangeInclusive};
 
 use voicelane_dataplane::{
     diffserv::{Colour, ColourAction, Phb},
-    policy::{Action, Counted, InterfaceReport, Metering, Prefix, RuleCounters, Sender},
+    policy::{Action, InterfaceReport, Metering, Prefix, RuleCounters, Sender},
     session::Protocol,
-    stats::Report,
+    stats::{Count, Report},
     units::Ticks,
 };
 use voicelane_proto::v1::{
@@ -138,7 +138,7 @@ fn milliseconds_since(report: &Report, when: Ticks) -> u64 {
     report.clock.nanoseconds(report.now.since(when)) / 1_000_000
 }
 
-fn meter(name: &str, metering: &Metering, counted: &[Counted; Colour::ALL.len()]) -> MeterStatus {
+fn meter(name: &str, metering: &Metering, counted: &[Count; Colour::ALL.len()]) -> MeterStatus {
     let colours = Colour::ALL.iter().zip(counted);
     let colours = colours.map(|(colour, counted)| ColourStatus {
         colour: colour.name().to_owned(),

@@ -9,7 +9,8 @@ use crate::{
     device::HEAP,
     diffserv::{ColourAction, ColourMode, MeterKind, MeterSpec},
     routing::fib::NO_ROUTE,
-    session::{Count, FlowKey4, Ingress, Policer},
+    session::{FlowKey4, Ingress, Policer},
+    stats::Count,
     units::BitRate,
 };
 

@@ -4,8 +4,7 @@ use std::fmt;
 
 use voicelane_dataplane::{
     diffserv::{Colour, Phb},
-    session::Count,
-    stats::{InterfaceCounters, QueueCounters},
+    stats::{Count, InterfaceCounters, QueueCounters},
 };
 use voicelane_dpdk::PortStats;
 

@@ -4,7 +4,8 @@ use std::fmt;
 
 use voicelane_dataplane::{
     diffserv::Colour,
-    policy::{Counted, Offence, RuleCounters},
+    policy::{Offence, RuleCounters},
+    stats::Count,
 };
 
 use super::{Figures, Out};
@@ -27,8 +28,8 @@ impl Figures {
     }
 
     pub(super) fn policy(&self, out: &mut Out<'_>) -> fmt::Result {
-        type Count = fn(&Counted) -> u64;
-        let plain: [(&str, &str, &str, Count); 2] = [
+        type Of = fn(&Count) -> u64;
+        let plain: [(&str, &str, &str, Of); 2] = [
             ("packets", "Packets", "", |counted| counted.packets),
             ("bytes", "Bytes", ", IP", |counted| counted.bytes),
         ];
