@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod api;
+mod attribute;
 pub mod bypassed;
 pub mod cli;
 pub mod config;

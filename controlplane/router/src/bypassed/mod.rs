@@ -21,6 +21,8 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
+use crate::attribute::attribute;
+
 /// How often is looked where the kernel does not say what changes (iptables-legacy).
 const PERIOD: Duration = Duration::from_secs(30);
 /// How long after a change is looked: what belongs together comes together, and a script that adds a
@@ -171,13 +173,7 @@ fn queueing(message: &TcMessage, twins: &BTreeMap<u32, String>) -> Option<String
     if !outermost || message.header.handle.major == 0 {
         return None;
     }
-    let kind = message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            TcAttribute::Kind(kind) => Some(kind.as_str()),
-            _ => None,
-        });
+    let kind = attribute!(message.attributes, TcAttribute::Kind(kind) => kind.as_str());
     Some(format!(
         "tc qdisc {} on {twin}: {CONTROL}",
         kind.unwrap_or("?")
@@ -186,16 +182,9 @@ fn queueing(message: &TcMessage, twins: &BTreeMap<u32, String>) -> Option<String
 
 /// The bridges, bonds and VRFs that twins were put in.
 fn joined(links: &[LinkMessage], twins: &BTreeMap<u32, String>) -> Vec<String> {
-    let master = |link: &LinkMessage| {
-        let mut attributes = link.attributes.iter();
-        attributes.find_map(|attribute| match attribute {
-            LinkAttribute::Controller(index) => Some(*index),
-            _ => None,
-        })
-    };
     let told = |link: &LinkMessage| {
         let twin = twins.get(&link.header.index)?;
-        let master = master(link)?;
+        let master = attribute!(link.attributes, LinkAttribute::Controller(index) => *index)?;
         let master = links.iter().find(|link| link.header.index == master)?;
         let (mut name, mut kind) = ("?", "link");
         for attribute in &master.attributes {

@@ -22,6 +22,7 @@ use netlink_packet_route::{
 use voicelane_dataplane::units::MacAddress;
 
 use super::state::{Condition, Event, LinkState, Neighbour, Path, Place, Route, Table, Via};
+use crate::attribute::attribute;
 
 /// Permanent, without ARP, reachable, being probed, stale, or delayed (linux/neighbour.h).
 const NUD_VALID: u16 = 0x80 | 0x40 | 0x02 | 0x10 | 0x04 | 0x08;
@@ -85,23 +86,9 @@ fn is_ipv6(message: &RouteMessage) -> bool {
 #[must_use]
 pub fn address(message: &AddressMessage) -> Option<IpNet> {
     // On a point-to-point link ADDRESS is the peer's, and LOCAL the interface's own.
-    let own = message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            AddressAttribute::Local(address) => Some(*address),
-            _ => None,
-        });
-    let address = own.or_else(|| {
-        message
-            .attributes
-            .iter()
-            .find_map(|attribute| match attribute {
-                AddressAttribute::Address(address) => Some(*address),
-                _ => None,
-            })
-    })?;
-    IpNet::new(address, message.header.prefix_len).ok()
+    let own = attribute!(message.attributes, AddressAttribute::Local(address) => *address);
+    let peer = attribute!(message.attributes, AddressAttribute::Address(address) => *address);
+    IpNet::new(own.or(peer)?, message.header.prefix_len).ok()
 }
 
 fn mac(bytes: &[u8]) -> Option<MacAddress> {
@@ -119,16 +106,9 @@ pub fn link(message: &LinkMessage) -> Option<Event> {
     if !of_all_families(message) {
         return None;
     }
-    let name = message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            LinkAttribute::IfName(name) => Some(name.clone()),
-            _ => None,
-        })?;
     let flags = message.header.flags;
     let mut link = LinkState {
-        name,
+        name: attribute!(message.attributes, LinkAttribute::IfName(name) => name.clone())?,
         up: flags.contains(LinkFlags::Up),
         carrier: flags.contains(LinkFlags::LowerUp),
         ..LinkState::default()
@@ -156,19 +136,13 @@ fn neighbour_key(message: &NeighbourMessage) -> Option<(u32, IpAddr)> {
     if message.header.flags.contains(NeighbourFlags::Proxy) {
         return None;
     }
-    message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => {
-                Some(IpAddr::V4(*address))
-            }
-            NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) => {
-                Some(IpAddr::V6(*address))
-            }
-            _ => None,
-        })
-        .map(|address| (message.header.ifindex, address))
+    let all = &message.attributes;
+    let address = match attribute!(all, NeighbourAttribute::Destination(address) => address)? {
+        NeighbourAddress::Inet(address) => IpAddr::V4(*address),
+        NeighbourAddress::Inet6(address) => IpAddr::V6(*address),
+        _ => return None,
+    };
+    Some((message.header.ifindex, address))
 }
 
 /// A neighbour, as it is now.
@@ -186,16 +160,10 @@ pub fn neighbour(message: &NeighbourMessage) -> Option<Event> {
         NeighbourState::Other(bits) => bits & NUD_VALID != 0,
         _ => false,
     };
-    let mac = message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            // A group's address is kept for a group, too.
-            NeighbourAttribute::LinkLayerAddress(bytes) => {
-                mac(bytes).filter(|mac| !mac.is_group() && *mac != MacAddress::default())
-            }
-            _ => None,
-        });
+    let all = &message.attributes;
+    let mac = attribute!(all, NeighbourAttribute::LinkLayerAddress(bytes) => mac(bytes)?);
+    // A group's address is kept for a group, too.
+    let mac = mac.filter(|mac| !mac.is_group() && *mac != MacAddress::default());
     let stale = message.header.state == NeighbourState::Stale;
     let neighbour = mac.filter(|_| valid).map(|mac| Neighbour { mac, stale });
     Some(Event::Neighbour {
@@ -290,25 +258,15 @@ pub fn route(message: &RouteMessage) -> Option<Route> {
 fn route_mtu(metrics: &[RouteMetric], is_ipv6: bool) -> Option<u16> {
     const LOCKED: u32 = 1 << 2; // RTAX_MTU, linux/rtnetlink.h
     let lock = |metric: &RouteMetric| matches!(metric, RouteMetric::Lock(of) if of & LOCKED != 0);
-    let mtu = metrics.iter().find_map(|metric| match metric {
-        RouteMetric::Mtu(mtu) => u16::try_from(*mtu).ok(),
-        _ => None,
-    });
+    let mtu = attribute!(metrics, RouteMetric::Mtu(mtu) => u16::try_from(*mtu).ok()?);
     mtu.filter(|_| !is_ipv6 || metrics.iter().any(lock))
 }
 
 /// Of several next hops those that are alive. Where the message says of a next hop object its number
 /// only (`nexthop_compat_mode=0`), that object.
 fn unicast(attributes: &[RouteAttribute], object: Option<u32>) -> Via {
-    let hops = attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::MultiPath(hops) => Some(hops),
-        _ => None,
-    });
-    let Some(hops) = hops else {
-        let interface = attributes.iter().find_map(|attribute| match attribute {
-            RouteAttribute::Oif(index) => Some(*index),
-            _ => None,
-        });
+    let Some(hops) = attribute!(attributes, RouteAttribute::MultiPath(hops) => hops) else {
+        let interface = attribute!(attributes, RouteAttribute::Oif(index) => *index);
         return match (interface, object) {
             (None, Some(id)) => Via::Object { id },
             _ => next_hop(interface, attributes),

@@ -33,7 +33,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{ask, errno};
-use crate::{mirror::state::is_link_local, state_dir::StateDir};
+use crate::{attribute::attribute, mirror::state::is_link_local, state_dir::StateDir};
 
 const FILE: &str = "added.netlink";
 /// How long nothing must change before the copy is made, and how long it waits at most: ten thousand
@@ -348,11 +348,7 @@ fn split(copy: &[u8]) -> Option<(RouteNetlinkMessage, &[u8])> {
 }
 
 fn name_of(link: &LinkMessage) -> Option<&str> {
-    let mut attributes = link.attributes.iter();
-    attributes.find_map(|attribute| match attribute {
-        LinkAttribute::IfName(name) => Some(name.as_str()),
-        _ => None,
-    })
+    attribute!(link.attributes, LinkAttribute::IfName(name) => name.as_str())
 }
 
 /// A route with the numbers that its interfaces have now, if all of them are there.

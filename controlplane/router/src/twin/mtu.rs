@@ -5,7 +5,7 @@ use rtnetlink::Handle;
 use thiserror::Error;
 
 use super::{quiet::find, sysctl};
-use crate::config::PortConfig;
+use crate::{attribute::attribute, config::PortConfig};
 
 /// The interface under a port is too narrow.
 #[derive(Debug, Error)]
@@ -26,14 +26,7 @@ pub async fn check_mtu(handle: &Handle, port: &PortConfig, interface: &str) -> R
     let Ok(Some(link)) = find(handle, interface).await else {
         return Ok(());
     };
-    let own = link
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            LinkAttribute::Mtu(mtu) => Some(*mtu),
-            _ => None,
-        });
-    match own {
+    match attribute!(link.attributes, LinkAttribute::Mtu(mtu) => *mtu) {
         Some(own) if own < u32::from(port.mtu) => Err(Narrow {
             port: port.name.clone(),
             interface: interface.to_owned(),

@@ -21,6 +21,7 @@ use super::{
     ledger::{Identity, Ledger},
     sysctl::{self, SysctlError},
 };
+use crate::attribute::attribute;
 
 /// Why an interface cannot be used under a port.
 #[derive(Debug, Error)]
@@ -107,13 +108,7 @@ pub async fn quiet(
 /// Whether a link is up, whether it is promiscuous, and its MTU.
 fn before(link: &LinkMessage) -> (bool, bool, Option<u32>) {
     let flags = link.header.flags;
-    let mtu = link
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            LinkAttribute::Mtu(mtu) => Some(*mtu),
-            _ => None,
-        });
+    let mtu = attribute!(link.attributes, LinkAttribute::Mtu(mtu) => *mtu);
     let is = |flag| flags.contains(flag);
     (is(LinkFlags::Up), is(LinkFlags::Promisc), mtu)
 }
