@@ -99,7 +99,7 @@ pub(crate) async fn measure(
     }
     router.stop();
     Ok(Figures {
-        machine: Machine::new(),
+        machine: Machine::read(),
         idle_percent,
         silences,
     })

@@ -73,7 +73,7 @@ pub(crate) async fn measure(
         packets_per_second: wanted.packets,
         ring: wanted.ring,
         wanted_per_second: wanted.rate,
-        machine: Machine::new(),
+        machine: Machine::read(),
         quiet,
         churn,
         changes_done: done.count,

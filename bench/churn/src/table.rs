@@ -68,7 +68,7 @@ pub(crate) fn measure(memory: &'static dyn Allocator) -> anyhow::Result<Figures>
     };
     let below6 = |prefix, host: u128| (u128::from_be_bytes(prefix) | host).to_be_bytes();
     Ok(Figures {
-        machine: Machine::new(),
+        machine: Machine::read(),
         tables: vec![table(&ipv4, below4, memory)?, table(&ipv6, below6, memory)?],
     })
 }

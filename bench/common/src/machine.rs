@@ -22,7 +22,7 @@ pub struct Machine {
 impl Machine {
     /// Reads it from the system; what cannot be read is "unknown".
     #[must_use]
-    pub fn new() -> Self {
+    pub fn read() -> Self {
         let cpu = fs::read_to_string("/proc/cpuinfo").ok().and_then(|info| {
             let line = info.lines().find(|line| line.starts_with("model name"))?;
             Some(line.split_once(':')?.1.trim().to_owned())
@@ -50,12 +50,6 @@ impl fmt::Display for Machine {
         )?;
         self.load_average
             .map_or(Ok(()), |load| write!(f, ", load average {load}"))
-    }
-}
-
-impl Default for Machine {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -109,7 +109,7 @@ fn main() -> anyhow::Result<()> {
     let figures = Figures {
         date: voicelane_bench::date(),
         commit: voicelane_bench::commit(),
-        machine: Machine::new(),
+        machine: Machine::read(),
         turns: arguments.turns,
         rows,
     };

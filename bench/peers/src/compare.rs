@@ -49,7 +49,7 @@ pub(crate) fn run(options: &Options, folders: &Folders, stop: &Stop) -> anyhow::
     let cases = Case::choose(cases, &options.only)?;
     let rounds = options.rounds.unwrap_or(if options.quick { 2 } else { 5 });
     let date = voicelane_bench::date();
-    let machine = Machine::new();
+    let machine = Machine::read();
     let mut samples: BTreeMap<Case, Samples> = BTreeMap::new();
     let mut failures = vec![];
     for round in 1..=rounds {

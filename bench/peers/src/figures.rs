@@ -275,7 +275,7 @@ mod tests {
             .collect();
         Report {
             rows: rows(&samples),
-            machine: Machine::new(),
+            machine: Machine::read(),
             commit: "c0ffee".to_owned(),
             date: "2026-11-22T18:00:00Z".to_owned(),
             tsc_hz: 2.3e9,

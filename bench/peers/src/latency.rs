@@ -56,7 +56,7 @@ pub(crate) struct Options {
 
 /// Measures, and prints the table.
 pub(crate) fn run(options: &Options, folders: &Folders, stop: &Stop) -> anyhow::Result<()> {
-    let (date, machine) = (voicelane_bench::date(), Machine::new());
+    let (date, machine) = (voicelane_bench::date(), Machine::read());
     let duration = Duration::from_secs(options.seconds);
     let half = Case {
         session_every: 2,

@@ -71,7 +71,7 @@ struct Report {
 
 /// Searches, and prints the table.
 pub(crate) fn run(options: &Options, folders: &Folders, stop: &Stop) -> anyhow::Result<()> {
-    let (date, machine) = (voicelane_bench::date(), Machine::new());
+    let (date, machine) = (voicelane_bench::date(), Machine::read());
     let cases = Case::choose(cases(), &options.only)?;
     let mut found: BTreeMap<(usize, usize), Vec<f64>> = BTreeMap::new();
     let mut failures = vec![];

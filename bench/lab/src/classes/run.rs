@@ -58,7 +58,7 @@ pub fn run(options: &Options) -> Result<Report, LabError> {
         checks: check(&loads, options.rate),
         loads,
         core_toml: options.core_toml.clone(),
-        machine: Machine::new(),
+        machine: Machine::read(),
         commit: voicelane_bench::commit(),
         notes: notes(options),
     })
@@ -101,7 +101,7 @@ fn measure(options: &Options, percent: u64, progress: Progress) -> Result<LoadRe
         router,
         sender_lapses: log.lapses,
         receiver_faults: log.faults,
-        load_average: Machine::new().load_average,
+        load_average: Machine::read().load_average,
     })
 }
 

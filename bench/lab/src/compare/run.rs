@@ -55,7 +55,7 @@ pub fn run(options: Options) -> Result<Report, LabError> {
         results,
         checks,
         longest_stall_ms: longest_stall.map(|stall| stall.as_secs_f64() * 1e3),
-        machine: Machine::new(),
+        machine: Machine::read(),
         commit: voicelane_bench::commit(),
         notes: notes(options),
     })

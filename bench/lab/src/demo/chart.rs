@@ -179,7 +179,7 @@ mod tests {
             phases: phases.into(),
             checks: Vec::new(),
             longest_stall_ms: None,
-            machine: Machine::new(),
+            machine: Machine::read(),
             commit: String::new(),
             ports: "af_packet",
             ip: 6,

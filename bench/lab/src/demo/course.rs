@@ -209,7 +209,7 @@ impl Course {
     pub(crate) fn add_sessions(&mut self, agent: &Agent) -> Result<DelayMs, LabError> {
         self.progress
             .say("adding the calls' sessions over gRPC, with traffic running");
-        let mut took = Delay::new();
+        let mut took = Delay::default();
         for flows in self.calls.flows().chunks(2) {
             let asked = Moment::now();
             let (_, answer) = agent.add_session(call_session(key(flows), flows))?;
@@ -221,7 +221,7 @@ impl Course {
 
     pub(crate) fn delete_sessions(&mut self, agent: &Agent) -> Result<DelayMs, LabError> {
         self.progress.say("deleting the sessions");
-        let mut took = Delay::new();
+        let mut took = Delay::default();
         for flows in self.calls.flows().chunks(2) {
             let asked = Moment::now();
             agent.delete_session(key(flows))?;

@@ -122,7 +122,7 @@ impl DirectionFigures {
     /// Sums the figures of several flows up.
     pub fn of(flows: &[FlowFigures]) -> Self {
         let mut sum = Self::default();
-        let mut delay = Delay::new();
+        let mut delay = Delay::default();
         for flow in flows {
             sum.sent += flow.loss.sent();
             sum.lost += flow.loss.lost();

@@ -113,7 +113,7 @@ pub fn run<T>(
         phases,
         checks,
         longest_stall_ms: stall.map(|stall| stall.as_secs_f64() * 1e3),
-        machine: Machine::new(),
+        machine: Machine::read(),
         commit: voicelane_bench::commit(),
         ports: options.ports.name(),
         ip: ip.number(),

@@ -158,7 +158,7 @@ pub fn run_servers(options: Options, count: u16, kills: u16) -> Result<Failover,
         first_call_s,
         longest_stall_ms,
         checks,
-        machine: Machine::new(),
+        machine: Machine::read(),
         commit: voicelane_bench::commit(),
     })
 }

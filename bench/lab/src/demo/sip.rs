@@ -104,7 +104,7 @@ pub fn run_sip<T>(
         phases,
         checks,
         longest_stall_ms: Some(stall.as_secs_f64() * 1e3),
-        machine: Machine::new(),
+        machine: Machine::read(),
         commit: voicelane_bench::commit(),
         ports: options.ports.name(),
         ip: options.ip.number(),

@@ -227,7 +227,7 @@ pub(super) fn figures(
         mos_min: media.mos_min,
         ..Figures::default()
     };
-    let (mut setup, mut removal) = (Delay::new(), Delay::new());
+    let (mut setup, mut removal) = (Delay::default(), Delay::default());
     for call in calls.values() {
         figures.calls += 1;
         figures.refused += usize::from(call.refused.is_some());

@@ -83,7 +83,7 @@ impl Report {
         ];
         Self {
             cases,
-            machine: Machine::new(),
+            machine: Machine::read(),
             commit: voicelane_bench::commit(),
             notes: notes.map(str::to_owned).to_vec(),
         }

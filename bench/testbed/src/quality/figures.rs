@@ -45,18 +45,13 @@ impl fmt::Debug for Delay {
 }
 
 impl Default for Delay {
+    #[allow(clippy::expect_used)] // three is within 0 to 5, the only thing that can be wrong
     fn default() -> Self {
-        Self::new()
+        Self(Histogram::new(3).expect("three significant digits"))
     }
 }
 
 impl Delay {
-    /// Without a delay yet.
-    #[allow(clippy::expect_used)] // three is within 0 to 5, the only thing that can be wrong
-    pub fn new() -> Self {
-        Self(Histogram::new(3).expect("three significant digits"))
-    }
-
     /// Takes a packet's delay.
     pub fn packet(&mut self, delay: Duration) {
         // It grows by itself, so the only error (out of range) cannot come.
@@ -123,7 +118,7 @@ pub fn flow_figures(sent: &[Moment], arrivals: &[Arrival], window: Window) -> Fl
     let end = sent.partition_point(|&moment| moment < window.to);
     let in_window = sent.get(first..end).unwrap_or_default();
     let mut arrived = vec![false; in_window.len()];
-    let mut delay = Delay::new();
+    let mut delay = Delay::default();
     let mut jitter = Jitter::default();
     let mut dscp = BTreeMap::new();
     let (mut duplicates, mut reordered, mut latest) = (0, 0, None);
