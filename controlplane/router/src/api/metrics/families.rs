@@ -16,37 +16,22 @@ use crate::{
 
 impl Figures {
     pub(super) fn router(&self, out: &mut Out<'_>) -> fmt::Result {
-        out.gauge(
-            "voicelane_uptime_seconds",
-            "Since the start",
-            self.uptime_seconds,
-        )?;
+        let uptime = self.uptime_seconds;
+        out.gauge("voicelane_uptime_seconds", "Since the start", uptime)?;
         if let Some(attached) = self.attached {
             let help = "1: the router has the QoS server's sessions";
             out.gauge("voicelane_attached", help, u32::from(attached))?;
         }
         let (total, free) = self.buffers;
         out.gauge("voicelane_buffers", "Packet buffers in all", total)?;
-        out.gauge(
-            "voicelane_buffers_free",
-            "Packet buffers that are free",
-            free,
-        )?;
-        out.gauge(
-            "voicelane_routes",
-            "Routes that the worker has",
-            self.routes,
-        )?;
-        out.gauge(
-            "voicelane_routes_refused",
-            "Routes that the worker has no room for: the kernel forwards",
-            self.refused_routes,
-        )?;
-        out.gauge(
-            "voicelane_neighbours",
-            "Neighbours that are known",
-            self.neighbours,
-        )?;
+        let help = "Packet buffers that are free";
+        out.gauge("voicelane_buffers_free", help, free)?;
+        let help = "Routes that the worker has";
+        out.gauge("voicelane_routes", help, self.routes)?;
+        let help = "Routes that the worker has no room for: the kernel forwards";
+        out.gauge("voicelane_routes_refused", help, self.refused_routes)?;
+        let help = "Neighbours that are known";
+        out.gauge("voicelane_neighbours", help, self.neighbours)?;
         out.counters(
             "voicelane_twin_drops",
             "Frames lost between worker and kernel twins",
@@ -143,22 +128,13 @@ impl Figures {
     }
 
     pub(super) fn sessions(&self, out: &mut Out<'_>) -> fmt::Result {
-        out.gauge(
-            "voicelane_sessions",
-            "Sessions that are installed",
-            self.sessions,
-        )?;
+        let help = "Sessions that are installed";
+        out.gauge("voicelane_sessions", help, self.sessions)?;
         let (used, capacity) = (self.report.entries, self.report.entry_capacity);
-        out.gauge(
-            "voicelane_session_entries",
-            "Five-tuples that are installed",
-            used,
-        )?;
-        out.gauge(
-            "voicelane_session_entry_capacity",
-            "Five-tuples that fit",
-            capacity,
-        )?;
+        let help = "Five-tuples that are installed";
+        out.gauge("voicelane_session_entries", help, used)?;
+        let help = "Five-tuples that fit";
+        out.gauge("voicelane_session_entry_capacity", help, capacity)?;
         let help = "Entries that wait for their source";
         out.gauge("voicelane_latches_waiting", help, self.report.latches)?;
         let refused = self.report.latch_refused_packets;
