@@ -1,6 +1,6 @@
 //! What a worker is told at its start, and of its interfaces later.
 
-use std::{array, iter};
+use std::{array, fmt, iter};
 
 use arrayvec::ArrayVec;
 use voicelane_machine::{Allocator, HEAP};
@@ -8,6 +8,7 @@ use voicelane_machine::{Allocator, HEAP};
 pub use crate::policy::Trust;
 use crate::{
     diffserv::{ClassSettings, Phb},
+    policy::ReversePath,
     stats::PuntClass,
     units::{BitRate, MacAddress, PortIndex, VlanId},
 };
@@ -26,10 +27,39 @@ pub enum Idle {
 /// What is behind an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Hosts: what they claim is not believed by default.
+    /// Hosts: bleached and filtered by source by default.
     Edge,
-    /// Other routers: what they claim is believed by default.
+    /// Other routers: trusted by default.
     Core,
+}
+
+impl Role {
+    /// How far code points from there are believed by default.
+    #[must_use]
+    pub fn trust(self) -> Trust {
+        match self {
+            Self::Edge => Trust::Bleach,
+            Self::Core => Trust::Keep,
+        }
+    }
+
+    /// What the sources of packets from there must be by default.
+    #[must_use]
+    pub fn reverse_path(self) -> ReversePath {
+        match self {
+            Self::Edge => ReversePath::Strict,
+            Self::Core => ReversePath::Off,
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Edge => "edge",
+            Self::Core => "core",
+        })
+    }
 }
 
 /// How a worker serves a port: MAC address, trust, shaper, classes, VLANs.

@@ -13,7 +13,7 @@ mod route;
 mod values;
 mod words;
 
-use std::{fmt, net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf};
 
 use ipnet::IpNet;
 use thiserror::Error;
@@ -26,6 +26,8 @@ use voicelane_dataplane::{
 };
 use voicelane_dpdk::Hugepages;
 use voicelane_identity::{Files, Servers};
+
+pub use voicelane_dataplane::settings::Role;
 
 pub use device::{DRIVERS, Device, DeviceError};
 pub use interface::{InterfaceConfig, VlanConfig, interfaces};
@@ -115,24 +117,6 @@ impl CoresConfig {
     }
 }
 
-/// What is behind an interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Hosts: bleached and filtered by source by default.
-    Edge,
-    /// Other routers: trusted by default.
-    Core,
-}
-
-impl From<Role> for voicelane_dataplane::settings::Role {
-    fn from(role: Role) -> Self {
-        match role {
-            Role::Edge => Self::Edge,
-            Role::Core => Self::Core,
-        }
-    }
-}
-
 /// A section `[[port]]`.
 #[derive(Clone, Debug)]
 pub struct PortConfig {
@@ -219,33 +203,4 @@ fn list(file: &std::path::Path, problems: &[Problem]) -> String {
         format!("{}: {key}: {reason}{line}", file.display())
     };
     problems.iter().map(told).collect::<Vec<_>>().join("\n")
-}
-
-impl Role {
-    /// How far code points from there are believed by default.
-    #[must_use]
-    pub fn trust(self) -> Trust {
-        match self {
-            Self::Edge => Trust::Bleach,
-            Self::Core => Trust::Keep,
-        }
-    }
-
-    /// What the sources of packets from there must be by default.
-    #[must_use]
-    pub fn reverse_path(self) -> ReversePath {
-        match self {
-            Self::Edge => ReversePath::Strict,
-            Self::Core => ReversePath::Off,
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Edge => "edge",
-            Self::Core => "core",
-        })
-    }
 }

@@ -268,7 +268,7 @@ fn port_settings(port: &PortConfig, mac: MacAddress, plan: &memory::Plan) -> Por
             ..class
         }),
         vlans: port.vlans.iter().map(vlan_settings).collect(),
-        role: port.role.into(),
+        role: port.role,
         ..PortSettings::new(mac, port.trust, port.rate)
     }
 }
@@ -276,7 +276,7 @@ fn port_settings(port: &PortConfig, mac: MacAddress, plan: &memory::Plan) -> Por
 fn vlan_settings(vlan: &VlanConfig) -> VlanSettings {
     VlanSettings {
         id: vlan.id,
-        role: vlan.role.into(),
+        role: vlan.role,
         trust: vlan.trust,
         mtu: vlan.mtu,
         routing: vlan.routing,
