@@ -3,35 +3,20 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use crate::{diffserv::Dscp, units::Ticks};
+use crate::{diffserv::Dscp, stats::labels, units::Ticks};
 
 /// How many senders are told apart at a time.
 pub const SENDERS: usize = 32;
 
-/// What a sender has no right to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Offence {
-    /// The code point that its packets claim: it is taken away.
-    Claim,
-    /// A session's five-tuple: its packets come in elsewhere.
-    Spoofed,
-    /// Its address: reverse-path filtering drops its packets.
-    ReversePath,
-}
-
-impl Offence {
-    /// All variants, in the order of their labels.
-    pub const ALL: [Self; 3] = [Self::Claim, Self::Spoofed, Self::ReversePath];
-
-    /// In the form of a metric label.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Claim => "claim",
-            Self::Spoofed => "spoofed",
-            Self::ReversePath => "reverse-path",
-        }
+labels! {
+    /// What a sender has no right to.
+    Offence as "offence" {
+        /// The code point that its packets claim: it is taken away.
+        Claim = "claim",
+        /// A session's five-tuple: its packets come in elsewhere.
+        Spoofed = "spoofed",
+        /// Its address: reverse-path filtering drops its packets.
+        ReversePath = "reverse-path",
     }
 }
 
