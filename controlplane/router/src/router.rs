@@ -362,20 +362,10 @@ struct Parts<'a> {
 
 /// Starts the server's client and the API, as far as they are configured.
 fn start_tasks(config: &Config, api: Option<Api>, parts: Parts<'_>) -> Tasks {
-    let Parts {
-        policies,
-        client,
-        ports,
-        pool,
-        twins,
-        view,
-        links,
-        bypassed,
-    } = parts;
     let interfaces = Interfaces {
         ports: config.ports.as_slice().into(),
-        view,
-        links,
+        view: parts.view,
+        links: parts.links,
     };
     let identity = Identity {
         router_id: config.router.id.clone(),
@@ -383,19 +373,18 @@ fn start_tasks(config: &Config, api: Option<Api>, parts: Parts<'_>) -> Tasks {
         entry_capacity: u64::try_from(config.router.session_entries).unwrap_or(u64::MAX),
     };
     let sessions = Arc::new(Sessions::new(
-        client.clone(),
+        parts.client.clone(),
         WaysIn::new(config.interfaces()),
         config.router.quality,
     ));
     let mut tasks = Tasks::new();
     let mut server = None;
     if let Some(servers) = &config.router.server {
-        let (identity, interfaces) = (identity.clone(), interfaces.clone());
         let agent = Agent::new(
             servers.clone(),
             config.router.identity.clone(),
-            identity,
-            interfaces,
+            identity.clone(),
+            interfaces.clone(),
             Arc::clone(&sessions),
         );
         server = Some((servers.names(), agent.attached()));
@@ -406,20 +395,18 @@ fn start_tasks(config: &Config, api: Option<Api>, parts: Parts<'_>) -> Tasks {
         });
     }
     if let Some(api) = api {
-        let kept = Kept::new(client);
-        let (started, ports) = (Instant::now(), ports.to_vec());
         let source = Source {
             identity,
-            started,
+            started: Instant::now(),
             server,
             interfaces,
-            ports,
-            pool,
-            twins,
+            ports: parts.ports.to_vec(),
+            pool: parts.pool,
+            twins: parts.twins,
             sessions,
-            bypassed,
-            policies,
-            kept,
+            bypassed: parts.bypassed,
+            policies: parts.policies,
+            kept: Kept::new(parts.client),
         };
         tasks.spawn(async move {
             api.serve(Arc::new(source))
