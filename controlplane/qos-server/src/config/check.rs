@@ -7,171 +7,64 @@ use tonic::transport::Uri;
 use super::{Config, ConfigError, Data};
 use crate::identity::Claims;
 
+/// Keys, each with its value and those that it may have; an absent one has what comes after `or`.
+macro_rules! bounds {
+    ($config:ident, $($key:ident $(or $default:literal)?: $allowed:expr,)*) => {
+        [$((stringify!($key), $config.$key $(.unwrap_or($default))? as u64, $allowed)),*]
+    };
+}
+
 impl Config {
     /// Checks each value for itself.
     pub(super) fn check(&self, file: &Path) -> Result<(), ConfigError> {
         let buffer = 1..=1_048_576;
-        let number = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
-        let checks = [
-            (
-                "acknowledge_timeout_ms",
-                self.acknowledge_timeout_ms,
-                1..=60_000,
-                "give 1 to 60000",
-            ),
-            (
-                "adopt_for_s",
-                self.adopt_for_s,
-                0..=86_400,
-                "give at most 86400",
-            ),
-            (
-                "forget_routers_after_s",
-                self.forget_routers_after_s,
-                0..=315_360_000,
-                "give at most 315360000",
-            ),
-            (
-                "agent_ttl_s",
-                self.agent_ttl_s,
-                30..=86_400,
-                "give 30 to 86400",
-            ),
-            (
-                "agent_lost_s",
-                self.agent_lost_s,
-                0..=31_536_000,
-                "give at most 31536000",
-            ),
-            (
-                "silent_after_s",
-                if self.silent_after_s == 0 {
-                    120
-                } else {
-                    self.silent_after_s
-                },
-                120..=86_400,
-                "give 120 to 86400, or 0 for never",
-            ),
-            (
-                "keep_within_s",
-                self.keep_within_s,
-                1..=86_400,
-                "give 1 to 86400",
-            ),
-            ("hold_s", self.hold_s, 120..=604_800, "give 120 to 604800"),
-            (
-                "unused_after_s",
-                self.unused_after_s,
-                120..=86_400,
-                "give 120 to 86400",
-            ),
-            (
-                "keepalive_interval_ms",
-                self.keepalive_interval_ms,
-                10..=3_600_000,
-                "give 10 to 3600000",
-            ),
-            (
-                "keepalive_timeout_ms",
-                self.keepalive_timeout_ms,
-                10..=3_600_000,
-                "give 10 to 3600000",
-            ),
-            (
-                "max_sessions",
-                number(self.max_sessions),
-                1..=u64::MAX,
-                "give at least 1",
-            ),
-            (
-                "max_sessions_per_agent",
-                number(self.max_sessions_per_agent),
-                1..=u64::MAX,
-                "give at least 1",
-            ),
-            (
-                "streams_per_agent",
-                number(self.streams_per_agent),
-                1..=u64::MAX,
-                "give at least 1",
-            ),
-            (
-                "changes_per_s",
-                self.changes_per_s.into(),
-                0..=1_000_000_000,
-                "give at most 1000000000",
-            ),
-            (
-                "changes_burst",
-                self.changes_burst.unwrap_or(1).into(),
-                1..=u64::MAX,
-                "give at least 1",
-            ),
-            (
-                "max_routers",
-                number(self.max_routers),
-                1..=u64::MAX,
-                "give at least 1",
-            ),
-            (
-                "max_watchers",
-                number(self.max_watchers),
-                0..=65_536,
-                "give at most 65536",
-            ),
-            (
-                "watch_buffer",
-                number(self.watch_buffer),
-                buffer.clone(),
-                "give 1 to 1048576",
-            ),
-            (
-                "router_buffer",
-                number(self.router_buffer),
-                buffer,
-                "give 1 to 1048576",
-            ),
-            (
-                "max_connections",
-                number(self.max_connections),
-                1..=u64::MAX,
-                "give at least 1",
-            ),
-            (
-                "max_connections_per_peer",
-                number(self.max_connections_per_peer),
-                1..=u64::MAX,
-                "give at least 1",
-            ),
-            (
-                "handshake_timeout_ms",
-                self.handshake_timeout_ms,
-                10..=3_600_000,
-                "give 10 to 3600000",
-            ),
-            (
-                "idle_timeout_s",
-                self.idle_timeout_s,
-                1..=31_536_000,
-                "give 1 to 31536000",
-            ),
-            (
-                "read_timeout_s",
-                self.read_timeout_s,
-                1..=86_400,
-                "give 1 to 86400",
-            ),
-        ];
-        for (key, value, allowed, reason) in checks {
-            if !allowed.contains(&value) {
-                return Err(ConfigError::Value {
-                    file: file.to_owned(),
-                    key,
-                    value,
-                    reason,
-                });
+        let checks = bounds! {
+            self,
+            acknowledge_timeout_ms: 1..=60_000,
+            adopt_for_s: 0..=86_400,
+            forget_routers_after_s: 0..=315_360_000,
+            agent_ttl_s: 30..=86_400,
+            agent_lost_s: 0..=31_536_000,
+            silent_after_s: 120..=86_400,
+            keep_within_s: 1..=86_400,
+            hold_s: 120..=604_800,
+            unused_after_s: 120..=86_400,
+            keepalive_interval_ms: 10..=3_600_000,
+            keepalive_timeout_ms: 10..=3_600_000,
+            max_sessions: 1..=u64::MAX,
+            max_sessions_per_agent: 1..=u64::MAX,
+            streams_per_agent: 1..=u64::MAX,
+            changes_per_s: 0..=1_000_000_000,
+            changes_burst or 1: 1..=u64::MAX,
+            max_routers: 1..=u64::MAX,
+            max_watchers: 0..=65_536,
+            watch_buffer: buffer.clone(),
+            router_buffer: buffer,
+            max_connections: 1..=u64::MAX,
+            max_connections_per_peer: 1..=u64::MAX,
+            handshake_timeout_ms: 10..=3_600_000,
+            idle_timeout_s: 1..=31_536_000,
+            read_timeout_s: 1..=86_400,
+        };
+        for (key, value, allowed) in checks {
+            let or_never = key == "silent_after_s";
+            if allowed.contains(&value) || (or_never && value == 0) {
+                continue;
             }
+            let mut reason = match allowed.into_inner() {
+                (0, most) => format!("give at most {most}"),
+                (least, u64::MAX) => format!("give at least {least}"),
+                (least, most) => format!("give {least} to {most}"),
+            };
+            if or_never {
+                reason.push_str(", or 0 for never");
+            }
+            return Err(ConfigError::Value {
+                file: file.to_owned(),
+                key,
+                value,
+                reason,
+            });
         }
         Claims::new(&self.may_claim).map_err(|error| ConfigError::Claim {
             file: file.to_owned(),

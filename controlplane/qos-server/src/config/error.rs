@@ -59,6 +59,6 @@ pub enum ConfigError {
         /// What it says.
         value: u64,
         /// What it may say.
-        reason: &'static str,
+        reason: String,
     },
 }
