@@ -21,7 +21,6 @@ use super::{
     Peer,
     client::{Call, Cost, Share},
 };
-use crate::grpc::status::status;
 
 /// Puts [`Calls`] around the services.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +66,7 @@ where
         if let Err(error) = peer.caller().may_call(path) {
             let from = peer.address();
             warn!(peer = from, path, reason = %error, "refused a call");
-            return Box::pin(async move { Ok(status(&error).into_http()) });
+            return Box::pin(async move { Ok(Status::from(error).into_http()) });
         }
         let cost = cost(path);
         let call = peer.client.call();

@@ -10,7 +10,6 @@ use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Status, Streaming};
 use voicelane_proto::v1::{KeepAgentRequest, KeepAgentResponse};
 
-use super::status::status;
 use crate::{
     engine::{Engine, SILENT_CHUNK},
     identity::Caller,
@@ -38,9 +37,9 @@ pub(super) fn serve(
     tokio::spawn(async move {
         let end = tokio::select! {
             end = keep(&engine, &caller, inbound, &told) => end,
-            () = told.closed() => None,
+            () = told.closed() => Ok(()),
         };
-        if let Some(status) = end {
+        if let Err(status) = end {
             // Fails only when the agent has gone.
             let _ = told.send(Err(status)).await;
         }
@@ -48,35 +47,32 @@ pub(super) fn serve(
     ReceiverStream::new(responses)
 }
 
-/// Serves an agent until its stream ends; tells the status to end it with, if there is one.
+/// Serves an agent until its stream ends; an error is the status to end it with.
 async fn keep(
     engine: &Arc<Engine>,
     caller: &Caller,
     mut inbound: Streaming<KeepAgentRequest>,
     told: &mpsc::Sender<Told>,
-) -> Option<Status> {
-    let first = match timeout(INTRODUCTION, inbound.message()).await {
-        Ok(Ok(first)) => first?,
-        Ok(Err(status)) => return Some(status),
-        Err(_) => return Some(Status::deadline_exceeded("no KeepAgentRequest within 30 s")),
+) -> Result<(), Status> {
+    let first = timeout(INTRODUCTION, inbound.message())
+        .await
+        .map_err(|_| Status::deadline_exceeded("no KeepAgentRequest within 30 s"))??;
+    let Some(first) = first else {
+        return Ok(());
     };
     let mut agent = first.agent_id.clone();
-    if let Err(error) = caller.own(&mut agent) {
-        return Some(status(&error));
-    }
+    caller.own(&mut agent)?;
     // The session's name is any that can be.
-    if let Err(error) = session_key("request", &agent, "x") {
-        return Some(status(&error));
-    }
-    if let Err(error) = take(engine, &agent, &first) {
-        return Some(status(&error));
-    }
+    session_key("request", &agent, "x")?;
+    take(engine, &agent, &first)?;
     let welcome = KeepAgentResponse {
         ttl_s: u32::try_from(engine.agent_ttl().as_secs()).unwrap_or(u32::MAX),
         server_epoch: engine.epoch(),
         silent: Vec::new(),
     };
-    told.send(Ok(welcome)).await.ok()?;
+    if told.send(Ok(welcome)).await.is_err() {
+        return Ok(());
+    }
     let mut asked = engine.asked();
     asked.mark_changed();
     let mut stopping = engine.stopping();
@@ -85,20 +81,17 @@ async fn keep(
     let mut last_question = 0;
     loop {
         tokio::select! {
-            message = inbound.message() => match message {
-                Ok(None) => return None,
-                Ok(Some(request)) => if let Err(error) = take(engine, &agent, &request) {
-                    return Some(status(&error));
-                },
-                Err(status) => return Some(status),
+            message = inbound.message() => match message? {
+                Some(request) => take(engine, &agent, &request)?,
+                None => return Ok(()),
             },
             Ok(()) = asked.changed() => {
                 sleep(TOGETHER).await;
-                ask(engine, &agent, &mut last_question, told).await?;
+                if ask(engine, &agent, &mut last_question, told).await.is_none() {
+                    return Ok(());
+                }
             }
-            () = &mut stopped => {
-                return Some(status(&Error::ShuttingDown));
-            }
+            () = &mut stopped => return Err(Error::ShuttingDown.into()),
         }
     }
 }

@@ -21,8 +21,7 @@ use tonic::{Status, Streaming};
 use voicelane_proto::v1::{self, session_change::Change};
 
 use super::{
-    parse, render,
-    status::{code_name, status},
+    parse, render, status::code_name,
 };
 use crate::{
     connection::Peer,
@@ -255,7 +254,7 @@ impl Changes {
             let read = tokio::select! {
                 biased;
                 Some(outcome) = running.next() => return Some(Ok(self.collect(outcome))),
-                () = stopped, if reads => Err(status(&Error::ShuttingDown)),
+                () = stopped, if reads => Err(Error::ShuttingDown.into()),
                 read = read, if reads && has_room => read,
                 () = sleep_until(round.end), if some_wait => continue,
                 else => return self.end.take().map(Err),
@@ -263,7 +262,7 @@ impl Changes {
             let end = match read {
                 Ok(Some(request)) => match self.begin(request) {
                     Ok(()) => continue,
-                    Err(error) => Some(status(&error)),
+                    Err(error) => Some(error.into()),
                 },
                 Ok(None) => None,
                 Err(status) => Some(status),
@@ -331,7 +330,7 @@ async fn make(asker: &Asker, change: v1::SessionChange) -> v1::ChangeOutcome {
             ..v1::ChangeOutcome::default()
         },
         Err(error) => {
-            let status = status(&error);
+            let status = Status::from(error);
             v1::ChangeOutcome {
                 tag,
                 code: status.code().into(),

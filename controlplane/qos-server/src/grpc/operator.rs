@@ -7,8 +7,7 @@ use tonic::{Request, Response, Status};
 use voicelane_proto::v1::{self, operator_server::Operator};
 
 use super::{
-    PAGE_BYTES, overview, parse, peer, render,
-    status::{code_name, status},
+    PAGE_BYTES, overview, parse, peer, render, status::code_name,
 };
 use crate::{
     engine::Engine,
@@ -55,20 +54,16 @@ impl Operator for OperatorService {
         &self,
         request: Request<v1::ListRoutersRequest>,
     ) -> Result<Response<v1::ListRoutersResponse>, Status> {
-        list_routers(&self.engine, request.into_inner())
-            .await
-            .map(Response::new)
-            .map_err(|error| status(&error))
+        let page = list_routers(&self.engine, request.into_inner()).await?;
+        Ok(Response::new(page))
     }
 
     async fn get_router(
         &self,
         request: Request<v1::GetRouterRequest>,
     ) -> Result<Response<v1::GetRouterResponse>, Status> {
-        let id = RouterId::parse("router_id", &request.into_inner().router_id);
-        let router = id
-            .and_then(|id| self.engine.router(&id))
-            .map_err(|error| status(&error))?;
+        let id = RouterId::parse("router_id", &request.into_inner().router_id)?;
+        let router = self.engine.router(&id)?;
         Ok(Response::new(v1::GetRouterResponse {
             router: Some(render::router(&router)),
         }))
@@ -79,8 +74,7 @@ impl Operator for OperatorService {
         request: Request<v1::ForgetRouterRequest>,
     ) -> Result<Response<v1::ForgetRouterResponse>, Status> {
         let peer = peer(&request)?;
-        let id = RouterId::parse("router_id", &request.into_inner().router_id)
-            .map_err(|error| status(&error))?;
+        let id = RouterId::parse("router_id", &request.into_inner().router_id)?;
         let (engine, router) = (self.engine.clone(), id.clone());
         let forgotten = tokio::spawn(async move { engine.forget_router(&id).await }).await;
         let forgotten = forgotten.map_err(|error| Status::internal(error.to_string()))?;
@@ -94,9 +88,8 @@ impl Operator for OperatorService {
             forgotten.as_ref().map_or_else(code_name, |_| "ok"),
             forgotten.as_ref().err().map(ToString::to_string),
         );
-        let sessions = forgotten.map_err(|error| status(&error))?;
         Ok(Response::new(v1::ForgetRouterResponse {
-            sessions: sessions as u64,
+            sessions: forgotten? as u64,
         }))
     }
 
@@ -104,9 +97,8 @@ impl Operator for OperatorService {
         &self,
         request: Request<v1::ListPrefixesRequest>,
     ) -> Result<Response<v1::ListPrefixesResponse>, Status> {
-        list_prefixes(&self.engine, &request.into_inner())
-            .map(Response::new)
-            .map_err(|error| status(&error))
+        let page = list_prefixes(&self.engine, request.get_ref())?;
+        Ok(Response::new(page))
     }
 
     async fn explain_session(
@@ -114,14 +106,9 @@ impl Operator for OperatorService {
         request: Request<v1::ExplainSessionRequest>,
     ) -> Result<Response<v1::ExplainSessionResponse>, Status> {
         let peer = peer(&request)?;
-        let key = parse::key("key", request.into_inner().key).map_err(|error| status(&error))?;
-        let seen = peer.caller().may_see(key.agent());
-        seen.map_err(|error| status(&error))?;
-        let explanation = self
-            .engine
-            .explain(&key)
-            .await
-            .map_err(|error| status(&error))?;
+        let key = parse::key("key", request.into_inner().key)?;
+        peer.caller().may_see(key.agent())?;
+        let explanation = self.engine.explain(&key).await?;
         Ok(Response::new(render::explanation(&explanation)))
     }
 
@@ -129,19 +116,16 @@ impl Operator for OperatorService {
         &self,
         request: Request<v1::ListLinksRequest>,
     ) -> Result<Response<v1::ListLinksResponse>, Status> {
-        list_links(&self.engine, &request.into_inner())
-            .map(Response::new)
-            .map_err(|error| status(&error))
+        let page = list_links(&self.engine, request.get_ref())?;
+        Ok(Response::new(page))
     }
 
     async fn get_link(
         &self,
         request: Request<v1::GetLinkRequest>,
     ) -> Result<Response<v1::GetLinkResponse>, Status> {
-        get_link(&self.engine, &request.into_inner())
-            .await
-            .map(Response::new)
-            .map_err(|error| status(&error))
+        let link = get_link(&self.engine, request.get_ref()).await?;
+        Ok(Response::new(link))
     }
 
     type WatchEventsStream = overview::Told<v1::WatchEventsResponse>;
@@ -150,9 +134,8 @@ impl Operator for OperatorService {
         &self,
         request: Request<v1::WatchEventsRequest>,
     ) -> Result<Response<Self::WatchEventsStream>, Status> {
-        overview::watch_events(self.engine.clone(), request.get_ref())
-            .map(Response::new)
-            .map_err(|error| status(&error))
+        let events = overview::watch_events(self.engine.clone(), request.get_ref())?;
+        Ok(Response::new(events))
     }
 
     type WatchOverviewStream = overview::Told<v1::WatchOverviewResponse>;
@@ -162,10 +145,9 @@ impl Operator for OperatorService {
         request: Request<v1::WatchOverviewRequest>,
     ) -> Result<Response<Self::WatchOverviewStream>, Status> {
         let request = request.into_inner();
-        overview::Wanted::parse(&request.search, request.calls)
-            .and_then(|wanted| overview::watch_overview(self.engine.clone(), wanted, request.once))
-            .map(Response::new)
-            .map_err(|error| status(&error))
+        let wanted = overview::Wanted::parse(&request.search, request.calls)?;
+        let told = overview::watch_overview(self.engine.clone(), wanted, request.once)?;
+        Ok(Response::new(told))
     }
 }
 

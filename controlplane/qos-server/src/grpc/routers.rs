@@ -1,14 +1,13 @@
 //! Routers: one long stream each.
 
-use std::{collections::BTreeMap, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{sync::oneshot, time::timeout};
-use tokio_stream::Stream;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::{debug, warn};
 use voicelane_proto::v1::{self, attach_request::Message, routers_server::Routers};
 
-use super::{parse, peer, render, status::status};
+use super::{overview::Told, parse, peer, render};
 use crate::{
     connection::Peer,
     engine::{Ended, Engine, Link, Outgoing, ToRouter},
@@ -57,7 +56,7 @@ struct Outbound {
 
 #[tonic::async_trait]
 impl Routers for RoutersService {
-    type AttachStream = Pin<Box<dyn Stream<Item = Result<v1::AttachResponse, Status>> + Send>>;
+    type AttachStream = Told<v1::AttachResponse>;
 
     async fn attach(
         &self,
@@ -74,7 +73,7 @@ impl Routers for RoutersService {
             let mut serving = std::pin::pin!(serve(&engine, inbound, peer, attached_sender));
             let status = tokio::select! {
                 status = &mut serving => status,
-                () = stopped => status(&Error::ShuttingDown),
+                () = stopped => Error::ShuttingDown.into(),
                 // What the router is read from says why it is gone, if anything does.
                 () = end_sender.closed() => match timeout(LAST_WORD, &mut serving).await {
                     Ok(status) => status,
@@ -175,11 +174,11 @@ async fn serve(
             link,
             reason,
         };
-        Ok((guard, receiver))
+        Ok::<_, Error>((guard, receiver))
     });
     let (mut guard, receiver) = match attaching.await {
         Ok(Ok(attached)) => attached,
-        Ok(Err(error)) => return status(&error),
+        Ok(Err(error)) => return error.into(),
         Err(error) => return Status::internal(error.to_string()),
     };
     let link = guard.link.clone();
@@ -217,18 +216,17 @@ async fn introduction(
     inbound: &mut Streaming<v1::AttachRequest>,
     peer: &Peer,
 ) -> Result<Introduction, Status> {
-    let invalid = |error: Error| status(&error);
     let identity = match next(inbound).await? {
-        Message::Hello(hello) => parse::hello(hello).map_err(invalid)?,
+        Message::Hello(hello) => parse::hello(hello)?,
         other => {
             let reason = format!("is {}; the first must be Hello", name(&other));
-            return Err(status(&Error::invalid("message", reason)));
+            return Err(Error::invalid("message", reason).into());
         }
     };
     if let Err(error) = peer.caller().may_attach(identity.id.as_str()) {
         let from = peer.address();
         warn!(peer = from, reason = %error, "refused a router");
-        return Err(status(&error));
+        return Err(error.into());
     }
     let mut interfaces = None;
     let mut parts = Parts::default();
@@ -244,12 +242,12 @@ async fn introduction(
         }
         match next(inbound).await? {
             Message::Interfaces(report) => {
-                interfaces = part(&mut parts, report).map_err(invalid)?.or(interfaces);
+                interfaces = part(&mut parts, report)?.or(interfaces);
             }
             Message::Installed(installed) if !complete => {
                 complete = installed.last;
                 for session in installed.sessions {
-                    let (key, has) = parse::installed(session).map_err(invalid)?;
+                    let (key, has) = parse::installed(session)?;
                     reported.insert(key, has);
                 }
                 if reported.len() > MAX_REPORTED {
@@ -313,7 +311,7 @@ async fn listen(
             Err(status) => return status,
         };
         if let Err(error) = parsed {
-            return status(&error);
+            return error.into();
         }
     }
 }
@@ -343,19 +341,17 @@ async fn next(inbound: &mut Streaming<v1::AttachRequest>) -> Result<Message, Sta
         Some(v1::AttachRequest {
             message: Some(message),
         }) => Ok(message),
-        Some(_) => Err(status(&Error::invalid(
-            "message",
-            "is empty, or of a kind that is not known here",
-        ))),
+        Some(_) => {
+            let reason = "is empty, or of a kind that is not known here";
+            Err(Error::invalid("message", reason).into())
+        }
         None => Err(Status::cancelled("the router ended the stream")),
     }
 }
 
 fn out_of_place(message: &Message) -> Status {
-    status(&Error::invalid(
-        "message",
-        format!("is {}, which is out of place here", name(message)),
-    ))
+    let reason = format!("is {}, which is out of place here", name(message));
+    Error::invalid("message", reason).into()
 }
 
 fn name(message: &Message) -> &'static str {

@@ -1,6 +1,6 @@
 //! Sessions: what call agents say.
 
-use std::{pin::Pin, sync::Arc};
+use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use prost::Message as _;
@@ -11,9 +11,8 @@ use voicelane_proto::v1::{self, sessions_server::Sessions};
 use super::{
     PAGE_BYTES, agents,
     changes::{self, Asker},
-    parse, peer, render,
-    status::status,
-    watch,
+    overview::Told,
+    parse, peer, render, watch,
 };
 use crate::{
     engine::Engine,
@@ -63,7 +62,7 @@ impl SessionsService {
             .caller()
             .agent()
             .map(|agent| self.guard.quotas.stream(agent));
-        stream.transpose().map_err(|error| self.refusal(&error))
+        stream.transpose().map_err(|error| self.refusal(error))
     }
 
     fn answer<T>(&self, message: T) -> Response<T> {
@@ -72,8 +71,8 @@ impl SessionsService {
         response
     }
 
-    fn refusal(&self, error: &Error) -> Status {
-        let mut status = status(error);
+    fn refusal(&self, error: Error) -> Status {
+        let mut status = Status::from(error);
         self.tell_epoch(status.metadata_mut());
         status
     }
@@ -91,7 +90,7 @@ impl Sessions for SessionsService {
     ) -> Result<Response<v1::AddSessionResponse>, Status> {
         let asker = self.asker(&request)?;
         let added = asker.add(request.into_inner()).await;
-        let session = added.map_err(|error| self.refusal(&error))?;
+        let session = added.map_err(|error| self.refusal(error))?;
         Ok(self.answer(v1::AddSessionResponse {
             session: render::some_session(&session),
             server_epoch: self.engine.epoch(),
@@ -104,7 +103,7 @@ impl Sessions for SessionsService {
     ) -> Result<Response<v1::ModifySessionResponse>, Status> {
         let asker = self.asker(&request)?;
         let modified = asker.modify(request.into_inner()).await;
-        let session = modified.map_err(|error| self.refusal(&error))?;
+        let session = modified.map_err(|error| self.refusal(error))?;
         Ok(self.answer(v1::ModifySessionResponse {
             session: render::some_session(&session),
             server_epoch: self.engine.epoch(),
@@ -117,7 +116,7 @@ impl Sessions for SessionsService {
     ) -> Result<Response<v1::DeleteSessionResponse>, Status> {
         let asker = self.asker(&request)?;
         let deleted = asker.delete(request.into_inner()).await;
-        let session = deleted.map_err(|error| self.refusal(&error))?;
+        let session = deleted.map_err(|error| self.refusal(error))?;
         Ok(self.answer(v1::DeleteSessionResponse {
             pending_routers: render::pending(&session),
             session: render::some_session(&session),
@@ -125,8 +124,7 @@ impl Sessions for SessionsService {
         }))
     }
 
-    type ChangeSessionsStream =
-        Pin<Box<dyn Stream<Item = Result<v1::ChangeSessionsResponse, Status>> + Send>>;
+    type ChangeSessionsStream = Told<v1::ChangeSessionsResponse>;
 
     async fn change_sessions(
         &self,
@@ -147,7 +145,7 @@ impl Sessions for SessionsService {
                 peer.caller().may_see(key.agent())?;
                 self.engine.session(&key)
             })
-            .map_err(|error| self.refusal(&error))?;
+            .map_err(|error| self.refusal(error))?;
         Ok(self.answer(v1::GetSessionResponse {
             session: render::some_session(&session),
             server_epoch: self.engine.epoch(),
@@ -162,15 +160,14 @@ impl Sessions for SessionsService {
         let mut request = request.into_inner();
         peer.caller()
             .own(&mut request.agent_id)
-            .map_err(|error| self.refusal(&error))?;
+            .map_err(|error| self.refusal(error))?;
         list(&self.engine, request)
             .await
             .map(|page| self.answer(page))
-            .map_err(|error| self.refusal(&error))
+            .map_err(|error| self.refusal(error))
     }
 
-    type WatchSessionsStream =
-        Pin<Box<dyn Stream<Item = Result<v1::WatchSessionsResponse, Status>> + Send>>;
+    type WatchSessionsStream = Told<v1::WatchSessionsResponse>;
 
     async fn watch_sessions(
         &self,
@@ -180,16 +177,15 @@ impl Sessions for SessionsService {
         let mut request = request.into_inner();
         peer.caller()
             .own(&mut request.agent_id)
-            .map_err(|error| self.refusal(&error))?;
+            .map_err(|error| self.refusal(error))?;
         let watcher = parse::agent(&request.agent_id)
             .and_then(|agent| self.engine.watch(agent, request.include_existing))
-            .map_err(|error| self.refusal(&error))?;
+            .map_err(|error| self.refusal(error))?;
         let events = watch::serve(watcher);
         Ok(self.answer(Box::pin(held(events, stream))))
     }
 
-    type KeepAgentStream =
-        Pin<Box<dyn Stream<Item = Result<v1::KeepAgentResponse, Status>> + Send>>;
+    type KeepAgentStream = Told<v1::KeepAgentResponse>;
 
     async fn keep_agent(
         &self,

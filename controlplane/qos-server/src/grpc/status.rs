@@ -4,9 +4,10 @@ use tonic::{Code, Status};
 
 use crate::model::error::{Error, RefusalKind};
 
-/// The status of an error.
-pub fn status(error: &Error) -> Status {
-    Status::new(code(error), error.to_string())
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        Self::new(code(&error), error.to_string())
+    }
 }
 
 /// The name of an error's code, as metrics have it.
