@@ -393,8 +393,7 @@ impl<'a> Process<'a> {
         };
         drop(stop);
         let leave = async {
-            let mut stopping = engine.stopping();
-            drop(stopping.wait_for(|stopping| *stopping).await);
+            engine.stopped().await;
             match end {
                 End::Lost => drop(seat),
                 End::Stopped => {

@@ -199,16 +199,13 @@ pub fn bind_socket(path: &Path) -> Result<UnixListener, ServeError> {
 
 /// Serves `GET /metrics` until the engine stops, and what was asked before.
 pub async fn serve_metrics(engine: Arc<Engine>, listener: TcpListener) -> io::Result<()> {
-    let mut stopping = engine.stopping();
+    let stopped = engine.stopped();
     let one_at_a_time = Arc::new(Mutex::new(()));
     let metrics = axum::Router::new()
         .route("/metrics", get(metrics_text))
         .with_state((engine, one_at_a_time));
     axum::serve(listener, metrics)
-        .with_graceful_shutdown(async move {
-            // Fails only when the engine is gone, which is as good a reason.
-            let _ = stopping.wait_for(|stopping| *stopping).await;
-        })
+        .with_graceful_shutdown(stopped)
         .await
 }
 
@@ -275,7 +272,6 @@ pub async fn serve(
     });
     let incoming = incoming(admission, Listener::Tcp(listener, tls));
     let incoming = stream::select(Box::pin(incoming), Box::pin(local));
-    let mut stopping = engine.stopping();
     let server = Server::builder()
         .http2_keepalive_interval(Some(keepalive.interval))
         .http2_keepalive_timeout(Some(keepalive.timeout))
@@ -300,10 +296,7 @@ pub async fn serve(
             OperatorServer::new(OperatorService::new(engine.clone(), guard))
                 .max_decoding_message_size(MAX_MESSAGE_BYTES),
         )
-        .serve_with_incoming_shutdown(incoming, async move {
-            // Fails only when the engine is gone, which is as good a reason.
-            let _ = stopping.wait_for(|stopping| *stopping).await;
-        });
+        .serve_with_incoming_shutdown(incoming, engine.stopped());
     let stop = async {
         stop.await;
         if !stands_by {

@@ -358,6 +358,12 @@ impl Engine {
         self.stopping.subscribe()
     }
 
+    /// Resolves when the server goes down, or the engine is gone.
+    pub fn stopped(&self) -> impl Future<Output = ()> + use<> {
+        let mut stopping = self.stopping();
+        async move { drop(stopping.wait_for(|stopping| *stopping).await) }
+    }
+
     /// The store that it commits to.
     pub fn journal(&self) -> &Journal {
         &self.journal

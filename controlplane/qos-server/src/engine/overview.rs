@@ -156,7 +156,6 @@ impl Engine {
     }
 
     async fn look_out(self: Arc<Self>) {
-        let mut stopping = self.stopping();
         loop {
             {
                 let mut runs = self.lookout_runs();
@@ -172,7 +171,7 @@ impl Engine {
             let rest = EVERY.max(began.elapsed() * REST);
             tokio::select! {
                 () = sleep(rest) => {}
-                _ = stopping.wait_for(|stopping| *stopping) => {}
+                () = self.stopped() => {}
             }
         }
     }

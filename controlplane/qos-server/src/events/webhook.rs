@@ -116,10 +116,9 @@ impl Webhook {
 
     /// Posts what happens until the engine stops.
     pub async fn run(self, engine: Arc<Engine>) {
-        let mut stopping = engine.stopping();
         tokio::select! {
             () = self.follow(&engine) => {}
-            _ = stopping.wait_for(|stopping| *stopping) => {}
+            () = engine.stopped() => {}
         }
     }
 

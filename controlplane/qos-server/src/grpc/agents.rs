@@ -75,9 +75,7 @@ async fn keep(
     }
     let mut asked = engine.asked();
     asked.mark_changed();
-    let mut stopping = engine.stopping();
-    let stopped = async { drop(stopping.wait_for(|stopping| *stopping).await) };
-    let mut stopped = std::pin::pin!(stopped);
+    let mut stopped = std::pin::pin!(engine.stopped());
     let mut last_question = 0;
     loop {
         tokio::select! {

@@ -286,12 +286,12 @@ impl<T: Send + 'static> Reader<T> {
             patience: engine.read_timeout(),
             _place: engine.admit_watcher()?,
         });
-        let mut stopping = engine.stopping();
+        let stopped = engine.stopped();
         tokio::spawn(async move {
             tokio::select! {
                 () = telling => {}
                 () = gone.closed() => {}
-                _ = stopping.wait_for(|stopping| *stopping) => {}
+                () = stopped => {}
             }
         });
         Ok(Box::pin(ReceiverStream::new(stream)))

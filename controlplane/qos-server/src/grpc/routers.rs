@@ -68,12 +68,10 @@ impl Routers for RoutersService {
         let (attached_sender, attached) = oneshot::channel();
         let (mut end_sender, end) = oneshot::channel();
         tokio::spawn(async move {
-            let mut stopping = engine.stopping();
-            let stopped = async { drop(stopping.wait_for(|stopping| *stopping).await) };
             let mut serving = std::pin::pin!(serve(&engine, inbound, peer, attached_sender));
             let status = tokio::select! {
                 status = &mut serving => status,
-                () = stopped => Error::ShuttingDown.into(),
+                () = engine.stopped() => Error::ShuttingDown.into(),
                 // What the router is read from says why it is gone, if anything does.
                 () = end_sender.closed() => match timeout(LAST_WORD, &mut serving).await {
                     Ok(status) => status,

@@ -292,13 +292,11 @@ impl Leading {
             let attached = engine.attach(identity, peer, interfaces, has).await;
             if let Ok((its, mut messages)) = attached {
                 link.set(its.clone()).unwrap();
-                let mut stopping = engine.stopping();
-                let stopped = async { drop(stopping.wait_for(|it| *it).await) };
                 let mut ends = std::pin::pin!(async {
                     tokio::select! {
                         biased;
                         () = cut.notified() => {}
-                        () = stopped => {}
+                        () = engine.stopped() => {}
                     }
                 });
                 loop {
