@@ -10,6 +10,7 @@ use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Status, Streaming};
 use voicelane_proto::v1::{KeepAgentRequest, KeepAgentResponse};
 
+use super::parse;
 use crate::{
     engine::{Engine, SILENT_CHUNK},
     identity::Caller,
@@ -100,11 +101,7 @@ fn take(engine: &Arc<Engine>, agent: &str, request: &KeepAgentRequest) -> Result
         let reason = format!("is {:?}; the stream is of {agent:?}", request.agent_id);
         return Err(Error::invalid("agent_id", reason));
     }
-    let count = request.keep.len();
-    if count > MAX_SESSIONS {
-        let reason = format!("has {count}; give at most {MAX_SESSIONS}");
-        return Err(Error::invalid("keep", reason));
-    }
+    parse::at_most("keep", request.keep.len(), MAX_SESSIONS)?;
     engine.keep_agent(agent);
     engine.keep_silent(agent, &request.keep)
 }

@@ -115,10 +115,7 @@ fn flow(field: &str, flow: v1::MediaFlow, class: ServiceClass) -> Result<MediaFl
 }
 
 fn codecs(field: &str, codecs: Vec<v1::Codec>) -> Result<Box<[Codec]>, Error> {
-    if codecs.len() > MAX_CODECS {
-        let reason = format!("has {}; give at most {MAX_CODECS}", codecs.len());
-        return Err(Error::invalid(field, reason));
-    }
+    at_most(field, codecs.len(), MAX_CODECS)?;
     let mut parsed: Vec<Codec> = Vec::with_capacity(codecs.len());
     for (index, it) in codecs.into_iter().enumerate() {
         let codec = Codec::parse(
@@ -290,6 +287,14 @@ pub fn agent(value: &str) -> Result<Option<String>, Error> {
         return Ok(None);
     }
     session_key("request", value, "any").map(|_| Some(value.to_owned()))
+}
+
+pub(super) fn at_most(field: &str, count: usize, most: usize) -> Result<(), Error> {
+    if count <= most {
+        return Ok(());
+    }
+    let reason = format!("has {count}; give at most {most}");
+    Err(Error::invalid(field, reason))
 }
 
 fn missing(field: &str) -> Error {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use voicelane_proto::v1;
 
-use super::{address, endpoint, key, missing, unknown};
+use super::{address, at_most, endpoint, key, missing, unknown};
 use crate::{
     engine::{Colours, EfClaim, EntryCounters, Latched, NearMiss, Reply, Silent},
     model::{
@@ -58,13 +58,7 @@ pub fn kept_interfaces(report: v1::InterfaceReport) -> Result<Vec<Interface>, Er
 
 /// There are no more interfaces and addresses than a router may have.
 fn few(field: &str, interfaces: &[v1::Interface]) -> Result<(), Error> {
-    let count = interfaces.len();
-    if count > MAX_INTERFACES {
-        return Err(Error::invalid(
-            field,
-            format!("has {count}; give at most {MAX_INTERFACES}"),
-        ));
-    }
+    at_most(field, interfaces.len(), MAX_INTERFACES)?;
     let addresses: usize = interfaces.iter().map(|it| it.addresses.len()).sum();
     if addresses > MAX_ADDRESSES {
         return Err(Error::invalid(
@@ -125,11 +119,7 @@ pub fn interface_changes(changes: v1::InterfaceChanges) -> Result<Changes, Error
         added,
         removed,
     };
-    let count = changes.gone.len();
-    if count > MAX_INTERFACES {
-        let reason = format!("has {count}; give at most {MAX_INTERFACES}");
-        return Err(Error::invalid("interface_changes.gone", reason));
-    }
+    at_most("interface_changes.gone", changes.gone.len(), MAX_INTERFACES)?;
     let gone = changes.gone.iter().enumerate().map(|(index, name)| {
         let name = text(&format!("interface_changes.gone[{index}]"), name)?;
         Ok(name.into())
@@ -156,11 +146,7 @@ fn prefixes(field: &str, values: &[String]) -> Result<Vec<IpNet>, Error> {
 
 /// Sessions that a router says are silent.
 pub fn silent(silent: v1::SilentSessions) -> Result<Vec<Silent>, Error> {
-    let count = silent.sessions.len();
-    if count > MAX_LATCHED {
-        let reason = format!("has {count}; give at most {MAX_LATCHED}");
-        return Err(Error::invalid("silent.sessions", reason));
-    }
+    at_most("silent.sessions", silent.sessions.len(), MAX_LATCHED)?;
     let one = |(index, it): (usize, v1::SilentSession)| {
         Ok(Silent {
             key: key(&format!("silent.sessions[{index}].key"), it.key)?,
@@ -173,22 +159,14 @@ pub fn silent(silent: v1::SilentSessions) -> Result<Vec<Silent>, Error> {
 
 /// Sessions that a router says lose packets or are heard one way only.
 pub fn troubled(troubled: v1::TroubledSessions) -> Result<Vec<SessionKey>, Error> {
-    let count = troubled.sessions.len();
-    if count > MAX_LATCHED {
-        let reason = format!("has {count}; give at most {MAX_LATCHED}");
-        return Err(Error::invalid("troubled.sessions", reason));
-    }
+    at_most("troubled.sessions", troubled.sessions.len(), MAX_LATCHED)?;
     let one = |(index, it)| key(&format!("troubled.sessions[{index}]"), Some(it));
     troubled.sessions.into_iter().enumerate().map(one).collect()
 }
 
 /// What a router's ports carry.
 pub fn traffic(traffic: v1::PortTraffic) -> Result<Vec<(Box<str>, Carried)>, Error> {
-    let count = traffic.ports.len();
-    if count > MAX_INTERFACES {
-        let reason = format!("has {count}; give at most {MAX_INTERFACES}");
-        return Err(Error::invalid("traffic.ports", reason));
-    }
+    at_most("traffic.ports", traffic.ports.len(), MAX_INTERFACES)?;
     let one = |(index, it): (usize, v1::PortRate)| {
         let port = text(&format!("traffic.ports[{index}].port"), &it.port)?;
         let carried = Carried {
@@ -202,13 +180,8 @@ pub fn traffic(traffic: v1::PortTraffic) -> Result<Vec<(Box<str>, Carried)>, Err
 
 /// Packets that a router says are no session's.
 pub fn strays(strays: v1::StrayPackets) -> Result<(Vec<NearMiss>, Vec<EfClaim>), Error> {
-    let counts = [strays.near_misses.len(), strays.ef_claims.len()];
-    for (field, count) in ["near_misses", "ef_claims"].into_iter().zip(counts) {
-        if count > MAX_STRAYS {
-            let reason = format!("has {count}; give at most {MAX_STRAYS}");
-            return Err(Error::invalid(format!("strays.{field}"), reason));
-        }
-    }
+    at_most("strays.near_misses", strays.near_misses.len(), MAX_STRAYS)?;
+    at_most("strays.ef_claims", strays.ef_claims.len(), MAX_STRAYS)?;
     let near_miss = |(index, it): (usize, v1::NearMiss)| {
         let field = |name: &str| format!("strays.near_misses[{index}].{name}");
         Ok(NearMiss {
@@ -238,21 +211,19 @@ pub fn strays(strays: v1::StrayPackets) -> Result<(Vec<NearMiss>, Vec<EfClaim>),
 /// What a packet takes on the wire beside its headers, or 0.
 fn overhead(field: &str, bytes: u32) -> Result<u32, Error> {
     if bytes <= MAX_OVERHEAD_BYTES {
-        Ok(bytes)
-    } else {
-        let reason = format!("is {bytes}; give at most {MAX_OVERHEAD_BYTES}");
-        Err(Error::invalid(field, reason))
+        return Ok(bytes);
     }
+    let reason = format!("is {bytes}; give at most {MAX_OVERHEAD_BYTES}");
+    Err(Error::invalid(field, reason))
 }
 
 /// A VLAN's number, or 0.
 fn vlan(field: &str, number: u32) -> Result<u32, Error> {
     if number <= 4094 {
-        Ok(number)
-    } else {
-        let reason = format!("{number} is no VLAN: it must be 1 to 4094, or 0 for none");
-        Err(Error::invalid(field, reason))
+        return Ok(number);
     }
+    let reason = format!("{number} is no VLAN: it must be 1 to 4094, or 0 for none");
+    Err(Error::invalid(field, reason))
 }
 
 fn networks(field: &str, values: &[String]) -> Result<Vec<IpNet>, Error> {
@@ -269,23 +240,16 @@ fn networks(field: &str, values: &[String]) -> Result<Vec<IpNet>, Error> {
 /// What a router says it has.
 pub fn installed(session: v1::InstalledSession) -> Result<(SessionKey, Reported), Error> {
     let key = key("installed.sessions.key", session.key)?;
-    let fingerprint = Fingerprint(session.fingerprint);
-    Ok((
-        key,
-        Reported {
-            revision: session.revision,
-            fingerprint,
-        },
-    ))
+    let reported = Reported {
+        revision: session.revision,
+        fingerprint: Fingerprint(session.fingerprint),
+    };
+    Ok((key, reported))
 }
 
 /// Sources that a router says it has learned.
 pub fn latched(latched: v1::LatchedSources) -> Result<Vec<Latched>, Error> {
-    let count = latched.sources.len();
-    if count > MAX_LATCHED {
-        let reason = format!("has {count}; give at most {MAX_LATCHED}");
-        return Err(Error::invalid("latched.sources", reason));
-    }
+    at_most("latched.sources", latched.sources.len(), MAX_LATCHED)?;
     let one = |(index, it): (usize, v1::LatchedSource)| {
         let field = format!("latched.sources[{index}]");
         let kind = match v1::FlowKind::try_from(it.kind) {
@@ -324,14 +288,11 @@ pub fn result(result: v1::CommandResult) -> Result<(u64, Reply), Error> {
         Ok(Code::Unspecified) | Err(_) => return Err(unknown("result.code", result.code)),
     };
     let detail = result.detail.chars().take(512).collect();
-    let owner = result
-        .owner
-        .map(|owner| key("result.owner", Some(owner)))
-        .transpose()?;
+    let owner = result.owner.map(|it| key("result.owner", Some(it)));
     let refusal = Refusal {
         kind,
         detail,
-        owner,
+        owner: owner.transpose()?,
     };
     Ok((result.command_id, Err(refusal)))
 }
