@@ -155,7 +155,7 @@ async fn list_routers(
     engine: &Engine,
     request: v1::ListRoutersRequest,
 ) -> Result<v1::ListRoutersResponse, Error> {
-    let size = page_size(request.page_size, MAX_ROUTERS as usize, MAX_ROUTERS)?;
+    let size = parse::count("page_size", request.page_size, MAX_ROUTERS as usize, MAX_ROUTERS)?;
     let mut after = match request.page_token.as_str() {
         "" => None,
         token => Some(RouterId::parse("page_token", token)?),
@@ -189,7 +189,7 @@ fn list_prefixes(
     engine: &Engine,
     request: &v1::ListPrefixesRequest,
 ) -> Result<v1::ListPrefixesResponse, Error> {
-    let size = page_size(request.page_size, DEFAULT_PREFIXES, MAX_PREFIXES)?;
+    let size = parse::count("page_size", request.page_size, DEFAULT_PREFIXES, MAX_PREFIXES)?;
     let id = RouterId::parse("router_id", &request.router_id)?;
     let interfaces = engine.router(&id)?.router.interfaces;
     let interface = interfaces.iter().find(|it| *it.name == *request.interface);
@@ -223,7 +223,7 @@ fn list_links(
     engine: &Engine,
     request: &v1::ListLinksRequest,
 ) -> Result<v1::ListLinksResponse, Error> {
-    let size = page_size(request.page_size, MAX_LINKS as usize, MAX_LINKS)?;
+    let size = parse::count("page_size", request.page_size, MAX_LINKS as usize, MAX_LINKS)?;
     let router = match request.router_id.as_str() {
         "" => None,
         id => Some(RouterId::parse("router_id", id)?),
@@ -273,12 +273,7 @@ async fn get_link(
     engine: &Engine,
     request: &v1::GetLinkRequest,
 ) -> Result<v1::GetLinkResponse, Error> {
-    let calls = page_size(request.calls, DEFAULT_CALLS, MAX_CALLS).map_err(|_| {
-        Error::invalid(
-            "calls",
-            format!("is {}; give 1 to {MAX_CALLS}", request.calls),
-        )
-    })?;
+    let calls = parse::count("calls", request.calls, DEFAULT_CALLS, MAX_CALLS)?;
     let direction = match v1::link::Direction::try_from(request.direction) {
         Ok(v1::link::Direction::In) => Direction::In,
         Ok(v1::link::Direction::Out) => Direction::Out,
@@ -299,15 +294,4 @@ async fn get_link(
         link: Some(render::link(&link)),
         calls: calls.iter().map(render::link_call).collect(),
     })
-}
-
-fn page_size(asked: u32, default: usize, most: u32) -> Result<usize, Error> {
-    match asked {
-        0 => Ok(default),
-        size if size <= most => Ok(size as usize),
-        size => Err(Error::invalid(
-            "page_size",
-            format!("is {size}; give 1 to {most}"),
-        )),
-    }
 }

@@ -10,7 +10,7 @@ use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::Status;
 use voicelane_proto::v1::{self, explain_step::Verdict};
 
-use super::render;
+use super::{parse, render};
 use crate::{
     engine::{CallQuality, CallView, Cause, Engine, Overview, RouterView, Segment, SessionView},
     events::{Event, Kind, Part, Severity, Subject},
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The most calls of an overview.
-pub const MOST_CALLS: usize = 200;
+pub const MOST_CALLS: u32 = 200;
 /// The longest search, bytes.
 const MAX_SEARCH: usize = 128;
 /// The events of an overview.
@@ -44,17 +44,9 @@ impl Wanted {
             let reason = format!("has {} bytes; give at most {MAX_SEARCH}", search.len());
             return Err(Error::invalid("search", reason));
         }
-        let calls = match calls as usize {
-            0 => MOST_CALLS,
-            calls if calls <= MOST_CALLS => calls,
-            calls => {
-                let reason = format!("is {calls}; give 1 to {MOST_CALLS}");
-                return Err(Error::invalid("calls", reason));
-            }
-        };
         Ok(Self {
             search: search.to_owned(),
-            calls,
+            calls: parse::count("calls", calls, MOST_CALLS as usize, MOST_CALLS)?,
         })
     }
 }

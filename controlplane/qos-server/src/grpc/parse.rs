@@ -289,6 +289,18 @@ pub fn agent(value: &str) -> Result<Option<String>, Error> {
     session_key("request", value, "any").map(|_| Some(value.to_owned()))
 }
 
+/// How many are asked for; 0: nobody says.
+pub(super) fn count(field: &str, asked: u32, default: usize, most: u32) -> Result<usize, Error> {
+    match asked {
+        0 => Ok(default),
+        count if count <= most => Ok(count as usize),
+        count => {
+            let reason = format!("is {count}; give 1 to {most}");
+            Err(Error::invalid(field, reason))
+        }
+    }
+}
+
 pub(super) fn at_most(field: &str, count: usize, most: usize) -> Result<(), Error> {
     if count <= most {
         return Ok(());

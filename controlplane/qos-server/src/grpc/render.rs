@@ -2,7 +2,7 @@
 
 mod attach;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
 use voicelane_proto::v1;
 use voicelane_types::{ColourMode, MeterKind};
@@ -436,9 +436,4 @@ fn endpoint(end: SocketAddr) -> v1::Endpoint {
 
 fn narrow(index: usize) -> u32 {
     u32::try_from(index).unwrap_or(u32::MAX)
-}
-
-/// A session, as optional as answers have it.
-pub fn some_session(view: &Arc<SessionView>) -> Option<v1::Session> {
-    Some(session(view))
 }

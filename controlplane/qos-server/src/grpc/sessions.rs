@@ -92,7 +92,7 @@ impl Sessions for SessionsService {
         let added = asker.add(request.into_inner()).await;
         let session = added.map_err(|error| self.refusal(error))?;
         Ok(self.answer(v1::AddSessionResponse {
-            session: render::some_session(&session),
+            session: Some(render::session(&session)),
             server_epoch: self.engine.epoch(),
         }))
     }
@@ -105,7 +105,7 @@ impl Sessions for SessionsService {
         let modified = asker.modify(request.into_inner()).await;
         let session = modified.map_err(|error| self.refusal(error))?;
         Ok(self.answer(v1::ModifySessionResponse {
-            session: render::some_session(&session),
+            session: Some(render::session(&session)),
             server_epoch: self.engine.epoch(),
         }))
     }
@@ -119,7 +119,7 @@ impl Sessions for SessionsService {
         let session = deleted.map_err(|error| self.refusal(error))?;
         Ok(self.answer(v1::DeleteSessionResponse {
             pending_routers: render::pending(&session),
-            session: render::some_session(&session),
+            session: Some(render::session(&session)),
             server_epoch: self.engine.epoch(),
         }))
     }
@@ -147,7 +147,7 @@ impl Sessions for SessionsService {
             })
             .map_err(|error| self.refusal(error))?;
         Ok(self.answer(v1::GetSessionResponse {
-            session: render::some_session(&session),
+            session: Some(render::session(&session)),
             server_epoch: self.engine.epoch(),
         }))
     }
@@ -210,16 +210,7 @@ async fn list(
     engine: &Engine,
     request: v1::ListSessionsRequest,
 ) -> Result<v1::ListSessionsResponse, Error> {
-    let size = match request.page_size {
-        0 => DEFAULT_PAGE,
-        size @ 1..=MAX_PAGE => usize::try_from(size).unwrap_or(DEFAULT_PAGE),
-        size => {
-            return Err(Error::invalid(
-                "page_size",
-                format!("is {size}; give 1 to {MAX_PAGE}"),
-            ));
-        }
-    };
+    let size = parse::count("page_size", request.page_size, DEFAULT_PAGE, MAX_PAGE)?;
     let agent = parse::agent(&request.agent_id)?;
     let mut last = match request.page_token.as_str() {
         "" => None,

@@ -48,7 +48,7 @@ async fn tell(mut watcher: Watcher, told: &mpsc::Sender<Told>) -> Option<WatchEn
 fn rendered(event: &Event) -> WatchSessionsResponse {
     WatchSessionsResponse {
         kind: render::event_kind(event.kind).into(),
-        session: render::some_session(&event.session),
+        session: Some(render::session(&event.session)),
         reason: event
             .reaper
             .map(|reaper| reaper.to_string())
