@@ -128,72 +128,28 @@ pub struct Metrics {
 /// Where users are satisfied, some or many of them are not, and so on (ITU-T G.107 annex B).
 const SCORES: [f64; 8] = [1.0, 2.0, 2.6, 3.1, 3.6, 4.0, 4.3, 4.5];
 
-/// Gauges without labels: name, help, and where a snapshot has it.
-const GAUGES: [(&str, &str, Of); 13] = [
-    (
-        "voicelane_server_outstanding_commands",
-        "Commands that routers have not answered",
-        |it| it.outstanding,
-    ),
-    (
-        "voicelane_server_queued_commands",
-        "Messages to routers that wait to be written",
-        |it| it.queued,
-    ),
-    (
-        "voicelane_server_longest_command_queue",
-        "Messages that wait to be written to the router with most of them",
-        |it| it.longest_queue,
-    ),
-    (
-        "voicelane_server_running_operations",
-        "Sessions on which an operation runs",
-        |it| it.running,
-    ),
-    (
-        "voicelane_server_queued_operations",
-        "Operations that wait for another one on their session",
-        |it| it.waiting,
-    ),
-    (
-        "voicelane_server_unsettled_sessions",
-        "Sessions of which something failed that is tried again",
-        |it| it.unsettled,
-    ),
-    (
-        "voicelane_server_silent_sessions",
-        "Sessions that routers say no packet has come for lately",
-        |it| it.silent,
-    ),
-    ("voicelane_server_agents", "Agents whose lease runs", |it| {
-        it.agents
-    }),
-    (
-        "voicelane_server_lost_agents",
-        "Agents whose lease ran out and whose calls go if they do not come back",
-        |it| it.lost_agents,
-    ),
-    (
-        "voicelane_server_watchers",
-        "WatchSessions, WatchEvents and WatchOverview streams",
-        |it| it.watchers,
-    ),
-    (
-        "voicelane_server_serving",
-        "1: the server takes requests, 0: it is going down, or stands by",
-        |it| u64::from(it.serving),
-    ),
-    (
-        "voicelane_server_term",
-        "Of several servers, how many have led, with this one; 0: it does not lead, or is the only one",
-        |it| it.term,
-    ),
-    (
-        "voicelane_server_start_time_seconds",
-        "When the server started, since the Unix epoch",
-        |it| it.started_unix_s,
-    ),
-];
+/// Gauges without labels: name, where a snapshot has it, and help.
+macro_rules! gauges {
+    ($($name:ident: $of:ident, $help:literal;)*) => {
+        [$((stringify!($name), $help, |it| u64::from(it.$of))),*]
+    };
+}
+
+const GAUGES: [(&str, &str, Of); 13] = gauges! {
+    voicelane_server_outstanding_commands: outstanding, "Commands that routers have not answered";
+    voicelane_server_queued_commands: queued, "Messages to routers that wait to be written";
+    voicelane_server_longest_command_queue: longest_queue, "Messages that wait to be written to the router with most of them";
+    voicelane_server_running_operations: running, "Sessions on which an operation runs";
+    voicelane_server_queued_operations: waiting, "Operations that wait for another one on their session";
+    voicelane_server_unsettled_sessions: unsettled, "Sessions of which something failed that is tried again";
+    voicelane_server_silent_sessions: silent, "Sessions that routers say no packet has come for lately";
+    voicelane_server_agents: agents, "Agents whose lease runs";
+    voicelane_server_lost_agents: lost_agents, "Agents whose lease ran out and whose calls go if they do not come back";
+    voicelane_server_watchers: watchers, "WatchSessions, WatchEvents and WatchOverview streams";
+    voicelane_server_serving: serving, "1: the server takes requests, 0: it is going down, or stands by";
+    voicelane_server_term: term, "Of several servers, how many have led, with this one; 0: it does not lead, or is the only one";
+    voicelane_server_start_time_seconds: started_unix_s, "When the server started, since the Unix epoch";
+};
 
 impl Default for Metrics {
     fn default() -> Self {
