@@ -13,6 +13,8 @@ use std::{
 
 use serde::Deserialize;
 use tokio::{sync::watch, time::Instant};
+use voicelane_proto::v1;
+pub use voicelane_proto::v1::{Event, EventKind as Kind};
 
 use crate::model::ids::{RouterId, SessionKey, UnixMs};
 
@@ -30,84 +32,35 @@ const MAX_TEXT: usize = 512;
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// No call suffers by it.
-    Info,
+    Info = v1::Severity::Info as isize,
     /// A call suffers by it, or may.
-    Warning,
+    Warning = v1::Severity::Warning as isize,
     /// Many calls suffer by it, or may.
-    Error,
+    Error = v1::Severity::Error as isize,
 }
 
-/// Kinds of events; how many of each are kept is bounded apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// This server serves, with the sessions of its store.
-    ServerStarted,
-    /// An agent's change was answered with an error.
-    CallRefused,
-    /// A call was removed that no agent has deleted.
-    CallRemoved,
-    /// The source of a latching flow is known.
-    SourceLearned,
-    /// A router's stream came.
-    RouterAttached,
-    /// A router's stream ended.
-    RouterLost,
-    /// A router has what it is to have.
-    RouterSynchronised,
-    /// A router's stream stands, and it answers nothing.
-    RouterMute,
-    /// A router that was mute answers.
-    RouterAnswers,
-    /// A router is not known any more.
-    RouterForgotten,
-    /// A link of a router was lost.
-    InterfaceDown,
-    /// A link of a router that was lost is there again.
-    InterfaceUp,
-    /// No packet of a call has come for long: it goes unless its agent keeps it.
-    CallSilent,
-    /// A flow of a call is silent, and packets without a session are nearly of it.
-    CallMissed,
-    /// Somebody without a call sends EF.
-    EfClaimed,
-    /// The lease of an agent ran out.
-    AgentLost,
-    /// An agent that was lost is there again.
-    AgentBack,
-    /// A call loses many packets.
-    QualityBad,
-    /// Only one way of a call is heard.
-    OneWayAudio,
-    /// Neither is so any more.
-    QualityGood,
-}
-
-/// How many kinds there are.
-const KINDS: usize = Kind::QualityGood as usize + 1;
-
-impl Kind {
-    /// How bad such an event is, unless it says otherwise.
-    fn severity(self) -> Severity {
-        match self {
-            Self::ServerStarted
-            | Self::SourceLearned
-            | Self::RouterAttached
-            | Self::RouterSynchronised
-            | Self::RouterAnswers
-            | Self::RouterForgotten
-            | Self::InterfaceUp
-            | Self::AgentBack
-            | Self::QualityGood => Severity::Info,
-            Self::CallRefused
-            | Self::CallRemoved
-            | Self::CallSilent
-            | Self::CallMissed
-            | Self::EfClaimed
-            | Self::InterfaceDown
-            | Self::QualityBad
-            | Self::OneWayAudio => Severity::Warning,
-            Self::RouterLost | Self::RouterMute | Self::AgentLost => Severity::Error,
-        }
+/// How bad such an event is, unless it says otherwise.
+fn severity_of(kind: Kind) -> Severity {
+    match kind {
+        Kind::Unspecified
+        | Kind::ServerStarted
+        | Kind::SourceLearned
+        | Kind::RouterAttached
+        | Kind::RouterSynchronised
+        | Kind::RouterAnswers
+        | Kind::RouterForgotten
+        | Kind::InterfaceUp
+        | Kind::AgentBack
+        | Kind::QualityGood => Severity::Info,
+        Kind::CallRefused
+        | Kind::CallRemoved
+        | Kind::CallSilent
+        | Kind::CallMissed
+        | Kind::EfClaimed
+        | Kind::InterfaceDown
+        | Kind::QualityBad
+        | Kind::OneWayAudio => Severity::Warning,
+        Kind::RouterLost | Kind::RouterMute | Kind::AgentLost => Severity::Error,
     }
 }
 
@@ -135,27 +88,8 @@ impl From<&RouterId> for Subject {
     }
 }
 
-/// Something that has happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
-    /// Number of the event since the server started, from 1.
-    pub sequence: u64,
-    /// Wall-clock time, ms since 1970.
-    pub at: UnixMs,
-    /// How bad it is.
-    pub severity: Severity,
-    /// Kind of the event, by which floods are bounded.
-    pub kind: Kind,
-    /// The call or router that it is about.
-    pub subject: Subject,
-    /// As a sentence without its subject.
-    pub text: Box<str>,
-    /// How many of the kind were left out before it.
-    pub left_out: u64,
-}
-
 /// What a reader gets.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Part {
     /// Oldest first.
     pub events: Vec<Arc<Event>>,
@@ -166,16 +100,16 @@ pub struct Part {
 }
 
 /// The last events of each kind, and what readers wait on.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Events {
     kept: Mutex<Kept>,
     last: watch::Sender<u64>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Kept {
     all: BTreeMap<u64, Arc<Event>>,
-    kinds: [OfKind; KINDS],
+    kinds: BTreeMap<Kind, OfKind>,
     last: u64,
 }
 
@@ -187,26 +121,6 @@ struct OfKind {
     left_out: u64,
 }
 
-impl Default for Events {
-    fn default() -> Self {
-        let now = Instant::now();
-        let kinds = std::array::from_fn(|_| OfKind {
-            sequences: VecDeque::new(),
-            room: BURST,
-            refilled: now,
-            left_out: 0,
-        });
-        Self {
-            kept: Mutex::new(Kept {
-                all: BTreeMap::new(),
-                kinds,
-                last: 0,
-            }),
-            last: watch::Sender::new(0),
-        }
-    }
-}
-
 impl Events {
     /// Notes what happened. `text` is made only if it is kept.
     pub fn note(
@@ -216,7 +130,7 @@ impl Events {
         subject: impl Into<Subject>,
         text: impl FnOnce() -> String,
     ) {
-        self.note_as(at, kind, kind.severity(), subject, text);
+        self.note_as(at, kind, severity_of(kind), subject, text);
     }
 
     /// The same, with a severity other than the kind's.
@@ -230,23 +144,33 @@ impl Events {
     ) {
         let mut kept = self.kept();
         let kept = &mut *kept;
-        let Some(of_kind) = kept.kinds.get_mut(kind as usize) else {
-            return;
-        };
-        if !of_kind.takes_one(Instant::now()) {
+        let now = Instant::now();
+        let of_kind = kept.kinds.entry(kind).or_insert_with(|| OfKind {
+            sequences: VecDeque::new(),
+            room: BURST,
+            refilled: now,
+            left_out: 0,
+        });
+        if !of_kind.takes_one(now) {
             of_kind.left_out += 1;
             return;
         }
         let mut text = text();
         text.truncate(text.floor_char_boundary(MAX_TEXT));
         kept.last += 1;
+        let (session, router_id) = match subject.into() {
+            Subject::Server => (None, String::new()),
+            Subject::Call(key) => (Some((&key).into()), String::new()),
+            Subject::Router(id) => (None, id.to_string()),
+        };
         let event = Event {
             sequence: kept.last,
-            at,
-            severity,
-            kind,
-            subject: subject.into(),
-            text: text.into(),
+            at_unix_ms: at.0,
+            severity: severity as i32,
+            kind: kind.into(),
+            session,
+            router_id,
+            text,
             left_out: std::mem::take(&mut of_kind.left_out),
         };
         kept.all.insert(event.sequence, Arc::new(event));
@@ -264,7 +188,7 @@ impl Events {
         let kept = self.kept();
         let after = kept.all.range(sequence.saturating_add(1)..).rev();
         let mut events: Vec<_> = after
-            .filter(|(_, event)| event.severity >= severity)
+            .filter(|(_, event)| event.severity >= severity as i32)
             .map(|(_, event)| event.clone())
             .take(most)
             .collect();
@@ -286,7 +210,7 @@ impl Events {
         for (sequence, event) in kept.all.range(sequence.saturating_add(1)..) {
             part.missed += sequence - part.up_to - 1;
             part.up_to = *sequence;
-            if event.severity >= severity {
+            if event.severity >= severity as i32 {
                 part.events.push(event.clone());
                 if part.events.len() >= most {
                     break;

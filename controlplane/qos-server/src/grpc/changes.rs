@@ -20,9 +20,7 @@ use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 use voicelane_proto::v1::{self, session_change::Change};
 
-use super::{
-    parse, render, status::code_name,
-};
+use super::{parse, render, status::code_name};
 use crate::{
     connection::Peer,
     engine::{Engine, Outcome},

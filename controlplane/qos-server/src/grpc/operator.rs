@@ -6,9 +6,7 @@ use prost::Message as _;
 use tonic::{Request, Response, Status};
 use voicelane_proto::v1::{self, operator_server::Operator};
 
-use super::{
-    PAGE_BYTES, overview, parse, peer, render, status::code_name,
-};
+use super::{PAGE_BYTES, overview, parse, peer, render, status::code_name};
 use crate::{
     engine::Engine,
     identity::{Changed, Guard},
@@ -155,7 +153,12 @@ async fn list_routers(
     engine: &Engine,
     request: v1::ListRoutersRequest,
 ) -> Result<v1::ListRoutersResponse, Error> {
-    let size = parse::count("page_size", request.page_size, MAX_ROUTERS as usize, MAX_ROUTERS)?;
+    let size = parse::count(
+        "page_size",
+        request.page_size,
+        MAX_ROUTERS as usize,
+        MAX_ROUTERS,
+    )?;
     let mut after = match request.page_token.as_str() {
         "" => None,
         token => Some(RouterId::parse("page_token", token)?),
@@ -189,7 +192,12 @@ fn list_prefixes(
     engine: &Engine,
     request: &v1::ListPrefixesRequest,
 ) -> Result<v1::ListPrefixesResponse, Error> {
-    let size = parse::count("page_size", request.page_size, DEFAULT_PREFIXES, MAX_PREFIXES)?;
+    let size = parse::count(
+        "page_size",
+        request.page_size,
+        DEFAULT_PREFIXES,
+        MAX_PREFIXES,
+    )?;
     let id = RouterId::parse("router_id", &request.router_id)?;
     let interfaces = engine.router(&id)?.router.interfaces;
     let interface = interfaces.iter().find(|it| *it.name == *request.interface);
@@ -223,7 +231,12 @@ fn list_links(
     engine: &Engine,
     request: &v1::ListLinksRequest,
 ) -> Result<v1::ListLinksResponse, Error> {
-    let size = parse::count("page_size", request.page_size, MAX_LINKS as usize, MAX_LINKS)?;
+    let size = parse::count(
+        "page_size",
+        request.page_size,
+        MAX_LINKS as usize,
+        MAX_LINKS,
+    )?;
     let router = match request.router_id.as_str() {
         "" => None,
         id => Some(RouterId::parse("router_id", id)?),

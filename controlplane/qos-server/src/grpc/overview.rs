@@ -13,7 +13,7 @@ use voicelane_proto::v1::{self, explain_step::Verdict};
 use super::{parse, render};
 use crate::{
     engine::{CallQuality, CallView, Cause, Engine, Overview, RouterView, Segment, SessionView},
-    events::{Event, Kind, Part, Severity, Subject},
+    events::{Part, Severity},
     model::{error::Error, ids::RouterId, registry::Presence, store::InstallationState},
 };
 
@@ -71,7 +71,12 @@ pub async fn overview(
         total_links: it.total_links as u64,
         routers: it.routers.iter().map(router).collect(),
         total_routers: it.total_routers as u64,
-        events: events.events.iter().rev().map(|it| event(it)).collect(),
+        events: events
+            .events
+            .iter()
+            .rev()
+            .map(|it| (**it).clone())
+            .collect(),
     }
 }
 
@@ -205,55 +210,10 @@ fn router(view: &RouterView) -> v1::OverviewRouter {
 /// Events as a message.
 pub fn events(part: &Part, server_epoch: u64) -> v1::WatchEventsResponse {
     v1::WatchEventsResponse {
-        events: part.events.iter().map(|it| event(it)).collect(),
+        events: part.events.iter().map(|it| (**it).clone()).collect(),
         missed: part.missed,
         server_epoch,
     }
-}
-
-fn event(event: &Event) -> v1::Event {
-    let mut told = v1::Event {
-        sequence: event.sequence,
-        at_unix_ms: event.at.0,
-        severity: match event.severity {
-            Severity::Info => v1::Severity::Info,
-            Severity::Warning => v1::Severity::Warning,
-            Severity::Error => v1::Severity::Error,
-        }
-        .into(),
-        kind: match event.kind {
-            Kind::ServerStarted => v1::EventKind::ServerStarted,
-            Kind::CallRefused => v1::EventKind::CallRefused,
-            Kind::CallRemoved => v1::EventKind::CallRemoved,
-            Kind::SourceLearned => v1::EventKind::SourceLearned,
-            Kind::RouterAttached => v1::EventKind::RouterAttached,
-            Kind::RouterLost => v1::EventKind::RouterLost,
-            Kind::RouterSynchronised => v1::EventKind::RouterSynchronised,
-            Kind::RouterMute => v1::EventKind::RouterMute,
-            Kind::RouterAnswers => v1::EventKind::RouterAnswers,
-            Kind::RouterForgotten => v1::EventKind::RouterForgotten,
-            Kind::InterfaceDown => v1::EventKind::InterfaceDown,
-            Kind::InterfaceUp => v1::EventKind::InterfaceUp,
-            Kind::CallSilent => v1::EventKind::CallSilent,
-            Kind::CallMissed => v1::EventKind::CallMissed,
-            Kind::EfClaimed => v1::EventKind::EfClaimed,
-            Kind::AgentLost => v1::EventKind::AgentLost,
-            Kind::AgentBack => v1::EventKind::AgentBack,
-            Kind::QualityBad => v1::EventKind::QualityBad,
-            Kind::OneWayAudio => v1::EventKind::OneWayAudio,
-            Kind::QualityGood => v1::EventKind::QualityGood,
-        }
-        .into(),
-        text: event.text.to_string(),
-        left_out: event.left_out,
-        ..v1::Event::default()
-    };
-    match &event.subject {
-        Subject::Server => {}
-        Subject::Call(key) => told.session = Some(render::key(key)),
-        Subject::Router(id) => told.router_id = id.to_string(),
-    }
-    told
 }
 
 pub(super) type Told<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
