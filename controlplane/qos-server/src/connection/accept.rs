@@ -90,9 +90,10 @@ pub(crate) enum Listener {
 /// What the connections of all listeners have in common.
 #[derive(Clone)]
 pub(crate) struct Admission {
-    engine: Arc<Engine>,
-    limits: Limits,
-    ping_timeout: Duration,
+    pub(super) engine: Arc<Engine>,
+    pub(super) limits: Limits,
+    /// How long a peer has to answer an HTTP/2 ping.
+    pub(super) ping_timeout: Duration,
     seats: Arc<Mutex<Seats>>,
     room: usize,
 }
@@ -120,7 +121,11 @@ pub(crate) fn incoming(
         handshakes: JoinSet::new(),
         failed: Occasionally::default(),
         refused: Occasionally::default(),
-        refusals: Refusals::default(),
+        refusals: Refusals {
+            second: Instant::now(),
+            said: 0,
+            unsaid: 0,
+        },
     };
     stream::unfold(accepting, |mut accepting| async move {
         let connection = accepting.next().await;
@@ -203,12 +208,9 @@ impl Accepting {
         } = match &self.listener {
             Listener::Tcp(_, Some(tls)) => tls.clone(),
             _ => {
-                let (seat, taken) = self.seat(address, &peer, false)?;
-                let wire = Wire::Tcp(tcp);
-                return Some(
-                    self.admission
-                        .connection(wire, peer, Caller::Plain, seat, taken),
-                );
+                let seat = self.seat(address, &peer, false)?;
+                let (wire, who) = (Wire::Tcp(tcp), (peer, Caller::Plain));
+                return Some(Connection::new(&self.admission, wire, who, seat));
             }
         };
         let (seat, mut taken) = self.seat(address, &peer, true)?;
@@ -231,7 +233,7 @@ impl Accepting {
             let caller = Caller::Certified(identity.leaf.clone());
             debug!(peer, who = %identity.leaf, "let in");
             let wire = Wire::tls(tls, identity, trust);
-            Ok(admission.connection(wire, peer, caller, seat, taken))
+            Ok(Connection::new(&admission, wire, (peer, caller), (seat, taken)))
         });
         None
     }
@@ -253,10 +255,9 @@ impl Accepting {
             self.refusals.say(&named, &Refusal { who, why });
             return None;
         }
-        let (seat, taken) = self.seat(LOCAL, &named, false)?;
-        let caller = Caller::Local { uid };
-        let wire = Wire::Unix(unix);
-        Some(self.admission.connection(wire, named, caller, seat, taken))
+        let seat = self.seat(LOCAL, &named, false)?;
+        let (wire, who) = (Wire::Unix(unix), (named, Caller::Local { uid }));
+        Some(Connection::new(&self.admission, wire, who, seat))
     }
 
     /// A place for one more, if another one can make way.
@@ -311,27 +312,6 @@ impl Listener {
     }
 }
 
-impl Admission {
-    fn connection(
-        &self,
-        wire: Wire,
-        peer: String,
-        caller: Caller,
-        seat: Seat,
-        taken: Taken,
-    ) -> Connection {
-        let (limits, ping_timeout) = (self.limits, self.ping_timeout);
-        Connection::new(
-            wire,
-            (peer, caller),
-            (seat, taken),
-            limits,
-            ping_timeout,
-            &self.engine,
-        )
-    }
-}
-
 /// Whether a local peer is one, by user and group.
 fn is_operator((uid, gid): (u32, u32), (own_uid, own_gid): (u32, u32)) -> bool {
     uid == 0 || uid == own_uid || gid == own_gid
@@ -346,16 +326,6 @@ struct Refusals {
     second: Instant,
     said: u32,
     unsaid: u64,
-}
-
-impl Default for Refusals {
-    fn default() -> Self {
-        Self {
-            second: Instant::now(),
-            said: 0,
-            unsaid: 0,
-        }
-    }
 }
 
 impl Refusals {

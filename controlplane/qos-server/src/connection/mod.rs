@@ -35,7 +35,7 @@ use self::{
     seats::{Seat, Taken},
     wire::Wire,
 };
-use crate::{engine::Engine, identity::Caller};
+use crate::identity::Caller;
 
 /// What begins a connection: HTTP/2's preface (RFC 9113, section 3.4) and the head of the SETTINGS
 /// frame that follows it, bytes.
@@ -77,16 +77,15 @@ pub(crate) struct Peer {
 }
 
 impl Connection {
-    /// Counts it among those that are open. A peer has `ping_timeout` to answer an HTTP/2 ping.
+    /// Counts it among those that are open.
     fn new(
+        admission: &Admission,
         wire: Wire,
         (address, caller): (String, Caller),
         (seat, taken): (Seat, Taken),
-        limits: Limits,
-        ping_timeout: Duration,
-        engine: &Engine,
     ) -> Self {
-        let open = engine.metrics().connections.clone();
+        let limits = &admission.limits;
+        let open = admission.engine.metrics().connections.clone();
         open.inc();
         let peer = Peer {
             address: address.into(),
@@ -94,13 +93,13 @@ impl Connection {
             ended: Arc::default(),
             client: Client::new(limits.read_timeout, taken.pages),
             heard: Arc::new(Mutex::new(Instant::now())),
-            ping_timeout,
+            ping_timeout: admission.ping_timeout,
         };
         Self {
             wire,
             peer,
             open,
-            stopping: engine.stopping(),
+            stopping: admission.engine.stopping(),
             seat,
             opening: Some(Opening {
                 deadline: Box::pin(sleep(limits.handshake_timeout)),
@@ -233,7 +232,7 @@ impl AsyncRead for Connection {
         let this = &mut *self;
         this.check_end(context)?;
         let before = buffer.filled().len();
-        let read = Pin::new(&mut this.wire).poll_read(context, buffer);
+        let read = this.wire.stream().poll_read(context, buffer);
         if read.is_ready() {
             this.peer.hear();
             this.received(buffer.filled().len() - before);
@@ -249,7 +248,7 @@ impl AsyncWrite for Connection {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.check_end(context)?;
-        Pin::new(&mut self.wire).poll_write(context, bytes)
+        self.wire.stream().poll_write(context, bytes)
     }
 
     fn poll_write_vectored(
@@ -258,19 +257,19 @@ impl AsyncWrite for Connection {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.check_end(context)?;
-        Pin::new(&mut self.wire).poll_write_vectored(context, bytes)
+        self.wire.stream().poll_write_vectored(context, bytes)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.wire.is_write_vectored()
+        true
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.check_end(context)?;
-        Pin::new(&mut self.wire).poll_flush(context)
+        self.wire.stream().poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.wire).poll_shutdown(context)
+        self.wire.stream().poll_shutdown(context)
     }
 }

@@ -1,7 +1,6 @@
 //! What a connection's bytes go over: TCP in plain text, TLS, or the Unix socket.
 
 use std::{
-    io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -10,7 +9,7 @@ use std::{
 
 use futures_util::Stream as _;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
     sync::watch,
     time::{Sleep, sleep},
@@ -21,6 +20,10 @@ use voicelane_identity::server::{Identity, Trust};
 
 /// How often the clock is asked whether a certificate has expired, at least: it may have been set.
 const CLOCK: Duration = Duration::from_secs(60);
+
+pub(super) trait ReadWrite: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> ReadWrite for T {}
 
 #[derive(Debug)]
 pub(super) enum Wire {
@@ -55,6 +58,15 @@ impl Wire {
         }))
     }
 
+    /// What carries the bytes. Each kind takes several buffers at once.
+    pub(super) fn stream(&mut self) -> Pin<&mut dyn ReadWrite> {
+        match self {
+            Self::Tcp(stream) => Pin::new(stream),
+            Self::Tls(tls) => Pin::new(&mut tls.stream),
+            Self::Unix(stream) => Pin::new(stream),
+        }
+    }
+
     /// Ready when the peer's certificate is good no more: why.
     pub(super) fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<String> {
         let Self::Tls(tls) = self else {
@@ -82,68 +94,4 @@ fn left(identity: &Identity) -> Duration {
     let until = UNIX_EPOCH.checked_add(Duration::from_secs(until));
     let left = until.and_then(|until| until.duration_since(SystemTime::now()).ok());
     left.unwrap_or_default()
-}
-
-impl AsyncRead for Wire {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
-            Self::Tls(tls) => Pin::new(&mut tls.stream).poll_read(context, buffer),
-            Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
-        }
-    }
-}
-
-impl AsyncWrite for Wire {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
-            Self::Tls(tls) => Pin::new(&mut tls.stream).poll_write(context, bytes),
-            Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
-            Self::Tls(tls) => Pin::new(&mut tls.stream).poll_write_vectored(context, bytes),
-            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Tcp(stream) => stream.is_write_vectored(),
-            Self::Tls(tls) => tls.stream.is_write_vectored(),
-            Self::Unix(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_flush(context),
-            Self::Tls(tls) => Pin::new(&mut tls.stream).poll_flush(context),
-            Self::Unix(stream) => Pin::new(stream).poll_flush(context),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
-            Self::Tls(tls) => Pin::new(&mut tls.stream).poll_shutdown(context),
-            Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
-        }
-    }
 }
