@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::Serialize;
 use voicelane_log::{Flush, Log};
 
 /// Appends lines to a file (mode 0600), and to another one when that was moved away; to standard output if it
@@ -22,6 +23,15 @@ pub(crate) fn to(file: &Path) -> io::Result<(Log, Flush)> {
         voicelane_log::to(io::stdout(), lost)
     } else {
         voicelane_log::to(Appended::open(file)?, lost)
+    }
+}
+
+/// Writes a line. Never waits: what has no room is lost, and counted.
+pub(crate) fn note(log: &Log, line: &impl Serialize) {
+    if let Ok(mut line) = serde_json::to_vec(line) {
+        line.push(b'\n');
+        // Never fails.
+        drop(log.clone().write(&line));
     }
 }
 

@@ -2,11 +2,7 @@
 
 mod homer;
 
-use std::{
-    io::{self, Write as _},
-    net::SocketAddr,
-    path::Path,
-};
+use std::{io, net::SocketAddr, path::Path};
 
 use serde::Serialize;
 use voicelane_identity::utc;
@@ -57,7 +53,7 @@ struct Flow {
     #[serde(skip_serializing_if = "Option::is_none")]
     at_destination: Option<Counted>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    loss: Option<Loss>,
+    loss: Option<LocatedLoss>,
     #[serde(skip_serializing_if = "Option::is_none")]
     two_way_delay_ns: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -96,23 +92,6 @@ struct Measured {
     ssrc_changes: u64,
 }
 
-/// As `LocatedLoss` in the API.
-#[derive(Serialize)]
-struct Loss {
-    packets: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    before_source: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    in_source: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    between: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    in_destination: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    after_destination: Option<u64>,
-    reported_packets: u64,
-}
-
 impl Records {
     /// Appends to a file (mode 0600), and to another one when that was moved away; to standard output if it
     /// is `-`. Keep the second until the end.
@@ -127,11 +106,7 @@ impl Records {
 
     /// Notes a call that has ended. Never waits: what has no room is lost, and counted in a line.
     pub fn note(&self, record: &CallRecord) {
-        if let Ok(mut line) = serde_json::to_vec(&line(record)) {
-            line.push(b'\n');
-            // Never fails: what has no room is counted.
-            drop(self.0.clone().write(&line));
-        }
+        lines::note(&self.0, &line(record));
     }
 }
 
@@ -183,7 +158,7 @@ fn flow(record: &CallRecord, index: usize, asked: &MediaFlow) -> Flow {
         source: ends.source.or_else(|| source(told)),
         at_source: told.at_source().map(counted),
         at_destination: told.at_destination().map(counted),
-        loss: told.loss.as_ref().map(loss),
+        loss: told.loss,
         two_way_delay_ns: told.two_way_delay_ns,
         mos: score.map(|it| it.mos),
         rating: score.map(|it| it.rating),
@@ -215,18 +190,6 @@ fn counted(it: &EntryCounters) -> Counted {
         bytes: it.bytes,
         policed_packets: it.policed_packets,
         measured,
-    }
-}
-
-fn loss(it: &LocatedLoss) -> Loss {
-    Loss {
-        packets: it.packets,
-        before_source: it.before_source,
-        in_source: it.in_source,
-        between: it.between,
-        in_destination: it.in_destination,
-        after_destination: it.after_destination,
-        reported_packets: it.reported_packets,
     }
 }
 

@@ -2,7 +2,7 @@
 //! waits for it; what comes too fast is lost, and counted in a line of its own.
 
 use std::{
-    io::{self, Write as _},
+    io,
     path::Path,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -85,11 +85,7 @@ impl Audit {
             outcome,
             message,
         };
-        if let Ok(mut line) = serde_json::to_vec(&entry) {
-            line.push(b'\n');
-            // Never fails: what has no room is counted.
-            drop(log.clone().write(&line));
-        }
+        lines::note(log, &entry);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Where a flow's RTP was lost: both routers of it tell what came up to the same packets. RTP's sequence
 //! number says which these are; it is the marking that RFC 9341 asks for.
 
+use serde::Serialize;
 use voicelane_proto::v1::{MediaQuality, QualityCheckpoint, ReceiverReport};
 
 /// Of so many numbers, at least, the recent loss is: five seconds of most calls.
@@ -12,25 +13,32 @@ const BLOCK: u32 = 64;
 const MOST_SKEW: u32 = 64;
 
 /// Where packets of the stream that is now were lost; `None`: not known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct LocatedLoss {
     /// Sequence numbers that are compared.
     pub packets: u64,
     /// The number after them, as the source's router extends it.
+    #[serde(skip)]
     pub(in crate::engine) end: u32,
     /// Before the source's router.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub before_source: Option<u64>,
     /// Dropped in the source's router.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub in_source: Option<u64>,
     /// On to the destination's router.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub between: Option<u64>,
     /// In the destination's router.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub in_destination: Option<u64>,
     /// After it, by what the receiver says; of [`Self::reported_packets`].
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub after_destination: Option<u64>,
     /// Sequence numbers that the receiver says it of: since the flow began, or its last few reports.
     pub reported_packets: u64,
     /// The number after them, as the destination's router extends it.
+    #[serde(skip)]
     pub(in crate::engine) reported_end: u32,
 }
 
