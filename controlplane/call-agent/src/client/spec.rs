@@ -1,6 +1,6 @@
 //! What the server is asked for, as protocol messages.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use prost::Message as _;
 use voicelane_proto::v1;
@@ -99,7 +99,7 @@ fn flow(flow: &Flow, room: &mut usize) -> v1::MediaFlow {
         Rtcp::Explicit(ends) => (v1::rtcp::Mode::Explicit, Some(ends)),
     };
     let (source, latch) = match flow.source {
-        Source::Fixed(source) => (Some(endpoint(source)), None),
+        Source::Fixed(source) => (Some(source.into()), None),
         Source::Learned { hint } => {
             let address = hint.map(|ip| ip.to_string()).unwrap_or_default();
             (None, Some(v1::Latch { address }))
@@ -107,12 +107,12 @@ fn flow(flow: &Flow, room: &mut usize) -> v1::MediaFlow {
     };
     v1::MediaFlow {
         source,
-        destination: Some(endpoint(flow.destination)),
+        destination: Some(flow.destination.into()),
         max_bitrate_bps: rate(flow.rate_bps),
         rtcp: Some(v1::Rtcp {
             mode: mode.into(),
-            source: ends.as_ref().map(|ends| endpoint(ends.source)),
-            destination: ends.as_ref().map(|ends| endpoint(ends.destination)),
+            source: ends.map(|ends| ends.source.into()),
+            destination: ends.map(|ends| ends.destination.into()),
         }),
         latch,
         packet_time_us: packet_time(flow.packet_us),
@@ -123,7 +123,7 @@ fn flow(flow: &Flow, room: &mut usize) -> v1::MediaFlow {
 
 /// What the side may send, and what it may be sent.
 fn half(half: &Half) -> [v1::MediaFlow; 2] {
-    let end = Some(endpoint(half.end));
+    let end = Some(half.end.into());
     let flow = v1::MediaFlow {
         max_bitrate_bps: rate(half.rate_bps),
         ..v1::MediaFlow::default()
@@ -195,13 +195,6 @@ fn packet_time(us: u32) -> u32 {
 
 fn rate(bps: u64) -> u64 {
     with_clock_room(bps).clamp(*RATES.start(), *RATES.end())
-}
-
-fn endpoint(address: SocketAddr) -> v1::Endpoint {
-    v1::Endpoint {
-        address: address.ip().to_string(),
-        port: address.port().into(),
-    }
 }
 
 /// A Call-ID as far as the server takes it: up to 256 bytes of it, what is no printable ASCII escaped.

@@ -224,16 +224,12 @@ fn dialog(dialog: &DialogReport, state: Option<&(SessionId, State)>) -> v1::Agen
 }
 
 fn flow(flow: &Flow) -> v1::AgentFlow {
-    let endpoint = |address: std::net::SocketAddr| v1::Endpoint {
-        address: address.ip().to_string(),
-        port: address.port().into(),
-    };
     v1::AgentFlow {
         source: match flow.source {
-            Source::Fixed(source) => Some(endpoint(source)),
+            Source::Fixed(source) => Some(source.into()),
             Source::Learned { .. } => None,
         },
-        destination: Some(endpoint(flow.destination)),
+        destination: Some(flow.destination.into()),
         rate_bps: flow.rate_bps,
         held: flow.held,
     }
