@@ -5,12 +5,10 @@ use std::{collections::BTreeMap, sync::Mutex};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use tokio::sync::watch;
 use tonic::Code;
+use voicelane_proto::v1::AgentSessionCounts;
 
 use super::code_name;
-use crate::{
-    call::{Counters, Micros},
-    client::Standing,
-};
+use crate::call::{Counters, Micros};
 
 /// What is counted where it happens.
 #[derive(Debug)]
@@ -92,7 +90,7 @@ pub struct Snapshot {
     /// Calls that are known.
     pub calls: usize,
     /// What the server should have, and how far it is.
-    pub sessions: Standing,
+    pub sessions: AgentSessionCounts,
     /// The server can be asked.
     pub connected: bool,
 }

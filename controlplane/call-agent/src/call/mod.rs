@@ -48,7 +48,7 @@ mod session;
 pub use counters::Counters;
 pub use flows::halves;
 pub use input::{Feed, NgMedia};
-pub use seen::{CallReport, DialogReport, SeenMessage, SeenMessages};
+pub use seen::{CallReport, DialogReport, SeenMessages};
 pub use session::{
     Change, Flow, Half, Lease, MAX_FLOWS, NotPlaced, Reason, Rtcp, RtcpEnds, Session, SessionId,
     Source, Why,

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
+use voicelane_proto::v1::SeenMessage;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
@@ -294,7 +295,7 @@ pub struct CallReport {
 }
 
 /// What was seen of a call.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SeenMessages {
     /// In the order in which they came.
     pub messages: Vec<SeenMessage>,
@@ -315,21 +316,6 @@ pub struct DialogReport {
     pub flows: Arc<[Flow]>,
     /// Streams that could not be placed.
     pub not_placed: Vec<NotPlaced>,
-}
-
-/// One message of a call, as an operator sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SeenMessage {
-    /// Since the call's first message, ms.
-    pub after_ms: u64,
-    /// `INVITE`, `200 INVITE`, `ng offer`.
-    pub what: String,
-    /// Its number; 0 of ng.
-    pub cseq: u32,
-    /// Hops in the order in which they were seen, from 1.
-    pub hop: u32,
-    /// What its SDP says; empty without one.
-    pub sdp: String,
 }
 
 impl Model {

@@ -7,4 +7,4 @@ pub mod connection;
 mod desired;
 mod spec;
 
-pub use desired::{Answer, Desired, Event, Question, Settings, Standing, State, Verdict};
+pub use desired::{Answer, Desired, Event, Question, Settings, State, Verdict};

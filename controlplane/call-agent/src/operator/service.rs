@@ -79,7 +79,6 @@ impl CallAgent for Service {
     ) -> Result<Response<v1::GetAgentStatusResponse>, Status> {
         let view = &self.0;
         let snapshot = view.snapshot().await.ok_or_else(busy)?;
-        let sessions = snapshot.sessions;
         let senders = view.senders.all().iter().map(|sender| v1::AgentSender {
             name: sender.name.clone(),
             messages: sender
@@ -96,13 +95,7 @@ impl CallAgent for Service {
             server: view.server.clone(),
             server_connected: snapshot.connected,
             calls: snapshot.calls as u64,
-            sessions: Some(v1::AgentSessionCounts {
-                installed: sessions.installed,
-                pending: sessions.pending,
-                refused: sessions.refused,
-                adopted: sessions.adopted,
-                reserved: sessions.reserved,
-            }),
+            sessions: Some(snapshot.sessions),
             senders: senders.collect(),
             unknown_sender_messages: view.senders.unknown.get(),
             kernel_dropped_datagrams: view.kernel_drops(),
@@ -156,20 +149,9 @@ impl CallAgent for Service {
                  more than a minute ago (`voicelane agent status` counts what came)"
             ))
         })?;
-        let messages = explained
-            .seen
-            .messages
-            .into_iter()
-            .map(|message| v1::SeenMessage {
-                after_ms: message.after_ms,
-                what: message.what,
-                cseq: message.cseq,
-                hop: message.hop,
-                sdp: message.sdp,
-            });
         Ok(Response::new(v1::ExplainCallResponse {
             call: Some(call(&explained.call)),
-            messages: messages.collect(),
+            messages: explained.seen.messages,
             missing: explained.seen.missing,
         }))
     }

@@ -105,17 +105,6 @@ pub enum State {
     Reserved,
 }
 
-/// How many sessions stand how.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "State describes them")]
-pub struct Standing {
-    pub installed: u64,
-    pub pending: u64,
-    pub refused: u64,
-    pub adopted: u64,
-    pub reserved: u64,
-}
-
 /// The sessions that the server should have, and what it has confirmed of them.
 pub struct Desired {
     terms: Terms,
@@ -406,8 +395,8 @@ impl Desired {
     }
 
     /// How all sessions stand.
-    pub fn standing(&self) -> Standing {
-        let mut standing = Standing::default();
+    pub fn standing(&self) -> v1::AgentSessionCounts {
+        let mut standing = v1::AgentSessionCounts::default();
         for entry in self.entries.values() {
             let count = match state(entry) {
                 State::Installed => &mut standing.installed,
