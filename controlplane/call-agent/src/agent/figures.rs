@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Mutex};
 
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::{
+    counter::Counter,
+    family::Family,
+    histogram::{Histogram, exponential_buckets},
+};
 use tokio::sync::watch;
 use tonic::Code;
 use voicelane_proto::v1::AgentSessionCounts;
@@ -20,13 +24,13 @@ pub struct Figures {
     /// Refusals by the server's code.
     refusals: Mutex<BTreeMap<String, u64>>,
     /// ng commands by name and outcome.
-    ng: Mutex<Pairs>,
+    pub ng_commands: Pairs,
     /// The gate's offers by verdict and outcome.
-    gate: Mutex<Pairs>,
+    pub gate_offers: Pairs,
 }
 
 /// Counters with two labels.
-pub type Pairs = BTreeMap<(&'static str, &'static str), u64>;
+type Pairs = Family<[(&'static str, &'static str); 2], Counter>;
 
 impl Default for Figures {
     fn default() -> Self {
@@ -34,8 +38,8 @@ impl Default for Figures {
             session_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
             connected: watch::Sender::default(),
             refusals: Mutex::default(),
-            ng: Mutex::default(),
-            gate: Mutex::default(),
+            ng_commands: Family::default(),
+            gate_offers: Family::default(),
         }
     }
 }
@@ -54,17 +58,14 @@ impl Figures {
 
     /// Counts an ng command.
     pub fn ng(&self, command: &'static str, outcome: &'static str) {
-        count(&self.ng, (command, outcome));
+        let labels = [("command", command), ("outcome", outcome)];
+        self.ng_commands.get_or_create(&labels).inc();
     }
 
     /// Counts an offer at the gate.
     pub fn gate(&self, verdict: &'static str, outcome: &'static str) {
-        count(&self.gate, (verdict, outcome));
-    }
-
-    /// ng commands by name and outcome; offers at the gate by verdict and outcome.
-    pub fn pairs(&self) -> [Pairs; 2] {
-        [&self.ng, &self.gate].map(|of| of.lock().map(|of| of.clone()).unwrap_or_default())
+        let labels = [("verdict", verdict), ("outcome", outcome)];
+        self.gate_offers.get_or_create(&labels).inc();
     }
 
     /// Refusals by the server's code.
@@ -73,12 +74,6 @@ impl Figures {
             .lock()
             .map(|of| of.clone())
             .unwrap_or_default()
-    }
-}
-
-fn count(pairs: &Mutex<Pairs>, labels: (&'static str, &'static str)) {
-    if let Ok(mut pairs) = pairs.lock() {
-        *pairs.entry(labels).or_default() += 1;
     }
 }
 

@@ -18,7 +18,7 @@ use voicelane_proto::v1;
 mod figures;
 mod input;
 
-pub use figures::{Figures, Pairs, Snapshot};
+pub use figures::{Figures, Snapshot};
 pub use input::{CallView, Explained, Input, NgInput, Query};
 
 use crate::{

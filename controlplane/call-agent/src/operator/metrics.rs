@@ -17,7 +17,7 @@ use prometheus_client::{
 use tokio::net::TcpListener;
 
 use super::View;
-use crate::agent::{Pairs, Snapshot};
+use crate::agent::Snapshot;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -173,24 +173,15 @@ fn sessions(registry: &mut Registry, view: &View, snapshot: &Snapshot) {
 }
 
 fn ng(registry: &mut Registry, view: &View) {
-    let family = |pairs: &Pairs, names: [&'static str; 2]| {
-        let family = Family::<Labels<2>, Counter>::default();
-        for ((first, second), count) in pairs {
-            let labels = [(names[0], (*first).into()), (names[1], (*second).into())];
-            family.get_or_create(&labels).inc_by(*count);
-        }
-        family
-    };
-    let [commands, gate] = view.figures.pairs();
     registry.register(
         "ng_commands",
         "Commands of the ng protocol",
-        family(&commands, ["command", "outcome"]),
+        view.figures.ng_commands.clone(),
     );
     registry.register(
         "gate_offers",
         "Offers at the gate, by the QoS server's verdict and what became of them",
-        family(&gate, ["verdict", "outcome"]),
+        view.figures.gate_offers.clone(),
     );
 }
 
