@@ -23,6 +23,13 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 
 type Labels<const N: usize> = [(&'static str, String); N];
 
+/// Counters of the model: name, field, and help.
+macro_rules! counters {
+    ($of:ident, $($name:ident: $field:ident, $help:literal;)*) => {
+        [$((stringify!($name), $help, $of.$field)),*]
+    };
+}
+
 /// Serves `GET /metrics` until the process ends.
 pub async fn serve(listener: TcpListener, view: Arc<View>) {
     let router = Router::new()
@@ -81,46 +88,19 @@ fn messages(registry: &mut Registry, view: &View) {
 
 fn model(registry: &mut Registry, snapshot: &Snapshot) {
     let of = &snapshot.model;
-    let counters = [
-        (
-            "sip_messages",
-            "Messages that the call model looked at",
-            of.messages,
-        ),
-        (
-            "uninteresting_messages",
-            "Messages that say nothing of media",
-            of.of_no_interest,
-        ),
-        (
-            "late_messages",
-            "Messages of exchanges that are settled",
-            of.late,
-        ),
-        (
-            "bad_sdp",
-            "Bodies that should be SDP and are not",
-            of.bad_sdp,
-        ),
-        (
-            "refused_calls",
-            "Messages of new calls over the limit of calls",
-            of.calls_full,
-        ),
-        (
-            "evicted_calls",
-            "Calls without answer that made room for others",
-            of.evicted,
-        ),
-        (
-            "lost_flows",
-            "Flows that a call lost to a newer one",
-            of.lost,
-        ),
-        ("added_sessions", "Sessions asked for", of.added),
-        ("modified_sessions", "Sessions changed", of.modified),
-        ("removed_sessions", "Sessions given up", of.removed),
-    ];
+    let counters = counters! {
+        of,
+        sip_messages: messages, "Messages that the call model looked at";
+        uninteresting_messages: of_no_interest, "Messages that say nothing of media";
+        late_messages: late, "Messages of exchanges that are settled";
+        bad_sdp: bad_sdp, "Bodies that should be SDP and are not";
+        refused_calls: calls_full, "Messages of new calls over the limit of calls";
+        evicted_calls: evicted, "Calls without answer that made room for others";
+        lost_flows: lost, "Flows that a call lost to a newer one";
+        added_sessions: added, "Sessions asked for";
+        modified_sessions: modified, "Sessions changed";
+        removed_sessions: removed, "Sessions given up";
+    };
     for (name, help, value) in counters {
         let counter = Counter::<u64>::default();
         counter.inc_by(value);
