@@ -3,7 +3,11 @@
 //! A policer that is too low kills the call, one that is too high only costs admission: where the SDP
 //! leaves a choice, the higher rate counts.
 
-use voicelane_types::codec::{Codec, IPV4_HEADERS, IPV6_HEADERS, rate_bps};
+use serde::{Deserialize, Deserializer, de::Error as _};
+use voicelane_types::{
+    BitRate,
+    codec::{Codec, IPV4_HEADERS, IPV6_HEADERS, rate_bps},
+};
 
 use crate::{
     sdp::{Format, Kind, Stream, Transport},
@@ -24,14 +28,24 @@ const MIN_PACKETS: u64 = 50;
 const MAX_BPS: u64 = 400_000_000_000;
 
 /// Rates of what SDP does not tell, bit/s.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
 pub struct Configured {
     /// Opus without `maxaveragebitrate`, without headers.
+    #[serde(rename = "opus", deserialize_with = "typed")]
     pub opus_bps: u64,
     /// Video without `b=`, IP headers included.
+    #[serde(rename = "video", deserialize_with = "typed")]
     pub video_bps: u64,
     /// Audio of an unknown codec, fax and all else without `b=`, IP headers included.
+    #[serde(rename = "other", deserialize_with = "typed")]
     pub other_bps: u64,
+}
+
+/// A rate as people write it.
+fn typed<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    let rate = String::deserialize(from)?.parse::<BitRate>();
+    rate.map(BitRate::bps).map_err(D::Error::custom)
 }
 
 impl Default for Configured {

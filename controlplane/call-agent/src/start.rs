@@ -123,11 +123,7 @@ impl Ready {
         let (questions, asked) = mpsc::channel(WAITING);
         let (keep, kept) = mpsc::channel(WAITING);
         let (stop, stopped) = oneshot::channel();
-        let model = Model::new(
-            config.configured_rates(),
-            config.model_limits(),
-            rand::random(),
-        );
+        let model = Model::new(config.rates, config.limits, rand::random());
         let desired = Desired::new(Settings {
             agent_id: config.agent_id.clone(),
             service_class: config.sessions.service_class.into(),
@@ -187,7 +183,7 @@ impl Ready {
             relay: self.relay,
             gate: config.ng.gate,
             gate_timeout: Duration::from_millis(config.ng.gate_timeout_ms),
-            rates: config.configured_rates(),
+            rates: config.rates,
         };
         let desk = Arc::new(ng::Desk::new(settings, urgent, figures));
         for socket in self.ng_udp {

@@ -54,6 +54,8 @@ pub use session::{
     Source, Why,
 };
 
+use serde::Deserialize;
+
 use crate::rate::Configured;
 use calls::Call;
 use dialog::Dialog;
@@ -64,11 +66,13 @@ use session::FiveTuple;
 pub type Micros = u64;
 
 /// How much the model keeps at most.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// How many calls there are in all states.
     pub calls: usize,
     /// Calls that nobody has answered. The oldest makes room for a new one.
+    #[serde(rename = "half_open_calls")]
     pub half_open: usize,
 }
 

@@ -123,7 +123,7 @@ fn flow(flow: &Flow, room: &mut usize) -> v1::MediaFlow {
 
 /// What the side may send, and what it may be sent.
 fn half(half: &Half) -> [v1::MediaFlow; 2] {
-    let end = Some(half.end.into());
+    let end = Some(v1::Endpoint::from(half.end));
     let flow = v1::MediaFlow {
         max_bitrate_bps: rate(half.rate_bps),
         ..v1::MediaFlow::default()

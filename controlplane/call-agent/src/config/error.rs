@@ -1,6 +1,6 @@
 //! What can be wrong with the configuration.
 
-use std::{fmt, io, path::PathBuf};
+use std::{io, path::PathBuf};
 
 use voicelane_identity::{FilesError, client::AddressError};
 
@@ -24,18 +24,8 @@ pub enum ConfigError {
         reason: String,
     },
     /// Values that are out of bounds or do not fit together: all of them.
-    #[error("{0}")]
-    Values(Problems),
-}
-
-/// What is wrong with values, each with its key.
-#[derive(Debug, Default)]
-pub struct Problems(pub(super) Vec<String>);
-
-impl fmt::Display for Problems {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join("\n"))
-    }
+    #[error("{}", .0.join("\n"))]
+    Values(Vec<String>),
 }
 
 /// What is wrong with the servers that are given.

@@ -13,10 +13,9 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use voicelane_identity::{Files, FilesError, Servers};
 use voicelane_proto::v1::ServiceClass;
-use voicelane_types::BitRate;
 
-pub use self::error::{ConfigError, Problems, ServersError};
-use crate::{call::Limits, rate};
+pub use self::error::{ConfigError, ServersError};
+use crate::{call::Limits, rate::Configured};
 
 /// Every key with a comment and its default.
 pub const EXAMPLE: &str = include_str!("example.toml");
@@ -39,8 +38,8 @@ pub struct Config {
     pub hep: Hep,
     pub ng: Ng,
     pub sessions: Sessions,
-    pub rates: Rates,
-    pub limits: LimitKeys,
+    pub rates: Configured,
+    pub limits: Limits,
 }
 
 /// Who may send HEP and ng.
@@ -124,25 +123,6 @@ pub enum Class {
     RealtimeInteractive,
 }
 
-/// Rates of what SDP does not tell.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields, default)]
-#[expect(missing_docs, reason = "example.toml describes the keys")]
-pub struct Rates {
-    pub opus: Rate,
-    pub video: Rate,
-    pub other: Rate,
-}
-
-/// How much is kept at most.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(deny_unknown_fields, default)]
-#[expect(missing_docs, reason = "example.toml describes the keys")]
-pub struct LimitKeys {
-    pub calls: usize,
-    pub half_open_calls: usize,
-}
-
 /// An address and port, or `""` for none.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(try_from = "String")]
@@ -152,11 +132,6 @@ pub struct Optional(pub Option<SocketAddr>);
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(try_from = "String")]
 pub struct Prefix(pub IpNet);
-
-/// A rate as typed, bit/s.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(try_from = "String")]
-pub struct Rate(pub u64);
 
 fn messages_per_s() -> u32 {
     50_000
@@ -197,8 +172,8 @@ impl Default for Config {
             hep: Hep::default(),
             ng: Ng::default(),
             sessions: Sessions::default(),
-            rates: Rates::default(),
-            limits: LimitKeys::default(),
+            rates: Configured::default(),
+            limits: Limits::default(),
         }
     }
 }
@@ -235,27 +210,6 @@ impl Default for Sessions {
     }
 }
 
-impl Default for Rates {
-    fn default() -> Self {
-        let default = rate::Configured::default();
-        Self {
-            opus: Rate(default.opus_bps),
-            video: Rate(default.video_bps),
-            other: Rate(default.other_bps),
-        }
-    }
-}
-
-impl Default for LimitKeys {
-    fn default() -> Self {
-        let default = Limits::default();
-        Self {
-            calls: default.calls,
-            half_open_calls: default.half_open,
-        }
-    }
-}
-
 impl TryFrom<String> for Optional {
     type Error = String;
 
@@ -284,16 +238,6 @@ impl TryFrom<String> for Prefix {
 
     fn try_from(text: String) -> Result<Self, String> {
         text.parse()
-    }
-}
-
-impl TryFrom<String> for Rate {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let rate: Result<BitRate, _> = text.parse();
-        rate.map(|rate| Self(rate.bps()))
-            .map_err(|error| error.to_string())
     }
 }
 
@@ -424,7 +368,7 @@ impl Config {
             ("limits.calls", self.limits.calls as u64, 1..=10_000_000),
             (
                 "limits.half_open_calls",
-                self.limits.half_open_calls as u64,
+                self.limits.half_open as u64,
                 1..=10_000_000,
             ),
         ];
@@ -438,24 +382,7 @@ impl Config {
         if problems.is_empty() {
             Ok(())
         } else {
-            Err(ConfigError::Values(Problems(problems)))
-        }
-    }
-
-    /// Rates that SDP does not tell.
-    pub fn configured_rates(&self) -> rate::Configured {
-        rate::Configured {
-            opus_bps: self.rates.opus.0,
-            video_bps: self.rates.video.0,
-            other_bps: self.rates.other.0,
-        }
-    }
-
-    /// The limits of the call model that these settings mean.
-    pub fn model_limits(&self) -> Limits {
-        Limits {
-            calls: self.limits.calls,
-            half_open: self.limits.half_open_calls,
+            Err(ConfigError::Values(problems))
         }
     }
 }
