@@ -66,19 +66,9 @@ fn word(name: &str, prefix: &str) -> String {
 
 /// Milliseconds since the Unix epoch as "2026-11-28T06:03:12.123Z".
 fn utc(unix_ms: i64) -> String {
-    let (seconds, ms) = (unix_ms.div_euclid(1_000), unix_ms.rem_euclid(1_000));
-    let (days, of_day) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    // Years that begin in March, of eras of 400 (Hinnant, "chrono-compatible low-level date algorithms").
-    let day = days + 719_468;
-    let (era, day) = (day.div_euclid(146_097), day.rem_euclid(146_097));
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = era * 400 + year + i64::from(month <= 2);
-    let (hour, minute, second) = (of_day / 3_600, of_day / 60 % 60, of_day % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+    let seconds = voicelane_identity::utc(unix_ms.div_euclid(1_000));
+    let ms = unix_ms.rem_euclid(1_000);
+    format!("{}.{ms:03}Z", seconds.trim_end_matches('Z'))
 }
 
 /// An interface's name; empty without an interface.
