@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{
+    Args, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use serde::Serialize;
 use time::OffsetDateTime;
 use voicelane_identity::{
@@ -70,7 +73,8 @@ enum Command {
     /// Issue a certificate, with a new key, into a folder of its own.
     Issue {
         /// What it may do.
-        role: RoleArg,
+        #[arg(value_parser = roles())]
+        role: Role,
         /// The router's id, the agent's name (agent_id), or any name of an operator or server: 1 to 128
         /// of A-Z, a-z, 0-9, ".", "-" and "_".
         id: String,
@@ -94,8 +98,8 @@ enum Command {
     /// Take back all certificates of a name: no server lets them in any more that has the new crl.pem.
     Revoke {
         /// Role of the certificate to revoke
-        #[arg(required_unless_present = "serial", requires = "id")]
-        role: Option<RoleArg>,
+        #[arg(required_unless_present = "serial", requires = "id", value_parser = roles())]
+        role: Option<Role>,
         /// Id within the role, as in its SPIFFE name
         id: Option<String>,
         /// Only the one with this serial number.
@@ -109,23 +113,9 @@ enum Command {
     },
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum RoleArg {
-    Router,
-    Agent,
-    Operator,
-    Server,
-}
-
-impl From<RoleArg> for Role {
-    fn from(role: RoleArg) -> Self {
-        match role {
-            RoleArg::Router => Self::Router,
-            RoleArg::Agent => Self::Agent,
-            RoleArg::Operator => Self::Operator,
-            RoleArg::Server => Self::Server,
-        }
-    }
+/// Roles by name.
+fn roles() -> impl TypedValueParser<Value = Role> {
+    PossibleValuesParser::new(Role::ALL.map(Role::as_str)).try_map(|name| name.parse::<Role>())
 }
 
 /// Certificates, as they are printed.
@@ -196,7 +186,7 @@ pub(crate) fn run(json: bool, pki: &Pki) -> Result<(), Failure> {
             out,
             days,
         } => {
-            let role = Role::from(*role);
+            let role = *role;
             let default = || PathBuf::from(format!("{role}-{id}"));
             let out = out.clone().unwrap_or_else(default);
             let validity = Validity::days(now, *days).map_err(said)?;
@@ -231,7 +221,7 @@ pub(crate) fn run(json: bool, pki: &Pki) -> Result<(), Failure> {
             let authority = authority()?;
             let revoked = match (role, id, serial) {
                 (_, _, Some(serial)) => authority.revoke_serial(&serial.to_ascii_lowercase(), now),
-                (Some(role), Some(id), None) => authority.revoke((*role).into(), id, now),
+                (Some(role), Some(id), None) => authority.revoke(*role, id, now),
                 _ => return Err(Failure::Usage("give ROLE and ID, or --serial".into())),
             };
             let revoked = revoked.map_err(said)?.into_iter();

@@ -16,7 +16,8 @@ pub enum Role {
 }
 
 impl Role {
-    const ALL: [Self; 4] = [Self::Router, Self::Agent, Self::Operator, Self::Server];
+    /// In the order in which people are told of them.
+    pub const ALL: [Self; 4] = [Self::Router, Self::Agent, Self::Operator, Self::Server];
 
     /// As names have it.
     #[must_use]
