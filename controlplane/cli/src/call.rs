@@ -25,6 +25,10 @@ pub(crate) async fn run(global: &Global, call: Call) -> Result<(), Failure> {
         agent_id: global.agent.clone(),
         session_id: id,
     };
+    let agent_id = |all_agents| match all_agents {
+        true => String::new(),
+        false => global.agent.clone(),
+    };
     match call {
         Call::Add {
             id,
@@ -78,12 +82,7 @@ pub(crate) async fn run(global: &Global, call: Call) -> Result<(), Failure> {
         Call::List {
             all_agents, limit, ..
         } => {
-            let agent_id = if all_agents {
-                String::new()
-            } else {
-                global.agent.clone()
-            };
-            let sessions = list(&connection, &mut client, agent_id, limit).await?;
+            let sessions = list(&connection, &mut client, agent_id(all_agents), limit).await?;
             output.print(&sessions, calls::sessions)
         }
         Call::Watch {
@@ -92,13 +91,8 @@ pub(crate) async fn run(global: &Global, call: Call) -> Result<(), Failure> {
             count,
             duration,
         } => {
-            let agent_id = if all_agents {
-                String::new()
-            } else {
-                global.agent.clone()
-            };
             let request = v1::WatchSessionsRequest {
-                agent_id,
+                agent_id: agent_id(all_agents),
                 include_existing: existing,
             };
             watch(&connection, &mut client, request, output, count, duration).await
@@ -197,10 +191,7 @@ async fn watch(
             () = &mut over => return Ok(()),
         };
         let Some(event) = event else {
-            return Err(Failure::Said {
-                code: "UNAVAILABLE",
-                message: "the server ended it".into(),
-            });
+            return Err(Failure::ended());
         };
         output.print(&event, calls::event)?;
         left -= 1;

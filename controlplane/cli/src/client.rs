@@ -59,6 +59,14 @@ struct ErrorBody<'a> {
 }
 
 impl Failure {
+    /// A stream that was to go on has ended.
+    pub(crate) fn ended() -> Self {
+        Self::Said {
+            code: "UNAVAILABLE",
+            message: "the server ended it".into(),
+        }
+    }
+
     /// The process's exit code; --help lists them.
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {

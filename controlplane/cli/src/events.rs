@@ -73,10 +73,7 @@ pub(crate) async fn run(
         }
     }
     if follow {
-        return Err(Failure::Said {
-            code: "UNAVAILABLE",
-            message: "the server ended it".into(),
-        });
+        return Err(Failure::ended());
     }
     Ok(())
 }

@@ -128,12 +128,8 @@ pub(crate) async fn run(global: &Global, router: Router) -> Result<(), Failure> 
             let request = v1::ListEntriesRequest {};
             let mut parts = connection.answer(client.list_entries(request)).await?;
             let mut all = v1::ListEntriesResponse::default();
-            loop {
-                let part = async { parts.message().await.map(tonic::Response::new) };
-                match connection.answer(part).await? {
-                    Some(part) => all.entries.extend(part.entries),
-                    None => break,
-                }
+            while let Some(part) = connection.in_time(parts.message()).await? {
+                all.entries.extend(part.entries);
             }
             output.print(&all, routers::entries)
         }

@@ -81,10 +81,7 @@ async fn show(
             overview = overviews.message() => {
                 match overview.map_err(|status| connection.failure(&status))? {
                     Some(overview) => state.take(overview),
-                    None => return Err(Failure::Said {
-                        code: "UNAVAILABLE",
-                        message: "the server ended it".into(),
-                    }),
+                    None => return Err(Failure::ended()),
                 }
                 continue;
             }
