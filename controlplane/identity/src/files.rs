@@ -155,23 +155,18 @@ pub(crate) fn no_pair(files: &Files, error: &rustls::Error) -> FilesError {
 pub(crate) fn revocations(
     file: &Path,
 ) -> Result<Vec<CertificateRevocationListDer<'static>>, FilesError> {
-    let text = read(file)?;
-    let lists = CertificateRevocationListDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
-    match lists {
-        Ok(lists) if !lists.is_empty() => Ok(lists),
-        _ => Err(content(
-            file,
-            &"it has no list of revoked certificates (CRL) in PEM",
-        )),
-    }
+    all(file, "it has no list of revoked certificates (CRL) in PEM")
 }
 
 pub(crate) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, FilesError> {
-    let text = read(file)?;
-    let certificates = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
-    match certificates {
-        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        _ => Err(content(file, &"it has no certificate in PEM")),
+    all(file, "it has no certificate in PEM")
+}
+
+/// All of a kind in a file; without any, or with one that is broken, what is said.
+fn all<T: PemObject>(file: &Path, none: &str) -> Result<Vec<T>, FilesError> {
+    match T::pem_slice_iter(&read(file)?).collect::<Result<Vec<_>, _>>() {
+        Ok(all) if !all.is_empty() => Ok(all),
+        _ => Err(content(file, &none)),
     }
 }
 
