@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+pub use voicelane_proto::v1::watch_sessions_response::Kind as EventKind;
+
 use super::{Engine, state::State};
 use crate::model::{
     ids::{Revision, RouterId, SessionKey, UnixMs},
@@ -50,23 +52,6 @@ pub struct InstallationView {
     pub detail: String,
     /// The version that is to be there.
     pub revision: Revision,
-}
-
-/// What happened to a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventKind {
-    /// It was there when the watching began.
-    Existing,
-    /// It came.
-    Added,
-    /// It has a new revision.
-    Modified,
-    /// It went.
-    Deleted,
-    /// It stands otherwise, or elsewhere, than before.
-    StateChanged,
-    /// No packet has come for long: it goes unless its agent keeps it.
-    Silent,
 }
 
 /// Something that happened.

@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+pub use voicelane_proto::v1::RouterState as Standing;
+
 use super::{Engine, SessionView, state::State};
 use crate::model::{
     error::Error,
@@ -36,21 +38,6 @@ pub struct RouterView {
     pub owes_for: Option<Duration>,
     /// Commands that it has not answered.
     pub outstanding: u64,
-}
-
-/// Whether a router does what it is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// It has no stream.
-    Away,
-    /// The differences are being applied.
-    Synchronising,
-    /// It has what it is to have.
-    Synchronised,
-    /// It has owed an answer for more than a second.
-    Slow,
-    /// It has owed an answer for longer than it has for one.
-    Mute,
 }
 
 impl Engine {

@@ -194,7 +194,7 @@ fn router(view: &RouterView) -> v1::OverviewRouter {
     };
     v1::OverviewRouter {
         router_id: router.identity.id.to_string(),
-        state: render::router_state(view.standing).into(),
+        state: view.standing.into(),
         since_unix_ms: since.0,
         sessions: view.sessions as u64,
         software_version: router.identity.software_version.clone(),

@@ -11,8 +11,8 @@ pub use self::attach::to_router;
 use super::quality;
 use crate::{
     engine::{
-        EntryCounters, EventKind, Explanation, InstallationView, LinkCall, LinkName, LinkView,
-        Reaper, RouterView, SessionView, Standing, Step, Verdict,
+        EntryCounters, Explanation, InstallationView, LinkCall, LinkName, LinkView, Reaper,
+        RouterView, SessionView, Step, Verdict,
     },
     model::{
         codec::Codec,
@@ -201,20 +201,6 @@ pub fn reaper(reaper: Option<Reaper>) -> v1::watch_sessions_response::Reaper {
     }
 }
 
-/// The kind of a watched change.
-pub fn event_kind(kind: EventKind) -> v1::watch_sessions_response::Kind {
-    use v1::watch_sessions_response::Kind;
-
-    match kind {
-        EventKind::Existing => Kind::Existing,
-        EventKind::Added => Kind::Added,
-        EventKind::Modified => Kind::Modified,
-        EventKind::Deleted => Kind::Deleted,
-        EventKind::StateChanged => Kind::StateChanged,
-        EventKind::Silent => Kind::Silent,
-    }
-}
-
 fn kind(kind: FlowKind) -> v1::FlowKind {
     match kind {
         FlowKind::Rtp => v1::FlowKind::Rtp,
@@ -270,23 +256,13 @@ pub fn router(view: &RouterView) -> v1::RouterStatus {
         entry_capacity: router.identity.entry_capacity,
         interfaces,
         prefix_counts,
-        state: router_state(view.standing).into(),
+        state: view.standing.into(),
         owes_answer_ms: view
             .owes_for
             .map(|owes| u64::try_from(owes.as_millis()).unwrap_or(u64::MAX)),
         outstanding_commands: view.outstanding,
         away_reason,
         refused_prefixes: refused.take(PREFIXES_SHOWN).collect(),
-    }
-}
-
-pub(super) fn router_state(standing: Standing) -> v1::RouterState {
-    match standing {
-        Standing::Away => v1::RouterState::Away,
-        Standing::Synchronising => v1::RouterState::Synchronising,
-        Standing::Synchronised => v1::RouterState::Synchronised,
-        Standing::Slow => v1::RouterState::Slow,
-        Standing::Mute => v1::RouterState::Mute,
     }
 }
 

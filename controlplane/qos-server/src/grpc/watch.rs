@@ -47,7 +47,7 @@ async fn tell(mut watcher: Watcher, told: &mpsc::Sender<Told>) -> Option<WatchEn
 
 fn rendered(event: &Event) -> WatchSessionsResponse {
     WatchSessionsResponse {
-        kind: render::event_kind(event.kind).into(),
+        kind: event.kind.into(),
         session: Some(render::session(&event.session)),
         reason: event
             .reaper
