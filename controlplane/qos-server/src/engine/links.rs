@@ -11,9 +11,6 @@ use crate::model::{
     registry::{Carried, Traffic},
 };
 
-/// Sessions looked at under one hold of the lock.
-const CHUNK: usize = 256;
-
 /// A link at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkView {
@@ -86,29 +83,16 @@ impl Engine {
             .find(|link| *link.id == *id);
         let link = link.ok_or_else(|| Error::NoLink(id.clone().into()))?;
         let mut biggest: BTreeSet<(Reverse<u64>, SessionKey)> = BTreeSet::new();
-        let mut last: Option<SessionKey> = None;
-        loop {
-            {
-                let state = self.lock();
-                let mut end = None;
-                for session in state.store.after(last.as_ref()).take(CHUNK) {
-                    let key = &session.spec.key;
-                    end = Some(key.clone());
-                    let bps = session.charges.on(id);
-                    if bps > 0 {
-                        biggest.insert((Reverse(bps), key.clone()));
-                        if biggest.len() > most {
-                            biggest.pop_last();
-                        }
-                    }
-                }
-                match end {
-                    Some(end) => last = Some(end),
-                    None => break,
+        self.each_session(|_, session| {
+            let bps = session.charges.on(id);
+            if bps > 0 {
+                biggest.insert((Reverse(bps), session.spec.key.clone()));
+                if biggest.len() > most {
+                    biggest.pop_last();
                 }
             }
-            tokio::task::yield_now().await;
-        }
+        })
+        .await;
         let state = self.lock();
         let calls = biggest.into_iter().filter_map(|(charged, key)| {
             let spec = &state.store.get(&key)?.spec;

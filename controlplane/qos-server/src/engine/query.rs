@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::task::yield_now;
 pub use voicelane_proto::v1::RouterState as Standing;
 
 use super::{Engine, SessionView, state::State};
@@ -9,8 +10,11 @@ use crate::model::{
     error::Error,
     ids::{RouterId, SessionKey},
     registry::{Presence, Router},
+    store::Session,
 };
 
+/// Sessions looked at under one hold of the lock.
+const CHUNK: usize = 256;
 /// A router that has owed an answer for longer than this is slow.
 const SLOW_AFTER: Duration = Duration::from_secs(1);
 
@@ -79,6 +83,26 @@ impl Engine {
             sessions,
             more: following.next().is_some(),
             total,
+        }
+    }
+
+    /// Looks at all sessions, in slices, so that nobody waits long for the lock.
+    pub(super) async fn each_session(&self, mut look: impl FnMut(&State, &Session) + Send) {
+        let mut last: Option<SessionKey> = None;
+        loop {
+            {
+                let state = self.lock();
+                let mut end = None;
+                for session in state.store.after(last.as_ref()).take(CHUNK) {
+                    look(&state, session);
+                    end = Some(&session.spec.key);
+                }
+                match end {
+                    Some(end) => last = Some(end.clone()),
+                    None => return,
+                }
+            }
+            yield_now().await;
         }
     }
 

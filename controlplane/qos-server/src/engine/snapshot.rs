@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::{Engine, Standing};
-use crate::model::{ids::SessionKey, session::SessionState};
+use crate::model::session::SessionState;
 
-/// Sessions or routers looked at under one hold of the lock.
+/// Routers looked at under one hold of the lock.
 const CHUNK: usize = 256;
 
 /// How much there is of everything.
@@ -93,25 +93,14 @@ impl Engine {
             (SessionState::Removing, "removing"),
         ];
         let mut counts = STATES.map(|(_, name)| (name, 0));
-        let mut last: Option<SessionKey> = None;
-        loop {
-            {
-                let state = self.lock();
-                let mut end = None;
-                for session in state.store.after(last.as_ref()).take(CHUNK) {
-                    let stands = session.state(&state.registry);
-                    if let Some(index) = STATES.iter().position(|(it, _)| *it == stands) {
-                        counts[index].1 += 1;
-                    }
-                    end = Some(&session.spec.key);
-                }
-                match end {
-                    Some(end) => last = Some(end.clone()),
-                    None => return counts,
-                }
+        self.each_session(|state, session| {
+            let stands = session.state(&state.registry);
+            if let Some(index) = STATES.iter().position(|(it, _)| *it == stands) {
+                counts[index].1 += 1;
             }
-            tokio::task::yield_now().await;
-        }
+        })
+        .await;
+        counts
     }
 
     fn count_by_standing(&self) -> [(&'static str, u64); 5] {
