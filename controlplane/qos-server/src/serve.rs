@@ -109,29 +109,18 @@ impl From<Keepalive> for Transport {
 
 /// Why the server cannot run.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
 pub enum ServeError {
-    /// The address is not this machine's, is in use, or may not be taken.
     #[error("cannot listen on {address} (choose another with {option})")]
     Listen {
-        /// The one that was asked for.
         address: SocketAddr,
-        /// The flag that chooses it.
         option: &'static str,
-        /// The system's reason.
         source: io::Error,
     },
-    /// The operators' socket cannot be made, or another server listens on it.
     #[error("cannot listen on {} (choose another with --socket)", path.display())]
-    Socket {
-        /// Where it was to be.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
-    /// Serving ended by itself.
+    Socket { path: PathBuf, source: io::Error },
     #[error("serving failed")]
     Transport(#[from] tonic::transport::Error),
-    /// The descriptors that are compiled in do not fit together.
     #[error("the interface's own description cannot be served")]
     Reflection(#[from] tonic_reflection::server::Error),
 }

@@ -25,22 +25,17 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Why a watcher is told no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
 pub enum WatchEnd {
-    /// It is too far behind.
     #[error(
         "the watcher read too slowly and missed {missed} events; list the sessions and watch again"
     )]
-    TooSlow {
-        /// How many events are gone.
-        missed: u64,
-    },
-    /// It reads nothing.
+    TooSlow { missed: u64 },
     #[error(
         "the watcher read nothing for {} ms while there was an event for it; list the sessions and \
          watch again", .0.as_millis()
     )]
     NotReading(Duration),
-    /// The server goes down.
     #[error("the server is shutting down; connect again")]
     Stopping,
 }

@@ -87,11 +87,10 @@ fn reason(error: StoreError) -> Result<String, StoreError> {
 
 /// Why an export is not complete.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
 pub enum ExportError {
-    /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// It cannot be written to where it was to go.
     #[error("cannot write the export")]
     Write(#[from] io::Error),
 }

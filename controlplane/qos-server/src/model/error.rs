@@ -10,239 +10,137 @@ use super::{
 
 /// Why something was not done, in words that say what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
 pub enum Error {
-    /// A field does not hold what it must.
     #[error("{field}: {reason}")]
     Invalid {
         /// The path of the field in the request.
         field: String,
-        /// What is wrong, and what is right.
         reason: String,
     },
-    /// The key is there with another revision or content.
     #[error(
         "session {key} exists with revision {revision} and other content or revision; \
          use ModifySession with a revision above {revision}, or delete it first"
     )]
-    Exists {
-        /// The key.
-        key: SessionKey,
-        /// The revision that is there.
-        revision: u64,
-    },
-    /// No such session.
+    Exists { key: SessionKey, revision: u64 },
     #[error("session {0} does not exist; ListSessions shows those that do")]
     NoSession(SessionKey),
-    /// No such router.
     #[error(
         "router {0} has never attached to this server, or was forgotten; ListRouters shows those \
          that are known"
     )]
     NoRouter(RouterId),
-    /// It cannot be forgotten.
     #[error("router {0} is attached; stop it first, for it would only come back")]
     RouterAttached(RouterId),
-    /// No such link.
     #[error(
         "no router has a link {0}, and no session takes anything of it; ListLinks shows those that there \
          are"
     )]
     NoLink(Arc<LinkId>),
-    /// No such interface.
     #[error("router {router} reports no interface {interface:?}; GetRouter shows those it has")]
-    NoInterface {
-        /// The router.
-        router: RouterId,
-        /// The name asked for.
-        interface: String,
-    },
-    /// The revision is not later than the one that is there.
+    NoInterface { router: RouterId, interface: String },
     #[error(
         "session {key} is at revision {current}; revision {offered} is not later, so nothing was \
          changed; read it with GetSession and use a revision above {current}"
     )]
     RevisionNotLater {
-        /// The key.
         key: SessionKey,
-        /// What is there.
         current: u64,
-        /// What came.
         offered: u64,
     },
-    /// No router reaches an address.
     #[error(
         "{field}: no attached router reaches {address} through an edge interface; \
          check `voicelane router list`, the interface's role and its prefixes"
     )]
-    UnknownAddress {
-        /// The path of the field in the request.
-        field: String,
-        /// The address.
-        address: IpAddr,
-    },
-    /// No router reaches an address, but not all need be back since the server's start.
+    UnknownAddress { field: String, address: IpAddr },
     #[error(
         "{field}: no router has reported a prefix for {address} yet; the server was started not \
          long ago, and routers are still coming back to it; try again"
     )]
-    NotReachedYet {
-        /// The path of the field in the request.
-        field: String,
-        /// The address.
-        address: IpAddr,
-    },
-    /// The router that reaches an address is away.
+    NotReachedYet { field: String, address: IpAddr },
     #[error(
         "{field}: {address} is behind router {router}, which was lost {seconds} s ago; \
          try again when it is attached, or if it is gone for good: voicelane router forget {router}"
     )]
     RouterAway {
-        /// The path of the field in the request.
         field: String,
-        /// The address.
         address: IpAddr,
-        /// The router.
         router: RouterId,
-        /// Since when.
         seconds: u64,
     },
-    /// Several attached routers claim the best prefix.
     #[error(
         "{field}: {address} matches {prefix}, which routers {} all claim; \
          give the prefix to one router only", names(.routers)
     )]
     PrefixConflict {
-        /// The path of the field in the request.
         field: String,
-        /// The address.
         address: IpAddr,
-        /// The prefix claimed more than once.
         prefix: ipnet::IpNet,
-        /// Who claims it.
         routers: Vec<RouterId>,
     },
-    /// Another session has one of the five-tuples.
     #[error("{field}: {tuple} belongs to session {holder} already; delete that one first")]
     TupleTaken {
-        /// The path of the field in the request.
         field: String,
-        /// The five-tuple.
         tuple: FiveTuple,
-        /// Who has it.
         holder: SessionKey,
     },
-    /// The server holds as many sessions as it may.
     #[error("the server holds {limit} sessions, its limit; raise max_sessions or delete some")]
-    ServerFull {
-        /// How many there may be.
-        limit: usize,
-    },
-    /// A router's table cannot take the session's entries.
+    ServerFull { limit: usize },
     #[error(
         "router {router} has room for {capacity} entries, holds {held} and would need {wanted} \
          more; delete sessions or enlarge its table"
     )]
     RouterFull {
-        /// The router.
         router: RouterId,
-        /// Its table's size.
         capacity: u64,
-        /// Entries that it is to hold already.
         held: u64,
-        /// Entries of this session.
         wanted: u64,
     },
-    /// A link cannot take the session.
     #[error(
         "the link {link} has no room: its budget for telephony is {budget} bit/s, {load} of it are \
          taken{}, and this session wants {wanted} more; end other calls, or raise the port's \
          ef_budget (see `voicelane link list`)", reserve(*.kept)
     )]
     LinkFull {
-        /// The link that has no room.
         link: Arc<LinkId>,
-        /// How much telephony it may have, bit/s on the wire.
         budget: u64,
-        /// What of that is kept for more important calls.
+        /// What of the budget is kept for more important calls.
         kept: u64,
-        /// What is taken.
         load: u128,
-        /// What the session would take beside what it has.
         wanted: u64,
     },
-    /// A router answered no.
     #[error("router {router} refused: {refusal}; nothing was left installed")]
-    Refused {
-        /// The router.
-        router: RouterId,
-        /// Its answer.
-        refusal: Refusal,
-    },
-    /// A router's stream ended in the middle.
+    Refused { router: RouterId, refusal: Refusal },
     #[error(
         "router {0} was lost before the change was complete; the change was undone; try again \
          when the router is attached"
     )]
     RouterLost(RouterId),
-    /// A router did not acknowledge in time.
     #[error(
         "router {router} did not acknowledge within {millis} ms; the change was undone, there as soon \
          as it answers or comes back; look at its load and its log"
     )]
-    NotAcknowledged {
-        /// The router.
-        router: RouterId,
-        /// How long it had.
-        millis: u64,
-    },
-    /// As many watchers as there may be.
+    NotAcknowledged { router: RouterId, millis: u64 },
     #[error("{limit} watchers are connected, the limit; end one or raise max_watchers")]
-    TooManyWatchers {
-        /// How many there may be.
-        limit: usize,
-    },
-    /// As many routers as there may be.
+    TooManyWatchers { limit: usize },
     #[error(
         "{limit} routers are attached or have sessions, the limit; raise max_routers, or end those \
          that are gone for good (voicelane router forget)"
     )]
-    TooManyRouters {
-        /// How many there may be.
-        limit: usize,
-    },
-    /// Who asks may not.
+    TooManyRouters { limit: usize },
     #[error("{who} {what}")]
-    Denied {
-        /// Who.
-        who: String,
-        /// What it may not.
-        what: String,
-    },
-    /// As many sessions of an agent as there may be.
+    Denied { who: String, what: String },
     #[error(
         "agent {agent:?} has {limit} sessions, its limit; delete some, or raise \
          max_sessions_per_agent"
     )]
-    AgentFull {
-        /// The agent's id.
-        agent: String,
-        /// How many there may be.
-        limit: usize,
-    },
-    /// As many streams of an agent as there may be.
+    AgentFull { agent: String, limit: usize },
     #[error(
         "agent {agent:?} has {limit} streams, its limit; close some, or raise streams_per_agent"
     )]
-    TooManyStreams {
-        /// The agent's id.
-        agent: String,
-        /// How many there may be.
-        limit: usize,
-    },
-    /// The server is going down.
+    TooManyStreams { agent: String, limit: usize },
     #[error("the server is shutting down; connect again")]
     ShuttingDown,
-    /// A fault of ours.
     #[error("internal fault: {0}; please report it with the server's log")]
     Internal(String),
 }
@@ -298,23 +196,18 @@ pub struct Refusal {
 
 /// The kinds of no.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
 pub enum RefusalKind {
-    /// No room.
     #[error("its session table is full")]
     TableFull,
-    /// Another session has one of the five-tuples.
     #[error("another session on it has one of the five-tuples")]
     Conflict,
-    /// The entries make no sense to it.
     #[error("it cannot take these entries")]
     Invalid,
-    /// It has no such session.
     #[error("it has no such session")]
     NotFound,
-    /// A fault of its own.
     #[error("it has an internal fault")]
     Internal,
-    /// Its answer to a read cannot be true.
     #[error("its answer cannot be true, so its software is at fault")]
     Implausible,
 }

@@ -81,22 +81,14 @@ pub type Reply = Result<Vec<EntryCounters>, Refusal>;
 
 /// Why the server ends a stream.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
 pub enum Ended {
-    /// The same router attached again.
     #[error("router {router} attached again from {peer}; this stream is replaced")]
-    Replaced {
-        /// The router.
-        router: RouterId,
-        /// Where the new stream comes from.
-        peer: String,
-    },
-    /// The router acknowledges nothing, while commands wait to be sent to it.
+    Replaced { router: RouterId, peer: String },
     #[error("the router acknowledged no command for {} ms while others waited", .0.as_millis())]
     NoProgress(Duration),
-    /// The router could not be brought to the server's state.
     #[error("the router did not acknowledge in time while it was synchronised")]
     NotSynchronised,
-    /// With what has changed, the router has more interfaces, addresses or prefixes than it may.
     #[error(
         "the router has too much with its changes; it may have at most {MAX_INTERFACES} interfaces, \
          {MAX_ADDRESSES} addresses and {MAX_PREFIXES} prefixes"
