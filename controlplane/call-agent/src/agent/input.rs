@@ -42,22 +42,20 @@ pub enum Input {
     Ask(Query),
 }
 
+/// What a side says of its media.
+pub struct Described {
+    /// The command as it was read.
+    pub command: ng::Media<'static>,
+    /// The SDP that a real rtpengine answered with.
+    pub relayed: Option<Box<[u8]>>,
+}
+
 /// A command of the ng protocol.
 pub enum NgInput {
     /// ng's `offer`: one side's description.
-    Offer {
-        /// The command as it was read.
-        command: ng::Media<'static>,
-        /// The SDP that a real rtpengine answered with.
-        relayed: Option<Box<[u8]>>,
-    },
+    Offer(Described),
     /// ng's `answer`: the other side's description.
-    Answer {
-        /// The command as it was read.
-        command: ng::Media<'static>,
-        /// The SDP that a real rtpengine answered with.
-        relayed: Option<Box<[u8]>>,
-    },
+    Answer(Described),
     /// ng's `delete`: the call has ended.
     Delete {
         /// The dialog that it names by Call-ID and tags.

@@ -19,7 +19,7 @@ mod figures;
 mod input;
 
 pub use figures::{Figures, Snapshot};
-pub use input::{CallView, Explained, Input, NgInput, Query};
+pub use input::{CallView, Described, Explained, Input, NgInput, Query};
 
 use crate::{
     call::{Change, Micros, Model, NgMedia, SessionId},
@@ -179,17 +179,15 @@ impl Agent {
     }
 
     fn take_ng(&mut self, now: Micros, input: NgInput) {
+        fn media(it: &Described) -> NgMedia<'_> {
+            NgMedia {
+                command: &it.command,
+                relayed: it.relayed.as_deref(),
+            }
+        }
         match input {
-            NgInput::Offer { command, relayed } => {
-                let relayed = relayed.as_deref();
-                let command = &command;
-                self.model.ng_offer(now, &NgMedia { command, relayed });
-            }
-            NgInput::Answer { command, relayed } => {
-                let relayed = relayed.as_deref();
-                let command = &command;
-                self.model.ng_answer(now, &NgMedia { command, relayed });
-            }
+            NgInput::Offer(it) => self.model.ng_offer(now, &media(&it)),
+            NgInput::Answer(it) => self.model.ng_answer(now, &media(&it)),
             NgInput::Delete { dialog, known } => {
                 let is_known = self.model.ng_delete(now, &dialog);
                 let tags = [Some(&dialog.from_tag), dialog.to_tag.as_ref()];

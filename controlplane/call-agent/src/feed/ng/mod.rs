@@ -23,7 +23,7 @@ use tracing::{info, warn};
 pub use relay::Relay;
 
 use crate::{
-    agent::{Figures, Input, NgInput},
+    agent::{Described, Figures, Input, NgInput},
     call::{SessionId, halves},
     client::Verdict,
     config::Gate,
@@ -38,11 +38,8 @@ const PATIENCE: Duration = Duration::from_millis(180);
 
 /// Where commands are carried out.
 pub struct Desk {
+    settings: Settings,
     agent: mpsc::Sender<Input>,
-    relay: Option<Relay>,
-    gate: Gate,
-    gate_timeout: Duration,
-    rates: Configured,
     figures: Arc<Figures>,
 }
 
@@ -72,11 +69,8 @@ impl Desk {
     /// Takes commands for the agent.
     pub fn new(settings: Settings, agent: mpsc::Sender<Input>, figures: Arc<Figures>) -> Self {
         Self {
+            settings,
             agent,
-            relay: settings.relay,
-            gate: settings.gate,
-            gate_timeout: settings.gate_timeout,
-            rates: settings.rates,
             figures,
         }
     }
@@ -86,7 +80,10 @@ impl Desk {
     pub async fn carry_out(&self, asked: Asked<'_>) -> Option<Vec<u8>> {
         let (name, answer) = match &asked.command {
             Ok(Command::Offer(media)) => ("offer", self.offer(&asked, media).await),
-            Ok(Command::Answer(media)) => ("answer", self.answer(&asked, media).await),
+            Ok(Command::Answer(media)) => {
+                let (done, _) = self.describe(&asked, media, NgInput::Answer).await;
+                ("answer", done)
+            }
             Ok(Command::Delete(dialog)) => ("delete", self.delete(&asked, dialog).await),
             Ok(Command::Ping) => ("ping", self.or_relay(&asked, &Answer::Pong).await),
             Ok(Command::Other(_)) => {
@@ -114,46 +111,34 @@ impl Desk {
         if let Err(reason) = self.pass_gate(media).await {
             return Done::Gated(written(&Answer::Error(reason), asked.encoding));
         }
-        let Some(relay) = &self.relay else {
-            self.tell(NgInput::Offer {
-                command: media.to_owned_media(),
-                relayed: None,
-            })
-            .await;
-            return Done::Answered(written(&Answer::Sdp(&media.sdp), asked.encoding));
-        };
-        let answer = relay.ask(asked.dictionary).await;
-        match answer.as_deref().and_then(relayed_sdp) {
-            Some(sdp) => {
-                self.tell(NgInput::Offer {
-                    command: media.to_owned_media(),
-                    relayed: Some(sdp),
-                })
-                .await;
-            }
-            None => self.release(media).await,
+        let (done, is_told) = self.describe(asked, media, NgInput::Offer).await;
+        if !is_told {
+            self.release(media).await;
         }
-        answer.map_or(Done::Silence, Done::Answered)
+        done
     }
 
-    async fn answer(&self, asked: &Asked<'_>, media: &Media<'_>) -> Done {
-        let Some(relay) = &self.relay else {
-            self.tell(NgInput::Answer {
-                command: media.to_owned_media(),
-                relayed: None,
-            })
-            .await;
-            return Done::Answered(written(&Answer::Sdp(&media.sdp), asked.encoding));
+    /// Tells the model what a side says, when the other one gets it. The second says whether it did.
+    async fn describe(
+        &self,
+        asked: &Asked<'_>,
+        media: &Media<'_>,
+        input: fn(Described) -> NgInput,
+    ) -> (Done, bool) {
+        let command = media.to_owned_media();
+        let Some(relay) = &self.settings.relay else {
+            let relayed = None;
+            self.tell(input(Described { command, relayed })).await;
+            let answer = written(&Answer::Sdp(&media.sdp), asked.encoding);
+            return (Done::Answered(answer), true);
         };
         let answer = relay.ask(asked.dictionary).await;
-        if let Some(sdp) = answer.as_deref().and_then(relayed_sdp) {
-            self.tell(NgInput::Answer {
-                command: media.to_owned_media(),
-                relayed: Some(sdp),
-            })
-            .await;
+        let relayed = answer.as_deref().and_then(relayed_sdp);
+        let is_told = relayed.is_some();
+        if is_told {
+            self.tell(input(Described { command, relayed })).await;
         }
-        answer.map_or(Done::Silence, Done::Answered)
+        (answer.map_or(Done::Silence, Done::Answered), is_told)
     }
 
     async fn delete(&self, asked: &Asked<'_>, dialog: &Dialog<'_>) -> Done {
@@ -163,7 +148,7 @@ impl Desk {
             known,
         })
         .await;
-        if self.relay.is_some() {
+        if self.settings.relay.is_some() {
             return self.or_relay(asked, &Answer::Pong).await;
         }
         let unknown = matches!(timeout(PATIENCE, is_known).await, Ok(Ok(false)));
@@ -172,7 +157,7 @@ impl Desk {
 
     /// rtpengine's answer, or the agent's own where there is none.
     async fn or_relay(&self, asked: &Asked<'_>, own: &Answer<'_>) -> Done {
-        match &self.relay {
+        match &self.settings.relay {
             Some(relay) => relay
                 .ask(asked.dictionary)
                 .await
@@ -185,7 +170,7 @@ impl Desk {
     /// another rtpengine.
     async fn pass_gate(&self, media: &Media<'_>) -> Result<(), &'static str> {
         // A later offer of a call that stands changes what it has.
-        if self.gate == Gate::Off
+        if self.settings.gate == Gate::Off
             || media
                 .dialog
                 .to_tag
@@ -197,7 +182,7 @@ impl Desk {
         let Ok(sdp) = sdp::read(&media.sdp) else {
             return Ok(());
         };
-        let halves = halves(&sdp, media.received_from, &self.rates);
+        let halves = halves(&sdp, media.received_from, &self.settings.rates);
         if halves.is_empty() {
             return Ok(());
         }
@@ -213,7 +198,7 @@ impl Desk {
             self.agent.send(reserve).await.ok()?;
             answer.await.ok()
         };
-        let verdict = timeout(self.gate_timeout, asking).await;
+        let verdict = timeout(self.settings.gate_timeout, asking).await;
         let call_id = Printable(&media.dialog.call_id);
         let (refuses, name, reason) = match verdict {
             Ok(Some(Verdict::Reserved)) => (false, "reserved", ""),
@@ -225,7 +210,11 @@ impl Desk {
                 } else {
                     "no lane for the call"
                 };
-                (is_full || self.gate == Gate::Closed, "no_lane", reason)
+                (
+                    is_full || self.settings.gate == Gate::Closed,
+                    "no_lane",
+                    reason,
+                )
             }
             Ok(Some(Verdict::Away) | None) | Err(_) => {
                 if verdict.is_err() {
@@ -233,7 +222,7 @@ impl Desk {
                     self.agent.send(Input::Release(id)).await.ok();
                 }
                 let reason = "the QoS server cannot be asked";
-                (self.gate == Gate::Closed, "server_away", reason)
+                (self.settings.gate == Gate::Closed, "server_away", reason)
             }
         };
         self.figures
@@ -242,7 +231,7 @@ impl Desk {
     }
 
     async fn release(&self, media: &Media<'_>) {
-        if self.gate != Gate::Off {
+        if self.settings.gate != Gate::Off {
             let id = SessionId::of_offer(&media.dialog.call_id, &media.dialog.from_tag);
             self.agent.send(Input::Release(id)).await.ok();
         }
