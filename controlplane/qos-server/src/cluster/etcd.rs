@@ -6,8 +6,8 @@ use std::{
 };
 
 use etcd_client::{
-    Client, Compare, CompareOp, ConnectOptions, Error, GetOptions, PutOptions, Txn, TxnOp,
-    TxnResponse, WatchOptions, WatchStream,
+    Client, Compare, CompareOp, ConnectOptions, Error, EventType, GetOptions, PutOptions, Txn,
+    TxnOp, TxnResponse, WatchOptions, WatchStream,
 };
 use tokio::time::timeout;
 use tracing::debug;
@@ -252,7 +252,7 @@ impl Etcd {
                 revision = page.header().map_or(0, |header| header.revision());
             }
             for kv in page.kvs() {
-                mirror.put(kv.key(), kv.value());
+                mirror.set(kv.key(), Some(kv.value()));
             }
             match page.kvs().last() {
                 Some(last) if page.more() => from = [last.key(), &[0]].concat(),
@@ -315,10 +315,8 @@ impl Watch {
                     let Some(kv) = event.kv() else {
                         continue;
                     };
-                    match event.event_type() {
-                        etcd_client::EventType::Put => mirror.put(kv.key(), kv.value()),
-                        etcd_client::EventType::Delete => mirror.delete(kv.key()),
-                    }
+                    let is_there = event.event_type() == EventType::Put;
+                    mirror.set(kv.key(), is_there.then(|| kv.value()));
                 }
                 return Ok(());
             }

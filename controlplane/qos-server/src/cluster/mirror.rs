@@ -27,49 +27,39 @@ pub(super) struct Mirror {
 type Records = BTreeMap<Box<[u8]>, Box<[u8]>>;
 
 impl Mirror {
-    /// A key has this value now.
-    pub(super) fn put(&mut self, key: &[u8], value: &[u8]) {
-        let number = || str::from_utf8(value).ok()?.parse().ok();
+    /// A key has this value now; `None`: it is gone.
+    pub(super) fn set(&mut self, key: &[u8], value: Option<&[u8]>) {
+        let number = |value: &[u8]| -> Option<u64> { str::from_utf8(value).ok()?.parse().ok() };
         if let Some((space, key)) = keys::record(key) {
-            self.found.add(digest(space, &key, value));
-            if let Some(former) = self.records(space).insert(key.clone(), value.into()) {
+            let records = self.records(space);
+            let former = match value {
+                Some(value) => records.insert(key.clone(), value.into()),
+                None => records.remove(&key),
+            };
+            if let Some(value) = value {
+                self.found.add(digest(space, &key, value));
+            }
+            if let Some(former) = former {
                 self.found.take(digest(space, &key, &former));
             }
         } else if key == keys::LEADER.as_bytes() {
             // Whatever it says, somebody leads.
-            self.leader = Some(serde_json::from_slice(value).unwrap_or_default());
+            self.leader = value.map(|it| serde_json::from_slice(it).unwrap_or_default());
         } else if key == keys::TERM.as_bytes() {
-            self.term = number().unwrap_or(u64::MAX);
+            self.term = value.map_or(0, |it| number(it).unwrap_or(u64::MAX));
         } else if key == keys::HEAD.as_bytes() {
             // What makes no sense agrees with nothing.
-            self.head = Totals::decode(value).unwrap_or(Totals {
+            let senseless = Totals {
                 commit: 0,
                 count: u64::MAX,
                 sum: 0,
-            });
+            };
+            let head = value.map(|it| Totals::decode(it).unwrap_or(senseless));
+            self.head = head.unwrap_or_default();
         } else if key == keys::FORMAT.as_bytes() {
-            self.format = Some(number().unwrap_or(u64::MAX));
+            self.format = value.map(|it| number(it).unwrap_or(u64::MAX));
         } else if key == keys::EPOCH.as_bytes() {
-            self.epoch = number().unwrap_or(0);
-        }
-    }
-
-    /// A key is gone.
-    pub(super) fn delete(&mut self, key: &[u8]) {
-        if let Some((space, key)) = keys::record(key) {
-            if let Some(former) = self.records(space).remove(&key) {
-                self.found.take(digest(space, &key, &former));
-            }
-        } else if key == keys::LEADER.as_bytes() {
-            self.leader = None;
-        } else if key == keys::HEAD.as_bytes() {
-            self.head = Totals::default();
-        } else if key == keys::TERM.as_bytes() {
-            self.term = 0;
-        } else if key == keys::FORMAT.as_bytes() {
-            self.format = None;
-        } else if key == keys::EPOCH.as_bytes() {
-            self.epoch = 0;
+            self.epoch = value.and_then(number).unwrap_or(0);
         }
     }
 
@@ -138,23 +128,26 @@ mod tests {
             |id: u64, former| Change::put(Space::Sessions, &id.to_be_bytes(), vec![7; 20], former);
         let changes = [put(1, None), put(2, None)];
         let head = Totals::default().after(&changes);
-        mirror.put(keys::HEAD.as_bytes(), &head.encode());
+        mirror.set(keys::HEAD.as_bytes(), Some(&head.encode()));
         for id in [1_u64, 2] {
             assert!(!mirror.is_whole());
-            mirror.put(
+            mirror.set(
                 &keys::of_record(Space::Sessions, &id.to_be_bytes()),
-                &[7; 20],
+                Some(&[7; 20]),
             );
         }
         assert!(mirror.is_whole());
         let gone = Change::remove(Space::Sessions, &1_u64.to_be_bytes(), changes[0].digest());
-        mirror.put(keys::HEAD.as_bytes(), &head.after(&[gone]).encode());
+        mirror.set(keys::HEAD.as_bytes(), Some(&head.after(&[gone]).encode()));
         assert!(!mirror.is_whole());
-        mirror.delete(&keys::of_record(Space::Sessions, &1_u64.to_be_bytes()));
+        mirror.set(
+            &keys::of_record(Space::Sessions, &1_u64.to_be_bytes()),
+            None,
+        );
         assert!(mirror.is_whole());
-        mirror.put(
+        mirror.set(
             &keys::of_record(Space::Sessions, &2_u64.to_be_bytes()),
-            &[8; 20],
+            Some(&[8; 20]),
         );
         assert!(!mirror.is_whole(), "another value has another hash");
     }
@@ -162,10 +155,10 @@ mod tests {
     #[test]
     fn the_leader_is_seen_to_come_and_go() {
         let mut mirror = Mirror::default();
-        mirror.put(keys::TERM.as_bytes(), b"3");
-        mirror.put(
+        mirror.set(keys::TERM.as_bytes(), Some(b"3"));
+        mirror.set(
             keys::LEADER.as_bytes(),
-            br#"{"term":3,"url":"http://192.0.2.1:7400"}"#,
+            Some(br#"{"term":3,"url":"http://192.0.2.1:7400"}"#),
         );
         assert_eq!(
             mirror.view(),
@@ -175,12 +168,12 @@ mod tests {
             }
         );
         assert_eq!(mirror.leader().unwrap().url, "http://192.0.2.1:7400");
-        mirror.put(keys::LEADER.as_bytes(), b"?");
+        mirror.set(keys::LEADER.as_bytes(), Some(b"?"));
         assert!(
             mirror.view().has_leader,
             "what cannot be read is a leader all the same"
         );
-        mirror.delete(keys::LEADER.as_bytes());
+        mirror.set(keys::LEADER.as_bytes(), None);
         assert_eq!(
             mirror.view(),
             View {

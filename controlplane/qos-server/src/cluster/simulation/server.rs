@@ -234,10 +234,7 @@ impl Server {
             }
             Message::Watch { watch, news, .. } if self.watch == Some(watch) => {
                 for (key, value) in &*news {
-                    match value {
-                        Some(value) => self.mirror.put(key, value),
-                        None => self.mirror.delete(key),
-                    }
+                    self.mirror.set(key, value.as_deref());
                 }
             }
             Message::FromEtcd { .. } | Message::Watch { .. } => {}
@@ -290,7 +287,7 @@ impl Server {
                 self.watch = Some(watch);
                 self.mirror = Mirror::default();
                 for (key, value) in &*all {
-                    self.mirror.put(key, value.as_deref().unwrap());
+                    self.mirror.set(key, value.as_deref());
                 }
             }
             Answer::Committed(committed) => self.committed(committed, sent),
