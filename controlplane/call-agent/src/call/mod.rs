@@ -50,8 +50,8 @@ pub use flows::halves;
 pub use input::{Feed, NgMedia};
 pub use seen::{CallReport, DialogReport, SeenMessages};
 pub use session::{
-    Change, Flow, Half, Lease, MAX_FLOWS, NotPlaced, Reason, Rtcp, RtcpEnds, Session, SessionId,
-    Source, Why,
+    Change, FiveTuple, Flow, Half, Lease, MAX_FLOWS, NotPlaced, Reason, Rtcp, RtcpEnds, Session,
+    SessionId, Source, Why,
 };
 
 use serde::Deserialize;
@@ -60,7 +60,6 @@ use crate::rate::Configured;
 use calls::Call;
 use dialog::Dialog;
 use formats::Formats;
-use session::FiveTuple;
 
 /// Microseconds of a clock that never goes back.
 pub type Micros = u64;

@@ -309,10 +309,11 @@ pub(super) fn group(call_id: &[u8]) -> u64 {
 }
 
 /// What a flow is found by.
-pub(super) type FiveTuple = (Source, SocketAddr);
+pub type FiveTuple = (Source, SocketAddr);
 
 impl Flow {
-    pub(super) fn five_tuple(&self) -> FiveTuple {
+    /// What it is found by.
+    pub fn five_tuple(&self) -> FiveTuple {
         (self.source, self.destination)
     }
 }

@@ -7,14 +7,11 @@ use voicelane_proto::v1;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::{
-    call::{Flow, Lease, Micros, SessionId, Source},
+    call::{FiveTuple, Lease, Micros, SessionId, Source},
     client::spec::Content,
 };
 
 pub(super) const SECOND: Micros = 1_000_000;
-
-/// What a flow is found by.
-pub(super) type FiveTuple = (Source, SocketAddr);
 
 /// Whether the server has a session, as last heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,10 +210,6 @@ impl Until {
             Lease::WhileHeard { .. } => Self::Renewed,
         }
     }
-}
-
-pub(super) fn five_tuple(flow: &Flow) -> FiveTuple {
-    (flow.source, flow.destination)
 }
 
 /// Of a flow at the server.

@@ -31,8 +31,8 @@ mod tests;
 pub use exchange::{Answer, Question};
 
 use super::spec::{Content, Terms};
-use crate::call::{Change, Half, Micros, Session, SessionId};
-use entry::{Entry, FiveTuple, Kind, SECOND, There, Until, Want, five_tuple, five_tuple_of};
+use crate::call::{Change, FiveTuple, Half, Micros, Session, SessionId};
+use entry::{Entry, Kind, SECOND, There, Until, Want, five_tuple_of};
 
 /// How long an offer's reservation stands if nobody answers, s.
 const HALF_OPEN_S: Micros = 180;
@@ -203,7 +203,7 @@ impl Desired {
         }
         // A session of an earlier process that has one of the five-tuples is of a call that is over.
         for flow in session.flows.iter() {
-            if let Some(other) = self.adopted.get(&five_tuple(flow)).cloned()
+            if let Some(other) = self.adopted.get(&flow.five_tuple()).cloned()
                 && other != name
             {
                 self.give_up(&other);
