@@ -150,41 +150,23 @@ pub struct NotPlaced {
 }
 
 /// Why no flow can be made of a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
 pub enum Reason {
     /// The SDP has a private address and signalling a public one: the port cannot be known.
-    BehindNat {
-        /// Where signalling came from.
-        signalled_from: IpAddr,
-    },
-    /// The SDP has a name in place of an address.
+    #[error("not placed: behind NAT (signalling comes from {signalled_from})")]
+    BehindNat { signalled_from: IpAddr },
+    #[error("not placed: a name in place of an address")]
     Name,
-    /// The SDP has no address.
+    #[error("not placed: no address")]
     NoAddress,
-    /// The address is a multicast group's.
+    #[error("not placed: multicast")]
     Multicast,
-    /// IPv4 on one side, IPv6 on the other.
+    #[error("not placed: IPv4 on one side, IPv6 on the other")]
     Families,
-    /// More than [`MAX_FLOWS`] in one session. Audio comes first.
+    /// Audio comes first.
+    #[error("not placed: more than {MAX_FLOWS} flows in one session")]
     TooMany,
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::BehindNat { signalled_from } => {
-                write!(
-                    f,
-                    "not placed: behind NAT (signalling comes from {signalled_from})"
-                )
-            }
-            Self::Name => f.write_str("not placed: a name in place of an address"),
-            Self::NoAddress => f.write_str("not placed: no address"),
-            Self::Multicast => f.write_str("not placed: multicast"),
-            Self::TooMany => write!(f, "not placed: more than {MAX_FLOWS} flows in one session"),
-            Self::Families => f.write_str("not placed: IPv4 on one side, IPv6 on the other"),
-        }
-    }
 }
 
 /// How long a session is good without a word from the agent (rule 8).
@@ -200,57 +182,43 @@ pub enum Lease {
 }
 
 /// What made, changed or ended a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
 pub enum Why {
-    /// An answer before the call was answered: early media.
+    /// An answer before the call was answered.
+    #[error("early media")]
     EarlyMedia,
-    /// The call was answered.
+    #[error("answered")]
     Answered,
     /// A later offer was answered.
+    #[error("renegotiated")]
     Renegotiated,
     /// A BYE was answered, or found no call (2xx, 481, 408).
+    #[error("BYE")]
     Bye,
-    /// A BYE that nobody answered.
+    #[error("BYE that nobody answered")]
     ByeUnanswered,
     /// The INVITE was refused.
+    #[error("refused")]
     Refused,
-    /// Another branch of the INVITE was answered.
+    #[error("another branch was answered")]
     OtherBranch,
-    /// All streams were removed.
+    #[error("all streams were removed")]
     NoStreams,
-    /// Nobody refreshed it within Session-Expires.
+    #[error("nobody refreshed it within Session-Expires")]
     Expired,
     /// An early dialog that nobody answered or refused for long.
+    #[error("nobody answered")]
     NeverAnswered,
-    /// The SIP server sent ng's `delete`.
+    #[error("ng delete")]
     Deleted,
     /// No packets; the server said so.
+    #[error("silence")]
     Silent,
-    /// A newer call has its five-tuples.
+    #[error("a newer call has its five-tuples")]
     Superseded,
-    /// Room was needed for other calls.
+    #[error("room was needed for other calls")]
     Evicted,
-}
-
-impl fmt::Display for Why {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::EarlyMedia => "early media",
-            Self::Answered => "answered",
-            Self::Renegotiated => "renegotiated",
-            Self::Bye => "BYE",
-            Self::ByeUnanswered => "BYE that nobody answered",
-            Self::Refused => "refused",
-            Self::OtherBranch => "another branch was answered",
-            Self::NoStreams => "all streams were removed",
-            Self::Expired => "nobody refreshed it within Session-Expires",
-            Self::NeverAnswered => "nobody answered",
-            Self::Deleted => "ng delete",
-            Self::Silent => "silence",
-            Self::Superseded => "a newer call has its five-tuples",
-            Self::Evicted => "room was needed for other calls",
-        })
-    }
 }
 
 /// A session's name: a readable prefix and a hash, as Call-IDs can be longer than names (rule 10).

@@ -6,7 +6,6 @@
 use std::{
     cmp::Reverse,
     collections::BTreeMap,
-    fmt,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -43,21 +42,27 @@ const SEARCHED: usize = 512;
 const MOST_CAUSES: usize = 3;
 
 /// Why a call does not have all of its lane, the least bad first.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
 pub enum Cause {
-    /// A router has not acknowledged it for more than a second.
+    /// For more than a second.
+    #[error("router {0} has not acknowledged")]
     Waits(RouterId),
-    /// A router of it is away, and serves what it has.
+    /// It serves what it has.
+    #[error("router {0} is away")]
     Away(RouterId),
-    /// It cannot be placed as it should be.
+    #[error("it cannot be placed as it should be")]
     Misplaced,
-    /// A router has said no.
+    #[error("router {0} refuses")]
     Refused(RouterId),
     /// A way of it loses 1 % of its packets, or more, most of them here.
+    #[error("packets are lost {0}")]
     Loses(Place),
     /// Nothing comes of one way, while the other one is heard.
+    #[error("only one way is heard")]
     OneWay,
     /// What comes of one way to the first router does not come to the second.
+    #[error("nothing gets from router {0} to router {1}")]
     Cut(RouterId, RouterId),
 }
 
@@ -72,20 +77,6 @@ impl Cause {
             Self::Loses(_) => 5,
             Self::OneWay => 6,
             Self::Cut(..) => 7,
-        }
-    }
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Waits(router) => write!(f, "router {router} has not acknowledged"),
-            Self::Away(router) => write!(f, "router {router} is away"),
-            Self::Misplaced => f.write_str("it cannot be placed as it should be"),
-            Self::Refused(router) => write!(f, "router {router} refuses"),
-            Self::Loses(place) => write!(f, "packets are lost {place}"),
-            Self::OneWay => f.write_str("only one way is heard"),
-            Self::Cut(a, b) => write!(f, "nothing gets from router {a} to router {b}"),
         }
     }
 }
@@ -342,7 +333,7 @@ fn sentence(bad: &[CallView], good: usize, [away, mute]: &[usize; 2]) -> String 
 impl CallView {
     /// What a search looks at, a line each.
     fn describe(&self, text: &mut String) {
-        use fmt::Write as _;
+        use std::fmt::Write as _;
 
         let spec = &self.session.spec;
         // Writing to a String does not fail.

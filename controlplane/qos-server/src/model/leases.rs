@@ -1,6 +1,6 @@
 //! When leases run out. One entry for each session that has a lease; renewing replaces it.
 
-use std::{collections::BTreeSet, fmt, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use super::ids::SessionKey;
 
@@ -38,19 +38,24 @@ impl Moment {
 }
 
 /// What removes sessions that no agent deletes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
 pub enum Reaper {
     /// The session was good for so long, and nobody has renewed it.
+    #[error("lease ran out")]
     Lease,
     /// A more important session took its place, or its link has become too small.
+    #[error("preempted")]
     Preempted,
-    /// Its agent was lost, and has not come back.
+    /// It has not come back.
+    #[error("its agent was lost")]
     AgentLost,
     /// Packets came, then none for long.
+    #[error("no packets")]
     Silence,
-    /// None came for very long while it was on hold.
+    #[error("no packets while on hold")]
     Hold,
-    /// None has come since it was installed.
+    #[error("no packet since it was installed")]
     Unused,
 }
 
@@ -64,19 +69,6 @@ impl Reaper {
         Self::Hold,
         Self::Unused,
     ];
-}
-
-impl fmt::Display for Reaper {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Lease => "lease ran out",
-            Self::Preempted => "preempted",
-            Self::AgentLost => "its agent was lost",
-            Self::Silence => "no packets",
-            Self::Hold => "no packets while on hold",
-            Self::Unused => "no packet since it was installed",
-        })
-    }
 }
 
 /// The leases of all sessions, the one that runs out first in front. A tree, which grows without ever
