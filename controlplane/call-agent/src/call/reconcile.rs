@@ -6,7 +6,7 @@ use super::{
     Change, Micros, Model, Owner, Session, SessionId,
     calls::{Call, Wanted},
     dialog::Dialog,
-    session::{self, FiveTuple},
+    session::FiveTuple,
 };
 
 impl Model {
@@ -147,7 +147,6 @@ impl Model {
         } else {
             let session = Session {
                 id,
-                group: session::group(&call_id),
                 call_id: Arc::clone(&call_id),
                 tags: dialog.tags.clone(),
                 flows: Arc::clone(now_has),

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use xxhash_rust::xxh3::Xxh3;
 
 use super::Micros;
 use crate::sdp::{Format, Kind};
@@ -64,9 +64,6 @@ pub struct Session {
     pub call_id: Arc<[u8]>,
     /// The tags of caller and callee.
     pub tags: [Arc<[u8]>; 2],
-    /// Sessions of one group are forks of one call, which uses one of them at a time: admission counts
-    /// their maximum.
-    pub group: u64,
     /// Never empty. Sorted by five-tuple.
     pub flows: Arc<[Flow]>,
     /// How long it is good without a word.
@@ -269,11 +266,6 @@ impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
-}
-
-/// The forks of one call.
-pub(super) fn group(call_id: &[u8]) -> u64 {
-    xxh3_64(call_id)
 }
 
 /// What a flow is found by.

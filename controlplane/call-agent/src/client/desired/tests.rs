@@ -39,7 +39,6 @@ fn session(call: &str, port: u16) -> Session {
         id: SessionId::known(call),
         call_id: Arc::from(call.as_bytes()),
         tags: [Arc::from(*b"a"), Arc::from(*b"b")],
-        group: 0,
         flows: [flow].into(),
         lease: Lease::WhileHeard { held: false },
         why: Why::Answered,
