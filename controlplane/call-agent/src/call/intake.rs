@@ -110,8 +110,8 @@ impl Model {
             method => {
                 // Rule 1: SDP in a PRACK answers the offer of the response that it acknowledges, if
                 // that made one; else it is an offer of its own.
-                if let (Method::Prack, Some(rack)) = (method, message.rack) {
-                    let exchange = call.exchange(key(rack.cseq), at, now);
+                if let (Method::Prack, Some(cseq)) = (method, message.acknowledged_cseq) {
+                    let exchange = call.exchange(key(cseq), at, now);
                     self.acknowledge(message, offered.clone(), exchange);
                 }
                 match call.exchange(key(message.cseq), at, now) {

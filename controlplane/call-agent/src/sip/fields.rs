@@ -43,17 +43,6 @@ pub struct Via<'a> {
     pub received: Option<IpAddr>,
 }
 
-/// `RAck` of a PRACK (RFC 3262 section 7.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RAck<'a> {
-    /// `RSeq` of the response.
-    pub response: u32,
-    /// The number of the request that it answered.
-    pub cseq: u32,
-    /// The method of the request that it answered.
-    pub method: Method<'a>,
-}
-
 /// `Content-Type` (RFC 3261, section 20.15).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContentType<'a> {
@@ -109,23 +98,17 @@ pub(super) fn cseq(value: &[u8]) -> Option<(u32, &[u8])> {
     Some((number(parts.next()?)?, parts.next()?))
 }
 
-pub(super) fn rack(value: &[u8]) -> Option<RAck<'_>> {
+/// Of `RAck` (RFC 3262 section 7.2): the response's number, the request's, and its method.
+pub(super) fn acknowledged_cseq(value: &[u8]) -> Option<u32> {
     let mut parts = words(value);
-    Some(RAck {
-        response: number(parts.next()?)?,
-        cseq: number(parts.next()?)?,
-        method: Method::named(parts.next()?),
-    })
+    let _response: u32 = number(parts.next()?)?;
+    let request = number(parts.next()?)?;
+    parts.next().map(|_method| request)
 }
 
 /// The number before the parameters.
 pub(super) fn leading_number(value: &[u8]) -> Option<u32> {
     number(split_outside_quotes(value, b';').next()?)
-}
-
-/// The cause of the first reason that has one.
-pub(super) fn cause(value: &[u8]) -> Option<u16> {
-    split_outside_quotes(value, b',').find_map(|reason| number(parameter(reason, b"cause")?))
 }
 
 /// `SIP/2.0/UDP host:port;branch=...`, with white space wherever RFC 3261 allows it.

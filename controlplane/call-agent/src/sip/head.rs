@@ -15,9 +15,7 @@ pub(super) enum Name {
     CSeq,
     Via,
     RAck,
-    RSeq,
     SessionExpires,
-    Reason,
     ContentType,
     ContentLength,
 }
@@ -25,16 +23,14 @@ pub(super) enum Name {
 impl Name {
     fn of(name: &[u8]) -> Option<Self> {
         // The compact forms are those of RFC 3261 section 7.3.3 and RFC 4028 section 4.
-        const NAMES: [(&[u8], &[u8], Name); 11] = [
+        const NAMES: [(&[u8], &[u8], Name); 9] = [
             (b"Call-ID", b"i", Name::CallId),
             (b"From", b"f", Name::From),
             (b"To", b"t", Name::To),
             (b"CSeq", b"", Name::CSeq),
             (b"Via", b"v", Name::Via),
             (b"RAck", b"", Name::RAck),
-            (b"RSeq", b"", Name::RSeq),
             (b"Session-Expires", b"x", Name::SessionExpires),
-            (b"Reason", b"", Name::Reason),
             (b"Content-Type", b"c", Name::ContentType),
             (b"Content-Length", b"l", Name::ContentLength),
         ];

@@ -10,7 +10,7 @@ mod fields;
 mod head;
 
 pub use body::sdp;
-pub use fields::{ContentType, Method, RAck, Via};
+pub use fields::{ContentType, Method, Via};
 
 use crate::text::{number, split_outside_quotes, words};
 use head::{Head, Name};
@@ -37,14 +37,10 @@ pub struct Message<'a> {
     pub method: Method<'a>,
     /// Topmost first. At least one.
     pub vias: Vec<Via<'a>>,
-    /// Which response a PRACK acknowledges.
-    pub rack: Option<RAck<'a>>,
-    /// This provisional response wants a PRACK (RFC 3262).
-    pub reliable: bool,
+    /// The number of the request whose response a PRACK acknowledges.
+    pub acknowledged_cseq: Option<u32>,
     /// Seconds (RFC 4028).
     pub session_expires: Option<u32>,
-    /// SIP's own code, or Q.850's, of `Reason` (RFC 3326).
-    pub reason_cause: Option<u16>,
     /// The SDP, if the body is one or has one among its parts.
     pub sdp: Option<&'a [u8]>,
     /// Header lines that could not be read, and so are as if they were not there.
@@ -130,10 +126,8 @@ pub fn read(datagram: &[u8]) -> Result<Message<'_>, Refused> {
         cseq,
         method: Method::named(method),
         vias,
-        rack: head.first(Name::RAck, fields::rack),
-        reliable: head.first(Name::RSeq, number::<u32>).is_some(),
+        acknowledged_cseq: head.first(Name::RAck, fields::acknowledged_cseq),
         session_expires: head.first(Name::SessionExpires, fields::leading_number),
-        reason_cause: head.first(Name::Reason, fields::cause),
         sdp: body::of_message(&head),
         bad_lines: head.bad_lines,
     })
