@@ -37,18 +37,12 @@ pub struct Packet<'a> {
     pub source: Option<SocketAddr>,
     /// Where the message is said to go to.
     pub destination: Option<SocketAddr>,
-    /// IP protocol of the message (17 UDP, 6 TCP).
-    pub protocol: Option<u8>,
     /// When the sender saw the message, us since 1970 by its clock.
     pub captured_us: Option<u64>,
     /// What the payload is.
     pub kind: Kind,
-    /// Which sender it was, by its own configuration.
-    pub capture_id: Option<u32>,
     /// The shared secret, in clear text.
     pub key: Option<&'a [u8]>,
-    /// The sender's own idea of which frames belong together.
-    pub correlation_id: Option<&'a [u8]>,
     /// The mirrored message, inflated if it came compressed.
     pub payload: Cow<'a, [u8]>,
 }
@@ -58,9 +52,7 @@ pub struct Packet<'a> {
 pub enum Kind {
     /// A SIP message (protocol type 1).
     Sip,
-    /// An RTCP packet (protocol type 5).
-    Rtcp,
-    /// Anything else: logs, statistics.
+    /// Anything else: RTCP, logs, statistics.
     Other(u8),
 }
 
@@ -93,12 +85,9 @@ pub fn read(frame: &[u8]) -> Result<Packet<'_>, Refused> {
     let mut packet = Packet {
         source: None,
         destination: None,
-        protocol: None,
         captured_us: None,
         kind: Kind::Sip,
-        capture_id: None,
         key: None,
-        correlation_id: None,
         payload: Cow::Borrowed(&[]),
     };
     while let Some(chunk) = chunks.next_chunk()? {
@@ -106,7 +95,6 @@ pub fn read(frame: &[u8]) -> Result<Packet<'_>, Refused> {
             continue;
         }
         match chunk.kind {
-            2 => packet.protocol = fixed(chunk.value).map(u8::from_be_bytes),
             3 => source.set(fixed(chunk.value).map(Ipv4Addr::from_octets)),
             4 => destination.set(fixed(chunk.value).map(Ipv4Addr::from_octets)),
             5 => source.set(fixed(chunk.value).map(Ipv6Addr::from_octets)),
@@ -116,11 +104,9 @@ pub fn read(frame: &[u8]) -> Result<Packet<'_>, Refused> {
             9 => seconds = fixed(chunk.value).map(u32::from_be_bytes),
             10 => micros = fixed(chunk.value).map(u32::from_be_bytes),
             11 => packet.kind = kind(chunk.value),
-            12 => packet.capture_id = capture_id(chunk.value),
             14 => packet.key = Some(chunk.value),
             15 => payload = Some(chunk.value),
             16 => compressed = Some(chunk.value),
-            17 => packet.correlation_id = Some(chunk.value),
             _ => {}
         }
     }
@@ -142,17 +128,9 @@ pub fn read(frame: &[u8]) -> Result<Packet<'_>, Refused> {
 fn kind(value: &[u8]) -> Kind {
     match value {
         [1] => Kind::Sip,
-        [5] => Kind::Rtcp,
         [other] => Kind::Other(*other),
         _ => Kind::Other(0),
     }
-}
-
-/// Some senders write two bytes.
-fn capture_id(value: &[u8]) -> Option<u32> {
-    fixed(value)
-        .map(u32::from_be_bytes)
-        .or_else(|| fixed(value).map(u16::from_be_bytes).map(u32::from))
 }
 
 fn fixed<const N: usize>(value: &[u8]) -> Option<[u8; N]> {
