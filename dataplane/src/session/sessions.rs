@@ -307,6 +307,7 @@ mod tests {
         device::HEAP,
         diffserv::Dscp,
         session::{Ingress, Policer, Protocol},
+        settings::Settings,
         units::BitRate,
     };
 
@@ -337,6 +338,16 @@ mod tests {
             protocol: Protocol::UDP,
         };
         EntrySpec { flow, ..spec(port) }
+    }
+
+    /// As the documents state it, of the default number of entries.
+    #[test]
+    fn an_entry_takes_864_bytes_of_the_tables() {
+        let entries = Settings::new(Vec::new()).session_entries;
+        assert_eq!(entries, 65_536);
+        assert_eq!(Sessions::bytes(entries, true), 54 << 20);
+        assert_eq!(Sessions::bytes(entries, true), entries * 864);
+        assert_eq!(Sessions::bytes(entries, false), entries * 224);
     }
 
     #[test]
