@@ -11,7 +11,7 @@ use crate::{
     device::{BURST, Buffer, Device},
     scheduler::PortScheduler,
     settings::Settings,
-    stats::{DropReason, Drops, PortCounters, Report, Table as _},
+    stats::{DropReason, Drops, InterfaceCounters, PortCounters, Report, Table as _},
     trace::Tracer,
     units::{PortIndex, TickRate, Ticks},
 };
@@ -35,8 +35,8 @@ pub(crate) struct Egress<B> {
     ports: Vec<Port<B>>,
     /// What forwarding halves on other cores have handed over.
     rings: Vec<Consumer<Departing<B>>>,
-    /// Of that, what the queues refused, by the interface where it came in and [`DropReason`].
-    refused: Vec<Drops>,
+    /// Of that, the telephony that was queued and what was refused, by the interface where it came in.
+    handed: Vec<InterfaceCounters>,
 }
 
 impl<B: Buffer> Port<B> {
@@ -72,6 +72,11 @@ impl<B: Buffer> Outlet<B> for Egress<B> {
             mem::swap(buffers, &mut port.leaving);
         }
         passes
+    }
+
+    #[inline]
+    fn has_queue(&self, _run: &RunKey) -> bool {
+        true
     }
 
     fn waiting(&self, run: &RunKey) -> Option<usize> {
@@ -110,7 +115,7 @@ impl<B: Buffer> Egress<B> {
         Self {
             ports: own.filter_map(port).collect(),
             rings,
-            refused: vec![[0; DropReason::COUNT]; settings.interfaces().count()],
+            handed: vec![InterfaceCounters::default(); settings.interfaces().count()],
         }
     }
 
@@ -134,12 +139,19 @@ impl<B: Buffer> Egress<B> {
             let mut arrived = chunk.into_iter().map(|packet| packet.buffer);
             for (run, packets) in &runs {
                 let mut uncounted = [0; DropReason::COUNT];
-                let drops = run.ingress.and_then(|it| self.refused.get_mut(it.index()));
-                let drops = drops.unwrap_or(&mut uncounted);
+                let mut counters = run.ingress.and_then(|it| self.handed.get_mut(it.index()));
+                let drops = match &mut counters {
+                    Some(counters) => &mut counters.drops,
+                    None => &mut uncounted,
+                };
                 let Port {
                     scheduler, leaving, ..
                 } = &mut self.ports[run.egress.index()];
                 let admission = scheduler.admit(run, *packets, leaving, drops);
+                if let Some(counters) = counters {
+                    let frame_bytes = run.frame_bytes.saturating_sub(run.tag_bytes.into());
+                    counters.queued(run.phb, admission.mask.count_ones(), frame_bytes);
+                }
                 let buffers = arrived.by_ref().take(*packets).enumerate();
                 let buffers = buffers
                     .filter(|(place, _)| admission.mask >> place & 1 == 1)
@@ -215,7 +227,7 @@ impl<B: Buffer> Egress<B> {
             .min()
     }
 
-    /// Adds these ports' counters and what was refused where it came in, and writes down their queues.
+    /// Adds these ports' counters and, where it came in, what was handed over; writes down their queues.
     pub(crate) fn fill(&mut self, report: &mut Report, now: Ticks) {
         for port in &mut self.ports {
             let Some(to) = report.ports.get_mut(port.index.index()) else {
@@ -227,10 +239,8 @@ impl<B: Buffer> Egress<B> {
             }
             port.scheduler.report_ef(&mut to.ef, now);
         }
-        for (to, refused) in report.interfaces.iter_mut().zip(&self.refused) {
-            for (to, refused) in to.drops.iter_mut().zip(refused) {
-                *to += refused;
-            }
+        for (to, handed) in report.interfaces.iter_mut().zip(&self.handed) {
+            to.add_counts(handed);
         }
     }
 

@@ -72,6 +72,7 @@ pub(super) fn queue_from_twin<B: Buffer, O: Outlet<B>>(
         phb: judges.phbs.phb(queued_as),
         dscp: queued_as,
         frame_bytes: u16::try_from(frame.bytes().len()).unwrap_or(u16::MAX),
+        tag_bytes: 0,
         ingress: None,
     };
     let mut drops = [0; DropReason::COUNT];

@@ -21,6 +21,8 @@ pub(crate) struct RunKey {
     pub(crate) dscp: Dscp,
     /// How long each frame is, without FCS.
     pub(crate) frame_bytes: u16,
+    /// How much of that is the tag that it leaves with.
+    pub(crate) tag_bytes: u8,
     /// Where they came in, and are counted if their queue refuses them; `None` when they are the
     /// kernel's.
     pub(crate) ingress: Option<InterfaceIndex>,
@@ -53,6 +55,8 @@ pub(crate) trait Outlet<B> {
     fn enqueue(&mut self, run: &RunKey, admission: Admission, buffers: impl Iterator<Item = B>);
     /// Takes a whole burst if its queue is empty and no limit is reached; returns whether it did.
     fn pass(&mut self, run: &RunKey, buffers: &mut ArrayVec<B, BURST>) -> bool;
+    /// Whether what is let in is in its queue. Else it is on its way to the core that has that, which counts it.
+    fn has_queue(&self, run: &RunKey) -> bool;
     /// How many packets are in a run's queue; `None` if another core has it.
     fn waiting(&self, run: &RunKey) -> Option<usize>;
     /// Whether whatever comes now is most likely let in.

@@ -137,8 +137,8 @@ impl Exit {
     }
 
     #[inline]
-    pub(crate) fn tag_bytes(self) -> u16 {
-        self.0 & 0xff
+    pub(crate) fn tag_bytes(self) -> u8 {
+        self.0.to_le_bytes()[0]
     }
 
     /// With the class: which queue it is.

@@ -112,6 +112,12 @@ impl<B: Buffer> Outlet<B> for Both<'_, B> {
         ring.is_none() && self.here.pass(&run, buffers)
     }
 
+    #[inline]
+    fn has_queue(&self, run: &RunKey) -> bool {
+        let (ring, ..) = self.locate(run);
+        ring.is_none()
+    }
+
     fn waiting(&self, run: &RunKey) -> Option<usize> {
         let (ring, _, run) = self.locate(run);
         ring.map_or_else(|| self.here.waiting(&run), |_| None)

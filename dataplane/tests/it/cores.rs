@@ -304,6 +304,67 @@ fn several_cores_are_one_to_the_control_side() {
     }
 }
 
+/// Whichever core has the queue and whichever receives: what the queue refuses is no telephony that went on, and
+/// the tag that a packet leaves with is not counted. Some are as long with their tag as others without.
+#[test]
+fn telephony_is_counted_once_and_where_it_came_in() {
+    for (workers, schedulers, one_receiver) in [
+        (1, 0, false),
+        (1, 1, false),
+        (2, 0, false),
+        (2, 1, false),
+        (3, 2, false),
+        (2, 0, true),
+        (3, 1, true),
+    ] {
+        let mut settings = settings("1Mbit/s");
+        settings.ports[0].vlans = vec![vlan(100, Trust::Bleach), vlan(200, Trust::Bleach)];
+        settings.ports[1].vlans = vec![vlan(300, Trust::Keep)];
+        settings.ports[1].classes[Phb::Telephony.index()].limit_packets = 10;
+        for port in &mut settings.ports {
+            port.one_receiver = one_receiver;
+        }
+        let layout = Layout {
+            workers,
+            schedulers,
+        };
+        let mut rig = Rig::with(&settings, layout);
+        route_to_vlans(&mut rig);
+        let calls =
+            [(FAR, 172), (FAR_VLAN, 168)].map(|(to, payload)| Udp::new(HOST, to, 4000, payload));
+        let sessions = calls.iter().map(|call| call.session("1Gbit/s", 1_000_000));
+        rig.install(sessions.collect());
+        for number in 0..80 {
+            let frame = rig.pool.frame(calls[number % 2].frame());
+            let worker = if one_receiver {
+                0
+            } else {
+                number / 2 % workers
+            };
+            rig.members[worker].device_mut().deliver(EDGE, frame);
+        }
+        for _ in 0..200 {
+            rig.settle();
+            rig.advance_to(rig.now + 1_000_000);
+        }
+        let report = rig.report();
+        let queue = &report.ports[1].queues[Phb::Telephony.index()];
+        assert!(queue.refused_packets() > 0, "{layout:?}");
+        let sent = rig.sent(CORE);
+        let untagged = sent.iter().map(|(_, frame)| match frame[12..14] {
+            [0x81, 0] => frame.len() - 4,
+            _ => frame.len(),
+        });
+        let expected = (sent.len() as u64, untagged.sum::<usize>() as u64);
+        let came = &report.interfaces[0];
+        assert_eq!(
+            (came.telephony_packets, came.telephony_bytes),
+            expected,
+            "{layout:?}, one receives: {one_receiver}"
+        );
+    }
+}
+
 /// Refused by all cores alike: nothing has changed on any.
 #[test]
 fn a_session_that_is_refused_is_nowhere() {

@@ -87,7 +87,9 @@ fn queue_alike<B: Buffer, O: Outlet<B>>(
     });
     queues.enqueue(run, admission, buffers);
     B::free_all(&mut dropped);
-    counters.queued(run.phb, admitted.count_ones(), frame_bytes);
+    if queues.has_queue(run) {
+        counters.queued(run.phb, admitted.count_ones(), frame_bytes);
+    }
     all & !admitted
 }
 
@@ -131,7 +133,8 @@ fn run<B>(burst: &Burst<B>, place: usize, now: Ticks) -> RunKey {
         egress: exit.port(),
         phb: burst.phbs[place],
         dscp: burst.dscps[place],
-        frame_bytes: burst.frame_bytes[place].saturating_add(exit.tag_bytes()),
+        frame_bytes: burst.frame_bytes[place].saturating_add(exit.tag_bytes().into()),
+        tag_bytes: exit.tag_bytes(),
         ingress: Some(burst.ingress[place]),
     }
 }
@@ -190,8 +193,10 @@ fn queue_mixed<B: Buffer, O: Outlet<B>, const TRACED: bool>(
     let mut refused = forwarded;
     let classes = array::from_fn(|place| burst.exits[place].queue(burst.phbs[place]));
     let lengths = array::from_fn(|place| run(burst, place, now).frame_bytes);
+    // A code point has six bits, and a tag four bytes or none.
     let origins = array::from_fn(|place| {
-        u16::from_le_bytes([burst.ingress[place].0, burst.dscps[place].number()])
+        let dscp_and_tag = burst.dscps[place].number() | burst.exits[place].tag_bytes() << 4;
+        u16::from_le_bytes([burst.ingress[place].0, dscp_and_tag])
     });
     // Strict priority's classes come in the order in which they are served.
     let mut class = least_from(0, &classes);
@@ -230,7 +235,9 @@ fn queue_mixed<B: Buffer, O: Outlet<B>, const TRACED: bool>(
                 tracing.queued(burst, &run, admitted, ahead, &buffers);
             }
             refused &= !admitted;
-            counters.queued(run.phb, admitted.count_ones(), burst.frame_bytes[first]);
+            if queues.has_queue(&run) {
+                counters.queued(run.phb, admitted.count_ones(), burst.frame_bytes[first]);
+            }
             let buffers = packets_in(admitted).filter_map(|place| buffers[place].take());
             queues.enqueue(&run, admission, buffers);
         }

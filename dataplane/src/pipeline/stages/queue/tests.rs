@@ -40,6 +40,10 @@ impl Outlet<SimBuffer> for Queues {
         false
     }
 
+    fn has_queue(&self, _run: &RunKey) -> bool {
+        true
+    }
+
     fn waiting(&self, run: &RunKey) -> Option<usize> {
         let of_class = self.taken.iter().filter(|(phb, _)| *phb == run.phb);
         Some(of_class.count())
