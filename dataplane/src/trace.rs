@@ -33,7 +33,8 @@ pub const MAX_RECORDS: usize = 1_000;
 pub struct TraceFilter {
     /// Of one of these flows; empty: any packet. Fragments without ports are a session's or none's.
     pub flows: Vec<FlowFilter>,
-    /// Without a session, and [near](FiveTuple::is_near) one of these flows; empty: any packet.
+    /// Without a session, and [near](FiveTuple::is_near) one of these flows; empty: any packet. Of a full burst
+    /// only every eighth packet is looked at, so that a search costs little where there are most.
     pub near: Vec<FiveTuple>,
     /// That came in on this interface.
     pub interface: Option<InterfaceIndex>,

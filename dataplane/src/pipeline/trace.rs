@@ -15,6 +15,9 @@ use crate::{
     units::Ticks,
 };
 
+/// The packets of a full burst that are compared with the flows which they may be near to.
+const EVERY_EIGHTH: PacketMask = 0x0101_0101_0101_0101;
+
 /// Says which packets of a burst are traced, when `classify` has been there.
 #[cold]
 pub(super) fn choose<B: Buffer>(tracer: &mut Tracer, burst: &mut Burst<B>, sessions: &Sessions) {
@@ -34,6 +37,9 @@ pub(super) fn choose<B: Buffer>(tracer: &mut Tracer, burst: &mut Burst<B>, sessi
     }
     if !tracer.filter.near.is_empty() {
         traced &= !burst.sessions.all();
+        if burst.buffers.is_full() {
+            traced &= EVERY_EIGHTH;
+        }
         for place in packets_in(traced) {
             let is_near = |flow| tracer.filter.near.iter().any(|it| it.is_near(&flow));
             if !flow(burst, place).is_some_and(is_near) {

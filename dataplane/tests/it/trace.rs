@@ -2,6 +2,7 @@
 
 use voicelane_dataplane::{
     control::{Answer, Request},
+    device::BURST,
     diffserv::{CodelProfile, Dscp, Management, Phb},
     policy::{Action, RuleIndex, Trust},
     session::FiveTuple,
@@ -236,6 +237,28 @@ fn packets_near_a_flow_and_without_a_session_are_written_down() {
     rig.deliver(CORE, &spoofed.frame());
     rig.settle();
     assert_eq!(end(&mut rig).records, []);
+}
+
+/// At full rate a search looks at every eighth packet; at less, at all.
+#[test]
+fn of_full_bursts_every_eighth_packet_may_be_near() {
+    let mut rig = Rig::new(&settings("1Gbit/s"));
+    let near = Udp::new(HOST, FAR, 4004, 100).frame();
+    let filter = TraceFilter {
+        near: vec![Udp::new(HOST, FAR, 4000, 100).flow()],
+        ..TraceFilter::default()
+    };
+    for (packets, looked_at) in [(BURST - 1, BURST - 1), (BURST, BURST / 8)] {
+        let records = traced(&mut rig, &filter, &vec![near.clone(); packets]);
+        assert_eq!(records.len(), looked_at, "of {packets}");
+    }
+    // Who asks for a flow gets all.
+    let exact = TraceFilter {
+        flows: vec![flow(&Udp::new(HOST, FAR, 4004, 100))],
+        ..TraceFilter::default()
+    };
+    let records = traced(&mut rig, &exact, &vec![near; BURST]);
+    assert_eq!(records.len(), BURST);
 }
 
 /// A full queue is in the record, not only in its counter; so is a session's five-tuple that comes in elsewhere.
