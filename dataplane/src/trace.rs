@@ -215,15 +215,17 @@ impl Fate {
     }
 }
 
-/// How a packet's time in its queue ended.
+/// How a packet's time in its queue, and behind it until the device takes it, ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueueEnd {
     /// Not yet.
     Waits,
-    /// Sent, at this time.
+    /// Sent: the device took it, at this time.
     Sent(Ticks),
     /// Dropped by controlled delay (RFC 8289), at this time.
     Dropped(Ticks),
+    /// Dropped behind its queue, at this time: the port's link was down.
+    LinkDown(Ticks),
 }
 
 /// What the stages did with a packet.
@@ -269,7 +271,7 @@ pub struct Tracer {
     /// The worker's time when it was given back.
     pub now: Ticks,
     room: usize,
-    /// Those that are in queues.
+    /// Those that are in queues, or that no device has taken.
     waiting: Vec<Waiting>,
 }
 

@@ -40,13 +40,39 @@ pub(crate) struct Egress<B> {
 }
 
 impl<B: Buffer> Port<B> {
-    /// Schedules, and tells what has left the queues.
+    /// Sends what the shaper lets go.
+    #[inline]
+    fn send<D: Device<Buffer = B>>(&mut self, device: &mut D, now: Ticks) -> usize {
+        self.scheduler.schedule(&mut self.leaving, now);
+        self.transmit(device)
+    }
+
+    /// The same; tells what has left the queues, and what became of it.
     #[cold]
-    fn schedule_traced(&mut self, tracer: &mut Tracer, now: Ticks) {
+    fn send_traced<D>(&mut self, device: &mut D, tracer: &mut Tracer, now: Ticks) -> usize
+    where
+        D: Device<Buffer = B>,
+    {
         let before = self.scheduler.lengths();
         self.scheduler.schedule(&mut self.leaving, now);
         let after = self.scheduler.lengths();
         tracer.left(self.index, (&before, &after), &self.leaving, now);
+        let moved = self.transmit(device);
+        tracer.gone(self.index, self.up, &self.leaving, now);
+        moved
+    }
+
+    /// Hands the device what has left the queues; returns how much of it is gone.
+    #[inline]
+    fn transmit<D: Device<Buffer = B>>(&mut self, device: &mut D) -> usize {
+        if !self.up {
+            // A driver would keep it, and send it when the link is back and it is of no use any more.
+            let lost = self.leaving.len();
+            self.leaving.clear();
+            self.counters.link_lost_packets += lost as u64;
+            return lost;
+        }
+        tx::transmit(&mut self.leaving, device, self.index, &mut self.counters)
     }
 }
 
@@ -199,17 +225,9 @@ impl<B: Buffer> Egress<B> {
     ) -> usize {
         let port = &mut self.ports[port];
         match tracer {
-            None => port.scheduler.schedule(&mut port.leaving, now),
-            Some(tracer) => port.schedule_traced(tracer, now),
+            None => port.send(device, now),
+            Some(tracer) => port.send_traced(device, tracer, now),
         }
-        if !port.up {
-            // A driver would keep it, and send it when the link is back and it is of no use any more.
-            let lost = port.leaving.len();
-            port.leaving.clear();
-            port.counters.link_lost_packets += lost as u64;
-            return lost;
-        }
-        tx::transmit(&mut port.leaving, device, port.index, &mut port.counters)
     }
 
     /// Says whether a port's link is there, if it is one of these.

@@ -1,5 +1,5 @@
-//! What becomes of traced packets in their queues. A packet is known by its place there, and by where its frame
-//! lies once it has left: of what controlled delay drops, no frame leaves.
+//! What becomes of traced packets in their queues and behind them. A packet is known by its place in its queue, and
+//! by where its frame lies once it has left that: of what controlled delay drops, no frame leaves.
 
 use std::mem;
 
@@ -13,17 +13,33 @@ use crate::{
 /// How many packets each queue of a port has.
 pub(crate) type Lengths = [usize; Phb::COUNT];
 
-/// A traced packet in a queue.
+/// A traced packet that the device has not taken.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waiting {
     /// Its record's place.
     record: usize,
     port: PortIndex,
     phb: Phb,
-    /// How many packets leave before it.
-    ahead: usize,
+    place: Place,
     /// Where its frame lies.
     frame: usize,
+}
+
+/// Where such a packet is.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// In its queue, behind so many others.
+    Queue(usize),
+    /// Past its queue: the device may take it at once.
+    Passed,
+    /// Out of its queue.
+    Leaving,
+}
+
+impl Waiting {
+    fn is_among<B: Buffer>(&self, buffers: &[B]) -> bool {
+        buffers.iter().any(|buffer| address(buffer) == self.frame)
+    }
 }
 
 /// Where a frame lies, which no other one does as long as it is there.
@@ -37,7 +53,7 @@ impl Tracer {
         !self.waiting.is_empty()
     }
 
-    /// A packet of the burst that came in at `ingress` at `now` has joined its queue behind so many others, or was sent
+    /// A packet of the burst that came in at `ingress` at `now` has joined its queue behind so many others, or has gone
     /// past it.
     pub(crate) fn queued<B: Buffer>(
         &mut self,
@@ -52,22 +68,15 @@ impl Tracer {
         let Some(record) = records.rposition(is_its) else {
             return;
         };
-        let end = match ahead {
-            Some(ahead) => {
-                let frame = address(buffer);
-                self.waiting.push(Waiting {
-                    record,
-                    port,
-                    phb,
-                    ahead,
-                    frame,
-                });
-                QueueEnd::Waits
-            }
-            None => QueueEnd::Sent(now),
-        };
+        self.waiting.push(Waiting {
+            record,
+            port,
+            phb,
+            place: ahead.map_or(Place::Passed, Place::Queue),
+            frame: address(buffer),
+        });
         if let Some(record) = self.records.get_mut(record) {
-            record.queue_end = Some(end);
+            record.queue_end = Some(QueueEnd::Waits);
         }
     }
 
@@ -84,23 +93,48 @@ impl Tracer {
             waiting, records, ..
         } = self;
         waiting.retain_mut(|it| {
+            let Place::Queue(ahead) = it.place else {
+                return true;
+            };
             if it.port != port {
                 return true;
             }
             let queue = it.phb.index();
             let left = before[queue].saturating_sub(after[queue]);
-            if let Some(ahead) = it.ahead.checked_sub(left) {
-                it.ahead = ahead;
+            if let Some(ahead) = ahead.checked_sub(left) {
+                it.place = Place::Queue(ahead);
                 return true;
             }
-            let is_sent = leaving.iter().any(|buffer| address(buffer) == it.frame);
-            if let Some(record) = records.get_mut(it.record) {
-                record.queue_end = Some(match is_sent {
+            it.place = Place::Leaving;
+            let leaves = it.is_among(leaving);
+            if !leaves && let Some(record) = records.get_mut(it.record) {
+                record.queue_end = Some(QueueEnd::Dropped(now));
+            }
+            leaves
+        });
+    }
+
+    /// A port's device has taken what had left the queues but for `kept`, or that was dropped as its link is down.
+    #[cold]
+    pub(crate) fn gone<B: Buffer>(&mut self, port: PortIndex, up: bool, kept: &[B], now: Ticks) {
+        let Self {
+            waiting, records, ..
+        } = self;
+        waiting.retain_mut(|it| {
+            if it.port != port || matches!(it.place, Place::Queue(_)) {
+                return true;
+            }
+            let passed = matches!(it.place, Place::Passed);
+            it.place = Place::Leaving;
+            let is_kept = it.is_among(kept);
+            if !is_kept && let Some(record) = records.get_mut(it.record) {
+                record.queue_end = Some(match up {
+                    true if passed => QueueEnd::Sent(record.at),
                     true => QueueEnd::Sent(now),
-                    false => QueueEnd::Dropped(now),
+                    false => QueueEnd::LinkDown(now),
                 });
             }
-            false
+            is_kept
         });
     }
 

@@ -8,7 +8,7 @@ use voicelane_dataplane::{
     session::FiveTuple,
     stats::{DropReason, PuntReason},
     trace::{Fate, FlowFilter, QueueEnd, TRACED_BYTES, TraceFilter, TraceRecord, Tracer},
-    units::{InterfaceIndex, VlanId},
+    units::{InterfaceIndex, Ticks, VlanId},
     workers::Layout,
 };
 
@@ -349,6 +349,57 @@ fn a_record_says_how_its_packet_left_its_queue() {
         .iter()
         .filter(|it| it.queue_end == Some(QueueEnd::Waits));
     assert_eq!(waits.count(), 3);
+}
+
+fn ends(rig: &mut Rig) -> Vec<Option<QueueEnd>> {
+    let records = end(rig).records;
+    records.iter().map(|record| record.queue_end).collect()
+}
+
+/// What goes past its queue, too: it waits as long as the device does not take it, and is lost with the link.
+#[test]
+fn what_the_device_does_not_take_is_not_sent() {
+    let mut rig = Rig::new(&settings("1Gbit/s"));
+    let frame = Udp::new(HOST, FAR, 9, 1_000).frame();
+    let filter = TraceFilter::default();
+    rig.advance_to(1_000_000);
+    rig.block(CORE, true);
+    begin(&mut rig, &filter, 10);
+    (0..2).for_each(|_| rig.deliver(EDGE, &frame));
+    pass(&mut rig, 1);
+    assert_eq!(ends(&mut rig), [Some(QueueEnd::Waits); 2]);
+    rig.block(CORE, false);
+    pass(&mut rig, 1);
+
+    rig.block(CORE, true);
+    begin(&mut rig, &filter, 10);
+    (0..2).for_each(|_| rig.deliver(EDGE, &frame));
+    pass(&mut rig, 1);
+    rig.block(CORE, false);
+    pass(&mut rig, 1);
+    let sent = QueueEnd::Sent(Ticks(rig.now));
+    assert_eq!(ends(&mut rig), [Some(sent); 2]);
+    assert_eq!(rig.sent(CORE).last().unwrap().0, rig.now);
+}
+
+#[test]
+fn what_is_lost_with_the_link_is_told() {
+    let mut rig = Rig::new(&settings("1Mbit/s"));
+    let frame = Udp::new(HOST, FAR, 9, 1_000).frame();
+    let link = Request::SetLink {
+        port: CORE,
+        up: false,
+    };
+    assert!(matches!(rig.ask(link), Answer::Link));
+    begin(&mut rig, &TraceFilter::default(), 10);
+    // The first goes past its queue.
+    (0..4).for_each(|_| rig.deliver(EDGE, &frame));
+    pass(&mut rig, 60);
+    let ends = ends(&mut rig);
+    let lost = rig.report().ports[1].port.link_lost_packets;
+    assert_eq!((ends.len(), lost), (4, 4));
+    let is_lost = |end: &Option<QueueEnd>| matches!(end, Some(QueueEnd::LinkDown(_)));
+    assert!(ends.iter().all(is_lost), "{ends:?}");
 }
 
 /// Controlled delay drops from a queue's head: each record has what became of its own packet.

@@ -42,6 +42,8 @@ const READ_EVERY: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Why controlled delay drops, as the queues' counters call it.
 const DELAY_DROPPED: &str = "delay-dropped";
+/// Why what has left its queue is dropped, as the ports' counters call it.
+const LINK_LOST: &str = "link-lost";
 const USUAL_PACKETS: u32 = 20;
 const USUAL_TIMEOUT_MS: u32 = 10_000;
 const LONGEST_TIMEOUT_MS: u32 = 600_000;
@@ -310,10 +312,11 @@ impl<'a> Words<'a> {
 
     fn packet(&self, record: &TraceRecord, at_unix_ns: i64) -> TracedPacket {
         let (fate, reason) = match record.fate {
-            Fate::Queued if matches!(record.queue_end, Some(QueueEnd::Dropped(_))) => {
-                (v1::traced_packet::Fate::Dropped, DELAY_DROPPED)
-            }
-            Fate::Queued => (v1::traced_packet::Fate::Queued, ""),
+            Fate::Queued => match record.queue_end {
+                Some(QueueEnd::Dropped(_)) => (v1::traced_packet::Fate::Dropped, DELAY_DROPPED),
+                Some(QueueEnd::LinkDown(_)) => (v1::traced_packet::Fate::Dropped, LINK_LOST),
+                _ => (v1::traced_packet::Fate::Queued, ""),
+            },
             Fate::Dropped(reason) | Fate::Refused(_, reason) => {
                 (v1::traced_packet::Fate::Dropped, reason.name())
             }
@@ -427,6 +430,9 @@ impl<'a> Words<'a> {
                     QueueEnd::Sent(at) => format!("sent after {} us", after(at)),
                     QueueEnd::Dropped(at) => {
                         format!("dropped: {DELAY_DROPPED} after {} us", after(at))
+                    }
+                    QueueEnd::LinkDown(at) => {
+                        format!("dropped: {LINK_LOST} after {} us", after(at))
                     }
                 })
             }
