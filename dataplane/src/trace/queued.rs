@@ -1,8 +1,6 @@
 //! What becomes of traced packets in their queues and behind them. A packet is known by its place in its queue, and
 //! by where its frame lies once it has left that: of what controlled delay drops, no frame leaves.
 
-use std::mem;
-
 use super::{QueueEnd, TraceRecord, Tracer};
 use crate::{
     device::Buffer,
@@ -141,25 +139,82 @@ impl Tracer {
     /// Leaves to the next tracer the packets that wait since `since` or later, and those that came after the first
     /// of them.
     pub(crate) fn hand_on(&mut self, next: &mut Self, since: Ticks) {
+        let Self {
+            waiting, records, ..
+        } = self;
         let came = |records: &[TraceRecord], it: &Waiting| records.get(it.record).map(|it| it.at);
-        let mut waiting = mem::take(&mut self.waiting);
-        waiting.retain(|it| came(&self.records, it).is_some_and(|at| at >= since));
-        let Some(first) = waiting
-            .iter()
-            .filter_map(|it| came(&self.records, it))
-            .min()
-        else {
+        waiting.retain(|it| came(records, it).is_some_and(|at| at >= since));
+        let times = waiting.iter().filter_map(|it| came(records, it));
+        let Some(first) = times.min() else {
             return;
         };
-        let from = self.records.partition_point(|record| record.at < first);
-        let held = self.records.drain(from..);
+        let from = records.partition_point(|record| record.at < first);
+        let held = records.drain(from..);
         let (count, room) = (held.len(), next.room);
         next.records.extend(held.take(room));
         next.missed += count.saturating_sub(room) as u64;
-        let moved = waiting.into_iter().filter_map(|it| {
+        // Each keeps its memory, which only the control side frees.
+        let moved = waiting.drain(..).filter_map(|it| {
             let record = it.record.checked_sub(from)?;
             (record < room).then_some(Waiting { record, ..it })
         });
         next.waiting.extend(moved);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrayvec::ArrayVec;
+
+    use super::*;
+    use crate::trace::{Fate, TraceFilter};
+
+    fn waits(at: u64) -> TraceRecord {
+        TraceRecord {
+            at: Ticks(at),
+            ingress: InterfaceIndex(0),
+            frame: ArrayVec::new(),
+            frame_bytes: 60,
+            header: None,
+            session: None,
+            spoofed: None,
+            rule: None,
+            marked: None,
+            exit: None,
+            fate: Fate::Queued,
+            queue_end: Some(QueueEnd::Waits),
+            place: 0,
+        }
+    }
+
+    /// A worker neither allocates nor frees: a tracer that is given back has the memory that it came with.
+    #[test]
+    fn what_is_handed_on_leaves_its_memory_behind() {
+        let room = |tracer: &Tracer| {
+            let Tracer {
+                records, waiting, ..
+            } = tracer;
+            let records = (records.as_ptr().addr(), records.capacity());
+            (records, waiting.as_ptr().addr(), waiting.capacity())
+        };
+        for since in [0, 1, 9] {
+            let mut tracers = [10, 1].map(|room| Tracer::new(TraceFilter::default(), room));
+            let before = tracers.each_ref().map(|tracer| room(tracer));
+            let [old, next] = &mut tracers;
+            old.records.extend([0, 1, 2].map(waits));
+            old.waiting.extend([0, 1, 2].map(|record| Waiting {
+                record,
+                port: PortIndex(0),
+                phb: Phb::Standard,
+                place: Place::Queue(record),
+                frame: 0,
+            }));
+            old.hand_on(next, Ticks(since));
+            let left = usize::try_from(since).unwrap().min(3);
+            let moved = usize::from(left < 3);
+            assert_eq!((old.records.len(), old.waiting.len()), (left, 0));
+            assert_eq!((next.records.len(), next.waiting.len()), (moved, moved));
+            assert_eq!(tracers.each_ref().map(|tracer| room(tracer)), before);
+        }
     }
 }
