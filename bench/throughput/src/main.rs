@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod full;
+mod tracing;
 
 use std::{
     collections::BTreeMap,
@@ -88,6 +89,10 @@ struct Arguments {
     /// The shaper's rate on the way out.
     #[arg(long, default_value = "1000Gbit/s")]
     rate: BitRate,
+    /// Trace what comes, so many packets 20 times a second, in every second half second; prints both rates, and
+    /// what was lost in either.
+    #[arg(long, value_name = "PACKETS", value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    trace: Option<u16>,
     /// How long to run; 0: until SIGINT or SIGTERM, which end it early otherwise.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
@@ -201,9 +206,16 @@ fn main() -> anyhow::Result<()> {
     let started = Instant::now();
     let time_is_up =
         || arguments.seconds != 0 && started.elapsed() >= Duration::from_secs(arguments.seconds);
-    while !time_is_up() && !ended.load(Ordering::Relaxed) {
-        thread::sleep(Duration::from_millis(20));
-    }
+    let is_over = || time_is_up() || ended.load(Ordering::Relaxed);
+    let traced = match arguments.trace {
+        Some(packets) => Some(tracing::by_turns(&control, &ways, packets.into(), is_over)?),
+        None => {
+            while !is_over() {
+                thread::sleep(Duration::from_millis(20));
+            }
+            None
+        }
+    };
     let after = Moment::new(&control, &ways, &sessions)?;
     stop.store(true, Ordering::Relaxed);
     for thread in running {
@@ -211,7 +223,11 @@ fn main() -> anyhow::Result<()> {
             bail!("the cores cannot be used")
         };
     }
-    println!("{}", figures(&before, &after, &ways, &eal));
+    let mut figures = figures(&before, &after, &ways, &eal);
+    if let Some(traced) = traced {
+        figures["trace"] = traced;
+    }
+    println!("{figures}");
     Ok(())
 }
 
