@@ -15,8 +15,7 @@ use super::{Engine, FlowExplanation, LinkName, SessionView, Verdict, link::Link}
 use crate::{
     events::Kind,
     model::{
-        course::Path,
-        entries::{FlowKind, expand_learned},
+        entries::{FiveTuple, FlowEntry, FlowKind, expand_learned},
         ids::SessionKey,
         session::{Learned, SessionSpec},
     },
@@ -78,20 +77,24 @@ impl EfClaim {
 
 impl NearMiss {
     /// What differs from what the session says; `None` if nothing does.
-    fn beside(&self, said: Path) -> Option<String> {
-        let ends = [
-            ("come from", self.source, said.source()),
-            ("go to", self.destination, said.destination()),
-        ];
-        let differing = ends.iter().filter(|(_, came, said)| came != said);
-        let texts = differing.map(|(verb, came, said)| {
-            let said = match came.ip() == said.ip() {
+    fn beside(&self, said: &FlowEntry) -> Option<String> {
+        let FiveTuple(path) = said.tuple;
+        let differs = |verb: &str, came: SocketAddr, said: SocketAddr| {
+            let told = match came.ip() == said.ip() {
                 true => said.port().to_string(),
                 false => said.to_string(),
             };
-            format!("{verb} {came}, the session says {said}")
-        });
-        let texts: Vec<_> = texts.collect();
+            (came != said).then(|| format!("{verb} {came}, the session says {told}"))
+        };
+        let source = match said.latch {
+            None => differs("come from", self.source, path.source()),
+            Some(latch) => {
+                let only = latch.from.filter(|from| *from != self.source.ip());
+                only.map(|from| format!("come from {}, the session says {from}", self.source))
+            }
+        };
+        let destination = differs("go to", self.destination, path.destination());
+        let texts: Vec<_> = source.into_iter().chain(destination).collect();
         let interface = &self.interface;
         (!texts.is_empty()).then(|| format!("packets {} (on {interface})", texts.join("; they ")))
     }
@@ -128,18 +131,19 @@ fn believed<T>(told: &Told<T>, now: Instant) -> impl Iterator<Item = &T> {
 }
 
 impl Strays {
-    /// What comes in place of a flow's packets: near misses, and who claims EF. Without near misses that may be
-    /// anybody, else the flow's sender.
-    fn in_place_of(
-        &self,
-        (key, flow): (&SessionKey, usize),
-        said: Path,
-        now: Instant,
-    ) -> Vec<String> {
-        let mut misses = believed(&self.misses, now).filter(|it| (&it.key, it.flow) == (key, flow));
+    /// What comes in place of a flow's packets: near misses, and who claims EF. That may be anybody where the flow's
+    /// source is known and there are no near misses, else its sender.
+    fn in_place_of(&self, key: &SessionKey, said: &FlowEntry, now: Instant) -> Vec<String> {
+        let mut misses =
+            believed(&self.misses, now).filter(|it| (&it.key, it.flow) == (key, said.flow));
         let miss = misses.find_map(|it| it.beside(said));
-        let is_sender = |claim: &EfClaim| claim.address == said.source().ip();
-        let claims = believed(&self.claims, now).filter(|it| miss.is_none() || is_sender(it));
+        let sender = match said.latch {
+            None => Some(said.tuple.0.source().ip()),
+            Some(latch) => latch.from,
+        };
+        let is_sender = |claim: &EfClaim| Some(claim.address) == sender;
+        let anybody = miss.is_none() && said.latch.is_none();
+        let claims = believed(&self.claims, now).filter(|it| anybody || is_sender(it));
         let claim = claims.max_by_key(|it| (is_sender(it), it.packets));
         miss.into_iter()
             .chain(claim.map(ToString::to_string))
@@ -156,9 +160,9 @@ impl Engine {
                 let state = self.lock();
                 let session = state.store.get(&miss.key);
                 let session = session.filter(|it| it.installations.contains_key(router));
-                session.and_then(|it| path(&it.spec, &it.learned, miss.flow))
+                session.and_then(|it| media(&it.spec, &it.learned, miss.flow))
             };
-            let Some(text) = said.and_then(|said| miss.beside(said)) else {
+            let Some(text) = said.and_then(|said| miss.beside(&said)) else {
                 continue;
             };
             let key = miss.key.clone();
@@ -174,23 +178,34 @@ impl Engine {
         }
     }
 
-    /// Adds to flows whose packets do not come to their source's router what comes there in their place.
+    /// Adds to flows whose packets do not come to their source's router, or to the one that is to learn their
+    /// source, what comes there in their place.
     pub(super) fn add_strays(&self, session: &SessionView, flows: &mut [FlowExplanation]) {
         for (flow, explained) in flows.iter_mut().enumerate() {
-            let placed = session.placement.get(flow);
-            let source = placed.and_then(|it| Some(&it.media.source.as_ref()?.router));
-            let mut steps = explained.steps.iter_mut();
-            let silent = steps.find(|step| {
-                (step.link, step.verdict) == (LinkName::Seen, Verdict::Broken)
-                    && step.router.as_ref() == source
+            let Some(said) = media(&session.spec, &session.learned, flow) else {
+                continue;
+            };
+            let waits = said.latch.is_some();
+            let placed = session.placement.get(flow).map(|it| &it.media);
+            let at = placed.and_then(|it| match (&it.source, &it.destination) {
+                (None, Some(at)) if waits => Some(at),
+                (source, _) => source.as_ref(),
             });
-            let link = source.and_then(|router| self.lock().links.get(router).cloned());
-            let said = path(&session.spec, &session.learned, flow);
-            let (Some(silent), Some(link), Some(said)) = (silent, link, said) else {
+            let router = at.map(|at| &at.router);
+            let mut steps = explained.steps.iter_mut();
+            let silent = steps.find(|step| match waits {
+                true => (step.link, step.verdict) == (LinkName::Placed, Verdict::Unknown),
+                false => {
+                    (step.link, step.verdict) == (LinkName::Seen, Verdict::Broken)
+                        && step.router.as_ref() == router
+                }
+            });
+            let link = router.and_then(|router| self.lock().links.get(router).cloned());
+            let (Some(silent), Some(link)) = (silent, link) else {
                 continue;
             };
             let now = self.clock().instant();
-            for text in told(&link).in_place_of((&session.spec.key, flow), said, now) {
+            for text in told(&link).in_place_of(&session.spec.key, &said, now) {
                 silent.detail = format!("{}; {text}", silent.detail);
             }
         }
@@ -201,11 +216,10 @@ fn told(link: &Link) -> MutexGuard<'_, Strays> {
     link.strays.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The ends of a flow's RTP, if both are known.
-fn path(spec: &SessionSpec, learned: &[Learned], flow: usize) -> Option<Path> {
+/// The entry of a flow's RTP, if its destination is known.
+fn media(spec: &SessionSpec, learned: &[Learned], flow: usize) -> Option<FlowEntry> {
     let mut entries = expand_learned(spec, learned).into_iter();
-    let media = entries.find(|it| (it.flow, it.kind) == (flow, FlowKind::Rtp))?;
-    media.latch.is_none().then_some(media.tuple.0)
+    entries.find(|it| (it.flow, it.kind) == (flow, FlowKind::Rtp))
 }
 
 #[cfg(test)]

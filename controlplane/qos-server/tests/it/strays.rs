@@ -165,6 +165,49 @@ async fn packets_that_are_nearly_of_a_silent_flow_are_told() {
     assert!(detail.ends_with(expected[0]), "{detail}");
 }
 
+/// Of a flow whose source is to be learned the destination is known, and the address if it waits for one.
+#[tokio::test]
+async fn packets_that_nothing_is_learned_from_are_told() {
+    let latching = |from: &str| v1::MediaFlow {
+        source: None,
+        latch: Some(v1::Latch {
+            address: from.to_owned(),
+        }),
+        ..flow("10.1.0.9:4000", "10.1.0.5:4000")
+    };
+    let mut net = Network::start().await;
+    for (session, from) in [("c1", ""), ("c2", "10.1.0.8")] {
+        let mut media = latching(from);
+        if session == "c2" {
+            media.destination = endpoint("10.2.0.7:4000");
+        }
+        add(&mut net.client, spec(session, vec![media]))
+            .await
+            .unwrap();
+    }
+    // What it is learned from is no event.
+    let learned = miss("c1", "10.1.0.7:9", "10.1.0.5:4000");
+    let another_port = miss("c1", "10.1.0.7:9", "10.1.0.5:4002");
+    let another_host = miss("c2", "10.1.0.7:9", "10.2.0.7:4000");
+    let misses = vec![learned, another_port, another_host];
+    tell(&net, misses, vec![claim("10.1.0.7", 500)]).await;
+    let events = told(&net, 3).await;
+    let expected = [
+        "packets go to 10.1.0.5:4002, the session says 4000 (on lan0)",
+        "packets come from 10.1.0.7:9, the session says 10.1.0.8 (on lan0)",
+    ];
+    assert_eq!(texts(&events[..2]), expected);
+    let mut operator = net.server.operator().await;
+    for (session, text) in ["c1", "c2"].into_iter().zip(expected) {
+        let request = v1::ExplainSessionRequest { key: key(session) };
+        let answer = operator.explain_session(request).await.unwrap();
+        let unknown = answer.into_inner().first_unknown.unwrap();
+        assert_eq!(unknown.link, "placed");
+        assert!(unknown.detail.contains("latching"), "{unknown:?}");
+        assert!(unknown.detail.ends_with(text), "{unknown:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_router_that_tells_too_much_is_cut_off() {
     let net = silent_call().await;

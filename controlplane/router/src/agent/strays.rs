@@ -1,7 +1,13 @@
 //! Tells the server of packets that are no session's and may have been meant to be: near misses of silent flows, and
 //! EF without a call.
 
-use std::{cmp::Reverse, collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    cmp::Reverse,
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{sync::mpsc, time::sleep};
 use voicelane_dataplane::{
@@ -18,7 +24,7 @@ use voicelane_proto::v1::{
 use super::attachment::{Detached, send};
 use crate::{
     dataplane::{Client, WorkerGone},
-    sessions::{Sessions, WantedFlow, WaysIn},
+    sessions::{Sessions, WantedFlow, WaysIn, entries::unlatched},
 };
 
 /// Flows that are looked for at once: each packet without a session is compared with all of them.
@@ -44,12 +50,15 @@ async fn tell_next(
 ) -> Result<(), Detached> {
     let wanted = sessions.wanted().next(FLOWS).await;
     let records = look(sessions.client().clone(), &wanted).await?;
-    let ways_in = sessions.ways_in();
-    let near_misses = wanted
-        .iter()
-        .filter_map(|it| near_miss(it, &records, ways_in));
+    let near_misses = {
+        let (table, ways_in) = (sessions.table(), sessions.ways_in());
+        let latches = |destination| table.owner(&unlatched(destination)).is_some();
+        let found = wanted.iter();
+        let found = found.filter_map(|it| near_miss(it, &records, &latches, ways_in));
+        found.collect()
+    };
     let strays = StrayPackets {
-        near_misses: near_misses.collect(),
+        near_misses,
         ..StrayPackets::default()
     };
     if strays.near_misses.is_empty() {
@@ -78,14 +87,21 @@ async fn look(client: Client, wanted: &[WantedFlow]) -> Result<Vec<TraceRecord>,
 }
 
 /// What comes in a flow's place: of several packets the one that is most like it. What shares no end with it must
-/// be RTP, as two hosts may have more to say to each other.
-fn near_miss(wanted: &WantedFlow, records: &[TraceRecord], ways_in: &WaysIn) -> Option<NearMiss> {
+/// be RTP, as two hosts may have more to say to each other. What goes where another flow learns its source is that
+/// one's, which has just not been installed.
+fn near_miss(
+    wanted: &WantedFlow,
+    records: &[TraceRecord],
+    latches: &dyn Fn(SocketAddr) -> bool,
+    ways_in: &WaysIn,
+) -> Option<NearMiss> {
     let near = records.iter().filter_map(|record| {
         let came = record.header.filter(|it| it.has_ports)?.flow;
         let shares_an_end =
             came.source == wanted.flow.source || came.destination == wanted.flow.destination;
         let is_rtp = is_rtp(&record.frame);
-        let is_near = wanted.flow.is_near(&came) && (shares_an_end || is_rtp);
+        let is_anothers = came.destination != wanted.flow.destination && latches(came.destination);
+        let is_near = wanted.flow.is_near(&came) && (shares_an_end || is_rtp) && !is_anothers;
         let likeness = (wanted.flow.likeness(&came), is_rtp);
         is_near.then_some((likeness, came, record.ingress))
     });
@@ -148,8 +164,6 @@ pub(super) fn ef_claims(before: &Claimed, now: &Claimed, ways_in: &WaysIn) -> Ve
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use voicelane_dataplane::{
         session::{FiveTuple, Protocol},
         trace::{Fate, TracedHeader},
@@ -200,12 +214,18 @@ mod tests {
 
     /// The ends of the near miss of a call among these packets.
     fn missed(records: &[TraceRecord]) -> Option<(SocketAddr, SocketAddr)> {
+        missed_from("10.1.0.5:4000", records)
+    }
+
+    /// Of one from this source.
+    fn missed_from(source: &str, records: &[TraceRecord]) -> Option<(SocketAddr, SocketAddr)> {
         let wanted = WantedFlow {
             key: SessionKey::new("x", "1").unwrap(),
             flow_index: 3,
-            flow: flow("10.1.0.5:4000", "10.2.0.7:4000"),
+            flow: flow(source, "10.2.0.7:4000"),
         };
-        let miss = near_miss(&wanted, records, &ways_in())?;
+        let latches = |destination: SocketAddr| destination.port() == 4006;
+        let miss = near_miss(&wanted, records, &latches, &ways_in())?;
         assert_eq!(miss.flow_index, 3);
         let end = |end: Option<voicelane_proto::v1::Endpoint>| {
             let end = end.unwrap();
@@ -244,6 +264,28 @@ mod tests {
         let mut part = another_port;
         part.header.as_mut().unwrap().has_ports = false;
         assert_eq!(missed(&[part]), None);
+    }
+
+    /// Its source is to be learned.
+    #[test]
+    fn media_to_another_port_of_the_destination_are_told() {
+        let rtp = [0x80, 8];
+        let anybody = "0.0.0.0:0";
+        let to = |destination: &str, payload: &[u8]| record("10.1.0.5:4000", destination, payload);
+        let to_another_port = [to("10.2.0.7:4002", &rtp)];
+        let told = missed_from(anybody, &to_another_port).unwrap();
+        assert_eq!(told.1, "10.2.0.7:4002".parse().unwrap());
+        let of_another_flow = to("10.2.0.7:4006", &rtp);
+        let signalling = to("10.2.0.7:5060", b"INVITE");
+        for other in [of_another_flow, signalling, to("10.2.0.8:4000", &rtp)] {
+            assert_eq!(missed_from(anybody, &[other]), None);
+        }
+        // It may be learned from one address alone.
+        let only = "10.1.0.9:0";
+        assert_eq!(missed_from(only, &to_another_port), None);
+        assert!(missed_from(only, &[to("10.2.0.7:4000", &rtp)]).is_some());
+        let there = record("10.1.0.9:4000", "10.2.0.7:4002", &rtp);
+        assert!(missed_from(only, &[there]).is_some());
     }
 
     #[test]

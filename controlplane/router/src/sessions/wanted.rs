@@ -1,7 +1,8 @@
 //! Silent flows that near misses are looked for: packets without a session that are nearly of such a flow.
 
 use std::{
-    collections::{HashMap, VecDeque, hash_map::Entry},
+    collections::{HashMap, VecDeque, hash_map},
+    net::SocketAddr,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -11,7 +12,7 @@ use voicelane_dataplane::session::{FiveTuple, Ingress};
 use voicelane_proto::v1::FlowKind;
 use voicelane_types::SessionKey;
 
-use super::EntryReading;
+use super::{EntryReading, entries::Entry};
 
 /// A flow without packets for so long is silent.
 const SILENT: Duration = Duration::from_secs(5);
@@ -27,7 +28,8 @@ pub struct WantedFlow {
     pub key: SessionKey,
     /// Its index in the session.
     pub flow_index: u32,
-    /// What its packets would have.
+    /// What its packets would have. Of one that waits for its source: port 0 of the address that this must have or,
+    /// if it may have any, of the unspecified one.
     pub flow: FiveTuple,
 }
 
@@ -56,8 +58,8 @@ impl Wanted {
             if waiting.len() - before == most || waiting.len().max(asked.len()) >= MOST {
                 break;
             }
-            let flow = reading.entry.spec.flow;
-            if let Entry::Vacant(vacant) = asked.entry(flow) {
+            let flow = expected(&reading.entry);
+            if let hash_map::Entry::Vacant(vacant) = asked.entry(flow) {
                 vacant.insert(now);
                 waiting.push_back(WantedFlow {
                     key: reading.key.clone(),
@@ -93,19 +95,30 @@ impl Wanted {
     }
 }
 
-/// RTP of which both ends are known, and that does not come from its hosts here.
+/// RTP that does not come from its hosts here, or whose source is to be learned here.
 fn is_silent_media(reading: &EntryReading) -> bool {
     let EntryReading { entry, reading, .. } = reading;
     let idle = reading.idle_ns.map(Duration::from_nanos);
     entry.kind == FlowKind::Rtp
-        && entry.spec.ingress != Ingress::Core
-        && entry.waits().is_none()
+        && (entry.waits().is_some() || entry.spec.ingress != Ingress::Core)
         && idle.is_none_or(|idle| idle > SILENT)
+}
+
+fn expected(entry: &Entry) -> FiveTuple {
+    let flow = entry.spec.flow;
+    match entry.waits().and_then(|latch| latch.from) {
+        Some(from) => FiveTuple {
+            source: SocketAddr::new(from, 0),
+            ..flow
+        },
+        None => flow,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use voicelane_dataplane::{control::FlowReading, session::FlowCounters};
+    use voicelane_proto::v1::{FlowEntry, Latch};
 
     use super::*;
     use crate::sessions::entries::{
@@ -150,6 +163,31 @@ mod tests {
         assert_eq!(wanted.want(&all, 9, now + EVERY / 2), 0, "it has just been");
         assert_eq!(wanted.want(&all, 1, now + EVERY), 1);
         assert_eq!(names(&wanted.next(8).await), ["1"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn flows_that_wait_for_their_source_are_looked_for() {
+        let latching = |number, address: &str| {
+            let asked = FlowEntry {
+                source: None,
+                latch: Some(Latch {
+                    address: address.to_owned(),
+                }),
+                // From other routers: it waits here all the same.
+                ingress_interface: String::new(),
+                ..flow_entry(number)
+            };
+            EntryReading {
+                entry: entries::entries(&[asked], &ways_in()).unwrap()[0],
+                ..reading(number, None)
+            }
+        };
+        let wanted = Wanted::default();
+        let all = [latching(1, ""), latching(2, "10.1.0.5")];
+        assert_eq!(wanted.want(&all, 9, Instant::now()), 2);
+        let sources = wanted.next(8).await.into_iter().map(|it| it.flow.source);
+        let sources: Vec<_> = sources.map(|source| source.to_string()).collect();
+        assert_eq!(sources, ["0.0.0.0:0", "10.1.0.5:0"]);
     }
 
     #[tokio::test(start_paused = true)]
