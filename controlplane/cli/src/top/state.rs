@@ -1,5 +1,7 @@
 //! What is shown, and what keys do.
 
+use std::cmp::Reverse;
+
 use ratatui::{
     crossterm::event::{KeyCode, KeyEvent, KeyModifiers},
     widgets::TableState,
@@ -186,11 +188,9 @@ fn sort(calls: &mut [v1::OverviewCall], by: Sort) {
         key.map_or(("", ""), |key| (&key.session_id, &key.agent_id))
     }
     match by {
-        Sort::Worst => calls.sort_by(|a, b| {
-            let worse = b.badness.cmp(&a.badness);
-            worse.then_with(|| name(a).cmp(&name(b)))
-        }),
+        // Of equal ones the server has the worst first.
+        Sort::Worst => calls.sort_by_key(|call| Reverse(call.badness)),
         Sort::Name => calls.sort_by(|a, b| name(a).cmp(&name(b))),
-        Sort::Latest => calls.sort_by_key(|call| std::cmp::Reverse(call.since_unix_ms)),
+        Sort::Latest => calls.sort_by_key(|call| Reverse(call.since_unix_ms)),
     }
 }

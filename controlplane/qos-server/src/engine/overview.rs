@@ -4,7 +4,7 @@
 //! It holds the lock for slices, rests for nine times as long as it takes, and ends when nobody looks.
 
 use std::{
-    cmp::Reverse,
+    cmp::{Ordering, Reverse},
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -97,7 +97,8 @@ pub struct CallView {
 pub struct Overview {
     /// Wall-clock time at which it was taken.
     pub at: UnixMs,
-    /// All calls, those with something wrong first, the worst of them first.
+    /// All calls, those with something wrong first, the worst of them first: by the kind of their cause, then
+    /// by what they lose and how they sound.
     pub calls: Vec<CallView>,
     /// How many have something wrong.
     pub bad: usize,
@@ -191,7 +192,7 @@ impl Engine {
             }
             yield_now().await;
         }
-        bad.sort_by_key(|call| Reverse(call.cause.as_ref().map(Cause::badness)));
+        bad.sort_by(|one, other| other.compare_badness(one));
         let (links, total_links) = self.fullest_links().await;
         let (routers, total_routers, unwell) = self.routers_by_need().await;
         let many = bad.len();
@@ -331,6 +332,13 @@ fn sentence(bad: &[CallView], good: usize, [away, mute]: &[usize; 2]) -> String 
 }
 
 impl CallView {
+    /// The worse call is greater.
+    fn compare_badness(&self, other: &Self) -> Ordering {
+        let kind = |it: &Self| it.cause.as_ref().map_or(0, Cause::badness);
+        let worse = || CallQuality::compare(self.quality.as_deref(), other.quality.as_deref());
+        kind(self).cmp(&kind(other)).then_with(worse)
+    }
+
     /// What a search looks at, a line each.
     fn describe(&self, text: &mut String) {
         use std::fmt::Write as _;

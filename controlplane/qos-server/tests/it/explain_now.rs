@@ -97,7 +97,7 @@ impl Drop for Counting {
 /// So many packets a second, of which so many are policed.
 fn count(router: &FakeRouter, from: [u64; 2], a_second: [u64; 2]) -> Counting {
     let began = Instant::now();
-    router.count_by(move || Counting::now(from, a_second, began));
+    router.count_by(move |_| Counting::now(from, a_second, began));
     Counting(router.clone(), from, a_second, began)
 }
 

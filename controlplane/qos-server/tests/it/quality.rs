@@ -1,5 +1,7 @@
 //! Calls that routers say lose packets, or are heard one way only.
 
+use std::collections::BTreeMap;
+
 use tokio::time::timeout;
 use voicelane_proto::v1::{self, EventKind, explain_step::Verdict};
 
@@ -54,8 +56,10 @@ async fn event(server: &TestServer, kind: EventKind) -> v1::Event {
     timeout(PATIENCE, found).await.unwrap()
 }
 
-async fn overview(server: &TestServer) -> v1::WatchOverviewResponse {
+/// With the worst of all calls, at most so many.
+async fn overview(server: &TestServer, calls: u32) -> v1::WatchOverviewResponse {
     let request = v1::WatchOverviewRequest {
+        calls,
         once: true,
         ..Default::default()
     };
@@ -78,7 +82,7 @@ async fn a_call_that_loses_packets_is_told_with_the_place() {
         bad.text,
         "packets are lost between routers a and b: 5.0 % of flow 0; MOS 3.9"
     );
-    let overview = overview(&net.server).await;
+    let overview = overview(&net.server, 0).await;
     assert_eq!(
         overview.sentence,
         "2 calls; 1 bad (1: packets are lost between routers a and b)."
@@ -114,6 +118,27 @@ async fn a_call_that_loses_packets_is_told_with_the_place() {
     }
 }
 
+/// Of more calls than are asked for, those are told that lose most.
+#[tokio::test]
+async fn calls_that_lose_most_come_first() {
+    let mut net = Network::start().await;
+    for (name, port) in [("c1", 4000), ("c2", 5000), ("c3", 6000)] {
+        add(&mut net.client, call(name, port)).await.unwrap();
+    }
+    net.a.count(vec![counters(0, 0, 10)]);
+    net.b.count_by(|name| {
+        let lost = BTreeMap::from([("c1", 8), ("c2", 16), ("c3", 40)])[name];
+        vec![counters(0, lost, 10)]
+    });
+    net.a_stream.tell_troubled(&["c1", "c2", "c3"]).await;
+    let worst = eventually("all three are bad", || async {
+        let overview = overview(&net.server, 2).await;
+        (overview.bad == 3).then_some(overview.calls)
+    });
+    let keys: Vec<_> = worst.await.into_iter().map(|it| it.key).collect();
+    assert_eq!(keys, [key("c3"), key("c2")]);
+}
+
 #[tokio::test]
 async fn a_call_that_is_heard_one_way_only_is_told() {
     let mut net = Network::start().await;
@@ -128,7 +153,7 @@ async fn a_call_that_is_heard_one_way_only_is_told() {
         silent.text,
         "is heard one way only: nothing comes from 10.2.0.7:4000"
     );
-    let overview = overview(&net.server).await;
+    let overview = overview(&net.server, 0).await;
     assert_eq!(overview.calls[0].why, "only one way is heard");
 }
 
@@ -146,7 +171,7 @@ async fn a_call_that_stops_between_routers_is_told() {
         bad.text,
         "nothing gets from router a to router b: flow 0, from 10.1.0.5:4000"
     );
-    let overview = overview(&net.server).await;
+    let overview = overview(&net.server, 0).await;
     let worst = &overview.calls[0];
     assert_eq!(worst.badness, 7);
     let between = &worst.segments[2];
@@ -169,7 +194,7 @@ async fn a_call_on_hold_may_be_heard_one_way() {
     net.b_stream.tell_troubled(&["c1", "c2"]).await;
     let silent = event(&net.server, EventKind::OneWayAudio).await;
     assert_eq!(silent.session, key("c2"));
-    let overview = overview(&net.server).await;
+    let overview = overview(&net.server, 0).await;
     assert_eq!(overview.bad, 1, "{}", overview.sentence);
 }
 

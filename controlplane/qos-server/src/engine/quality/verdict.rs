@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{cmp::Ordering, fmt};
 
 use crate::{
     engine::{Cause, EntryCounters, FlowExplanation, LocatedLoss, Score, Segment, SessionView},
@@ -89,6 +89,15 @@ impl CallQuality {
             cause,
             source: tuple.map_or_else(String::new, |it| it.0.source().to_string()),
         })
+    }
+
+    /// Compares two calls that are bad for causes of one kind: the one that loses more is greater, then the one
+    /// that sounds worse.
+    pub(in crate::engine) fn compare(one: Option<&Self>, other: Option<&Self>) -> Ordering {
+        let lost = |it: Option<&Self>| it.map_or(0, |it| parts_lost(&it.loss));
+        let mos = |it: Option<&Self>| it.and_then(|it| it.score).map_or(f64::MAX, |it| it.mos);
+        let loses_more = lost(one).cmp(&lost(other));
+        loses_more.then_with(|| mos(other).total_cmp(&mos(one)))
     }
 
     /// What is bad, with figures.
@@ -226,5 +235,33 @@ mod tests {
             quality.describe(),
             "packets are lost between routers a and b: 1.5 % of flow 1"
         );
+    }
+
+    #[test]
+    fn what_loses_more_is_worse_then_what_sounds_worse() {
+        let quality = |lost, mos: Option<f64>| CallQuality {
+            loss: LocatedLoss {
+                packets: 256,
+                between: Some(lost),
+                ..LocatedLoss::default()
+            },
+            score: mos.map(|mos| Score {
+                mos,
+                rating: 0.0,
+                packets: 256,
+                lost: 0,
+            }),
+            ..CallQuality::default()
+        };
+        let calls = [
+            None,
+            Some(quality(3, Some(4.0))),
+            Some(quality(4, None)),
+            Some(quality(4, Some(4.1))),
+            Some(quality(4, Some(3.9))),
+        ];
+        assert!(calls.is_sorted_by(|one, other| {
+            CallQuality::compare(one.as_ref(), other.as_ref()).is_lt()
+        }));
     }
 }

@@ -34,6 +34,8 @@ pub enum Manner {
 }
 
 type Key = (String, String);
+/// What is counted of a session, by its id.
+type Count = Box<dyn Fn(&str) -> Vec<v1::EntryCounters> + Send>;
 type Script = Box<dyn Fn(&command::Command) -> Manner + Send>;
 
 /// What a router has, which outlives its streams.
@@ -52,7 +54,7 @@ struct Memory {
     log: Vec<command::Command>,
     welcome: Option<v1::Welcome>,
     synchronised: Option<v1::Synchronised>,
-    counters: Box<dyn Fn() -> Vec<v1::EntryCounters> + Send>,
+    counters: Count,
     ended: Option<Status>,
     script: Script,
     capacity: u64,
@@ -113,7 +115,7 @@ impl FakeRouter {
             log: Vec::new(),
             welcome: None,
             synchronised: None,
-            counters: Box::new(Vec::new),
+            counters: Box::new(|_| Vec::new()),
             ended: None,
             script: Box::new(|_| Manner::Obey),
             capacity: 10_000,
@@ -208,11 +210,11 @@ impl FakeRouter {
     }
 
     pub fn count(&self, counters: Vec<v1::EntryCounters>) {
-        self.count_by(move || counters.clone());
+        self.count_by(move |_| counters.clone());
     }
 
-    /// Counts what this tells when it is read.
-    pub fn count_by(&self, counters: impl Fn() -> Vec<v1::EntryCounters> + Send + 'static) {
+    /// Counts what this tells of a session, by its id, when it is read.
+    pub fn count_by(&self, counters: impl Fn(&str) -> Vec<v1::EntryCounters> + Send + 'static) {
         self.memory().counters = Box::new(counters);
     }
 
@@ -410,7 +412,7 @@ impl FakeRouter {
             }
             command::Command::Read(read) => match memory.sessions.get(&name(read.key)) {
                 Some(install) => {
-                    result.counters = (memory.counters)();
+                    result.counters = (memory.counters)(&install.key.as_ref().unwrap().session_id);
                     if result.counters.is_empty() {
                         result.counters = install.entries.iter().map(silent_counters).collect();
                     }
