@@ -2,7 +2,8 @@
 //!
 //! `show WEB_ADDRESS CALLS` prints the page's address and obeys lines on its standard input, each
 //! answered by a line: `cut a`, `attach a`, `refuse NAME`, `trouble NAME`, `churn N` (a second). It ends
-//! with its input. Of the first flow of the call [`LOSSY`] packets are lost between the routers.
+//! with its input. Of the first flow of the call [`LOSSY`] packets are lost between the routers, and fewer
+//! before them.
 
 #![allow(
     clippy::unwrap_used,
@@ -100,7 +101,12 @@ fn counters(
     let Ok(session) = engine.session(key) else {
         return Vec::new();
     };
-    let loses = |flow| is_second && flow == 0 && key.session() == LOSSY;
+    // Of each block three between the routers, and of each fourth one before them.
+    let lost = |flow, block| match (flow, key.session(), is_second) {
+        (0, LOSSY, false) => block / 4,
+        (0, LOSSY, true) => 3 * block + block / 4,
+        _ => 0,
+    };
     let entries = expand(&session.spec).into_iter();
     let counters = entries.map(|entry| EntryCounters {
         flow: entry.flow as u32,
@@ -118,21 +124,19 @@ fn counters(
         colours: None,
         spoofed_packets: 0,
         spoofed_interface: String::new(),
-        quality: (entry.kind == FlowKind::Rtp).then(|| {
-            let lost_of_a_block = if loses(entry.flow) { 3 } else { 0 };
-            measured(packets as u32, lost_of_a_block)
-        }),
+        quality: (entry.kind == FlowKind::Rtp)
+            .then(|| measured(packets as u32, |block| lost(entry.flow, block))),
     });
     counters.collect()
 }
 
-/// A stream of so many packets, of which some of each block were lost before they came.
-fn measured(packets: u32, lost: u32) -> v1::MediaQuality {
+/// A stream of so many packets, of which some were lost up to each block before they came.
+fn measured(packets: u32, lost: impl Fn(u32) -> u32) -> v1::MediaQuality {
     let first = 1 << 16;
     let blocks = packets / BLOCK;
     let checkpoint = |block| v1::QualityCheckpoint {
         number: first + BLOCK * block,
-        lost: lost * block,
+        lost: lost(block),
         dropped: Some(0),
     };
     v1::MediaQuality {

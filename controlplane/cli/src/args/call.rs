@@ -54,9 +54,9 @@ pub(crate) enum Call {
         /// Show at most this many calls.
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
-        /// Only calls that are bad, of all agents, the worst first, at most 200: why, and in which part of
-        /// their way, from before the first router to after the second ("+": nothing is lost there, "x": that
-        /// is bad, "?": not known).
+        /// Only calls that are bad, of all agents, the worst first, at most 200: why, and what each part of
+        /// their way loses of the last 256 packets, from before the first router to after the second ("+":
+        /// nothing, "~": less than 1 %, "x": more, or it is broken, "?": not known).
         #[arg(long)]
         worst: bool,
     },

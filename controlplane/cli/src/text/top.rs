@@ -44,12 +44,29 @@ pub(crate) fn call(it: &v1::OverviewCall) -> [String; 6] {
     ]
 }
 
-/// "+" holds, "x" is broken, "?" is not known.
-fn sign(segment: &v1::Segment) -> &'static str {
-    match segment.verdict() {
+/// What [`sign`] shows.
+pub(crate) const SIGNS: &str =
+    "+ nothing lost  ~ less than 1 % lost  x more, or broken  ? not known";
+
+/// "+" holds, "~" loses some, "x" is broken, "?" is not known; and how much is lost.
+fn sign(segment: &v1::Segment) -> String {
+    let lost = segment.lost.filter(|lost| *lost > 0);
+    let sign = match segment.verdict() {
+        Verdict::Ok if lost.is_some() => "~",
         Verdict::Ok => "+",
         Verdict::Broken => "x",
         Verdict::Unknown | Verdict::Unspecified => "?",
+    };
+    let share = lost.map(|lost| share(lost, segment.packets));
+    format!("{sign}{}", share.unwrap_or_default())
+}
+
+/// In percent, with tenths where it is less than ten.
+fn share(lost: u64, packets: u64) -> String {
+    let packets = u128::from(packets.max(1));
+    match (u128::from(lost) * 1_000 + packets / 2) / packets {
+        tenths @ ..100 => format!("{}.{}%", tenths / 10, tenths % 10),
+        tenths => format!("{}%", (tenths + 5) / 10),
     }
 }
 
@@ -81,4 +98,29 @@ pub(crate) fn link(it: &v1::Link) -> [String; 5] {
         budget,
         taken,
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_says_how_much_is_lost() {
+        let cell = |verdict: Verdict, lost, packets| {
+            sign(&v1::Segment {
+                verdict: verdict.into(),
+                lost,
+                packets,
+                ..Default::default()
+            })
+        };
+        assert_eq!(cell(Verdict::Ok, None, 0), "+");
+        assert_eq!(cell(Verdict::Ok, Some(0), 256), "+");
+        assert_eq!(cell(Verdict::Ok, Some(1), 256), "~0.4%");
+        assert_eq!(cell(Verdict::Broken, Some(3), 256), "x1.2%");
+        assert_eq!(cell(Verdict::Broken, Some(30), 256), "x12%");
+        assert_eq!(cell(Verdict::Broken, Some(256), 256), "x100%");
+        assert_eq!(cell(Verdict::Broken, None, 0), "x");
+        assert_eq!(cell(Verdict::Unknown, None, 0), "?");
+    }
 }

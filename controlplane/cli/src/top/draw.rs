@@ -97,7 +97,8 @@ fn draw_calls(
     });
     let widths = [
         Constraint::Fill(3),
-        Constraint::Length(11),
+        // Three of the five parts may say what they lose.
+        Constraint::Length(21),
         Constraint::Fill(3),
         Constraint::Fill(3),
         Constraint::Length(10),
@@ -112,7 +113,11 @@ fn draw_calls(
     let table = Table::new(rows, widths)
         .header(Row::new(top::CALLS).bold())
         .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED))
-        .block(Block::bordered().title(found));
+        .block(
+            Block::bordered()
+                .title(found)
+                .title_bottom(format!(" {} ", top::SIGNS)),
+        );
     frame.render_stateful_widget(table, area, &mut state.selected);
 }
 

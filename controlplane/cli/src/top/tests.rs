@@ -119,6 +119,7 @@ fn all_of_it_is_on_the_screen() {
             "away           0",
             "████     50 %",
             "error   router a: lost",
+            "~ less than 1 % lost  x more, or broken",
             "/ find  s sort",
         ],
     );

@@ -131,7 +131,7 @@ async fn the_worst_calls_are_listed_with_where_they_lose() {
         }
     };
     let worst = timeout(PATIENCE, told).await.unwrap();
-    worst.shows(&["+ + x + ?", "packets are lost between routers a and b"]);
+    worst.shows(&["+ + x3.1% + ?", "packets are lost between routers a and b"]);
     assert!(!worst.stdout.contains("c2"), "{}", worst.stdout);
     let worst = run(&net, "call list --worst --json").await.json();
     assert_eq!(worst[0]["key"]["sessionId"], "c1");

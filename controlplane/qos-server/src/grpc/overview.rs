@@ -129,19 +129,19 @@ fn segments(session: &SessionView, quality: Option<&CallQuality>) -> Vec<v1::Seg
         let Some(quality) = quality.filter(|_| !is_absent) else {
             continue;
         };
-        let Some((verdict, text)) = sounds(quality, place) else {
+        let Some(sounds) = sounds(quality, place, &cell.name) else {
             continue;
         };
         // A router that refuses the call does so though it may have lost none of it.
-        if verdict == Verdict::Broken || cell.verdict() != Verdict::Broken {
-            *cell = segment(verdict, &cell.name, text);
+        if sounds.verdict() == Verdict::Broken || cell.verdict() != Verdict::Broken {
+            *cell = sounds;
         }
     }
     segments
 }
 
 /// What routers have measured of a part of a flow's way.
-fn sounds(quality: &CallQuality, place: Segment) -> Option<(Verdict, String)> {
+fn sounds(quality: &CallQuality, place: Segment, name: &str) -> Option<v1::Segment> {
     let flow = quality.flow;
     let silence = match (&quality.cause, place) {
         (Some(Cause::OneWay), Segment::Before) => Some(format!("nothing comes of flow {flow}")),
@@ -151,16 +151,20 @@ fn sounds(quality: &CallQuality, place: Segment) -> Option<(Verdict, String)> {
         _ => None,
     };
     if let Some(text) = silence {
-        return Some((Verdict::Broken, text));
+        return Some(segment(Verdict::Broken, name, text));
     }
     let packets = quality.loss.packets_of(place);
     let lost = quality.loss.lost(place).filter(|_| packets > 0)?;
-    let verdict = match lost {
-        0 => Verdict::Ok,
-        _ => Verdict::Broken,
+    let verdict = match quality.is_bad_in(place) {
+        false => Verdict::Ok,
+        true => Verdict::Broken,
     };
     let text = format!("{lost} of {packets} packets lost, flow {flow}");
-    Some((verdict, text))
+    Some(v1::Segment {
+        lost: Some(lost),
+        packets,
+        ..segment(verdict, name, text)
+    })
 }
 
 fn in_router(session: &SessionView, name: &str, router: Option<&RouterId>) -> v1::Segment {
@@ -183,6 +187,7 @@ fn segment(verdict: Verdict, name: &str, text: String) -> v1::Segment {
         verdict: verdict.into(),
         name: name.to_owned(),
         text,
+        ..v1::Segment::default()
     }
 }
 

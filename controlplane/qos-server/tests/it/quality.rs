@@ -92,15 +92,16 @@ async fn a_call_that_loses_packets_is_told_with_the_place() {
     let segments: Vec<_> = worst
         .segments
         .iter()
-        .map(|it| (it.verdict(), it.text.as_str()))
+        .map(|it| (it.verdict(), it.lost, it.packets, it.text.as_str()))
         .collect();
     let (broken, ok) = (Verdict::Broken, Verdict::Ok);
+    let none = (ok, Some(0), 256, "0 of 256 packets lost, flow 0");
     let expected = [
-        (broken, "1 of 256 packets lost, flow 0"),
-        (ok, "0 of 256 packets lost, flow 0"),
-        (broken, "12 of 256 packets lost, flow 0"),
-        (ok, "0 of 256 packets lost, flow 0"),
-        (Verdict::Unknown, "not measured"),
+        (ok, Some(1), 256, "1 of 256 packets lost, flow 0"),
+        none,
+        (broken, Some(12), 256, "12 of 256 packets lost, flow 0"),
+        none,
+        (Verdict::Unknown, None, 0, "not measured"),
     ];
     assert_eq!(segments, expected);
     let snapshot = net.server.engine.snapshot().await;

@@ -1,6 +1,6 @@
 // The table of calls.
 
-import { callHref, element, fill, setText, strip, table, time, word } from "./format.js";
+import { LEGEND, callHref, element, fill, setText, strip, table, time, word } from "./format.js";
 import { store } from "./store.js";
 
 /** @typedef {import("./store.js").Call} Call */
@@ -22,7 +22,7 @@ const sorted = { by: 1, descending: true };
 export function callsTable() {
   const header = COLUMNS.map(([name], index) => {
     if (name === "Way") {
-      return element("th", { scope: "col" }, element("abbr", { title: "before, in router A, between, in router B, after" }, "Way"));
+      return element("th", { scope: "col" }, element("abbr", { title: LEGEND }, "Way"));
     }
     const button = element("button", { type: "button" }, name);
     const cell = element("th", { scope: "col" }, button);
@@ -34,6 +34,7 @@ export function callsTable() {
     return cell;
   });
   const caption = element("p", { class: "quiet" });
+  const legend = element("p", { class: "quiet" }, LEGEND);
   const { box, body } = table("Calls", header);
 
   function show() {
@@ -66,5 +67,5 @@ export function callsTable() {
       time(call.sinceUnixMs),
     ], ["", "", "", "", "", "", "when"]);
   }
-  return { caption, box, show };
+  return { caption, box, legend, show };
 }

@@ -83,13 +83,31 @@ const VERDICTS = {
 };
 
 /**
+ * In percent, with tenths where it is less than ten.
+ * @param {number} lost
+ * @param {number} packets
+ */
+function share(lost, packets) {
+  const percent = (lost * 100) / Math.max(packets, 1);
+  return `${percent.toFixed(percent < 9.95 ? 1 : 0)}%`;
+}
+
+/** What a strip's cells say. */
+export const LEGEND = "Way: before router A, in it, between, in router B, after it. ✓ nothing lost, " +
+  "0.4% lost of the last 256 packets, ✗ 1 % or more, or broken, ? not known.";
+
+/**
  * The five parts of a call's way, a cell each.
  * @param {Call["segments"]} segments
  */
 export function strip(segments) {
   const list = element("ul", { class: "strip" });
-  for (const { verdict, name, text } of segments) {
-    const [kind, sign] = VERDICTS[verdict] ?? VERDICTS.VERDICT_UNKNOWN;
+  for (const { verdict, name, text, lost, packets } of segments) {
+    let [kind, sign] = VERDICTS[verdict] ?? VERDICTS.VERDICT_UNKNOWN;
+    if (Number(lost ?? 0) > 0) {
+      if (kind !== "bad") [kind, sign] = ["some", ""];
+      sign += share(Number(lost), Number(packets));
+    }
     const said = `${name}: ${text}`;
     list.append(element("li", kind ? { class: kind, title: said } : { title: said },
       element("span", { "aria-hidden": "true" }, sign), element("span", { class: "hidden" }, said)));

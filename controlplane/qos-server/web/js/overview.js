@@ -15,7 +15,7 @@ export function overview(view) {
   view.replaceChildren(
     sentence,
     element("div", { class: "columns" },
-      element("section", {}, element("h2", {}, "Calls"), calls.caption, calls.box),
+      element("section", {}, element("h2", {}, "Calls"), calls.caption, calls.box, calls.legend),
       element("div", { class: "side" },
         element("section", {}, element("h2", {}, "Routers"), routers.box),
         element("section", {}, element("h2", {}, "Links, the fullest first"), links.box),

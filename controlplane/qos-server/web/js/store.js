@@ -1,7 +1,7 @@
 // What the server has told, and who wants to know when it changes.
 
 /** @typedef {{agentId: string, sessionId: string}} Key */
-/** @typedef {{verdict: string, name: string, text: string}} Segment */
+/** @typedef {{verdict: string, name: string, text: string, lost?: string | null, packets?: string}} Segment */
 /**
  * @typedef {object} Call
  * @property {Key} key

@@ -91,6 +91,15 @@ impl CallQuality {
         })
     }
 
+    /// Whether a part of the flow's way loses 1 % or more, or the most of what the flow loses where that is bad.
+    pub fn is_bad_in(&self, segment: Segment) -> bool {
+        let is_most = || {
+            let loses = matches!(self.cause, Some(Cause::Loses(_)));
+            loses && most(&self.loss) == Some(segment)
+        };
+        parts_lost_in(&self.loss, segment) >= PARTS / BAD || is_most()
+    }
+
     /// Compares two calls that are bad for causes of one kind: the one that loses more is greater, then the one
     /// that sounds worse.
     pub(in crate::engine) fn compare(one: Option<&Self>, other: Option<&Self>) -> Ordering {
@@ -154,11 +163,15 @@ fn parts_lost_in(loss: &LocatedLoss, segment: Segment) -> u64 {
 }
 
 /// Where a flow loses most.
+fn most(loss: &LocatedLoss) -> Option<Segment> {
+    let segments = Segment::ALL.into_iter();
+    segments.max_by_key(|it| parts_lost_in(loss, *it))
+}
+
+/// The same, with the routers' names.
 fn place(session: &SessionView, flow: usize, loss: &LocatedLoss) -> Option<Place> {
     let (a, b) = ends(session, flow)?;
-    let segments = Segment::ALL.into_iter();
-    let most = segments.max_by_key(|it| parts_lost_in(loss, *it))?;
-    Some(match most {
+    Some(match most(loss)? {
         Segment::Before => Place::Before(a),
         Segment::InSource => Place::In(a),
         Segment::Between => Place::Between(a, b),
@@ -235,6 +248,21 @@ mod tests {
             quality.describe(),
             "packets are lost between routers a and b: 1.5 % of flow 1"
         );
+        assert!(quality.is_bad_in(Segment::Between));
+        assert!(!quality.is_bad_in(Segment::Before), "1 of 256");
+        let little = LocatedLoss {
+            before_source: Some(2),
+            between: Some(1),
+            ..loss
+        };
+        let cause = Some(Cause::Loses(Place::Before(router("a"))));
+        let quality = CallQuality {
+            loss: little,
+            cause,
+            ..quality
+        };
+        assert!(quality.is_bad_in(Segment::Before), "the most of it");
+        assert!(!quality.is_bad_in(Segment::Between));
     }
 
     #[test]
