@@ -39,7 +39,7 @@ impl Paths {
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register_with_unit(
             "voicelane_path_delay",
-            "How long packets took from one router to another and back, of one of their calls every ten seconds or so",
+            "How long packets took from one router to another and back, of one call of theirs about every ten seconds, for at most 256 pairs of routers",
             Unit::Seconds,
             self.delays.clone(),
         );

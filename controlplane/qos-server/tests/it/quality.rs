@@ -199,28 +199,47 @@ async fn a_call_on_hold_may_be_heard_one_way() {
     assert_eq!(overview.bad, 1, "{}", overview.sentence);
 }
 
-/// Packets take 40 ms there, by b's clock, which is 5 s behind a's, and 42 back.
+fn marked(flow: u32, at_ms: u64) -> v1::EntryCounters {
+    let entry = counters(flow, 0, 10);
+    let mark = v1::QualityMark {
+        number: 66_688,
+        at_ns: at_ms * 1_000_000,
+    };
+    let quality = v1::MediaQuality {
+        marks: vec![mark],
+        ..entry.quality.unwrap()
+    };
+    v1::EntryCounters {
+        quality: Some(quality),
+        ..entry
+    }
+}
+
+/// Packets take 40 ms there, by b's clock, which is 5 s behind a's, and 42 back. There are many calls between
+/// other routers, and the first one between these is silent.
 #[tokio::test]
 async fn delays_between_routers_are_in_the_metrics() {
     let mut net = Network::start().await;
-    add(&mut net.client, call("c1", 4000)).await.unwrap();
-    let marked = |flow: u32, at_ms: u64| {
-        let entry = counters(flow, 0, 10);
-        let mark = v1::QualityMark {
-            number: 66_688,
-            at_ns: at_ms * 1_000_000,
-        };
-        let quality = v1::MediaQuality {
-            marks: vec![mark],
-            ..entry.quality.unwrap()
-        };
-        v1::EntryCounters {
-            quality: Some(quality),
-            ..entry
+    let c = FakeRouter::reaching("c", &["10.3.0.0/24"]);
+    let _c_stream = c.attach(net.server.address).await;
+    for number in 0..400 {
+        let name = format!("c{number:03}");
+        let port = 6_000 + 2 * number;
+        let (there, back) = (format!("10.1.0.5:{port}"), format!("10.3.0.7:{port}"));
+        let flows = vec![flow(&there, &back), flow(&back, &there)];
+        add(&mut net.client, spec(&name, flows)).await.unwrap();
+    }
+    for (name, port) in [("d0", 5000), ("d1", 4000)] {
+        add(&mut net.client, call(name, port)).await.unwrap();
+    }
+    let of_d1 = |[there, back]: [u64; 2]| {
+        move |name: &str| match name {
+            "d1" => vec![marked(0, there), marked(1, back)],
+            _ => Vec::new(),
         }
     };
-    net.a.count(vec![marked(0, 9_000), marked(1, 9_542)]);
-    net.b.count(vec![marked(0, 4_040), marked(1, 4_500)]);
+    net.a.count_by(of_d1([9_000, 9_542]));
+    net.b.count_by(of_d1([4_040, 4_500]));
     tokio::spawn(net.server.engine.clone().watch_paths());
     let count = r#"voicelane_path_delay_seconds_count{from="a",to="b",kind="two-way"} 1"#;
     let sum = r#"voicelane_path_delay_seconds_sum{from="a",to="b",kind="two-way"} 0.082"#;
