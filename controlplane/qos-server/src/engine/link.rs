@@ -37,6 +37,8 @@ pub(super) enum NoReply {
 pub(super) enum Patience {
     /// Until then: somebody waits for the outcome.
     Until(Instant),
+    /// Until then: the server asks of its own accord, and concludes nothing from a router that is slow.
+    AtMost(Instant),
     /// While the router answers anything at all within this time, but no longer than
     /// [`PATIENCE_FACTOR`] times as long.
     WhileItAnswers(Duration),
@@ -49,7 +51,7 @@ impl Patience {
     /// When it ends, if the router answers nothing.
     pub(super) fn deadline(self, now: Instant) -> Instant {
         match self {
-            Self::Until(deadline) => deadline,
+            Self::Until(deadline) | Self::AtMost(deadline) => deadline,
             Self::WhileItAnswers(time) | Self::WhileTheStreamLasts(time) => now + time,
         }
     }
@@ -421,7 +423,7 @@ impl Waiter<'_> {
         let (answered, unsent) = self.standing();
         let progress = answered.max(self.since);
         match patience {
-            Patience::Until(deadline) => deadline,
+            Patience::Until(deadline) | Patience::AtMost(deadline) => deadline,
             Patience::WhileItAnswers(time) => {
                 (progress + time).min(self.since + PATIENCE_FACTOR * time)
             }
@@ -435,7 +437,12 @@ impl Waiter<'_> {
     /// back.
     fn finds_it_stopped(&self, patience: Patience) -> bool {
         let (answered, unsent) = self.standing();
-        unsent && (matches!(patience, Patience::WhileTheStreamLasts(_)) || answered < self.since)
+        let has_stopped = match patience {
+            Patience::Until(_) | Patience::WhileItAnswers(_) => answered < self.since,
+            Patience::WhileTheStreamLasts(_) => true,
+            Patience::AtMost(_) => false,
+        };
+        unsent && has_stopped
     }
 
     /// When the router last answered, and whether the command still has to be sent.

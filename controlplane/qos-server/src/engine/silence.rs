@@ -153,7 +153,7 @@ impl Engine {
                     .collect()
             })
         };
-        let patience = Patience::Until(self.clock().instant() + PATIENCE);
+        let patience = Patience::AtMost(self.clock().instant() + PATIENCE);
         let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
         let readings = links
             .unwrap_or_default()

@@ -1,9 +1,10 @@
 //! Calls that routers say lose packets, or are heard one way only.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::timeout;
-use voicelane_proto::v1::{self, EventKind, explain_step::Verdict};
+use voicelane_proto::v1::{self, EventKind, command::Command, explain_step::Verdict};
+use voicelane_server::engine::Settings;
 
 use crate::common::*;
 
@@ -197,6 +198,31 @@ async fn a_call_on_hold_may_be_heard_one_way() {
     assert_eq!(silent.session, key("c2"));
     let overview = overview(&net.server, 0).await;
     assert_eq!(overview.bad, 1, "{}", overview.sentence);
+}
+
+/// A router that is slow is not a router that has stopped.
+#[tokio::test]
+async fn looking_at_a_call_ends_no_stream() {
+    let server = TestServer::with(Settings {
+        adopt_for: Duration::ZERO,
+        acknowledge_timeout: Duration::from_secs(2),
+        router_buffer: 1,
+        ..Settings::default()
+    });
+    let mut net = Network::on(server.await).await;
+    add(&mut net.client, call("c1", 4000)).await.unwrap();
+    net.a.behave(|command| match command {
+        Command::Install(_) => Manner::Silent,
+        _ => Manner::Obey,
+    });
+    let mut client = net.client.clone();
+    let added = tokio::spawn(async move { add(&mut client, call("c2", 5000)).await });
+    net.a.until("told of c2", |a| a.installs() == 2).await;
+    // What is read of c1 waits until c2's time is over, and longer than a look has time.
+    net.a_stream.tell_troubled(&["c1"]).await;
+    added.await.unwrap().unwrap_err();
+    let ended = net.a.ended();
+    assert!(ended.is_none(), "{ended:?}");
 }
 
 fn marked(flow: u32, at_ms: u64) -> v1::EntryCounters {

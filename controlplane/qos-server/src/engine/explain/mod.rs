@@ -134,7 +134,7 @@ impl Engine {
     /// Compares desired, installed and seen.
     pub async fn explain(&self, key: &SessionKey) -> Result<Explanation, Error> {
         let session = self.session(key)?;
-        let first = self.read_counters(&session, 1).await;
+        let first = self.read_counters(&session, self.until_timeout()).await;
         // Where a router does not tell, that is the first thing to mend.
         let all_tell = first
             .values()
@@ -142,7 +142,8 @@ impl Engine {
         let is_worth_it = |reading: &Reading| reading.moves() || reading.is_silent();
         let counted = if all_tell && first.values().any(is_worth_it) {
             sleep(self.settings.explain_sample.max(counted::sample(&first))).await;
-            let second = self.read_counters(&session, 2).await;
+            let half = self.clock().instant() + self.settings.acknowledge_timeout / 2;
+            let second = self.read_counters(&session, Patience::Until(half)).await;
             Counted::between(first, second)
         } else {
             Counted::once(first)
@@ -166,16 +167,17 @@ impl Engine {
         })
     }
 
-    /// How a session's flows stand, of one reading, for which routers have that part of the usual time.
+    /// How a session's flows stand, of one reading that no operator has asked for. Routers have that part of
+    /// the usual time for it.
     pub(super) async fn measured(&self, session: &SessionView, part: u32) -> Vec<FlowExplanation> {
-        let counted = Counted::once(self.read_counters(session, part).await);
-        explain_flows(session, &counted)
+        let deadline = self.clock().instant() + self.settings.acknowledge_timeout / part;
+        let reading = self.read_counters(session, Patience::AtMost(deadline));
+        explain_flows(session, &Counted::once(reading.await))
     }
 
-    /// Asks every router of a session; the `part`th time has that part of the usual time.
-    async fn read_counters(&self, session: &SessionView, part: u32) -> Readings {
+    /// Asks every router of a session.
+    async fn read_counters(&self, session: &SessionView, patience: Patience) -> Readings {
         let sent = self.clock().instant();
-        let patience = Patience::Until(sent + self.settings.acknowledge_timeout / part);
         let entries = expand_learned(&session.spec, &session.learned);
         let shares = shares(&session.placement, &entries);
         let shares = &shares;
