@@ -18,11 +18,13 @@ pub use self::verdict::{CallQuality, Place};
 use super::{Cause, Engine, FlowExplanation, Link, LocatedLoss, Segment};
 use crate::{
     events::Kind,
-    model::ids::{SessionKey, UnixMs},
+    model::ids::{RouterId, SessionKey, UnixMs},
 };
 
 /// The most calls that are looked at. While all of these are bad, no others are.
 const MOST: usize = 1_024;
+/// The most of one router: what the others tell is heard, too.
+const MOST_OF_ROUTER: usize = MOST / 2;
 /// How many are looked at at once.
 const AT_ONCE: usize = 32;
 /// How often it is seen which are to be looked at.
@@ -44,6 +46,8 @@ pub(super) struct Watched(Mutex<BTreeMap<SessionKey, Call>>);
 
 #[derive(Debug)]
 struct Call {
+    /// Who has told of it first.
+    router: RouterId,
     /// When a router has told of it last.
     told: Instant,
     /// When it is to be looked at.
@@ -65,21 +69,36 @@ impl Watched {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn hear(&self, key: &SessionKey, now: Instant) {
+    /// What a router tells. A call that is well makes room for another one.
+    fn hear(&self, router: &RouterId, keys: Vec<SessionKey>, now: Instant) {
         let mut calls = self.calls();
-        if let Some(call) = calls.get_mut(key) {
-            call.told = now;
-            return;
+        let mut own = calls.values().filter(|it| it.router == *router).count();
+        let mut is_full = false;
+        for key in keys {
+            if let Some(call) = calls.get_mut(&key) {
+                call.told = now;
+                continue;
+            }
+            let has_its_part = own >= MOST_OF_ROUTER;
+            if !is_full && (has_its_part || calls.len() >= MOST) {
+                let may_go = |it: &Call| {
+                    let is_well = it.is_looked_at && it.bad.is_none();
+                    is_well && (!has_its_part || it.router == *router)
+                };
+                let well = calls.iter().find(|(_, it)| may_go(it));
+                match well.map(|(key, _)| key.clone()) {
+                    Some(well) => {
+                        let gone = calls.remove(&well);
+                        own -= usize::from(gone.is_some_and(|it| it.router == *router));
+                    }
+                    None => is_full = true,
+                }
+            }
+            if !is_full {
+                calls.insert(key, Call::new(router.clone(), now));
+                own += 1;
+            }
         }
-        if calls.len() >= MOST {
-            let mut calls_now = calls.iter();
-            let well = calls_now.find(|(_, it)| it.is_looked_at && it.bad.is_none());
-            let Some(well) = well.map(|(key, _)| key.clone()) else {
-                return;
-            };
-            calls.remove(&well);
-        }
-        calls.insert(key.clone(), Call::new(now));
     }
 
     /// Those that are to be looked at now. What is well for long is forgotten.
@@ -103,8 +122,9 @@ enum News {
 }
 
 impl Call {
-    fn new(now: Instant) -> Self {
+    fn new(router: RouterId, now: Instant) -> Self {
         Self {
+            router,
             told: now,
             due: now,
             is_looked_at: false,
@@ -154,13 +174,12 @@ impl Call {
 impl Engine {
     /// A router says which of its sessions lose packets or are heard one way only.
     pub fn troubled(&self, link: &Link, keys: &[SessionKey]) {
-        let now = self.clock().instant();
-        for key in keys {
-            let is_on = self.lock().store.is_on(key, link.router());
-            if is_on {
-                self.watched.hear(key, now);
-            }
-        }
+        let router = link.router();
+        let on_it = keys
+            .iter()
+            .filter(|key| self.lock().store.is_on(key, router));
+        let keys = on_it.cloned().collect();
+        self.watched.hear(router, keys, self.clock().instant());
     }
 
     /// How those calls sound that routers tell of.
@@ -264,7 +283,6 @@ pub(super) async fn watch(engine: Arc<Engine>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::ids::RouterId;
 
     fn router(id: &str) -> RouterId {
         RouterId::parse("router", id).unwrap()
@@ -272,7 +290,7 @@ mod tests {
 
     #[test]
     fn news_is_what_turns_bad_and_what_is_good_again() {
-        let mut call = Call::new(Instant::now());
+        let mut call = Call::new(router("a"), Instant::now());
         let before = Cause::Loses(Place::Before(router("a")));
         let after = Cause::Loses(Place::After(router("b")));
         let mut at =
@@ -291,7 +309,7 @@ mod tests {
 
     #[test]
     fn a_call_that_nobody_can_judge_is_not_bad_for_ever() {
-        let mut call = Call::new(Instant::now());
+        let mut call = Call::new(router("a"), Instant::now());
         call.conclude(Some(&Cause::OneWay), UnixMs(0));
         call.forget_bad();
         assert!(call.bad.is_some(), "once is not for ever");
@@ -299,18 +317,28 @@ mod tests {
         assert!(call.bad.is_none());
     }
 
+    fn key(number: usize) -> SessionKey {
+        SessionKey::new("x", &format!("{number:04}")).unwrap()
+    }
+
+    /// As many calls as there is room for, of two routers.
+    fn full(now: Instant) -> Watched {
+        let watched = Watched::default();
+        watched.hear(&router("a"), (0..MOST / 2).map(key).collect(), now);
+        watched.hear(&router("b"), (MOST / 2..MOST).map(key).collect(), now);
+        watched
+    }
+
     #[tokio::test(start_paused = true)]
     async fn calls_are_looked_at_while_routers_tell_of_them_and_are_bounded() {
-        let watched = Watched::default();
-        let key = |number: usize| SessionKey::new("x", &format!("{number:04}")).unwrap();
         let now = Instant::now();
-        for number in 0..=MOST {
-            watched.hear(&key(number), now);
-        }
+        let watched = full(now);
+        let hear = |number, now| watched.hear(&router("c"), vec![key(number)], now);
+        hear(5_000, now);
         assert_eq!(watched.take_due(now).len(), MOST);
         assert_eq!(watched.take_due(now).len(), 0);
         let later = now + EVERY;
-        watched.hear(&key(7), later);
+        hear(7, later);
         assert_eq!(watched.take_due(later).len(), MOST);
         let told_no_more = now + KEEP;
         assert_eq!(watched.take_due(told_no_more), [key(7)]);
@@ -318,13 +346,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_call_that_is_well_makes_room_for_another_one() {
-        let watched = Watched::default();
-        let key = |number: usize| SessionKey::new("x", &format!("{number:04}")).unwrap();
         let now = Instant::now();
-        for number in 0..MOST {
-            watched.hear(&key(number), now);
-        }
-        watched.hear(&key(5_000), now);
+        let watched = full(now);
+        let hear = |number| watched.hear(&router("c"), vec![key(number)], now);
+        hear(5_000);
         let due = watched.take_due(now);
         assert!(!due.contains(&key(5_000)), "none was looked at");
         let quality = Some(Arc::new(CallQuality::default()));
@@ -333,14 +358,29 @@ mod tests {
             call.quality = quality.clone();
             call.bad = (number != 7).then_some((Cause::OneWay, UnixMs(0)));
         }
-        watched.hear(&key(5_001), now);
+        hear(5_001);
         assert_eq!(watched.take_due(now), [key(5_001)]);
         assert!(!watched.calls().contains_key(&key(7)));
-        watched.hear(&key(5_002), now);
+        hear(5_002);
         assert_eq!(
             watched.take_due(now),
             [],
             "all are bad, or not looked at yet"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_router_leaves_room_for_what_others_tell() {
+        let watched = Watched::default();
+        let now = Instant::now();
+        watched.hear(&router("a"), (0..MOST).map(key).collect(), now);
+        assert_eq!(watched.take_due(now).len(), MOST_OF_ROUTER);
+        // One of its own makes room for another one of its own, and those that it has are heard again.
+        watched.calls().get_mut(&key(7)).unwrap().is_looked_at = true;
+        watched.hear(&router("a"), vec![key(5_000), key(5_001), key(8)], now);
+        assert_eq!(watched.take_due(now), [key(5_000)]);
+        assert!(!watched.calls().contains_key(&key(7)));
+        watched.hear(&router("b"), vec![key(6_000)], now);
+        assert_eq!(watched.take_due(now), [key(6_000)]);
     }
 }
