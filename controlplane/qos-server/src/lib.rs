@@ -20,6 +20,7 @@ pub mod identity;
 pub mod grpc;
 pub mod records;
 pub mod cluster;
+mod health;
 mod connection;
 mod lines;
 pub mod serve;

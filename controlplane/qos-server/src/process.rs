@@ -309,9 +309,9 @@ impl<'a> Process<'a> {
         if let Some(listener) = &self.metrics {
             let listener = TcpListener::from_std(listener.try_clone()?)?;
             tokio::spawn(engine.clone().watch_paths());
-            let engine = engine.clone();
+            let (engine, role) = (engine.clone(), role.clone());
             tokio::spawn(async move {
-                if let Err(error) = serve::serve_metrics(engine, listener).await {
+                if let Err(error) = serve::serve_metrics(engine, role, listener).await {
                     warn!(%error, "metrics are served no more");
                 }
             });

@@ -18,7 +18,7 @@ use tokio::{
     net::{TcpListener, TcpSocket, UnixListener},
     sync::{Mutex, watch},
 };
-use tonic::{server::NamedService, transport::Server};
+use tonic::transport::Server;
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tracing::info;
 use voicelane_identity::server::{Protocol, Trust};
@@ -36,6 +36,7 @@ use crate::{
         MAX_MESSAGE_BYTES, MAX_ROUTER_MESSAGE_BYTES, operator::OperatorService,
         routers::RoutersService, sessions::SessionsService,
     },
+    health::{self, Health},
     identity::Guard,
 };
 
@@ -187,12 +188,16 @@ pub fn bind_socket(path: &Path) -> Result<UnixListener, ServeError> {
 }
 
 /// Serves `GET /metrics` until the engine stops, and what was asked before.
-pub async fn serve_metrics(engine: Arc<Engine>, listener: TcpListener) -> io::Result<()> {
+pub async fn serve_metrics(
+    engine: Arc<Engine>,
+    role: Role,
+    listener: TcpListener,
+) -> io::Result<()> {
     let stopped = engine.stopped();
     let one_at_a_time = Arc::new(Mutex::new(()));
     let metrics = axum::Router::new()
         .route("/metrics", get(metrics_text))
-        .with_state((engine, one_at_a_time));
+        .with_state((engine, role, one_at_a_time));
     axum::serve(listener, metrics)
         .with_graceful_shutdown(stopped)
         .await
@@ -200,23 +205,13 @@ pub async fn serve_metrics(engine: Arc<Engine>, listener: TcpListener) -> io::Re
 
 /// Counting looks at every session, so that scrapes wait for each other.
 async fn metrics_text(
-    State((engine, one_at_a_time)): State<(Arc<Engine>, Arc<Mutex<()>>)>,
+    State((engine, role, one_at_a_time)): State<(Arc<Engine>, Role, Arc<Mutex<()>>)>,
 ) -> impl IntoResponse {
     let _turn = one_at_a_time.lock().await;
-    let text = engine.metrics().text(&engine.snapshot().await);
+    let mut now = engine.snapshot().await;
+    now.serving &= !role.leads_no_more();
+    let text = engine.metrics().text(&now);
     ([(CONTENT_TYPE, OPENMETRICS)], text)
-}
-
-/// What every service says of its health, and the server as a whole.
-async fn set_health(health: &HealthReporter, status: ServingStatus) {
-    for service in [
-        "",
-        SessionsServer::<SessionsService>::NAME,
-        RoutersServer::<RoutersService>::NAME,
-        OperatorServer::<OperatorService>::NAME,
-    ] {
-        health.set_service_status(service, status).await;
-    }
 }
 
 /// Serves until `stop` resolves, then ends every stream and returns when all is answered, or
@@ -235,14 +230,15 @@ pub async fn serve(
         guard,
         role,
     } = transport.into();
-    let (health, health_service) = tonic_health::server::health_reporter();
+    let health = HealthReporter::new();
+    let health_service = Health::server(&health, role.clone());
     let stands_by = role.stands_by();
     let status = if stands_by {
         ServingStatus::NotServing
     } else {
         ServingStatus::Serving
     };
-    set_health(&health, status).await;
+    health::set(&health, status).await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -291,7 +287,7 @@ pub async fn serve(
         if !stands_by {
             info!("shutting down; routers go on with the calls that they have");
         }
-        set_health(&health, ServingStatus::NotServing).await;
+        health::set(&health, ServingStatus::NotServing).await;
         // Whoever watches the health is told before the streams end.
         tokio::task::yield_now().await;
         engine.stop();

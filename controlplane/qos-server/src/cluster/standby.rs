@@ -42,6 +42,11 @@ impl Role {
     pub fn stands_by(&self) -> bool {
         matches!(self, Self::StandsBy(_))
     }
+
+    /// Whether it has led, and another server may lead by now.
+    pub fn leads_no_more(&self) -> bool {
+        matches!(self, Self::Leads(tenure) if tenure.is_over())
+    }
 }
 
 /// Answers all calls of our services UNAVAILABLE while this server stands by, with the leader if one is known

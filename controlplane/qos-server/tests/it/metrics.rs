@@ -11,9 +11,10 @@ use tonic::{Code, Request};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use voicelane_proto::v1;
 use voicelane_server::{
+    cluster::{Role, Tenure, lead::Boot},
     engine::Settings,
     grpc::parse,
-    serve::{bind_metrics, serve_metrics},
+    serve::{Transport, bind_metrics, serve_metrics},
 };
 
 /// The figures, as `GET /metrics` has them.
@@ -27,9 +28,13 @@ async fn scrape(address: std::net::SocketAddr) -> String {
 }
 
 async fn metrics_of(server: &TestServer) -> std::net::SocketAddr {
+    metrics_as(server, Role::Alone).await
+}
+
+async fn metrics_as(server: &TestServer, role: Role) -> std::net::SocketAddr {
     let listener = bind_metrics("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(serve_metrics(server.engine.clone(), listener));
+    tokio::spawn(serve_metrics(server.engine.clone(), role, listener));
     address
 }
 
@@ -199,6 +204,32 @@ async fn a_server_that_stops_is_not_serving() {
     assert_eq!(status, 2, "not serving");
     drop((health, client));
     stopping.await.unwrap();
+}
+
+/// As one that was stopped and goes on: the clock says so before any of its tasks does.
+#[tokio::test]
+async fn a_leader_whose_time_is_over_is_not_serving() {
+    let tenure = Tenure::until(Boot::now().plus(Duration::from_secs(3_600)));
+    let role = Role::Leads(tenure.clone());
+    let transport = Transport {
+        role: role.clone(),
+        ..Transport::default()
+    };
+    let server = TestServer::with_transport(Settings::default(), transport).await;
+    let address = metrics_as(&server, role).await;
+    let mut client = HealthClient::new(server.channel().await);
+    let mut health = async || {
+        let request = HealthCheckRequest::default();
+        let checked = client.check(request.clone()).await.unwrap();
+        let watched = client.watch(request).await.unwrap();
+        let watched = watched.into_inner().message().await.unwrap().unwrap();
+        (checked.into_inner().status, watched.status)
+    };
+    assert_eq!(health().await, (1, 1), "serving");
+    shows(&scrape(address).await, &["voicelane_server_serving 1"]);
+    tenure.end();
+    assert_eq!(health().await, (2, 2), "not serving");
+    shows(&scrape(address).await, &["voicelane_server_serving 0"]);
 }
 
 /// Each has its turn in the order in which they came, and one alone is woken for it.
