@@ -4,42 +4,14 @@
 //! to wait for routers is an operation: at most one runs on a session at a time, each in a task of
 //! its own, so that a caller who goes away cannot leave it half done.
 
-mod add;
-mod agents;
-mod attach;
-mod change;
+mod state;
 mod clock;
 mod counters;
-mod delete;
-mod events;
-mod explain;
-mod follow;
-mod forget;
-mod grace;
-mod install;
+mod calls;
+mod routers;
+mod leases;
+mod observe;
 mod keep;
-mod latch;
-mod lease;
-mod link;
-mod links;
-mod moves;
-mod operation;
-mod overview;
-mod paths;
-mod preempt;
-mod probe;
-mod quality;
-mod query;
-mod record;
-mod retry;
-mod silence;
-mod snapshot;
-mod state;
-mod strays;
-mod synchronise;
-mod turns;
-mod watch;
-mod withdraw;
 
 #[cfg(test)]
 mod tests;
@@ -56,26 +28,39 @@ use std::{
 
 use tokio::sync::{Mutex as Turn, Notify, Semaphore, broadcast, watch as latest};
 
-pub(crate) use self::silence::CHUNK as SILENT_CHUNK;
+pub(crate) use self::leases::silence::CHUNK as SILENT_CHUNK;
+use self::{
+    calls::{
+        follow,
+        moves::{self, Lane},
+        preempt,
+    },
+    leases::{agents, lease},
+    observe::{explain, overview, quality, record},
+    routers::{forget, grace, retry},
+    state::State,
+};
 pub use self::{
+    calls::{latch::Latched, operation::Outcome},
     clock::Clock,
     counters::{Colours, EntryCounters},
-    events::{Event, EventKind, InstallationView, SessionView},
-    explain::{Explanation, FlowExplanation, LinkName, LocatedLoss, Score, Segment, Step, Verdict},
-    latch::Latched,
-    link::{Command, Ended, Link, Outgoing, Reply, Summary, ToRouter},
-    links::{LinkCall, LinkView},
-    operation::Outcome,
-    overview::{CallView, Cause, Overview},
-    quality::{CallQuality, Place},
-    query::{Page, RouterView, Standing},
-    record::CallRecord,
-    silence::Silent,
-    snapshot::Snapshot,
-    strays::{EfClaim, NearMiss},
-    watch::{WatchEnd, Watcher},
+    leases::silence::Silent,
+    observe::{
+        events::{Event, EventKind, InstallationView, SessionView},
+        explain::{
+            Explanation, FlowExplanation, LinkName, LocatedLoss, Score, Segment, Step, Verdict,
+        },
+        links::{LinkCall, LinkView},
+        overview::{CallView, Cause, Overview},
+        quality::{CallQuality, Place},
+        query::{Page, RouterView, Standing},
+        record::CallRecord,
+        snapshot::Snapshot,
+        strays::{EfClaim, NearMiss},
+        watch::{WatchEnd, Watcher},
+    },
+    routers::link::{Command, Ended, Link, Outgoing, Reply, Summary, ToRouter},
 };
-use self::{moves::Lane, state::State};
 pub use crate::model::leases::Reaper;
 use crate::{
     cluster::Leader,

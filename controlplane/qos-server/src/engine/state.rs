@@ -6,13 +6,9 @@ use std::{
 };
 
 use super::{
-    Settings,
-    clock::Clock,
-    grace::{Grace, Rest},
-    latch::Coming,
-    link::Link,
-    moves::Moves,
-    operation::Running,
+    Clock, Link, Settings,
+    calls::{latch::Coming, moves::Moves, operation::Running},
+    routers::grace::{Grace, Rest},
 };
 use crate::{
     journal::Contents,

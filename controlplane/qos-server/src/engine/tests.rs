@@ -14,8 +14,8 @@ use std::{
 use ipnet::{IpNet, Ipv4Net};
 
 use super::{
-    Command, Engine, Holds, Latched, Link, Outgoing, Settings, ToRouter, link::Patience,
-    moves::Lane,
+    Command, Engine, Holds, Latched, Link, Outgoing, Settings, ToRouter, calls::moves::Lane,
+    routers::link::Patience,
 };
 use crate::model::{
     course::Path,
@@ -309,7 +309,7 @@ async fn look_at_all(sessions: u32) {
     while !is_taken() {
         tokio::task::yield_now().await;
     }
-    super::follow::walk(&engine).await;
+    super::calls::follow::walk(&engine).await;
     held_briefly("follow");
     let snapshot = engine.snapshot().await;
     assert_eq!(
@@ -318,7 +318,7 @@ async fn look_at_all(sessions: u32) {
     );
     held_briefly("snapshot");
     for lane in [Lane::Ordinary, Lane::Mute] {
-        super::retry::due(&engine, lane).await;
+        super::routers::retry::due(&engine, lane).await;
     }
     held_briefly("retry");
     let mut watcher = engine.watch(None, true).unwrap();

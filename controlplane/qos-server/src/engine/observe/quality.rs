@@ -1,0 +1,386 @@
+//! How those calls sound that routers tell of: they lose packets, or are heard one way only. The counters of
+//! both ends are read every five seconds, until all is well again.
+
+mod verdict;
+
+use std::{
+    collections::BTreeMap,
+    iter::repeat,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::{StreamExt as _, stream};
+use tokio::time::{Instant, sleep};
+
+pub(in crate::engine) use self::verdict::is_heard;
+pub use self::verdict::{CallQuality, Place};
+use crate::{
+    engine::{Cause, Engine, FlowExplanation, Link, LocatedLoss, Segment},
+    events::Kind,
+    model::ids::{RouterId, SessionKey, UnixMs},
+};
+
+/// The most calls that are looked at. While all of these are bad, no others are.
+const MOST: usize = 1_024;
+/// The most of one router: what the others tell is heard, too.
+const MOST_OF_ROUTER: usize = MOST / 2;
+/// How many are looked at at once.
+const AT_ONCE: usize = 32;
+/// How often it is seen which are to be looked at.
+const TICK: Duration = Duration::from_millis(250);
+/// That part of its usual time a router has to answer then: a mute one is not to hold up others.
+const PART: u32 = 5;
+/// How often each is.
+const EVERY: Duration = Duration::from_secs(5);
+/// A call that routers tell of no more is looked at for so long if nothing is bad.
+const KEEP: Duration = Duration::from_secs(15);
+/// No flow loses more packets between two looks, whatever routers say.
+const MOST_LOST: u64 = 100_000;
+/// A call is good again when it was not bad so many times in a row.
+const GOOD_LOOKS: u32 = 2;
+
+/// The calls that routers tell of.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Watched(Mutex<BTreeMap<SessionKey, Call>>);
+
+#[derive(Debug)]
+struct Call {
+    /// Who has told of it first.
+    router: RouterId,
+    /// When a router has told of it last.
+    told: Instant,
+    /// When it is to be looked at.
+    due: Instant,
+    /// It has been looked at.
+    is_looked_at: bool,
+    /// What the last look has found; `None`: nobody can say.
+    quality: Option<Arc<CallQuality>>,
+    /// By flow, as far as it was ever known.
+    totals: Vec<Option<LocatedLoss>>,
+    /// What is bad, and since when.
+    bad: Option<(Cause, UnixMs)>,
+    /// Looks in a row that have found nothing bad.
+    good_looks: u32,
+}
+
+impl Watched {
+    fn calls(&self) -> MutexGuard<'_, BTreeMap<SessionKey, Call>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a router tells. A call that is well makes room for another one.
+    fn hear(&self, router: &RouterId, keys: Vec<SessionKey>, now: Instant) {
+        let mut calls = self.calls();
+        let mut own = calls.values().filter(|it| it.router == *router).count();
+        let mut is_full = false;
+        for key in keys {
+            if let Some(call) = calls.get_mut(&key) {
+                call.told = now;
+                continue;
+            }
+            let has_its_part = own >= MOST_OF_ROUTER;
+            if !is_full && (has_its_part || calls.len() >= MOST) {
+                let may_go = |it: &Call| {
+                    let is_well = it.is_looked_at && it.bad.is_none();
+                    is_well && (!has_its_part || it.router == *router)
+                };
+                let well = calls.iter().find(|(_, it)| may_go(it));
+                match well.map(|(key, _)| key.clone()) {
+                    Some(well) => {
+                        let gone = calls.remove(&well);
+                        own -= usize::from(gone.is_some_and(|it| it.router == *router));
+                    }
+                    None => is_full = true,
+                }
+            }
+            if !is_full {
+                calls.insert(key, Call::new(router.clone(), now));
+                own += 1;
+            }
+        }
+    }
+
+    /// Those that are to be looked at now. What is well for long is forgotten.
+    fn take_due(&self, now: Instant) -> Vec<SessionKey> {
+        let mut calls = self.calls();
+        calls.retain(|_, call| call.bad.is_some() || now.duration_since(call.told) < KEEP);
+        let due = calls.iter_mut().filter(|(_, call)| call.due <= now);
+        due.map(|(key, call)| {
+            call.due = now + EVERY;
+            key.clone()
+        })
+        .collect()
+    }
+}
+
+/// What operators are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum News {
+    Bad(Cause),
+    Good { after: Duration },
+}
+
+impl Call {
+    fn new(router: RouterId, now: Instant) -> Self {
+        Self {
+            router,
+            told: now,
+            due: now,
+            is_looked_at: false,
+            quality: None,
+            totals: Vec::new(),
+            bad: None,
+            good_looks: 0,
+        }
+    }
+
+    /// Nobody can say any more that it is bad.
+    fn forget_bad(&mut self) {
+        self.good_looks += 1;
+        if self.good_looks >= GOOD_LOOKS {
+            self.bad = None;
+        }
+    }
+
+    /// Takes what a look has found.
+    fn conclude(&mut self, cause: Option<&Cause>, now: UnixMs) -> Option<News> {
+        match (cause, &mut self.bad) {
+            (Some(cause), bad) => {
+                self.good_looks = 0;
+                let is_news = match bad {
+                    // It may lose more here and then more there.
+                    Some((Cause::Loses(_), _)) => !matches!(cause, Cause::Loses(_)),
+                    Some((before, _)) => before != cause,
+                    None => true,
+                };
+                let since = bad.as_ref().map_or(now, |(_, since)| *since);
+                *bad = Some((cause.clone(), since));
+                is_news.then(|| News::Bad(cause.clone()))
+            }
+            (None, Some((_, since))) => {
+                self.good_looks += 1;
+                let after = now.since(*since);
+                (self.good_looks >= GOOD_LOOKS).then(|| {
+                    self.bad = None;
+                    News::Good { after }
+                })
+            }
+            (None, None) => None,
+        }
+    }
+}
+
+impl Engine {
+    /// A router says which of its sessions lose packets or are heard one way only.
+    pub fn troubled(&self, link: &Link, keys: &[SessionKey]) {
+        let router = link.router();
+        let on_it = keys
+            .iter()
+            .filter(|key| self.lock().store.is_on(key, router));
+        let keys = on_it.cloned().collect();
+        self.watched.hear(router, keys, self.clock().instant());
+    }
+
+    /// How those calls sound that routers tell of.
+    pub fn qualities(&self) -> BTreeMap<SessionKey, Arc<CallQuality>> {
+        let calls = self.watched.calls();
+        let looked_at = calls.iter();
+        looked_at
+            .filter_map(|(key, call)| Some((key.clone(), call.quality.clone()?)))
+            .collect()
+    }
+
+    /// How many of them are bad, by what is.
+    pub(super) fn bad_calls(&self) -> [(&'static str, u64); 3] {
+        let [mut lossy, mut one_way, mut cut] = [0; 3];
+        let calls = self.watched.calls();
+        for (cause, _) in calls.values().filter_map(|call| call.bad.as_ref()) {
+            match cause {
+                Cause::OneWay => one_way += 1,
+                Cause::Cut(..) => cut += 1,
+                _ => lossy += 1,
+            }
+        }
+        [("loses_packets", lossy), ("one_way", one_way), ("cut", cut)]
+    }
+
+    async fn look_at(&self, key: &SessionKey) {
+        let Ok(session) = self.session(key) else {
+            self.watched.calls().remove(key);
+            return;
+        };
+        let flows = self.measured(&session, PART).await;
+        let now = self.clock().unix();
+        let (quality, news) = {
+            let mut calls = self.watched.calls();
+            let Some(call) = calls.get_mut(key) else {
+                return;
+            };
+            self.count(&flows, &call.totals);
+            let former = call.totals.iter().copied().chain(repeat(None));
+            let totals = flows
+                .iter()
+                .zip(former)
+                .map(|(it, former)| it.loss.map(|now| now.or_as_reported(former)).or(former));
+            call.totals = totals.collect();
+            call.is_looked_at = true;
+            call.quality = CallQuality::of(&session, &flows).map(Arc::new);
+            let Some(quality) = call.quality.clone() else {
+                call.forget_bad();
+                return;
+            };
+            let news = call.conclude(quality.cause.as_ref(), now);
+            (quality, news)
+        };
+        match news {
+            Some(News::Bad(Cause::OneWay)) => {
+                self.note(Kind::OneWayAudio, key, || quality.describe());
+            }
+            Some(News::Bad(_)) => self.note(Kind::QualityBad, key, || quality.describe()),
+            Some(News::Good { after }) => {
+                let seconds = after.as_secs();
+                self.note(Kind::QualityGood, key, || {
+                    format!("is good again, after {seconds} s")
+                });
+            }
+            None => {}
+        }
+    }
+
+    /// Adds what flows have lost since the last look to the metrics.
+    fn count(&self, flows: &[FlowExplanation], before: &[Option<LocatedLoss>]) {
+        for (index, flow) in flows.iter().enumerate() {
+            if let Some(score) = flow.score.filter(|_| is_heard(flow)) {
+                self.metrics.scored(score.mos);
+            }
+            let (Some(now), Some(recent)) = (&flow.loss, &flow.recent_loss) else {
+                continue;
+            };
+            for segment in Segment::ALL {
+                let more = match before.get(index) {
+                    Some(Some(before)) => now.lost_since(before, segment),
+                    // What was lost before may have been counted when it was looked at earlier.
+                    _ => recent.lost(segment).unwrap_or_default(),
+                };
+                self.metrics.lost(segment, more.min(MOST_LOST));
+            }
+        }
+    }
+}
+
+/// Runs until the engine stops.
+pub(in crate::engine) async fn watch(engine: Arc<Engine>) {
+    while !*engine.stopping.borrow() {
+        sleep(TICK).await;
+        let due = engine.watched.take_due(engine.clock().instant());
+        let engine = &engine;
+        let look = |key| async move { engine.look_at(&key).await };
+        stream::iter(due).for_each_concurrent(AT_ONCE, look).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn router(id: &str) -> RouterId {
+        RouterId::parse("router", id).unwrap()
+    }
+
+    #[test]
+    fn news_is_what_turns_bad_and_what_is_good_again() {
+        let mut call = Call::new(router("a"), Instant::now());
+        let before = Cause::Loses(Place::Before(router("a")));
+        let after = Cause::Loses(Place::After(router("b")));
+        let mut at =
+            |seconds: i64, cause: Option<&Cause>| call.conclude(cause, UnixMs(seconds * 1_000));
+        assert_eq!(at(0, None), None);
+        assert_eq!(at(5, Some(&before)), Some(News::Bad(before.clone())));
+        assert_eq!(at(10, Some(&after)), None, "it is known to be bad");
+        assert_eq!(at(15, Some(&Cause::OneWay)), Some(News::Bad(Cause::OneWay)));
+        assert_eq!(at(20, None), None, "once is not good");
+        assert_eq!(at(25, Some(&Cause::OneWay)), None);
+        assert_eq!(at(30, None), None);
+        let after = Duration::from_secs(30);
+        assert_eq!(at(35, None), Some(News::Good { after }));
+        assert_eq!(at(40, None), None);
+    }
+
+    #[test]
+    fn a_call_that_nobody_can_judge_is_not_bad_for_ever() {
+        let mut call = Call::new(router("a"), Instant::now());
+        call.conclude(Some(&Cause::OneWay), UnixMs(0));
+        call.forget_bad();
+        assert!(call.bad.is_some(), "once is not for ever");
+        call.forget_bad();
+        assert!(call.bad.is_none());
+    }
+
+    fn key(number: usize) -> SessionKey {
+        SessionKey::new("x", &format!("{number:04}")).unwrap()
+    }
+
+    /// As many calls as there is room for, of two routers.
+    fn full(now: Instant) -> Watched {
+        let watched = Watched::default();
+        watched.hear(&router("a"), (0..MOST / 2).map(key).collect(), now);
+        watched.hear(&router("b"), (MOST / 2..MOST).map(key).collect(), now);
+        watched
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_are_looked_at_while_routers_tell_of_them_and_are_bounded() {
+        let now = Instant::now();
+        let watched = full(now);
+        let hear = |number, now| watched.hear(&router("c"), vec![key(number)], now);
+        hear(5_000, now);
+        assert_eq!(watched.take_due(now).len(), MOST);
+        assert_eq!(watched.take_due(now).len(), 0);
+        let later = now + EVERY;
+        hear(7, later);
+        assert_eq!(watched.take_due(later).len(), MOST);
+        let told_no_more = now + KEEP;
+        assert_eq!(watched.take_due(told_no_more), [key(7)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_well_makes_room_for_another_one() {
+        let now = Instant::now();
+        let watched = full(now);
+        let hear = |number| watched.hear(&router("c"), vec![key(number)], now);
+        hear(5_000);
+        let due = watched.take_due(now);
+        assert!(!due.contains(&key(5_000)), "none was looked at");
+        let quality = Some(Arc::new(CallQuality::default()));
+        for (number, call) in watched.calls().values_mut().enumerate() {
+            call.is_looked_at = true;
+            call.quality = quality.clone();
+            call.bad = (number != 7).then_some((Cause::OneWay, UnixMs(0)));
+        }
+        hear(5_001);
+        assert_eq!(watched.take_due(now), [key(5_001)]);
+        assert!(!watched.calls().contains_key(&key(7)));
+        hear(5_002);
+        assert_eq!(
+            watched.take_due(now),
+            [],
+            "all are bad, or not looked at yet"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_router_leaves_room_for_what_others_tell() {
+        let watched = Watched::default();
+        let now = Instant::now();
+        watched.hear(&router("a"), (0..MOST).map(key).collect(), now);
+        assert_eq!(watched.take_due(now).len(), MOST_OF_ROUTER);
+        // One of its own makes room for another one of its own, and those that it has are heard again.
+        watched.calls().get_mut(&key(7)).unwrap().is_looked_at = true;
+        watched.hear(&router("a"), vec![key(5_000), key(5_001), key(8)], now);
+        assert_eq!(watched.take_due(now), [key(5_000)]);
+        assert!(!watched.calls().contains_key(&key(7)));
+        watched.hear(&router("b"), vec![key(6_000)], now);
+        assert_eq!(watched.take_due(now), [key(6_000)]);
+    }
+}
