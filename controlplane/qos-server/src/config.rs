@@ -26,7 +26,7 @@ use crate::{
     identity::{ClaimError, Claims, Quota},
     model::{
         admission::{Hoeffding, OnShrink, Policy},
-        silence::SilenceLimits,
+        leases::silence::SilenceLimits,
     },
     serve::{Keepalive, Limits, Transport},
 };

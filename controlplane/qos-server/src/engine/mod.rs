@@ -71,8 +71,8 @@ use crate::{
     model::{
         admission::{OnShrink, Policy},
         ids::{AttachmentId, new_epoch},
+        leases::silence::SilenceLimits,
         report::Changes,
-        silence::SilenceLimits,
     },
 };
 

@@ -14,13 +14,11 @@ use crate::{
     journal::Contents,
     model::{
         admission::Policy,
-        agents::Agents,
         ids::{RouterId, SessionKey},
-        leases::Moment,
+        leases::{Moment, agents::Agents, silence::Silences},
         registry::{Registry, Router},
         session::SessionSpec,
         shards::Shards,
-        silence::Silences,
         store::Store,
     },
 };

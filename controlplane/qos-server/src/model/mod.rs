@@ -3,26 +3,20 @@
 
 pub mod ids;
 pub mod error;
-pub mod course;
-pub mod codec;
-pub mod session;
-pub mod meter;
-pub mod entries;
-mod claims;
-mod hosts;
-pub mod registry;
-pub mod report;
-pub mod placement;
-pub mod links;
-pub mod admission;
-pub mod preemption;
+mod calls;
+mod routers;
+mod capacity;
 pub mod leases;
-pub mod agents;
-pub mod silence;
 pub(crate) mod shards;
 pub(crate) mod work;
 mod tuples;
 pub mod store;
+
+pub use self::{
+    calls::{codec, course, entries, meter, session},
+    capacity::{admission, links, preemption},
+    routers::{placement, registry, report},
+};
 
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use voicelane_proto::v1::{
     self, attach_request,
     watch_sessions_response::{Kind, Reaper},
 };
-use voicelane_server::{engine::Settings, model::silence::SilenceLimits};
+use voicelane_server::{engine::Settings, model::leases::silence::SilenceLimits};
 
 fn settings() -> Settings {
     Settings {

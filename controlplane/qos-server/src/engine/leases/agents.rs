@@ -12,9 +12,11 @@ use crate::{
     engine::{Engine, state::State},
     events::{Kind, Subject},
     model::{
-        agents::{Due, Presence, Renewed},
         ids::SessionKey,
-        leases::Reaper,
+        leases::{
+            Reaper,
+            agents::{Due, Presence, Renewed},
+        },
         store::Session,
     },
 };

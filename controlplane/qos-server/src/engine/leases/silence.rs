@@ -11,11 +11,13 @@ use crate::{
     engine::{Command, Engine, EventKind, Link, routers::link::Patience, state::State},
     events::Kind,
     model::{
-        agents::Presence,
         error::Error,
         ids::SessionKey,
-        leases::Reaper,
-        silence::{Facts, SilenceLimits, Untold, Verdict, Word},
+        leases::{
+            Reaper,
+            agents::Presence,
+            silence::{Facts, SilenceLimits, Untold, Verdict, Word},
+        },
     },
 };
 

@@ -5,10 +5,12 @@ use std::{collections::BTreeMap, time::Duration};
 use proptest::prelude::*;
 
 use crate::model::{
-    agents::{Agents, Due, Presence, Renewed},
     ids::{AttachmentId, RouterId, SessionKey},
-    leases::{Moment, Reaper},
-    silence::{Facts, SilenceLimits, Silences, Verdict, Word},
+    leases::{
+        Moment, Reaper,
+        agents::{Agents, Due, Presence, Renewed},
+        silence::{Facts, SilenceLimits, Silences, Verdict, Word},
+    },
 };
 
 const AGENTS: [&str; 2] = ["x", "y"];

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-use super::error::Error;
+use crate::model::error::Error;
 
 /// What is known of a flow's ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,14 +179,14 @@ pub struct Path(Family);
 
 /// The ends' addresses have a type each, because there are millions of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Family {
+pub(in crate::model) enum Family {
     V4(Ends<Ipv4Addr>),
     V6(Ends<Ipv6Addr>),
 }
 
 /// Both ends, with addresses of one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Ends<A> {
+pub(in crate::model) struct Ends<A> {
     source: A,
     source_port: u16,
     destination: A,
@@ -262,11 +262,11 @@ impl Path {
         })
     }
 
-    pub(super) fn of(family: Family) -> Self {
+    pub(in crate::model) fn of(family: Family) -> Self {
         Self(family)
     }
 
-    pub(super) fn family(self) -> Family {
+    pub(in crate::model) fn family(self) -> Family {
         self.0
     }
 

@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use voicelane_types::ColourMode;
 
-use super::{
+use super::registry::{Location, Registry};
+use crate::model::{
     course::Course,
     entries::{FlowEntry, FlowKind, fingerprint},
     error::Error,
     ids::{Fingerprint, RouterId, UnixMs},
-    registry::{Location, Registry},
     session::{Learned, MediaFlow, Rtcp, SessionSpec},
 };
 

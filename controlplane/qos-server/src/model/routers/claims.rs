@@ -16,11 +16,9 @@ use ipnet::IpNet;
 
 use super::{
     hosts::NoHosts,
-    ids::RouterId,
-    links::Ports,
     registry::{Interface, Role, Router},
-    shards::Shards,
 };
+use crate::model::{ids::RouterId, links::Ports, shards::Shards};
 
 /// Claims that change under one hold of the lock.
 const SLICE: usize = 256;
@@ -52,7 +50,7 @@ impl Location {
 /// A router's claim of a prefix.
 #[derive(Debug)]
 pub(super) struct Claim {
-    pub(super) location: Arc<Location>,
+    pub(in crate::model) location: Arc<Location>,
     /// The first report of the router that has it.
     from: u64,
     /// The first one that has it no more.
@@ -84,7 +82,7 @@ type Lengths = BTreeMap<u8, usize>;
 
 impl Claims {
     /// The longest prefix with an address of which a claim counts, and all claims of that prefix.
-    pub(super) fn longest(
+    pub(in crate::model) fn longest(
         &self,
         address: IpAddr,
         counts: impl Fn(&Claim) -> bool,
@@ -101,7 +99,7 @@ impl Claims {
     }
 
     #[cfg(test)]
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::model) fn is_empty(&self) -> bool {
         self.by_prefix.len() == 0 && self.v4.is_empty() && self.v6.is_empty()
     }
 
@@ -170,10 +168,10 @@ impl Claims {
 /// gone is swept. Only one change of a router may be under way.
 #[derive(Debug)]
 pub struct ClaimChange {
-    pub(super) report: u64,
+    pub(in crate::model) report: u64,
     pub(crate) interfaces: Arc<[Interface]>,
     pub(super) no_hosts: Arc<NoHosts>,
-    pub(super) ports: Arc<Ports>,
+    pub(in crate::model) ports: Arc<Ports>,
     added: Vec<Arc<Location>>,
     gone: Vec<Arc<Location>>,
     prepared: usize,

@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 
-use super::{
+use crate::model::{
     course::Course,
     entries::{FlowKind, RTCP_SHARE, most},
     ids::RouterId,

@@ -6,13 +6,10 @@ use voicelane_proto::limits::MAX_BURST_BYTES;
 use voicelane_types::BitRate;
 pub use voicelane_types::{Dscp, ServiceClass};
 
-use super::{
-    codec::Codec,
-    course::Course,
-    entries::FlowKind,
+use super::{codec::Codec, course::Course, entries::FlowKind, meter::Meter};
+use crate::model::{
     error::Error,
     ids::{Revision, SessionKey},
-    meter::Meter,
 };
 
 /// The most flows of a session.

@@ -3,7 +3,8 @@
 use voicelane_proto::limits::MAX_BURST_BYTES;
 use voicelane_types::{MeterKind, MeterSpec, ServiceClass};
 
-use super::{error::Error, session::MIN_BURST_BYTES};
+use super::session::MIN_BURST_BYTES;
+use crate::model::error::Error;
 
 /// A three-colour meter, every field valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +103,6 @@ impl Meter {
 }
 
 /// Bursts together, as far as routers count.
-pub(super) fn sum(a: u32, b: u32) -> u32 {
+pub(in crate::model) fn sum(a: u32, b: u32) -> u32 {
     a.saturating_add(b).min(MAX_BURST_BYTES)
 }

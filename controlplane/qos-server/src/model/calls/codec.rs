@@ -1,6 +1,6 @@
 //! What a payload type of a flow is, as SDP says it.
 
-use super::error::Error;
+use crate::model::error::Error;
 
 /// The most of a flow.
 pub const MAX_CODECS: usize = 32;

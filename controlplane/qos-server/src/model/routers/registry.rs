@@ -12,8 +12,10 @@ use ipnet::IpNet;
 pub use super::claims::{ClaimChange, Location};
 use super::{
     claims::{Claim, Claims},
-    error::Error,
     hosts::NoHosts,
+};
+use crate::model::{
+    error::Error,
     ids::{AttachmentId, RouterId, UnixMs},
     links::Ports,
     work,
@@ -447,7 +449,7 @@ impl Registry {
     }
 
     #[cfg(test)]
-    pub(super) fn claims_nothing(&self) -> bool {
+    pub(in crate::model) fn claims_nothing(&self) -> bool {
         self.claims.is_empty()
     }
 }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::leases::Moment;
+use super::Moment;
 
 /// Whether a session's agent can be asked for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,8 +8,10 @@ use std::{
 
 use super::{
     admission::{Load, Policy, limit_bps, load_with},
-    ids::SessionKey,
     links::{Charges, LinkId},
+};
+use crate::model::{
+    ids::SessionKey,
     registry::Registry,
     session::{Priority, SessionSpec},
     store::Store,
@@ -35,7 +37,7 @@ pub struct Candidates {
 
 impl Candidates {
     /// A session takes this.
-    pub(super) fn take(&mut self, spec: &SessionSpec, charges: &Charges) {
+    pub(in crate::model) fn take(&mut self, spec: &SessionSpec, charges: &Charges) {
         if !spec.preemptable {
             return;
         }
@@ -50,7 +52,7 @@ impl Candidates {
     }
 
     /// A session gives back what it took.
-    pub(super) fn give_back(&mut self, spec: &SessionSpec, charges: &Charges) {
+    pub(in crate::model) fn give_back(&mut self, spec: &SessionSpec, charges: &Charges) {
         let Some(arrival) = self.arrivals.get(&spec.key) else {
             return;
         };
@@ -66,7 +68,7 @@ impl Candidates {
     }
 
     /// A session is no more.
-    pub(super) fn forget(&mut self, key: &SessionKey) {
+    pub(in crate::model) fn forget(&mut self, key: &SessionKey) {
         self.arrivals.remove(key);
     }
 
@@ -94,7 +96,7 @@ impl Candidates {
     }
 
     #[cfg(test)]
-    pub(super) fn pairs(&self) -> BTreeSet<(Arc<LinkId>, SessionKey)> {
+    pub(in crate::model) fn pairs(&self) -> BTreeSet<(Arc<LinkId>, SessionKey)> {
         let links = self.by_link.iter();
         let pairs = links.flat_map(|(link, on)| on.iter().map(|it| (link.clone(), it.2.clone())));
         pairs.collect()

@@ -13,14 +13,13 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{
     codec::Codec,
     course::{Course, Latch, Path},
-    error::Error,
-    ids::Fingerprint,
     meter::{Meter, sum},
     session::{Dscp, Learned, MediaFlow, Rtcp, SessionSpec, Terms},
 };
+use crate::model::{error::Error, ids::Fingerprint};
 
 /// RTCP's share of the session bandwidth (RFC 3550 section 6.2): 5 %.
-pub(super) const RTCP_SHARE: u64 = 20;
+pub(in crate::model) const RTCP_SHARE: u64 = 20;
 /// The least rate of RTCP, bit/s: a compound packet of 500 bytes every half second.
 const RTCP_MIN_BPS: u64 = 8_000;
 /// The least default burst, bytes.
@@ -137,7 +136,7 @@ pub fn expand_learned(spec: &SessionSpec, learned: &[Learned]) -> Vec<FlowEntry>
 }
 
 /// The most that a flow may send, bit/s, at once, bytes, and its meter if it has one.
-pub(super) fn most(flow: &MediaFlow) -> (u64, u32, Option<Meter>) {
+pub(in crate::model) fn most(flow: &MediaFlow) -> (u64, u32, Option<Meter>) {
     match flow.terms {
         Terms::Policer { rate, burst } => {
             let bps = rate.get();

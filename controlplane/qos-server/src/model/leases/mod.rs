@@ -1,4 +1,8 @@
-//! When leases run out. One entry for each session that has a lease; renewing replaces it.
+//! When leases run out. One entry for each session that has a lease; renewing replaces it. Beside it:
+//! agents that have a lease, and sessions that are silent.
+
+pub mod agents;
+pub mod silence;
 
 use std::{collections::BTreeSet, time::Duration};
 

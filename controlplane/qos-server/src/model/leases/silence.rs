@@ -15,10 +15,9 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    agents::Presence,
+use super::{Moment, Reaper, agents::Presence};
+use crate::model::{
     ids::{AttachmentId, RouterId, SessionKey},
-    leases::{Moment, Reaper},
     work,
 };
 

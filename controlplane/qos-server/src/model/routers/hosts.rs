@@ -8,7 +8,8 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{ids::RouterId, registry::Interface};
+use super::registry::Interface;
+use crate::model::ids::RouterId;
 
 /// A router's own addresses, and those that name a whole subnet of it.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -24,7 +25,7 @@ struct Why {
 
 impl NoHosts {
     /// Those on a router's interfaces.
-    pub(super) fn of(router: &RouterId, interfaces: &[Interface]) -> Self {
+    pub(in crate::model) fn of(router: &RouterId, interfaces: &[Interface]) -> Self {
         let mut all = BTreeMap::new();
         let interfaces = interfaces.iter();
         let subnets = interfaces.flat_map(|it| it.addresses.iter().map(move |net| (&it.name, net)));

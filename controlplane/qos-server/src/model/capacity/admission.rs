@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use serde::Deserialize;
 
-use super::{
+use super::links::{Charges, LinkId};
+use crate::model::{
     error::Error,
     ids::{RouterId, SessionKey},
-    links::{Charges, LinkId},
     placement::Share,
     registry::Registry,
     session::SessionSpec,
@@ -139,7 +139,7 @@ pub struct Load {
 
 impl Load {
     /// With a session more.
-    pub(super) fn add(&mut self, bps: u64) {
+    pub(in crate::model) fn add(&mut self, bps: u64) {
         let bps = u128::from(bps);
         self.bps += bps;
         self.squares += bps * bps;
@@ -147,7 +147,7 @@ impl Load {
     }
 
     /// With a session less.
-    pub(super) fn take(&mut self, bps: u64) {
+    pub(in crate::model) fn take(&mut self, bps: u64) {
         let bps = u128::from(bps);
         self.bps = self.bps.saturating_sub(bps);
         self.squares = self.squares.saturating_sub(bps * bps);
@@ -196,14 +196,14 @@ impl Ledger {
     }
 
     /// A session takes this.
-    pub(super) fn take(&mut self, charges: &Charges) {
+    pub(in crate::model) fn take(&mut self, charges: &Charges) {
         for (link, bps) in charges.iter() {
             self.0.entry(link.clone()).or_default().add(bps);
         }
     }
 
     /// A session gives back what it took.
-    pub(super) fn give_back(&mut self, charges: &Charges) {
+    pub(in crate::model) fn give_back(&mut self, charges: &Charges) {
         for (link, bps) in charges.iter() {
             if let Some(load) = self.0.get_mut(link) {
                 load.take(bps);
