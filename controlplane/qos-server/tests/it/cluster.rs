@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use tonic::Code;
 use voicelane_proto::v1::{self, command::Command, sessions_client::SessionsClient};
 
-use crate::{common::*, store_killed::table};
+use crate::{common::*, store::killed::table};
 use world::{LONG, World, is_lost};
 
 fn removals(router: &FakeRouter) -> usize {

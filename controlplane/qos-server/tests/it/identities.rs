@@ -1,5 +1,10 @@
 //! Who may say what, over real connections.
 
+mod authorities;
+pub(crate) mod files;
+mod reread;
+mod roles;
+
 use std::{
     collections::BTreeMap,
     sync::Arc,

@@ -1,5 +1,7 @@
 //! Sessions that are good for so long.
 
+mod keep_agent;
+
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep};

@@ -1,5 +1,10 @@
 //! What routers get: attaching, differences, loss and return.
 
+mod convergence;
+mod grace;
+mod reports;
+mod returning;
+
 use std::{
     net::Ipv4Addr,
     sync::atomic::{AtomicBool, Ordering},

@@ -1,5 +1,14 @@
 //! What call agents get: sessions added, modified, deleted, read, listed.
 
+mod admission;
+mod changes;
+mod failed_adds;
+mod limits;
+mod meters;
+mod preemption;
+mod refused;
+mod reservations;
+
 use std::time::Duration;
 
 use crate::common::*;

@@ -1,6 +1,8 @@
 //! The store: what a server that is started again knows, and what it tells routers.
 
 mod commits;
+pub(crate) mod killed;
+pub(crate) mod killed_rounds;
 
 use std::{collections::HashMap, time::Duration};
 

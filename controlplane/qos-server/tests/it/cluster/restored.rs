@@ -3,7 +3,7 @@
 use std::{fs, process::Command};
 
 use super::world::World;
-use crate::{common::*, store_killed::table};
+use crate::{common::*, store::killed::table};
 
 fn etcdctl(arguments: &[&str]) {
     let output = Command::new("etcdctl")

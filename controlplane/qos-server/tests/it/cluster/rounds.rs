@@ -21,8 +21,10 @@ use voicelane_proto::v1::operator_client::OperatorClient;
 use super::world::{Caller, LONG, World, is_lost};
 use crate::{
     common::*,
-    killed_rounds::{AT_REST, EVERY, Ledger, SLOTS, WORKERS, is_refusal, within_budgets},
-    store_killed::table,
+    store::{
+        killed::table,
+        killed_rounds::{AT_REST, EVERY, Ledger, SLOTS, WORKERS, is_refusal, within_budgets},
+    },
 };
 
 /// Changes that are acknowledged before the victim comes back: those of a second.

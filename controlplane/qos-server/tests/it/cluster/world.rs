@@ -21,8 +21,10 @@ use voicelane_proto::v1::{self, sessions_client::SessionsClient};
 
 use crate::{
     common::*,
-    killed_rounds::{is_refusal, router},
-    store_killed::all_of,
+    store::{
+        killed::all_of,
+        killed_rounds::{is_refusal, router},
+    },
 };
 
 /// Longer than an election and all that follows it take on a loaded machine.

@@ -12,7 +12,7 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use voicelane_proto::v1::sessions_client::SessionsClient;
 
 use super::world::{Etcd, LONG, World, free, is_lost};
-use crate::{common::*, store_killed::all_of};
+use crate::{common::*, store::killed::all_of};
 
 /// Connections that ask at once.
 const CLIENTS: usize = 60;

@@ -82,7 +82,7 @@ async fn the_figures_are_served() {
             "voicelane_server_serving 1",
         ],
     );
-    assert_families(&text, include_str!("metrics.txt"));
+    assert_families(&text, include_str!("../metrics.txt"));
     // Names from outside are no labels.
     assert!(!text.contains("c1") && !text.contains("\"test\""), "{text}");
 

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{common::*, gate::Gate};
+use super::gate::Gate;
+use crate::common::*;
 use futures_util::{StreamExt as _, stream};
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;

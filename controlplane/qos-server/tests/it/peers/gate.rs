@@ -12,10 +12,8 @@ use std::{
 use tokio::{sync::Notify, task::JoinHandle, time::timeout};
 use voicelane_proto::v1::{self, attach_request, attach_response, command, command_result};
 
-use crate::{
-    common::{PATIENCE, edge},
-    wire::{Receiving, Wire},
-};
+use super::wire::{Receiving, Wire};
+use crate::common::{PATIENCE, edge};
 
 const ATTACH: &str = "/voicelane.v1.Routers/Attach";
 

@@ -10,10 +10,8 @@ use voicelane_server::{
     model::admission::{OnShrink, Policy},
 };
 
-use crate::{
-    admission::{CHARGE, links, network, network_on, on, port},
-    common::*,
-};
+use super::admission::{CHARGE, links, network, network_on, on, port};
+use crate::common::*;
 
 /// The core port's link out of router a.
 async fn wan(net: &Network) -> v1::Link {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use voicelane_proto::v1;
 use voicelane_server::records::{Homer, Records};
 
-use crate::{common::*, identity_files::Program};
+use crate::{common::*, identities::files::Program};
 
 /// A flow as a router has measured it.
 fn counters(flow: u32, lost: u32) -> v1::EntryCounters {

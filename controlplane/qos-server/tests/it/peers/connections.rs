@@ -8,11 +8,11 @@ use std::{
     time::Duration,
 };
 
-use crate::{
-    common::*,
+use super::{
     gate::Gate,
     wire::{Wire, framed},
 };
+use crate::common::*;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,

@@ -11,7 +11,8 @@ use voicelane_proto::v1::sessions_client::SessionsClient;
 use voicelane_server::{engine::Settings, serve::Transport};
 use voicelane_types::with_causes;
 
-use crate::{common::*, identity_files::Program};
+use super::files::Program;
+use crate::common::*;
 
 async fn connect(address: std::net::SocketAddr, files: &Files) -> Result<Channel, String> {
     let endpoint = Endpoint::from_shared(format!("https://{address}")).unwrap();

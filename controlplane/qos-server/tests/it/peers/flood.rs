@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use crate::{common::*, gate::Gate, wire::*};
+use super::{gate::Gate, wire::*};
+use crate::common::*;
 use tokio::task::JoinHandle;
 use voicelane_proto::v1;
 use voicelane_server::engine::Settings;

@@ -1,11 +1,12 @@
-//! What SIGHUP reads again, besides the files of identity_files.rs.
+//! What SIGHUP reads again, besides the files of files.rs.
 
 use std::fs;
 
 use tonic::Code;
 use voicelane_proto::v1::{self, operator_client::OperatorClient, sessions_client::SessionsClient};
 
-use crate::{common::*, identity_files::Program};
+use super::files::Program;
+use crate::common::*;
 
 #[tokio::test]
 async fn what_routers_may_claim_and_agents_may_do_is_read_again() {

@@ -14,10 +14,8 @@ use std::{
     time::Duration,
 };
 
-use crate::{
-    common::*,
-    store_killed::{Program, all, table},
-};
+use super::killed::{Program, all, table};
+use crate::common::*;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use tempfile::tempdir;
 use tokio::{
