@@ -1,5 +1,13 @@
 //! The router as a Linux router: what `ping`, `traceroute` and `ip` expect of it. Needs root.
 
+mod bypassed;
+mod interfaces;
+mod ipv6;
+mod overflow;
+mod ports;
+mod punts;
+mod vlan;
+
 use std::{
     fs,
     time::{Duration, Instant},

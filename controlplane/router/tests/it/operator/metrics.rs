@@ -6,5 +6,5 @@ use crate::{families::assert_families, support::OneRouter};
 fn families_have_the_names_types_and_units_that_are_known() {
     let network = OneRouter::new("families");
     let _router = network.start();
-    assert_families(&network.metrics(), include_str!("metrics.txt"));
+    assert_families(&network.metrics(), include_str!("../metrics.txt"));
 }

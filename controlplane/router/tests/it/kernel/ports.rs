@@ -89,7 +89,7 @@ fn an_underlay_that_is_made_again_serves_again() {
     assert_eq!(sysctl(&network, "ipv4/conf/u-core/rp_filter"), "0");
 }
 
-/// As [`crate::netns_kernel`] has it of one that ends by itself.
+/// As [`crate::kernel`] has it of one that ends by itself.
 #[test]
 fn what_a_killed_router_left_is_set_back_by_the_next() {
     let network = OneRouter::new("killed");

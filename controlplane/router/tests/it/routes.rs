@@ -1,6 +1,9 @@
 //! Static routes of the configuration, and what an operator has added by hand when the router is killed.
 //! Needs root.
 
+mod full_table;
+mod paths;
+
 use std::fs;
 
 use crate::support::{BOUND, OneRouter, eventually};
