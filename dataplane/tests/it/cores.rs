@@ -1,5 +1,7 @@
 //! Several cores: what goes on between them, and what they are together.
 
+mod several;
+
 use std::collections::BTreeMap;
 
 use crate::common::{conserved::assert_conserved, *};

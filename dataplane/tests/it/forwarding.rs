@@ -1,5 +1,14 @@
 //! What becomes of single packets: forwarded right, dropped for a reason, or given to the kernel.
 
+mod fragments;
+mod interfaces;
+mod ipv6;
+mod multipath;
+mod reverse_path;
+mod trailers;
+mod unusual;
+mod vlan;
+
 use crate::common::*;
 use voicelane_dataplane::{
     control::{Answer, NextHop, Request},

@@ -1,6 +1,8 @@
 //! Sessions, rules, trust, aggregates: who decides a packet's class, and that a change of the rules
 //! is one moment.
 
+mod meters;
+
 use crate::common::{policy::*, *};
 use voicelane_dataplane::{
     diffserv::Dscp,

@@ -1,5 +1,8 @@
 //! The shaper, strict priority, weights and limits, on the virtual clock.
 
+mod bypass;
+mod classes;
+
 use crate::common::{
     overload::{Overload, wire_bytes},
     *,
