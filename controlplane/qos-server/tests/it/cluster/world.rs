@@ -30,11 +30,14 @@ use crate::{
 /// Longer than an election and all that follows it take on a loaded machine.
 pub(super) const LONG: Duration = Duration::from_secs(60);
 
-/// An address that is free now.
+/// An address that is free now. Its port is below those that the kernel gives to other tests' connections, so it
+/// stays free until a program listens there, also when that is started again.
 pub(super) fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
+    let first: u16 = range.split_whitespace().next().unwrap().parse().unwrap();
+    std::iter::repeat_with(|| rand::random_range(first / 2..first))
+        .map(|port| SocketAddr::from(([127, 0, 0, 1], port)))
+        .find(|address| TcpListener::bind(address).is_ok())
         .unwrap()
 }
 
