@@ -16,6 +16,7 @@ use voicelane_testbed::{
     Namespace, RouterOptions, Site, TwoSites,
     clock::Moment,
     control::call_session,
+    quality::Arrival,
     topology::hop::Loss,
     traffic::{Calls, Flow, MediaPacket},
 };
@@ -91,6 +92,14 @@ fn drop_some(host: &Namespace, hook: &str, some: &[(&Flow, u32, u32)]) {
     host.run("nft", &[&table], Duration::from_secs(10)).unwrap();
 }
 
+/// Lets hosts and routers find their neighbours, so that no flow's first packets are lost to that.
+fn meet(network: &Network) {
+    let callee = network.sites.calls(1)[0].destination.ip().to_string();
+    let ping = ["-c", "5", "-i", "0.2", "-W", "1", &callee];
+    let host = network.sites.phone(Site::A);
+    host.run("ping", &ping, Duration::from_secs(10)).unwrap();
+}
+
 /// What a receiver says in RTCP: how much it has lost, and its highest number.
 type Said = (u32, u32);
 
@@ -141,6 +150,7 @@ fn what_a_queue_drops_is_lost_in_its_router() {
         ..RouterOptions::default()
     };
     let network = Network::overcommitted("queue-loss", &options);
+    meet(&network);
     let calls = network.sites.calls(1);
     network.add("call-0", &calls);
     let to_callee = calls[0].destination.ip().to_string();
@@ -262,6 +272,23 @@ impl Segment {
     }
 }
 
+/// What share of a flow has not arrived: of the `packets` that router A has judged, from the first one that came to
+/// it, or where its routers cannot know of all that were sent.
+fn made(segment: Segment, arrived: &[(Moment, Arrival)], packets: u64, sent: u64) -> f64 {
+    let numbers = || arrived.iter().map(|(_, it)| u64::from(it.sequence));
+    let first = match segment {
+        Segment::Before => numbers().min().unwrap(),
+        _ => 0,
+    };
+    let judged = match segment {
+        Segment::After => 0..sent,
+        _ => first..first + packets,
+    };
+    let missing =
+        judged.end - judged.start - numbers().filter(|it| judged.contains(it)).count() as u64;
+    missing as f64 / (judged.end - judged.start) as f64
+}
+
 /// Whether an event of 1 % or more is certain: of 256 numbers 1 in 100 is more or less.
 fn is_bad(every: u32, run: u32) -> bool {
     run * 100 >= 2 * every
@@ -281,6 +308,7 @@ fn loss_is_told_in_its_segment_and_delay_too() {
         },
         ..RouterOptions::default()
     });
+    meet(&network);
     let calls = network.sites.calls(FAULTS.len() as u16);
     let to_callee = |segment| {
         let of = |(call, fault): (usize, &(Segment, u32, u32))| {
@@ -366,8 +394,8 @@ fn loss_is_told_in_its_segment_and_delay_too() {
         let (count, packets) = segment.lost(&lost);
         let (count, flow) = (count.unwrap(), 2 * call);
         let percent = count as f64 * 100.0 / packets as f64;
-        let (sent, arrived) = (calls.sent(flow), calls.arrivals(flow).len());
-        let made = (sent - arrived) as f64 * 100.0 / sent as f64;
+        let arrived = calls.arrivals(flow);
+        let made = 100.0 * made(segment, &arrived, packets, calls.sent(flow) as u64);
         println!("{fault:?} {made:.2} %: {percent:.2} % of {packets}, shown after {shown:?}");
         if segment == Segment::After {
             // Of a few hundred numbers, which may begin or end within what is lost.
@@ -379,7 +407,7 @@ fn loss_is_told_in_its_segment_and_delay_too() {
                 let told = (last.0 - first.0, last.1 - first.1);
                 (told.0.into(), told.1.into()) == (count, packets)
             });
-            assert!(is_told && packets >= 128, "{fault:?} {lost:?} of {said:?}");
+            assert!(is_told && packets >= 64, "{fault:?} {lost:?} of {said:?}");
             let ends = f64::from(run) * 100.0 / packets as f64;
             assert!((percent - made).abs() <= BOUND.max(ends), "{lost:?}");
         } else {
@@ -390,7 +418,7 @@ fn loss_is_told_in_its_segment_and_delay_too() {
         assert_eq!(segment.without(lost), clean, "{fault:?}");
         assert_eq!(Segment::Nowhere.without(loss(&back)), clean, "{fault:?}");
         let is_shown = shown.is_some_and(|it| it <= TOLD_WITHIN);
-        let has_lost = sent > arrived;
+        let has_lost = calls.sent(flow) > arrived.len();
         assert_eq!(has_lost, segment != Segment::Nowhere, "{fault:?}");
         assert_eq!(has_lost, is_shown, "{fault:?} {shown:?}");
         shortest = shortest.min(there.two_way_delay_ns.unwrap());
