@@ -270,6 +270,8 @@ pub struct Tracer {
     pub missed: u64,
     /// The worker's time when it was given back.
     pub now: Ticks,
+    /// Full bursts of which some packets were compared with flows that they may be near to.
+    pub(crate) sampled: u32,
     room: usize,
     /// Those that are in queues, or that no device has taken.
     waiting: Vec<Waiting>,
@@ -285,6 +287,7 @@ impl Tracer {
             records: Vec::with_capacity(room),
             missed: 0,
             now: Ticks(0),
+            sampled: 0,
             room,
             waiting: Vec::with_capacity(room),
         })

@@ -15,7 +15,8 @@ use crate::{
     units::Ticks,
 };
 
-/// The packets of a full burst that are compared with the flows which they may be near to.
+/// The packets of a full burst that are compared with the flows which they may be near to; of the next one those that
+/// follow them, as the same flows may come at the same places of all bursts.
 const EVERY_EIGHTH: PacketMask = 0x0101_0101_0101_0101;
 
 /// Says which packets of a burst are traced, when `classify` has been there.
@@ -38,7 +39,8 @@ pub(super) fn choose<B: Buffer>(tracer: &mut Tracer, burst: &mut Burst<B>, sessi
     if !tracer.filter.near.is_empty() {
         traced &= !burst.sessions.all();
         if burst.buffers.is_full() {
-            traced &= EVERY_EIGHTH;
+            traced &= EVERY_EIGHTH << (tracer.sampled % 8);
+            tracer.sampled = tracer.sampled.wrapping_add(1);
         }
         for place in packets_in(traced) {
             let is_near = |flow| tracer.filter.near.iter().any(|it| it.is_near(&flow));
