@@ -99,12 +99,6 @@ impl Disk {
             return Err(damaged(dir, format!("{DB}/{VERSION} is missing")));
         }
         let db = database(dir, &dir.join(DB))?;
-        if db.seqno() >= SEQUENCE_NUMBERS {
-            return Err(damaged(
-                dir,
-                format!("its journal counts {} changes", db.seqno()),
-            ));
-        }
         let [sessions, routers, meta] = keyspaces(&db).map_err(|it| unreadable(dir, &it))?;
         let number = |key: &str| -> Result<u64, StoreError> {
             let value = meta.get(key).map_err(|it| unreadable(dir, &it))?;
@@ -126,6 +120,9 @@ impl Disk {
         let totals = totals.and_then(|it| Totals::decode(&it));
         let totals = totals.ok_or_else(|| damaged(dir, "meta has no totals".to_owned()))?;
         let mut problems = Vec::new();
+        if db.seqno() >= SEQUENCE_NUMBERS {
+            problems.push(format!("its journal counts {} changes", db.seqno()));
+        }
         let head = HeadFile::open(&dir.join(HEAD));
         match head.as_ref().map(HeadFile::read) {
             Err(error) => problems.push(format!("the file {HEAD} cannot be opened: {error}")),

@@ -304,6 +304,28 @@ fn a_broken_head_is_loud_unless_its_other_slot_is_whole() {
 }
 
 #[test]
+fn a_journal_that_has_run_out_of_numbers_can_be_exported() {
+    let killed = Killed::new(3_000);
+    let folder = folder();
+    copy(killed.from.path(), folder.path());
+    let journal = OpenOptions::new()
+        .write(true)
+        .open(folder.path().join(&killed.journal));
+    journal
+        .unwrap()
+        .write_all_at(&[0x80], killed.last + 12)
+        .unwrap();
+    let error = Disk::serve(folder.path()).unwrap_err().to_string();
+    assert!(
+        error.contains("its journal counts 9223372036854775"),
+        "{error}"
+    );
+    let (mut disk, problems) = Disk::inspect(folder.path()).unwrap();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert_eq!(read(&mut disk).unwrap(), *killed.all());
+}
+
+#[test]
 fn a_store_without_its_database_is_no_empty_one() {
     let killed = Killed::new(3_000);
     for part in ["db/version", "db/keyspaces/1", "db/keyspaces/2"] {
