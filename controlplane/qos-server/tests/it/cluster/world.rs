@@ -35,7 +35,13 @@ pub(super) const LONG: Duration = Duration::from_secs(60);
 pub(super) fn free() -> SocketAddr {
     let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
     let first: u16 = range.split_whitespace().next().unwrap().parse().unwrap();
-    std::iter::repeat_with(|| rand::random_range(first / 2..first))
+    let least = 1_024.max(first / 2);
+    assert!(
+        least < first,
+        "the kernel gives away all ports from {first} on"
+    );
+    std::iter::repeat_with(|| rand::random_range(least..first))
+        .take(10_000)
         .map(|port| SocketAddr::from(([127, 0, 0, 1], port)))
         .find(|address| TcpListener::bind(address).is_ok())
         .unwrap()
