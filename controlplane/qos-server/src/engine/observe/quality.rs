@@ -23,8 +23,6 @@ use crate::{
 
 /// The most calls that are looked at. While all of these are bad, no others are.
 const MOST: usize = 1_024;
-/// The most of one router: what the others tell is heard, too.
-const MOST_OF_ROUTER: usize = MOST / 2;
 /// How many are looked at at once.
 const AT_ONCE: usize = 32;
 /// How often it is seen which are to be looked at.
@@ -69,34 +67,21 @@ impl Watched {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a router tells. A call that is well makes room for another one.
+    /// What a router tells, as far as there is room or some is made.
     fn hear(&self, router: &RouterId, keys: Vec<SessionKey>, now: Instant) {
         let mut calls = self.calls();
-        let mut own = calls.values().filter(|it| it.router == *router).count();
-        let mut is_full = false;
+        let mut has_room = true;
         for key in keys {
             if let Some(call) = calls.get_mut(&key) {
                 call.told = now;
                 continue;
             }
-            let has_its_part = own >= MOST_OF_ROUTER;
-            if !is_full && (has_its_part || calls.len() >= MOST) {
-                let may_go = |it: &Call| {
-                    let is_well = it.is_looked_at && it.bad.is_none();
-                    is_well && (!has_its_part || it.router == *router)
-                };
-                let well = calls.iter().find(|(_, it)| may_go(it));
-                match well.map(|(key, _)| key.clone()) {
-                    Some(well) => {
-                        let gone = calls.remove(&well);
-                        own -= usize::from(gone.is_some_and(|it| it.router == *router));
-                    }
-                    None => is_full = true,
-                }
+            if has_room && calls.len() >= MOST {
+                let goes = one_that_goes(&calls, router);
+                has_room = goes.is_some_and(|key| calls.remove(&key).is_some());
             }
-            if !is_full {
+            if has_room {
                 calls.insert(key, Call::new(router.clone(), now));
-                own += 1;
             }
         }
     }
@@ -112,6 +97,27 @@ impl Watched {
         })
         .collect()
     }
+}
+
+/// The call that makes room for one that a router tells of, when all places are taken: one that is well, or else,
+/// while the router has less than its part of the places, one of the router that has most.
+fn one_that_goes(calls: &BTreeMap<SessionKey, Call>, router: &RouterId) -> Option<SessionKey> {
+    let told_first = |may_go: &dyn Fn(&Call) -> bool| {
+        let those = calls.iter().filter(|(_, it)| may_go(it));
+        let first = those.min_by_key(|(_, it)| it.told);
+        first.map(|(key, _)| key.clone())
+    };
+    let well = told_first(&|it| it.is_looked_at && it.bad.is_none());
+    well.or_else(|| {
+        let mut places = BTreeMap::from([(router, 0_usize)]);
+        for call in calls.values() {
+            *places.entry(&call.router).or_default() += 1;
+        }
+        let part = MOST / places.len();
+        let (most, _) = places.iter().max_by_key(|(_, places)| **places)?;
+        let has_less = places.get(router).is_some_and(|own| *own < part);
+        told_first(&|it| has_less && it.router == **most)
+    })
 }
 
 /// What operators are told.
@@ -282,6 +288,8 @@ pub(in crate::engine) async fn watch(engine: Arc<Engine>) {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use super::*;
 
     fn router(id: &str) -> RouterId {
@@ -321,24 +329,41 @@ mod tests {
         SessionKey::new("x", &format!("{number:04}")).unwrap()
     }
 
+    /// Calls of these numbers, told by a router.
+    fn tell(watched: &Watched, router: &str, numbers: Range<usize>, now: Instant) {
+        watched.hear(&self::router(router), numbers.map(key).collect(), now);
+    }
+
     /// As many calls as there is room for, of two routers.
     fn full(now: Instant) -> Watched {
         let watched = Watched::default();
-        watched.hear(&router("a"), (0..MOST / 2).map(key).collect(), now);
-        watched.hear(&router("b"), (MOST / 2..MOST).map(key).collect(), now);
+        tell(&watched, "a", 0..MOST / 2, now);
+        tell(&watched, "b", MOST / 2..MOST, now);
         watched
+    }
+
+    /// Calls have been looked at.
+    fn conclude(watched: &Watched, is_bad: impl Fn(&SessionKey) -> bool) {
+        for (key, call) in watched.calls().iter_mut() {
+            call.is_looked_at = true;
+            call.bad = is_bad(key).then_some((Cause::OneWay, UnixMs(0)));
+        }
+    }
+
+    fn places(watched: &Watched, id: &str) -> usize {
+        let calls = watched.calls();
+        calls.values().filter(|it| it.router == router(id)).count()
     }
 
     #[tokio::test(start_paused = true)]
     async fn calls_are_looked_at_while_routers_tell_of_them_and_are_bounded() {
         let now = Instant::now();
         let watched = full(now);
-        let hear = |number, now| watched.hear(&router("c"), vec![key(number)], now);
-        hear(5_000, now);
+        tell(&watched, "a", 5_000..5_001, now);
         assert_eq!(watched.take_due(now).len(), MOST);
         assert_eq!(watched.take_due(now).len(), 0);
         let later = now + EVERY;
-        hear(7, later);
+        tell(&watched, "c", 7..8, later);
         assert_eq!(watched.take_due(later).len(), MOST);
         let told_no_more = now + KEEP;
         assert_eq!(watched.take_due(told_no_more), [key(7)]);
@@ -348,39 +373,52 @@ mod tests {
     async fn a_call_that_is_well_makes_room_for_another_one() {
         let now = Instant::now();
         let watched = full(now);
-        let hear = |number| watched.hear(&router("c"), vec![key(number)], now);
-        hear(5_000);
-        let due = watched.take_due(now);
-        assert!(!due.contains(&key(5_000)), "none was looked at");
-        let quality = Some(Arc::new(CallQuality::default()));
-        for (number, call) in watched.calls().values_mut().enumerate() {
-            call.is_looked_at = true;
-            call.quality = quality.clone();
-            call.bad = (number != 7).then_some((Cause::OneWay, UnixMs(0)));
-        }
-        hear(5_001);
-        assert_eq!(watched.take_due(now), [key(5_001)]);
+        conclude(&watched, |it| ![key(7), key(9)].contains(it));
+        tell(&watched, "a", 7..8, now + TICK);
+        watched.take_due(now);
+        let hear = |number| {
+            tell(&watched, "a", number..number + 1, now);
+            watched.take_due(now)
+        };
+        assert_eq!(hear(5_001), [key(5_001)]);
+        assert!(!watched.calls().contains_key(&key(9)), "told of before 7");
+        assert_eq!(hear(5_002), [key(5_002)]);
         assert!(!watched.calls().contains_key(&key(7)));
-        hear(5_002);
-        assert_eq!(
-            watched.take_due(now),
-            [],
-            "all are bad, or not looked at yet"
-        );
+        assert_eq!(hear(5_003), [], "all are bad, or not looked at yet");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_router_leaves_room_for_what_others_tell() {
-        let watched = Watched::default();
+    async fn all_that_a_router_tells_stay_while_there_is_room() {
         let now = Instant::now();
-        watched.hear(&router("a"), (0..MOST).map(key).collect(), now);
-        assert_eq!(watched.take_due(now).len(), MOST_OF_ROUTER);
-        // One of its own makes room for another one of its own, and those that it has are heard again.
-        watched.calls().get_mut(&key(7)).unwrap().is_looked_at = true;
-        watched.hear(&router("a"), vec![key(5_000), key(5_001), key(8)], now);
-        assert_eq!(watched.take_due(now), [key(5_000)]);
-        assert!(!watched.calls().contains_key(&key(7)));
-        watched.hear(&router("b"), vec![key(6_000)], now);
-        assert_eq!(watched.take_due(now), [key(6_000)]);
+        let watched = Watched::default();
+        tell(&watched, "a", 0..600, now);
+        conclude(&watched, |_| false);
+        watched.take_due(now);
+        tell(&watched, "a", 0..600, now);
+        assert_eq!(watched.take_due(now), [], "they are the same calls");
+        assert_eq!(places(&watched, "a"), 600);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_router_is_heard() {
+        let now = Instant::now();
+        let watched = Watched::default();
+        // All calls between two routers are bad, and both tell of them.
+        tell(&watched, "a", 0..MOST, now);
+        tell(&watched, "b", 0..MOST, now);
+        conclude(&watched, |_| true);
+        assert_eq!(places(&watched, "a"), MOST);
+        tell(&watched, "c", 3_000..3_900, now);
+        assert_eq!(places(&watched, "c"), MOST / 2);
+        tell(&watched, "d", 5_000..5_001, now);
+        tell(&watched, "b", 0..2_000, now);
+        let held = || ["a", "b", "c", "d"].map(|it| places(&watched, it));
+        let before = held();
+        assert_eq!((before[1], before[3]), (MOST / 4, 1));
+        assert_eq!(before.iter().sum::<usize>(), MOST);
+        tell(&watched, "a", 0..2_000, now);
+        tell(&watched, "c", 3_000..3_900, now);
+        tell(&watched, "b", 0..2_000, now);
+        assert_eq!(held(), before, "nobody has less than its part");
     }
 }
