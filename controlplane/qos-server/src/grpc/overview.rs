@@ -153,8 +153,7 @@ fn sounds(quality: &CallQuality, place: Segment, name: &str) -> Option<v1::Segme
     if let Some(text) = silence {
         return Some(segment(Verdict::Broken, name, text));
     }
-    let packets = quality.loss.packets_of(place);
-    let lost = quality.loss.lost(place).filter(|_| packets > 0)?;
+    let (lost, packets) = quality.lost_in(place)?;
     let verdict = match quality.is_bad_in(place) {
         false => Verdict::Ok,
         true => Verdict::Broken,

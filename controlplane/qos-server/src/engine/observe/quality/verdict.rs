@@ -100,6 +100,12 @@ impl CallQuality {
         parts_lost_in(&self.loss, segment) >= PARTS / BAD || is_most()
     }
 
+    /// How many packets a part of the flow's way has lost lately, and of how many; `None` where these are too few to
+    /// judge.
+    pub fn lost_in(&self, segment: Segment) -> Option<(u64, u64)> {
+        lost_in(&self.loss, segment)
+    }
+
     /// Compares two calls that are bad for causes of one kind: the one that loses more is greater, then the one
     /// that sounds worse.
     pub(in crate::engine) fn compare(one: Option<&Self>, other: Option<&Self>) -> Ordering {
@@ -157,9 +163,14 @@ fn parts_lost(loss: &LocatedLoss) -> u64 {
 }
 
 fn parts_lost_in(loss: &LocatedLoss, segment: Segment) -> u64 {
+    let judged = lost_in(loss, segment);
+    judged.map_or(0, |(lost, packets)| lost.saturating_mul(PARTS) / packets)
+}
+
+fn lost_in(loss: &LocatedLoss, segment: Segment) -> Option<(u64, u64)> {
     let packets = loss.packets_of(segment);
-    let lost = loss.lost(segment).filter(|_| packets >= ENOUGH);
-    lost.unwrap_or_default().saturating_mul(PARTS) / packets.max(1)
+    let lost = loss.lost(segment).filter(|_| packets >= ENOUGH)?;
+    Some((lost, packets))
 }
 
 /// Where a flow loses most.
@@ -249,6 +260,8 @@ mod tests {
             "packets are lost between routers a and b: 1.5 % of flow 1"
         );
         assert!(quality.is_bad_in(Segment::Between));
+        assert_eq!(quality.lost_in(Segment::Between), Some((3, 256)));
+        assert_eq!(quality.lost_in(Segment::After), None, "5 of 63");
         assert!(!quality.is_bad_in(Segment::Before), "1 of 256");
         let little = LocatedLoss {
             before_source: Some(2),
