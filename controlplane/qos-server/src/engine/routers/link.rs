@@ -150,10 +150,13 @@ struct Waiter<'a> {
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         let mut queue = self.link.queue();
-        let forgotten = queue.asked.remove(&self.id);
-        if forgotten.is_some_and(|asked| asked.command.is_none()) {
-            queue.sent -= 1;
-            self.link.news.notify_one();
+        match queue.asked.remove(&self.id).map(|asked| asked.command) {
+            Some(Some(unsent)) => queue.turns.forget(unsent.owner(), self.id),
+            Some(None) => {
+                queue.sent -= 1;
+                self.link.news.notify_one();
+            }
+            None => {}
         }
     }
 }

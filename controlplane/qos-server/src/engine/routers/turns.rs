@@ -1,7 +1,7 @@
 //! Whose command goes next: every agent's in turn, so that none waits for the backlog of another.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, VecDeque, hash_map},
     sync::Arc,
 };
 
@@ -37,6 +37,20 @@ impl Turns {
         }
         id
     }
+
+    /// It waits no more. Numbers were given in their order.
+    pub(super) fn forget(&mut self, owner: Owner, id: u64) {
+        let hash_map::Entry::Occupied(mut waiting) = self.waiting.entry(owner) else {
+            return;
+        };
+        if let Ok(place) = waiting.get().binary_search(&id) {
+            waiting.get_mut().remove(place);
+        }
+        if waiting.get().is_empty() {
+            let (owner, _) = waiting.remove_entry();
+            self.order.retain(|it| *it != owner);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -56,6 +70,27 @@ mod tests {
         turns.push(owners[1].clone(), 11);
         let rest: Vec<_> = std::iter::from_fn(|| turns.pop()).collect();
         assert_eq!(rest, [10, 20, 1, 11, 2, 3]);
+        assert!(turns.waiting.is_empty() && turns.order.is_empty());
+    }
+
+    #[test]
+    fn what_waits_no_more_has_no_turn() {
+        let mut turns = Turns::default();
+        let owner: Owner = Some("a".into());
+        for id in 0..3 {
+            turns.push(owner.clone(), id);
+        }
+        turns.push(None, 3);
+        turns.forget(owner.clone(), 1);
+        turns.forget(None, 3);
+        turns.forget(None, 3);
+        assert_eq!(turns.order, [Some("a".into())]);
+        assert_eq!(
+            [turns.pop(), turns.pop(), turns.pop()],
+            [Some(0), Some(2), None]
+        );
+        turns.push(owner.clone(), 4);
+        turns.forget(owner, 4);
         assert!(turns.waiting.is_empty() && turns.order.is_empty());
     }
 }
