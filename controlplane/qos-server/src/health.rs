@@ -22,7 +22,8 @@ use crate::{
     grpc::{operator::OperatorService, routers::RoutersService, sessions::SessionsService},
 };
 
-/// Says what was set of the server's health; and of a leader that it does not serve, as soon as its time is over.
+/// Says what was set of the server's health. Of a leader whose time is over, whoever asks, or begins to watch, is told
+/// that it does not serve; those who watch already are told when that is set, some 0.25 s later.
 #[derive(Debug)]
 pub(crate) struct Health {
     said: HealthService,
