@@ -49,6 +49,8 @@ impl Sort {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) overview: Option<v1::WatchOverviewResponse>,
+    /// Its calls in the server's order.
+    told: Vec<v1::OverviewCall>,
     pub(super) search: String,
     /// Whether keys go to the search.
     pub(super) types: bool,
@@ -66,6 +68,7 @@ impl State {
     pub(super) fn new(search: String) -> Self {
         Self {
             overview: None,
+            told: Vec::new(),
             search,
             types: false,
             sort: Sort::Worst,
@@ -77,11 +80,19 @@ impl State {
     }
 
     /// Takes what the server tells. The selection stays on its call.
-    pub(super) fn take(&mut self, mut overview: v1::WatchOverviewResponse) {
+    pub(super) fn take(&mut self, overview: v1::WatchOverviewResponse) {
         let selected = self.selected_call();
-        sort(&mut overview.calls, self.sort);
+        self.told.clone_from(&overview.calls);
         self.overview = Some(overview);
+        self.sort_calls();
         self.select(selected);
+    }
+
+    fn sort_calls(&mut self) {
+        if let Some(overview) = &mut self.overview {
+            overview.calls.clone_from(&self.told);
+            sort(&mut overview.calls, self.sort);
+        }
     }
 
     fn calls(&self) -> &[v1::OverviewCall] {
@@ -137,9 +148,7 @@ impl State {
                     Sort::Latest => Sort::Worst,
                 };
                 let selected = self.selected_call();
-                if let Some(overview) = &mut self.overview {
-                    sort(&mut overview.calls, self.sort);
-                }
+                self.sort_calls();
                 self.select(selected);
             }
             KeyCode::Down | KeyCode::Char('j') => self.step(1),

@@ -154,6 +154,17 @@ fn keys_sort_choose_explain_and_end() {
 }
 
 #[test]
+fn the_worst_first_is_the_servers_order_again() {
+    let mut state = State::new(String::new());
+    let told = [call("b", 1, 1), call("c", 1, 3), call("a", 1, 2)];
+    state.take(overview(told.to_vec()));
+    for _ in 0..3 {
+        press(&mut state, KeyCode::Char('s'));
+    }
+    assert_eq!(state.overview.unwrap().calls, told);
+}
+
+#[test]
 fn a_search_is_typed_and_taken_back() {
     let mut state = State::new(String::new());
     state.take(overview(vec![call("a", 0, 0)]));
