@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use tokio::{task::yield_now, time::sleep};
+use tokio::{task::yield_now, time::sleep_until};
 
 use super::quality::is_heard;
 use crate::{
@@ -17,14 +17,14 @@ use crate::{
 
 /// From one look to the next.
 const EVERY: Duration = Duration::from_secs(10);
-/// How much longer than it takes to look through all sessions is waited until the next look.
+/// From one look to the next is at least so many times as long as it takes to look through all sessions.
 const REST: u32 = 9;
 /// Sessions looked at under one hold of the lock.
 const CHUNK: usize = 64;
 /// The most pairs of routers: metrics have no more.
 const MOST: usize = 256;
 /// The most calls of a pair that are read at a look, until one is heard both ways. The next look has others.
-const TRIES: usize = 3;
+const TRIES: usize = 8;
 
 /// Two routers, in the order of their ids.
 type Pair = (RouterId, RouterId);
@@ -32,6 +32,10 @@ type Pair = (RouterId, RouterId);
 /// Whose turn it is of a pair's calls.
 #[derive(Debug, Default)]
 struct Turn {
+    /// The one that was heard last time, which comes first while it is there.
+    heard: Option<SessionKey>,
+    /// The same, as it is now.
+    still_there: Option<Arc<SessionView>>,
     /// The last one that was read.
     after: Option<SessionKey>,
     /// Those that follow it.
@@ -43,6 +47,10 @@ struct Turn {
 impl Turn {
     /// A flow's call between the two routers. They come in the order of their keys.
     fn offer(&mut self, call: &Arc<SessionView>) {
+        if self.heard.as_ref() == Some(&call.spec.key) {
+            self.still_there = Some(call.clone());
+            return;
+        }
         let is_next = self.after.as_ref().is_none_or(|it| *it < call.spec.key);
         let some = match is_next {
             true => &mut self.next,
@@ -54,9 +62,15 @@ impl Turn {
         }
     }
 
+    fn has_calls(&self) -> bool {
+        self.still_there.is_some() || !self.next.is_empty() || !self.first.is_empty()
+    }
+
     /// Those that are to be read.
     fn take(&mut self) -> Vec<Arc<SessionView>> {
-        let mut calls = std::mem::take(&mut self.next);
+        self.heard = None;
+        let mut calls: Vec<_> = self.still_there.take().into_iter().collect();
+        calls.append(&mut self.next);
         calls.append(&mut self.first);
         calls.truncate(TRIES);
         calls
@@ -71,13 +85,13 @@ impl Engine {
         loop {
             let began = self.clock().instant();
             self.offer_calls(&mut turns).await;
-            let rest = EVERY.max(began.elapsed() * REST);
+            let next = began + EVERY.max(began.elapsed() * REST);
             let measured = turns
                 .iter_mut()
                 .map(|(pair, turn)| self.measure_path(pair, turn));
             join_all(measured).await;
             tokio::select! {
-                () = sleep(rest.saturating_sub(began.elapsed())) => {}
+                () = sleep_until(next) => {}
                 _ = stopping.wait_for(|stopping| *stopping) => return,
             }
         }
@@ -104,7 +118,7 @@ impl Engine {
             }
             yield_now().await;
         }
-        turns.retain(|_, turn| !turn.next.is_empty() || !turn.first.is_empty());
+        turns.retain(|_, turn| turn.has_calls());
     }
 
     async fn measure_path(&self, pair: &Pair, turn: &mut Turn) {
@@ -120,6 +134,7 @@ impl Engine {
                 let delay = Duration::from_nanos(delay);
                 self.metrics
                     .path_delay([one, other].map(RouterId::as_str), delay);
+                turn.heard = Some(call.spec.key.clone());
                 return;
             }
         }
