@@ -99,7 +99,10 @@ impl Scan {
         if room == 0 || self.wanted_to.as_ref().is_some_and(|last| key <= last) {
             return 0;
         }
-        let wanted = sessions.wanted().want(readings, room, now);
+        let Some(since) = sessions.table().session(key).map(|it| it.since) else {
+            return 0;
+        };
+        let wanted = sessions.wanted().want(readings, since, room, now);
         if wanted > 0 {
             self.wanted_to = Some(key.clone());
         }

@@ -299,7 +299,7 @@ impl Commands {
         let readings = self.sessions.read(&key, &installed.entries).await?;
         self.sessions
             .wanted()
-            .want(&readings, readings.len(), Instant::now());
+            .want(&readings, installed.since, readings.len(), Instant::now());
         let ways_in = self.sessions.ways_in();
         let counters = readings.iter().map(|reading| reading.to_proto(ways_in));
         Ok(CommandResult {

@@ -6,6 +6,7 @@ use std::{
     ops::Bound,
 };
 
+use tokio::time::Instant;
 use voicelane_dataplane::session::{FiveTuple, LatchSpec, Latched, SessionChange};
 use voicelane_proto::v1::{self, command_result::Code};
 use voicelane_types::SessionKey;
@@ -24,6 +25,8 @@ pub struct Installed {
     pub fingerprint: u64,
     /// What it consists of.
     pub entries: Vec<Entry>,
+    /// When the server gave it last.
+    pub since: Instant,
 }
 
 impl Installed {
@@ -136,6 +139,7 @@ impl Table {
                 revision,
                 fingerprint,
                 entries,
+                since: Instant::now(),
             }),
         })
     }
@@ -190,6 +194,7 @@ impl Table {
                 revision: session.revision,
                 fingerprint: session.fingerprint,
                 entries: after,
+                since: session.since,
             }),
         })
     }

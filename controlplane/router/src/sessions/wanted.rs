@@ -48,13 +48,21 @@ struct Flows {
 }
 
 impl Wanted {
-    /// Adds what is silent of the media from hosts here, at most so many flows; returns how many.
-    pub fn want(&self, readings: &[EntryReading], most: usize, now: Instant) -> usize {
+    /// Adds what is silent of the media from hosts here, at most so many flows; returns how many. `since`: when their
+    /// session was installed.
+    pub fn want(
+        &self,
+        readings: &[EntryReading],
+        since: Instant,
+        most: usize,
+        now: Instant,
+    ) -> usize {
+        let age = now.saturating_duration_since(since);
         let mut flows = self.flows();
         let Flows { waiting, asked } = &mut *flows;
         asked.retain(|_, at| now.saturating_duration_since(*at) < EVERY);
         let before = waiting.len();
-        for reading in readings.iter().filter(|it| is_silent_media(it)) {
+        for reading in readings.iter().filter(|it| is_silent_media(it, age)) {
             if waiting.len() - before == most || waiting.len().max(asked.len()) >= MOST {
                 break;
             }
@@ -95,10 +103,12 @@ impl Wanted {
     }
 }
 
-/// RTP that does not come from its hosts here, or whose source is to be learned here.
-fn is_silent_media(reading: &EntryReading) -> bool {
+/// RTP that does not come from its hosts here, or whose source is to be learned here. Its packets may be on their way
+/// when that has just begun, and look like any others to its destination.
+fn is_silent_media(reading: &EntryReading, age: Duration) -> bool {
     let EntryReading { entry, reading, .. } = reading;
     let idle = reading.idle_ns.map(Duration::from_nanos);
+    let idle = idle.or_else(|| entry.waits().map(|_| age));
     entry.kind == FlowKind::Rtp
         && (entry.waits().is_some() || entry.spec.ingress != Ingress::Core)
         && idle.is_none_or(|idle| idle > SILENT)
@@ -158,10 +168,14 @@ mod tests {
             from_core,
             rtcp,
         ];
-        assert_eq!(wanted.want(&all, 9, now), 2);
+        assert_eq!(wanted.want(&all, now, 9, now), 2);
         assert_eq!(names(&wanted.next(8).await), ["1", "2"]);
-        assert_eq!(wanted.want(&all, 9, now + EVERY / 2), 0, "it has just been");
-        assert_eq!(wanted.want(&all, 1, now + EVERY), 1);
+        assert_eq!(
+            wanted.want(&all, now, 9, now + EVERY / 2),
+            0,
+            "it has just been"
+        );
+        assert_eq!(wanted.want(&all, now, 1, now + EVERY), 1);
         assert_eq!(names(&wanted.next(8).await), ["1"]);
     }
 
@@ -184,7 +198,10 @@ mod tests {
         };
         let wanted = Wanted::default();
         let all = [latching(1, ""), latching(2, "10.1.0.5")];
-        assert_eq!(wanted.want(&all, 9, Instant::now()), 2);
+        let since = Instant::now();
+        let early = wanted.want(&all, since, 9, since + SILENT);
+        assert_eq!(early, 0, "they have just been installed");
+        assert_eq!(wanted.want(&all, since, 9, since + SILENT * 2), 2);
         let sources = wanted.next(8).await.into_iter().map(|it| it.flow.source);
         let sources: Vec<_> = sources.map(|source| source.to_string()).collect();
         assert_eq!(sources, ["0.0.0.0:0", "10.1.0.5:0"]);
@@ -195,11 +212,11 @@ mod tests {
         let wanted = Wanted::default();
         let now = Instant::now();
         let all: Vec<_> = (1..1_000).map(|number| reading(number, None)).collect();
-        assert_eq!(wanted.want(&all, usize::MAX, now), MOST);
+        assert_eq!(wanted.want(&all, now, usize::MAX, now), MOST);
         assert_eq!(wanted.next(8).await.len(), 8);
-        assert_eq!(wanted.want(&all, usize::MAX, now), 0);
+        assert_eq!(wanted.want(&all, now, usize::MAX, now), 0);
         // Nobody has looked for them yet.
-        assert_eq!(wanted.want(&all[500..], usize::MAX, now + EVERY), 8);
+        assert_eq!(wanted.want(&all[500..], now, usize::MAX, now + EVERY), 8);
         assert_eq!(wanted.next(usize::MAX).await.len(), MOST);
     }
 }
