@@ -28,8 +28,7 @@ pub struct WantedFlow {
     pub key: SessionKey,
     /// Its index in the session.
     pub flow_index: u32,
-    /// What its packets would have. Of one that waits for its source: port 0 of the address that this must have or,
-    /// if it may have any, of the unspecified one.
+    /// What its packets would have. Of one that waits for its source: port 0 of the address that this must have.
     pub flow: FiveTuple,
 }
 
@@ -110,7 +109,11 @@ fn is_silent_media(reading: &EntryReading, age: Duration) -> bool {
     let idle = reading.idle_ns.map(Duration::from_nanos);
     let idle = idle.or_else(|| entry.waits().map(|_| age));
     entry.kind == FlowKind::Rtp
-        && (entry.waits().is_some() || entry.spec.ingress != Ingress::Core)
+        && match entry.waits() {
+            // All that goes to its host would be near to a flow of any source.
+            Some(latch) => latch.from.is_some(),
+            None => entry.spec.ingress != Ingress::Core,
+        }
         && idle.is_none_or(|idle| idle > SILENT)
 }
 
@@ -201,10 +204,10 @@ mod tests {
         let since = Instant::now();
         let early = wanted.want(&all, since, 9, since + SILENT);
         assert_eq!(early, 0, "they have just been installed");
-        assert_eq!(wanted.want(&all, since, 9, since + SILENT * 2), 2);
+        assert_eq!(wanted.want(&all, since, 9, since + SILENT * 2), 1);
         let sources = wanted.next(8).await.into_iter().map(|it| it.flow.source);
         let sources: Vec<_> = sources.map(|source| source.to_string()).collect();
-        assert_eq!(sources, ["0.0.0.0:0", "10.1.0.5:0"]);
+        assert_eq!(sources, ["10.1.0.5:0"], "not the one of any source");
     }
 
     #[tokio::test(start_paused = true)]
