@@ -31,6 +31,10 @@ const TICK: Duration = Duration::from_millis(250);
 const PART: u32 = 5;
 /// How often each is.
 const EVERY: Duration = Duration::from_secs(5);
+/// How often at first: its routers may not have judged the same packets yet, nor heard enough of its receiver.
+const SOON: Duration = Duration::from_secs(2);
+/// So many times.
+const FIRST_LOOKS: u32 = 4;
 /// A call that routers tell of no more is looked at for so long if nothing is bad.
 const KEEP: Duration = Duration::from_secs(15);
 /// No flow loses more packets between two looks, whatever routers say.
@@ -50,8 +54,8 @@ struct Call {
     told: Instant,
     /// When it is to be looked at.
     due: Instant,
-    /// It has been looked at.
-    is_looked_at: bool,
+    /// How often it has been looked at.
+    looks: u32,
     /// What the last look has found; `None`: nobody can say.
     quality: Option<Arc<CallQuality>>,
     /// By flow, as far as it was ever known.
@@ -92,7 +96,8 @@ impl Watched {
         calls.retain(|_, call| call.bad.is_some() || now.duration_since(call.told) < KEEP);
         let due = calls.iter_mut().filter(|(_, call)| call.due <= now);
         due.map(|(key, call)| {
-            call.due = now + EVERY;
+            let is_known = call.bad.is_some() || call.looks >= FIRST_LOOKS;
+            call.due = now + if is_known { EVERY } else { SOON };
             key.clone()
         })
         .collect()
@@ -107,7 +112,7 @@ fn one_that_goes(calls: &BTreeMap<SessionKey, Call>, router: &RouterId) -> Optio
         let first = those.min_by_key(|(_, it)| it.told);
         first.map(|(key, _)| key.clone())
     };
-    let well = told_first(&|it| it.is_looked_at && it.bad.is_none());
+    let well = told_first(&|it| it.looks > 0 && it.bad.is_none());
     well.or_else(|| {
         let mut places = BTreeMap::from([(router, 0_usize)]);
         for call in calls.values() {
@@ -133,7 +138,7 @@ impl Call {
             router,
             told: now,
             due: now,
-            is_looked_at: false,
+            looks: 0,
             quality: None,
             totals: Vec::new(),
             bad: None,
@@ -230,7 +235,7 @@ impl Engine {
                 .zip(former)
                 .map(|(it, former)| it.loss.map(|now| now.or_as_reported(former)).or(former));
             call.totals = totals.collect();
-            call.is_looked_at = true;
+            call.looks = call.looks.saturating_add(1);
             call.quality = CallQuality::of(&session, &flows).map(Arc::new);
             let Some(quality) = call.quality.clone() else {
                 call.forget_bad();
@@ -345,7 +350,7 @@ mod tests {
     /// Calls have been looked at.
     fn conclude(watched: &Watched, is_bad: impl Fn(&SessionKey) -> bool) {
         for (key, call) in watched.calls().iter_mut() {
-            call.is_looked_at = true;
+            call.looks = call.looks.saturating_add(1);
             call.bad = is_bad(key).then_some((Cause::OneWay, UnixMs(0)));
         }
     }
