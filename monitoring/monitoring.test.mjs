@@ -61,5 +61,5 @@ test("classes are named as the router names them", () => {
   const text = read("alerts.yml") + expressions().join("\n");
   const values = [...text.matchAll(/phb=~?"([^"]+)"/g)].flatMap((match) => match[1].split("|"));
   assert.ok(values.length >= 6);
-  for (const value of values) assert.ok(phb.includes(`=> "${value}",`), value);
+  for (const value of values) assert.ok(phb.includes(` = "${value}",`), value);
 });
