@@ -65,16 +65,9 @@ fn what_is_too_large_is_fragmented_or_refused_by_the_kernel() {
     network.right.ip("link set eth0 mtu 1400").unwrap();
     let _router = network.start();
     network.reaches("10.9.0.2");
-    let ping = |size: &str, fragment: &str| {
-        network.left.run(
-            "ping",
-            &["-n", "-c1", "-W2", "-s", size, fragment, "10.9.0.2"],
-            BOUND,
-        )
-    };
-    ping("1372", "-Mdo").unwrap();
-    ping("1472", "-Mdont").unwrap();
-    let refused = ping("1472", "-Mdo").unwrap_err().to_string();
+    network.ping("10.9.0.2", 1400, "-Mdo").unwrap();
+    network.ping("10.9.0.2", 1500, "-Mdont").unwrap();
+    let refused = network.ping("10.9.0.2", 1500, "-Mdo").unwrap_err();
     assert!(
         refused.contains("From 10.1.0.1") && refused.contains("mtu = 1400"),
         "{refused}"

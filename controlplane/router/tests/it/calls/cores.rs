@@ -1,7 +1,7 @@
 //! A call through two routers with two cores each: a worker and a scheduler, and two workers that
 //! are schedulers, too. Needs root, two cores and all programs built.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use voicelane_proto::v1::{
     EntryCounters, ListEntriesRequest, SessionKey, router_operator_client::RouterOperatorClient,
@@ -14,7 +14,8 @@ use voicelane_testbed::{
     traffic::Calls,
 };
 
-const BOUND: Duration = Duration::from_secs(15);
+use super::{metrics, reaches};
+use crate::support::BOUND;
 
 /// What a router has counted of each of the call's flows.
 fn entries(agent: &Agent, site: Site) -> Vec<EntryCounters> {
@@ -35,13 +36,7 @@ fn entries(agent: &Agent, site: Site) -> Vec<EntryCounters> {
 
 /// The sum of a metric's series that have all of these labels.
 fn metric(sites: &TwoSites, site: Site, name: &str, labels: &[&str]) -> f64 {
-    let url = format!(
-        "http://{}:{}/metrics",
-        addresses::management(site),
-        addresses::ROUTER_PORT
-    );
-    let args = ["--silent", "--fail", &url];
-    let metrics = sites.agent.run("curl", &args, BOUND).unwrap();
+    let metrics = metrics(sites, site);
     let series = metrics.lines().filter(|line| {
         line.starts_with(&format!("{name}{{")) && labels.iter().all(|label| line.contains(label))
     });
@@ -71,15 +66,7 @@ fn a_call_crosses_cores() {
     for router in &mut routers {
         router.wait_attached().unwrap();
     }
-    let callee = addresses::phone(Site::B).to_string();
-    let end = Instant::now() + BOUND;
-    while sites
-        .caller
-        .run("ping", &["-n", "-c1", "-W1", &callee], BOUND)
-        .is_err()
-    {
-        assert!(Instant::now() < end, "no way between the sites");
-    }
+    reaches(&sites, addresses::phone(Site::B));
 
     let agent = sites.connect_agent().unwrap();
     let flows = sites.calls(2);

@@ -1,6 +1,6 @@
 //! A router whose certificate runs out under calls. Needs root and all programs built.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use time::OffsetDateTime;
 use voicelane_identity::Role;
@@ -9,15 +9,9 @@ use voicelane_testbed::{
     Capture, RouterOptions, Site, TwoSites, control::call_session, traffic::Calls,
 };
 
-const BOUND: Duration = Duration::from_secs(60);
+use crate::support::within;
 
-fn eventually(what: &str, mut check: impl FnMut() -> bool) {
-    let end = Instant::now() + BOUND;
-    while !check() {
-        assert!(Instant::now() < end, "{what}: not within {BOUND:?}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
+const BOUND: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_router_whose_certificate_expires_comes_back_with_a_new_one() {
@@ -44,7 +38,7 @@ fn a_router_whose_certificate_expires_comes_back_with_a_new_one() {
         };
         let added = || agent.add_session(call_session(key.clone(), flows));
         // The server knows the way between the sites when the routers have told it.
-        eventually("the session", || added().is_ok());
+        within(BOUND, "the session", || added().is_ok());
     }
     let captures = Site::BOTH
         .map(|site| Capture::start(&sites.lab, sites.router(site), "u-core", "udp").unwrap());
@@ -53,12 +47,12 @@ fn a_router_whose_certificate_expires_comes_back_with_a_new_one() {
     server
         .wait_for_log("certificate has expired", BOUND)
         .unwrap();
-    eventually("the router is away", || !attached());
+    within(BOUND, "the router is away", || !attached());
     // It asks again, and is refused.
     server.wait_for_log("refused a connection", BOUND).unwrap();
     assert!(!attached());
     sites.renew_identity(Role::Router, id).unwrap();
-    eventually("the router is back", attached);
+    within(BOUND, "the router is back", attached);
     std::thread::sleep(Duration::from_secs(1));
     calls.stop(true).unwrap();
 

@@ -20,6 +20,7 @@ use voicelane_testbed::{
     Capture, End, Namespace, RouterOptions, Site, TwoSites, topology::addresses,
 };
 
+use super::{metrics, reaches};
 use crate::support::{BOUND, OneRouter, eventually};
 
 type Outbox = mpsc::Sender<Result<AttachResponse, Status>>;
@@ -287,10 +288,7 @@ fn the_server_installs_what_a_router_has_learned() {
     };
     // Neighbours, and sockets that do not refuse.
     let _callee = sites.callee.enter(|| UdpSocket::bind(to).unwrap()).unwrap();
-    eventually("a way between the sites", || {
-        let args = ["-n", "-c1", "-W1", &to.ip().to_string()];
-        sites.caller.run("ping", &args, BOUND).is_ok()
-    });
+    reaches(&sites, to.ip());
     let agent = sites.connect_agent().unwrap();
     let spec = SessionSpec {
         key: key(),
@@ -318,22 +316,11 @@ fn the_server_installs_what_a_router_has_learned() {
     assert_eq!(latched(), None);
     send(10);
     eventually("the source", || latched() == Some(from.into()));
-    let metrics = |site: Site| {
-        let url = format!(
-            "http://{}:{}/metrics",
-            addresses::management(site),
-            addresses::ROUTER_PORT
-        );
-        sites
-            .agent
-            .run("curl", &["--silent", "--fail", &url], BOUND)
-            .unwrap()
-    };
     eventually("the call on both routers", || {
         let marked = format!("kind=\"rtp\",source=\"{from}\",destination=\"{to}\"");
         Site::BOTH
             .iter()
-            .all(|&site| metrics(site).contains(&marked))
+            .all(|&site| metrics(&sites, site).contains(&marked))
     });
     let capture = Capture::start(&sites.lab, &sites.router_b, "u-core", "udp").unwrap();
     send(20);

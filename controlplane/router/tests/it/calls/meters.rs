@@ -1,6 +1,6 @@
 //! A video call with a three-colour meter through two routers. Needs root and all programs built.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use voicelane_proto::v1::{
     ColourCounts, FlowKind, ListEntriesRequest, Meter, ServiceClass, SessionKey,
@@ -14,7 +14,8 @@ use voicelane_testbed::{
     traffic::Calls,
 };
 
-const BOUND: Duration = Duration::from_secs(15);
+use super::{metrics, reaches};
+use crate::support::BOUND;
 
 /// What a router has counted of the call's media from its caller, by colour.
 fn colours(agent: &Agent, site: Site) -> ColourCounts {
@@ -56,15 +57,7 @@ fn two_routers_mark_video_by_its_rate() {
     for router in &mut routers {
         router.wait_attached().unwrap();
     }
-    let callee = addresses::phone(Site::B).to_string();
-    let end = Instant::now() + BOUND;
-    while sites
-        .caller
-        .run("ping", &["-n", "-c1", "-W1", &callee], BOUND)
-        .is_err()
-    {
-        assert!(Instant::now() < end, "no way between the sites");
-    }
+    reaches(&sites, addresses::phone(Site::B));
 
     let agent = sites.connect_agent().unwrap();
     let flows = sites.calls(1);
@@ -115,13 +108,7 @@ fn two_routers_mark_video_by_its_rate() {
     assert_eq!(packets(marked), packets(at_a), "on the wire, and counted");
     assert!(packets(at_a).iter().all(|&colour| colour > 0), "{at_a:?}");
     std::thread::sleep(Duration::from_millis(110)); // the API keeps its figures so long
-    let url = format!(
-        "http://{}:{}/metrics",
-        addresses::management(Site::A),
-        addresses::ROUTER_PORT
-    );
-    let args = ["--silent", "--fail", &url];
-    let metrics = sites.agent.run("curl", &args, BOUND).unwrap();
+    let metrics = metrics(&sites, Site::A);
     let yellow = metrics.lines().find(|line| {
         line.starts_with("voicelane_session_colour_packets_total{")
             && line.contains(&format!("source=\"{source}:"))

@@ -1,6 +1,6 @@
 //! Two routers and the QoS server, in the testbed's two sites. Needs root and all programs built.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use voicelane_proto::v1::{
@@ -14,35 +14,8 @@ use voicelane_testbed::{
     traffic::Calls,
 };
 
-const BOUND: Duration = Duration::from_secs(15);
-
-fn eventually(what: &str, mut check: impl FnMut() -> bool) {
-    let end = Instant::now() + BOUND;
-    while !check() {
-        assert!(Instant::now() < end, "{what}: not within {BOUND:?}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-fn metrics(sites: &TwoSites, site: Site) -> String {
-    let url = format!(
-        "http://{}:{}/metrics",
-        addresses::management(site),
-        addresses::ROUTER_PORT
-    );
-    sites
-        .agent
-        .run("curl", &["--silent", "--fail", &url], BOUND)
-        .unwrap()
-}
-
-fn pings(sites: &TwoSites) -> bool {
-    let callee = addresses::phone(Site::B).to_string();
-    sites
-        .caller
-        .run("ping", &["-n", "-c1", "-W1", &callee], BOUND)
-        .is_ok()
-}
+use super::{metrics, pings, reaches};
+use crate::support::{BOUND, eventually};
 
 fn key(call: u16) -> SessionKey {
     SessionKey {
@@ -82,7 +55,8 @@ fn sessions_are_installed_survive_the_server_and_are_removed() {
     for router in &mut routers {
         router.wait_attached().unwrap();
     }
-    eventually("a way between the sites", || pings(&sites));
+    let callee = addresses::phone(Site::B);
+    reaches(&sites, callee);
     let agent = sites.connect_agent().unwrap();
 
     // The server knows what the routers know, and hears of changes.
@@ -121,7 +95,7 @@ fn sessions_are_installed_survive_the_server_and_are_removed() {
         .ip("link set eth0 up\nroute add default via 10.1.0.1")
         .unwrap();
     eventually("the link in the report", lan_is_up);
-    eventually("a way between the sites again", || pings(&sites));
+    eventually("a way between the sites again", || pings(&sites, callee));
 
     // When the answer is there, the entries are: RTP and RTCP, both ways.
     for call in 0..20 {
@@ -187,13 +161,13 @@ fn sessions_are_installed_survive_the_server_and_are_removed() {
 
     // Calls that are there stay when the server dies, and the routers go on.
     server.kill().unwrap();
-    assert!(pings(&sites));
+    assert!(pings(&sites, callee));
     let [a, _] = &mut routers;
     a.process.wait_for_log("out of reach", BOUND).unwrap();
     let detached = || metrics(&sites, Site::A).contains("\nvoicelane_attached 0\n");
     eventually("the loss in the metrics", detached);
     assert!(metrics(&sites, Site::A).contains("\nvoicelane_sessions 20\n"));
-    assert!(pings(&sites));
+    assert!(pings(&sites, callee));
 
     // A server that comes back without memory leaves them for a while, and its answers are right.
     let _server = sites.start_server().unwrap();
@@ -237,11 +211,7 @@ fn a_call_over_ipv6_has_its_own_lane() {
     for router in &mut routers {
         router.wait_attached().unwrap();
     }
-    let callee = ipv6::phone(Site::B).to_string();
-    eventually("a way between the sites", || {
-        let args = ["-n", "-c1", "-W1", &callee];
-        sites.caller.run("ping", &args, BOUND).is_ok()
-    });
+    reaches(&sites, ipv6::phone(Site::B));
     let agent = sites.connect_agent().unwrap();
     let interface = |name: &str| {
         let routers = agent.routers().unwrap();

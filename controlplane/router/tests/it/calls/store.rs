@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use voicelane_proto::v1::SessionKey;
@@ -16,21 +16,15 @@ use voicelane_testbed::{
     traffic::{Calls, Flow},
 };
 
-const BOUND: Duration = Duration::from_secs(15);
+use super::{pings, reaches};
+use crate::support::eventually;
+
 /// Calls that stand, with packets.
 const STANDING: u16 = 10;
 /// Those and calls that are added and deleted, without packets.
 const ALL: u16 = 30;
 /// What is forwarded expeditedly (RFC 3246).
 const EF: u8 = 46;
-
-fn eventually(what: &str, mut check: impl FnMut() -> bool) {
-    let end = Instant::now() + BOUND;
-    while !check() {
-        assert!(Instant::now() < end, "{what}: not within {BOUND:?}");
-        thread::sleep(Duration::from_millis(50));
-    }
-}
 
 struct Network {
     agent: Agent,
@@ -137,12 +131,8 @@ fn killed_with_its_store_the_server_has_all_calls_back_and_none_loses_its_mark()
     let [mut a, mut b] = Site::BOTH.map(|site| sites.start_router(site, &options).unwrap());
     a.wait_attached().unwrap();
     b.wait_attached().unwrap();
-    let callee = addresses::phone(Site::B).to_string();
-    let pings = || {
-        let args = ["-n", "-c1", "-W1", &callee];
-        sites.caller.run("ping", &args, BOUND).is_ok()
-    };
-    eventually("a way between the sites", pings);
+    let callee = addresses::phone(Site::B);
+    reaches(&sites, callee);
     let mut network = Network {
         agent: sites.connect_agent().unwrap(),
         flows: sites.calls(ALL),
@@ -170,7 +160,7 @@ fn killed_with_its_store_the_server_has_all_calls_back_and_none_loses_its_mark()
     let _server = sites.start_server_on(&data).unwrap();
     let _a = sites.start_router(Site::A, &options).unwrap();
     network.comes_to_rest();
-    eventually("a way between the sites again", pings);
+    eventually("a way between the sites again", || pings(&sites, callee));
     let back = Window::pass(Duration::from_secs(1));
     calls.stop(true).unwrap();
     all_marked(&calls, killed);

@@ -81,31 +81,21 @@ fn an_mtu_that_changes_at_run_time_holds() {
     let network = OneRouter::new("mtu");
     network.with_ipv6();
     let mut router = network.start();
-    let families = [
-        ("10.9.0.2", 28, "mtu = 1300"),
-        ("2001:db8:9::2", 48, "mtu=1300"),
-    ];
-    let ping = |address: &str, bytes: u32| {
-        let size = bytes.to_string();
-        let args = ["-n", "-c1", "-W1", "-Mdo", "-s", &size, address];
-        network
-            .left
-            .run("ping", &args, BOUND)
-            .map_err(|error| error.to_string())
-    };
-    for (address, _, _) in families {
+    let families = [("10.9.0.2", "mtu = 1300"), ("2001:db8:9::2", "mtu=1300")];
+    let ping = |address: &str, bytes: u32| network.ping(address, bytes, "-Mdo");
+    for (address, _) in families {
         network.reaches(address);
     }
-    for (address, headers, _) in families {
-        ping(address, 1500 - headers).unwrap();
+    for (address, _) in families {
+        ping(address, 1500).unwrap();
     }
     network.router.ip("link set core mtu 1300").unwrap();
-    for (address, headers, says) in families {
+    for (address, says) in families {
         network.left.ip("route flush cache").unwrap();
         eventually("an answer that names the MTU", || {
-            ping(address, 1500 - headers).is_err_and(|error| error.contains(says))
+            ping(address, 1500).is_err_and(|error| error.contains(says))
         });
-        ping(address, 1300 - headers).unwrap();
+        ping(address, 1300).unwrap();
     }
     network.router.ip("link set core mtu 1500").unwrap();
     let flush = || {
@@ -113,17 +103,14 @@ fn an_mtu_that_changes_at_run_time_holds() {
         let args = ["-6", "route", "flush", "cache"];
         network.left.run("ip", &args, BOUND).unwrap();
     };
-    for (address, headers, _) in families {
+    for (address, _) in families {
         eventually("the whole MTU", || {
             flush();
-            ping(address, 1500 - headers).is_ok()
+            ping(address, 1500).is_ok()
         });
     }
     // Routes have MTUs of their own.
-    let far = [
-        ("10.2.0.1", 28, "mtu = 1350"),
-        ("2001:db8:2::1", 48, "mtu=1350"),
-    ];
+    let far = [("10.2.0.1", "mtu = 1350"), ("2001:db8:2::1", "mtu=1350")];
     network
         .right
         .sysctl("net.ipv6.conf.lo.disable_ipv6", "0")
@@ -137,13 +124,13 @@ fn an_mtu_that_changes_at_run_time_holds() {
         .ip("route add 10.2.0.0/24 via 10.9.0.2 mtu 1350
 route add 2001:db8:2::/64 via 2001:db8:9::2 mtu lock 1350")
         .unwrap();
-    for (address, headers, says) in far {
+    for (address, says) in far {
         network.at_full_speed(address);
         eventually("an answer that names the route's MTU", || {
             flush();
-            ping(address, 1500 - headers).is_err_and(|error| error.contains(says))
+            ping(address, 1500).is_err_and(|error| error.contains(says))
         });
-        ping(address, 1350 - headers).unwrap();
+        ping(address, 1350).unwrap();
     }
     // For more there are no buffers.
     network.router.ip("link set core mtu 9000").unwrap();
@@ -153,7 +140,7 @@ route add 2001:db8:2::/64 via 2001:db8:9::2 mtu lock 1350")
         let link = network.router.run("ip", &args, BOUND).unwrap();
         link.contains("mtu 1500")
     });
-    for (address, _, _) in families {
+    for (address, _) in families {
         network.at_full_speed(address);
     }
     assert!(router.stop().unwrap().success(), "{}", router.log());
@@ -177,13 +164,7 @@ fn an_mtu_of_ipv6_alone_holds() {
         .ip("route add 2001:db8:2::/64 via 2001:db8:9::2
 route add 2001:db8:3::/64 via 2001:db8:9::2 mtu lock 1400")
         .unwrap();
-    let ping = |address: &str, bytes: u32| {
-        let headers = if address.contains(':') { 48 } else { 28 };
-        let size = (bytes - headers).to_string();
-        let args = ["-n", "-c1", "-W1", "-Mdo", "-s", &size, address];
-        let done = network.left.run("ping", &args, BOUND);
-        done.map_err(|error| error.to_string())
-    };
+    let ping = |address: &str, bytes: u32| network.ping(address, bytes, "-Mdo");
     let flush = || {
         let args = ["-6", "route", "flush", "cache"];
         network.left.run("ip", &args, BOUND).unwrap();

@@ -100,15 +100,8 @@ fn what_is_too_large_is_refused_by_the_kernel() {
     network.right.ip("link set eth0 mtu 1400").unwrap();
     let _router = network.start();
     network.reaches("2001:db8:9::2");
-    let ping = |size: &str, fragment: &str| {
-        network.left.run(
-            "ping",
-            &["-n", "-c1", "-W2", "-s", size, fragment, "2001:db8:9::2"],
-            BOUND,
-        )
-    };
-    ping("1352", "-Mdo").unwrap();
-    let refused = ping("1452", "-Mdo").unwrap_err().to_string();
+    network.ping("2001:db8:9::2", 1400, "-Mdo").unwrap();
+    let refused = network.ping("2001:db8:9::2", 1500, "-Mdo").unwrap_err();
     assert!(
         refused.contains("From 2001:db8:1::1") && refused.contains("too big: mtu=1400"),
         "{refused}"
@@ -116,7 +109,7 @@ fn what_is_too_large_is_refused_by_the_kernel() {
     let punted = "voicelane_interface_punts_total{interface=\"lan\",reason=\"oversize\"}";
     assert!(network.metric(punted) >= 1.0);
     // The host has learned it, and sends fragments.
-    ping("1452", "-Mdont").unwrap();
+    network.ping("2001:db8:9::2", 1500, "-Mdont").unwrap();
 }
 
 #[test]

@@ -310,13 +310,7 @@ fn routes_with_several_next_hops_have_an_mtu() {
         "route add 10.2.0.0/24 mtu 1350 nexthop via 10.9.0.2 nexthop via 10.9.1.2
 route add 2001:db8:2::/64 mtu lock 1350 nexthop via 2001:db8:9::2 nexthop via 2001:db8:91::2",
     );
-    let ping = |address: &str, bytes: u32| {
-        let headers = if address.contains(':') { 48 } else { 28 };
-        let size = (bytes - headers).to_string();
-        let args = ["-n", "-c1", "-W1", "-Mdo", "-s", &size, address];
-        let done = network.left.run("ping", &args, BOUND);
-        done.map_err(|error| error.to_string())
-    };
+    let ping = |address: &str, bytes: u32| network.ping(address, bytes, "-Mdo");
     let flush = || {
         network.left.ip("route flush cache").unwrap();
         let args = ["-6", "route", "flush", "cache"];

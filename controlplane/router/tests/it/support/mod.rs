@@ -14,7 +14,7 @@ use voicelane_testbed::{End, Lab, Namespace, Process};
 /// A client of the router's own API.
 pub(crate) type Client = RouterOperatorClient<tonic::transport::Channel>;
 
-pub(crate) const BOUND: Duration = Duration::from_secs(10);
+pub(crate) const BOUND: Duration = Duration::from_secs(15);
 
 pub(crate) struct OneRouter {
     pub(crate) lab: Lab,
@@ -78,6 +78,15 @@ impl OneRouter {
         self.left
             .run("ping", &["-n", "-c1", "-W1", address], BOUND)
             .is_ok()
+    }
+
+    /// Sends one ping of so many bytes, with its IP header, from the left; `fragment` is ping's option `-M`.
+    pub(crate) fn ping(&self, address: &str, bytes: u32, fragment: &str) -> Result<String, String> {
+        let headers = if address.contains(':') { 48 } else { 28 };
+        let size = (bytes - headers).to_string();
+        let args = ["-n", "-c1", "-W2", fragment, "-s", &size, address];
+        let done = self.left.run("ping", &args, BOUND);
+        done.map_err(|error| error.to_string())
     }
 
     /// How many packets from the left went to the kernel.
@@ -153,10 +162,15 @@ route add default via 2001:db8:{net}::1"
 }
 
 /// Waits for something to become true.
-pub(crate) fn eventually(what: &str, mut check: impl FnMut() -> bool) {
-    let end = Instant::now() + BOUND;
+pub(crate) fn eventually(what: &str, check: impl FnMut() -> bool) {
+    within(BOUND, what, check);
+}
+
+/// Waits for so long at most for something to become true.
+pub(crate) fn within(bound: Duration, what: &str, mut check: impl FnMut() -> bool) {
+    let end = Instant::now() + bound;
     while !check() {
-        assert!(Instant::now() < end, "{what}: not within {BOUND:?}");
+        assert!(Instant::now() < end, "{what}: not within {bound:?}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }
