@@ -11,7 +11,7 @@ use crate::{
     device::{BURST, Buffer, Device},
     scheduler::PortScheduler,
     settings::Settings,
-    stats::{DropReason, Drops, InterfaceCounters, PortCounters, Report, Table as _},
+    stats::{Drops, InterfaceCounters, PortCounters, Report, Table as _},
     trace::Tracer,
     units::{PortIndex, TickRate, Ticks},
 };
@@ -100,11 +100,6 @@ impl<B: Buffer> Outlet<B> for Egress<B> {
         passes
     }
 
-    #[inline]
-    fn has_queue(&self, _run: &RunKey) -> bool {
-        true
-    }
-
     fn waiting(&self, run: &RunKey) -> Option<usize> {
         let port = self.ports.get(run.egress.index())?;
         Some(port.scheduler.lengths()[run.phb.index()])
@@ -150,6 +145,9 @@ impl<B: Buffer> Egress<B> {
         let mut taken = 0;
         for ring in &mut self.rings {
             let count = ring.slots().min(BURST);
+            if count == 0 {
+                continue;
+            }
             let Ok(mut chunk) = ring.read_chunk(count) else {
                 continue;
             };
@@ -163,21 +161,17 @@ impl<B: Buffer> Egress<B> {
                 }
             }
             let mut arrived = chunk.into_iter().map(|packet| packet.buffer);
+            // Not reported: the kernel's own packets were received on no interface.
+            let mut uncounted = InterfaceCounters::default();
             for (run, packets) in &runs {
-                let mut uncounted = [0; DropReason::COUNT];
-                let mut counters = run.ingress.and_then(|it| self.handed.get_mut(it.index()));
-                let drops = match &mut counters {
-                    Some(counters) => &mut counters.drops,
-                    None => &mut uncounted,
-                };
+                let counters = run.ingress.and_then(|it| self.handed.get_mut(it.index()));
+                let counters = counters.unwrap_or(&mut uncounted);
                 let Port {
                     scheduler, leaving, ..
                 } = &mut self.ports[run.egress.index()];
-                let admission = scheduler.admit(run, *packets, leaving, drops);
-                if let Some(counters) = counters {
-                    let frame_bytes = run.frame_bytes.saturating_sub(run.tag_bytes.into());
-                    counters.queued(run.phb, admission.mask.count_ones(), frame_bytes);
-                }
+                let admission = scheduler.admit(run, *packets, leaving, &mut counters.drops);
+                let frame_bytes = run.frame_bytes.saturating_sub(run.tag_bytes.into());
+                counters.queued(run.phb, admission.mask.count_ones(), frame_bytes);
                 let buffers = arrived.by_ref().take(*packets).enumerate();
                 let buffers = buffers
                     .filter(|(place, _)| admission.mask >> place & 1 == 1)

@@ -44,6 +44,8 @@ pub(crate) struct Admission {
     pub(crate) packets: usize,
     /// How many of the first go past their queue.
     pub(crate) passing: usize,
+    /// Whether its queue is on this core, which then counts it.
+    pub(crate) is_here: bool,
 }
 
 /// Takes the packets that are to be sent.
@@ -55,8 +57,6 @@ pub(crate) trait Outlet<B> {
     fn enqueue(&mut self, run: &RunKey, admission: Admission, buffers: impl Iterator<Item = B>);
     /// Takes a whole burst if its queue is empty and no limit is reached; returns whether it did.
     fn pass(&mut self, run: &RunKey, buffers: &mut ArrayVec<B, BURST>) -> bool;
-    /// Whether what is let in is in its queue. Else it is on its way to the core that has that, which counts it.
-    fn has_queue(&self, run: &RunKey) -> bool;
     /// How many packets are in a run's queue; `None` if another core has it.
     fn waiting(&self, run: &RunKey) -> Option<usize>;
     /// Whether whatever comes now is most likely let in.

@@ -43,6 +43,7 @@ impl<B: Buffer> PortScheduler<B> {
             mask,
             packets,
             passing,
+            is_here: true,
         }
     }
 

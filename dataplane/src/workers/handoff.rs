@@ -93,6 +93,7 @@ impl<B: Buffer> Outlet<B> for Both<'_, B> {
             mask: first_packets(admitted),
             packets,
             passing: 0,
+            is_here: false,
         }
     }
 
@@ -110,12 +111,6 @@ impl<B: Buffer> Outlet<B> for Both<'_, B> {
     fn pass(&mut self, run: &RunKey, buffers: &mut ArrayVec<B, BURST>) -> bool {
         let (ring, _, run) = self.locate(run);
         ring.is_none() && self.here.pass(&run, buffers)
-    }
-
-    #[inline]
-    fn has_queue(&self, run: &RunKey) -> bool {
-        let (ring, ..) = self.locate(run);
-        ring.is_none()
     }
 
     fn waiting(&self, run: &RunKey) -> Option<usize> {

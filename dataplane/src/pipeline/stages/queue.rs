@@ -87,7 +87,7 @@ fn queue_alike<B: Buffer, O: Outlet<B>>(
     });
     queues.enqueue(run, admission, buffers);
     B::free_all(&mut dropped);
-    if queues.has_queue(run) {
+    if admission.is_here {
         counters.queued(run.phb, admitted.count_ones(), frame_bytes);
     }
     all & !admitted
@@ -235,7 +235,7 @@ fn queue_mixed<B: Buffer, O: Outlet<B>, const TRACED: bool>(
                 tracing.queued(burst, &run, admitted, ahead, &buffers);
             }
             refused &= !admitted;
-            if queues.has_queue(&run) {
+            if admission.is_here {
                 counters.queued(run.phb, admitted.count_ones(), burst.frame_bytes[first]);
             }
             let buffers = packets_in(admitted).filter_map(|place| buffers[place].take());

@@ -29,6 +29,7 @@ impl Outlet<SimBuffer> for Queues {
             mask: first_packets(admitted),
             packets,
             passing: 0,
+            is_here: true,
         }
     }
 
@@ -38,10 +39,6 @@ impl Outlet<SimBuffer> for Queues {
 
     fn pass(&mut self, _run: &RunKey, _buffers: &mut ArrayVec<SimBuffer, BURST>) -> bool {
         false
-    }
-
-    fn has_queue(&self, _run: &RunKey) -> bool {
-        true
     }
 
     fn waiting(&self, run: &RunKey) -> Option<usize> {
