@@ -1,5 +1,7 @@
 //! What is written down of traced packets.
 
+use std::collections::BTreeSet;
+
 use voicelane_dataplane::{
     control::{Answer, Request},
     device::BURST,
@@ -257,8 +259,19 @@ fn of_full_bursts_every_eighth_packet_may_be_near() {
         flows: vec![flow(&Udp::new(HOST, FAR, 4004, 100))],
         ..TraceFilter::default()
     };
-    let records = traced(&mut rig, &exact, &vec![near; BURST]);
+    let records = traced(&mut rig, &exact, &vec![near.clone(); BURST]);
     assert_eq!(records.len(), BURST);
+
+    // Eight full bursts in a row: each place is looked at once.
+    begin(&mut rig, &filter, 100);
+    for _ in 0..8 {
+        (0..BURST).for_each(|_| rig.deliver(EDGE, &near));
+        rig.settle();
+        rig.advance_to(rig.now + 1_000_000);
+    }
+    let records = end(&mut rig).records;
+    let places: BTreeSet<_> = records.iter().map(|record| record.place).collect();
+    assert_eq!((records.len(), places.len()), (BURST, BURST));
 }
 
 /// A full queue is in the record, not only in its counter; so is a session's five-tuple that comes in elsewhere.
