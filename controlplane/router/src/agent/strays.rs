@@ -270,15 +270,15 @@ mod tests {
     #[test]
     fn media_to_another_port_of_the_destination_are_told() {
         let rtp = [0x80, 8];
-        let anybody = "0.0.0.0:0";
+        let any_port = "10.1.0.5:0";
         let to = |destination: &str, payload: &[u8]| record("10.1.0.5:4000", destination, payload);
         let to_another_port = [to("10.2.0.7:4002", &rtp)];
-        let told = missed_from(anybody, &to_another_port).unwrap();
+        let told = missed_from(any_port, &to_another_port).unwrap();
         assert_eq!(told.1, "10.2.0.7:4002".parse().unwrap());
         let of_another_flow = to("10.2.0.7:4006", &rtp);
         let signalling = to("10.2.0.7:5060", b"INVITE");
         for other in [of_another_flow, signalling, to("10.2.0.8:4000", &rtp)] {
-            assert_eq!(missed_from(anybody, &[other]), None);
+            assert_eq!(missed_from(any_port, &[other]), None);
         }
         // It may be learned from one address alone.
         let only = "10.1.0.9:0";
