@@ -197,8 +197,8 @@ fn sort(calls: &mut [v1::OverviewCall], by: Sort) {
         key.map_or(("", ""), |key| (&key.session_id, &key.agent_id))
     }
     match by {
-        // Of equal ones the server has the worst first.
-        Sort::Worst => calls.sort_by_key(|call| Reverse(call.badness)),
+        // The server's order.
+        Sort::Worst => {}
         Sort::Name => calls.sort_by(|a, b| name(a).cmp(&name(b))),
         Sort::Latest => calls.sort_by_key(|call| Reverse(call.since_unix_ms)),
     }

@@ -107,7 +107,7 @@ fn shows(screen: &str, parts: &[&str]) {
 fn all_of_it_is_on_the_screen() {
     let mut state = State::new(String::new());
     shows(&screen(&mut state), &["Waiting for the server."]);
-    state.take(overview(vec![call("good", 0, 1), call("worst", 2, 0)]));
+    state.take(overview(vec![call("worst", 2, 0), call("good", 0, 1)]));
     let shown = screen(&mut state);
     shows(
         &shown,
