@@ -14,6 +14,7 @@ mod common;
 
 mod agent;
 mod cli;
+mod explain;
 mod pki;
 mod quality;
 mod router_api;

@@ -430,13 +430,9 @@ impl FakeRouter {
             interfaces,
             more: false,
         });
-        stream
-            .outbound
-            .send(v1::AttachRequest {
-                message: Some(message),
-            })
-            .await
-            .unwrap();
+        let message = Some(message);
+        let request = v1::AttachRequest { message };
+        stream.outbound.send(request).await.unwrap();
     }
 
     /// Tells that a latching entry has learned its source.
