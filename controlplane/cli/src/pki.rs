@@ -113,7 +113,6 @@ enum Command {
     },
 }
 
-/// Roles by name.
 fn roles() -> impl TypedValueParser<Value = Role> {
     PossibleValuesParser::new(Role::ALL.map(Role::as_str)).try_map(|name| name.parse::<Role>())
 }

@@ -44,7 +44,7 @@ pub(crate) fn call(it: &v1::OverviewCall) -> [String; 6] {
     ]
 }
 
-/// What [`sign`] shows.
+/// What the cells of a call say, for the reader.
 pub(crate) const SIGNS: &str =
     "+ nothing lost  ~ less than 1 % lost  x more, or broken  ? not known";
 
