@@ -212,7 +212,7 @@ impl Default for Metrics {
         );
         registry.register(
             "voicelane_call_mos",
-            "Scores (ITU-T G.107) of the flows of these calls, every five seconds, of codecs in G.113",
+            "Scores (ITU-T G.107) of the flows of these calls, at each look: every two seconds at first, then every five; of codecs in G.113",
             it.scores.clone(),
         );
         it.paths.register(&mut registry);

@@ -113,7 +113,7 @@ pub async fn serve(
     listener: TcpListener,
     readers: Readers,
 ) -> std::io::Result<()> {
-    let mut stopping = engine.stopping();
+    let mut stopped = pin!(engine.stopped());
     let is_local = listener.local_addr()?.ip().to_canonical().is_loopback();
     let limits = Limits {
         max_connections: MAX_CONNECTIONS,
@@ -135,7 +135,7 @@ pub async fn serve(
         let next = tokio::select! {
             next = incoming.next() => next,
             Some(_) = connections.join_next() => continue,
-            _ = stopping.wait_for(|stopping| *stopping) => None,
+            () = &mut stopped => None,
         };
         let Some(Ok(connection)) = next else {
             break;
@@ -186,17 +186,13 @@ pub async fn stand_by(
     listener: TcpListener,
     leader: watch::Receiver<Option<Leader>>,
 ) -> std::io::Result<()> {
-    let mut stopping = engine.stopping();
     let routes = Router::new().fallback(get(move || {
         let status = refusal(leader.borrow().as_ref());
         let text = status.message().to_owned();
         async move { (StatusCode::SERVICE_UNAVAILABLE, text) }
     }));
     axum::serve(listener, routes)
-        .with_graceful_shutdown(async move {
-            // Fails only when the engine is gone, which is as good a reason.
-            let _ = stopping.wait_for(|stopping| *stopping).await;
-        })
+        .with_graceful_shutdown(engine.stopped())
         .await
 }
 

@@ -1,5 +1,5 @@
 //! How those calls sound that routers tell of: they lose packets, or are heard one way only. The counters of
-//! both ends are read every five seconds, until all is well again.
+//! both ends are read every two seconds at first, then every five, until all is well again.
 
 mod verdict;
 
@@ -33,7 +33,7 @@ const PART: u32 = 5;
 const EVERY: Duration = Duration::from_secs(5);
 /// How often at first: its routers may not have judged the same packets yet, nor heard enough of its receiver.
 const SOON: Duration = Duration::from_secs(2);
-/// So many times.
+/// How many looks come that soon one after the other.
 const FIRST_LOOKS: u32 = 4;
 /// A call that routers tell of no more is looked at for so long if nothing is bad.
 const KEEP: Duration = Duration::from_secs(15);
@@ -372,6 +372,22 @@ mod tests {
         assert_eq!(watched.take_due(later).len(), MOST);
         let told_no_more = now + KEEP;
         assert_eq!(watched.take_due(told_no_more), [key(7)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_is_looked_at_soon_again_until_it_is_known() {
+        let now = Instant::now();
+        let watched = Watched::default();
+        tell(&watched, "a", 0..1, now);
+        let mut at = now;
+        for _ in 0..FIRST_LOOKS {
+            assert_eq!(watched.take_due(at), [key(0)]);
+            conclude(&watched, |_| false);
+            at += SOON;
+        }
+        assert_eq!(watched.take_due(at), [key(0)]);
+        assert_eq!(watched.take_due(at + SOON), []);
+        assert_eq!(watched.take_due(at + EVERY), [key(0)]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -18,7 +18,7 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    pub(in crate::engine) fn push(&mut self, owner: Owner, id: u64) {
+    pub(super) fn push(&mut self, owner: Owner, id: u64) {
         let waiting = self.waiting.entry(owner.clone()).or_default();
         if waiting.is_empty() {
             self.order.push_back(owner);
