@@ -132,8 +132,8 @@ impl FlowQuality {
         self.range.map(|(first, _)| first)
     }
 
-    /// What receivers say in the RTCP packets that came on this five-tuple, at most three, the latest first.
-    pub fn reports(&self) -> impl Iterator<Item = &ReceiverReport> {
+    /// What receivers say in the RTCP packets that came on this five-tuple, at most four, the latest first.
+    pub fn reports(&self) -> impl Iterator<Item = ReceiverReport> {
         self.reports.iter()
     }
 

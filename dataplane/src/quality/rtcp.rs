@@ -51,29 +51,42 @@ impl ReceiverReport {
     }
 }
 
-/// The latest report, and older ones whose numbers are settled.
+/// The latest report of a stream, and older ones, of which two are settled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Reports([ReceiverReport; Self::LENGTH]);
+pub(super) struct Reports {
+    ssrc: u32,
+    /// How much was lost, and the highest number; 0 in both where there is no report.
+    said: [(i32, u32); Self::LENGTH],
+}
 
 impl Reports {
-    const LENGTH: usize = 3;
+    const LENGTH: usize = 4;
     /// So far apart are the older ones, at least: further than what is not settled.
     const APART: u32 = 192;
 
     pub(super) fn add(&mut self, report: ReceiverReport) {
-        let [latest, before, _] = self.0;
-        let later = before.highest.wrapping_add(Self::APART);
-        if before.ssrc != report.ssrc || !is_before(report.highest, later) {
-            self.0 = [report, latest, before];
+        if self.ssrc != report.ssrc {
+            *self = Self::default();
+            self.ssrc = report.ssrc;
+        }
+        let said = (report.lost, report.highest);
+        let [latest, before, older, _] = self.said;
+        let later = before.1.wrapping_add(Self::APART);
+        if before == (0, 0) || !is_before(report.highest, later) {
+            self.said = [said, latest, before, older];
         } else {
-            self.0[0] = report;
+            self.said[0] = said;
         }
     }
 
     /// All that are kept, the latest first.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &ReceiverReport> {
-        let none = ReceiverReport::default();
-        self.0.iter().filter(move |it| **it != none)
+    pub(super) fn iter(&self) -> impl Iterator<Item = ReceiverReport> {
+        let kept = self.said.iter().filter(|it| **it != (0, 0));
+        kept.map(|&(lost, highest)| ReceiverReport {
+            ssrc: self.ssrc,
+            lost,
+            highest,
+        })
     }
 }
 
@@ -132,7 +145,31 @@ mod tests {
         assert_eq!(kept(291), [291, 100]);
         assert_eq!(kept(292), [292, 291, 100]);
         assert_eq!(kept(400), [400, 291, 100]);
-        assert_eq!(kept(700), [700, 400, 291]);
-        assert_eq!(kept(50), [50, 400, 291], "of a stream that began anew");
+        assert_eq!(kept(700), [700, 400, 291, 100]);
+        assert_eq!(kept(1_000), [1_000, 700, 400, 291]);
+        assert_eq!(kept(50), [50, 700, 400, 291], "of a stream that began anew");
+        let other = ReceiverReport { ssrc: 8, ..REPORT };
+        reports.add(other);
+        assert!(reports.iter().eq([other]), "of another stream");
+    }
+
+    /// What is lost up to a number is known when some 190 later ones have come.
+    #[test]
+    fn two_of_the_older_ones_are_settled() {
+        for apart in [25, 50, 126, 250, 300] {
+            let mut reports = Reports::default();
+            for it in 0..100 {
+                let highest = it * apart;
+                reports.add(ReceiverReport { highest, ..REPORT });
+                let settled = reports.iter().filter(|it| highest - it.highest >= 200);
+                let settled: Vec<u32> = settled.map(|it| it.highest).collect();
+                let are_apart = |all: &[u32]| all.windows(2).all(|it| it[0] - it[1] >= 64);
+                let begins = highest < 1_000;
+                assert!(
+                    begins || settled.len() >= 2 && are_apart(&settled),
+                    "{apart} {settled:?}"
+                );
+            }
+        }
     }
 }

@@ -22,6 +22,8 @@ const A_SESSION: Duration = Duration::from_micros(500);
 const SLICE: usize = 16;
 /// The loss that counts is that of so many blocks of numbers: of five seconds of most calls.
 const BLOCKS: usize = 4;
+/// Reports of a receiver that are compared: ten seconds of most.
+const REPORTS: usize = 3;
 /// A flow whose last packet is no older is heard.
 const HEARD_NS: u64 = 1_000_000_000;
 /// A flow whose last packet is older is silent.
@@ -104,7 +106,8 @@ fn has_lost(quality: &FlowQuality) -> bool {
     let checkpoints = quality.checkpoints.iter().flatten();
     let counts = checkpoints.map(|it| (it.lost, it.dropped));
     let counts: Vec<_> = counts.take(BLOCKS + 1).collect();
-    let reports: Vec<_> = quality.reports().map(|it| (it.ssrc, it.lost)).collect();
+    let reports = quality.reports().take(REPORTS);
+    let reports: Vec<_> = reports.map(|it| (it.ssrc, it.lost)).collect();
     let said = reports.first().zip(reports.last());
     let has_said = said.is_some_and(|(now, before)| now.0 == before.0 && now.1 > before.1);
     has_said || counts.first() != counts.last()

@@ -258,7 +258,7 @@ fn mark(&Mark { number, at_ns }: &Mark) -> v1::QualityMark {
     v1::QualityMark { number, at_ns }
 }
 
-fn report(it: &ReceiverReport) -> v1::ReceiverReport {
+fn report(it: ReceiverReport) -> v1::ReceiverReport {
     v1::ReceiverReport {
         ssrc: it.ssrc,
         lost: it.lost,

@@ -16,7 +16,9 @@ use tokio::time::{Instant, sleep};
 pub(in crate::engine) use self::verdict::is_heard;
 pub use self::verdict::{CallQuality, Place};
 use crate::{
-    engine::{Cause, Engine, FlowExplanation, Link, LocatedLoss, Segment},
+    engine::{
+        Cause, Engine, FlowExplanation, Link, LocatedLoss, Segment, observe::explain::Reported,
+    },
     events::Kind,
     model::ids::{RouterId, SessionKey, UnixMs},
 };
@@ -60,6 +62,8 @@ struct Call {
     quality: Option<Arc<CallQuality>>,
     /// By flow, as far as it was ever known.
     totals: Vec<Option<LocatedLoss>>,
+    /// By flow, what its receiver's reports are compared with.
+    first_reports: Vec<Option<Reported>>,
     /// What is bad, and since when.
     bad: Option<(Cause, UnixMs)>,
     /// Looks in a row that have found nothing bad.
@@ -88,6 +92,13 @@ impl Watched {
                 calls.insert(key, Call::new(router.clone(), now));
             }
         }
+    }
+
+    /// By flow of a call, what its receiver's reports are compared with.
+    pub(super) fn first_reports(&self, key: &SessionKey) -> Vec<Option<Reported>> {
+        let calls = self.calls();
+        let call = calls.get(key);
+        call.map_or(Vec::new(), |it| it.first_reports.clone())
     }
 
     /// Those that are to be looked at now. What is well for long is forgotten.
@@ -141,6 +152,7 @@ impl Call {
             looks: 0,
             quality: None,
             totals: Vec::new(),
+            first_reports: Vec::new(),
             bad: None,
             good_looks: 0,
         }
@@ -235,6 +247,7 @@ impl Engine {
                 .zip(former)
                 .map(|(it, former)| it.loss.map(|now| now.or_as_reported(former)).or(former));
             call.totals = totals.collect();
+            call.first_reports = flows.iter().map(|it| it.first_report).collect();
             call.looks = call.looks.saturating_add(1);
             call.quality = CallQuality::of(&session, &flows).map(Arc::new);
             let Some(quality) = call.quality.clone() else {

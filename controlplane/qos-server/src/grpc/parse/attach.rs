@@ -30,7 +30,7 @@ const MAX_STRAYS: usize = 64;
 /// The most numbers of a stream that a router tells for comparison.
 const MAX_COMPARED: usize = 16;
 /// The most reports of receivers that it tells of an entry.
-const MAX_REPORTS: usize = 3;
+const MAX_REPORTS: usize = 4;
 /// The longest name of an interface, and the longest release, in bytes.
 const MAX_TEXT: usize = 128;
 

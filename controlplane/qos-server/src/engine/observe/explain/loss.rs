@@ -35,7 +35,7 @@ pub struct LocatedLoss {
     /// After it, by what the receiver says; of [`Self::reported_packets`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after_destination: Option<u64>,
-    /// Sequence numbers that the receiver says it of: since the flow began, or its last few reports.
+    /// Sequence numbers that the receiver says it of: since its first report that was compared.
     pub reported_packets: u64,
     /// The number after them, as the destination's router extends it.
     #[serde(skip)]
@@ -169,40 +169,107 @@ struct Span {
 /// What a receiver has lost that had gone on from the destination's router.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LostAfter {
-    /// At least so many.
+    /// Since the first report that was ever compared.
+    pub(super) all: Lost,
+    /// By its last few reports.
+    pub(super) recent: Lost,
+    /// What later reports are compared with.
+    pub(super) first: Reported,
+}
+
+/// So many packets of numbers, at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lost {
     pub(super) lost: u64,
     pub(super) packets: u64,
     /// The number after these.
     pub(super) end: u32,
 }
 
+/// What did not come to a receiver by one of its reports, and what had not gone on to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) struct Reported {
+    ssrc: u32,
+    /// Of the stream, as the router extends it.
+    first_number: u32,
+    /// The number after those that the report is of.
+    end: u32,
+    lost: i64,
+    /// At least, and at most.
+    gone: [i64; 2],
+}
+
+impl Reported {
+    /// Whether both are of one stream, and this one is not later.
+    fn is_of_one_with(&self, later: &Self) -> bool {
+        let are_of_one = (self.ssrc, self.first_number) == (later.ssrc, later.first_number);
+        are_of_one && later.end.wrapping_sub(self.end).cast_signed() >= 0
+    }
+
+    /// From here to a later report, at least; `None`: what they say cannot be.
+    fn to(&self, later: &Self) -> Option<Lost> {
+        let packets = later.end.wrapping_sub(self.end);
+        let lost = later.lost - self.lost - (later.gone[1] - self.gone[0]);
+        let told = Lost {
+            lost: u64::try_from(lost).unwrap_or(0),
+            packets: packets.into(),
+            end: later.end,
+        };
+        (told.lost <= told.packets).then_some(told)
+    }
+
+    /// Whether a receiver that has lost so many after a later report than this can have lost no more from here
+    /// on: else it began anew, and counts from another start.
+    fn may_have_lost(&self, later: &Self, lost: u64) -> bool {
+        let most = later.lost - self.lost - (later.gone[0] - self.gone[1]);
+        u64::try_from(most).unwrap_or(0) >= lost
+    }
+}
+
 /// What a receiver has lost after the destination's router; `None`: not known. A receiver counts from its
 /// own start, and a router from when it began to measure: so two reports are compared where there are two
-/// that are apart.
+/// that are apart. `first` is what an earlier look has told.
 pub(super) fn after(
     measured: &MediaQuality,
     reports: impl Iterator<Item = ReceiverReport>,
+    first: Option<Reported>,
 ) -> Option<LostAfter> {
     let reports = reports.filter(|it| it.ssrc == measured.ssrc);
     let told = reports.filter_map(|it| Told::new(&it, measured));
     let told: Vec<Told<'_>> = told.collect();
     let latest = told.first()?;
-    let earlier = told.iter().rev().find_map(|it| {
-        let packets = latest.end.wrapping_sub(it.end);
-        let are_apart = packets.cast_signed() >= BLOCK.cast_signed();
-        let before = it.before.filter(|_| are_apart)?;
-        Some((it.lost, gone(before)?, packets))
-    });
-    let from_start = (0, 0, latest.end.wrapping_sub(measured.first_number?));
-    let (lost_before, gone_before, packets) = earlier.unwrap_or(from_start);
-    let gone = gone(latest.beyond)? - gone_before;
-    let lost = u64::try_from(latest.lost - lost_before - gone).unwrap_or(0);
-    let after = LostAfter {
-        lost,
-        packets: packets.into(),
-        end: latest.end,
+    let first_number = measured.first_number?;
+    let reported = |it: &Told<'_>| {
+        let before = it.before.map_or(Some(0), gone)?;
+        Some(Reported {
+            ssrc: measured.ssrc,
+            first_number,
+            end: it.end,
+            lost: it.lost,
+            gone: [before, gone(it.beyond)?],
+        })
     };
-    (lost <= after.packets).then_some(after)
+    let earliest = told.iter().rev().find(|it| {
+        let packets = latest.end.wrapping_sub(it.end);
+        packets.cast_signed() >= BLOCK.cast_signed() && it.before.is_some()
+    });
+    let earliest = earliest.and_then(reported);
+    let latest = reported(latest)?;
+    let from_start = Reported {
+        end: first_number,
+        lost: 0,
+        gone: [0; 2],
+        ..latest
+    };
+    let first = first.filter(|it| it.is_of_one_with(&latest));
+    let recent = earliest.or(first).unwrap_or(from_start).to(&latest)?;
+    let first = first.filter(|it| it.may_have_lost(&latest, recent.lost));
+    let all = first.and_then(|it| it.to(&latest));
+    Some(LostAfter {
+        all: all.unwrap_or(recent),
+        recent,
+        first: all.and(first).or(earliest).unwrap_or(latest),
+    })
 }
 
 /// A receiver's report, and what the router knows up to the number that it is of.
@@ -370,8 +437,8 @@ mod tests {
             highest_number,
         };
         let told = |reports: &[ReceiverReport]| {
-            let after = after(&b, reports.iter().copied());
-            after.map(|it| (it.lost, it.packets))
+            let after = after(&b, reports.iter().copied(), None);
+            after.map(|it| (it.all.lost, it.all.packets))
         };
         assert_eq!(told(&[report(1, 30, 400)]), Some((9, 401)));
         assert_eq!(told(&[report(1, 21, 400)]), Some((0, 401)));
@@ -400,8 +467,8 @@ mod tests {
             highest_number,
         };
         let told = |reports: &[ReceiverReport]| {
-            let after = after(&b, reports.iter().copied());
-            after.map(|it| (it.lost, it.packets))
+            let after = after(&b, reports.iter().copied(), None);
+            after.map(|it| (it.all.lost, it.all.packets))
         };
         let (late, early) = (report(560, 500), report(510, 390));
         assert_eq!(told(&[late, early]), Some((50 - 13, 110)));
@@ -416,6 +483,68 @@ mod tests {
         assert_eq!(told(&[report(30, 100)]), None, "too long ago");
         let unseen = measured(65_650, &[(65_664, 0, Some(0))]);
         let before = [report(3, 100)].into_iter();
-        assert!(after(&unseen, before).is_none(), "before the router began");
+        assert!(
+            after(&unseen, before, None).is_none(),
+            "before the router began"
+        );
+    }
+    #[test]
+    fn later_reports_are_compared_with_the_first_one() {
+        let b = |last: u32, gone: u32| {
+            let numbers = [last, last - 64, last - 128, last - 192];
+            measured(65_536, &numbers.map(|number| (number, gone, Some(0))))
+        };
+        let report = |lost, highest_number| ReceiverReport {
+            ssrc: 1,
+            lost,
+            highest_number,
+        };
+        let told = |b: &MediaQuality, reports: [ReceiverReport; 2], first| {
+            after(b, reports.into_iter(), first).unwrap()
+        };
+        // It had lost 500 when the router began.
+        let begun = told(&b(66_048, 20), [report(510, 500), report(506, 400)], None);
+        assert_eq!((begun.all.lost, begun.all.packets), (4, 100));
+        let later = b(75_776, 120);
+        let reports = [report(780, 10_200), report(775, 10_100)];
+        let all = told(&later, reports, Some(begun.first));
+        assert_eq!((all.all.lost, all.all.packets), (274 - 100, 9_800));
+        assert_eq!((all.recent.lost, all.recent.packets), (5, 100));
+        assert_eq!(all.first, begun.first);
+        // It is another receiver's now, which counts from a start of its own.
+        let reports = [report(9, 10_200), report(2, 10_100)];
+        let anew = told(&later, reports, Some(begun.first));
+        assert_eq!(anew.all, anew.recent);
+        assert_ne!(anew.first, begun.first);
+        // The router has begun anew.
+        let later = MediaQuality {
+            first_number: Some(70_000),
+            ..later
+        };
+        let reports = [report(780, 10_200), report(775, 10_100)];
+        let anew = told(&later, reports, Some(begun.first));
+        assert_eq!((anew.all.lost, anew.all.packets), (5, 100));
+    }
+
+    /// The others are not settled, or too old.
+    #[test]
+    fn a_report_that_is_alone_is_compared_with_an_earlier_one() {
+        let b = |last: u32| measured(65_536, &[(last, 0, Some(0)), (last - 64, 0, Some(0))]);
+        let report = |lost, highest_number| ReceiverReport {
+            ssrc: 1,
+            lost,
+            highest_number,
+        };
+        let told = |last: u32, said, first| after(&b(last), [said].into_iter(), first).unwrap();
+        let begun = told(66_048, report(3, 500), None);
+        assert_eq!(
+            (begun.all.lost, begun.all.packets),
+            (3, 501),
+            "from the start"
+        );
+        let later = told(67_072, report(13, 1_500), Some(begun.first));
+        assert_eq!((later.all.lost, later.all.packets), (10, 1_000));
+        assert_eq!(later.recent, later.all);
+        assert_eq!(later.first, begun.first);
     }
 }

@@ -15,7 +15,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use futures_util::future::join_all;
 use tokio::time::sleep;
 
-pub(in crate::engine) use self::{counted::Earlier, quality::whole_score};
+pub(in crate::engine) use self::{counted::Earlier, loss::Reported, quality::whole_score};
 use self::{
     counted::{Counted, Reading, Readings},
     loss::{Measured, locate},
@@ -94,6 +94,8 @@ pub struct FlowExplanation {
     pub two_way_delay_ns: Option<u64>,
     /// How the last packets sounded.
     pub score: Option<Score>,
+    /// What the receiver's later reports are compared with.
+    pub(in crate::engine) first_report: Option<Reported>,
 }
 
 impl FlowExplanation {
@@ -117,6 +119,7 @@ impl FlowExplanation {
             recent_loss: None,
             two_way_delay_ns: None,
             score: None,
+            first_report: None,
         }
     }
 }
@@ -156,7 +159,7 @@ impl Engine {
         let session = self.session(key)?;
         let now = self.clock().instant();
         let counted = self.earlier().compare(&session, counted, now);
-        let mut flows = explain_flows(&session, &counted);
+        let mut flows = self.explain_flows(&session, &counted);
         self.add_strays(&session, &mut flows);
         let first = |verdict| {
             let steps = flows.iter().flat_map(|flow| &flow.steps);
@@ -176,7 +179,16 @@ impl Engine {
     pub(super) async fn measured(&self, session: &SessionView, part: u32) -> Vec<FlowExplanation> {
         let deadline = self.clock().instant() + self.settings.acknowledge_timeout / part;
         let reading = self.read_counters(session, Patience::AtMost(deadline));
-        explain_flows(session, &Counted::once(reading.await))
+        self.explain_flows(session, &Counted::once(reading.await))
+    }
+
+    fn explain_flows(&self, session: &SessionView, counted: &Counted) -> Vec<FlowExplanation> {
+        let mut flows: Vec<FlowExplanation> = (0..session.spec.flows.len())
+            .map(|flow| explain_flow(session, flow, counted))
+            .collect();
+        let first = self.watched.first_reports(&session.spec.key);
+        quality::judge(session, &mut flows, &first);
+        flows
     }
 
     /// Asks every router of a session.
@@ -218,14 +230,6 @@ impl Engine {
 
 fn media_of(counters: &[EntryCounters]) -> Option<&EntryCounters> {
     counters.iter().find(|it| it.kind == Some(FlowKind::Rtp))
-}
-
-fn explain_flows(session: &SessionView, counted: &Counted) -> Vec<FlowExplanation> {
-    let mut flows: Vec<FlowExplanation> = (0..session.spec.flows.len())
-        .map(|flow| explain_flow(session, flow, counted))
-        .collect();
-    quality::judge(session, &mut flows);
-    flows
 }
 
 fn explain_flow(session: &SessionView, flow: usize, counted: &Counted) -> FlowExplanation {

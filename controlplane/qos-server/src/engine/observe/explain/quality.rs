@@ -5,7 +5,7 @@ use voicelane_types::emodel::{Codec, FIXED_DELAY_MS, mean_opinion_score, transmi
 
 use super::{
     FlowExplanation,
-    loss::{self, LostAfter, low},
+    loss::{self, LostAfter, Reported, low},
     media_of,
 };
 use crate::{
@@ -34,23 +34,30 @@ pub struct Score {
     pub lost: u32,
 }
 
-/// Adds what needs other flows of the call.
-pub(super) fn judge(session: &SessionView, flows: &mut [FlowExplanation]) {
+/// Adds what needs other flows of the call. Receivers' reports are compared with the `first` ones, by flow.
+pub(super) fn judge(
+    session: &SessionView,
+    flows: &mut [FlowExplanation],
+    first: &[Option<Reported>],
+) {
+    let first = |index| first.get(index).copied().flatten();
     let found: Vec<_> = (0..flows.len())
         .map(|index| {
             (
                 two_way_delay(session, flows, index),
-                after_destination(flows, index),
+                after_destination(flows, index, first(index)),
             )
         })
         .collect();
     for ((index, flow), (delay, after)) in flows.iter_mut().enumerate().zip(found) {
         flow.two_way_delay_ns = delay;
+        flow.first_report = after.map(|it| it.first).or(first(index));
         if let Some(after) = after {
-            for loss in [&mut flow.loss, &mut flow.recent_loss]
-                .into_iter()
-                .flatten()
-            {
+            for (loss, after) in [
+                (&mut flow.loss, after.all),
+                (&mut flow.recent_loss, after.recent),
+            ] {
+                let Some(loss) = loss else { continue };
                 loss.after_destination = Some(after.lost);
                 (loss.reported_packets, loss.reported_end) = (after.packets, after.end);
             }
@@ -66,7 +73,11 @@ fn media(counters: &[EntryCounters]) -> Option<&MediaQuality> {
 }
 
 /// What the flow's receiver says of it, in whichever flow its RTCP goes.
-fn after_destination(flows: &[FlowExplanation], index: usize) -> Option<LostAfter> {
+fn after_destination(
+    flows: &[FlowExplanation],
+    index: usize,
+    first: Option<Reported>,
+) -> Option<LostAfter> {
     let measured = media(&flows.get(index)?.destination_counters)?;
     let counters = flows
         .iter()
@@ -76,7 +87,7 @@ fn after_destination(flows: &[FlowExplanation], index: usize) -> Option<LostAfte
     let mut reports: Vec<ReceiverReport> = reports.copied().collect();
     let end = measured.checkpoints.first()?.number;
     reports.sort_by_key(|it| low(end).wrapping_sub(low(it.highest_number)));
-    loss::after(measured, reports.into_iter())
+    loss::after(measured, reports.into_iter(), first)
 }
 
 /// From a flow's source's router to its destination's, and by another flow back.
