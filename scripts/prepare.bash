@@ -5,9 +5,9 @@
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 target="${CARGO_TARGET_DIR:-$root/target}"
 
-# libdpdk and its port drivers, what bindgen and cc need, the compiler of etcd's interface, and the tools of
-# the testbed.
-build_packages=(libdpdk-dev libclang-dev pkg-config gcc libc6-dev make ca-certificates
+# libdpdk and its port drivers, what bindgen and cc need, the allocator, the compiler of etcd's interface, and
+# the tools of the testbed.
+build_packages=(libdpdk-dev libclang-dev pkg-config gcc libc6-dev make libjemalloc-dev ca-certificates
     protobuf-compiler libprotobuf-dev)
 # libfuzzer-sys compiles libFuzzer.
 fuzz_packages=(g++)

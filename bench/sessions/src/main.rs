@@ -20,6 +20,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand};
 use rustix::thread::disable_transparent_huge_pages;
+use tikv_jemalloc_ctl::background_thread;
 
 /// The allocator that `voicelane-server` has, so that memory compares.
 #[global_allocator]
@@ -121,6 +122,7 @@ enum What {
 async fn main() -> anyhow::Result<()> {
     // As the server does.
     disable_transparent_huge_pages(true)?;
+    background_thread::write(true).map_err(anyhow::Error::msg)?;
     let Arguments { server, what } = Arguments::parse();
     let what = what.unwrap_or(What::Cost {
         sessions: vec![100_000, 1_000_000],

@@ -6,8 +6,9 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::Parser;
+use tikv_jemalloc_ctl::background_thread;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 use voicelane_call_agent::{
     config::{Config, EXAMPLE, Optional, Prefix, Sender},
@@ -124,6 +125,10 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    // No call of ours waits then for the kernel to unmap pages.
+    if let Err(error) = background_thread::write(true) {
+        warn!(%error, "cannot give memory back in the background: signalling may wait for that");
+    }
     let ended = run(config);
     drop(flush);
     match ended {

@@ -19,6 +19,7 @@ use rustix::{
     process::{Resource, Rlimit, getrlimit, setrlimit},
     thread::disable_transparent_huge_pages,
 };
+use tikv_jemalloc_ctl::background_thread;
 use tracing::warn;
 use tracing_subscriber::EnvFilter;
 use voicelane_server::{
@@ -29,9 +30,7 @@ use voicelane_types::with_causes;
 
 use self::args::{Args, Command};
 
-/// Gives back what sessions took when they are gone, which glibc's does only at the ends of its arenas,
-/// and does so from a thread of its own: unmapping in the call that frees takes milliseconds, with the
-/// engine's lock held.
+/// Gives back what sessions took when they are gone, which glibc's does only at the ends of its arenas.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -70,6 +69,7 @@ fn main() -> ExitCode {
     };
     raise_descriptor_limit();
     refuse_huge_pages();
+    free_in_background();
     let reread = Box::new(move || configure(&args).map(|(config, _)| config));
     let ended = process::run(&config, keeper, reread);
     drop(flush);
@@ -211,6 +211,14 @@ fn configure(args: &Args) -> anyhow::Result<(Config, EnvFilter)> {
 fn refuse_huge_pages() {
     if let Err(error) = disable_transparent_huge_pages(true) {
         warn!(%error, "cannot turn off transparent huge pages: calls may wait for them");
+    }
+}
+
+/// The allocator gives memory back from a thread of its own: unmapping in the call that frees takes
+/// milliseconds, with the engine's lock held.
+fn free_in_background() {
+    if let Err(error) = background_thread::write(true) {
+        warn!(%error, "cannot give memory back in the background: calls may wait for that");
     }
 }
 
