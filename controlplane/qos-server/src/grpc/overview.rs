@@ -110,18 +110,18 @@ fn segments(session: &SessionView, quality: Option<&CallQuality>) -> Vec<v1::Seg
     let places = session.placement.get(flow).map(|flow| &flow.media);
     let a = places.and_then(|it| Some(&it.source.as_ref()?.router));
     let b = places.and_then(|it| Some(&it.destination.as_ref()?.router));
-    let not_measured = |name: &str| segment(Verdict::Unknown, name, "not measured".to_owned());
+    let untold = |name: &str| segment(Verdict::Unknown, name, "no loss told".to_owned());
     let mut segments = vec![
-        not_measured("before"),
+        untold("before"),
         in_router(session, "in a", a),
-        not_measured("between"),
+        untold("between"),
         match (a, b) {
             (Some(a), Some(b)) if a == b => {
                 segment(Verdict::Unknown, "in b", format!("router {b} is both"))
             }
             _ => in_router(session, "in b", b),
         },
-        not_measured("after"),
+        untold("after"),
     ];
     let is_one = a.is_some() && a == b;
     for (cell, place) in segments.iter_mut().zip(Segment::ALL) {

@@ -45,6 +45,7 @@ async function picture(name) {
   if (!pictures) return;
   await mkdir(pictures, { recursive: true });
   const path = join(pictures, `${name}.png`);
+  await page.evaluate(() => globalThis.scrollTo(0, 0));
   await page.screenshot({ path });
   const { size } = await stat(path);
   assert.ok(size < 150_000, `${name}.png has ${size} bytes`);
@@ -57,8 +58,8 @@ test("the first screen says how all stands, then calls, links, routers and event
   const row = calls().first();
   assert.equal(await row.locator(".strip li").count(), 5);
   assert.deepEqual(await row.locator(".strip .hidden").allTextContents(), [
-    "before: not measured", "in a: router a has the call", "between: not measured",
-    "in b: router b has the call", "after: not measured"]);
+    "before: no loss told", "in a: router a has the call", "between: no loss told",
+    "in b: router b has the call", "after: no loss told"]);
   assert.equal(await page.locator("table[aria-label=Links] tbody tr").count(), 4);
   await says(page.locator("table[aria-label=Routers] tbody tr"), /^a\s*synchronised/);
   await server.tell("refuse bad-call");
@@ -122,7 +123,7 @@ test("a call is found, opened and explained by keys alone", async () => {
   await says(sentence(), "Call call-00017");
   await says(page.locator("table[aria-label=Chain] tbody tr"), /0\s*desired\s*ok/);
   await says(page.locator("pre"), "voicelane --agent test call explain call-00017");
-  await says(page.locator("li"), "between: not measured");
+  await says(page.locator("li"), "between: no loss told");
   await accessible();
   await page.keyboard.press("Escape");
   await says(page.locator("h2"), "Calls");

@@ -31,7 +31,9 @@ function judged(told) {
  */
 function share(lost, packets) {
   if (lost == null) return "?";
-  return lost === "0" ? lost : `${lost} (${((Number(lost) * 100) / Math.max(Number(packets), 1)).toFixed(2)} %)`;
+  if (lost === "0") return lost;
+  const percent = (Number(lost) * 100) / Math.max(Number(packets), 1);
+  return `${lost} (${percent < 0.01 ? "<0.01" : percent.toFixed(2)} %)`;
 }
 
 /** @param {Count} ns */
@@ -94,6 +96,8 @@ function plot(box) {
       times.shift();
       for (const values of series.values()) values.shift();
     }
+    // A point alone has no rate.
+    if (times.length < 2) return;
     const data = [times, ...series.values()];
     if (chart && chart.series.length === data.length) {
       chart.setData(data);

@@ -44,7 +44,8 @@ export function callsTable() {
     });
     const found = Number(store.parts.found ?? 0);
     const what = store.search ? `${found} with “${store.search}”` : `${found} in all`;
-    setText(caption, `${store.order.length} shown, the worst first, of ${what}.`);
+    const order = sorted.by === 1 && sorted.descending ? "the worst first" : `by “${COLUMNS[sorted.by][0]}”`;
+    setText(caption, store.order.length ? `${store.order.length} shown, ${order}, of ${what}.` : `None of ${what}.`);
     /** @type {Call[]} */
     const calls = [];
     for (const id of store.order) {
@@ -59,7 +60,7 @@ export function callsTable() {
     });
     fill(body, calls, (call) => `${call.key.agentId}\n${call.key.sessionId}`, (call) => [
       element("a", { href: callHref(call.key) }, call.key.sessionId),
-      element("span", { class: call.badness > 0 ? "bad" : "quiet" }, call.why || "nothing known"),
+      element("span", { class: call.badness > 0 ? "bad" : "quiet" }, call.why || "no trouble told"),
       strip(call.segments),
       call.source || "not known",
       call.destination || "not known",

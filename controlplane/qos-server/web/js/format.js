@@ -93,8 +93,9 @@ function share(lost, packets) {
 }
 
 /** What a strip's cells say. */
-export const LEGEND = "Way: before router A, in it, between, in router B, after it. ✓ nothing lost, " +
-  "0.4% lost of the last 256 packets, ✗ 1 % or more, or broken, ? not known.";
+export const LEGEND = "Way: before router A, in it, between, in router B, after it. " +
+  "✓ nothing lost, or the router has the call; a share such as 0.4%: lost of the last 256 packets; " +
+  "✗ 1 % or more lost, or broken; ? no loss told.";
 
 /**
  * The five parts of a call's way, a cell each.

@@ -6,7 +6,7 @@ import { store } from "./store.js";
 /** @typedef {import("./store.js").Happened} Happened */
 
 export function linksTable() {
-  const { box, body } = table("Links", ["Link", "Way", "Admitted", "Budget", "Taken", "Calls"]);
+  const { box, body } = table("Links", ["Link", "Direction", "Admitted", "Budget", "Of budget", "Calls"]);
   function show() {
     fill(body, store.parts.links ?? [], (link) => `${link.routerId}/${link.direction}/${link.port}`, (link) => {
       const budget = Number(link.budgetBps);

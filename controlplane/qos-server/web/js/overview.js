@@ -18,7 +18,7 @@ export function overview(view) {
       element("section", {}, element("h2", {}, "Calls"), calls.caption, calls.box, calls.legend),
       element("div", { class: "side" },
         element("section", {}, element("h2", {}, "Routers"), routers.box),
-        element("section", {}, element("h2", {}, "Links, the fullest first"), links.box),
+        element("section", {}, element("h2", {}, "Links, by what calls have of their budget"), links.box),
         element("section", {}, element("h2", {}, "Last events"), events.box))),
   );
   document.title = "Voicelane";

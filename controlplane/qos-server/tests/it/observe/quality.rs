@@ -102,7 +102,7 @@ async fn a_call_that_loses_packets_is_told_with_the_place() {
         none,
         (broken, Some(12), 256, "12 of 256 packets lost, flow 0"),
         none,
-        (Verdict::Unknown, None, 0, "not measured"),
+        (Verdict::Unknown, None, 0, "no loss told"),
     ];
     assert_eq!(segments, expected);
     let snapshot = net.server.engine.snapshot().await;

@@ -156,7 +156,7 @@ async fn a_page_is_told_everything_then_what_differs_and_nobody_looks_when_it_ha
     let call = &change["calls"]["test\nc000"];
     assert_eq!(call["why"], "router a is away");
     assert_eq!(call["segments"][1]["verdict"], "VERDICT_BROKEN");
-    assert_eq!(call["segments"][2]["text"], "not measured");
+    assert_eq!(call["segments"][2]["text"], "no loss told");
     drop(page);
     let until = async {
         while net.server.engine.is_looked_at() {
