@@ -245,7 +245,7 @@ impl Engine {
             let totals = flows
                 .iter()
                 .zip(former)
-                .map(|(it, former)| it.loss.map(|now| now.or_as_reported(former)).or(former));
+                .map(|(it, former)| it.loss.map(|now| now.at_least(former)).or(former));
             call.totals = totals.collect();
             call.first_reports = flows.iter().map(|it| it.first_report).collect();
             call.looks = call.looks.saturating_add(1);

@@ -23,6 +23,9 @@ impl Segment {
 }
 
 impl LocatedLoss {
+    /// So many packets less may be told of than before, when a report is not settled or came late.
+    const LESS: u64 = 1_024;
+
     /// How many packets were lost in a segment.
     pub fn lost(&self, segment: Segment) -> Option<u64> {
         match segment {
@@ -49,28 +52,47 @@ impl LocatedLoss {
         }
     }
 
-    /// With what was known of the receiver before, where nothing is now.
-    pub(in crate::engine) fn or_as_reported(mut self, before: Option<Self>) -> Self {
-        if let (None, Some(before)) = (self.after_destination, before) {
-            self.after_destination = before.after_destination;
-            self.reported_packets = before.reported_packets;
-            self.reported_end = before.reported_end;
+    /// With what was told before, where less is now: a router may not have answered, and what a receiver has
+    /// lost is told as at least so much.
+    pub(in crate::engine) fn at_least(mut self, before: Option<Self>) -> Self {
+        let Some(before) = before else { return self };
+        if self.goes_on(&before, Segment::Between) {
+            self.before_source = self.before_source.max(before.before_source);
+            self.in_source = self.in_source.max(before.in_source);
+            self.between = self.between.max(before.between);
+            self.in_destination = self.in_destination.max(before.in_destination);
+        }
+        if self.after_destination.is_none() || self.goes_on(&before, Segment::After) {
+            self.after_destination = self.after_destination.max(before.after_destination);
+            if self.reported_packets < before.reported_packets {
+                self.reported_packets = before.reported_packets;
+                self.reported_end = before.reported_end;
+            }
         }
         self
+    }
+
+    /// The number that the packets of a segment begin with.
+    fn first_of(&self, segment: Segment) -> u32 {
+        let packets = u32::try_from(self.packets_of(segment)).unwrap_or(u32::MAX);
+        self.end_of(segment).wrapping_sub(packets)
+    }
+
+    /// Whether this is of the packets that `before` was of, and later ones or a few less.
+    fn goes_on(&self, before: &Self, segment: Segment) -> bool {
+        let [now, then] = [self, before].map(|it| it.packets_of(segment));
+        self.first_of(segment) == before.first_of(segment) && now + Self::LESS >= then
     }
 
     /// How many more were lost in a segment than when `before` was found. Exact while both begin with the
     /// same number; else the numbers that `before` does not have get their share.
     pub fn lost_since(&self, before: &Self, segment: Segment) -> u64 {
         let lost = self.lost(segment).unwrap_or_default();
-        let [now, then] = [self, before].map(|it| (it.end_of(segment), it.packets_of(segment)));
-        let narrow = |packets| u32::try_from(packets).unwrap_or(u32::MAX);
-        let first = |(end, packets): (u32, u64)| end.wrapping_sub(narrow(packets));
-        if now.1 >= then.1 && first(now) == first(then) {
+        if self.goes_on(before, segment) {
             return lost.saturating_sub(before.lost(segment).unwrap_or_default());
         }
-        let (end, packets) = now;
-        let new = u64::from(end.wrapping_sub(then.0)).min(packets);
+        let (end, packets) = (self.end_of(segment), self.packets_of(segment));
+        let new = u64::from(end.wrapping_sub(before.end_of(segment))).min(packets);
         (lost * new + packets / 2) / packets.max(1)
     }
 }
@@ -87,7 +109,7 @@ mod tests {
             reported_end: 200,
             ..LocatedLoss::default()
         };
-        let silent = LocatedLoss::default().or_as_reported(Some(said));
+        let silent = LocatedLoss::default().at_least(Some(said));
         assert_eq!(said.lost_since(&silent, Segment::After), 0);
         let more = LocatedLoss {
             after_destination: Some(5),
@@ -96,10 +118,42 @@ mod tests {
             ..LocatedLoss::default()
         };
         assert_eq!(
-            more.or_as_reported(Some(said))
+            more.at_least(Some(said))
                 .lost_since(&silent, Segment::After),
             2
         );
+    }
+
+    #[test]
+    fn what_is_told_as_less_for_once_is_not_counted_again() {
+        let told = |lost, reported_packets| LocatedLoss {
+            after_destination: lost,
+            reported_packets,
+            reported_end: 70_000 + u32::try_from(reported_packets).unwrap(),
+            between: lost,
+            packets: 1_000 + reported_packets,
+            end: 80_000 + u32::try_from(reported_packets).unwrap(),
+            ..LocatedLoss::default()
+        };
+        let looks = [
+            (Some(20), 300),
+            (Some(0), 400),
+            (Some(20), 500),
+            (Some(21), 450),
+        ];
+        let looks = looks.into_iter().chain([(None, 600), (Some(25), 700)]);
+        let mut total = None;
+        let mut counted = [20, 20];
+        for (lost, packets) in looks {
+            let now = told(lost, packets);
+            if let Some(before) = &total {
+                for (sum, segment) in counted.iter_mut().zip([Segment::Between, Segment::After]) {
+                    *sum += now.lost_since(before, segment);
+                }
+            }
+            total = Some(now.at_least(total));
+        }
+        assert_eq!(counted, [25, 25]);
     }
 
     fn loss(end: u32, packets: u64, lost: u64) -> LocatedLoss {
