@@ -61,7 +61,7 @@ pub(super) struct Reports {
 
 impl Reports {
     const LENGTH: usize = 4;
-    /// So far apart are the older ones, at least: further than what is not settled.
+    /// One and the next but one are so far apart, at least: further than what is not settled.
     const APART: u32 = 192;
 
     pub(super) fn add(&mut self, report: ReceiverReport) {

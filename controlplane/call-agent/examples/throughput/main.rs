@@ -19,6 +19,7 @@ mod sockets;
 use std::{env, hint::black_box, time::Instant};
 
 use calls::call_frames;
+use tikv_jemalloc_ctl::background_thread;
 use voicelane_call_agent::{
     call::{Change, Feed, Limits, Model},
     hep,
@@ -33,6 +34,9 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 const SECOND: u64 = 1_000_000;
 
 fn main() {
+    if let Err(error) = background_thread::write(true) {
+        eprintln!("throughput: memory is not given back in the background: {error}");
+    }
     match env::args().nth(1).as_deref() {
         Some("sockets") => return sockets::run(),
         Some("memory") => return sockets::memory(),

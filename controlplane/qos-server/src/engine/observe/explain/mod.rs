@@ -8,6 +8,7 @@ mod counted;
 mod links;
 mod loss;
 mod quality;
+mod receiver;
 mod segment;
 
 use std::{collections::BTreeSet, sync::Arc};
@@ -15,7 +16,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use futures_util::future::join_all;
 use tokio::time::sleep;
 
-pub(in crate::engine) use self::{counted::Earlier, loss::Reported, quality::whole_score};
+pub(in crate::engine) use self::{counted::Earlier, quality::whole_score, receiver::Reported};
 use self::{
     counted::{Counted, Reading, Readings},
     loss::{Measured, locate},

@@ -5,8 +5,9 @@ use voicelane_types::emodel::{Codec, FIXED_DELAY_MS, mean_opinion_score, transmi
 
 use super::{
     FlowExplanation,
-    loss::{self, LostAfter, Reported, low},
+    loss::low,
     media_of,
+    receiver::{self, LostAfter, Reported},
 };
 use crate::{
     engine::{EntryCounters, SessionView},
@@ -51,7 +52,7 @@ pub(super) fn judge(
         .collect();
     for ((index, flow), (delay, after)) in flows.iter_mut().enumerate().zip(found) {
         flow.two_way_delay_ns = delay;
-        flow.first_report = after.map(|it| it.first).or(first(index));
+        flow.first_report = after.and_then(|it| it.first).or(first(index));
         if let Some(after) = after {
             for (loss, after) in [
                 (&mut flow.loss, after.all),
@@ -87,7 +88,7 @@ fn after_destination(
     let mut reports: Vec<ReceiverReport> = reports.copied().collect();
     let end = measured.checkpoints.first()?.number;
     reports.sort_by_key(|it| low(end).wrapping_sub(low(it.highest_number)));
-    loss::after(measured, reports.into_iter(), first)
+    receiver::after(measured, reports.into_iter(), first)
 }
 
 /// From a flow's source's router to its destination's, and by another flow back.
