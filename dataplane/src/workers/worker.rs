@@ -179,14 +179,21 @@ impl<D: Device> Worker<D> {
             self.last_packet = now;
         }
         self.turns += 1;
-        if moved < BURST || self.turns >= TURNS_BETWEEN_COMMANDS {
+        let listens = moved < BURST || self.turns >= TURNS_BETWEEN_COMMANDS;
+        if listens {
             self.turns = 0;
-            moved += self.inject(now) + self.obey(now);
+            moved += self.inject(now);
         }
         // The clock anew: packets of this turn must not look as if they had waited for nothing.
         let now = self.time();
         let tracer = self.ingress.as_mut().and_then(Ingress::waiting_tracer);
-        moved + self.egress.send(&mut self.device, tracer, now)
+        moved += self.egress.send(&mut self.device, tracer, now);
+        // Last, so that a report has all of what this turn has moved, or nothing: what goes past the queues
+        // is counted when it leaves.
+        if listens {
+            moved += self.obey(now);
+        }
+        moved
     }
 
     fn time(&mut self) -> Ticks {

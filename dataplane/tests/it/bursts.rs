@@ -320,3 +320,25 @@ fn every_kind_has_its_end() {
     // Resolve, local, no route, expired and oversize.
     assert_eq!(punted.len(), 16);
 }
+
+/// A report that is asked for while packets come has each of them in one place, also those that go past their
+/// queue, the kernel's among them.
+#[test]
+fn a_report_has_all_that_came_in_its_turn() {
+    let mut rig = Rig::new(&settings("1Gbit/s"));
+    let [call, _] = calls();
+    for round in 1..=20 {
+        for _ in 0..6 {
+            rig.deliver(EDGE, &call.frame());
+        }
+        let of_kernel = rig.pool.frame(Udp::new(FAR, HOST, 1, 1).frame());
+        let to_edge = (InterfaceIndex::from(EDGE), of_kernel);
+        rig.twins.to_worker.try_send(to_edge).unwrap();
+        let report = rig.report();
+        let received = report.ports[0].port.rx_packets;
+        assert_eq!(received, 6 * round);
+        assert_eq!(report.interfaces[0].twin_packets, round);
+        assert_conserved(&mut rig, &report, 0);
+        rig.advance_to(rig.now + 1_000_000);
+    }
+}
