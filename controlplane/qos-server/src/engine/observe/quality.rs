@@ -16,9 +16,7 @@ use tokio::time::{Instant, sleep};
 pub(in crate::engine) use self::verdict::is_heard;
 pub use self::verdict::{CallQuality, Place};
 use crate::{
-    engine::{
-        Cause, Engine, FlowExplanation, Link, LocatedLoss, Segment, observe::explain::Reported,
-    },
+    engine::{Cause, Engine, FlowExplanation, Link, LocatedLoss, Segment, observe::explain::Known},
     events::Kind,
     model::ids::{RouterId, SessionKey, UnixMs},
 };
@@ -63,7 +61,7 @@ struct Call {
     /// By flow, as far as it was ever known.
     totals: Vec<Option<LocatedLoss>>,
     /// By flow, what its receiver's reports are compared with.
-    first_reports: Vec<Option<Reported>>,
+    receivers: Vec<Option<Known>>,
     /// What is bad, and since when.
     bad: Option<(Cause, UnixMs)>,
     /// Looks in a row that have found nothing bad.
@@ -95,10 +93,10 @@ impl Watched {
     }
 
     /// By flow of a call, what its receiver's reports are compared with.
-    pub(super) fn first_reports(&self, key: &SessionKey) -> Vec<Option<Reported>> {
+    pub(super) fn receivers(&self, key: &SessionKey) -> Vec<Option<Known>> {
         let calls = self.calls();
         let call = calls.get(key);
-        call.map_or(Vec::new(), |it| it.first_reports.clone())
+        call.map_or(Vec::new(), |it| it.receivers.clone())
     }
 
     /// Those that are to be looked at now. What is well for long is forgotten.
@@ -152,7 +150,7 @@ impl Call {
             looks: 0,
             quality: None,
             totals: Vec::new(),
-            first_reports: Vec::new(),
+            receivers: Vec::new(),
             bad: None,
             good_looks: 0,
         }
@@ -247,7 +245,7 @@ impl Engine {
                 .zip(former)
                 .map(|(it, former)| it.loss.map(|now| now.at_least(former)).or(former));
             call.totals = totals.collect();
-            call.first_reports = flows.iter().map(|it| it.first_report).collect();
+            call.receivers = flows.iter().map(|it| it.receiver).collect();
             call.looks = call.looks.saturating_add(1);
             call.quality = CallQuality::of(&session, &flows).map(Arc::new);
             let Some(quality) = call.quality.clone() else {

@@ -16,7 +16,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use futures_util::future::join_all;
 use tokio::time::sleep;
 
-pub(in crate::engine) use self::{counted::Earlier, quality::whole_score, receiver::Reported};
+pub(in crate::engine) use self::{counted::Earlier, quality::whole_score, receiver::Known};
 use self::{
     counted::{Counted, Reading, Readings},
     loss::{Measured, locate},
@@ -96,7 +96,7 @@ pub struct FlowExplanation {
     /// How the last packets sounded.
     pub score: Option<Score>,
     /// What the receiver's later reports are compared with.
-    pub(in crate::engine) first_report: Option<Reported>,
+    pub(in crate::engine) receiver: Option<Known>,
 }
 
 impl FlowExplanation {
@@ -120,7 +120,7 @@ impl FlowExplanation {
             recent_loss: None,
             two_way_delay_ns: None,
             score: None,
-            first_report: None,
+            receiver: None,
         }
     }
 }
@@ -187,8 +187,8 @@ impl Engine {
         let mut flows: Vec<FlowExplanation> = (0..session.spec.flows.len())
             .map(|flow| explain_flow(session, flow, counted))
             .collect();
-        let first = self.watched.first_reports(&session.spec.key);
-        quality::judge(session, &mut flows, &first);
+        let known = self.watched.receivers(&session.spec.key);
+        quality::judge(session, &mut flows, &known);
         flows
     }
 

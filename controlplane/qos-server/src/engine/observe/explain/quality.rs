@@ -7,7 +7,7 @@ use super::{
     FlowExplanation,
     loss::low,
     media_of,
-    receiver::{self, LostAfter, Reported},
+    receiver::{self, Known, LostAfter},
 };
 use crate::{
     engine::{EntryCounters, SessionView},
@@ -35,30 +35,28 @@ pub struct Score {
     pub lost: u32,
 }
 
-/// Adds what needs other flows of the call. Receivers' reports are compared with the `first` ones, by flow.
-pub(super) fn judge(
-    session: &SessionView,
-    flows: &mut [FlowExplanation],
-    first: &[Option<Reported>],
-) {
-    let first = |index| first.get(index).copied().flatten();
+/// Adds what needs other flows of the call. Receivers' reports are compared with the `known` ones, by flow.
+pub(super) fn judge(session: &SessionView, flows: &mut [FlowExplanation], known: &[Option<Known>]) {
+    let known = |index| known.get(index).copied().flatten();
     let found: Vec<_> = (0..flows.len())
         .map(|index| {
             (
                 two_way_delay(session, flows, index),
-                after_destination(flows, index, first(index)),
+                after_destination(flows, index, known(index)),
             )
         })
         .collect();
     for ((index, flow), (delay, after)) in flows.iter_mut().enumerate().zip(found) {
         flow.two_way_delay_ns = delay;
-        flow.first_report = after.and_then(|it| it.first).or(first(index));
+        flow.receiver = after.and_then(|it| it.known).or(known(index));
         if let Some(after) = after {
             for (loss, after) in [
                 (&mut flow.loss, after.all),
                 (&mut flow.recent_loss, after.recent),
             ] {
-                let Some(loss) = loss else { continue };
+                let (Some(loss), Some(after)) = (loss, after) else {
+                    continue;
+                };
                 loss.after_destination = Some(after.lost);
                 (loss.reported_packets, loss.reported_end) = (after.packets, after.end);
             }
@@ -77,7 +75,7 @@ fn media(counters: &[EntryCounters]) -> Option<&MediaQuality> {
 fn after_destination(
     flows: &[FlowExplanation],
     index: usize,
-    first: Option<Reported>,
+    known: Option<Known>,
 ) -> Option<LostAfter> {
     let measured = media(&flows.get(index)?.destination_counters)?;
     let counters = flows
@@ -88,7 +86,7 @@ fn after_destination(
     let mut reports: Vec<ReceiverReport> = reports.copied().collect();
     let end = measured.checkpoints.first()?.number;
     reports.sort_by_key(|it| low(end).wrapping_sub(low(it.highest_number)));
-    receiver::after(measured, reports.into_iter(), first)
+    receiver::after(measured, reports.into_iter(), known)
 }
 
 /// From a flow's source's router to its destination's, and by another flow back.

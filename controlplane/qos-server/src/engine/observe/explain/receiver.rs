@@ -10,12 +10,12 @@ const BLOCK: u32 = 64;
 /// What a receiver has lost that had gone on from the destination's router.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LostAfter {
-    /// Since the first report that was ever compared.
-    pub(super) all: Lost,
+    /// Since the first report that was ever compared; `None`: it is the only one.
+    pub(super) all: Option<Lost>,
     /// By its last few reports.
-    pub(super) recent: Lost,
+    pub(super) recent: Option<Lost>,
     /// What later reports are compared with.
-    pub(super) first: Option<Reported>,
+    pub(super) known: Option<Known>,
 }
 
 /// So many packets of numbers, at least.
@@ -47,6 +47,11 @@ impl Reported {
         are_of_one && later.end.wrapping_sub(self.end).cast_signed() >= 0
     }
 
+    /// Whether a report is of so many more numbers that the two can be compared.
+    fn is_blocks_before(&self, later: &Self) -> bool {
+        later.end.wrapping_sub(self.end).cast_signed() >= BLOCK.cast_signed()
+    }
+
     /// From here to a later report, at least; `None`: what they say cannot be.
     fn to(&self, later: &Self) -> Option<Lost> {
         let packets = later.end.wrapping_sub(self.end);
@@ -67,18 +72,55 @@ impl Reported {
     }
 }
 
+/// Reports of a receiver that earlier looks have found, each [`BLOCK`] numbers from the next at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) struct Known {
+    first: Reported,
+    /// The one before the last.
+    before: Option<Reported>,
+    last: Reported,
+}
+
+impl Known {
+    fn of(first: Reported) -> Self {
+        Self {
+            first,
+            before: None,
+            last: first,
+        }
+    }
+
+    /// The latest one that a later report can be compared with.
+    fn previous(&self, latest: &Reported) -> Option<Reported> {
+        let known = [Some(self.last), self.before, Some(self.first)];
+        let mut known = known.into_iter().flatten();
+        known.find(|it| it.is_blocks_before(latest))
+    }
+
+    fn with(self, latest: Reported) -> Self {
+        if !self.last.is_blocks_before(&latest) {
+            return self;
+        }
+        Self {
+            before: Some(self.last),
+            last: latest,
+            ..self
+        }
+    }
+}
+
 /// What a receiver has lost after the destination's router; `None`: not known. A receiver counts from its
-/// own start, and a router from when it began to measure: so two reports are compared where there are two
-/// that are apart. `first` is what an earlier look has told.
+/// own start, and a router from when it began to measure: so only reports that are apart tell something. The
+/// `known` ones are what an earlier look has found.
 pub(super) fn after(
     measured: &MediaQuality,
     reports: impl Iterator<Item = ReceiverReport>,
-    first: Option<Reported>,
+    known: Option<Known>,
 ) -> Option<LostAfter> {
     let reports = reports.filter(|it| it.ssrc == measured.ssrc);
     let told = reports.filter_map(|it| Told::new(&it, measured));
     let told: Vec<Told<'_>> = told.collect();
-    let latest = told.first()?;
+    let newest = told.first()?;
     let first_number = measured.first_number?;
     let reported = |it: &Told<'_>| {
         let before = it.before.map_or(Some(0), gone)?;
@@ -90,28 +132,28 @@ pub(super) fn after(
             gone: [before, gone(it.beyond)?],
         })
     };
-    let earliest = told.iter().rev().find(|it| {
-        let packets = latest.end.wrapping_sub(it.end);
-        packets.cast_signed() >= BLOCK.cast_signed() && it.before.is_some()
-    });
-    let earliest = earliest.and_then(reported);
-    // Else it is not known what had gone on up to it, at most.
-    let is_known = latest.before.is_some();
-    let latest = reported(latest)?;
-    let from_start = Reported {
-        end: first_number,
-        lost: 0,
-        gone: [0; 2],
-        ..latest
+    let latest = reported(newest)?;
+    // Of the others it is not known what had gone on up to them, at most.
+    let earlier = told.iter().rev().filter(|it| it.before.is_some());
+    let earliest = earlier
+        .filter_map(reported)
+        .find(|it| it.is_blocks_before(&latest));
+    let known = known.filter(|it| it.first.is_of_one_with(&latest));
+    let previous = earliest.or(known.and_then(|it| it.previous(&latest)));
+    let recent = match previous {
+        Some(previous) => Some(previous.to(&latest)?),
+        None => None,
     };
-    let first = first.filter(|it| it.is_of_one_with(&latest));
-    let recent = earliest.or(first).unwrap_or(from_start).to(&latest)?;
-    let first = first.filter(|it| it.may_have_lost(&latest, recent.lost));
-    let all = first.and_then(|it| it.to(&latest));
+    let goes_on = |it: &Known| {
+        let lost = recent.map_or(0, |it| it.lost);
+        it.first.may_have_lost(&latest, lost) && it.first.to(&latest).is_some()
+    };
+    let known = known.filter(goes_on);
+    let begun = earliest.or(newest.before.is_some().then_some(latest));
     Some(LostAfter {
-        all: all.unwrap_or(recent),
+        all: recent.and_then(|recent| known.map_or(Some(recent), |it| it.first.to(&latest))),
         recent,
-        first: all.and(first).or(earliest).or(is_known.then_some(latest)),
+        known: known.or(begun.map(Known::of)).map(|it| it.with(latest)),
     })
 }
 
@@ -169,18 +211,25 @@ mod tests {
             highest_number,
         };
         let told = |reports: &[ReceiverReport]| {
-            let after = after(&b, reports.iter().copied(), None);
-            after.map(|it| (it.all.lost, it.all.packets))
+            let all = after(&b, reports.iter().copied(), None)?.all?;
+            Some((all.lost, all.packets))
         };
-        assert_eq!(told(&[report(1, 30, 400)]), Some((9, 401)));
-        assert_eq!(told(&[report(1, 21, 400)]), Some((0, 401)));
-        assert_eq!(told(&[report(1, -2, 400)]), Some((0, 401)), "duplicates");
-        assert_eq!(told(&[report(7, 30, 400)]), None, "another stream's");
-        assert_eq!(told(&[report(1, 30, 600)]), None, "not settled");
+        let early = report(1, 21, 390);
+        assert_eq!(told(&[report(1, 30, 460), early]), Some((9, 70)));
+        assert_eq!(told(&[report(1, 21, 460), early]), Some((0, 70)));
         assert_eq!(
-            told(&[report(1, 33, 600), report(1, 30, 400)]),
-            Some((9, 401))
+            told(&[report(1, -2, 460), early]),
+            Some((0, 70)),
+            "duplicates"
         );
+        let not_settled = report(1, 33, 600);
+        assert_eq!(
+            told(&[not_settled, report(1, 30, 460), early]),
+            Some((9, 70))
+        );
+        assert_eq!(told(&[not_settled, early]), None);
+        assert_eq!(told(&[report(7, 30, 460), early]), None, "another stream's");
+        assert_eq!(told(&[early]), None, "it may have begun before the router");
         assert_eq!(told(&[]), None);
     }
 
@@ -199,8 +248,8 @@ mod tests {
             highest_number,
         };
         let told = |reports: &[ReceiverReport]| {
-            let after = after(&b, reports.iter().copied(), None);
-            after.map(|it| (it.all.lost, it.all.packets))
+            let all = after(&b, reports.iter().copied(), None)?.all?;
+            Some((all.lost, all.packets))
         };
         let (late, early) = (report(560, 500), report(510, 390));
         assert_eq!(told(&[late, early]), Some((50 - 13, 110)));
@@ -209,7 +258,7 @@ mod tests {
             Some((50 - 13, 110)),
             "the first and the last"
         );
-        assert_eq!(told(&[late]), None, "more than all");
+        assert_eq!(told(&[late]), None, "alone");
         let more = report(10_000, 500);
         assert_eq!(told(&[more, early]), None, "more than all between");
         assert_eq!(told(&[report(30, 100)]), None, "too long ago");
@@ -220,6 +269,7 @@ mod tests {
             "before the router began"
         );
     }
+
     #[test]
     fn later_reports_are_compared_with_the_first_one() {
         let b = |last: u32, gone: u32| {
@@ -236,49 +286,63 @@ mod tests {
         };
         // It had lost 500 when the router began.
         let begun = told(&b(66_048, 20), [report(510, 500), report(506, 400)], None);
-        assert_eq!((begun.all.lost, begun.all.packets), (4, 100));
+        assert_eq!(begun.all, begun.recent);
+        assert_eq!(figures(begun.all), (4, 100));
         let later = b(75_776, 120);
         let reports = [report(780, 10_200), report(775, 10_100)];
-        let all = told(&later, reports, begun.first);
-        assert_eq!((all.all.lost, all.all.packets), (274 - 100, 9_800));
-        assert_eq!((all.recent.lost, all.recent.packets), (5, 100));
-        assert_eq!(all.first, begun.first);
+        let all = told(&later, reports, begun.known);
+        assert_eq!(figures(all.all), (274 - 100, 9_800));
+        assert_eq!(figures(all.recent), (5, 100));
         // It is another receiver's now, which counts from a start of its own.
         let reports = [report(9, 10_200), report(2, 10_100)];
-        let anew = told(&later, reports, begun.first);
-        assert_eq!(anew.all, anew.recent);
-        assert_ne!(anew.first, begun.first);
+        let anew = told(&later, reports, begun.known);
+        assert_eq!(figures(anew.all), (7, 100));
+        assert_eq!(anew.known, told(&later, reports, None).known);
         // The router has begun anew.
         let later = MediaQuality {
             first_number: Some(70_000),
             ..later
         };
         let reports = [report(780, 10_200), report(775, 10_100)];
-        let anew = told(&later, reports, begun.first);
-        assert_eq!((anew.all.lost, anew.all.packets), (5, 100));
+        let anew = told(&later, reports, begun.known);
+        assert_eq!(figures(anew.all), (5, 100));
     }
 
     /// The others are not settled, or too old.
     #[test]
-    fn a_report_that_is_alone_is_compared_with_an_earlier_one() {
+    fn a_report_that_is_alone_is_compared_with_those_of_earlier_looks() {
         let b = |last: u32| measured(65_536, &[(last, 0, Some(0)), (last - 64, 0, Some(0))]);
         let report = |lost, highest_number| ReceiverReport {
             ssrc: 1,
             lost,
             highest_number,
         };
-        let told = |last: u32, said, first| after(&b(last), [said].into_iter(), first).unwrap();
+        let told = |last: u32, said, known| after(&b(last), [said].into_iter(), known).unwrap();
         let begun = told(66_048, report(3, 500), None);
-        assert_eq!(
-            (begun.all.lost, begun.all.packets),
-            (3, 501),
-            "from the start"
-        );
-        let later = told(67_072, report(13, 1_500), begun.first);
-        assert_eq!((later.all.lost, later.all.packets), (10, 1_000));
+        let again = told(66_048, report(3, 500), begun.known);
+        for look in [begun, again] {
+            assert_eq!((look.all, look.recent), (None, None));
+            assert_eq!(look.known, begun.known);
+        }
+        let later = told(67_072, report(13, 1_500), again.known);
+        assert_eq!(figures(later.all), (10, 1_000));
         assert_eq!(later.recent, later.all);
-        assert_eq!(later.first, begun.first);
+        let latest = told(68_096, report(33, 2_500), later.known);
+        let again = told(68_096, report(33, 2_500), latest.known);
+        // So few packets later that nothing is compared with it.
+        let soon = told(68_096, report(33, 2_520), again.known);
+        assert_eq!(figures(soon.recent), (20, 1_020));
+        for look in [latest, again] {
+            assert_eq!(figures(look.all), (30, 2_000));
+            assert_eq!(figures(look.recent), (20, 1_000));
+        }
+        assert_eq!(latest.known, again.known);
         let old = told(66_048, report(3, 430), None);
-        assert_eq!(old.first, None, "of what went on up to it little is known");
+        assert_eq!(old.known, None, "of what went on up to it little is known");
+    }
+
+    fn figures(lost: Option<Lost>) -> (u64, u64) {
+        let lost = lost.unwrap();
+        (lost.lost, lost.packets)
     }
 }
