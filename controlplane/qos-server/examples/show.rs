@@ -1,7 +1,8 @@
 //! A server with two scripted routers and calls between them, for the browser tests.
 //!
 //! `show WEB_ADDRESS CALLS` prints the page's address and obeys lines on its standard input, each
-//! answered by a line: `cut a`, `attach a`, `refuse NAME`, `trouble NAME`, `churn N` (a second). It ends
+//! answered by a line: `cut a`, `attach a`, `refuse NAME`, `trouble NAME`, `claim ADDRESS PACKETS`, `churn N`
+//! (a second). It ends
 //! with its input. Of the first flow of the call [`LOSSY`] packets are lost between the routers, and fewer
 //! before them.
 
@@ -29,7 +30,7 @@ use tokio::{
 };
 use voicelane_proto::v1;
 use voicelane_server::{
-    engine::{Command, Engine, EntryCounters, Link, ToRouter},
+    engine::{Command, EfClaim, Engine, EntryCounters, Link, ToRouter},
     grpc::parse,
     model::{
         entries::{FiveTuple, FlowKind, expand},
@@ -190,6 +191,14 @@ async fn main() {
             ["trouble", name] => {
                 let key = session_key("key", "test", name).unwrap();
                 engine.troubled(&a, &[key]);
+            }
+            ["claim", address, packets] => {
+                let claim = EfClaim {
+                    interface: "lan0".into(),
+                    address: address.parse().unwrap(),
+                    packets: packets.parse().unwrap(),
+                };
+                engine.strays(&a, Vec::new(), vec![claim]);
             }
             ["churn", each_second] => {
                 let every = Duration::from_secs(1) / each_second.parse::<u32>().unwrap();

@@ -10,14 +10,20 @@ pub(crate) const CALLS: [&str; 6] = ["CALL", "WAY", "FROM", "TO", "STATE", "WRON
 pub(crate) const ROUTERS: [&str; 4] = ["ROUTER", "STATE", "CALLS", "KNOWN"];
 /// The columns of links.
 pub(crate) const LINKS: [&str; 5] = ["LINK", "WAY", "ADMITTED", "BUDGET", "TAKEN"];
+/// The columns of who sends EF without a call.
+pub(crate) const EF_CLAIMERS: [&str; 3] = ["EF WITHOUT CALL", "COMES TO", "IN 10 S"];
 /// How long a bar is.
 const BAR: u64 = 8;
 
-/// The sentence, then calls, routers, links and events.
+/// The sentence, then calls, routers, links, who sends EF without a call, if somebody does, and events.
 pub(crate) fn overview(it: &v1::WatchOverviewResponse) -> String {
     let events: Vec<_> = it.events.iter().map(events::event).collect();
+    let claimers = match it.ef_claimers.is_empty() {
+        true => String::new(),
+        false => table(EF_CLAIMERS, it.ef_claimers.iter().map(ef_claimer)) + "\n",
+    };
     format!(
-        "{}\n{}\n{}\n{}\n{}",
+        "{}\n{}\n{}\n{}\n{claimers}{}",
         it.sentence,
         table(CALLS, it.calls.iter().map(call)),
         table(ROUTERS, it.routers.iter().map(router)),
@@ -77,6 +83,15 @@ pub(crate) fn router(it: &v1::OverviewRouter) -> [String; 4] {
         word(it.state().as_str_name(), "ROUTER_STATE_"),
         it.sessions.to_string(),
         it.detail.clone(),
+    ]
+}
+
+/// The row of somebody who sends EF without a call.
+pub(crate) fn ef_claimer(it: &v1::EfClaimer) -> [String; 3] {
+    [
+        it.address.clone(),
+        format!("{} {}", it.router_id, it.interface),
+        format!("{} packets", it.packets),
     ]
 }
 

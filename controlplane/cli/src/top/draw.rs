@@ -15,6 +15,8 @@ use crate::text::{events, top};
 /// Lines that routers, links and events get, with their titles.
 const SIDE: u16 = 9;
 const EVENTS: u16 = 8;
+/// How many who send EF without a call are shown.
+const EF_CLAIMERS: u16 = 3;
 
 /// All of it.
 pub(super) fn draw(frame: &mut Frame<'_>, state: &mut State) {
@@ -61,9 +63,16 @@ fn draw_all(frame: &mut Frame<'_>, area: Rect, state: &mut State) {
     let Some(overview) = state.overview.take() else {
         return;
     };
-    let [calls, side, last] = Layout::vertical([
+    // Who sends EF without a call takes room only while somebody does.
+    let claimers = match overview.ef_claimers.len() {
+        0 => 0,
+        // With the title and the head.
+        some => u16::try_from(some).unwrap_or(u16::MAX).min(EF_CLAIMERS) + 3,
+    };
+    let [calls, side, claimers, last] = Layout::vertical([
         Constraint::Min(4),
         Constraint::Length(SIDE),
+        Constraint::Length(claimers),
         Constraint::Length(EVENTS),
     ])
     .areas(area);
@@ -72,6 +81,7 @@ fn draw_all(frame: &mut Frame<'_>, area: Rect, state: &mut State) {
         Layout::horizontal([Constraint::Percentage(50), Constraint::Percentage(50)]).areas(side);
     draw_routers(frame, routers, &overview);
     draw_links(frame, links, &overview);
+    draw_ef_claimers(frame, claimers, &overview);
     let lines = overview
         .events
         .iter()
@@ -154,6 +164,17 @@ fn draw_links(frame: &mut Frame<'_>, area: Rect, overview: &v1::WatchOverviewRes
     let title = format!(" {} links, the fullest first ", overview.total_links);
     let table = Table::new(rows, widths)
         .header(Row::new(top::LINKS).bold())
+        .block(Block::bordered().title(title));
+    frame.render_widget(table, area);
+}
+
+fn draw_ef_claimers(frame: &mut Frame<'_>, area: Rect, overview: &v1::WatchOverviewResponse) {
+    let rows = overview.ef_claimers.iter();
+    let rows = rows.map(|it| Row::new(top::ef_claimer(it)).yellow());
+    let widths = [Constraint::Fill(1); 3];
+    let title = format!(" {} send EF without a call ", overview.total_ef_claimers);
+    let table = Table::new(rows, widths)
+        .header(Row::new(top::EF_CLAIMERS).bold())
         .block(Block::bordered().title(title));
     frame.render_widget(table, area);
 }

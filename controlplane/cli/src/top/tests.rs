@@ -127,6 +127,36 @@ fn all_of_it_is_on_the_screen() {
 }
 
 #[test]
+fn who_sends_ef_without_a_call_has_room_while_somebody_does() {
+    let mut state = State::new(String::new());
+    state.take(overview(vec![call("good", 0, 1)]));
+    assert!(!screen(&mut state).contains("without a call"));
+    let told = v1::WatchOverviewResponse {
+        ef_claimers: vec![v1::EfClaimer {
+            router_id: "a".into(),
+            interface: "bulk".into(),
+            address: "10.3.0.10".into(),
+            packets: 7_645,
+        }],
+        total_ef_claimers: 1,
+        ..overview(vec![call("good", 0, 1)])
+    };
+    let text = crate::text::top::overview(&told);
+    shows(&text, &["EF WITHOUT CALL", "10.3.0.10", "a bulk"]);
+    state.take(told);
+    shows(
+        &screen(&mut state),
+        &[
+            "1 send EF without a call",
+            "10.3.0.10",
+            "a bulk",
+            "7645 packets",
+            "50 %",
+        ],
+    );
+}
+
+#[test]
 fn keys_sort_choose_explain_and_end() {
     let mut state = State::new(String::new());
     state.take(overview(vec![

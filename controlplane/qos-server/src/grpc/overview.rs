@@ -12,7 +12,9 @@ use voicelane_proto::v1::{self, explain_step::Verdict};
 
 use super::{parse, render};
 use crate::{
-    engine::{CallQuality, CallView, Cause, Engine, Overview, RouterView, Segment, SessionView},
+    engine::{
+        CallQuality, CallView, Cause, EfClaim, Engine, Overview, RouterView, Segment, SessionView,
+    },
     events::{Part, Severity},
     model::{error::Error, ids::RouterId, registry::Presence, store::InstallationState},
 };
@@ -77,6 +79,8 @@ pub async fn overview(
             .rev()
             .map(|it| (**it).clone())
             .collect(),
+        ef_claimers: it.ef_claims.iter().map(ef_claimer).collect(),
+        total_ef_claimers: it.total_ef_claims as u64,
     }
 }
 
@@ -187,6 +191,15 @@ fn segment(verdict: Verdict, name: &str, text: String) -> v1::Segment {
         name: name.to_owned(),
         text,
         ..v1::Segment::default()
+    }
+}
+
+fn ef_claimer((router, claim): &(RouterId, EfClaim)) -> v1::EfClaimer {
+    v1::EfClaimer {
+        router_id: router.to_string(),
+        interface: claim.interface.to_string(),
+        address: claim.address.to_string(),
+        packets: claim.packets,
     }
 }
 

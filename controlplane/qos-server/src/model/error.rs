@@ -23,7 +23,9 @@ pub enum Error {
          use ModifySession with a revision above {revision}, or delete it first"
     )]
     Exists { key: SessionKey, revision: u64 },
-    #[error("session {0} does not exist; ListSessions shows those that do")]
+    #[error(
+        "session {0} does not exist, or has ended; `voicelane call list` shows those that there are"
+    )]
     NoSession(SessionKey),
     #[error(
         "router {0} has never attached to this server, or was forgotten; ListRouters shows those \

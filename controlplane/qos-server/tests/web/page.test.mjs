@@ -68,6 +68,16 @@ test("the first screen says how all stands, then calls, links, routers and event
   await accessible();
 });
 
+test("who sends EF without a call has a place of its own", async () => {
+  const section = page.locator("section", { has: page.locator("h2", { hasText: "EF without a call" }) });
+  await says(section.locator("p"), /^Nobody now\.$/);
+  await server.tell("claim 10.1.0.99 500");
+  await server.tell("claim 10.1.0.98 5000");
+  await says(section.locator("p"), "2 now. It is sent on without priority.");
+  assert.deepEqual(await section.locator("tbody tr").allInnerTexts(), ["10.1.0.98\ta lan0\t5000", "10.1.0.99\ta lan0\t500"]);
+  await accessible();
+});
+
 test("a click on a column's head sorts by it", async () => {
   const head = page.locator("th", { hasText: "Call" }).first();
   await head.getByRole("button").click();
@@ -82,10 +92,11 @@ test("a click on a column's head sorts by it", async () => {
 test("rows that stay are not moved, and keep the focus", async () => {
   const moved = await page.evaluate(async () => {
     const { element, fill, table } = await import("/js/format.js");
-    const { box, body } = table("Test", ["Name"]);
+    const rows = table("Test", ["Name"]);
+    const { box, body } = rows;
     document.body.append(box);
     const show = (/** @type {string[]} */ names) =>
-      fill(body, names, (it) => it, (it) => [element("a", { href: "#/" }, it)]);
+      fill(rows, names, (it) => it, (it) => [element("a", { href: "#/" }, it)]);
     show(["a", "b", "c", "d"]);
     body.querySelectorAll("a")[2].focus();
     const observer = new MutationObserver(() => {});
@@ -147,7 +158,7 @@ test("a call's page draws its packets and says what holds", async () => {
 test("a call that there is not is told", async () => {
   await page.goto(`${server.url}#/call/test/nobody%20%3Cb%3E`);
   await says(page.locator("h1"), "Call nobody <b>");
-  await says(page.locator("h1 + p"), /nobody/);
+  await says(page.locator("h1 + p"), "session \"nobody <b>\" of agent \"test\" does not exist, or has ended; `voicelane call list`");
   await page.goto(`${server.url}#/`);
 });
 

@@ -36,6 +36,15 @@ function share(lost, packets) {
   return `${lost} (${percent < 0.01 ? "<0.01" : percent.toFixed(2)} %)`;
 }
 
+/**
+ * Columns of numbers.
+ * @param {...string} names
+ * @returns {[string, string][]}
+ */
+function numbers(...names) {
+  return names.map((name) => [name, "number"]);
+}
+
 /** @param {Count} ns */
 function milliseconds(ns) {
   return ns == null ? "?" : `${(Number(ns) / 1e6).toFixed(1)} ms`;
@@ -127,9 +136,9 @@ export function callPage(view, key) {
   const found = element("p", { "aria-live": "polite" }, "Asking the routers.");
   const facts = element("p", { class: "quiet" });
   const steps = table("Chain", ["Flow", "Link", "Verdict", "Router", "What was found"]);
-  const seen = table("Seen", ["Flow", "Packets at A", "Packets at B", "Dropped by A", "Dropped by B"]);
-  const loss = table("Loss", ["Flow", "Compared", "Before A", "In A", "Between", "In B", "After B",
-    "Jitter at A", "Jitter at B", "There and back", "MOS"]);
+  const seen = table("Seen", ["Flow", ...numbers("Packets at A", "Packets at B", "Dropped by A", "Dropped by B")]);
+  const loss = table("Loss", ["Flow", ...numbers("Compared", "Before A", "In A", "Between", "In B", "After B",
+    "Jitter at A", "Jitter at B", "There and back", "MOS")]);
   const way = element("div", {}, element("p", { class: "quiet" }, "The call is not among those shown."));
   const plotted = element("div", { class: "plot" });
   const command = `voicelane --agent ${quoted(key.agentId)} call explain ${quoted(key.sessionId)}`;
@@ -168,19 +177,19 @@ export function callPage(view, key) {
       ...(spec?.flows ?? []).map((/** @type {any} */ flow, /** @type {number} */ index) => `flow ${index}: ${end(flow.source)} → ${end(flow.destination)}`),
     ].filter(Boolean).join(" · "));
     const rows = told.flows.flatMap((flow) => flow.steps.map((step) => ({ flow: flow.flowIndex, ...step })));
-    fill(steps.body, rows, (row) => `${row.flow}/${row.link}/${row.routerId}`, (row) =>
+    fill(steps, rows, (row) => `${row.flow}/${row.link}/${row.routerId}`, (row) =>
       [String(row.flow), row.link, verdict(row.verdict), row.routerId, row.detail]);
     const measured = told.flows.flatMap((flow) => (flow.loss ? [{ flow, loss: flow.loss }] : []));
-    fill(loss.body, measured, ({ flow }) => String(flow.flowIndex), ({ flow, loss }) => heard(flow, loss));
+    fill(loss, measured, ({ flow }) => String(flow.flowIndex), ({ flow, loss }) => heard(flow, loss));
     const counted = told.flows.flatMap((flow) => {
       const kinds = new Set([...flow.sourceCounters, ...flow.destinationCounters].map((it) => it.kind));
       return [...kinds].map((kind) => ({ flow: flow.flowIndex, kind,
         a: flow.sourceCounters.find((it) => it.kind === kind), b: flow.destinationCounters.find((it) => it.kind === kind) }));
     });
-    fill(seen.body, counted, (row) => `${row.flow}/${row.kind}`, (row) => [
+    fill(seen, counted, (row) => `${row.flow}/${row.kind}`, (row) => [
       `${row.flow} ${word(row.kind, "FLOW_KIND_").toUpperCase()}`,
       row.a?.packets ?? "", row.b?.packets ?? "", row.a?.policedPackets ?? "", row.b?.policedPackets ?? "",
-    ], ["", "number", "number", "number", "number"]);
+    ]);
     plotting.add(told);
   }
 

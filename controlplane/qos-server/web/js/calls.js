@@ -5,6 +5,9 @@ import { store } from "./store.js";
 
 /** @typedef {import("./store.js").Call} Call */
 
+/** As people count: call-9 before call-10. */
+const NAMES = new Intl.Collator("en", { numeric: true });
+
 /** @type {[string, (call: Call) => string | number, boolean][]} what to sort by, and whether the greatest is first */
 const COLUMNS = [
   ["Call", (call) => `${call.key.sessionId}\n${call.key.agentId}`, false],
@@ -25,7 +28,7 @@ export function callsTable() {
       return element("th", { scope: "col" }, element("abbr", { title: LEGEND }, "Way"));
     }
     const button = element("button", { type: "button" }, name);
-    const cell = element("th", { scope: "col" }, button);
+    const cell = element("th", name === "Changed" ? { scope: "col", class: "when" } : { scope: "col" }, button);
     button.addEventListener("click", () => {
       sorted.descending = sorted.by === index ? !sorted.descending : COLUMNS[index][2];
       sorted.by = index;
@@ -35,7 +38,7 @@ export function callsTable() {
   });
   const caption = element("p", { class: "quiet" });
   const legend = element("p", { class: "quiet" }, LEGEND);
-  const { box, body } = table("Calls", header);
+  const rows = table("Calls", header);
 
   function show() {
     header.forEach((cell, index) => {
@@ -56,9 +59,9 @@ export function callsTable() {
     const sign = sorted.descending ? -1 : 1;
     calls.sort((a, b) => {
       const [x, y] = [by(a), by(b)];
-      return x < y ? -sign : x > y ? sign : 0;
+      return sign * (typeof x === "number" ? x - Number(y) : NAMES.compare(x, String(y)));
     });
-    fill(body, calls, (call) => `${call.key.agentId}\n${call.key.sessionId}`, (call) => [
+    fill(rows, calls, (call) => `${call.key.agentId}\n${call.key.sessionId}`, (call) => [
       element("a", { href: callHref(call.key) }, call.key.sessionId),
       element("span", { class: call.badness > 0 ? "bad" : "quiet" }, call.why || "no trouble told"),
       strip(call.segments),
@@ -66,7 +69,7 @@ export function callsTable() {
       call.destination || "not known",
       word(call.state, "SESSION_STATE_"),
       time(call.sinceUnixMs),
-    ], ["", "", "", "", "", "", "when"]);
+    ]);
   }
-  return { caption, box, legend, show };
+  return { caption, box: rows.box, legend, show };
 }

@@ -125,29 +125,38 @@ export function verdict(verdict) {
   return element("strong", { class: kind || "quiet" }, word(verdict, "VERDICT_"));
 }
 
+/** @typedef {{box: HTMLElement, body: HTMLTableSectionElement, kinds: string[]}} Table */
+
+/** @param {string} kind */
+function classes(kind) {
+  return /** @type {Record<string, string>} */ (kind ? { class: kind } : {});
+}
+
 /**
  * A table in a box of its own that scrolls, also by keyboard.
  * @param {string} label
- * @param {(string | HTMLElement)[]} header
+ * @param {(string | [string, string] | HTMLElement)[]} header a column's name, and its class
+ * @returns {Table}
  */
 export function table(label, header) {
-  const cells = header.map((cell) => (typeof cell === "string" ? element("th", { scope: "col" }, cell) : cell));
+  const kinds = header.map((cell) => (cell instanceof HTMLElement ? cell.className : Array.isArray(cell) ? cell[1] : ""));
+  const cells = header.map((cell, index) => (cell instanceof HTMLElement ? cell :
+    element("th", { scope: "col", ...classes(kinds[index]) }, Array.isArray(cell) ? cell[0] : cell)));
   const body = /** @type {HTMLTableSectionElement} */ (element("tbody"));
   const box = element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label },
     element("table", { "aria-label": label }, element("thead", {}, element("tr", {}, ...cells)), body));
-  return { box, body };
+  return { box, body, kinds };
 }
 
 /**
  * Makes a table's rows those of the items, and touches only what differs.
  * @template T
- * @param {HTMLTableSectionElement} body
+ * @param {Table} table
  * @param {T[]} items
  * @param {(item: T) => string} id
  * @param {(item: T) => (Node | string)[]} cells first a heading of the row
- * @param {string[]} [kinds] a class for each column
  */
-export function fill(body, items, id, cells, kinds = []) {
+export function fill({ body, kinds }, items, id, cells) {
   /** @type {Map<string, HTMLTableRowElement>} */
   const rows = new Map();
   const ids = new Set(items.map(id));
@@ -170,8 +179,7 @@ export function fill(body, items, id, cells, kinds = []) {
     if (known.shown !== state) {
       const focused = row.contains(document.activeElement);
       row.replaceChildren(...cells(item).map((cell, index) => {
-        const kind = kinds[index];
-        const attributes = /** @type {Record<string, string>} */ (kind ? { class: kind } : {});
+        const attributes = classes(kinds[index]);
         return index === 0 ? element("th", { scope: "row", ...attributes }, cell) : element("td", attributes, cell);
       }));
       if (focused) row.querySelector("a")?.focus();

@@ -1,14 +1,14 @@
-// Links, routers and events.
+// Links, routers, who sends EF without a call, and events.
 
-import { callHref, element, fill, rate, table, time, word } from "./format.js";
+import { callHref, element, fill, rate, setText, table, time, word } from "./format.js";
 import { store } from "./store.js";
 
 /** @typedef {import("./store.js").Happened} Happened */
 
 export function linksTable() {
-  const { box, body } = table("Links", ["Link", "Direction", "Admitted", "Budget", "Of budget", "Calls"]);
+  const rows = table("Links", ["Link", "Direction", ["Admitted", "number"], ["Budget", "number"], "Of budget", ["Calls", "number"]]);
   function show() {
-    fill(body, store.parts.links ?? [], (link) => `${link.routerId}/${link.direction}/${link.port}`, (link) => {
+    fill(rows, store.parts.links ?? [], (link) => `${link.routerId}/${link.direction}/${link.port}`, (link) => {
       const budget = Number(link.budgetBps);
       const taken = budget > 0 ? Number(link.admittedBps) / budget : 0;
       const percent = `${Math.round(taken * 100)} %`;
@@ -21,15 +21,15 @@ export function linksTable() {
         budget > 0 ? element("span", {}, meter, ` ${percent}`) : "",
         link.sessions,
       ];
-    }, ["", "", "number", "number", "", "number"]);
+    });
   }
-  return { box, show };
+  return { box: rows.box, show };
 }
 
 export function routersTable() {
-  const { box, body } = table("Routers", ["Router", "State", "Since", "Calls", "What is known"]);
+  const rows = table("Routers", ["Router", "State", ["Since", "when"], ["Calls", "number"], "What is known"]);
   function show() {
-    fill(body, store.parts.routers ?? [], (router) => router.routerId, (router) => {
+    fill(rows, store.parts.routers ?? [], (router) => router.routerId, (router) => {
       const well = router.state === "ROUTER_STATE_SYNCHRONISED";
       return [
         router.routerId,
@@ -38,9 +38,28 @@ export function routersTable() {
         router.sessions,
         router.detail || (router.softwareVersion ? `version ${router.softwareVersion}` : ""),
       ];
-    }, ["", "", "when", "number", ""]);
+    });
   }
-  return { box, show };
+  return { box: rows.box, show };
+}
+
+/** Who sends EF without a call. */
+export function claimersTable() {
+  const caption = element("p", { class: "quiet" }, "Not known yet.");
+  const rows = table("EF without a call", ["Sender", "Router", ["Packets in 10 s", "number"]]);
+  function show() {
+    const claimers = store.parts.efClaimers ?? [];
+    const total = Number(store.parts.totalEfClaimers ?? 0);
+    const first = total > claimers.length ? `, the first ${claimers.length}` : "";
+    setText(caption, total ? `${total} now${first}. It is sent on without priority.` : "Nobody now.");
+    rows.box.hidden = !total;
+    fill(rows, claimers, (it) => `${it.routerId}/${it.interface}/${it.address}`, (it) => [
+      it.address,
+      `${it.routerId} ${it.interface}`,
+      it.packets,
+    ]);
+  }
+  return { caption, box: rows.box, show };
 }
 
 /** @type {Record<string, string>} */
@@ -51,10 +70,10 @@ const KINDS = { SEVERITY_ERROR: "bad", SEVERITY_WARNING: "warn" };
  * @param {(event: Happened) => boolean} wanted
  */
 export function eventsTable(label, wanted) {
-  const { box, body } = table(label, ["Time", "Severity", "Subject", "What happened"]);
+  const rows = table(label, [["Time", "when"], "Severity", "Subject", "What happened"]);
   function show() {
     const events = (store.parts.events ?? []).filter(wanted);
-    fill(body, events, (event) => event.sequence, (event) => {
+    fill(rows, events, (event) => event.sequence, (event) => {
       const left = Number(event.leftOut) > 0 ? ` (${event.leftOut} of the kind before it were left out)` : "";
       const call = event.session && element("a", { href: callHref(event.session) }, `call ${event.session.sessionId}`);
       return [
@@ -63,7 +82,7 @@ export function eventsTable(label, wanted) {
         call || (event.routerId ? `router ${event.routerId}` : "server"),
         event.text + left,
       ];
-    }, ["when", "", "", ""]);
+    });
   }
-  return { box, show };
+  return { box: rows.box, show };
 }

@@ -19,8 +19,9 @@
  */
 /** @typedef {{routerId: string, port: string, direction: string, budgetBps: string, admittedBps: string, sessions: string}} Link */
 /** @typedef {{routerId: string, state: string, sinceUnixMs: string, sessions: string, softwareVersion: string, detail: string}} Router */
+/** @typedef {{routerId: string, interface: string, address: string, packets: string}} Claimer */
 /** @typedef {{sequence: string, atUnixMs: string, severity: string, kind: string, session: Key | null, routerId: string, text: string, leftOut: string}} Happened */
-/** @typedef {{sentence: string, total: string, bad: string, found: string, links: Link[], totalLinks: string, routers: Router[], totalRouters: string, events: Happened[], serverEpoch: string}} Parts */
+/** @typedef {{sentence: string, total: string, bad: string, found: string, links: Link[], totalLinks: string, routers: Router[], totalRouters: string, events: Happened[], efClaimers: Claimer[], totalEfClaimers: string, serverEpoch: string}} Parts */
 /** @typedef {{parts: Partial<Parts>, order?: string[], calls: Record<string, Call>}} Told */
 
 export const store = {

@@ -13,7 +13,7 @@ use std::{
 use tokio::{sync::watch, task::yield_now, time::sleep};
 
 use crate::{
-    engine::{CallQuality, Engine, LinkView, Place, RouterView, SessionView, Standing},
+    engine::{CallQuality, EfClaim, Engine, LinkView, Place, RouterView, SessionView, Standing},
     model::{
         ids::{RouterId, SessionKey, UnixMs},
         links::LinkId,
@@ -38,6 +38,8 @@ const INSTALLED_AFTER: Duration = Duration::from_secs(1);
 const MOST_LINKS: usize = 50;
 /// The most routers of an overview.
 const MOST_ROUTERS: usize = 100;
+/// The most senders of EF without a call.
+const MOST_EF_CLAIMS: usize = 20;
 /// Calls searched before other tasks get the thread.
 const SEARCHED: usize = 512;
 /// The causes that the sentence names.
@@ -112,6 +114,10 @@ pub struct Overview {
     pub routers: Vec<RouterView>,
     /// How many routers there are.
     pub total_routers: usize,
+    /// Who sends EF without a call, with the router that tells of it; who sends most first.
+    pub ef_claims: Vec<(RouterId, EfClaim)>,
+    /// How many do.
+    pub total_ef_claims: usize,
     /// All there is in a sentence.
     pub sentence: String,
 }
@@ -200,6 +206,9 @@ impl Engine {
         let many = bad.len();
         let sentence = sentence(&bad, good.len(), &unwell);
         bad.append(&mut good);
+        let mut ef_claims = self.ef_claims();
+        let total_ef_claims = ef_claims.len();
+        ef_claims.truncate(MOST_EF_CLAIMS);
         Overview {
             at,
             calls: bad,
@@ -208,6 +217,8 @@ impl Engine {
             total_links,
             routers,
             total_routers,
+            ef_claims,
+            total_ef_claims,
             sentence,
         }
     }
@@ -341,7 +352,7 @@ impl CallView {
         kind(self).cmp(&kind(other)).then_with(worse)
     }
 
-    /// What a search looks at, a line each.
+    /// What a search looks at, a line each: names, addresses, routers, and what is wrong.
     fn describe(&self, text: &mut String) {
         use std::fmt::Write as _;
 
@@ -354,7 +365,10 @@ impl CallView {
             }
         }
         for on in &self.session.installations {
-            let _ = writeln!(text, "{}", on.router);
+            let _ = writeln!(text, "router {}", on.router);
+        }
+        if let Some(cause) = &self.cause {
+            let _ = writeln!(text, "{cause}");
         }
     }
 }

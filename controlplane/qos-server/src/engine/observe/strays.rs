@@ -2,6 +2,7 @@
 //! whoever asks why a call has no packets.
 
 use std::{
+    cmp::Reverse,
     collections::VecDeque,
     fmt,
     net::{IpAddr, SocketAddr},
@@ -16,7 +17,7 @@ use crate::{
     events::Kind,
     model::{
         entries::{FiveTuple, FlowEntry, FlowKind, expand_learned},
-        ids::SessionKey,
+        ids::{RouterId, SessionKey},
         session::{Learned, SessionSpec},
     },
 };
@@ -176,6 +177,20 @@ impl Engine {
                 self.note(Kind::EfClaimed, router, || text);
             }
         }
+    }
+
+    /// Who sends EF without a call, with the router that tells of it; who sends most first.
+    pub(super) fn ef_claims(&self) -> Vec<(RouterId, EfClaim)> {
+        let links: Vec<_> = self.lock().links.values().cloned().collect();
+        let now = self.clock().instant();
+        let mut claims = Vec::new();
+        for link in links {
+            let told = told(&link);
+            let believed = believed(&told.claims, now).cloned();
+            claims.extend(believed.map(|claim| (link.router().clone(), claim)));
+        }
+        claims.sort_by_key(|(_, claim)| Reverse(claim.packets));
+        claims
     }
 
     /// Adds to flows whose packets do not come to their source's router, or to the one that is to learn their

@@ -117,6 +117,21 @@ async fn who_claims_ef_without_a_call_is_told() {
         expected.map(|(by, packets)| text(by, packets))
     );
     assert!(events.iter().all(|event| event.router_id == "a"));
+    let mut operator = net.server.operator().await;
+    let once = v1::WatchOverviewRequest {
+        once: true,
+        ..Default::default()
+    };
+    let mut overviews = operator.watch_overview(once).await.unwrap().into_inner();
+    let overview = overviews.message().await.unwrap().unwrap();
+    let claimers = overview.ef_claimers.iter();
+    let claimers: Vec<_> = claimers
+        .map(|it| (&*it.router_id, &*it.interface, &*it.address, it.packets))
+        .collect();
+    let most_first = [("10.1.0.9", 510), ("10.1.0.8", 100), ("10.1.0.5", 50)];
+    let most_first = most_first.map(|(address, packets)| ("a", "lan0", address, packets));
+    assert_eq!(claimers, most_first);
+    assert_eq!(overview.total_ef_claimers, 3);
     // The call's own sender before one who claims more.
     let detail = unseen(&net).await;
     assert_eq!(detail, format!("{hint}; {}", text("10.1.0.5", 50)));

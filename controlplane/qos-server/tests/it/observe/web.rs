@@ -183,6 +183,8 @@ async fn a_search_finds_names_call_ids_addresses_and_routers() {
         ("7%40atlanta", "2"),
         ("10.1.0.5:4010", "1"),
         ("10.9", "0"),
+        ("router%20b", "20"),
+        ("router%20c", "0"),
     ] {
         let (_, all) = Page::open(address, search).await.next().await;
         assert_eq!(all["parts"]["found"], found, "{search}");
