@@ -228,6 +228,8 @@ impl<'a> SipSite<'a> {
             &media, "-inf", &ports, "-r", &rate, "-m", &count, "-l", &count, "-d", &hold,
             "-nostdin",
         ];
+        // A SIP server may pass 180 on after 200: else SIPp gives such a call up.
+        args.extend(["-default_behaviors", "all,-abortunexp"]);
         if callers.with_media {
             args.extend(["-mi", &media]);
         }
