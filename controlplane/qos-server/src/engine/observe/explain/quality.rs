@@ -48,7 +48,7 @@ pub(super) fn judge(session: &SessionView, flows: &mut [FlowExplanation], known:
         .collect();
     for ((index, flow), (delay, after)) in flows.iter_mut().enumerate().zip(found) {
         flow.two_way_delay_ns = delay;
-        flow.receiver = after.and_then(|it| it.known).or(known(index));
+        flow.receiver = after.map_or(known(index), |it| it.known);
         if let Some(after) = after {
             for (loss, after) in [
                 (&mut flow.loss, after.all),

@@ -7,6 +7,9 @@ use super::loss::low;
 /// From one checkpoint of a router to the next.
 const BLOCK: u32 = 64;
 
+/// By so many a receiver's count may shrink, as copies of packets come.
+const COPIES: i64 = 16;
+
 /// What a receiver has lost that had gone on from the destination's router.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LostAfter {
@@ -20,11 +23,18 @@ pub(super) struct LostAfter {
 
 /// So many packets of numbers, at least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Lost {
+pub(in crate::engine) struct Lost {
     pub(super) lost: u64,
     pub(super) packets: u64,
     /// The number after these.
     pub(super) end: u32,
+}
+
+impl Lost {
+    /// Whether it is of late: reports that are rare are not always there.
+    fn is_of_late(&self, number: u32) -> bool {
+        u64::from(number.wrapping_sub(self.end)) <= 2 * self.packets
+    }
 }
 
 /// What did not come to a receiver by one of its reports, and what had not gone on to it.
@@ -44,7 +54,11 @@ impl Reported {
     /// Whether both are of one stream, and this one is not later.
     fn is_of_one_with(&self, later: &Self) -> bool {
         let are_of_one = (self.ssrc, self.first_number) == (later.ssrc, later.first_number);
-        are_of_one && later.end.wrapping_sub(self.end).cast_signed() >= 0
+        are_of_one && !later.is_before(self)
+    }
+
+    fn is_before(&self, other: &Self) -> bool {
+        other.end.wrapping_sub(self.end).cast_signed() > 0
     }
 
     /// Whether a report is of so many more numbers that the two can be compared.
@@ -72,13 +86,16 @@ impl Reported {
     }
 }
 
-/// Reports of a receiver that earlier looks have found, each [`BLOCK`] numbers from the next at least.
+/// Reports of a receiver that earlier looks have found, each [`BLOCK`] numbers from the next at least, and what
+/// they have told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) struct Known {
     first: Reported,
     /// The one before the last.
     before: Option<Reported>,
     last: Reported,
+    /// In all, and lately.
+    told: Option<(Lost, Lost)>,
 }
 
 impl Known {
@@ -87,7 +104,14 @@ impl Known {
             first,
             before: None,
             last: first,
+            told: None,
         }
+    }
+
+    /// Whether a later report is of the same receiver: else it counts from another start.
+    fn goes_on_with(&self, latest: &Reported) -> bool {
+        let has_begun_anew = !latest.is_before(&self.last) && latest.lost + COPIES < self.last.lost;
+        self.first.is_of_one_with(latest) && !has_begun_anew
     }
 
     /// The latest one that a later report can be compared with.
@@ -107,6 +131,19 @@ impl Known {
             ..self
         }
     }
+
+    /// What was told before, while no report can be compared.
+    fn again(self, measured: &MediaQuality) -> Option<LostAfter> {
+        let now = measured.checkpoints.first()?.number;
+        let is_it = (self.first.ssrc, Some(self.first.first_number))
+            == (measured.ssrc, measured.first_number);
+        let (all, recent) = self.told.filter(|_| is_it)?;
+        Some(LostAfter {
+            all: Some(all),
+            recent: Some(recent).filter(|it| it.is_of_late(now)),
+            known: Some(self),
+        })
+    }
 }
 
 /// What a receiver has lost after the destination's router; `None`: not known. A receiver counts from its
@@ -120,7 +157,9 @@ pub(super) fn after(
     let reports = reports.filter(|it| it.ssrc == measured.ssrc);
     let told = reports.filter_map(|it| Told::new(&it, measured));
     let told: Vec<Told<'_>> = told.collect();
-    let newest = told.first()?;
+    let Some(newest) = told.first() else {
+        return known?.again(measured);
+    };
     let first_number = measured.first_number?;
     let reported = |it: &Told<'_>| {
         let before = it.before.map_or(Some(0), gone)?;
@@ -133,28 +172,34 @@ pub(super) fn after(
         })
     };
     let latest = reported(newest)?;
-    // Of the others it is not known what had gone on up to them, at most.
-    let earlier = told.iter().rev().filter(|it| it.before.is_some());
+    // Of others it is not known what had gone on up to them, at most: nothing is compared with them later.
+    let is_exact = |it: &Told<'_>| it.before.is_some();
+    let exact = is_exact(newest).then_some(latest);
+    let earlier = told.iter().rev().filter(|it| is_exact(it));
     let earliest = earlier
         .filter_map(reported)
         .find(|it| it.is_blocks_before(&latest));
-    let known = known.filter(|it| it.first.is_of_one_with(&latest));
+    let known = known.filter(|it| it.goes_on_with(&latest));
     let previous = earliest.or(known.and_then(|it| it.previous(&latest)));
-    let recent = match previous {
-        Some(previous) => Some(previous.to(&latest)?),
-        None => None,
-    };
+    let recent = previous.and_then(|it| it.to(&latest));
+    if previous.is_some() && recent.is_none() {
+        return Some(LostAfter {
+            all: None,
+            recent: None,
+            known: exact.map(Known::of),
+        });
+    }
     let goes_on = |it: &Known| {
         let lost = recent.map_or(0, |it| it.lost);
         it.first.may_have_lost(&latest, lost) && it.first.to(&latest).is_some()
     };
     let known = known.filter(goes_on);
-    let begun = earliest.or(newest.before.is_some().then_some(latest));
-    Some(LostAfter {
-        all: recent.and_then(|recent| known.map_or(Some(recent), |it| it.first.to(&latest))),
-        recent,
-        known: known.or(begun.map(Known::of)).map(|it| it.with(latest)),
-    })
+    let all = recent.and_then(|recent| known.map_or(Some(recent), |it| it.first.to(&latest)));
+    let known = known.or(previous.or(exact).map(Known::of)).map(|it| Known {
+        told: all.zip(recent).or(it.told),
+        ..exact.map_or(it, |latest| it.with(latest))
+    });
+    Some(LostAfter { all, recent, known })
 }
 
 /// A receiver's report, and what the router knows up to the number that it is of.
@@ -337,8 +382,49 @@ mod tests {
             assert_eq!(figures(look.recent), (20, 1_000));
         }
         assert_eq!(latest.known, again.known);
+        // None is settled: what was told stays for a while.
+        let unsettled = |number| told(number, report(33, 3_000), again.known);
+        assert_eq!(figures(unsettled(68_096).recent), (20, 1_000));
+        let late = unsettled(70_144);
+        assert_eq!((late.recent, figures(late.all)), (None, (30, 2_000)));
+        assert_eq!(late.known, again.known);
         let old = told(66_048, report(3, 430), None);
         assert_eq!(old.known, None, "of what went on up to it little is known");
+    }
+
+    #[test]
+    fn what_cannot_be_is_no_start() {
+        let b = |last: u32, gone: u32| {
+            let numbers = [last, last - 64];
+            measured(65_536, &numbers.map(|number| (number, gone, Some(0))))
+        };
+        let report = |lost, highest_number| ReceiverReport {
+            ssrc: 1,
+            lost,
+            highest_number,
+        };
+        let told = |last: u32, gone, said, known| {
+            let reports = [said].into_iter();
+            after(&b(last, gone), reports, known).unwrap()
+        };
+        let begun = told(66_048, 0, report(0, 500), None);
+        let lossy = told(67_072, 0, report(500, 1_500), begun.known);
+        assert_eq!(figures(lossy.all), (500, 1_000));
+        // Another receiver, which has lost nothing yet, then three.
+        let anew = told(68_096, 0, report(0, 2_500), lossy.known);
+        assert_eq!((anew.all, anew.recent), (None, None));
+        let later = told(69_120, 0, report(3, 3_500), anew.known);
+        assert_eq!(figures(later.all), (3, 1_000));
+        // Another one, which takes what came before it for lost.
+        let impossible = told(68_096, 0, report(5_000, 2_500), lossy.known);
+        assert_eq!((impossible.all, impossible.recent), (None, None));
+        let later = told(69_120, 0, report(5_002, 3_500), impossible.known);
+        assert_eq!(figures(later.all), (2, 1_000));
+        // Up to which it is not known what had gone on: 900 had not.
+        let vague = told(67_072, 900, report(905, 1_440), begun.known);
+        assert_eq!(figures(vague.all), (5, 940));
+        let later = told(68_096, 900, report(950, 2_500), vague.known);
+        assert_eq!(figures(later.recent), (50, 2_000));
     }
 
     fn figures(lost: Option<Lost>) -> (u64, u64) {
