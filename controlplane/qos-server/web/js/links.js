@@ -43,7 +43,7 @@ export function routersTable() {
   return { box: rows.box, show };
 }
 
-/** Who sends EF without a call. */
+/** Who has sent EF without a call lately. */
 export function claimersTable() {
   const caption = element("p", { class: "quiet" }, "Not known yet.");
   const rows = table("EF without a call", ["Sender", "Router", ["Packets in 10 s", "number"]]);
@@ -51,7 +51,7 @@ export function claimersTable() {
     const claimers = store.parts.efClaimers ?? [];
     const total = Number(store.parts.totalEfClaimers ?? 0);
     const first = total > claimers.length ? `, the first ${claimers.length}` : "";
-    setText(caption, total ? `${total} now${first}. It is sent on without priority.` : "Nobody now.");
+    setText(caption, total ? `${total} in the last 40 s${first}. It is sent on without priority.` : "Nobody in the last 40 s.");
     rows.box.hidden = !total;
     fill(rows, claimers, (it) => `${it.routerId}/${it.interface}/${it.address}`, (it) => [
       it.address,
