@@ -103,7 +103,7 @@ pub(crate) fn link(it: &v1::Link) -> [String; 5] {
             let percent = u128::from(it.admitted_bps) * 100 / u128::from(budget);
             let full = usize::try_from((percent * u128::from(BAR)).div_ceil(100).min(BAR.into()));
             let bar = "█".repeat(full.unwrap_or(0));
-            (rate(budget), format!("{bar:8} {percent} %"))
+            (rate(budget), format!("{percent:>3} % {bar}"))
         }
     };
     [

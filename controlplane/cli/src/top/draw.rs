@@ -15,7 +15,10 @@ use crate::text::{events, top};
 /// Lines that routers, links and events get, with their titles.
 const SIDE: u16 = 9;
 const EVENTS: u16 = 8;
-/// How many who send EF without a call are shown.
+/// Calls keep so many, with their title and head.
+const CALLS: u16 = 8;
+/// The title and the head of those who send EF without a call, and how many are shown.
+const CLAIMERS_FRAME: u16 = 3;
 const EF_CLAIMERS: u16 = 3;
 
 /// All of it.
@@ -63,11 +66,12 @@ fn draw_all(frame: &mut Frame<'_>, area: Rect, state: &mut State) {
     let Some(overview) = state.overview.take() else {
         return;
     };
-    // Who sends EF without a call takes room only while somebody does.
+    // Who sends EF without a call takes room only while somebody does, and there is some: it is in events, too.
+    let room = area.height.saturating_sub(CALLS + SIDE + EVENTS);
     let claimers = match overview.ef_claimers.len() {
         0 => 0,
-        // With the title and the head.
-        some => u16::try_from(some).unwrap_or(u16::MAX).min(EF_CLAIMERS) + 3,
+        _ if room <= CLAIMERS_FRAME => 0,
+        some => room.min(u16::try_from(some).unwrap_or(u16::MAX).min(EF_CLAIMERS) + CLAIMERS_FRAME),
     };
     let [calls, side, claimers, last] = Layout::vertical([
         Constraint::Min(4),
@@ -78,7 +82,7 @@ fn draw_all(frame: &mut Frame<'_>, area: Rect, state: &mut State) {
     .areas(area);
     draw_calls(frame, calls, &overview, state);
     let [routers, links] =
-        Layout::horizontal([Constraint::Percentage(50), Constraint::Percentage(50)]).areas(side);
+        Layout::horizontal([Constraint::Percentage(40), Constraint::Percentage(60)]).areas(side);
     draw_routers(frame, routers, &overview);
     draw_links(frame, links, &overview);
     draw_ef_claimers(frame, claimers, &overview);
@@ -154,12 +158,14 @@ fn draw_routers(frame: &mut Frame<'_>, area: Rect, overview: &v1::WatchOverviewR
 
 fn draw_links(frame: &mut Frame<'_>, area: Rect, overview: &v1::WatchOverviewResponse) {
     let rows = overview.links.iter().map(|link| Row::new(top::link(link)));
+    // On a screen of 80 columns the name keeps some.
+    let number = Constraint::Length(if area.width < 60 { 10 } else { 14 });
     let widths = [
-        Constraint::Fill(2),
+        Constraint::Fill(1),
         Constraint::Length(3),
-        Constraint::Length(14),
-        Constraint::Length(14),
-        Constraint::Length(14),
+        number,
+        number,
+        number,
     ];
     let title = format!(" {} links, the fullest first ", overview.total_links);
     let table = Table::new(rows, widths)

@@ -117,7 +117,7 @@ fn all_of_it_is_on_the_screen() {
             "? x ? + ?",
             "router a is away",
             "away           0",
-            "████     50 %",
+            " 50 % ████",
             "error   router a: lost",
             "~ less than 1 % lost  x more, or broken",
             "/ find  s sort",
@@ -154,6 +154,12 @@ fn who_sends_ef_without_a_call_has_room_while_somebody_does() {
             "50 %",
         ],
     );
+    // Where there is little room, events keep theirs.
+    let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
+    terminal.draw(|frame| draw(frame, &mut state)).unwrap();
+    let small = terminal.backend().to_string();
+    shows(&small, &["router a: lost", "good", "a core0", " 50 % ███"]);
+    assert!(!small.contains("without a call"), "{small}");
 }
 
 #[test]

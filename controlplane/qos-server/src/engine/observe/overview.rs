@@ -114,7 +114,7 @@ pub struct Overview {
     pub routers: Vec<RouterView>,
     /// How many routers there are.
     pub total_routers: usize,
-    /// Who sends EF without a call, with the router that tells of it; who sends most first.
+    /// Who has sent EF without a call lately, with the router that tells of it; who sends most first.
     pub ef_claims: Vec<(RouterId, EfClaim)>,
     /// How many do.
     pub total_ef_claims: usize,
@@ -369,6 +369,9 @@ impl CallView {
         }
         if let Some(cause) = &self.cause {
             let _ = writeln!(text, "{cause}");
+        }
+        if let Some(problem) = &self.session.problem {
+            let _ = writeln!(text, "{problem}");
         }
     }
 }

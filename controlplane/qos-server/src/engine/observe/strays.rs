@@ -179,7 +179,7 @@ impl Engine {
         }
     }
 
-    /// Who sends EF without a call, with the router that tells of it; who sends most first.
+    /// Who has sent EF without a call lately, with the router that tells of it; who sends most first.
     pub(super) fn ef_claims(&self) -> Vec<(RouterId, EfClaim)> {
         let links: Vec<_> = self.lock().links.values().cloned().collect();
         let now = self.clock().instant();
