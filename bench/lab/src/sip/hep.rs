@@ -276,8 +276,9 @@ fn checks(
     });
     let without: Vec<_> = without.collect();
     let allowed = match options.trouble {
-        // Both hops' copies of a message are lost with a chance of 4 in 10,000.
-        Trouble::Datagrams => usize::from(options.calls) / 200 + 1,
+        // A hop's offer and answer belong together, and both come with a chance of 96 in 100; of neither hop
+        // with one of 16 in 10,000.
+        Trouble::Datagrams => usize::from(options.calls) / 200 + 3,
         Trouble::None | Trouble::Kill => 0,
     };
     checks.push(Check::new(
