@@ -2,9 +2,8 @@
 //!
 //! `show WEB_ADDRESS CALLS` prints the page's address and obeys lines on its standard input, each
 //! answered by a line: `cut a`, `attach a`, `refuse NAME`, `trouble NAME`, `claim ADDRESS PACKETS`, `churn N`
-//! (a second). It ends
-//! with its input. Of the first flow of the call [`LOSSY`] packets are lost between the routers, and fewer
-//! before them.
+//! (a second). It ends with its input. Of the first flow of the call [`LOSSY`] packets are lost between the
+//! routers, and fewer before them.
 
 #![allow(
     clippy::unwrap_used,

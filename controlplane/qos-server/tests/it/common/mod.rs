@@ -107,6 +107,18 @@ impl TestServer {
         SessionsClient::new(self.channel().await)
     }
 
+    /// How all stands, with the worst of all calls, at most so many.
+    pub async fn overview(&self, calls: u32) -> v1::WatchOverviewResponse {
+        let request = v1::WatchOverviewRequest {
+            calls,
+            once: true,
+            ..Default::default()
+        };
+        let mut operator = self.operator().await;
+        let answer = operator.watch_overview(request).await.unwrap();
+        answer.into_inner().message().await.unwrap().unwrap()
+    }
+
     pub async fn operator(&self) -> OperatorClient<Channel> {
         OperatorClient::new(self.channel().await)
     }

@@ -57,18 +57,6 @@ async fn event(server: &TestServer, kind: EventKind) -> v1::Event {
     timeout(PATIENCE, found).await.unwrap()
 }
 
-/// With the worst of all calls, at most so many.
-async fn overview(server: &TestServer, calls: u32) -> v1::WatchOverviewResponse {
-    let request = v1::WatchOverviewRequest {
-        calls,
-        once: true,
-        ..Default::default()
-    };
-    let mut operator = server.operator().await;
-    let answer = operator.watch_overview(request).await.unwrap();
-    answer.into_inner().message().await.unwrap().unwrap()
-}
-
 #[tokio::test]
 async fn a_call_that_loses_packets_is_told_with_the_place() {
     let mut net = Network::start().await;
@@ -83,7 +71,7 @@ async fn a_call_that_loses_packets_is_told_with_the_place() {
         bad.text,
         "packets are lost between routers a and b: 5.0 % of flow 0; MOS 3.9"
     );
-    let overview = overview(&net.server, 0).await;
+    let overview = net.server.overview(0).await;
     assert_eq!(
         overview.sentence,
         "2 calls; 1 bad (1: packets are lost between routers a and b)."
@@ -134,7 +122,7 @@ async fn calls_that_lose_most_come_first() {
     });
     net.a_stream.tell_troubled(&["c1", "c2", "c3"]).await;
     let worst = eventually("all three are bad", || async {
-        let overview = overview(&net.server, 2).await;
+        let overview = net.server.overview(2).await;
         (overview.bad == 3).then_some(overview.calls)
     });
     let keys: Vec<_> = worst.await.into_iter().map(|it| it.key).collect();
@@ -155,7 +143,7 @@ async fn a_call_that_is_heard_one_way_only_is_told() {
         silent.text,
         "is heard one way only: nothing comes from 10.2.0.7:4000"
     );
-    let overview = overview(&net.server, 0).await;
+    let overview = net.server.overview(0).await;
     assert_eq!(overview.calls[0].why, "only one way is heard");
 }
 
@@ -173,7 +161,7 @@ async fn a_call_that_stops_between_routers_is_told() {
         bad.text,
         "nothing gets from router a to router b: flow 0, from 10.1.0.5:4000"
     );
-    let overview = overview(&net.server, 0).await;
+    let overview = net.server.overview(0).await;
     let worst = &overview.calls[0];
     assert_eq!(worst.badness, 7);
     let between = &worst.segments[2];
@@ -196,7 +184,7 @@ async fn a_call_on_hold_may_be_heard_one_way() {
     net.b_stream.tell_troubled(&["c1", "c2"]).await;
     let silent = event(&net.server, EventKind::OneWayAudio).await;
     assert_eq!(silent.session, key("c2"));
-    let overview = overview(&net.server, 0).await;
+    let overview = net.server.overview(0).await;
     assert_eq!(overview.bad, 1, "{}", overview.sentence);
 }
 

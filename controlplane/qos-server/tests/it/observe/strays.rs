@@ -117,13 +117,7 @@ async fn who_claims_ef_without_a_call_is_told() {
         expected.map(|(by, packets)| text(by, packets))
     );
     assert!(events.iter().all(|event| event.router_id == "a"));
-    let mut operator = net.server.operator().await;
-    let once = v1::WatchOverviewRequest {
-        once: true,
-        ..Default::default()
-    };
-    let mut overviews = operator.watch_overview(once).await.unwrap().into_inner();
-    let overview = overviews.message().await.unwrap().unwrap();
+    let overview = net.server.overview(0).await;
     let claimers = overview.ef_claimers.iter();
     let claimers: Vec<_> = claimers
         .map(|it| (&*it.router_id, &*it.interface, &*it.address, it.packets))
