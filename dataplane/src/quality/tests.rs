@@ -235,7 +235,7 @@ fn assert_same(quality: &FlowQuality, model: &Model, clock_hz: u32) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases * 5 / 2, ..ProptestConfig::default() })]
 
     #[test]
     fn what_is_measured_is_what_the_model_says(

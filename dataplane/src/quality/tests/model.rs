@@ -43,7 +43,8 @@ impl Stream {
     fn extend(&self, number: u16) -> i64 {
         let number = i64::from(number);
         let Some(&high) = self.seen.last() else {
-            return number;
+            // Earlier ones may come yet: no number is below zero.
+            return number + 65_536;
         };
         let near = (high & !0xffff) | number;
         let all = [near - 65_536, near, near + 65_536];
