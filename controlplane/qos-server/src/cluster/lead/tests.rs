@@ -332,7 +332,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases * 3 / 2, ..ProptestConfig::default() })]
 
     /// Never two leaders, never a commit of an earlier term, and a leader within 10 s when all is well.
     #[test]
