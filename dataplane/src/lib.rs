@@ -10,7 +10,6 @@
 pub mod control;
 pub mod device;
 pub mod diffserv;
-mod interfaces;
 pub mod packet_mask;
 mod pipeline;
 pub mod policy;
@@ -21,10 +20,8 @@ pub mod session;
 pub mod settings;
 pub mod stats;
 pub mod trace;
-mod twins;
 pub mod units;
 pub mod wire;
 pub mod workers;
 
-pub use interfaces::InterfaceSet;
-pub use routing::{Adjacency, Fibs, Paths};
+pub use routing::{Adjacency, Fibs, InterfaceSet, Paths};

@@ -1,6 +1,7 @@
 use std::mem;
 
 use crate::{
+    control::twins::ToKernel,
     device::{Buffer, Device},
     diffserv::PhbMap,
     pipeline::{
@@ -21,7 +22,6 @@ use crate::{
     settings::{InterfaceSettings, InterfaceState, PortSettings, Settings},
     stats::{InterfaceCounters, PortCounters, Report},
     trace::Tracer,
-    twins::ToKernel,
     units::{InterfaceIndex, PortIndex, TickRate, Ticks},
 };
 

@@ -6,6 +6,7 @@ use std::{array, net::IpAddr};
 
 use super::headers::{Content, Kind, rewrite};
 use crate::{
+    control::twins::ToKernel,
     device::Buffer,
     diffserv::{BucketProfile, Dscp, TokenBucket, TrafficClass},
     policy::Routing,
@@ -13,7 +14,6 @@ use crate::{
     session::{AnyKey, Detours},
     settings::Settings,
     stats::{DropReason, InterfaceCounters, PuntClass, PuntReason},
-    twins::ToKernel,
     units::{BitRate, InterfaceIndex, TickRate, Ticks},
     wire::IpVersion,
 };

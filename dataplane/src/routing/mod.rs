@@ -1,6 +1,7 @@
 //! Route tables, and what their next hops stand for.
 
 pub mod fib;
+mod interfaces;
 mod next_hop;
 mod own_addresses;
 mod paths;
@@ -10,6 +11,7 @@ use std::net::IpAddr;
 pub use fib::Fibs;
 use fib::MAX_NEXT_HOP;
 pub(crate) use fib::{Fib, Key, NO_ROUTE};
+pub use interfaces::InterfaceSet;
 pub use next_hop::{Adjacency, NextHop, RouteError};
 pub(crate) use next_hop::{Exit, Hop, Neighbour, OutInterface};
 pub use paths::Paths;
@@ -18,7 +20,6 @@ pub(crate) use paths::flow_hash;
 use own_addresses::OwnEnds;
 
 use crate::{
-    interfaces::InterfaceSet,
     policy::ReversePath,
     units::{InterfaceIndex, Ticks},
     wire::{Ethernet, IpVersion},

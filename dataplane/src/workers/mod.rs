@@ -27,12 +27,14 @@ use wakeup::Wakeup;
 use worker::WorkerParts;
 
 use crate::{
-    control::{Control, Twins},
+    control::{
+        Control, Twins,
+        twins::{self, FromKernel},
+    },
     device::Device,
     pipeline::{Departing, Egress, Ingress},
     routing::Fibs,
     settings::{Idle, Settings},
-    twins::{self, FromKernel},
     units::{PortIndex, TickRate},
 };
 

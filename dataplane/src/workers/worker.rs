@@ -10,7 +10,10 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::{handoff::Handoff, software_rss::SoftwareRss, stalls::Stalls, wakeup::Wakeup};
 use crate::{
-    control::{Answer, Command, Control, FlowReading, Reply, Request, Twins},
+    control::{
+        Answer, Command, Control, FlowReading, Reply, Request, Twins,
+        twins::{self, FromKernel},
+    },
     device::{BURST, Buffer, Device},
     pipeline::{Egress, Ingress, Outlet},
     policy::Policy,
@@ -18,7 +21,6 @@ use crate::{
     session::FiveTuple,
     settings::{Idle, Settings},
     stats::{DropReason, InterfaceCounters, PortCounters, Report},
-    twins::{self, FromKernel},
     units::{PortIndex, TickRate, Ticks},
 };
 

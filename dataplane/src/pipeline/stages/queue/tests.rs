@@ -4,13 +4,13 @@ use super::super::testing::{Around, CLOCK_HZ, ipv4, ipv6};
 use super::super::{mark::mark, route::route};
 use super::*;
 use crate::{
+    control::twins,
     device::SimBuffer,
     diffserv::{Dscp, Phb, PhbMap},
     pipeline::outlet::Admission,
     policy::KernelPolicy,
     settings::{PortSettings, Settings, Trust},
     stats::{DropReason, PuntReason},
-    twins,
     units::{BitRate, MacAddress, TickRate},
 };
 

@@ -3,17 +3,18 @@
 //! Commands go through a bounded queue that the worker empties between bursts; each is answered by
 //! one reply with its ticket. No packet waits for a command for longer than one turn of the loop.
 
+pub(crate) mod twins;
+
 use std::net::IpAddr;
 
 use crossbeam_channel::{Receiver, Sender};
 
+pub use self::twins::{FromWorker, ToWorker, Twins};
 pub use crate::routing::{NextHop, RouteError};
-pub use crate::twins::{FromWorker, ToWorker, Twins};
 use crate::{
-    interfaces::InterfaceSet,
     policy::Policy,
     quality::FlowQuality,
-    routing::{Adjacency, Paths},
+    routing::{Adjacency, InterfaceSet, Paths},
     session::{FiveTuple, FlowCounters, InstallError, Latched, SessionChange},
     settings::InterfaceState,
     stats::Report,
