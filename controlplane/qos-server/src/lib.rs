@@ -20,8 +20,6 @@ pub mod identity;
 pub mod grpc;
 pub mod records;
 pub mod cluster;
-mod health;
-mod connection;
 mod lines;
 pub mod serve;
 pub mod web;

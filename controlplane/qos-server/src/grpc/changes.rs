@@ -22,12 +22,12 @@ use voicelane_proto::v1::{self, session_change::Change};
 
 use super::{parse, render, status::code_name};
 use crate::{
-    connection::Peer,
     engine::{Engine, Outcome},
     events::{Kind, Subject},
     identity::{Caller, Changed, Guard},
     metrics::{self, Measured},
     model::{error::Error, ids::session_key},
+    serve::connection::Peer,
 };
 
 /// Characters of a name that are noted.

@@ -3,7 +3,7 @@
 
 use tonic::{Request, Status};
 
-use crate::connection::Peer;
+use crate::serve::connection::Peer;
 
 pub mod parse;
 pub mod render;

@@ -9,7 +9,6 @@ use voicelane_proto::v1::{self, attach_request::Message, routers_server::Routers
 
 use super::{overview::Told, parse, peer, render};
 use crate::{
-    connection::Peer,
     engine::{Ended, Engine, Link, Outgoing, ToRouter},
     model::{
         error::Error,
@@ -18,6 +17,7 @@ use crate::{
         report::{CHANGES_FACTOR, Changes, MAX_ADDRESSES, MAX_INTERFACES, MAX_PREFIXES, Parts},
         store::Reported,
     },
+    serve::connection::Peer,
 };
 
 /// How long a router has to introduce itself.

@@ -1,5 +1,8 @@
 //! Puts the services on a listening socket.
 
+pub(crate) mod connection;
+mod health;
+
 use std::{
     fs, io,
     net::SocketAddr,
@@ -27,16 +30,18 @@ use voicelane_proto::v1::{
     sessions_server::SessionsServer,
 };
 
-pub use crate::connection::Limits;
+pub use self::connection::Limits;
+use self::{
+    connection::{Admission, CountCalls, Listener, Tls, incoming},
+    health::Health,
+};
 use crate::{
     cluster::{Role, standby::RefuseCalls},
-    connection::{Admission, CountCalls, Listener, Tls, incoming},
     engine::Engine,
     grpc::{
         MAX_MESSAGE_BYTES, MAX_ROUTER_MESSAGE_BYTES, operator::OperatorService,
         routers::RoutersService, sessions::SessionsService,
     },
-    health::{self, Health},
     identity::Guard,
 };
 

@@ -37,10 +37,10 @@ use voicelane_types::with_causes;
 use self::unread::Unread;
 use crate::{
     cluster::{Leader, Tenure, standby::refusal},
-    connection::{Admission, Limits, Listener, Peer, Tls, incoming},
     engine::Engine,
     grpc::render,
     model::{error::Error, ids::session_key},
+    serve::connection::{Admission, Limits, Listener, Peer, Tls, incoming},
 };
 
 /// Connections at once: of all pages, and what they load.
