@@ -79,8 +79,7 @@ pub struct PortSettings {
     pub strict_cap: BitRate,
     /// The largest IP packet, with a tag or without.
     pub mtu: u16,
-    /// Whether routers are behind it, so that routing protocols have more than a part of
-    /// [`PuntRates::routing`].
+    /// Whether routers are behind it, so that routing protocols have more than [`PuntRates::edge_routing`].
     pub routing: bool,
     /// Its VLANs, each another one.
     pub vlans: Vec<VlanSettings>,

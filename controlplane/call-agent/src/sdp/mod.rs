@@ -1,6 +1,6 @@
 //! SDP (RFC 8866), as far as flows and their rates need it.
 //!
-//! [`read`] never fails on a line: what it does not understand is as if it were not there.
+//! [`read()`] never fails on a line: what it does not understand is as if it were not there.
 
 use std::{net::IpAddr, sync::Arc};
 

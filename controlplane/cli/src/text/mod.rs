@@ -48,7 +48,7 @@ fn rate(bps: u64) -> String {
     )
 }
 
-/// "192.0.2.1:5", "[2001:db8::1]:5"; empty without an endpoint.
+/// `192.0.2.1:5`, `[2001:db8::1]:5`; empty without an endpoint.
 fn endpoint(end: Option<&v1::Endpoint>) -> String {
     match end {
         Some(end) if end.address.contains(':') => format!("[{}]:{}", end.address, end.port),
