@@ -105,6 +105,7 @@ fn call(call: &CallView) -> v1::OverviewCall {
         service_class: v1::ServiceClass::from(spec.class).into(),
         priority: spec.priority.get().into(),
         since_unix_ms: session.updated.0,
+        wrong_since_unix_ms: call.wrong_since().map(|since| since.0),
     }
 }
 

@@ -101,8 +101,8 @@ pub struct CallView {
 pub struct Overview {
     /// Wall-clock time at which it was taken.
     pub at: UnixMs,
-    /// All calls, those with something wrong first, the worst of them first: by the kind of their cause, then
-    /// by what they lose and how they sound.
+    /// All calls, those with something wrong first, the worst first: by the kind of their cause, then by what
+    /// they lose and how they sound.
     pub calls: Vec<CallView>,
     /// How many have something wrong.
     pub bad: usize,
@@ -200,7 +200,9 @@ impl Engine {
             }
             yield_now().await;
         }
-        bad.sort_by(|one, other| other.compare_badness(one));
+        for calls in [&mut bad, &mut good] {
+            calls.sort_by(|one, other| other.compare_badness(one));
+        }
         let (links, total_links) = self.fullest_links().await;
         let (routers, total_routers, unwell) = self.routers_by_need().await;
         let many = bad.len();
@@ -345,6 +347,13 @@ fn sentence(bad: &[CallView], good: usize, [away, mute]: &[usize; 2]) -> String 
 }
 
 impl CallView {
+    /// Since when it loses packets, or something else is wrong that routers have measured.
+    pub fn wrong_since(&self) -> Option<UnixMs> {
+        let quality = self.quality.as_ref()?;
+        let is_said = quality.cause == self.cause && (self.cause.is_some() || quality.loses());
+        quality.since.filter(|_| is_said)
+    }
+
     /// The worse call is greater.
     fn compare_badness(&self, other: &Self) -> Ordering {
         let kind = |it: &Self| it.cause.as_ref().map_or(0, Cause::badness);

@@ -50,6 +50,8 @@ pub(in crate::engine) struct Watched(Mutex<BTreeMap<SessionKey, Call>>);
 struct Call {
     /// Who has told of it first.
     router: RouterId,
+    /// When.
+    first: UnixMs,
     /// When a router has told of it last.
     told: Instant,
     /// When it is to be looked at.
@@ -74,7 +76,7 @@ impl Watched {
     }
 
     /// What a router tells, as far as there is room or some is made.
-    fn hear(&self, router: &RouterId, keys: Vec<SessionKey>, now: Instant) {
+    fn hear(&self, router: &RouterId, keys: Vec<SessionKey>, now: Instant, at: UnixMs) {
         let mut calls = self.calls();
         let mut has_room = true;
         for key in keys {
@@ -87,7 +89,7 @@ impl Watched {
                 has_room = goes.is_some_and(|key| calls.remove(&key).is_some());
             }
             if has_room {
-                calls.insert(key, Call::new(router.clone(), now));
+                calls.insert(key, Call::new(router.clone(), now, at));
             }
         }
     }
@@ -142,9 +144,10 @@ enum News {
 }
 
 impl Call {
-    fn new(router: RouterId, now: Instant) -> Self {
+    fn new(router: RouterId, now: Instant, at: UnixMs) -> Self {
         Self {
             router,
+            first: at,
             told: now,
             due: now,
             looks: 0,
@@ -200,7 +203,9 @@ impl Engine {
             .iter()
             .filter(|key| self.lock().store.is_on(key, router));
         let keys = on_it.cloned().collect();
-        self.watched.hear(router, keys, self.clock().instant());
+        let clock = self.clock();
+        self.watched
+            .hear(router, keys, clock.instant(), clock.unix());
     }
 
     /// How those calls sound that routers tell of.
@@ -247,12 +252,16 @@ impl Engine {
             call.totals = totals.collect();
             call.receivers = flows.iter().map(|it| it.receiver).collect();
             call.looks = call.looks.saturating_add(1);
-            call.quality = CallQuality::of(&session, &flows).map(Arc::new);
-            let Some(quality) = call.quality.clone() else {
+            let Some(mut quality) = CallQuality::of(&session, &flows) else {
+                call.quality = None;
                 call.forget_bad();
                 return;
             };
             let news = call.conclude(quality.cause.as_ref(), now);
+            let bad = call.bad.as_ref().filter(|_| quality.cause.is_some());
+            quality.since = Some(bad.map_or(call.first, |(_, since)| *since));
+            let quality = Arc::new(quality);
+            call.quality = Some(quality.clone());
             (quality, news)
         };
         match news {
@@ -314,7 +323,7 @@ mod tests {
 
     #[test]
     fn news_is_what_turns_bad_and_what_is_good_again() {
-        let mut call = Call::new(router("a"), Instant::now());
+        let mut call = Call::new(router("a"), Instant::now(), UnixMs(0));
         let before = Cause::Loses(Place::Before(router("a")));
         let after = Cause::Loses(Place::After(router("b")));
         let mut at =
@@ -333,7 +342,7 @@ mod tests {
 
     #[test]
     fn a_call_that_nobody_can_judge_is_not_bad_for_ever() {
-        let mut call = Call::new(router("a"), Instant::now());
+        let mut call = Call::new(router("a"), Instant::now(), UnixMs(0));
         call.conclude(Some(&Cause::OneWay), UnixMs(0));
         call.forget_bad();
         assert!(call.bad.is_some(), "once is not for ever");
@@ -347,7 +356,8 @@ mod tests {
 
     /// Calls of these numbers, told by a router.
     fn tell(watched: &Watched, router: &str, numbers: Range<usize>, now: Instant) {
-        watched.hear(&self::router(router), numbers.map(key).collect(), now);
+        let keys = numbers.map(key).collect();
+        watched.hear(&self::router(router), keys, now, UnixMs(0));
     }
 
     /// As many calls as there is room for, of two routers.

@@ -108,25 +108,36 @@ async fn a_call_that_loses_packets_is_told_with_the_place() {
     }
 }
 
-/// Of more calls than are asked for, those are told that lose most.
+/// The worst come first, then what loses less than 1 %; and of both it is said since when.
 #[tokio::test]
 async fn calls_that_lose_most_come_first() {
     let mut net = Network::start().await;
-    for (name, port) in [("c1", 4000), ("c2", 5000), ("c3", 6000)] {
+    for (name, port) in [("c0", 7000), ("c1", 4000), ("c2", 5000), ("c3", 6000)] {
         add(&mut net.client, call(name, port)).await.unwrap();
     }
     net.a.count(vec![counters(0, 0, 10)]);
     net.b.count_by(|name| {
-        let lost = BTreeMap::from([("c1", 8), ("c2", 16), ("c3", 40)])[name];
+        let lost = BTreeMap::from([("c1", 2), ("c2", 16), ("c3", 40)])[name];
         vec![counters(0, lost, 10)]
     });
+    let before = net.server.overview(0).await.at_unix_ms;
     net.a_stream.tell_troubled(&["c1", "c2", "c3"]).await;
-    let worst = eventually("all three are bad", || async {
-        let overview = net.server.overview(2).await;
-        (overview.bad == 3).then_some(overview.calls)
+    let overview = eventually("all three are judged", || async {
+        let overview = net.server.overview(0).await;
+        let told = overview.calls.iter().map(|it| it.wrong_since_unix_ms);
+        (told.flatten().count() == 3).then_some(overview)
     });
-    let keys: Vec<_> = worst.await.into_iter().map(|it| it.key).collect();
-    assert_eq!(keys, [key("c3"), key("c2")]);
+    let overview = overview.await;
+    let keys: Vec<_> = overview.calls.iter().map(|it| it.key.clone()).collect();
+    assert_eq!(keys, ["c3", "c2", "c1", "c0"].map(key));
+    assert_eq!(overview.bad, 2);
+    for (call, is_bad) in overview.calls.iter().zip([true, true, false]) {
+        assert_eq!(call.badness > 0, is_bad, "{call:?}");
+        let since = call.wrong_since_unix_ms.unwrap();
+        assert!((before..=overview.at_unix_ms).contains(&since), "{call:?}");
+    }
+    let first = net.server.overview(1).await;
+    assert_eq!((&first.calls[..], first.found), (&overview.calls[..1], 4));
 }
 
 #[tokio::test]

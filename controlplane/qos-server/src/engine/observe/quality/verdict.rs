@@ -2,7 +2,7 @@ use std::{cmp::Ordering, fmt};
 
 use crate::{
     engine::{Cause, EntryCounters, FlowExplanation, LocatedLoss, Score, Segment, SessionView},
-    model::ids::RouterId,
+    model::ids::{RouterId, UnixMs},
 };
 
 /// A flow that loses one in so many packets is bad.
@@ -53,6 +53,9 @@ pub struct CallQuality {
     pub score: Option<Score>,
     /// What is bad.
     pub cause: Option<Cause>,
+    /// Since when, or, if nothing is bad, since when routers have told that it loses packets, with no pause of
+    /// more than 15 s.
+    pub since: Option<UnixMs>,
     /// Where its packets come from.
     source: String,
 }
@@ -87,8 +90,14 @@ impl CallQuality {
             loss: loss(flow),
             score: flow.score.filter(|_| is_heard(flow)),
             cause,
+            since: None,
             source: tuple.map_or_else(String::new, |it| it.0.source().to_string()),
         })
+    }
+
+    /// Whether it has lost packets lately.
+    pub fn loses(&self) -> bool {
+        parts_lost(&self.loss) > 0
     }
 
     /// Whether a part of the flow's way loses 1 % or more, or the most of what the flow loses where that is bad.
@@ -253,7 +262,7 @@ mod tests {
             loss,
             score: None,
             cause: Some(Cause::Loses(Place::Between(router("a"), router("b")))),
-            source: String::new(),
+            ..CallQuality::default()
         };
         assert_eq!(
             quality.describe(),
