@@ -185,10 +185,12 @@ test("a call that loses packets is told with the place", async () => {
   await says(sentence(), "40 calls; 1 bad (1: packets are lost between routers a and b).");
   const row = calls().first();
   await says(row, /^call-00007/);
+  await says(row.locator("td span.bad").first(), /^packets are lost between routers a and b since \d\d:\d\d:\d\d$/);
   await says(row.locator(".strip li.bad"), /^✗4\.7%between: \d+ of \d+ packets lost, flow 0/);
   await says(row.locator(".strip li.some"), /^0\.4%before: 1 of \d+ packets lost, flow 0/);
   await says(page.locator("table[aria-label=Events] tbody tr"), /warning\s*call call-00007\s*packets are lost between/);
   await page.goto(`${server.url}#/call/test/call-00007`);
+  await says(page.locator("h1 ~ p span.bad"), /^packets are lost between routers a and b since \d\d:\d\d:\d\d$/);
   const lost = page.locator("table[aria-label=Loss] tbody tr").first();
   await says(lost, /^0\s*\d+\s*\d+ \(0\.\d\d %\)\s*0\s*\d+ \(4\.69 %\)\s*0\s*\?\s*1\.3 ms\s*1\.3 ms\s*\?\s*[34]\.\d of the last \d+/);
   await accessible();

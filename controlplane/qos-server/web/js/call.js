@@ -1,6 +1,6 @@
 // A call's page: why it has its lane or not, and what is seen of it.
 
-import { element, quoted, setText, strip, table, fill, verdict, word } from "./format.js";
+import { element, quoted, setText, strip, table, fill, verdict, word, wrong } from "./format.js";
 import { eventsTable } from "./links.js";
 import { store } from "./store.js";
 
@@ -132,8 +132,10 @@ function plot(box) {
  * @param {Key} key
  */
 export function callPage(view, key) {
+  const id = `${key.agentId}\n${key.sessionId}`;
   const heading = element("h1", {}, `Call ${key.sessionId}`);
   const found = element("p", { "aria-live": "polite" }, "Asking the routers.");
+  const trouble = element("p");
   const facts = element("p", { class: "quiet" });
   const steps = table("Chain", ["Flow", "Link", "Verdict", "Router", "What was found"]);
   const seen = table("Seen", ["Flow", ...numbers("Packets at A", "Packets at B", "Dropped by A", "Dropped by B")]);
@@ -155,7 +157,7 @@ export function callPage(view, key) {
     event.session?.agentId === key.agentId && event.session.sessionId === key.sessionId);
   view.replaceChildren(
     element("p", {}, element("a", { href: "#/" }, "All calls")),
-    heading, found, facts,
+    heading, found, trouble, facts,
     element("section", {}, element("h2", {}, "Why"), steps.box),
     element("section", {}, element("h2", {}, "Loss, jitter and score by segment"), way, loss.box),
     element("section", {}, element("h2", {}, "Packets"), seen.box, plotted),
@@ -165,11 +167,20 @@ export function callPage(view, key) {
   document.title = `${key.sessionId} · Voicelane`;
   const plotting = plot(plotted);
   let open = true;
+  /** @type {Explanation | null} */
+  let last = null;
+
+  /** That the lane holds is no comfort where packets are lost. */
+  function colour() {
+    const bad = (store.calls.get(id)?.badness ?? 0) > 0;
+    if (last) found.className = last.firstBroken ? "bad" : last.firstUnknown ? "warn" : bad ? "" : "ok";
+  }
 
   /** @param {Explanation} told */
   function show(told) {
+    last = told;
     setText(found, judged(told));
-    found.className = told.firstBroken ? "bad" : told.firstUnknown ? "warn" : "ok";
+    colour();
     const spec = told.session?.spec;
     setText(facts, [
       `agent ${key.agentId}`, word(told.session?.state ?? "", "SESSION_STATE_"), `revision ${spec?.revision}`,
@@ -219,12 +230,14 @@ export function callPage(view, key) {
   return {
     show() {
       events.show();
-      const call = store.calls.get(`${key.agentId}\n${key.sessionId}`);
-      const state = JSON.stringify(call?.segments);
+      const call = store.calls.get(id);
+      const state = JSON.stringify([call?.segments, call?.why, call?.wrongSinceUnixMs]);
       if (call && state !== shown) {
         shown = state;
         const parts = call.segments.map((it) => element("li", {}, `${it.name}: ${it.text}`));
         way.replaceChildren(strip(call.segments), element("ul", {}, ...parts));
+        trouble.replaceChildren(wrong(call));
+        colour();
       }
     },
     close() {

@@ -1,6 +1,6 @@
 // The table of calls.
 
-import { LEGEND, callHref, element, fill, setText, strip, table, time, word } from "./format.js";
+import { LEGEND, callHref, element, fill, setText, strip, table, time, word, wrong } from "./format.js";
 import { store } from "./store.js";
 
 /** @typedef {import("./store.js").Call} Call */
@@ -63,7 +63,7 @@ export function callsTable() {
     });
     fill(rows, calls, (call) => `${call.key.agentId}\n${call.key.sessionId}`, (call) => [
       element("a", { href: callHref(call.key) }, call.key.sessionId),
-      element("span", { class: call.badness > 0 ? "bad" : "quiet" }, call.why || "no trouble told"),
+      wrong(call),
       strip(call.segments),
       call.source || "not known",
       call.destination || "not known",

@@ -117,6 +117,17 @@ export function strip(segments) {
 }
 
 /**
+ * What is wrong with a call, and since when.
+ * @param {Call} call
+ */
+export function wrong({ badness, why, wrongSinceUnixMs }) {
+  const since = wrongSinceUnixMs ? ` since ${time(wrongSinceUnixMs)}` : "";
+  if (badness > 0) return element("span", { class: "bad" }, why + since);
+  if (since) return element("span", {}, `less than 1 % is lost${since}`);
+  return element("span", { class: "quiet" }, "no trouble told");
+}
+
+/**
  * A verdict as a word in its colour.
  * @param {string} verdict
  */

@@ -16,6 +16,7 @@
  * @property {string} serviceClass
  * @property {number} priority
  * @property {string} sinceUnixMs
+ * @property {string | null} [wrongSinceUnixMs]
  */
 /** @typedef {{routerId: string, port: string, direction: string, budgetBps: string, admittedBps: string, sessions: string}} Link */
 /** @typedef {{routerId: string, state: string, sinceUnixMs: string, sessions: string, softwareVersion: string, detail: string}} Router */
