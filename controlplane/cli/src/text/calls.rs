@@ -176,9 +176,28 @@ pub(crate) fn explanation(answer: &v1::ExplainSessionResponse) -> String {
                 finding(step)
             )
         }
-        (None, None) => "nothing is broken".to_owned(),
+        (None, None) => match lossy(&answer.flows) {
+            Some(flow) => format!("every link holds, but flow {flow} has lost packets lately"),
+            None => "nothing is broken".to_owned(),
+        },
     };
     text
+}
+
+/// The first flow that has lost packets lately.
+fn lossy(flows: &[v1::FlowExplanation]) -> Option<u32> {
+    let loses = flows.iter().find(|flow| {
+        let loss = flow.recent_loss.unwrap_or_default();
+        let segments = [
+            loss.before_source,
+            loss.in_source,
+            loss.between,
+            loss.in_destination,
+            loss.after_destination,
+        ];
+        segments.into_iter().flatten().any(|lost| lost > 0)
+    })?;
+    Some(loses.flow_index)
 }
 
 pub(super) fn headline(session: &v1::Session) -> String {

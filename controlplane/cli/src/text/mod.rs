@@ -14,6 +14,8 @@ pub(crate) mod stats;
 pub(crate) mod top;
 pub(crate) mod trace;
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use comfy_table::{Table, presets};
 use voicelane_proto::v1;
 
@@ -62,6 +64,20 @@ fn word(name: &str, prefix: &str) -> String {
     name.strip_prefix(prefix)
         .unwrap_or(name)
         .to_ascii_lowercase()
+}
+
+/// How long ago it was: "40 s".
+fn age(since_unix_ms: i64) -> String {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let since = Duration::from_millis(u64::try_from(since_unix_ms).unwrap_or(0));
+    match now.saturating_sub(since).as_secs() {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7_200 => format!("{} min", seconds / 60),
+        seconds @ 7_200..172_800 => format!("{} h", seconds / 3_600),
+        seconds => format!("{} d", seconds / 86_400),
+    }
 }
 
 /// Milliseconds since the Unix epoch as "2026-11-28T06:03:12.123Z".

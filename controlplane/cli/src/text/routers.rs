@@ -1,10 +1,10 @@
 //! Routers as the server knows them, and the session entries that a router has.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use voicelane_proto::v1::{self, RouterState, interface::Role};
 
-use super::{endpoint, lines, rate, table, word};
+use super::{age, endpoint, lines, rate, table, word};
 
 /// Prefixes of an interface that are shown in a table.
 const PREFIXES: usize = 10;
@@ -178,18 +178,5 @@ fn presence(router: &v1::RouterStatus) -> String {
             format!("attached {since}")
         }
         RouterState::Synchronised | RouterState::Unspecified => format!("away {since}"),
-    }
-}
-
-fn age(since_unix_ms: i64) -> String {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    let since = Duration::from_millis(u64::try_from(since_unix_ms).unwrap_or(0));
-    match now.saturating_sub(since).as_secs() {
-        seconds @ 0..120 => format!("{seconds} s"),
-        seconds @ 120..7_200 => format!("{} min", seconds / 60),
-        seconds @ 7_200..172_800 => format!("{} h", seconds / 3_600),
-        seconds => format!("{} d", seconds / 86_400),
     }
 }

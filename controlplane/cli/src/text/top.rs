@@ -2,7 +2,7 @@
 
 use voicelane_proto::v1::{self, explain_step::Verdict};
 
-use super::{events, rate, table, word};
+use super::{age, events, rate, table, word};
 
 /// The columns of calls.
 pub(crate) const CALLS: [&str; 6] = ["CALL", "WAY", "FROM", "TO", "STATE", "WRONG"];
@@ -46,8 +46,19 @@ pub(crate) fn call(it: &v1::OverviewCall) -> [String; 6] {
         it.source.clone(),
         it.destination.clone(),
         word(it.state().as_str_name(), "SESSION_STATE_"),
-        it.why.clone(),
+        wrong(it),
     ]
+}
+
+/// What is wrong with a call, and for how long.
+fn wrong(it: &v1::OverviewCall) -> String {
+    let long = it
+        .wrong_since_unix_ms
+        .map(|since| format!(", for {}", age(since)));
+    match long {
+        Some(long) if it.why.is_empty() => format!("less than 1 % is lost{long}"),
+        long => it.why.clone() + &long.unwrap_or_default(),
+    }
 }
 
 /// What the cells of a call say, for the reader.
@@ -118,6 +129,26 @@ pub(crate) fn link(it: &v1::Link) -> [String; 5] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_call_says_since_when_it_loses() {
+        let told = |why: &str, wrong_since_unix_ms| {
+            wrong(&v1::OverviewCall {
+                why: why.to_owned(),
+                wrong_since_unix_ms,
+                ..Default::default()
+            })
+        };
+        assert_eq!(told("", None), "");
+        assert_eq!(told("router a refuses", None), "router a refuses");
+        let days = age(0);
+        assert_eq!(
+            told("", Some(0)),
+            format!("less than 1 % is lost, for {days}")
+        );
+        let why = "packets are lost before router a";
+        assert_eq!(told(why, Some(0)), format!("{why}, for {days}"));
+    }
 
     #[test]
     fn a_cell_says_how_much_is_lost() {

@@ -51,6 +51,29 @@ async fn explain_prints_the_chain_and_names_what_is_broken() {
     let step =
         json!({"verdict": "VERDICT_OK", "link": "desired", "routerId": "", "detail": "revision 1"});
     assert_eq!(explained["flows"][0]["steps"][0], step);
+    let lossy = |lost| {
+        let checkpoints =
+            [(66_560, lost), (66_304, 0)].map(|(number, lost)| v1::QualityCheckpoint {
+                number,
+                lost,
+                dropped: Some(0),
+            });
+        let quality = v1::MediaQuality {
+            payload_type: Some(8),
+            first_number: Some(65_536),
+            checkpoints: checkpoints.to_vec(),
+            ..Default::default()
+        };
+        v1::EntryCounters {
+            quality: Some(quality),
+            ..counters(0)
+        }
+    };
+    net.a.count(vec![lossy(0)]);
+    net.b.count(vec![lossy(12)]);
+    run(&net, "call explain c1")
+        .await
+        .shows(&["every link holds, but flow 0 has lost packets lately"]);
     net.b.count(vec![counters(2)]);
     let broken = run(&net, "call explain c1 --json").await;
     assert_eq!(broken.code, 1);
