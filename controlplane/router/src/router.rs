@@ -78,7 +78,8 @@ pub async fn run(config: Config, beside: &[usize]) -> Result<(), RunError> {
     let signals = Signals::listen()?;
     let locks = Arc::new(Mutex::new(Locks::take(&config)?));
     let api = bind(&config).await?;
-    let (handle, said) = mirror::open().map_err(MirrorError::from)?;
+    let handle = mirror::connect().map_err(MirrorError::from)?;
+    let said = mirror::subscribe().map_err(MirrorError::from)?;
     twin::warn_of_overruling_parameters();
     for warning in config.warnings() {
         warn!("{warning}");
@@ -172,14 +173,8 @@ async fn forward(
         source,
     })?;
     let followers = followers(config, &twin_ports);
-    let mut mirror = Mirror::start(
-        handle.clone(),
-        said,
-        twin_ports,
-        underlays.told(),
-        client.clone(),
-    )
-    .await?;
+    let mut mirror = Mirror::start(said, twin_ports, underlays.told(), client.clone()).await?;
+    let lists = mirror::connect().map_err(MirrorError::from)?;
     let policies = Arc::new(Policies::new(config.clone(), client.clone(), clock));
     let parts = Parts {
         policies: Arc::clone(&policies),
@@ -189,7 +184,7 @@ async fn forward(
         twins: frames.counters(),
         view: mirror.view(),
         links: links::follow(&ports),
-        bypassed: bypassed::follow(handle.clone(), named),
+        bypassed: bypassed::follow(lists, named),
     };
     let underlays = underlays.run(handle.clone(), parts.client.clone(), ledger, mirror.view());
     let routes_handle = handle.clone();

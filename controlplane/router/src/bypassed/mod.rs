@@ -43,7 +43,7 @@ const JOINED: &str =
 const CONTROL: &str = "write rate and [port.queue] in the configuration";
 
 /// Looks now and whenever something changes, until the process ends. `twins` are named by the kernel's
-/// number of them.
+/// number of them. Nobody else asks for lists by the handle.
 #[must_use]
 pub fn follow(handle: Handle, twins: BTreeMap<u32, String>) -> Found {
     let (sender, found) = watch::channel(Arc::default());

@@ -89,16 +89,17 @@ pub enum MirrorError {
     Worker(#[from] WorkerGone),
 }
 
-/// A handle to ask and tell the kernel with, and a subscription to what it says. They have sockets
-/// of their own: a long answer does not push out what is said meanwhile. Call within the runtime.
-pub fn open() -> io::Result<(Handle, Said)> {
+/// A socket to ask and tell the kernel with. While the kernel answers a question for a list there, it refuses another
+/// one (EBUSY): who asks for lists while others do has a socket of its own. Call within the runtime.
+pub fn connect() -> io::Result<Handle> {
     let (connection, handle, _) = new_connection()?;
     tokio::spawn(connection);
-    Ok((handle, subscribe()?))
+    Ok(handle)
 }
 
-/// A subscription to what the kernel says from now on.
-fn subscribe() -> io::Result<Said> {
+/// A subscription to what the kernel says from now on, on sockets of its own: a long answer does not push out what is
+/// said meanwhile. Call within the runtime.
+pub fn subscribe() -> io::Result<Said> {
     let groups = [
         MulticastGroup::Link,
         MulticastGroup::Ipv4Ifaddr,
@@ -128,7 +129,6 @@ impl Mirror {
     /// Takes over the kernel's routes and neighbours, and follows them from then on. When this
     /// returns, the worker has them all.
     pub async fn start(
-        handle: Handle,
         said: Said,
         twins: Twins,
         underlays: Underlays,
@@ -137,7 +137,7 @@ impl Mirror {
         let (sender, view) = watch::channel(Arc::new(View::default()));
         let (by_hand_sender, by_hand) = watch::channel(0);
         let mut follower = Follower {
-            handle,
+            handle: connect()?,
             said,
             state: State::default(),
             fib: Fib::new(twins.clone()),

@@ -17,5 +17,5 @@ mod refusals;
 mod retry;
 mod routes;
 
-pub use follow::{Mirror, MirrorError, Said, Underlays, open};
+pub use follow::{Mirror, MirrorError, Said, Underlays, connect, subscribe};
 pub use interfaces::{InterfaceView, View};

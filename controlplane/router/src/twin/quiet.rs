@@ -186,16 +186,16 @@ async fn own_address(handle: &Handle, index: u32) -> Result<Option<String>, rtne
         .get()
         .set_link_index_filter(index)
         .execute();
+    let mut own = None;
+    // To the end: while the kernel still answers, it takes no other question for a list.
     while let Some(message) = addresses.try_next().await? {
         let made = message.header.family == AddressFamily::Inet6
             && (message.header.scope == AddressScope::Link
                 || !message.header.flags.contains(AddressHeaderFlags::Permanent));
-        if message.header.index == index && !made {
+        if message.header.index == index && !made && own.is_none() {
             let address = crate::mirror::messages::address(&message);
-            return Ok(address
-                .map(|address| address.to_string())
-                .or(Some("?".to_owned())));
+            own = Some(address.map_or_else(|| "?".to_owned(), |address| address.to_string()));
         }
     }
-    Ok(None)
+    Ok(own)
 }

@@ -140,3 +140,31 @@ fn tables_of_iptables_legacy_are_said() {
         assert!(told.iter().any(|one| one.starts_with(&says)), "{told:?}");
     }
 }
+
+/// Who asks the kernel for lists does not keep others from theirs: the mirror asks for everything whenever a link goes
+/// down, and what bypasses the router is looked for a second after that.
+#[test]
+fn questions_for_lists_do_not_collide() {
+    let network = OneRouter::new("lists");
+    // So that a list takes the kernel a while.
+    let links: String = (0..100)
+        .map(|i| format!("link add l{i} type veth peer name m{i}\n"))
+        .collect();
+    network.router.ip(&links).unwrap();
+    network
+        .router
+        .ip("rule add from 10.1.0.0/24 lookup 100 priority 77")
+        .unwrap();
+    let mut router = network.start();
+    let script = "tc qdisc add dev lan root tbf rate 1mbit burst 10kb latency 50ms
+        end=$(($(date +%s) + 8))
+        while [ $(date +%s) -lt $end ]; do ip link set l0 up; ip link set l0 down; done";
+    network.router.run("sh", &["-c", script], BOUND).unwrap();
+    assert!(router.stop().unwrap().success(), "{}", router.log());
+    let log = router.log();
+    assert!(!log.contains("tried again"), "{log}");
+    // What is not seen for once would be said again.
+    for bypass in ["ip rule 77 (IPv4", "tc qdisc tbf on lan"] {
+        assert_eq!(log.matches(bypass).count(), 1, "{bypass}: {log}");
+    }
+}
