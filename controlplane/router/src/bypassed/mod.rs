@@ -6,7 +6,7 @@ mod nftables;
 
 use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
 
-use futures_util::{StreamExt as _, TryStreamExt as _};
+use futures_util::{StreamExt as _, TryStream, TryStreamExt as _};
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::{
     RouteNetlinkMessage,
@@ -79,27 +79,17 @@ async fn look(handle: &Handle, twins: &BTreeMap<u32, String>) -> Vec<String> {
     }
     found.extend(legacy_tables());
     for (version, family) in [(IpVersion::V4, "IPv4"), (IpVersion::V6, "IPv6")] {
-        let mut rules = handle.rule().get(version).execute();
-        let mut read = async || -> Result<(), Error> {
-            while let Some(rule) = rules.try_next().await? {
-                found.extend(policy_rule(&rule, family));
-            }
-            Ok(())
-        };
-        if let Err(error) = read().await {
-            debug!(%error, "rules of policy routing cannot be read");
-        }
+        let rules = list(
+            "rules of policy routing",
+            handle.rule().get(version).execute(),
+        )
+        .await;
+        found.extend(rules.iter().filter_map(|rule| policy_rule(rule, family)));
     }
-    let mut answers = handle.link().get().execute();
-    let mut links = Vec::new();
-    while let Ok(Some(link)) = answers.try_next().await {
-        links.push(link);
-    }
+    let links = list("links", handle.link().get().execute()).await;
     found.extend(joined(&links, twins));
-    let mut disciplines = handle.qdisc().get().execute();
-    while let Ok(Some(discipline)) = disciplines.try_next().await {
-        found.extend(queueing(&discipline, twins));
-    }
+    let disciplines = list("queueing disciplines", handle.qdisc().get().execute()).await;
+    found.extend(disciplines.iter().filter_map(|it| queueing(it, twins)));
     found.sort();
     found.dedup();
     let more = found.len().saturating_sub(MAX_FOUND);
@@ -108,6 +98,14 @@ async fn look(handle: &Handle, twins: &BTreeMap<u32, String>) -> Vec<String> {
         found.push(format!("{more} more of the kind"));
     }
     found
+}
+
+/// All that the kernel answers; nothing, if it fails.
+async fn list<T>(what: &str, answers: impl TryStream<Ok = T, Error = Error>) -> Vec<T> {
+    answers.try_collect().await.unwrap_or_else(|error| {
+        debug!(%error, "{what} cannot be read");
+        Vec::new()
+    })
 }
 
 /// A chain that forwarded traffic would pass, if it does anything.
