@@ -177,8 +177,9 @@ impl Engine {
     }
 
     async fn overview(&self) -> Overview {
-        let at = self.clock().unix();
+        // Before the time is taken, so that nothing is told of that is later.
         let qualities = self.qualities();
+        let at = self.clock().unix();
         let (mut bad, mut good) = (Vec::new(), Vec::new());
         let mut last: Option<SessionKey> = None;
         loop {

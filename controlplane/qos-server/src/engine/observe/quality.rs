@@ -50,7 +50,7 @@ pub(in crate::engine) struct Watched(Mutex<BTreeMap<SessionKey, Call>>);
 struct Call {
     /// Who has told of it first.
     router: RouterId,
-    /// When.
+    /// When that was, by the wall clock.
     first: UnixMs,
     /// When a router has told of it last.
     told: Instant,
