@@ -141,7 +141,7 @@ export function callPage(view, key) {
   const seen = table("Seen", ["Flow", ...numbers("Packets at A", "Packets at B", "Dropped by A", "Dropped by B")]);
   const loss = table("Loss", ["Flow", ...numbers("Compared", "Before A", "In A", "Between", "In B", "After B",
     "Jitter at A", "Jitter at B", "There and back", "MOS")]);
-  const way = element("div", {}, element("p", { class: "quiet" }, "The call is not among those shown."));
+  const way = element("div");
   const plotted = element("div", { class: "plot" });
   const command = `voicelane --agent ${quoted(key.agentId)} call explain ${quoted(key.sessionId)}`;
   const copy = element("button", { type: "button" }, "Copy");
@@ -232,13 +232,17 @@ export function callPage(view, key) {
       events.show();
       const call = store.calls.get(id);
       const state = JSON.stringify([call?.segments, call?.why, call?.wrongSinceUnixMs]);
-      if (call && state !== shown) {
-        shown = state;
-        const parts = call.segments.map((it) => element("li", {}, `${it.name}: ${it.text}`));
-        way.replaceChildren(strip(call.segments), element("ul", {}, ...parts));
-        trouble.replaceChildren(wrong(call));
-        colour();
+      if (state === shown) return;
+      shown = state;
+      colour();
+      if (!call) {
+        way.replaceChildren(element("p", { class: "quiet" }, "The call is not among those shown."));
+        trouble.replaceChildren();
+        return;
       }
+      const parts = call.segments.map((it) => element("li", {}, `${it.name}: ${it.text}`));
+      way.replaceChildren(strip(call.segments), element("ul", {}, ...parts));
+      trouble.replaceChildren(wrong(call));
     },
     close() {
       open = false;
