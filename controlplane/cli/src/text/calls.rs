@@ -187,15 +187,8 @@ pub(crate) fn explanation(answer: &v1::ExplainSessionResponse) -> String {
 /// The first flow that has lost packets lately.
 fn lossy(flows: &[v1::FlowExplanation]) -> Option<u32> {
     let loses = flows.iter().find(|flow| {
-        let loss = flow.recent_loss.unwrap_or_default();
-        let segments = [
-            loss.before_source,
-            loss.in_source,
-            loss.between,
-            loss.in_destination,
-            loss.after_destination,
-        ];
-        segments.into_iter().flatten().any(|lost| lost > 0)
+        let segments = quality::segments(&flow.recent_loss.unwrap_or_default());
+        segments.iter().any(|(lost, _)| *lost > Some(0))
     })?;
     Some(loses.flow_index)
 }

@@ -93,23 +93,35 @@ fn quality_row(flow: u32, router: String, rtp: Option<&v1::MediaQuality>) -> [St
     ]
 }
 
+/// How many packets each part of a flow's way has lost, in the way's order, and of how many.
+pub(super) fn segments(loss: &v1::LocatedLoss) -> [(Option<u64>, u64); 5] {
+    let (packets, reported) = (loss.packets, loss.reported_packets);
+    [
+        (loss.before_source, packets),
+        (loss.in_source, packets),
+        (loss.between, packets),
+        (loss.in_destination, packets),
+        (loss.after_destination, reported),
+    ]
+}
+
 /// Where a flow loses packets, in short, and how it sounds; `None` where neither is known.
 pub(super) fn sentence(flow: &v1::FlowExplanation) -> Option<String> {
     let loss = flow.loss.as_ref()?;
     let placement = flow.placement.clone().unwrap_or_default();
     let [a, b] =
         [placement.source, placement.destination].map(|at| at.unwrap_or_default().router_id);
-    let (packets, reported) = (loss.packets, loss.reported_packets);
-    let segments = [
-        (loss.before_source, packets, format!("before {a}")),
-        (loss.in_source, packets, format!("in {a}")),
-        (loss.between, packets, format!("between {a} and {b}")),
-        (loss.in_destination, packets, format!("in {b}")),
-        (loss.after_destination, reported, format!("after {b}")),
+    let places = [
+        format!("before {a}"),
+        format!("in {a}"),
+        format!("between {a} and {b}"),
+        format!("in {b}"),
+        format!("after {b}"),
     ];
-    let mut parts: Vec<_> = segments
+    let mut parts: Vec<_> = segments(loss)
         .into_iter()
-        .filter_map(|(lost, packets, place)| {
+        .zip(places)
+        .filter_map(|((lost, packets), place)| {
             let lost = lost.filter(|&lost| lost > 0)?;
             Some(format!("loses {} {place}", share(lost, packets)))
         })
@@ -127,12 +139,12 @@ fn share(lost: u64, packets: u64) -> String {
 /// Where a flow's packets were lost; what is not known is a question mark.
 fn located_row(flow: &v1::FlowExplanation) -> Option<[String; 9]> {
     let loss = flow.loss.as_ref()?;
-    let of = |lost: Option<u64>, packets| match lost {
+    let of = |(lost, packets): (Option<u64>, u64)| match lost {
         None => "?".to_owned(),
         Some(0) => "0".to_owned(),
         Some(lost) => format!("{lost} ({})", share(lost, packets)),
     };
-    let counted = |lost| of(lost, loss.packets);
+    let [before, in_source, between, in_destination, after] = segments(loss).map(of);
     let delay = flow
         .two_way_delay_ns
         .map(|ns| format!("{:.1} ms", ns as f64 / 1e6));
@@ -144,11 +156,11 @@ fn located_row(flow: &v1::FlowExplanation) -> Option<[String; 9]> {
     Some([
         flow.flow_index.to_string(),
         loss.packets.to_string(),
-        counted(loss.before_source),
-        counted(loss.in_source),
-        counted(loss.between),
-        counted(loss.in_destination),
-        of(loss.after_destination, loss.reported_packets),
+        before,
+        in_source,
+        between,
+        in_destination,
+        after,
         unknown(delay),
         unknown(score),
     ])
